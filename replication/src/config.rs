@@ -1,0 +1,438 @@
+//! Settings: a preset in TOML, with `--set key=value` on top. A preset is complete; there are no
+//! defaults in the code.
+
+use forgetting_laws::data::synthetic::Domain;
+use forgetting_laws::finetuning::{EvalPlan, StopRule};
+use forgetting_laws::injection::SamplerKind;
+use forgetting_laws::weight_decay::AdamW;
+use forgetting_laws::{Error, Fraction, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+const PRESETS: [(&str, &str); 3] = [
+    ("nano", include_str!("presets/nano.toml")),
+    ("mini", include_str!("presets/mini.toml")),
+    ("paper", include_str!("presets/paper.toml")),
+];
+
+/// Every setting of the harness.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Of everything random.
+    pub seed: u64,
+    /// What all models share.
+    pub model: Model,
+    /// What each size has of its own.
+    pub sizes: BTreeMap<String, Size>,
+    /// Text.
+    pub data: Data,
+    /// Section 3 of the paper.
+    pub pretraining: Pretraining,
+    /// Section 4 of the paper.
+    pub finetuning: Finetuning,
+    /// What Figure 5 varies.
+    pub fig5: Fig5,
+    /// How runs are carried out.
+    pub run: Run,
+}
+
+/// What all models share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Tokens a sequence.
+    pub context: usize,
+    /// Of the tokenizer that is trained; a given tokenizer brings its own.
+    pub vocab: usize,
+    /// Whether linear maps and normalisations have one.
+    pub bias: bool,
+}
+
+/// What a size has of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Size {
+    /// Peak learning rate of the pretraining.
+    pub peak_lr: f64,
+    /// Sequences a step of the pretraining.
+    pub batch: u64,
+    /// GPUs that the paper used, or that we suggest.
+    pub gpus: u64,
+}
+
+/// Text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Files or folders; none: the synthetic source.
+    pub pretrain: Vec<PathBuf>,
+    /// Files or folders; none: the synthetic target.
+    pub target: Vec<PathBuf>,
+    /// Whether the synthetic source stands in where no files are named.
+    pub synthetic: bool,
+    /// The synthetic target.
+    pub domain: Domain,
+    /// The synthetic target's distance from the pretraining source.
+    pub distance: Fraction,
+    /// Field of .jsonl files that holds the text.
+    pub text_field: String,
+    /// Field of .jsonl files that names the work; empty: every document is one.
+    pub group: String,
+    /// A tokenizer.json; empty: a byte-level BPE is trained.
+    pub tokenizer: PathBuf,
+    /// Bytes of pretraining text that it is trained on.
+    pub tokenizer_bytes: u64,
+    /// Cap on the tokens of the pretraining set.
+    pub pretrain_tokens: u64,
+    /// Tokens of pretraining data reserved for injection.
+    pub injection_tokens: u64,
+    /// Tokens of each validation set.
+    pub validation_tokens: u64,
+}
+
+/// Section 3 of the paper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretraining {
+    /// The budget.
+    pub tokens_per_param: f64,
+    /// Share of the steps.
+    pub warmup: Fraction,
+    /// Last rate, as a share of the peak.
+    pub terminal: Fraction,
+    /// Largest global norm of the gradient.
+    pub clip: f64,
+    /// Which steps are evaluated.
+    pub evaluate: EvalPlan,
+    /// The optimiser.
+    pub adamw: AdamW,
+}
+
+/// Section 4 of the paper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finetuning {
+    /// Unique tokens of the target.
+    pub d_ft_tokens: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Of linear warmup.
+    pub warmup_steps: u64,
+    /// Sequences a step.
+    pub batch: u64,
+    /// How the injected sequences are chosen.
+    pub sampler: SamplerKind,
+    /// Tokens of a pool of pretraining data to repeat; 0: always fresh.
+    pub replay_tokens: u64,
+    /// Largest global norm of the gradient.
+    pub clip: f64,
+    /// Whether a run ends once the U-curve has clearly turned.
+    pub stop_when_turned: bool,
+    /// When that is.
+    pub stop: StopRule,
+    /// Which steps are evaluated.
+    pub evaluate: EvalPlan,
+    /// The optimiser.
+    pub adamw: AdamW,
+}
+
+/// What Figure 5 varies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fig5 {
+    /// Names of sizes.
+    pub sizes: Vec<String>,
+    /// Fractions of pretraining data.
+    pub p: Vec<Fraction>,
+    /// Learning rates over the pretraining's peak.
+    pub lr_ratios: Vec<Ratio>,
+}
+
+/// How runs are carried out; no result depends on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Runs at a time; 0: as many as cores.
+    pub workers: usize,
+    /// Threads of a run.
+    pub threads: i32,
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: u64,
+}
+
+/// A positive ratio, written `"1/30"` or as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "String")]
+pub struct Ratio {
+    numerator: f64,
+    denominator: f64,
+}
+
+impl Ratio {
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.numerator / self.denominator
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.denominator == 1.0 {
+            write!(f, "{}", self.numerator)
+        } else {
+            write!(f, "{}/{}", self.numerator, self.denominator)
+        }
+    }
+}
+
+impl From<Ratio> for String {
+    fn from(ratio: Ratio) -> String {
+        ratio.to_string()
+    }
+}
+
+impl TryFrom<Value> for Ratio {
+    type Error = String;
+    fn try_from(value: Value) -> std::result::Result<Self, String> {
+        let parsed = match &value {
+            Value::Float(number) => Some((*number, 1.0)),
+            Value::Integer(number) => Some((*number as f64, 1.0)),
+            Value::String(text) => match text.split_once('/') {
+                Some((a, b)) => a.trim().parse().ok().zip(b.trim().parse().ok()),
+                None => text.trim().parse().ok().map(|number| (number, 1.0)),
+            },
+            _ => None,
+        };
+        match parsed {
+            Some((a, b)) if a > 0.0 && b > 0.0 && (a / b).is_finite() && a / b > 0.0 => {
+                Ok(Self { numerator: a, denominator: b })
+            }
+            _ => Err(format!("{value} is no ratio above 0, such as \"1/30\" or 0.03")),
+        }
+    }
+}
+
+impl Config {
+    /// A preset with settings on top, each `key=value` with the key's tables joined by dots.
+    ///
+    /// # Errors
+    /// If the preset, a key or a value is not one.
+    pub fn load(preset: &str, overrides: &[String]) -> Result<Self> {
+        let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset).ok_or_else(|| {
+            let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
+            Error::setting("preset", preset, format!("must be one of {}", names.join(", ")))
+        })?;
+        let mut table: Table = text.parse().expect("the presets are tested");
+        for setting in overrides {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                Error::setting("--set", setting, "must be key=value, such as seed=7")
+            })?;
+            set(&mut table, key.trim(), value.trim())?;
+        }
+        let config: Self = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+            let message = error.to_string();
+            let lines: Vec<_> = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+            Error::setting("settings", overrides.join(" "), lines.join(": "))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// # Errors
+    /// If a setting is outside its domain, by the name that `--set` knows.
+    fn validate(&self) -> Result<()> {
+        let at_least_one = [
+            ("model.context", self.model.context as u64),
+            ("model.vocab", self.model.vocab as u64),
+            ("finetuning.d_ft_tokens", self.finetuning.d_ft_tokens),
+            ("finetuning.steps", self.finetuning.steps),
+            ("finetuning.batch", self.finetuning.batch),
+            ("data.validation_tokens", self.data.validation_tokens),
+            ("data.pretrain_tokens", self.data.pretrain_tokens),
+            ("run.threads", self.run.threads.max(0) as u64),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(Error::setting(name, value, "must be at least 1"));
+            }
+        }
+        let positive = [
+            ("pretraining.tokens_per_param".to_string(), self.pretraining.tokens_per_param),
+            ("pretraining.clip".to_string(), self.pretraining.clip),
+            ("finetuning.clip".to_string(), self.finetuning.clip),
+        ];
+        let rates =
+            self.sizes.iter().map(|(name, size)| (format!("sizes.{name}.peak_lr"), size.peak_lr));
+        for (name, value) in positive.into_iter().chain(rates) {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Error::setting(name, value, "must be above 0 and finite"));
+            }
+        }
+        for (name, size) in &self.sizes {
+            if size.batch == 0 {
+                return Err(Error::setting(format!("sizes.{name}.batch"), 0, "must be at least 1"));
+            }
+        }
+        for (name, empty) in [
+            ("fig5.sizes", self.fig5.sizes.is_empty()),
+            ("fig5.p", self.fig5.p.is_empty()),
+            ("fig5.lr_ratios", self.fig5.lr_ratios.is_empty()),
+        ] {
+            if empty {
+                return Err(Error::setting(name, "[]", "must hold at least one value"));
+            }
+        }
+        for size in &self.fig5.sizes {
+            self.size(size)?;
+        }
+        Ok(())
+    }
+
+    /// The settings of a size by its name.
+    ///
+    /// # Errors
+    /// If the configuration has no such size.
+    pub fn size(&self, name: &str) -> Result<&Size> {
+        self.sizes.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.sizes.keys().map(String::as_str).collect();
+            Error::setting("fig5.sizes", name, format!("this preset has {}", known.join(", ")))
+        })
+    }
+}
+
+/// Sets one key of a table to a value written as in TOML; strings may go without quotes.
+fn set(table: &mut Table, key: &str, text: &str) -> Result<()> {
+    let unknown = |keys: Vec<String>| {
+        let nearest = keys.iter().min_by_key(|known| strsim::damerau_levenshtein(known, key));
+        let hint = nearest.map(|known| format!("; the nearest is {known}")).unwrap_or_default();
+        Error::setting("--set", key, format!("no such setting{hint}"))
+    };
+    let all_keys = keys_of(table, "");
+    let mut slot: &mut Value = table
+        .get_mut(key.split('.').next().unwrap_or_default())
+        .ok_or_else(|| unknown(all_keys.clone()))?;
+    for part in key.split('.').skip(1) {
+        slot = slot.get_mut(part).ok_or_else(|| unknown(all_keys.clone()))?;
+    }
+    if slot.is_table() {
+        return Err(unknown(all_keys.into_iter().filter(|k| k.starts_with(key)).collect()));
+    }
+    let parsed =
+        format!("value = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
+    let value = match (parsed, &*slot) {
+        (Some(Value::Integer(number)), Value::Float(_)) => Value::Float(number as f64),
+        (Some(Value::Float(number)), Value::Integer(_)) if number.fract() == 0.0 => {
+            Value::Integer(number as i64)
+        }
+        (Some(single), Value::Array(_)) if !single.is_array() => Value::Array(vec![single]),
+        (Some(value), _) => value,
+        (None, Value::Array(_)) => {
+            Value::Array(text.split(',').map(|part| Value::String(part.trim().into())).collect())
+        }
+        (None, _) => Value::String(text.into()),
+    };
+    if std::mem::discriminant(&value) != std::mem::discriminant(slot) {
+        let expected = slot.type_str();
+        return Err(Error::setting(key, text, format!("must be of type {expected}, as {slot} is")));
+    }
+    *slot = value;
+    Ok(())
+}
+
+/// The keys of all settings below a table, with dots.
+fn keys_of(table: &Table, prefix: &str) -> Vec<String> {
+    let below = table.iter().flat_map(|(name, value)| match value {
+        Value::Table(inner) => keys_of(inner, &format!("{prefix}{name}.")),
+        _ => vec![format!("{prefix}{name}")],
+    });
+    below.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(overrides: &[&str]) -> Result<Config> {
+        Config::load("nano", &overrides.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+    }
+
+    fn refusal(overrides: &[&str]) -> String {
+        let message = load(overrides).unwrap_err().to_string();
+        assert_eq!(message.lines().count(), 1, "{message}");
+        message
+    }
+
+    #[test]
+    fn every_preset_loads() {
+        for (name, _) in PRESETS {
+            Config::load(name, &[]).unwrap();
+        }
+        let message = Config::load("huge", &[]).unwrap_err().to_string();
+        assert!(message.contains("nano, mini, paper"), "{message}");
+    }
+
+    /// PAPER.md's settings that are known, in the preset that claims to be the paper's.
+    #[test]
+    fn the_paper_preset_is_the_papers() {
+        let paper = Config::load("paper", &[]).unwrap();
+        assert_eq!(paper.pretraining.tokens_per_param, 100.0);
+        assert_eq!(paper.pretraining.warmup.get(), 0.005);
+        assert_eq!(paper.pretraining.terminal.get(), 0.01);
+        assert_eq!(paper.pretraining.clip, 5.0);
+        assert_eq!(paper.pretraining.adamw.weight_decay, 0.1);
+        assert_eq!(paper.model.context, 1024);
+        assert_eq!(paper.model.vocab, 32_000);
+        assert_eq!(paper.finetuning.steps, 12_000);
+        assert!(!paper.finetuning.stop_when_turned);
+        let gpus = ["tiny", "small", "medium", "large", "xl"].map(|s| paper.sizes[s].gpus);
+        assert_eq!(gpus, [1, 1, 4, 8, 8]);
+        assert!(paper.fig5.lr_ratios.iter().any(|ratio| ratio.get() == 1.0 / 30.0));
+    }
+
+    #[test]
+    fn settings_override_and_keep_their_type() {
+        let config = load(&[
+            "seed=7",
+            "finetuning.steps=10",
+            "sizes.nano-tiny.peak_lr=1",
+            "fig5.p=[0.0,0.5]",
+        ])
+        .unwrap();
+        assert_eq!((config.seed, config.finetuning.steps), (7, 10));
+        assert_eq!(config.sizes["nano-tiny"].peak_lr, 1.0);
+        assert_eq!(config.fig5.p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.5]);
+        assert_eq!(load(&["data.domain=code"]).unwrap().data.domain, Domain::Code);
+        assert_eq!(load(&["fig5.sizes=nano-tiny"]).unwrap().fig5.sizes, ["nano-tiny"]);
+        assert_eq!(load(&["fig5.lr_ratios=1/30, 1/3"]).unwrap().fig5.lr_ratios.len(), 2);
+        assert_eq!(load(&["fig5.lr_ratios=[0.5]"]).unwrap().fig5.lr_ratios[0].get(), 0.5);
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        assert!(refusal(&["sede=7"]).contains("nearest is seed"));
+        assert!(refusal(&["finetuning.step=7"]).contains("finetuning.steps"));
+        assert!(refusal(&["finetuning=7"]).contains("finetuning."));
+        assert!(refusal(&["seed.x=7"]).contains("no such setting"));
+        assert!(refusal(&["seed"]).contains("key=value"));
+        assert!(refusal(&["seed=many"]).contains("integer"));
+        assert!(refusal(&["seed=-1"]).contains("-1"));
+        assert!(refusal(&["fig5.p=[1.5]"]).contains("1.5"));
+        assert!(refusal(&["fig5.p=[]"]).contains("fig5.p"));
+        assert!(refusal(&["fig5.sizes=[\"huge\"]"]).contains("nano-tiny"));
+        assert!(refusal(&["fig5.lr_ratios=[\"1/0\"]"]).contains("1/0"));
+        assert!(refusal(&["finetuning.d_ft_tokens=0"]).contains("finetuning.d_ft_tokens"));
+        assert!(refusal(&["sizes.nano-tiny.peak_lr=0"]).contains("sizes.nano-tiny.peak_lr"));
+        assert!(refusal(&["finetuning.sampler=best"]).contains("best"));
+    }
+
+    #[test]
+    fn ratios_keep_how_they_were_written() {
+        let ratio = load(&["fig5.lr_ratios=[\"1/30\", 0.25]"]).unwrap().fig5.lr_ratios;
+        assert_eq!(ratio.iter().map(Ratio::to_string).collect::<Vec<_>>(), ["1/30", "0.25"]);
+        assert_eq!(ratio[0].get(), 1.0 / 30.0);
+    }
+}

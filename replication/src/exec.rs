@@ -1,0 +1,273 @@
+//! Carries out the runs that are missing: as many at once as there are workers, parents first.
+//!
+//! Workers of this process share a queue; other processes are kept off a run by its claim in the
+//! store, and their results are used when they appear.
+
+use crate::data::Prepared;
+use crate::progress::Display;
+use crate::provenance::{Machine, Manifest};
+use forgetting_laws::engine::{self, Control, Observer};
+use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::model::Shape;
+use forgetting_laws::run::{Outcome, Record, RunId, Spec};
+use forgetting_laws::store::{Store, read_hashed, write_atomic};
+use forgetting_laws::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
+
+/// How often a worker looks whether another process has finished a run.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A run that a figure needs.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// What determines it.
+    pub spec: Spec,
+    /// For people.
+    pub label: String,
+    /// The model.
+    pub shape: Shape,
+    /// Training tokens at most.
+    pub tokens: u64,
+    /// FLOPs at most, evaluations included: long runs start first.
+    pub flops: f64,
+}
+
+impl Job {
+    fn parent(&self) -> Option<&RunId> {
+        match &self.spec {
+            Spec::Pretrain(_) => None,
+            Spec::Finetune(spec) => Some(&spec.parent),
+        }
+    }
+}
+
+/// What all runs share.
+pub struct Lab<'a> {
+    /// Where runs are kept.
+    pub store: &'a Store,
+    /// The data.
+    pub prepared: &'a Prepared,
+    /// For the manifests.
+    pub machine: &'a Machine,
+    /// Where to compute.
+    pub device: Device,
+    /// Runs at a time.
+    pub workers: usize,
+    /// Threads of a run.
+    pub threads: i32,
+    /// Between checkpoints.
+    pub checkpoint_every: Duration,
+    /// Set when the user asks for an end.
+    pub stop: &'a AtomicBool,
+    /// What the user sees.
+    pub display: &'a Display,
+}
+
+/// Records of all jobs that are finished in the store.
+///
+/// # Errors
+/// If a record cannot be read.
+pub fn finished(store: &Store, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
+    let mut records = BTreeMap::new();
+    for job in jobs {
+        let id = job.spec.id();
+        if let Some(record) = store.record(&id)? {
+            records.insert(id, record);
+        }
+    }
+    Ok(records)
+}
+
+struct Queue {
+    /// Longest first.
+    pending: Vec<Job>,
+    running: usize,
+    records: BTreeMap<RunId, Record>,
+    error: Option<Error>,
+}
+
+/// Carries out all jobs and returns their records.
+///
+/// # Errors
+/// The first error of a run. What other runs have done by then is kept.
+pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
+    let mut pending = jobs.to_vec();
+    pending.sort_by(|a, b| b.flops.total_cmp(&a.flops));
+    let queue = Queue { pending, running: 0, records: BTreeMap::new(), error: None };
+    let shared = (Mutex::new(queue), Condvar::new());
+    std::thread::scope(|scope| {
+        for _ in 0..lab.workers.max(1) {
+            scope.spawn(|| {
+                // Threads of libtorch are a property of the calling thread.
+                tch::set_num_threads(lab.threads);
+                while work_once(lab, &shared) {}
+            });
+        }
+    });
+    let queue = shared.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    match queue.error {
+        Some(error) => Err(error),
+        None => Ok(queue.records),
+    }
+}
+
+/// Takes one job and carries it out. Returns false when nothing is left to do.
+fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
+    let mut state = lock(queue);
+    let job = loop {
+        if state.error.is_some() || (state.pending.is_empty() && state.running == 0) {
+            changed.notify_all();
+            return false;
+        }
+        if lab.stop.load(Ordering::Relaxed) {
+            state.error.get_or_insert(Error::Interrupted);
+            continue;
+        }
+        let ready = |job: &Job| job.parent().is_none_or(|id| state.records.contains_key(id));
+        if let Some(i) = state.pending.iter().position(ready) {
+            break state.pending.remove(i);
+        }
+        state = changed.wait_timeout(state, LOOK_EVERY).map_or_else(|p| p.into_inner().0, |r| r.0);
+    };
+    state.running += 1;
+    drop(state);
+
+    let result = carry_out(lab, &job);
+
+    let mut state = lock(queue);
+    state.running -= 1;
+    match result {
+        Ok(Some(record)) => {
+            lab.display.work_done(job.flops);
+            state.records.insert(job.spec.id(), record);
+        }
+        Ok(None) => {
+            // Another process works on it: last in the queue, and not at once again.
+            state.pending.push(job);
+            let _ = changed.wait_timeout(state, LOOK_EVERY);
+            return true;
+        }
+        Err(error) => {
+            state.error.get_or_insert(error);
+        }
+    }
+    changed.notify_all();
+    true
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// One run: claimed, resumed or started, recorded. None where another process works on it.
+fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
+    let id = job.spec.id();
+    if let Some(record) = lab.store.record(&id)? {
+        return Ok(Some(record));
+    }
+    let Some(claim) = lab.store.claim(&id)? else { return Ok(None) };
+    // It may have been finished between the look and the claim.
+    if let Some(record) = lab.store.record(&id)? {
+        return Ok(Some(record));
+    }
+    let data = lab.prepared;
+    claim.write_json("spec.json", &job.spec)?;
+    write_atomic(&claim.folder().join("tokenizer.json"), data.tokenizer.to_json().as_bytes())?;
+    let mut manifest = Manifest::open(&claim, &job.label, lab.machine, &data.facts)?;
+    let display = lab.display.run(&job.label);
+    let control = Control {
+        device: lab.device,
+        stop: lab.stop,
+        checkpoint_every: lab.checkpoint_every,
+        observer: &display,
+    };
+    let begun = Instant::now();
+    let result = match &job.spec {
+        Spec::Pretrain(spec) => engine::pretrain(spec, &data.pretraining, &claim, &control),
+        Spec::Finetune(spec) => parent_model(lab.store, &spec.parent).and_then(|model| {
+            let (pretraining, target) = (&data.pretraining, &data.target);
+            engine::finetune(spec, job.shape, &model, pretraining, target, &claim, &control)
+        }),
+    };
+    manifest.end_session(begun.elapsed());
+    claim.write_json("manifest.json", &manifest)?;
+    let record = result?;
+    display.note(&summary(&record));
+    if let (Spec::Pretrain(_), Outcome::Diverged { step }) = (&job.spec, &record.outcome) {
+        let what = format!("the loss of the pretraining of {}", job.label);
+        return Err(Error::NonFinite { what, step: *step });
+    }
+    claim.write_json("record.json", &record)?;
+    Ok(Some(record))
+}
+
+fn parent_model(store: &Store, parent: &RunId) -> Result<std::path::PathBuf> {
+    let folder = store.folder(parent);
+    let model = store.record::<Record>(parent)?.and_then(|record| record.model);
+    model.map(|name| folder.join(name)).ok_or_else(|| {
+        Error::content(folder.join("record.json"), None, "names no model; remove it and run again")
+    })
+}
+
+/// A line on how a run ended.
+fn summary(record: &Record) -> String {
+    let last = record.evaluations.last();
+    let losses = last.map(|e| format!(", losses {}", losses(e))).unwrap_or_default();
+    let how = match &record.outcome {
+        Outcome::Completed => format!("done after {} steps", record.steps),
+        Outcome::Turned => format!("the U has turned: done after {} steps", record.steps),
+        Outcome::Diverged { step } => format!("diverged: a loss is not finite at step {step}"),
+    };
+    format!("{how}{losses}, {:.1} epochs", record.realised.epochs)
+}
+
+fn losses(evaluation: &Evaluation) -> String {
+    let target = match evaluation.loss_ft.is_nan() {
+        true => String::new(),
+        false => format!("ft {:.4}, ", evaluation.loss_ft),
+    };
+    format!("{target}pt {:.4}", evaluation.loss_pt)
+}
+
+/// Looks at the models that missing runs depend on. Where one is damaged, says so and takes its
+/// record away, so that its pretraining goes on from its last checkpoint.
+///
+/// # Errors
+/// If a model cannot be read, or the record not removed.
+pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
+    for job in jobs {
+        let id = job.spec.id();
+        let Some(record) = store.record::<Record>(&id)? else { continue };
+        let Some(name) = record.model else { continue };
+        match read_hashed(&store.folder(&id).join(name)) {
+            Ok(_) => {}
+            Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
+                let Some(claim) = store.claim(&id)? else { continue };
+                display.line(&format!("{}: {error}; going back to the last checkpoint", job.label));
+                claim.remove("record.json")?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The share of a matrix product's rate that estimates assume a training step to reach.
+pub const SHARE_OF_MATMUL: f64 = 0.3;
+
+/// FLOP/s of a square matrix product of f32 on the CPU, the best of a few.
+pub fn matmul_rate(threads: i32) -> f64 {
+    tch::set_num_threads(threads);
+    let n = 1024;
+    let a = Tensor::ones([n, n], (Kind::Float, Device::Cpu));
+    let seconds = (0..5).map(|_| {
+        let begun = Instant::now();
+        let _ = a.matmul(&a);
+        begun.elapsed().as_secs_f64()
+    });
+    2.0 * (n as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
+}

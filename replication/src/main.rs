@@ -1,0 +1,225 @@
+//! The replication harness: one command a figure.
+//!
+//! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it.
+
+mod config;
+mod data;
+mod exec;
+mod fig5;
+#[allow(dead_code, reason = "later figures use what this one does not")]
+mod plot;
+mod progress;
+mod provenance;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use config::Config;
+use data::{Facts, Sources};
+use exec::{Job, Lab};
+use fig5::Fig5;
+use forgetting_laws::store::Store;
+use forgetting_laws::{Error, Result, engine};
+use progress::Display;
+use provenance::Machine;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Set by Ctrl-C: runs write a checkpoint and end.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Re-runs the figures of "Scaling Laws for Forgetting during Finetuning with Pretraining Data
+/// Injection" (Béthune et al., ICML 2025).
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    figure: Figure,
+}
+
+#[derive(Subcommand)]
+enum Figure {
+    /// Learning rates of finetuning over model scales and mixtures.
+    Fig5(Options),
+}
+
+#[derive(Args)]
+struct Options {
+    /// Settings to start from: nano (two CPU cores, minutes), mini (one GPU), paper (a node).
+    #[arg(long, default_value = "nano")]
+    preset: String,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Folder of the runs and figures [default: out/PRESET].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Overrides a setting; may be repeated. Example: --set seed=7
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Pretraining text: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pretrain: Vec<PathBuf>,
+    /// Text of the target domain.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    target: Vec<PathBuf>,
+    /// Field of .jsonl files that names the work; pieces of one work never straddle a split.
+    #[arg(long, value_name = "FIELD")]
+    group: Option<String>,
+    /// A tokenizer.json to use; without, one is trained on the pretraining text.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Only say what would be done, and what it would cost.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            eprintln!("replication: {}; see replication --help", first.trim_end_matches(':'));
+            return ExitCode::from(2);
+        }
+    };
+    let Figure::Fig5(options) = cli.figure;
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Interrupted) => {
+            eprintln!("replication: {}", Error::Interrupted);
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("replication: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    let config = configure(&options)?;
+    let device = engine::device(&options.device)?;
+    let sources = Sources::open(&config)?;
+    let figure = Fig5::plan(&config, &sources)?;
+    let jobs = figure.jobs();
+    let out = options.out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
+    if options.dry_run {
+        return dry_run(&out, &jobs, &config);
+    }
+    let begun = Instant::now();
+    let store = Store::open(out.join("runs"))?;
+    let data_folder = out.join("data");
+    let data_id = sources.id();
+    let machine = Machine::here(device, config.run.threads);
+    let mut records = exec::finished(&store, &jobs)?;
+    let facts = match Facts::read(&data_folder, &data_id)? {
+        Some(facts) if records.len() == jobs.len() => facts,
+        _ => {
+            let prepared = sources.prepare(&config, config.finetuning.d_ft_tokens)?;
+            prepared.write(&data_folder, &data_id)?;
+            catch_interrupts();
+            let display = Display::new(jobs.iter().map(|job| job.flops).sum());
+            exec::heal(&store, &jobs, &display)?;
+            let workers = match config.run.workers {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                workers => workers,
+            };
+            let lab = Lab {
+                store: &store,
+                prepared: &prepared,
+                machine: &machine,
+                device,
+                workers,
+                threads: config.run.threads,
+                checkpoint_every: Duration::from_secs(config.run.checkpoint_seconds),
+                stop: &STOP,
+                display: &display,
+            };
+            let result = exec::execute(&lab, &jobs);
+            display.finish();
+            records = result?;
+            prepared.facts
+        }
+    };
+    let folder = out.join("fig5");
+    let summary = figure.draw(&records, &facts, &machine.line(), &folder)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{} runs, {seconds:.0} s; figure: {}", jobs.len(), folder.join("fig5.svg").display());
+    println!("summary: {}", summary.display());
+    Ok(())
+}
+
+fn configure(options: &Options) -> Result<Config> {
+    let mut config = Config::load(&options.preset, &options.set)?;
+    if !options.pretrain.is_empty() {
+        config.data.pretrain.clone_from(&options.pretrain);
+    }
+    if !options.target.is_empty() {
+        config.data.target.clone_from(&options.target);
+    }
+    if let Some(group) = &options.group {
+        config.data.group.clone_from(group);
+    }
+    if let Some(tokenizer) = &options.tokenizer {
+        config.data.tokenizer.clone_from(tokenizer);
+    }
+    Ok(config)
+}
+
+/// The first Ctrl-C lets runs write their checkpoints, the second ends the process at once.
+fn catch_interrupts() {
+    let handler = || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nwriting checkpoints; Ctrl-C again ends at once");
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        eprintln!("replication: Ctrl-C will end without a last checkpoint: {error}");
+    }
+}
+
+fn dry_run(out: &std::path::Path, jobs: &[Job], config: &Config) -> Result<()> {
+    let done = match out.join("runs").is_dir() {
+        true => exec::finished(&Store::open(out.join("runs"))?, jobs)?,
+        false => Default::default(),
+    };
+    println!("{:<40} {:>12} {:>14} {:>12}  done", "run", "N", "tokens", "FLOPs");
+    for job in jobs {
+        let n = job.shape.count().paper();
+        let mark = if done.contains_key(&job.spec.id()) { "yes" } else { "no" };
+        println!("{:<40} {n:>12} {:>14} {:>12.3e}  {mark}", job.label, job.tokens, job.flops);
+    }
+    let left = jobs.iter().filter(|job| !done.contains_key(&job.spec.id()));
+    let flops: f64 = left.map(|job| job.flops).sum();
+    let rate = exec::matmul_rate(config.run.threads);
+    let workers = match config.run.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let hours = |rate: f64| flops / rate / 3600.0;
+    println!(
+        "{} runs, {} done; {flops:.3e} FLOPs left at most (finetuning and evaluations included)",
+        jobs.len(),
+        done.len()
+    );
+    println!(
+        "{:.3} hours here: {workers} worker(s) at {:.0}% of the {:.0} GFLOP/s that a matrix product \
+         reaches on {} CPU thread(s)",
+        hours(exec::SHARE_OF_MATMUL * rate * workers as f64),
+        100.0 * exec::SHARE_OF_MATMUL,
+        rate / 1e9,
+        config.run.threads
+    );
+    println!("{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", hours(0.4 * 312e12));
+    Ok(())
+}

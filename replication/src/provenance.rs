@@ -1,0 +1,144 @@
+//! How a run came about: machine, versions, data, times. Nothing here decides a result, but for
+//! the last bits of it.
+
+use crate::data::Facts;
+use forgetting_laws::Result;
+use forgetting_laws::store::Claim;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tch::Device;
+
+/// What a run was carried out on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `forgetting-laws` and its commit, with `-dirty` where files were changed.
+    pub software: String,
+    /// Of libtorch, the bindings and the compiler's target.
+    pub versions: String,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The instruction set that libtorch's CPU kernels use: bits depend on it.
+    pub cpu_capability: String,
+    /// The processor's name, where the system tells it.
+    pub processor: String,
+    /// The library of libtorch's matrix products on the CPU.
+    pub blas: String,
+    /// Intra-op threads of the run.
+    pub threads: i32,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn here(device: Device, threads: i32) -> Self {
+        let device = match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        Self {
+            software: format!(
+                "forgetting-laws {} commit {}",
+                env!("CARGO_PKG_VERSION"),
+                env!("REPLICATION_COMMIT")
+            ),
+            versions: format!(
+                "libtorch {}, tch 0.24.0, {} {}",
+                env!("REPLICATION_LIBTORCH"),
+                std::env::consts::ARCH,
+                std::env::consts::OS
+            ),
+            device,
+            cpu_capability: cpu_capability(),
+            processor: processor(),
+            blas: if tch::utils::has_mkl() { "MKL" } else { "not MKL" }.into(),
+            threads,
+        }
+    }
+}
+
+impl Machine {
+    /// In one line.
+    pub fn line(&self) -> String {
+        let Self { software, versions, device, cpu_capability, processor, blas, threads } = self;
+        format!(
+            "{software}; {versions}; device {device}, {processor} ({cpu_capability}), {blas}, \
+             {threads} thread(s) a run"
+        )
+    }
+}
+
+/// As libtorch chooses: the variable ATEN_CPU_CAPABILITY, else the best that the processor has.
+fn cpu_capability() -> String {
+    if let Ok(chosen) = std::env::var("ATEN_CPU_CAPABILITY") {
+        return format!("{chosen} (ATEN_CPU_CAPABILITY)");
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::is_x86_feature_detected as has;
+        let avx2 = has!("avx2") && has!("fma");
+        if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+            return "AVX512".into();
+        }
+        if avx2 {
+            return "AVX2".into();
+        }
+    }
+    "DEFAULT".into()
+}
+
+fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| "unknown".into(), |(_, name)| name.trim().to_string())
+}
+
+/// A run's manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// For people.
+    pub label: String,
+    /// Where the run was last worked on.
+    pub machine: Machine,
+    /// Hex SHA-256 of the token streams and the tokenizer.
+    pub data: Facts,
+    /// Every time that a process worked on the run: start in seconds since 1970, and seconds of
+    /// work (up to a kill, nothing is known of a session's length).
+    pub sessions: Vec<Session>,
+}
+
+/// A time that a process worked on a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Seconds since 1970.
+    pub started: u64,
+    /// Seconds; None while it goes on, and for ever where it was killed.
+    pub seconds: Option<f64>,
+}
+
+impl Manifest {
+    /// The manifest in the claim's folder with a session more, or a new one; written at once.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn open(claim: &Claim, label: &str, machine: &Machine, data: &Facts) -> Result<Self> {
+        let earlier = std::fs::read(claim.folder().join("manifest.json")).ok();
+        let earlier: Option<Self> = earlier.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut sessions = earlier.map(|manifest| manifest.sessions).unwrap_or_default();
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        sessions.push(Session { started, seconds: None });
+        let manifest = Self {
+            label: label.to_string(),
+            machine: machine.clone(),
+            data: data.clone(),
+            sessions,
+        };
+        claim.write_json("manifest.json", &manifest)?;
+        Ok(manifest)
+    }
+
+    /// Ends the session.
+    pub fn end_session(&mut self, seconds: Duration) {
+        if let Some(session) = self.sessions.last_mut() {
+            session.seconds = Some(seconds.as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Data: where documents come from, and how they become sequences of tokens.
+//!
+//! A [`Source`] yields documents, an [`Encode`] turns them into tokens, [`split::Split`] parts
+//! them into validation, injection and training, and [`sequences::Sequences`] is what a model
+//! reads. The paper pretrains on RedPajama V2 and finetunes on domains of The Pile; its
+//! preprocessing and its splits are not published, so the rules of these modules are ours.
+
+#[cfg(feature = "text")]
+pub mod files;
+pub mod ngram;
+pub mod sequences;
+pub mod split;
+pub mod synthetic;
+#[cfg(feature = "text")]
+pub mod tokenizer;
+
+use crate::Result;
+use std::borrow::Cow;
+
+/// Where documents come from.
+///
+/// A source is a pure function of its index: the same `i` gives the same text on every call, in
+/// every thread and in every process whose source has the same [`content_hash`](Self::content_hash).
+pub trait Source: Send + Sync {
+    /// The hexadecimal SHA-256 of everything that determines the content.
+    fn content_hash(&self) -> String;
+
+    /// The number of documents, or `None` where it is unlimited.
+    fn len(&self) -> Option<u64>;
+
+    /// Whether there is no document at all.
+    fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// The text of document `i`, counted from 0.
+    ///
+    /// # Errors
+    /// If `i` is not below [`len`](Self::len), or if the text cannot be produced.
+    fn document(&self, i: u64) -> Result<Cow<'_, str>>;
+
+    /// The group of document `i`. Documents of one group are pieces of one work (a novel, a
+    /// repository, a thread) and never lie on both sides of a split. By default every document is
+    /// a group of its own.
+    fn group(&self, i: u64) -> u64 {
+        i
+    }
+}
+
+/// What turns text into tokens.
+pub trait Encode: Sync {
+    /// The tokens of a text, without any that mark its beginning or end.
+    ///
+    /// # Errors
+    /// If the text cannot be encoded.
+    fn encode(&self, text: &str) -> Result<Vec<u32>>;
+
+    /// The token that stands between documents.
+    fn end_of_text(&self) -> u32;
+}

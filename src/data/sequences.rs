@@ -1,0 +1,218 @@
+//! A stream of tokens, cut into the fixed-length sequences that a model is trained and evaluated
+//! on.
+
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// Consecutive sequences of T tokens of one stream.
+///
+/// Sequence i takes tokens i·T to i·T + T − 1 in and predicts tokens i·T + 1 to i·T + T, so that
+/// n sequences lie on n·T + 1 tokens and each of n·T tokens is predicted exactly once. What is
+/// left at the stream's end is cut off. Clones and prefixes share the tokens.
+#[derive(Debug, Clone)]
+pub struct Sequences {
+    tokens: Arc<Vec<u32>>,
+    context: usize,
+    count: usize,
+}
+
+impl Sequences {
+    /// All whole sequences of `context` tokens in a stream.
+    ///
+    /// # Errors
+    /// If `context` is 0 or the stream is too short for one sequence.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::data::sequences::Sequences;
+    /// let sequences = Sequences::new(vec![10, 11, 12, 13, 14, 15], 2)?;
+    /// assert_eq!(sequences.len(), 2);
+    /// assert_eq!(sequences.get(1), [12, 13, 14]);
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn new(tokens: Vec<u32>, context: usize) -> Result<Self> {
+        check_context(context)?;
+        let count = tokens.len().saturating_sub(1) / context;
+        if count == 0 {
+            return Err(Error::Exhausted {
+                what: format!("a stream for sequences of {context}"),
+                asked: context as u64 + 1,
+                available: tokens.len() as u64,
+                remedy: "give more text or use a shorter context".into(),
+            });
+        }
+        Ok(Self { tokens: Arc::new(tokens), context, count })
+    }
+
+    /// No sequence at all: a part that was not asked for.
+    ///
+    /// # Errors
+    /// If `context` is 0.
+    pub fn empty(context: usize) -> Result<Self> {
+        check_context(context)?;
+        Ok(Self { tokens: Arc::new(Vec::new()), context, count: 0 })
+    }
+
+    /// T, the tokens that a sequence predicts.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// The number of sequences.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no sequence.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The tokens that all sequences together predict: [`len`](Self::len) · T.
+    pub fn tokens(&self) -> u64 {
+        self.count as u64 * self.context as u64
+    }
+
+    /// Sequence `i`: T + 1 tokens, of which the first T are the input and the last T the targets.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len).
+    pub fn get(&self, i: usize) -> &[u32] {
+        assert!(i < self.count, "sequence {i} of {}", self.count);
+        &self.tokens[i * self.context..=(i + 1) * self.context]
+    }
+
+    /// Every sequence, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u32]> {
+        (0..self.count).map(|i| self.get(i))
+    }
+
+    /// The stream under the sequences: n·T + 1 tokens, or none where there is no sequence.
+    pub fn stream(&self) -> &[u32] {
+        if self.is_empty() { &[] } else { &self.tokens[..=self.count * self.context] }
+    }
+
+    /// The first ⌊`tokens` / T⌋ sequences: the target's unique data of D_ft tokens.
+    ///
+    /// Smaller ones are prefixes of larger ones. The count to report is the realised one,
+    /// [`Sequences::tokens`] of the result.
+    ///
+    /// # Errors
+    /// If `tokens` is below T or there are fewer sequences.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::data::sequences::Sequences;
+    /// let all = Sequences::new((0..1000).collect(), 64)?;
+    /// assert_eq!(all.prefix(300)?.tokens(), 256);
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn prefix(&self, tokens: u64) -> Result<Self> {
+        let count = whole_sequences("tokens", tokens, self.context)?;
+        if count > self.count {
+            return Err(Error::Exhausted {
+                what: "a prefix of the data".into(),
+                asked: tokens,
+                available: self.tokens(),
+                remedy: "give more text or ask for fewer tokens".into(),
+            });
+        }
+        Ok(Self { tokens: Arc::clone(&self.tokens), context: self.context, count })
+    }
+
+    /// The hexadecimal SHA-256 of T and the stream, each number in little-endian order.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new_with_prefix((self.context as u64).to_le_bytes());
+        let mut bytes = Vec::with_capacity(4 * 4096);
+        for chunk in self.stream().chunks(4096) {
+            bytes.clear();
+            bytes.extend(chunk.iter().flat_map(|token| token.to_le_bytes()));
+            hasher.update(&bytes);
+        }
+        format!("{:x}", hasher.finalize())
+    }
+}
+
+fn check_context(context: usize) -> Result<()> {
+    if context == 0 {
+        return Err(Error::setting("context", context, "must be at least 1 token"));
+    }
+    Ok(())
+}
+
+/// The whole sequences in `tokens` predicted tokens, of which there must be one at least.
+pub(crate) fn whole_sequences(name: &str, tokens: u64, context: usize) -> Result<usize> {
+    check_context(context)?;
+    match usize::try_from(tokens / context as u64) {
+        Ok(0) => Err(Error::setting(
+            name,
+            tokens,
+            format!("must hold a whole sequence, {context} tokens at least"),
+        )),
+        Ok(count) => Ok(count),
+        Err(_) => Err(Error::setting(name, tokens, "is more than this machine can address")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_last_token_is_a_target_only() {
+        // 2 sequences of 3 need 7 tokens; 6 are enough for 1 only.
+        assert_eq!(Sequences::new((0..7).collect(), 3).unwrap().len(), 2);
+        assert_eq!(Sequences::new((0..6).collect(), 3).unwrap().len(), 1);
+        assert_eq!(Sequences::new((0..4).collect(), 3).unwrap().len(), 1);
+        assert!(Sequences::new((0..3).collect(), 3).is_err());
+        assert!(Sequences::new(vec![], 3).is_err());
+        assert!(Sequences::new(vec![1, 2], 0).is_err());
+        assert!(Sequences::empty(0).is_err());
+        let none = Sequences::empty(3).unwrap();
+        assert_eq!((none.len(), none.tokens(), none.stream().len()), (0, 0, 0));
+        assert!(none.is_empty() && none.prefix(3).is_err());
+    }
+
+    #[test]
+    fn prefix_bounds() {
+        let all = Sequences::new((0..13).collect(), 4).unwrap();
+        assert_eq!(all.tokens(), 12);
+        assert_eq!(all.prefix(15).unwrap().len(), 3);
+        assert_eq!(all.prefix(12).unwrap().len(), 3);
+        assert_eq!(all.prefix(11).unwrap().len(), 2);
+        assert_eq!(all.prefix(4).unwrap().len(), 1);
+        assert!(matches!(all.prefix(3), Err(Error::Setting { .. })));
+        assert!(matches!(all.prefix(0), Err(Error::Setting { .. })));
+        assert!(matches!(all.prefix(16), Err(Error::Exhausted { asked: 16, available: 12, .. })));
+    }
+
+    /// Computed with Python: sha256(struct.pack("<Q3I", 2, 1, 2, 3)).
+    #[test]
+    fn the_hash_is_of_the_stream_and_the_context() {
+        let cut = Sequences::new(vec![1, 2, 3, 4], 2).unwrap();
+        assert_eq!(cut.hash(), Sequences::new(vec![1, 2, 3], 2).unwrap().hash());
+        assert_eq!(cut.hash(), "053bae2c4c65332eba09291d8e41710cc2829f92c436ccf8f3f7fd6aa39d4017");
+        assert_ne!(cut.hash(), Sequences::new(vec![1, 2, 4], 2).unwrap().hash());
+        assert_ne!(cut.hash(), Sequences::new(vec![1, 2, 3], 1).unwrap().hash());
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_but_the_first_is_predicted_once(length in 2usize..200, context in 1usize..20) {
+            prop_assume!(length > context);
+            let all = Sequences::new((0..length as u32).collect(), context).unwrap();
+            let targets: Vec<u32> = all.iter().flat_map(|s| s[1..].to_vec()).collect();
+            prop_assert_eq!(&targets, &(1..=all.tokens() as u32).collect::<Vec<_>>());
+            for (i, sequence) in all.iter().enumerate() {
+                prop_assert_eq!(sequence.len(), context + 1);
+                prop_assert_eq!(sequence[0] as usize, i * context);
+            }
+            prop_assert!(length - 1 - (all.tokens() as usize) < context);
+            let shorter = all.prefix(context as u64).unwrap();
+            prop_assert_eq!(shorter.get(0), all.get(0));
+            prop_assert_eq!(shorter.stream(), &all.stream()[..=context]);
+        }
+    }
+}

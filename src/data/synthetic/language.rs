@@ -1,0 +1,408 @@
+//! A made-up language: spelling, words and their forms, who goes with whom, topics and facts.
+
+use super::chance::{Alias, low};
+use crate::rng::{Draws, Key};
+use std::collections::BTreeSet;
+
+/// The open classes of words.
+#[derive(Clone, Copy)]
+pub(super) enum Class {
+    Noun,
+    Verb,
+    Adjective,
+    Adverb,
+    Person,
+    Place,
+}
+
+/// Word types in each class: about 5,700, in about 13,000 forms.
+const TYPES: [usize; 6] = [1600, 700, 500, 150, 600, 300];
+
+/// Words of each class that a topic favours.
+const TOPICAL: [usize; 6] = [60, 30, 24, 10, 12, 6];
+
+/// Topics of a language.
+pub(super) const TOPICS: usize = 40;
+
+/// What the cue word tells about the word that it is linked to. The first five are collocations,
+/// the rest are facts about the world.
+#[derive(Clone, Copy)]
+pub(super) enum Link {
+    /// The adjectives of a noun.
+    Quality,
+    /// What a noun does.
+    Act,
+    /// The object of a verb.
+    Object,
+    /// The adverb of a verb.
+    Manner,
+    /// The noun after "of".
+    Part,
+    /// The verb of the next sentence.
+    Sequel,
+    /// The capital of a place.
+    Capital,
+    /// What a place is known for.
+    Product,
+    /// Who founded a place.
+    Founder,
+    /// Where a person was born.
+    Birth,
+    /// What a person is.
+    Trade,
+}
+
+/// The cue's class and the linked word's class of each [`Link`].
+const LINKS: [(Class, Class); 11] = [
+    (Class::Noun, Class::Adjective),
+    (Class::Noun, Class::Verb),
+    (Class::Verb, Class::Noun),
+    (Class::Verb, Class::Adverb),
+    (Class::Noun, Class::Noun),
+    (Class::Verb, Class::Verb),
+    (Class::Place, Class::Place),
+    (Class::Place, Class::Noun),
+    (Class::Place, Class::Person),
+    (Class::Person, Class::Place),
+    (Class::Person, Class::Noun),
+];
+
+/// Closed classes: grammatical words, then the set words of the components.
+#[derive(Clone, Copy)]
+#[allow(dead_code)] // the further forms are reached by their distance from the first
+#[rustfmt::skip]
+pub(super) enum Role {
+    /// Four forms, by gender and number.
+    The, The1, The2, The3,
+    /// Four forms, by gender and number.
+    Some, Some1, Some2, Some3,
+    /// Ten prepositions; every verb governs one of them.
+    At, At1, At2, At3, At4, At5, At6, At7, At8, At9,
+    And, But, Or, Of, That, Because, When, If, Not, Is, Are, Was, Were, He, They, I, You, This,
+    To, In, Has, What, Who, Where, Said, Yes, No, With, From, Then, Each, All, More, Than, Let,
+    Capital, Known, Founded, Born, Year, Dear, Greetings, List, Chapter, Part, Mix, Add, Gram,
+    Question, Answer, Sum, Left, Times, Shares, Gives, Takes, Well, Report, Today, Define, Return,
+    While, Else, Once, Ever, Alas, Thus, Whereas, Upon, Among, Note, See, Page, First, Last,
+}
+
+/// Number of [`Role`]s.
+const ROLES: usize = Role::Last as usize + 1;
+
+/// Roles below this one are spelt with one syllable.
+const SHORT_ROLES: usize = Role::Capital as usize;
+
+/// Ways in which two grammars can differ.
+#[derive(Clone, Copy)]
+pub(super) enum Rule {
+    /// The adjective follows its noun.
+    AdjectiveLast,
+    /// The verb follows its object.
+    VerbLast,
+    /// The adverb opens the sentence.
+    AdverbFirst,
+    /// The article follows its noun.
+    ArticleLast,
+    /// The family name comes first.
+    FamilyFirst,
+    /// Quotations stand between guillemets.
+    Guillemets,
+    /// Code has braces and semicolons.
+    Braces,
+    /// Code joins words by capitals, not by underscores.
+    Camel,
+    /// Plus, minus and times have other signs.
+    Signs,
+    /// A speaker's name stands on a line of its own.
+    NameLine,
+}
+
+/// Number of [`Rule`]s.
+const RULES: usize = Rule::NameLine as usize + 1;
+
+/// One word type.
+pub(super) struct Word {
+    /// Nouns: `[singular, plural]`; adjectives: by `2 · gender + number`; verbs: by
+    /// `2 · past + number`; persons: `[family name, given name]`.
+    pub(super) forms: [Box<str>; 4],
+    /// The agreement class of a noun, 0 or 1.
+    pub(super) gender: usize,
+    /// The preposition that a verb governs, 0 to 9; the year of a person or place.
+    pub(super) trait_number: usize,
+}
+
+/// The words that a document's subject favours, per class, the commonest first.
+pub(super) struct Topic {
+    words: [Vec<u16>; 6],
+}
+
+/// Everything that a document needs to know besides its own draws.
+pub(super) struct Language {
+    words: [Vec<Word>; 6],
+    links: Vec<Vec<[u16; 4]>>,
+    topics: Vec<Topic>,
+    roles: Vec<Box<str>>,
+    rules: Vec<bool>,
+    common: [Alias; 6],
+    topical: [Alias; 6],
+    pub(super) topic_ranks: Alias,
+}
+
+impl Language {
+    /// The language of a key. A `foreign` one has accents, and the opposite grammar.
+    pub(super) fn new(key: Key, foreign: bool) -> Self {
+        let sounds = Sounds::new(key.named("sounds"), foreign);
+        let flat = TYPES.map(|n| Alias::zipf(n, 8));
+        let mut draws = Draws::new(key.named("links"));
+        let mut pick = |class: Class| flat[class as usize].draw(&mut draws) as u16;
+        let links = LINKS.map(|(from, to)| {
+            (0..TYPES[from as usize]).map(|_| std::array::from_fn(|_| pick(to))).collect()
+        });
+        let classes = [
+            Class::Noun,
+            Class::Verb,
+            Class::Adjective,
+            Class::Adverb,
+            Class::Person,
+            Class::Place,
+        ];
+        let topics = (0..TOPICS)
+            .map(|_| Topic {
+                words: classes
+                    .map(|class| (0..TOPICAL[class as usize]).map(|_| pick(class)).collect()),
+            })
+            .collect();
+        Self {
+            words: sounds.lexicon(key.named("lexicon")),
+            links: links.into(),
+            topics,
+            roles: sounds.roles(key.named("roles")),
+            rules: vec![foreign; RULES],
+            common: TYPES.map(|n| Alias::zipf(n, 3)),
+            topical: TOPICAL.map(|n| Alias::zipf(n, 2)),
+            topic_ranks: Alias::zipf(TOPICS, 6),
+        }
+    }
+
+    /// This language with a share `distance` of its word types, collocations, facts, topics and
+    /// rules replaced by those of `own`. The choice is nested: what is replaced at one distance
+    /// is replaced at every larger one.
+    pub(super) fn towards(self, own: Self, distance: f64, key: Key) -> Self {
+        fn mix<T>(base: Vec<T>, own: Vec<T>, distance: f64, key: Key) -> Vec<T> {
+            let pairs = base.into_iter().zip(own).zip(0..);
+            pairs.map(|((b, o), i)| if key.uniform(i) < distance { o } else { b }).collect()
+        }
+        let mut class = 0;
+        let mut own_words = own.words.into_iter();
+        let words = self.words.map(|base| {
+            class += 1;
+            let own = own_words.next().unwrap_or_default();
+            mix(base, own, distance, key.named("words").child(class))
+        });
+        let links = self
+            .links
+            .into_iter()
+            .zip(own.links)
+            .zip(0..)
+            .map(|((base, own), i)| mix(base, own, distance, key.named("links").child(i)));
+        Self {
+            words,
+            links: links.collect(),
+            topics: mix(self.topics, own.topics, distance, key.named("topics")),
+            roles: mix(self.roles, own.roles, distance, key.named("roles")),
+            rules: mix(self.rules, own.rules, distance, key.named("rules")),
+            ..self
+        }
+    }
+
+    pub(super) fn word(&self, class: Class, i: u16) -> &Word {
+        &self.words[class as usize][usize::from(i)]
+    }
+
+    /// The four words that `cue` is linked to, the most usual first.
+    pub(super) fn linked(&self, link: Link, cue: u16) -> [u16; 4] {
+        self.links[link as usize][usize::from(cue)]
+    }
+
+    /// A word regardless of the topic, by Zipf's law.
+    pub(super) fn common(&self, class: Class, draws: &mut Draws) -> u16 {
+        self.common[class as usize].draw(draws) as u16
+    }
+
+    /// A word of a topic.
+    pub(super) fn topical(&self, topic: usize, class: Class, draws: &mut Draws) -> u16 {
+        let rank = self.topical[class as usize].draw(draws);
+        self.topics[topic].words[class as usize][rank]
+    }
+
+    pub(super) fn role(&self, role: Role) -> &str {
+        &self.roles[role as usize]
+    }
+
+    /// The role `offset` places after `role`, for those with several forms.
+    pub(super) fn role_form(&self, role: Role, offset: usize) -> &str {
+        &self.roles[role as usize + offset]
+    }
+
+    pub(super) fn rule(&self, rule: Rule) -> bool {
+        self.rules[rule as usize]
+    }
+}
+
+/// The syllables of a language.
+struct Sounds {
+    onsets: Vec<&'static str>,
+    nuclei: Vec<&'static str>,
+    codas: Vec<&'static str>,
+}
+
+#[rustfmt::skip]
+mod letters {
+    pub(super) const ONSETS: [&str; 30] = [
+        "b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z",
+        "br", "cl", "dr", "fl", "gr", "pr", "st", "sh", "th", "tr", "ch", "sp",
+    ];
+    pub(super) const NUCLEI: [&str; 8] = ["a", "e", "i", "o", "u", "y", "ai", "ou"];
+    pub(super) const ACCENTED: [&str; 8] = ["é", "è", "ê", "ö", "ü", "å", "ø", "î"];
+    pub(super) const CODAS: [&str; 14] =
+        ["n", "r", "s", "l", "t", "m", "d", "k", "nd", "st", "rt", "ll", "ng", "p"];
+}
+
+impl Sounds {
+    fn new(key: Key, foreign: bool) -> Self {
+        let subset = |purpose, pool: &[&'static str], n| {
+            let key: Key = key.named(purpose);
+            let mut order: Vec<usize> = (0..pool.len()).collect();
+            order.sort_by_key(|&i| key.word(i as u64));
+            order.into_iter().take(n).map(|i| pool[i]).collect::<Vec<_>>()
+        };
+        let mut nuclei = subset("nuclei", &letters::NUCLEI, 4);
+        if foreign {
+            nuclei.extend(subset("accents", &letters::ACCENTED, 2));
+        }
+        Self {
+            onsets: subset("onsets", &letters::ONSETS, 11),
+            nuclei,
+            codas: subset("codas", &letters::CODAS, 6),
+        }
+    }
+
+    fn syllable(&self, draws: &mut Draws, out: &mut String) {
+        out.push_str(self.onsets[low(draws, self.onsets.len())]);
+        out.push_str(self.nuclei[low(draws, self.nuclei.len())]);
+    }
+
+    /// A spelling of about `syllables` syllables that `taken` does not have yet.
+    fn fresh(&self, draws: &mut Draws, syllables: usize, taken: &mut BTreeSet<String>) -> String {
+        for attempt in 0.. {
+            let mut spelling = String::new();
+            for _ in 0..syllables + attempt / 16 {
+                self.syllable(draws, &mut spelling);
+            }
+            // Endings begin with a vowel.
+            spelling.push_str(self.codas[low(draws, self.codas.len())]);
+            if taken.insert(spelling.clone()) {
+                return spelling;
+            }
+        }
+        unreachable!("longer spellings never run out")
+    }
+
+    /// `n` different endings.
+    fn endings(&self, key: Key, n: usize) -> Vec<String> {
+        let mut draws = Draws::new(key);
+        let mut endings = Vec::new();
+        while endings.len() < n {
+            let nucleus = self.nuclei[low(&mut draws, self.nuclei.len())];
+            let ending = format!("{nucleus}{}", self.codas[low(&mut draws, self.codas.len())]);
+            if !endings.contains(&ending) {
+                endings.push(ending);
+            }
+        }
+        endings
+    }
+
+    fn roles(&self, key: Key) -> Vec<Box<str>> {
+        let (mut draws, mut taken) = (Draws::new(key), BTreeSet::new());
+        (0..ROLES)
+            .map(|i| self.fresh(&mut draws, 1 + usize::from(i >= SHORT_ROLES), &mut taken).into())
+            .collect()
+    }
+
+    /// All words: stems of shared roots and derivational suffixes, with inflected forms.
+    fn lexicon(&self, key: Key) -> [Vec<Word>; 6] {
+        let (mut draws, mut taken) = (Draws::new(key.named("roots")), BTreeSet::new());
+        let roots: Vec<String> = (0..400)
+            .map(|i| self.fresh(&mut draws, 1 + usize::from(i >= 120), &mut taken))
+            .collect();
+        let mut stems = BTreeSet::new();
+        let mut class = |name: &str, n: usize| {
+            let key = key.named(name);
+            let suffixes = self.endings(key.named("suffixes"), 6);
+            let endings = self.endings(key.named("endings"), 4);
+            let mut draws = Draws::new(key);
+            (0..n)
+                .map(|i| {
+                    // Common words have common, short roots.
+                    let mut stem = loop {
+                        let reach = (60 + 3 * i as u64).min(roots.len() as u64);
+                        let mut stem = roots[draws.below(reach) as usize].clone();
+                        if let Some(suffix) = suffixes.get(draws.below(12) as usize) {
+                            stem.push_str(suffix);
+                        }
+                        if draws.below(8) == 0 {
+                            stem.push_str(&roots[low(&mut draws, 60)]);
+                        }
+                        if stems.insert(stem.clone()) {
+                            break stem;
+                        }
+                    };
+                    let gender = draws.below(2) as usize;
+                    let number = low(&mut draws, 200);
+                    if name == "noun" && gender == 1 {
+                        stem.push_str(&endings[3]);
+                    }
+                    (stem, endings.clone(), gender, number)
+                })
+                .collect::<Vec<_>>()
+        };
+        let inflect = |(stem, endings, gender, number): (String, Vec<String>, usize, usize)| Word {
+            forms: std::array::from_fn(|i| match i {
+                0 => stem.as_str().into(),
+                _ => format!("{stem}{}", endings[i - 1]).into(),
+            }),
+            gender,
+            trait_number: number,
+        };
+        let open = ["noun", "verb", "adjective", "adverb"];
+        let [nouns, verbs, adjectives, adverbs] =
+            std::array::from_fn(|c| class(open[c], TYPES[c]).into_iter().map(inflect).collect());
+        let mut name = |kind: &str, n: usize| -> Vec<String> {
+            let mut draws = Draws::new(key.named(kind));
+            (0..n).map(|i| capital(&self.fresh(&mut draws, 2 + i % 2, &mut taken))).collect()
+        };
+        let (given, family) = (name("given", 160), name("family", 500));
+        let places = name("places", TYPES[Class::Place as usize]);
+        let mut draws = Draws::new(key.named("people"));
+        let people = (0..TYPES[Class::Person as usize]).map(|_| {
+            let (given, family) = (&given[low(&mut draws, 160)], &family[low(&mut draws, 500)]);
+            Word {
+                forms: [family, given, "", ""].map(Into::into),
+                gender: 0,
+                trait_number: low(&mut draws, 400),
+            }
+        });
+        let people = people.collect();
+        let places = places.into_iter().map(|place| Word {
+            forms: std::array::from_fn(|_| place.as_str().into()),
+            gender: 0,
+            trait_number: low(&mut draws, 400),
+        });
+        [nouns, verbs, adjectives, adverbs, people, places.collect()]
+    }
+}
+
+/// `word` with a capital first letter.
+fn capital(word: &str) -> String {
+    let mut rest = word.chars();
+    rest.next().map_or_else(String::new, |c| c.to_uppercase().chain(rest).collect())
+}

@@ -1,0 +1,714 @@
+//! Byte-level BPE tokenizers: trained here, or given as a `tokenizer.json`.
+//!
+//! The paper uses a SentencePiece tokenizer (with 32,000 tokens, by its model sizes) whose text is
+//! not published. The default here is GPT-2's scheme (Radford et al., "Language models are
+//! unsupervised multitask learners", 2019, section 2.2; Sennrich et al., "Neural machine
+//! translation of rare words with subword units", ACL 2016): bytes, words cut by GPT-2's regular
+//! expression, and merges of the most frequent pair. It encodes any text without loss.
+
+use super::Encode;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, ModelWrapper, PreTokenizer, PreTokenizerWrapper};
+use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString};
+
+/// The token between documents in a tokenizer that is trained here.
+const END_OF_TEXT: &str = "<|endoftext|>";
+/// Names of that token in tokenizers from elsewhere, the first that exists is taken.
+const END_OF_TEXT_NAMES: [&str; 6] =
+    [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eot_id|>"];
+/// The smallest vocabulary: every byte, and the end of text.
+const MIN_VOCAB: usize = 257;
+/// A pair that occurs once is no regularity.
+const MIN_FREQUENCY: u64 = 2;
+
+/// A tokenizer.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    origin: PathBuf,
+    json: String,
+    end_of_text: u32,
+    vocab_size: usize,
+    /// The tokens of frequent words, where words can be encoded one by one.
+    words: Option<Words>,
+}
+
+impl Tokenizer {
+    /// Learns a byte-level BPE of `vocab_size` tokens, `<|endoftext|>` and the 256 bytes among
+    /// them.
+    ///
+    /// The result depends on the texts only, not on their order: of pairs that are equally
+    /// frequent, the one with the smaller ids is merged first. A text that has fewer regularities
+    /// gives a smaller vocabulary; [`vocab_size`](Self::vocab_size) tells.
+    ///
+    /// # Errors
+    /// If `vocab_size` is below 257 or there is no text.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::data::tokenizer::Tokenizer;
+    /// let texts = ["low lower lowest", "slow slower slowest"].map(String::from);
+    /// let tokenizer = Tokenizer::train(texts.into_iter(), 260)?;
+    /// let ids = tokenizer.encode("slow, ünd low")?;
+    /// assert_eq!(tokenizer.decode(&ids)?, "slow, ünd low");
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn train(texts: impl Iterator<Item = String>, vocab_size: usize) -> Result<Self> {
+        if vocab_size < MIN_VOCAB {
+            return Err(Error::setting(
+                "vocabulary size",
+                vocab_size,
+                format!("must be at least {MIN_VOCAB}: 256 bytes and the end of text"),
+            ));
+        }
+        let mut counts: HashMap<String, u64> = HashMap::new();
+        for text in texts {
+            for word in words(&text) {
+                match counts.get_mut(word) {
+                    Some(count) => *count += 1,
+                    None => drop(counts.insert(word.to_owned(), 1)),
+                }
+            }
+        }
+        if counts.is_empty() {
+            return Err(Error::setting("text to train a tokenizer", "none", "give some text"));
+        }
+        let origin = PathBuf::from("trained tokenizer");
+        let refuse = |error: tokenizers::Error| Error::content(&origin, None, error.to_string());
+        let byte_level = ByteLevel::new(false, false, true);
+        // Words in the byte-level alphabet, in an order that does not depend on the hash map's.
+        let mut split: BTreeMap<String, u64> = BTreeMap::new();
+        for (word, count) in counts {
+            let mut parts = PreTokenizedString::from(word);
+            byte_level.pre_tokenize(&mut parts).map_err(refuse)?;
+            for (part, _, _) in parts.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+                *split.entry(part.to_owned()).or_default() += count;
+            }
+        }
+        let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+        alphabet.sort_unstable();
+        let tokens = std::iter::once(END_OF_TEXT.to_owned())
+            .chain(alphabet.into_iter().map(String::from))
+            .collect();
+        let (tokens, merges) = learn(tokens, split, vocab_size);
+        let vocab: HashMap<String, u32> = tokens.iter().cloned().zip(0..).collect();
+        let merges = merges
+            .into_iter()
+            .map(|(a, b)| (tokens[a as usize].clone(), tokens[b as usize].clone()))
+            .collect();
+        let model = BPE::builder()
+            .vocab_and_merges(vocab.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+            .build()
+            .map_err(refuse)?;
+        let mut inner = tokenizers::Tokenizer::new(model);
+        inner.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+        inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).map_err(refuse)?;
+        Self::new(inner, origin)
+    }
+
+    /// Reads a `tokenizer.json` of any kind.
+    ///
+    /// Truncation and padding that it may ask for are switched off, and no token is added at the
+    /// beginning or the end of a text. Whether a text survives encoding without loss depends on
+    /// the tokenizer.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no tokenizer, encodes at random (BPE dropout), or has no
+    /// token that ends a text: `<|endoftext|>`, `</s>`, `<eos>` and a few others are looked for.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let json = fs::read(path).map_err(Error::io(path))?;
+        let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
+            Error::content(path, None, format!("not a tokenizer.json ({error})"))
+        })?;
+        Self::new(inner, path.to_path_buf())
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer, origin: PathBuf) -> Result<Self> {
+        let refuse = |error: tokenizers::Error| Error::content(&origin, None, error.to_string());
+        inner.with_truncation(None).map_err(refuse)?;
+        inner.with_padding(None);
+        if let ModelWrapper::BPE(model) = inner.get_model()
+            && model.dropout.is_some_and(|dropout| dropout > 0.0)
+        {
+            let reason = "BPE dropout encodes at random; remove it from the file";
+            return Err(Error::content(&origin, None, reason));
+        }
+        let json = inner.to_string(false).map_err(refuse)?;
+        // A document that spells out the name of a special token does not end there.
+        inner.set_encode_special_tokens(true);
+        let end_of_text =
+            END_OF_TEXT_NAMES.iter().find_map(|name| inner.token_to_id(name)).ok_or_else(|| {
+                let names = END_OF_TEXT_NAMES.join(", ");
+                let reason = format!("no token that ends a text; one of {names} must be in it");
+                Error::content(&origin, None, reason)
+            })?;
+        let vocab_size =
+            inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
+        let words = words_are_independent(&inner).then(Words::default);
+        Ok(Self { inner, origin, json, end_of_text, vocab_size, words })
+    }
+
+    /// The tokenizer as the text of a `tokenizer.json`.
+    pub fn to_json(&self) -> &str {
+        &self.json
+    }
+
+    /// The hexadecimal SHA-256 of [`to_json`](Self::to_json).
+    pub fn hash(&self) -> String {
+        format!("{:x}", Sha256::digest(self.json.as_bytes()))
+    }
+
+    /// Writes [`to_json`](Self::to_json) to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let written = File::create(&temporary)
+            .and_then(|mut file| {
+                file.write_all(self.json.as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&temporary, path));
+        written.map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            Error::io(path)(error)
+        })
+    }
+
+    /// The number of rows that an embedding needs: the largest id and 1.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The token that stands between documents.
+    pub fn end_of_text(&self) -> u32 {
+        self.end_of_text
+    }
+
+    /// The tokens of a text. The names of special tokens in it are text like any other.
+    ///
+    /// # Errors
+    /// If the tokenizer has no token for a part of it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let Some(cache) = &self.words else { return self.encode_word(text) };
+        let mut ids = Vec::with_capacity(text.len() / 2);
+        for word in words(text) {
+            cache.append(word, &mut ids, || self.encode_word(word))?;
+        }
+        Ok(ids)
+    }
+
+    fn encode_word(&self, text: &str) -> Result<Vec<u32>> {
+        self.inner
+            .encode_fast(text, false)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| Error::content(&self.origin, None, error.to_string()))
+    }
+
+    /// The text of tokens, special ones by their names. Bytes that are not UTF-8 where tokens were
+    /// cut apart become U+FFFD.
+    ///
+    /// # Errors
+    /// If an id is not below [`vocab_size`](Self::vocab_size).
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+            return Err(Error::setting(
+                "token",
+                id,
+                format!("must be below the vocabulary size, {}", self.vocab_size),
+            ));
+        }
+        self.inner
+            .decode(ids, false)
+            .map_err(|error| Error::content(&self.origin, None, error.to_string()))
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("origin", &self.origin)
+            .field("vocab_size", &self.vocab_size)
+            .field("end_of_text", &self.end_of_text)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Encode for Tokenizer {
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode(text)
+    }
+
+    fn end_of_text(&self) -> u32 {
+        self.end_of_text
+    }
+}
+
+/// Cuts a text into runs of white space, each with the run of other characters after it.
+///
+/// GPT-2's regular expression never matches across these cuts, and what it matches on one side
+/// does not depend on the other: it gives white space to what follows it, and a match that begins
+/// with anything else ends before white space.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let start = rest.find(|c: char| !c.is_whitespace())?;
+        let end = rest[start..].find(char::is_whitespace).map_or(rest.len(), |end| start + end);
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        Some(word)
+    })
+    .chain({
+        let kept = text.trim_end().len();
+        (kept < text.len()).then(|| &text[kept..])
+    })
+}
+
+/// Whether a text's tokens are those of its [`words`], one after the other.
+fn words_are_independent(tokenizer: &tokenizers::Tokenizer) -> bool {
+    let byte_level = match tokenizer.get_pre_tokenizer() {
+        Some(PreTokenizerWrapper::ByteLevel(byte_level)) => {
+            byte_level.use_regex && !byte_level.add_prefix_space
+        }
+        _ => false,
+    };
+    // An added token that is not special is looked for in the whole text, with spaces around it.
+    let all_special = tokenizer.get_added_tokens_decoder().values().all(|token| token.special);
+    byte_level && all_special && tokenizer.get_normalizer().is_none()
+}
+
+/// The tokens of words that were met before, for several threads.
+///
+/// Most words of a text are frequent ones, and cutting and merging them anew takes ten times as
+/// long as this look-up.
+struct Words {
+    shards: [Mutex<Known>; 64],
+}
+
+/// Words and their tokens.
+type Known = HashMap<Box<str>, Box<[u32]>>;
+
+impl Words {
+    /// Words kept a shard; those that come later are encoded every time.
+    const CAPACITY: usize = 1 << 12;
+    /// Bytes of the longest word that is kept.
+    const LONGEST: usize = 64;
+
+    /// Appends a word's tokens to `ids`.
+    fn append(
+        &self,
+        word: &str,
+        ids: &mut Vec<u32>,
+        encode: impl FnOnce() -> Result<Vec<u32>>,
+    ) -> Result<()> {
+        if word.len() > Self::LONGEST {
+            ids.extend(encode()?);
+            return Ok(());
+        }
+        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(word);
+        let shard = &self.shards[hash as usize % self.shards.len()];
+        let lock = || shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(known) = lock().get(word) {
+            ids.extend_from_slice(known);
+            return Ok(());
+        }
+        let encoded = encode()?;
+        ids.extend_from_slice(&encoded);
+        let mut shard = lock();
+        if shard.len() < Self::CAPACITY {
+            shard.insert(word.into(), encoded.into());
+        }
+        Ok(())
+    }
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+    }
+}
+
+/// Two tokens next to each other.
+type Pair = (u32, u32);
+
+/// The merges of byte-pair encoding: as long as the vocabulary is too small, the most frequent
+/// pair of neighbours becomes a token; of equally frequent ones the pair with the smaller ids.
+///
+/// `words` counts words as strings of one-character tokens. Returns the vocabulary and the merges
+/// in order.
+fn learn(
+    mut tokens: Vec<String>,
+    words: BTreeMap<String, u64>,
+    vocab_size: usize,
+) -> (Vec<String>, Vec<Pair>) {
+    let mut ids: HashMap<String, u32> = tokens.iter().cloned().zip(0..).collect();
+    let mut words: Vec<(Vec<u32>, u64)> = words
+        .into_iter()
+        .map(|(word, count)| (word.chars().map(|c| ids[&c.to_string()]).collect(), count))
+        .collect();
+    let mut counts: HashMap<Pair, u64> = HashMap::new();
+    // The words in which a pair occurs, or occurred.
+    let mut places: HashMap<Pair, Vec<usize>> = HashMap::new();
+    for (i, (word, count)) in words.iter().enumerate() {
+        for pair in word.windows(2).map(|pair| (pair[0], pair[1])) {
+            *counts.entry(pair).or_default() += count;
+            places.entry(pair).or_default().push(i);
+        }
+    }
+    let mut queue: BinaryHeap<(u64, Reverse<Pair>)> =
+        counts.iter().map(|(&pair, &count)| (count, Reverse(pair))).collect();
+    let (mut merges, mut known) = (Vec::new(), HashSet::new());
+    while tokens.len() < vocab_size
+        && let Some((count, Reverse(pair))) = queue.pop()
+    {
+        let now = counts.get(&pair).copied().unwrap_or(0);
+        if now != count {
+            // Since it was queued, other merges took some of its occurrences.
+            if now > 0 && now < count {
+                queue.push((now, Reverse(pair)));
+            }
+            continue;
+        }
+        if count < MIN_FREQUENCY {
+            break;
+        }
+        let merged = format!("{}{}", tokens[pair.0 as usize], tokens[pair.1 as usize]);
+        // Two different merges may spell the same token; then a pair can come back.
+        let id = *ids.entry(merged).or_insert_with_key(|merged| {
+            tokens.push(merged.clone());
+            tokens.len() as u32 - 1
+        });
+        if known.insert(pair) {
+            merges.push(pair);
+        }
+        let mut changed = Vec::new();
+        for i in places.remove(&pair).unwrap_or_default() {
+            let (word, count) = &mut words[i];
+            let after = merge(word, pair, id);
+            if after.len() == word.len() {
+                continue;
+            }
+            for pair in word.windows(2).map(|pair| (pair[0], pair[1])) {
+                if let Some(total) = counts.get_mut(&pair) {
+                    *total -= *count;
+                }
+            }
+            for pair in after.windows(2).map(|pair| (pair[0], pair[1])) {
+                *counts.entry(pair).or_default() += *count;
+                if pair.0 == id || pair.1 == id {
+                    places.entry(pair).or_default().push(i);
+                    changed.push(pair);
+                }
+            }
+            *word = after;
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        queue.extend(changed.into_iter().map(|pair| (counts[&pair], Reverse(pair))));
+    }
+    (tokens, merges)
+}
+
+/// A word in which every `pair`, from the left, is `id`.
+fn merge(word: &[u32], pair: Pair, id: u32) -> Vec<u32> {
+    let mut after = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&first, others)) = rest.split_first() {
+        if first == pair.0 && others.first() == Some(&pair.1) {
+            after.push(id);
+            rest = &others[1..];
+        } else {
+            after.push(first);
+            rest = others;
+        }
+    }
+    after
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Key;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use std::sync::LazyLock;
+    use tokenizers::models::bpe::BpeTrainerBuilder;
+
+    /// Text of words that are drawn from a small lexicon, the first ones far more often.
+    fn prose(seed: u64, words: u64) -> String {
+        let key = Key::new(seed);
+        let lexicon: Vec<String> = (0..300)
+            .map(|i| {
+                let key = Key::new(0).child(i);
+                (0..key.below(0, 7) + 2)
+                    .map(|j| char::from(b'a' + key.below(j + 1, 26) as u8))
+                    .collect()
+            })
+            .collect();
+        (0..words)
+            .map(|i| {
+                let rank = (key.uniform(2 * i).powi(3) * 300.0) as usize;
+                let end = [" ", " ", " ", ", ", ".\n"][key.below(2 * i + 1, 5) as usize];
+                format!("{}{end}", lexicon[rank])
+            })
+            .collect()
+    }
+
+    static PROSE: LazyLock<Tokenizer> =
+        LazyLock::new(|| Tokenizer::train([prose(1, 5000)].into_iter(), 500).unwrap());
+
+    fn train(text: &str, vocab_size: usize) -> Tokenizer {
+        Tokenizer::train([text.to_owned()].into_iter(), vocab_size).unwrap()
+    }
+
+    fn merges(tokenizer: &Tokenizer) -> Value {
+        let json: Value = serde_json::from_str(tokenizer.to_json()).unwrap();
+        json["model"]["merges"].clone()
+    }
+
+    fn open(json: &Value) -> Result<Tokenizer> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        fs::write(&path, json.to_string()).unwrap();
+        Tokenizer::from_file(path)
+    }
+
+    fn json(tokenizer: &Tokenizer) -> Value {
+        serde_json::from_str(tokenizer.to_json()).unwrap()
+    }
+
+    #[test]
+    fn merges_by_hand() {
+        // ab occurs 4 times, ba twice, abab then twice; a pair that occurs once is not merged.
+        let tokenizer = train("abab abab", 1000);
+        assert_eq!(merges(&tokenizer), json!([["a", "b"], ["ab", "ab"]]));
+        assert_eq!(tokenizer.vocab_size(), 259);
+        assert_eq!(merges(&train("abab abab", 258)), json!([["a", "b"]]));
+        // Runs: after aa is merged from the left, aa and aa are left.
+        let tokenizer = train("aaaa aaaa", 1000);
+        assert_eq!(merges(&tokenizer), json!([["a", "a"], ["aa", "aa"]]));
+        // ab, cd and a space before c occur twice each: the smaller ids first.
+        let tokenizer = train("ab cd ab cd", 1000);
+        assert_eq!(merges(&tokenizer), json!([["a", "b"], ["c", "d"], ["Ġ", "cd"]]));
+    }
+
+    #[test]
+    fn without_merges_a_token_is_a_byte() {
+        let tokenizer = train("abab", 257);
+        assert_eq!(tokenizer.vocab_size(), 257);
+        assert_eq!(tokenizer.encode("aé a").unwrap().len(), 5);
+        assert_eq!(tokenizer.end_of_text(), 0);
+        let error = Tokenizer::train(["a".to_owned()].into_iter(), 256).unwrap_err();
+        assert!(error.to_string().contains("at least 257"), "{error}");
+        assert!(Tokenizer::train(std::iter::empty(), 300).is_err());
+    }
+
+    /// The peer's trainer learns the same merges from the same text. It breaks ties in the same
+    /// way, but where a pair is queued twice its order depends on a random hash; hence our own.
+    #[test]
+    fn the_peer_learns_the_same() {
+        let text = prose(2, 3000);
+        let ours = train(&text, 600);
+        let byte_level = ByteLevel::new(false, false, true);
+        let mut peer = tokenizers::TokenizerBuilder::<
+            BPE,
+            tokenizers::NormalizerWrapper,
+            ByteLevel,
+            ByteLevel,
+            ByteLevel,
+        >::new()
+        .with_model(BPE::default())
+        .with_normalizer(None)
+        .with_pre_tokenizer(Some(byte_level))
+        .with_post_processor(None)
+        .with_decoder(Some(byte_level))
+        .build()
+        .unwrap();
+        let mut trainer = BpeTrainerBuilder::new()
+            .vocab_size(600)
+            .min_frequency(2)
+            .show_progress(false)
+            .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        peer.train(&mut trainer, [&text].into_iter()).unwrap();
+        let peer: Value = serde_json::from_str(&peer.to_string(false).unwrap()).unwrap();
+        assert_eq!(json(&ours), peer);
+        assert_eq!(ours.vocab_size(), 600);
+    }
+
+    #[test]
+    fn neither_order_nor_repetition_changes_the_result() {
+        let texts = [prose(3, 400), prose(4, 400), prose(5, 400)];
+        let forward = Tokenizer::train(texts.iter().cloned(), 400).unwrap();
+        let backward = Tokenizer::train(texts.iter().rev().cloned(), 400).unwrap();
+        assert_eq!(forward.to_json(), backward.to_json());
+        assert_ne!(forward.hash(), Tokenizer::train(texts.into_iter(), 401).unwrap().hash());
+    }
+
+    #[test]
+    fn special_names_in_a_text_are_text() {
+        let text = "before <|endoftext|> after";
+        let ids = PROSE.encode(text).unwrap();
+        assert!(!ids.contains(&PROSE.end_of_text()));
+        assert_eq!(PROSE.decode(&ids).unwrap(), text);
+        assert_eq!(PROSE.decode(&[PROSE.end_of_text()]).unwrap(), END_OF_TEXT);
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_are_refused() {
+        assert!(PROSE.decode(&[499]).is_ok());
+        assert!(PROSE.decode(&[500]).unwrap_err().to_string().contains("500"));
+    }
+
+    #[test]
+    fn a_long_run_of_one_character_is_encoded() {
+        for text in [" ".repeat(300_000), "a".repeat(30_000), format!("{}a", "\n".repeat(30_000))] {
+            assert_eq!(PROSE.decode(&PROSE.encode(&text).unwrap()).unwrap(), text);
+        }
+        assert!(PROSE.encode("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn saved_and_read_it_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        PROSE.save(&path).unwrap();
+        let read = Tokenizer::from_file(&path).unwrap();
+        assert_eq!(read.to_json(), PROSE.to_json());
+        assert_eq!(read.hash(), PROSE.hash());
+        assert_eq!(read.hash(), format!("{:x}", Sha256::digest(fs::read(&path).unwrap())));
+        let text = prose(9, 50);
+        assert_eq!(read.encode(&text).unwrap(), PROSE.encode(&text).unwrap());
+        assert_eq!((read.end_of_text(), read.vocab_size()), (0, 500));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        assert!(PROSE.save(folder.path().join("missing/tokenizer.json")).is_err());
+        assert!(PROSE.save(folder.path()).is_err());
+    }
+
+    /// Saved files often carry the truncation of the model that they came with.
+    #[test]
+    fn truncation_and_padding_are_switched_off() {
+        let mut file = json(&PROSE);
+        file["truncation"] = json!({
+            "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0
+        });
+        file["padding"] = json!({
+            "strategy": {"Fixed": 512}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": END_OF_TEXT
+        });
+        let text = prose(6, 100);
+        let read = open(&file).unwrap();
+        assert_eq!(read.encode(&text).unwrap(), PROSE.encode(&text).unwrap());
+        assert_eq!(read.hash(), PROSE.hash());
+    }
+
+    #[test]
+    fn files_that_are_no_tokenizer_are_refused() {
+        let missing = Tokenizer::from_file("no such tokenizer.json").unwrap_err();
+        assert!(matches!(missing, Error::Io { .. }));
+        let error = open(&json!({"a": 1})).unwrap_err().to_string();
+        assert!(error.contains("not a tokenizer.json"), "{error}");
+        let mut random = json(&PROSE);
+        random["model"]["dropout"] = json!(0.1);
+        let error = open(&random).unwrap_err().to_string();
+        assert!(error.contains("dropout"), "{error}");
+        random["model"]["dropout"] = json!(0.0);
+        assert!(open(&random).is_ok());
+    }
+
+    /// Ids with a gap, and the end of text under another name.
+    #[test]
+    fn another_kind_of_tokenizer() {
+        let file = |end: &str| {
+            json!({
+                "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+                "normalizer": {"type": "Lowercase"}, "pre_tokenizer": {"type": "Whitespace"},
+                "post_processor": null, "decoder": null,
+                "model": {"type": "WordLevel", "unk_token": "?",
+                          "vocab": {"a": 0, "b": 1, "?": 2, end: 9}}
+            })
+        };
+        let tokenizer = open(&file("</s>")).unwrap();
+        assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text()), (10, 9));
+        assert_eq!(tokenizer.encode("A b\n c").unwrap(), [0, 1, 2]);
+        let error = open(&file("end")).unwrap_err().to_string();
+        for name in END_OF_TEXT_NAMES {
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_are_encoded_one_by_one_only_where_that_is_the_same() {
+        assert!(PROSE.words.is_some());
+        let changed = |change: fn(&mut Value)| {
+            let mut file = json(&PROSE);
+            change(&mut file);
+            open(&file).unwrap().words.is_some()
+        };
+        assert!(changed(|_| ()));
+        assert!(!changed(|file| file["pre_tokenizer"]["add_prefix_space"] = json!(true)));
+        assert!(!changed(|file| file["pre_tokenizer"]["use_regex"] = json!(false)));
+        assert!(!changed(|file| file["pre_tokenizer"] = json!(null)));
+        assert!(!changed(|file| file["normalizer"] = json!({"type": "NFC"})));
+        assert!(!changed(|file| {
+            file["added_tokens"].as_array_mut().unwrap().push(json!({
+                "id": 500, "content": "a b", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": false
+            }));
+        }));
+    }
+
+    #[test]
+    fn words_keep_what_does_not_fit() {
+        let words = Words::default();
+        let mut ids = Vec::new();
+        let long = "x".repeat(Words::LONGEST + 1);
+        for round in 0..2 {
+            words.append(&long, &mut ids, || Ok(vec![round])).unwrap();
+            words.append(&long[1..], &mut ids, || Ok(vec![round])).unwrap();
+        }
+        // What is short enough is remembered from the first round.
+        assert_eq!(ids, [0, 0, 1, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    "[a-z]{1,6}",
+                    prop::sample::select(vec![
+                        " ", "  ", "\n", "\r\n", "\t ", "\u{a0}", "\u{2003}", "\u{85}", "\u{200b}",
+                        "'s", "'ll", "e\u{301}", "نص", "नमस्ते", "汉字", "½", "Ⅷ", "👩‍👩‍👧", "_", "...",
+                        "<|endoftext|>", "\0", "\u{feff}",
+                    ]).prop_map(String::from),
+                ],
+                0..12,
+            )
+        ) {
+            let text = parts.concat();
+            let ids = PROSE.encode(&text).unwrap();
+            prop_assert_eq!(PROSE.decode(&ids).unwrap(), text.clone());
+            prop_assert!(ids.iter().all(|&id| (id as usize) < PROSE.vocab_size()));
+            // By words, as the peer does it at one go.
+            prop_assert_eq!(ids, PROSE.encode_word(&text).unwrap());
+            prop_assert_eq!(words(&text).collect::<String>(), text);
+        }
+    }
+}

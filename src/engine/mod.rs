@@ -1,0 +1,58 @@
+//! Training on libtorch: the network, the optimiser step, and the runs of Sections 3 and 4.
+//!
+//! Four rules keep every later step simple: parameters, gradients and moments are flat buffers;
+//! a step is backward, all-reduce, clip, update; a sample is addressed by
+//! `position = step · batch + i`, whoever computes it; small models on a CPU run on one thread
+//! each, as many at once as there are cores.
+
+mod comm;
+mod network;
+mod runs;
+mod trainer;
+
+pub use comm::{Comm, Solo};
+pub use network::Network;
+pub use runs::{Control, Observer, PretrainData, TargetData, finetune, pretrain};
+pub use trainer::{Trainer, load_safetensors, to_safetensors, windows};
+
+use crate::{Error, Result};
+use std::ops::Range;
+use tch::{Device, Tensor};
+
+/// The elements of a flat tensor in a range, sharing its storage.
+fn half_open(flat: &Tensor, range: Range<usize>) -> Tensor {
+    flat.narrow(0, range.start as i64, range.len() as i64)
+}
+
+/// A flat tensor's values on the CPU.
+fn to_f32(tensor: &Tensor) -> Vec<f32> {
+    Vec::try_from(tensor.to_device(Device::Cpu)).expect("a flat f32 tensor")
+}
+
+/// The device of a name: `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+///
+/// # Errors
+/// If the name is none of these, or no such device is there.
+pub fn device(name: &str) -> Result<Device> {
+    let requirement = "must be auto, cpu, cuda or cuda:N";
+    let device = match name {
+        "auto" => Device::cuda_if_available(),
+        "cpu" => Device::Cpu,
+        "cuda" => Device::Cuda(0),
+        _ => {
+            let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+            Device::Cuda(index.ok_or_else(|| Error::setting("device", name, requirement))?)
+        }
+    };
+    if let Device::Cuda(index) = device {
+        let found = tch::Cuda::device_count();
+        if !tch::Cuda::is_available() || index as i64 >= found {
+            let requirement = match found {
+                0 => "libtorch found no CUDA device; use --device cpu".to_string(),
+                _ => format!("libtorch found {found} CUDA device(s), numbered from 0"),
+            };
+            return Err(Error::setting("device", name, requirement));
+        }
+    }
+    Ok(device)
+}

@@ -1,0 +1,302 @@
+//! The decoder on libtorch: parameters and gradients as flat buffers, forward, loss and backward.
+//!
+//! The parameters of the network are *detached leaf views* of one flat buffer, and after the first
+//! backward each leaf's gradient is a view of one flat gradient; later backwards accumulate in
+//! place. Clipping, AdamW, checkpoints and all-reduce are then a few operations on whole buffers.
+//! (Views that are part of the graph would make each view's backward allocate a gradient of the
+//! full size.)
+
+use super::half_open;
+use crate::Result;
+use crate::model::{Init, Layout, Shape};
+use crate::rng::Key;
+use std::collections::BTreeMap;
+use tch::{Device, IndexOp, Kind, Tensor, no_grad};
+
+/// Epsilon of the normalisations, GPT-2's.
+const NORM_EPS: f64 = 1e-5;
+
+/// Rows of logits in memory at a time hold at most this many elements (64 MiB of f32), so that the
+/// loss over a vocabulary of 32,000 needs no buffer of batch × context × vocabulary.
+const LOGIT_ELEMENTS: i64 = 1 << 24;
+
+#[derive(Debug)]
+struct Block {
+    ln_1: Norm,
+    qkv: Linear,
+    attn_proj: Linear,
+    ln_2: Norm,
+    fc: Linear,
+    mlp_proj: Linear,
+}
+
+#[derive(Debug)]
+struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+#[derive(Debug)]
+struct Norm {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Norm {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let width = self.weight.size();
+        x.layer_norm(width, Some(&self.weight), self.bias.as_ref(), NORM_EPS, true)
+    }
+}
+
+/// A GPT-2-style decoder: parameters θ and their gradient, each one flat buffer of
+/// [`Layout::buffer_len`] f32.
+#[derive(Debug)]
+pub struct Network {
+    shape: Shape,
+    layout: Layout,
+    theta: Tensor,
+    gradient: Tensor,
+    /// Leaves in the order of the layout; the fields below share their storage.
+    leaves: Vec<Tensor>,
+    wte: Tensor,
+    wpe: Tensor,
+    blocks: Vec<Block>,
+    ln_f: Norm,
+    gradients_are_views: bool,
+}
+
+impl Network {
+    /// A freshly initialised network (GPT-2's initialisation), a function of shape and key alone:
+    /// the numbers are drawn on the CPU and then moved.
+    ///
+    /// # Errors
+    /// If the shape is invalid.
+    pub fn new(shape: Shape, key: Key, device: Device) -> Result<Self> {
+        shape.validate()?;
+        let layout = shape.layout();
+        let mut values = vec![0f32; layout.buffer_len()];
+        for (i, tensor) in layout.tensors().iter().enumerate() {
+            let slots = &mut values[tensor.range()];
+            match tensor.init {
+                Init::Zeros => {}
+                Init::Ones => slots.fill(1.0),
+                Init::Normal(deviation) => {
+                    let key = key.child(i as u64);
+                    for (k, slot) in slots.iter_mut().enumerate() {
+                        *slot = (deviation * key.normal(k as u64)) as f32;
+                    }
+                }
+            }
+        }
+        Ok(Self::from_values(shape, layout, &values, device))
+    }
+
+    fn from_values(shape: Shape, layout: Layout, values: &[f32], device: Device) -> Self {
+        let theta = Tensor::from_slice(values).to_device(device);
+        let gradient = theta.zeros_like();
+        let leaves: Vec<Tensor> = layout
+            .tensors()
+            .iter()
+            .map(|tensor| {
+                let dims: Vec<i64> = tensor.dims.iter().map(|&d| d as i64).collect();
+                half_open(&theta, tensor.range()).view(&dims[..]).detach().set_requires_grad(true)
+            })
+            .collect();
+        let named: BTreeMap<&str, &Tensor> =
+            layout.tensors().iter().map(|t| t.name.as_str()).zip(&leaves).collect();
+        let get = |name: String| named.get(name.as_str()).map(|leaf| leaf.shallow_clone());
+        let must = |name: String| get(name).expect("the layout holds every tensor of the shape");
+        let linear = |name: String| Linear {
+            weight: must(format!("{name}.weight")),
+            bias: get(format!("{name}.bias")),
+        };
+        let norm = |name: String| Norm {
+            weight: must(format!("{name}.weight")),
+            bias: get(format!("{name}.bias")),
+        };
+        let blocks = (0..shape.n_layers)
+            .map(|i| Block {
+                ln_1: norm(format!("h.{i}.ln_1")),
+                qkv: linear(format!("h.{i}.attn.qkv")),
+                attn_proj: linear(format!("h.{i}.attn.proj")),
+                ln_2: norm(format!("h.{i}.ln_2")),
+                fc: linear(format!("h.{i}.mlp.fc")),
+                mlp_proj: linear(format!("h.{i}.mlp.proj")),
+            })
+            .collect();
+        let (wte, wpe, ln_f) = (must("wte".into()), must("wpe".into()), norm("ln_f".into()));
+        Self {
+            shape,
+            layout,
+            theta,
+            gradient,
+            leaves,
+            wte,
+            wpe,
+            blocks,
+            ln_f,
+            gradients_are_views: false,
+        }
+    }
+
+    /// The architecture.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Where each tensor lies in the flat buffers.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// θ: the flat buffer of parameters, f32 of `[buffer_len]`.
+    pub fn theta(&self) -> &Tensor {
+        &self.theta
+    }
+
+    /// The flat buffer of gradients, f32 of `[buffer_len]`.
+    pub fn gradient(&self) -> &Tensor {
+        &self.gradient
+    }
+
+    /// The device of the parameters.
+    pub fn device(&self) -> Device {
+        self.theta.device()
+    }
+
+    /// The residual stream after the last normalisation, `[batch, time, d]`, for tokens
+    /// `[batch, time]` of i64.
+    fn hidden(&self, tokens: &Tensor) -> Tensor {
+        let (batch, time) = tokens.size2().expect("tokens are [batch, time]");
+        let (d, heads) = (self.shape.d_model as i64, self.shape.n_heads as i64);
+        let mut x =
+            Tensor::embedding(&self.wte, tokens, -1, false, false) + self.wpe.narrow(0, 0, time);
+        for block in &self.blocks {
+            let qkv = block
+                .qkv
+                .forward(&block.ln_1.forward(&x))
+                .view([batch, time, 3, heads, d / heads])
+                .permute([2, 0, 3, 1, 4])
+                .unbind(0);
+            let attended = Tensor::scaled_dot_product_attention::<&Tensor>(
+                &qkv[0], &qkv[1], &qkv[2], None, 0.0, true, None, false,
+            );
+            let attended = attended.transpose(1, 2).reshape([batch, time, d]);
+            x = x + block.attn_proj.forward(&attended);
+            let inner = block.fc.forward(&block.ln_2.forward(&x)).gelu("tanh");
+            x = x + block.mlp_proj.forward(&inner);
+        }
+        self.ln_f.forward(&x)
+    }
+
+    /// Logits `[batch, time, vocab]` for tokens `[batch, time]` of i64.
+    pub fn logits(&self, tokens: &Tensor) -> Tensor {
+        no_grad(|| self.hidden(tokens).linear::<&Tensor>(&self.wte, None))
+    }
+
+    /// The sum over positions of the cross-entropy, a scalar in nats, for windows `[batch, T + 1]`
+    /// of i64 whose tokens 1..=T are predicted from those before.
+    pub fn loss_sum(&self, windows: &Tensor) -> Tensor {
+        let (inputs, targets) = inputs_and_targets(windows);
+        no_grad(|| {
+            let hidden = self.hidden(&inputs).view([-1, self.shape.d_model as i64]);
+            let mut sum = Tensor::zeros([], (Kind::Double, self.device()));
+            for rows in self.row_chunks(targets.numel() as i64) {
+                let log_probs =
+                    hidden.i(rows.clone()).linear::<&Tensor>(&self.wte, None).log_softmax(-1, None);
+                let picked = log_probs.gather(1, &targets.i(rows).unsqueeze(1), false);
+                sum -= picked.sum(Kind::Double);
+            }
+            sum
+        })
+    }
+
+    /// Adds the gradient of the mean cross-entropy over the windows `[batch, T + 1]`, divided by
+    /// `micro_batches`, to the flat gradient. Returns the mean cross-entropy, a scalar in nats on
+    /// the device (reading it waits for the device; not reading it does not).
+    ///
+    /// The tied head and its cross-entropy are differentiated by hand: the chain of autograd would
+    /// pass over `[batch · T, vocab]` twice as often.
+    pub fn accumulate_gradient(&mut self, windows: &Tensor, micro_batches: u64) -> Tensor {
+        let (inputs, targets) = inputs_and_targets(windows);
+        let positions = targets.numel() as f64;
+        let scale = 1.0 / (positions * micro_batches as f64);
+        let hidden = self.hidden(&inputs).view([-1, self.shape.d_model as i64]);
+        let mut loss = Tensor::zeros([], (Kind::Float, self.device()));
+        let (d_hidden, d_head) = no_grad(|| {
+            let flat = hidden.detach();
+            let mut d_head: Option<Tensor> = None;
+            let mut d_hidden = Vec::new();
+            for rows in self.row_chunks(targets.numel() as i64) {
+                let (rows_hidden, rows_targets) =
+                    (flat.i(rows.clone()), targets.i(rows).unsqueeze(1));
+                let mut d_logits =
+                    rows_hidden.linear::<&Tensor>(&self.wte, None).log_softmax(-1, None);
+                loss -= d_logits.gather(1, &rows_targets, false).sum(Kind::Float);
+                // d loss / d logits = softmax − one-hot.
+                let _ = d_logits.exp_();
+                let _ = d_logits.scatter_add_(
+                    1,
+                    &rows_targets,
+                    &rows_targets.full_like(-1).to_kind(Kind::Float),
+                );
+                d_hidden.push(d_logits.matmul(&self.wte) * scale);
+                let part = d_logits.tr().matmul(&rows_hidden);
+                d_head = Some(match d_head {
+                    None => part,
+                    Some(sum) => sum + part,
+                });
+            }
+            let d_hidden =
+                if d_hidden.len() == 1 { d_hidden.remove(0) } else { Tensor::cat(&d_hidden, 0) };
+            (d_hidden, d_head.expect("a batch has at least one position"))
+        });
+        (hidden * d_hidden).sum(Kind::Float).backward();
+        self.adopt_gradients();
+        no_grad(|| {
+            let mut grad = self.wte.grad();
+            let _ = grad.g_add_(&(d_head * scale));
+            loss / positions
+        })
+    }
+
+    /// Sets the flat gradient to zero.
+    pub fn zero_gradient(&mut self) {
+        let _ = self.gradient.zero_();
+    }
+
+    /// After the first backward, moves each leaf's gradient into the flat buffer and makes the
+    /// leaf's gradient a view of it.
+    fn adopt_gradients(&mut self) {
+        if self.gradients_are_views {
+            return;
+        }
+        no_grad(|| {
+            for (tensor, leaf) in self.layout.tensors().iter().zip(&self.leaves) {
+                let mut slot = half_open(&self.gradient, tensor.range()).view_as(leaf);
+                let mut grad = leaf.grad();
+                slot.copy_(&grad);
+                grad.set_data(&slot);
+            }
+        });
+        self.gradients_are_views = true;
+    }
+
+    fn row_chunks(&self, rows: i64) -> impl Iterator<Item = std::ops::Range<i64>> + use<> {
+        let size = (LOGIT_ELEMENTS / self.shape.vocab as i64).max(1);
+        (0..rows).step_by(size as usize).map(move |start| start..(start + size).min(rows))
+    }
+}
+
+/// Windows `[batch, T + 1]` as inputs `[batch, T]` and flat targets `[batch · T]`.
+fn inputs_and_targets(windows: &Tensor) -> (Tensor, Tensor) {
+    let time = windows.size()[1] - 1;
+    (windows.narrow(1, 0, time), windows.narrow(1, 1, time).reshape([-1]))
+}

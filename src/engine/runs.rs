@@ -1,0 +1,364 @@
+//! The two kinds of run: pretraining (Section 3) and finetuning with injection (Section 4). Both
+//! are one loop of steps, evaluations and checkpoints; what differs is where windows come from,
+//! the learning rate, and what is evaluated.
+
+use super::comm::Solo;
+use super::network::Network;
+use super::trainer::{Trainer, checkpoint_state, load_safetensors, to_safetensors, windows};
+use crate::data::sequences::Sequences;
+use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
+use crate::injection::{Draw, MixtureSpec, Shuffle};
+use crate::model::Shape;
+use crate::rng::Key;
+use crate::run::{FinetuneSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec};
+use crate::store::{Claim, hashed_files, read_hashed, write_atomic, write_hashed};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tch::{Device, Tensor};
+
+/// The pretraining data as sequences.
+#[derive(Debug, Clone)]
+pub struct PretrainData {
+    /// Measures L_pt.
+    pub validation: Sequences,
+    /// Reserved for injection; never pretrained on.
+    pub injection: Sequences,
+    /// Pretrained on.
+    pub training: Sequences,
+}
+
+/// A target domain as sequences.
+#[derive(Debug, Clone)]
+pub struct TargetData {
+    /// Measures L_ft.
+    pub validation: Sequences,
+    /// Finetuned on; D_ft subsets are its prefixes.
+    pub training: Sequences,
+}
+
+/// How a run is carried out. Nothing here moves its result on one kind of device.
+pub struct Control<'a> {
+    /// Where to compute.
+    pub device: Device,
+    /// Set from outside to make the run write a checkpoint and end with [`Error::Interrupted`].
+    pub stop: &'a AtomicBool,
+    /// Time between checkpoints.
+    pub checkpoint_every: Duration,
+    /// Told of what happens.
+    pub observer: &'a dyn Observer,
+}
+
+/// Is told of what happens in a run.
+pub trait Observer: Sync {
+    /// The run begins at a step, 0 or that of a checkpoint.
+    fn started(&self, step: u64, total_steps: u64);
+    /// A step was taken: its number, counted from 1, and the tokens that it predicted.
+    fn stepped(&self, step: u64, tokens: u64);
+    /// The validation losses were measured.
+    fn evaluated(&self, evaluation: &Evaluation);
+    /// Something that the user should know.
+    fn note(&self, text: &str);
+}
+
+/// Pretrains a model, from the last checkpoint in the claim's folder if there is one.
+///
+/// # Errors
+/// If a setting, the data or the disk refuses, or the run is interrupted.
+pub fn pretrain(
+    spec: &PretrainSpec,
+    data: &PretrainData,
+    claim: &Claim,
+    control: &Control<'_>,
+) -> Result<Record> {
+    spec.schedule.validate()?;
+    let key = Key::new(spec.seed).named("pretraining");
+    let network = Network::new(spec.shape, key.named("initialisation"), control.device)?;
+    let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
+    let order = Shuffle::new(key.named("order"), data.training.len() as u64)?;
+    let job = Job {
+        total_steps: spec.schedule.total_steps,
+        rates: &|step| (spec.schedule.lr(step), spec.schedule.multiplier(step)),
+        rows: &|step| {
+            let positions = step * spec.batch..(step + 1) * spec.batch;
+            positions.map(|position| data.training.get(order.at(position) as usize)).collect()
+        },
+        evaluate: &spec.evaluate,
+        target: None,
+        pretraining: &data.validation,
+        stop: None,
+    };
+    let id = Spec::Pretrain(spec.clone()).id();
+    let (state, outcome) = drive(&job, &id, &mut trainer, claim, control)?;
+    let sequences = state.step * spec.batch;
+    let epochs = sequences as f64 / data.training.len() as f64;
+    if epochs > 1.0 {
+        control.observer.note(&format!("the pretraining text was used {epochs:.2} times"));
+    }
+    let model =
+        write_hashed(claim.folder(), "model", "safetensors", &to_safetensors(trainer.network()))?;
+    Ok(Record {
+        id,
+        outcome,
+        steps: state.step,
+        n_params: spec.shape.count(),
+        realised: Realised {
+            sequences,
+            tokens: sequences * spec.shape.context as u64,
+            unique_tokens: data.training.tokens(),
+            epochs,
+            ..Realised::default()
+        },
+        evaluations: state.evaluations,
+        model: model.file_name().map(|name| name.to_string_lossy().into_owned()),
+    })
+}
+
+/// Finetunes the model of a safetensors file on the target with injected pretraining data, from
+/// the last checkpoint in the claim's folder if there is one.
+///
+/// # Errors
+/// If a setting, the data or the disk refuses, the reserved pretraining data do not suffice, or
+/// the run is interrupted.
+pub fn finetune(
+    spec: &FinetuneSpec,
+    shape: Shape,
+    model: &Path,
+    pretraining: &PretrainData,
+    target: &TargetData,
+    claim: &Claim,
+    control: &Control<'_>,
+) -> Result<Record> {
+    spec.schedule.validate()?;
+    let key = Key::new(spec.seed).named("finetuning");
+    let context = shape.context as u64;
+    let whole = (spec.d_ft_tokens / context).max(1) * context;
+    let d_ft = target.training.prefix(whole)?;
+    let mixture = MixtureSpec {
+        sampler: spec.sampler,
+        p: spec.p,
+        steps: spec.steps,
+        global_batch: spec.batch,
+        target_sequences: d_ft.len() as u64,
+        reserved_sequences: pretraining.injection.len() as u64,
+        replay_sequences: spec.replay_tokens.map(|tokens| tokens / context),
+        sequence_tokens: context,
+    }
+    .build(key)?;
+    let network = Network::new(shape, key, control.device)?;
+    load_safetensors(&network, model, &read_hashed(model)?)?;
+    let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
+    let job = Job {
+        total_steps: spec.steps,
+        rates: &|step| (spec.schedule.lr(step), spec.schedule.multiplier(step)),
+        rows: &|step| {
+            let sequence = |draw| match draw {
+                Draw::Target(i) => d_ft.get(i as usize),
+                Draw::Pretrain(j) => pretraining.injection.get(j as usize),
+            };
+            mixture.batch(step).map(sequence).collect()
+        },
+        evaluate: &spec.evaluate,
+        target: Some(&target.validation),
+        pretraining: &pretraining.validation,
+        stop: spec.stop.as_ref(),
+    };
+    let id = Spec::Finetune(spec.clone()).id();
+    let (state, outcome) = drive(&job, &id, &mut trainer, claim, control)?;
+    remove(hashed_files(claim.folder(), CHECKPOINT)?)?;
+    let counts = mixture.counts(state.step);
+    let sequences = counts.target + counts.pretrain;
+    Ok(Record {
+        id,
+        outcome,
+        steps: state.step,
+        n_params: shape.count(),
+        realised: Realised {
+            sequences,
+            injected_sequences: counts.pretrain,
+            tokens: sequences * context,
+            injected_tokens: counts.pretrain * context,
+            unique_tokens: d_ft.tokens(),
+            epochs: counts.target as f64 / d_ft.len() as f64,
+        },
+        evaluations: state.evaluations,
+        model: None,
+    })
+}
+
+/// What is particular to a run.
+struct Job<'a> {
+    total_steps: u64,
+    /// Learning rate and multiplier of a step, counted from 0.
+    rates: &'a dyn Fn(u64) -> (f64, f64),
+    /// The windows of a step, each of T + 1 tokens.
+    rows: &'a dyn Fn(u64) -> Vec<&'a [u32]>,
+    evaluate: &'a EvalPlan,
+    /// Measures L_ft; None in pretraining.
+    target: Option<&'a Sequences>,
+    /// Measures L_pt.
+    pretraining: &'a Sequences,
+    stop: Option<&'a StopRule>,
+}
+
+/// What a checkpoint holds beside the parameters and the moments. There is no state of a random
+/// generator or of the data: both are functions of the step.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// The run that it belongs to.
+    run: String,
+    /// Optimiser steps taken.
+    step: u64,
+    evaluations: Vec<Evaluation>,
+    /// Sum of the training losses since the last evaluation.
+    loss_sum: f64,
+}
+
+/// How the names of checkpoints start.
+const CHECKPOINT: &str = "checkpoint-";
+
+/// Checkpoints that are kept: the newest, and the one before in case it is damaged.
+const KEPT: usize = 2;
+
+/// The loop of every run.
+fn drive(
+    job: &Job<'_>,
+    id: &RunId,
+    trainer: &mut Trainer,
+    claim: &Claim,
+    control: &Control<'_>,
+) -> Result<(State, Outcome)> {
+    job.evaluate.validate()?;
+    let evaluated_steps = job.evaluate.steps(job.total_steps);
+    let mut state = resume(id, trainer, claim, control.observer)?;
+    let mut metrics = Metrics::open(claim, &state.evaluations)?;
+    control.observer.started(state.step, job.total_steps);
+    let device = control.device;
+    let scalar = |value: f64| Tensor::from(value).to_device(device);
+    let mut loss_sum = scalar(state.loss_sum);
+    let mut last_checkpoint = Instant::now();
+    loop {
+        let evaluated_before = state.evaluations.last().map(|evaluation| evaluation.step);
+        if evaluated_steps.binary_search(&state.step).is_ok()
+            && evaluated_before != Some(state.step)
+        {
+            let steps = state.step - evaluated_before.unwrap_or(0);
+            let mean = || loss_sum.double_value(&[]) / steps as f64;
+            let evaluation = Evaluation {
+                step: state.step,
+                loss_ft: job.target.map_or(f64::NAN, |set| trainer.evaluate(set)),
+                loss_pt: trainer.evaluate(job.pretraining),
+                loss_train: (steps > 0).then(mean),
+            };
+            metrics.append(&evaluation)?;
+            control.observer.evaluated(&evaluation);
+            state.evaluations.push(evaluation);
+            loss_sum = scalar(0.0);
+        }
+        let curve = UCurve::new(&state.evaluations)?;
+        let outcome = match state.evaluations.last().filter(|last| last.step == state.step) {
+            Some(last) if diverged(last, job.target.is_some()) => {
+                Some(Outcome::Diverged { step: last.step })
+            }
+            Some(_) if job.stop.is_some_and(|rule| rule.stops(&curve)) => Some(Outcome::Turned),
+            _ if state.step >= job.total_steps => Some(Outcome::Completed),
+            _ => None,
+        };
+        let interrupted = outcome.is_none() && control.stop.load(Ordering::Relaxed);
+        let due = last_checkpoint.elapsed() >= control.checkpoint_every;
+        if due || interrupted || outcome.is_some() {
+            state.loss_sum = loss_sum.double_value(&[]);
+            write_checkpoint(trainer, &state, claim)?;
+            last_checkpoint = Instant::now();
+        }
+        if let Some(outcome) = outcome {
+            return Ok((state, outcome));
+        }
+        if interrupted {
+            return Err(Error::Interrupted);
+        }
+        let rows = (job.rows)(state.step);
+        let tokens = rows.iter().map(|row| row.len() as u64 - 1).sum();
+        let (lr, multiplier) = (job.rates)(state.step);
+        loss_sum += trainer.step(&[windows(&rows, device)], lr, multiplier, &Solo);
+        state.step += 1;
+        control.observer.stepped(state.step, tokens);
+    }
+}
+
+fn diverged(evaluation: &Evaluation, has_target: bool) -> bool {
+    !evaluation.loss_pt.is_finite()
+        || (has_target && !evaluation.loss_ft.is_finite())
+        || evaluation.loss_train.is_some_and(|loss| !loss.is_finite())
+}
+
+fn write_checkpoint(trainer: &Trainer, state: &State, claim: &Claim) -> Result<()> {
+    let json = serde_json::to_string(state).expect("our types have string keys");
+    let stem = format!("{CHECKPOINT}{:012}", state.step);
+    write_hashed(claim.folder(), &stem, "safetensors", &trainer.to_checkpoint(json))?;
+    let mut files = hashed_files(claim.folder(), CHECKPOINT)?;
+    files.truncate(files.len().saturating_sub(KEPT));
+    remove(files)
+}
+
+fn remove(files: Vec<PathBuf>) -> Result<()> {
+    files.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
+}
+
+/// Goes to the newest whole checkpoint of this run; a damaged one is named and removed.
+fn resume(
+    id: &RunId,
+    trainer: &mut Trainer,
+    claim: &Claim,
+    observer: &dyn Observer,
+) -> Result<State> {
+    for path in hashed_files(claim.folder(), CHECKPOINT)?.into_iter().rev() {
+        match load_checkpoint(id, trainer, &path) {
+            Ok(state) => return Ok(state),
+            Err(error @ (Error::Damaged { .. } | Error::Content { .. })) => {
+                observer.note(&format!("{error}; going back to the checkpoint before"));
+                remove(vec![path])?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(State { run: id.to_string(), ..State::default() })
+}
+
+fn load_checkpoint(id: &RunId, trainer: &mut Trainer, path: &Path) -> Result<State> {
+    let bytes = read_hashed(path)?;
+    let state: State = serde_json::from_str(&checkpoint_state(path, &bytes)?)
+        .map_err(|error| Error::content(path, None, error.to_string()))?;
+    if state.run != id.as_str() {
+        return Err(Error::content(path, None, format!("belongs to the run {}", state.run)));
+    }
+    trainer.restore(path, &bytes, state.step)?;
+    Ok(state)
+}
+
+/// `metrics.jsonl`: a line an evaluation, for those who watch.
+struct Metrics {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Metrics {
+    /// Starts from the evaluations of the checkpoint; what a process wrote after it goes.
+    fn open(claim: &Claim, evaluations: &[Evaluation]) -> Result<Self> {
+        let path = claim.folder().join("metrics.jsonl");
+        write_atomic(&path, evaluations.iter().map(Self::line).collect::<String>().as_bytes())?;
+        let file = std::fs::File::options().append(true).open(&path).map_err(Error::io(&path))?;
+        Ok(Self { path, file })
+    }
+
+    fn line(evaluation: &Evaluation) -> String {
+        serde_json::to_string(evaluation).expect("our types have string keys") + "\n"
+    }
+
+    fn append(&mut self, evaluation: &Evaluation) -> Result<()> {
+        self.file.write_all(Self::line(evaluation).as_bytes()).map_err(Error::io(&self.path))
+    }
+}

@@ -1,0 +1,224 @@
+//! One optimiser step, evaluation, and the state that a checkpoint holds.
+
+use super::comm::Comm;
+use super::network::Network;
+use super::{half_open, to_f32};
+use crate::data::sequences::Sequences;
+use crate::weight_decay::{AdamW, Step};
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::HashMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// Tokens of one forward pass in an evaluation. It is a constant because the bits of a loss depend
+/// on how its batches are cut.
+const EVALUATION_TOKENS: usize = 4_096;
+
+/// A network and its optimiser.
+#[derive(Debug)]
+pub struct Trainer {
+    network: Network,
+    adamw: AdamW,
+    /// Largest global norm of the gradient.
+    clip: f64,
+    m: Tensor,
+    v: Tensor,
+    steps: u64,
+}
+
+impl Trainer {
+    /// A trainer at step 0 for a network; `clip` bounds the global norm of the gradient.
+    ///
+    /// # Errors
+    /// If a setting of the optimiser is outside its domain.
+    pub fn new(network: Network, adamw: AdamW, clip: f64) -> Result<Self> {
+        adamw.validate()?;
+        if clip.is_nan() || clip <= 0.0 {
+            return Err(Error::setting("clip", clip, "must be above 0"));
+        }
+        let (m, v) = (network.theta().zeros_like(), network.theta().zeros_like());
+        Ok(Self { network, adamw, clip, m, v, steps: 0 })
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Optimiser steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step on micro-batches of windows, each `[sequences, T + 1]` of i64: backward, mean of
+    /// the gradient over `comm`, clip by the global norm, AdamW. Returns the mean cross-entropy of
+    /// this process's windows before the update, a scalar in nats on the device.
+    pub fn step(
+        &mut self,
+        micro_batches: &[Tensor],
+        lr: f64,
+        multiplier: f64,
+        comm: &dyn Comm,
+    ) -> Tensor {
+        let count = micro_batches.len() as u64;
+        self.network.zero_gradient();
+        let mut loss = Tensor::zeros([], (Kind::Float, self.network.device()));
+        for windows in micro_batches {
+            loss += self.network.accumulate_gradient(windows, count) / count as f64;
+        }
+        self.steps += 1;
+        let step = Step { t: self.steps, lr, multiplier };
+        no_grad(|| {
+            let mut gradient = self.network.gradient().shallow_clone();
+            comm.all_reduce_mean(&mut gradient);
+            // As torch.nn.utils.clip_grad_norm_, on the device: nothing waits for the norm.
+            let coefficient = (self.clip / (gradient.norm() + 1e-6)).clamp_max(1.0);
+            let _ = gradient.g_mul_(&coefficient);
+            self.adamw_step(&mut gradient, step);
+        });
+        loss
+    }
+
+    /// [`AdamW::reference_step`] on whole buffers.
+    fn adamw_step(&mut self, gradient: &mut Tensor, step: Step) {
+        let AdamW { beta1, beta2, eps, scope, .. } = self.adamw;
+        let layout = self.network.layout();
+        let mut theta = self.network.theta().shallow_clone();
+        if let Some(range) = layout.range_of(|tensor| scope.applies(tensor.kind)) {
+            let mut decayed = half_open(&theta, range.clone());
+            let in_gradient = self.adamw.gradient_decay();
+            if in_gradient != 0.0 {
+                let _ = half_open(gradient, range).g_add_(&(&decayed * in_gradient));
+            }
+            let factor = self.adamw.decay_factor(step);
+            if factor != 1.0 {
+                let _ = decayed.g_mul_scalar_(factor);
+            }
+        }
+        let correction1 = 1.0 - beta1.powf(step.t as f64);
+        let correction2 = 1.0 - beta2.powf(step.t as f64);
+        let _ = self.m.lerp_(gradient, 1.0 - beta1);
+        let _ = self.v.lerp_(&gradient.square(), 1.0 - beta2);
+        let denominator = self.v.sqrt().g_div_scalar_(correction2.sqrt()).g_add_scalar_(eps);
+        let _ = theta.g_sub_(&(&self.m / denominator).g_mul_scalar_(step.lr / correction1));
+    }
+
+    /// Mean cross-entropy over every predicted token of a validation set, in nats.
+    pub fn evaluate(&self, set: &Sequences) -> f64 {
+        let per_pass = (EVALUATION_TOKENS / set.context()).max(1);
+        let mut sum = Tensor::zeros([], (Kind::Double, self.network.device()));
+        for start in (0..set.len()).step_by(per_pass) {
+            let end = (start + per_pass).min(set.len());
+            let rows: Vec<&[u32]> = (start..end).map(|i| set.get(i)).collect();
+            sum += self.network.loss_sum(&windows(&rows, self.network.device()));
+        }
+        sum.double_value(&[]) / set.tokens() as f64
+    }
+
+    /// Parameters, moments and `state` as a safetensors file.
+    pub fn to_checkpoint(&self, state: String) -> Vec<u8> {
+        let layout = [self.network.layout().buffer_len()];
+        let buffers = [("m", &self.m), ("theta", self.network.theta()), ("v", &self.v)]
+            .map(|(name, tensor)| (name, f32_bytes(tensor)));
+        let views = buffers.iter().map(|(name, bytes)| (*name, view(layout.to_vec(), bytes)));
+        let state = HashMap::from([(STATE.to_string(), state)]);
+        safetensors::serialize(views, Some(state)).expect("buffers of one length serialise")
+    }
+
+    /// Goes to the state of a checkpoint at step `steps`, given the file's bytes.
+    ///
+    /// # Errors
+    /// If the bytes are not a checkpoint of a network of this shape.
+    pub fn restore(&mut self, path: &Path, bytes: &[u8], steps: u64) -> Result<()> {
+        let file = parse(path, bytes)?;
+        let len = [self.network.layout().buffer_len()];
+        let mut theta = self.network.theta().shallow_clone();
+        for (name, tensor) in [("m", &mut self.m), ("theta", &mut theta), ("v", &mut self.v)] {
+            let values = f32_values(path, &file, name, &len)?;
+            no_grad(|| tensor.copy_(&Tensor::from_slice(&values)));
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+/// The key of the run's own state in a checkpoint's metadata.
+const STATE: &str = "state";
+
+/// The state that [`Trainer::to_checkpoint`] was given.
+///
+/// # Errors
+/// If the bytes are not a checkpoint.
+pub fn checkpoint_state(path: &Path, bytes: &[u8]) -> Result<String> {
+    let damaged = |error| Error::content(path, None, format!("not a checkpoint: {error}"));
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let state = metadata.metadata().as_ref().and_then(|entries| entries.get(STATE)).cloned();
+    state.ok_or_else(|| Error::content(path, None, "a safetensors file, but not a checkpoint"))
+}
+
+/// The parameters by name as a safetensors file, which any reader of the format opens.
+pub fn to_safetensors(network: &Network) -> Vec<u8> {
+    let theta = to_f32(network.theta());
+    let mut tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = network
+        .layout()
+        .tensors()
+        .iter()
+        .map(|t| (t.name.as_str(), t.dims.clone(), le_bytes(&theta[t.range()])))
+        .collect();
+    tensors.sort();
+    let views = tensors.iter().map(|(name, dims, bytes)| (*name, view(dims.clone(), bytes)));
+    safetensors::serialize(views, None).expect("the layout's dimensions are those of its tensors")
+}
+
+/// Replaces a network's parameters by those of a safetensors file of the same names and shapes.
+///
+/// # Errors
+/// If a tensor is missing, or has another shape or type.
+pub fn load_safetensors(network: &Network, path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = parse(path, bytes)?;
+    let mut theta = vec![0f32; network.layout().buffer_len()];
+    for tensor in network.layout().tensors() {
+        let values = f32_values(path, &file, &tensor.name, &tensor.dims)?;
+        theta[tensor.range()].copy_from_slice(&values);
+    }
+    no_grad(|| network.theta().shallow_clone().copy_(&Tensor::from_slice(&theta)));
+    Ok(())
+}
+
+/// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device.
+pub fn windows(rows: &[&[u32]], device: Device) -> Tensor {
+    let width = rows.first().map_or(0, |row| row.len()) as i64;
+    let flat: Vec<i64> = rows.iter().flat_map(|row| row.iter().map(|&t| i64::from(t))).collect();
+    Tensor::from_slice(&flat).view([-1, width]).to_device(device)
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes)
+        .map_err(|error| Error::content(path, None, format!("not a safetensors file: {error}")))
+}
+
+fn f32_values(path: &Path, file: &SafeTensors<'_>, name: &str, dims: &[usize]) -> Result<Vec<f32>> {
+    let found = file
+        .tensor(name)
+        .map_err(|_| Error::content(path, None, format!("the tensor {name} is missing")))?;
+    if found.dtype() != Dtype::F32 || found.shape() != dims {
+        let (dtype, shape) = (found.dtype(), found.shape());
+        let reason = format!("{name} is {dtype:?} {shape:?}, and F32 {dims:?} is needed");
+        return Err(Error::content(path, None, reason));
+    }
+    let quads = found.data().as_chunks::<4>().0;
+    Ok(quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect())
+}
+
+fn view(dims: Vec<usize>, bytes: &[u8]) -> TensorView<'_> {
+    TensorView::new(Dtype::F32, dims, bytes).expect("four bytes an element")
+}
+
+fn f32_bytes(tensor: &Tensor) -> Vec<u8> {
+    le_bytes(&to_f32(tensor))
+}
+
+fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}

@@ -1,0 +1,224 @@
+//! What determines a result, and the result: specifications, identities, records.
+//!
+//! A run's identity is the hash of everything that determines its losses. The device, the number
+//! of workers and all paths are left out, so that a run keeps its identity when it moves; they
+//! stand in its manifest instead.
+
+use crate::finetuning::{self, EvalPlan, Evaluation, StopRule};
+use crate::injection::SamplerKind;
+use crate::model::Shape;
+use crate::pretraining::Schedule;
+use crate::store::sha256;
+use crate::weight_decay::AdamW;
+use crate::{Fraction, ParamCount};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Version of the meaning of a specification. It grows when the same specification gives other
+/// losses than before, so that old runs are not taken for new ones.
+pub const FORMAT: u32 = 1;
+
+/// The identity of a run or of prepared data: 16 hex digits of the SHA-256 of what determines it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(String);
+
+impl RunId {
+    /// The identity of a value: the hash of its compact JSON, whose order of keys is that of the
+    /// type's fields.
+    pub fn of(value: &impl Serialize) -> Self {
+        let json = serde_json::to_vec(value).expect("our types have string keys");
+        Self(sha256(&json)[..16].to_string())
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How the tokenizer comes about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizerSpec {
+    /// A byte-level BPE trained on the first `bytes` bytes of the documents of a source.
+    Trained {
+        /// The source's content hash.
+        source: String,
+        /// Of text to train on.
+        bytes: u64,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// A tokenizer.json with this hash.
+    Given {
+        /// Hex SHA-256 of the file.
+        hash: String,
+    },
+}
+
+/// One source as sequences of tokens, split into its parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSpec {
+    /// The source's content hash.
+    pub source: String,
+    /// The tokenizer.
+    pub tokenizer: TokenizerSpec,
+    /// Of the order in which documents are dealt to the parts.
+    pub seed: u64,
+    /// Tokens a sequence.
+    pub context: usize,
+    /// Tokens of the validation part.
+    pub validation: u64,
+    /// Tokens reserved for injection.
+    pub injection: u64,
+    /// Cap on the tokens of the training part. None for a target: its D_ft subsets are prefixes,
+    /// and each run states its own.
+    pub training: Option<u64>,
+}
+
+impl DataSpec {
+    /// The data's identity.
+    pub fn id(&self) -> RunId {
+        RunId::of(self)
+    }
+}
+
+/// A pretraining run (Section 3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PretrainSpec {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Identity of the pretraining data's [`DataSpec`].
+    pub data: RunId,
+    /// The model.
+    pub shape: Shape,
+    /// Of the initialisation and the order of the data.
+    pub seed: u64,
+    /// Sequences a step.
+    pub batch: u64,
+    /// Learning rate by step, and the number of steps.
+    pub schedule: Schedule,
+    /// The optimiser.
+    pub adamw: AdamW,
+    /// Largest global norm of the gradient.
+    pub clip: f64,
+    /// Which steps are evaluated.
+    pub evaluate: EvalPlan,
+}
+
+/// A finetuning run with injection (Section 4).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinetuneSpec {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The pretraining run whose model is finetuned.
+    pub parent: RunId,
+    /// Identity of the target's [`DataSpec`].
+    pub target: RunId,
+    /// Of the order of the data and of the injection.
+    pub seed: u64,
+    /// Unique target tokens asked for; whole sequences are used.
+    pub d_ft_tokens: u64,
+    /// Fraction of sequences that come from the pretraining data.
+    pub p: Fraction,
+    /// How they are chosen.
+    pub sampler: SamplerKind,
+    /// Tokens of a replay pool; None: injected data is always fresh.
+    pub replay_tokens: Option<u64>,
+    /// Sequences a step.
+    pub batch: u64,
+    /// Learning rate by step.
+    pub schedule: finetuning::Schedule,
+    /// Largest number of optimiser steps.
+    pub steps: u64,
+    /// The optimiser.
+    pub adamw: AdamW,
+    /// Largest global norm of the gradient.
+    pub clip: f64,
+    /// Which steps are evaluated.
+    pub evaluate: EvalPlan,
+    /// When to end early; None: never.
+    pub stop: Option<StopRule>,
+}
+
+/// What determines a result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Spec {
+    /// A pretraining run.
+    Pretrain(PretrainSpec),
+    /// A finetuning run.
+    Finetune(FinetuneSpec),
+}
+
+impl Spec {
+    /// The run's identity.
+    pub fn id(&self) -> RunId {
+        RunId::of(self)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// At its last step.
+    Completed,
+    /// Early, by its [`StopRule`]: the U-curve had clearly turned.
+    Turned,
+    /// A loss was no longer finite.
+    Diverged {
+        /// The step of the evaluation that noticed it.
+        step: u64,
+    },
+}
+
+/// How much of what was used.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Realised {
+    /// Sequences that were trained on.
+    pub sequences: u64,
+    /// Those of them that came from the pretraining data, in a finetuning run.
+    pub injected_sequences: u64,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// Those of them in injected sequences.
+    pub injected_tokens: u64,
+    /// Unique tokens of the set that is repeated: the target's D_ft, or the pretraining set.
+    pub unique_tokens: u64,
+    /// Passes over that set, begun passes as fractions.
+    pub epochs: f64,
+}
+
+impl Realised {
+    /// Realised fraction of injected sequences, or None before the first.
+    pub fn fraction(&self) -> Option<f64> {
+        (self.sequences > 0).then(|| self.injected_sequences as f64 / self.sequences as f64)
+    }
+}
+
+/// The result of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The run.
+    pub id: RunId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Optimiser steps taken.
+    pub steps: u64,
+    /// N.
+    pub n_params: ParamCount,
+    /// What was used.
+    pub realised: Realised,
+    /// Every evaluation, by step.
+    pub evaluations: Vec<Evaluation>,
+    /// File name of the model in the run's folder, for runs that others depend on.
+    pub model: Option<String>,
+}
