@@ -7,16 +7,26 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
+/// The features that let ndarray-linalg link its LAPACK itself.
+const BACKENDS: [&str; 6] = [
+    "INTEL_MKL_STATIC",
+    "INTEL_MKL_SYSTEM",
+    "NETLIB_STATIC",
+    "NETLIB_SYSTEM",
+    "OPENBLAS_STATIC",
+    "OPENBLAS_SYSTEM",
+];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let mut arguments = Vec::new();
     if enabled("DOC_ONLY") {
         return;
     }
+    let mut arguments = Vec::new();
     if enabled("TRAIN") {
         torch(&mut arguments);
     }
-    if enabled("FIT") {
+    if enabled("FIT") && !BACKENDS.into_iter().any(enabled) {
         openblas(&mut arguments);
     }
     for argument in &arguments {
@@ -29,36 +39,40 @@ fn enabled(feature: &str) -> bool {
     env::var_os(format!("CARGO_FEATURE_{feature}")).is_some()
 }
 
+/// Lets programs find the libtorch that torch-sys was compiled against.
 fn torch(arguments: &mut Vec<String>) {
     let Some(library) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
     if let Some(folder) = library.parent() {
+        // Fetched before torch-sys was compiled; perhaps deleted since.
         provision("libtorch", folder);
     }
     arguments.push(format!("-Wl,-rpath,{}", library.display()));
 }
 
-/// Links the OpenBLAS in the folder that `.cargo/config.toml` names. Elsewhere (this package as a
-/// dependency of another) a feature of ndarray-linalg or the final program brings the LAPACK.
+/// Links the OpenBLAS of the folder that `.cargo/config.toml` names. Without that file, as in a
+/// package that depends on this one, a feature or the final program brings the LAPACK.
 fn openblas(arguments: &mut Vec<String>) {
     println!("cargo::rerun-if-env-changed=FORGETTING_LAWS_OPENBLAS");
     let Some(folder) = env::var_os("FORGETTING_LAWS_OPENBLAS").map(PathBuf::from) else { return };
     provision("openblas", &folder);
     let library = folder.join("lib");
-    // As a link argument it comes after libtorch, so that libtorch keeps its own BLAS. Its own
-    // dependencies are found through an RPATH and not through a RUNPATH.
+    // A link argument stands after libtorch, which then keeps its own BLAS: tests/blas.rs.
     arguments.push(format!("-L{}", library.display()));
     arguments.push("-lopenblas".into());
-    arguments.push("-Wl,--disable-new-dtags".into());
     arguments.push(format!("-Wl,-rpath,{}", library.display()));
+    if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "linux") {
+        // Where OpenBLAS looks for its Fortran runtime: an RPATH is inherited, a RUNPATH is not.
+        arguments.push("-Wl,--disable-new-dtags".into());
+    }
 }
 
-/// Fetches a component that lies in this package's own `.libtorch` and is missing there.
+/// Fetches a component that has its place in this workspace's `.libtorch` and is not there.
 fn provision(component: &str, folder: &Path) {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     if folder.parent() != Some(&root.join(".libtorch")) {
         return;
     }
-    // Once the folder is deleted this script runs again.
+    // So that this script runs again once the folder is deleted.
     println!("cargo::rerun-if-changed={}", folder.join("build-version").display());
     let script = root.join("tools/libtorch/provision.py");
     match Command::new("python3").arg(script).arg(component).status() {

@@ -145,7 +145,7 @@ impl Source for Files {
     }
 
     fn group(&self, i: u64) -> u64 {
-        self.documents[i as usize].group
+        self.documents.get(i as usize).map_or(i, |document| document.group)
     }
 }
 
@@ -292,8 +292,17 @@ impl<R: BufRead> Read for Frames<R> {
                     .map_err(frame_error)?;
             }
             let read = self.decoder.read(buffer)?;
-            if read > 0 || buffer.is_empty() || !self.next_frame()? {
+            if read > 0 || buffer.is_empty() {
                 return Ok(read);
+            }
+            // The frame is at its end, and the decoder leaves its checksum to its caller.
+            if let Some(checksum) = self.decoder.get_checksum_from_data()
+                && self.decoder.get_calculated_checksum() != Some(checksum)
+            {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum differs"));
+            }
+            if !self.next_frame()? {
+                return Ok(0);
             }
         }
     }
@@ -643,6 +652,10 @@ mod tests {
         let checksum = flipped.len() - 8;
         flipped[checksum] ^= 1;
         assert!(complaint("a.jsonl.gz", flipped).contains("cannot be unpacked"));
+        // A letter of the text, which lies there as it is.
+        let mut flipped = TWO_LINES_ZSTD.to_vec();
+        flipped[20] ^= 1;
+        assert!(complaint("a.jsonl.zst", flipped).contains("its checksum differs"));
         let garbage = [TWO_LINES_ZSTD, b"garbage"].concat();
         assert!(complaint("a.jsonl.zst", garbage).contains("cannot be unpacked"));
     }

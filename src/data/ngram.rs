@@ -123,13 +123,8 @@ impl Ngram {
             });
         }
         check_tokens(sequences.stream(), self.vocab_size)?;
-        let longest = self.orders.len() - 1;
         let sequence_loss = |sequence: &[u32]| -> f64 {
-            (1..sequence.len())
-                .map(|i| {
-                    -self.probability(&sequence[i.saturating_sub(longest)..i], sequence[i]).ln()
-                })
-                .sum()
+            (1..sequence.len()).map(|i| -self.probability(&sequence[..i], sequence[i]).ln()).sum()
         };
         Ok(sequences.iter().map(sequence_loss).sum::<f64>() / sequences.tokens() as f64)
     }

@@ -446,10 +446,8 @@ mod tests {
 
     fn check_disjoint(source: &Numbers, split: &Split) {
         let parts = [&split.validation, &split.injection, &split.training];
-        for part in [BTreeSet::new(), BTreeSet::from([1])] {
-            // The numbers themselves, and the groups that they lie in.
+        for by_group in [false, true] {
             let ids = |sequences: &Sequences| -> BTreeSet<u64> {
-                let by_group = !part.is_empty();
                 let id = |i| if by_group { source.group(i) } else { i };
                 documents(sequences).into_iter().map(id).collect()
             };

@@ -1,8 +1,7 @@
 //! The decoder on libtorch: parameters and gradients as flat buffers, forward, loss and backward.
 //!
-//! The parameters of the network are *detached leaf views* of one flat buffer, and after the first
-//! backward each leaf's gradient is a view of one flat gradient; later backwards accumulate in
-//! place. Clipping, AdamW, checkpoints and all-reduce are then a few operations on whole buffers.
+//! The parameters of the network are *detached leaf views* of one flat buffer, and each leaf's
+//! gradient is a view of one flat gradient, in which backwards accumulate in place. Clipping, AdamW, checkpoints and all-reduce are then a few operations on whole buffers.
 //! (Views that are part of the graph would make each view's backward allocate a gradient of the
 //! full size.)
 
@@ -69,7 +68,6 @@ pub struct Network {
     wpe: Tensor,
     blocks: Vec<Block>,
     ln_f: Norm,
-    gradients_are_views: bool,
 }
 
 impl Network {
@@ -109,6 +107,19 @@ impl Network {
                 half_open(&theta, tensor.range()).view(&dims[..]).detach().set_requires_grad(true)
             })
             .collect();
+        // A backward that adds nothing makes the gradients; from then on they are the flat buffer,
+        // and later backwards accumulate in place.
+        Tensor::cat(
+            &leaves.iter().map(|leaf| (leaf * 0.0).sum(Kind::Float).view([1])).collect::<Vec<_>>(),
+            0,
+        )
+        .sum(Kind::Float)
+        .backward();
+        no_grad(|| {
+            for (tensor, leaf) in layout.tensors().iter().zip(&leaves) {
+                leaf.grad().set_data(&half_open(&gradient, tensor.range()).view_as(leaf));
+            }
+        });
         let named: BTreeMap<&str, &Tensor> =
             layout.tensors().iter().map(|t| t.name.as_str()).zip(&leaves).collect();
         let get = |name: String| named.get(name.as_str()).map(|leaf| leaf.shallow_clone());
@@ -132,18 +143,7 @@ impl Network {
             })
             .collect();
         let (wte, wpe, ln_f) = (must("wte".into()), must("wpe".into()), norm("ln_f".into()));
-        Self {
-            shape,
-            layout,
-            theta,
-            gradient,
-            leaves,
-            wte,
-            wpe,
-            blocks,
-            ln_f,
-            gradients_are_views: false,
-        }
+        Self { shape, layout, theta, gradient, leaves, wte, wpe, blocks, ln_f }
     }
 
     /// The architecture.
@@ -201,12 +201,12 @@ impl Network {
         no_grad(|| self.hidden(tokens).linear::<&Tensor>(&self.wte, None))
     }
 
-    /// The sum over positions of the cross-entropy, a scalar in nats, for windows `[batch, T + 1]`
-    /// of i64 whose tokens 1..=T are predicted from those before.
-    pub fn loss_sum(&self, windows: &Tensor) -> Tensor {
-        let (inputs, targets) = inputs_and_targets(windows);
+    /// The sum over positions of the cross-entropy, a scalar in nats, for inputs and targets
+    /// `[batch, time]` of i64.
+    pub fn loss_sum(&self, inputs: &Tensor, targets: &Tensor) -> Tensor {
+        let targets = targets.reshape([-1]);
         no_grad(|| {
-            let hidden = self.hidden(&inputs).view([-1, self.shape.d_model as i64]);
+            let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
             let mut sum = Tensor::zeros([], (Kind::Double, self.device()));
             for rows in self.row_chunks(targets.numel() as i64) {
                 let log_probs =
@@ -218,53 +218,60 @@ impl Network {
         })
     }
 
-    /// Adds the gradient of the mean cross-entropy over the windows `[batch, T + 1]`, divided by
-    /// `micro_batches`, to the flat gradient. Returns the mean cross-entropy, a scalar in nats on
-    /// the device (reading it waits for the device; not reading it does not).
+    /// Adds the gradient of the mean cross-entropy of `targets` given `inputs`, both
+    /// `[batch, time]` of i64, divided by `micro_batches`, to the flat gradient. Returns the mean
+    /// cross-entropy, a scalar in nats on the device (reading it waits for the device; not reading
+    /// it does not).
     ///
     /// The tied head and its cross-entropy are differentiated by hand: the chain of autograd would
-    /// pass over `[batch · T, vocab]` twice as often.
-    pub fn accumulate_gradient(&mut self, windows: &Tensor, micro_batches: u64) -> Tensor {
-        let (inputs, targets) = inputs_and_targets(windows);
+    /// pass over `[batch · time, vocab]` more often, and keep more of it.
+    pub fn accumulate_gradient(
+        &mut self,
+        inputs: &Tensor,
+        targets: &Tensor,
+        micro_batches: u64,
+    ) -> Tensor {
+        let targets = targets.reshape([-1, 1]);
         let positions = targets.numel() as f64;
         let scale = 1.0 / (positions * micro_batches as f64);
-        let hidden = self.hidden(&inputs).view([-1, self.shape.d_model as i64]);
-        let mut loss = Tensor::zeros([], (Kind::Float, self.device()));
-        let (d_hidden, d_head) = no_grad(|| {
-            let flat = hidden.detach();
-            let mut d_head: Option<Tensor> = None;
-            let mut d_hidden = Vec::new();
-            for rows in self.row_chunks(targets.numel() as i64) {
-                let (rows_hidden, rows_targets) =
-                    (flat.i(rows.clone()), targets.i(rows).unsqueeze(1));
-                let mut d_logits =
-                    rows_hidden.linear::<&Tensor>(&self.wte, None).log_softmax(-1, None);
-                loss -= d_logits.gather(1, &rows_targets, false).sum(Kind::Float);
-                // d loss / d logits = softmax − one-hot.
-                let _ = d_logits.exp_();
-                let _ = d_logits.scatter_add_(
-                    1,
-                    &rows_targets,
-                    &rows_targets.full_like(-1).to_kind(Kind::Float),
-                );
-                d_hidden.push(d_logits.matmul(&self.wte) * scale);
-                let part = d_logits.tr().matmul(&rows_hidden);
-                d_head = Some(match d_head {
-                    None => part,
-                    Some(sum) => sum + part,
-                });
-            }
-            let d_hidden =
-                if d_hidden.len() == 1 { d_hidden.remove(0) } else { Tensor::cat(&d_hidden, 0) };
-            (d_hidden, d_head.expect("a batch has at least one position"))
-        });
+        let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
+        let (loss, d_hidden) = no_grad(|| self.head_backward(&hidden.detach(), &targets, scale));
         (hidden * d_hidden).sum(Kind::Float).backward();
-        self.adopt_gradients();
-        no_grad(|| {
-            let mut grad = self.wte.grad();
-            let _ = grad.g_add_(&(d_head * scale));
-            loss / positions
-        })
+        loss / positions
+    }
+
+    /// The head alone, for hidden states h `[n, d]` and targets `[n, 1]`: the sum of the
+    /// cross-entropy, and its gradient for h times `scale`, `[n, d]`. The gradient of the head's
+    /// weight W, times `scale`, is added to the flat gradient.
+    ///
+    /// With logits z = h·Wᵀ, e = exp(z − max z) and s = Σ e in each row, the gradient for z is
+    /// e / s less one at the target. Dividing the rows of h and of the product by s, in place of
+    /// those of e, saves a pass over `[n, vocab]`.
+    fn head_backward(&mut self, hidden: &Tensor, targets: &Tensor, scale: f64) -> (Tensor, Tensor) {
+        let mut head_gradient = self.wte.grad();
+        let d_hidden = hidden.empty_like();
+        let mut loss = Tensor::zeros([], (Kind::Float, self.device()));
+        for rows in self.row_chunks(targets.numel() as i64) {
+            let (hidden, targets) = (hidden.i(rows.clone()), targets.i(rows.clone()));
+            let mut z = hidden.matmul(&self.wte.tr());
+            let at_target = z.gather(1, &targets, false);
+            let max = z.amax([1], true);
+            let _ = z.g_sub_(&max).exp_();
+            let sum = z.sum_dim_intlist(1, true, Kind::Float);
+            loss += (sum.log() + max - at_target).sum(Kind::Float);
+            let _ = z.scatter_add_(1, &targets, &-&sum);
+            let weight = scale / sum;
+            d_hidden.i(rows).copy_(&(z.matmul(&self.wte) * &weight));
+            let _ = head_gradient.addmm_(&z.tr(), &(hidden * weight));
+        }
+        (loss, d_hidden)
+    }
+
+    /// Where each leaf's gradient lies, in the order of the layout: for tests that they are the flat
+    /// buffer.
+    #[doc(hidden)]
+    pub fn gradient_pointers(&self) -> Vec<*mut std::ffi::c_void> {
+        self.leaves.iter().map(|leaf| leaf.grad().data_ptr()).collect()
     }
 
     /// Sets the flat gradient to zero.
@@ -272,31 +279,8 @@ impl Network {
         let _ = self.gradient.zero_();
     }
 
-    /// After the first backward, moves each leaf's gradient into the flat buffer and makes the
-    /// leaf's gradient a view of it.
-    fn adopt_gradients(&mut self) {
-        if self.gradients_are_views {
-            return;
-        }
-        no_grad(|| {
-            for (tensor, leaf) in self.layout.tensors().iter().zip(&self.leaves) {
-                let mut slot = half_open(&self.gradient, tensor.range()).view_as(leaf);
-                let mut grad = leaf.grad();
-                slot.copy_(&grad);
-                grad.set_data(&slot);
-            }
-        });
-        self.gradients_are_views = true;
-    }
-
     fn row_chunks(&self, rows: i64) -> impl Iterator<Item = std::ops::Range<i64>> + use<> {
         let size = (LOGIT_ELEMENTS / self.shape.vocab as i64).max(1);
         (0..rows).step_by(size as usize).map(move |start| start..(start + size).min(rows))
     }
-}
-
-/// Windows `[batch, T + 1]` as inputs `[batch, T]` and flat targets `[batch · T]`.
-fn inputs_and_targets(windows: &Tensor) -> (Tensor, Tensor) {
-    let time = windows.size()[1] - 1;
-    (windows.narrow(1, 0, time), windows.narrow(1, 1, time).reshape([-1]))
 }

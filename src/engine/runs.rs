@@ -135,8 +135,7 @@ pub fn finetune(
     spec.schedule.validate()?;
     let key = Key::new(spec.seed).named("finetuning");
     let context = shape.context as u64;
-    let whole = (spec.d_ft_tokens / context).max(1) * context;
-    let d_ft = target.training.prefix(whole)?;
+    let d_ft = target.training.prefix(spec.d_ft_tokens)?;
     let mixture = MixtureSpec {
         sampler: spec.sampler,
         p: spec.p,

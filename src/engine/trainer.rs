@@ -65,7 +65,8 @@ impl Trainer {
         self.network.zero_gradient();
         let mut loss = Tensor::zeros([], (Kind::Float, self.network.device()));
         for windows in micro_batches {
-            loss += self.network.accumulate_gradient(windows, count) / count as f64;
+            let (inputs, targets) = inputs_and_targets(windows);
+            loss += self.network.accumulate_gradient(&inputs, &targets, count) / count as f64;
         }
         self.steps += 1;
         let step = Step { t: self.steps, lr, multiplier };
@@ -111,7 +112,8 @@ impl Trainer {
         for start in (0..set.len()).step_by(per_pass) {
             let end = (start + per_pass).min(set.len());
             let rows: Vec<&[u32]> = (start..end).map(|i| set.get(i)).collect();
-            sum += self.network.loss_sum(&windows(&rows, self.network.device()));
+            let (inputs, targets) = inputs_and_targets(&windows(&rows, self.network.device()));
+            sum += self.network.loss_sum(&inputs, &targets);
         }
         sum.double_value(&[]) / set.tokens() as f64
     }
@@ -191,6 +193,12 @@ pub fn windows(rows: &[&[u32]], device: Device) -> Tensor {
     let width = rows.first().map_or(0, |row| row.len()) as i64;
     let flat: Vec<i64> = rows.iter().flat_map(|row| row.iter().map(|&t| i64::from(t))).collect();
     Tensor::from_slice(&flat).view([-1, width]).to_device(device)
+}
+
+/// Windows `[rows, T + 1]` as inputs, the first T tokens, and targets, the last T.
+fn inputs_and_targets(windows: &Tensor) -> (Tensor, Tensor) {
+    let time = windows.size()[1] - 1;
+    (windows.narrow(1, 0, time), windows.narrow(1, 1, time))
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {

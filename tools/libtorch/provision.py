@@ -53,18 +53,8 @@ COMPONENTS = {
         544,
         "set LIBTORCH to a libtorch 2.11.0 of your own",
         [
-            Wheel(
-                "torch==2.11.0",
-                "manylinux_2_28_x86_64",
-                "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
-                [
-                    ("torch/include/*", "torch/", ""),
-                    ("torch/lib/libtorch_cpu.so", "torch/", ""),
-                    ("torch/lib/libc10.so", "torch/", ""),
-                    ("torch/lib/libgomp*", "torch/", ""),
-                ],
-            ),
-            # This wheel's libtorch_cpu.so is linked to these two, though only GPUs use them.
+            # torch's libtorch_cpu.so is linked to these two, though only GPUs use them. They come
+            # first: a small file tells sooner whether there is a network.
             Wheel(
                 "nvidia-cuda-runtime==13.0.96",
                 "manylinux2014_x86_64",
@@ -76,6 +66,17 @@ COMPONENTS = {
                 "manylinux_2_25_x86_64",
                 "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
                 [("nvidia/cu13/lib/libcupti.so*", "nvidia/cu13/", "")],
+            ),
+            Wheel(
+                "torch==2.11.0",
+                "manylinux_2_28_x86_64",
+                "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
+                [
+                    ("torch/include/*", "torch/", ""),
+                    ("torch/lib/libtorch_cpu.so", "torch/", ""),
+                    ("torch/lib/libc10.so", "torch/", ""),
+                    ("torch/lib/libgomp*", "torch/", ""),
+                ],
             ),
         ],
         # torch-sys links to libtorch.so, which has no code of its own.
@@ -111,14 +112,14 @@ def check_machine():
     """Refuses a machine on which the wheels' libraries cannot run."""
     machine = "%s %s" % (platform.machine(), platform.system())
     if machine != "x86_64 Linux":
-        raise Failure("only fetched for x86_64 Linux, and this is " + machine)
+        raise Failure("fetched for x86_64 Linux only, and this is " + machine)
     try:
-        library, version = os.confstr("CS_GNU_LIBC_VERSION").split()
-        recent = tuple(int(part) for part in version.split(".")[:2]) >= (2, 28)
-    except (AttributeError, OSError, ValueError):
-        library, version, recent = "another C library", "", False
+        found = os.confstr("CS_GNU_LIBC_VERSION")
+        recent = [int(part) for part in found.split()[1].split(".")[:2]] >= [2, 28]
+    except (AttributeError, OSError, ValueError, IndexError):
+        found, recent = "another C library", False
     if not recent:
-        raise Failure("needs glibc 2.28 or later, and this is %s %s" % (library, version))
+        raise Failure("needs glibc 2.28 or later, and this is %s" % found)
 
 
 OFFLINE = (
@@ -136,19 +137,19 @@ OFFLINE = (
 def explain(output, wheel):
     """One sentence for pip's several: its own last line misleads where there is no network."""
     if "No module named pip" in output:
-        return "needs pip, which %s lacks: install it (often called python3-pip)" % sys.executable
+        return "fetched by pip, which %s lacks: install it (python3-pip)" % sys.executable
     if "DO NOT MATCH THE HASHES" in output:
         return "pip's index offers another %s than the pinned one" % wheel.requirement
     if "No space left on device" in output:
-        return "needs more room: no space left on the device of " + HOME
+        return "no space left on the device of " + HOME
     if any(sign in output for sign in OFFLINE):
-        return "could not be downloaded, as pip's index is out of reach: connect and try again"
+        return "pip's index is out of reach: connect and try again"
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
     last = errors[-1][len("ERROR: "):] if errors else "pip gives no reason"
     return "pip could not download %s: %s" % (wheel.requirement, last)
 
 
-def download(wheel, folder):
+def download(wheel, folder, timeout):
     """The path of the wheel in `folder`; pip has checked its hash."""
     requirements = os.path.join(folder, "requirements.txt")
     with open(requirements, "w") as file:
@@ -158,10 +159,11 @@ def download(wheel, folder):
     # The wheels are taken apart and never run in Python: its own version does not matter.
     command += ["--implementation", "cp", "--python-version", "3.11", "--platform", wheel.tag]
     command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check"]
-    # With pip's usual patience, it takes minutes to notice that there is no network.
-    command += ["--progress-bar", "off", "--retries", "1", "--timeout", "15"]
+    # With pip's usual five retries it takes minutes to notice that there is no network.
+    command += ["--progress-bar", "off", "--retries", "1"]
     # pip unpacks into the temporary folder: here there is room, and leftovers are removed.
     environment = dict(os.environ, TMPDIR=folder)
+    environment.setdefault("PIP_DEFAULT_TIMEOUT", str(timeout))
     for _ in range(3):
         pip = subprocess.run(
             command,
@@ -204,8 +206,9 @@ def announce(component):
 def assemble(component, folder):
     """Fills `folder` with the component."""
     content = os.path.join(folder, "content")
-    for wheel in component.wheels:
-        archive = download(wheel, folder)
+    for i, wheel in enumerate(component.wheels):
+        # Once the index has answered, a proxy may take its time to begin with a large file.
+        archive = download(wheel, folder, 15 if i == 0 else 120)
         extract(wheel, archive, content)
         os.remove(archive)
     for name, text in component.files.items():
@@ -237,9 +240,9 @@ def main():
     try:
         provision(component)
     except Failure as failure:
-        sys.exit("%s %s; or %s" % (component.name, failure, component.remedy))
+        sys.exit("%s: %s; or %s" % (component.name, failure, component.remedy))
     except (OSError, zipfile.BadZipFile) as error:
-        sys.exit("%s could not be set up: %s; or %s" % (component.name, error, component.remedy))
+        sys.exit("%s: %s; or %s" % (component.name, error, component.remedy))
     except KeyboardInterrupt:
         sys.exit(130)
 

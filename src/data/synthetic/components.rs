@@ -5,8 +5,11 @@ use super::chance::low;
 use super::language::{Class, Link, Role, Rule};
 use super::writer::{Person, Register, Writer};
 
+/// What writes a document.
+type Component = fn(&mut Writer);
+
 /// The components of the pretraining mixture, with their weights in documents.
-pub(super) const MIXTURE: [(u64, fn(&mut Writer)); 11] = [
+pub(super) const MIXTURE: [(u64, Component); 11] = [
     (22, news),
     (22, encyclopedia),
     (16, narrative),
@@ -81,7 +84,7 @@ fn capital(w: &mut Writer, place: u16) {
 fn founding(w: &mut Writer, place: u16) {
     let start = w.mark_start();
     let founder = w.fact(Link::Founder, place);
-    let year = 1400 + w.language.word(Class::Place, place).trait_number;
+    let year = 1400 + w.language.word(Class::Place, place).detail;
     let founder = Person { given: founder, family: founder };
     w.role(Role::Founded).role(Role::In).value(year).role(Role::With).name(founder, true);
     w.mark(".").capitalise(start);
@@ -90,7 +93,7 @@ fn founding(w: &mut Writer, place: u16) {
 fn person_entry(w: &mut Writer) {
     let known = w.choose(Class::Person, None);
     let person = Person { given: known, family: known };
-    let year = 1500 + w.language.word(Class::Person, known).trait_number;
+    let year = 1500 + w.language.word(Class::Person, known).detail;
     w.name(person, true).raw("\n").name(person, true).open("(").value(year).mark(")");
     w.role(Role::Was);
     let (trade, birth) = (w.fact(Link::Trade, known), w.fact(Link::Birth, known));
@@ -103,8 +106,8 @@ fn person_entry(w: &mut Writer) {
 /// A story in the past about few persons.
 fn narrative(w: &mut Writer) {
     w.register = Register { past: 95, persons: 60, subordinate: 30, adjectives: 20 };
-    w.role(Role::Once).role(Role::In).place();
-    w.mark(",");
+    w.role(Role::Once).role(Role::In).place().mark(",").clause();
+    w.mark(".");
     while !w.done() {
         w.paragraph();
         if w.chance(30) {
@@ -240,7 +243,7 @@ pub(super) fn arithmetic(w: &mut Writer) {
 }
 
 /// The signs of addition, subtraction, multiplication and division.
-const SIGNS: [[&str; 4]; 2] = [["+", "-", "*", "/"], ["＋", "−", "×", "÷"]];
+const SIGNS: [[&str; 4]; 2] = [["+", "-", "*", "/"], ["+", "−", "×", "÷"]];
 
 fn sign(w: &Writer, operation: usize) -> &'static str {
     SIGNS[usize::from(w.language.rule(Rule::Signs))][operation]

@@ -15,11 +15,17 @@ pub(super) enum Class {
     Place,
 }
 
-/// Word types in each class: about 5,700, in about 13,000 forms.
+/// Word types in each class: nearly 4,000, in about 8,000 forms.
 const TYPES: [usize; 6] = [1600, 700, 500, 150, 600, 300];
 
 /// Words of each class that a topic favours.
 const TOPICAL: [usize; 6] = [60, 30, 24, 10, 12, 6];
+
+/// Roots, of which the first [`SHORT_ROOTS`] have one syllable.
+const ROOTS: usize = 400;
+
+/// Roots of one syllable.
+const SHORT_ROOTS: usize = 120;
 
 /// Topics of a language.
 pub(super) const TOPICS: usize = 40;
@@ -67,29 +73,28 @@ const LINKS: [(Class, Class); 11] = [
     (Class::Person, Class::Noun),
 ];
 
-/// Closed classes: grammatical words, then the set words of the components.
+/// Words that the grammar and the components name, besides articles and prepositions.
 #[derive(Clone, Copy)]
-#[allow(dead_code)] // the further forms are reached by their distance from the first
 #[rustfmt::skip]
 pub(super) enum Role {
-    /// Four forms, by gender and number.
-    The, The1, The2, The3,
-    /// Four forms, by gender and number.
-    Some, Some1, Some2, Some3,
-    /// Ten prepositions; every verb governs one of them.
-    At, At1, At2, At3, At4, At5, At6, At7, At8, At9,
-    And, But, Or, Of, That, Because, When, If, Not, Is, Are, Was, Were, He, They, I, You, This,
-    To, In, Has, What, Who, Where, Said, Yes, No, With, From, Then, Each, All, More, Than, Let,
-    Capital, Known, Founded, Born, Year, Dear, Greetings, List, Chapter, Part, Mix, Add, Gram,
-    Question, Answer, Sum, Left, Times, Shares, Gives, Takes, Well, Report, Today, Define, Return,
-    While, Else, Once, Ever, Alas, Thus, Whereas, Upon, Among, Note, See, Page, First, Last,
+    And, But, Or, Of, Because, When, If, Is, Was, He, You, To, In, Has, What, Who, Said, Yes, No,
+    With, From, Then, The, Let,
+    Capital, Known, Founded, Born, Dear, Greetings, List, Chapter, Mix, Add, Gram, Question,
+    Answer, Sum, Left, Times, Shares, Gives, Takes, Well, Report, Today, Define, Return, While,
+    Once, Ever, Alas, Thus, Whereas, Upon, Among, Page,
 }
 
-/// Number of [`Role`]s.
-const ROLES: usize = Role::Last as usize + 1;
+/// Articles: definite or not, by gender and number.
+const ARTICLES: usize = 8;
 
-/// Roles below this one are spelt with one syllable.
-const SHORT_ROLES: usize = Role::Capital as usize;
+/// Prepositions; every verb governs one of them.
+const PREPOSITIONS: usize = 10;
+
+/// Number of words in the closed classes: articles, prepositions, [`Role`]s.
+const CLOSED: usize = ARTICLES + PREPOSITIONS + Role::Page as usize + 1;
+
+/// The closed words before this one are spelt with one syllable.
+const SHORT: usize = ARTICLES + PREPOSITIONS + Role::Capital as usize;
 
 /// Ways in which two grammars can differ.
 #[derive(Clone, Copy)]
@@ -126,8 +131,20 @@ pub(super) struct Word {
     pub(super) forms: [Box<str>; 4],
     /// The agreement class of a noun, 0 or 1.
     pub(super) gender: usize,
-    /// The preposition that a verb governs, 0 to 9; the year of a person or place.
-    pub(super) trait_number: usize,
+    /// A number that belongs to the word: which preposition a verb governs, the year in which a
+    /// person was born or a place was founded (0 to 399).
+    pub(super) detail: usize,
+}
+
+impl Word {
+    /// `stem`, bare and with three endings.
+    fn inflected(stem: &str, endings: &[String], gender: usize, detail: usize) -> Self {
+        let forms = std::array::from_fn(|i| match i {
+            0 => stem.into(),
+            _ => format!("{stem}{}", endings[i - 1]).into(),
+        });
+        Self { forms, gender, detail }
+    }
 }
 
 /// The words that a document's subject favours, per class, the commonest first.
@@ -137,10 +154,10 @@ pub(super) struct Topic {
 
 /// Everything that a document needs to know besides its own draws.
 pub(super) struct Language {
-    words: [Vec<Word>; 6],
+    words: Vec<Vec<Word>>,
     links: Vec<Vec<[u16; 4]>>,
     topics: Vec<Topic>,
-    roles: Vec<Box<str>>,
+    closed: Vec<Box<str>>,
     rules: Vec<bool>,
     common: [Alias; 6],
     topical: [Alias; 6],
@@ -175,7 +192,7 @@ impl Language {
             words: sounds.lexicon(key.named("lexicon")),
             links: links.into(),
             topics,
-            roles: sounds.roles(key.named("roles")),
+            closed: sounds.closed(key.named("closed")),
             rules: vec![foreign; RULES],
             common: TYPES.map(|n| Alias::zipf(n, 3)),
             topical: TOPICAL.map(|n| Alias::zipf(n, 2)),
@@ -191,24 +208,15 @@ impl Language {
             let pairs = base.into_iter().zip(own).zip(0..);
             pairs.map(|((b, o), i)| if key.uniform(i) < distance { o } else { b }).collect()
         }
-        let mut class = 0;
-        let mut own_words = own.words.into_iter();
-        let words = self.words.map(|base| {
-            class += 1;
-            let own = own_words.next().unwrap_or_default();
-            mix(base, own, distance, key.named("words").child(class))
-        });
-        let links = self
-            .links
-            .into_iter()
-            .zip(own.links)
-            .zip(0..)
-            .map(|((base, own), i)| mix(base, own, distance, key.named("links").child(i)));
+        fn mix_all<T>(base: Vec<Vec<T>>, own: Vec<Vec<T>>, distance: f64, key: Key) -> Vec<Vec<T>> {
+            let pairs = base.into_iter().zip(own).zip(0..);
+            pairs.map(|((b, o), i)| mix(b, o, distance, key.child(i))).collect()
+        }
         Self {
-            words,
-            links: links.collect(),
+            words: mix_all(self.words, own.words, distance, key.named("words")),
+            links: mix_all(self.links, own.links, distance, key.named("links")),
             topics: mix(self.topics, own.topics, distance, key.named("topics")),
-            roles: mix(self.roles, own.roles, distance, key.named("roles")),
+            closed: mix(self.closed, own.closed, distance, key.named("closed")),
             rules: mix(self.rules, own.rules, distance, key.named("rules")),
             ..self
         }
@@ -234,13 +242,17 @@ impl Language {
         self.topics[topic].words[class as usize][rank]
     }
 
-    pub(super) fn role(&self, role: Role) -> &str {
-        &self.roles[role as usize]
+    pub(super) fn article(&self, definite: bool, gender: usize, number: usize) -> &str {
+        &self.closed[4 * usize::from(definite) + 2 * gender + number]
     }
 
-    /// The role `offset` places after `role`, for those with several forms.
-    pub(super) fn role_form(&self, role: Role, offset: usize) -> &str {
-        &self.roles[role as usize + offset]
+    /// The preposition that a verb governs.
+    pub(super) fn preposition(&self, verb: u16) -> &str {
+        &self.closed[ARTICLES + self.word(Class::Verb, verb).detail % PREPOSITIONS]
+    }
+
+    pub(super) fn role(&self, role: Role) -> &str {
+        &self.closed[ARTICLES + PREPOSITIONS + role as usize]
     }
 
     pub(super) fn rule(&self, rule: Rule) -> bool {
@@ -291,9 +303,11 @@ impl Sounds {
         out.push_str(self.nuclei[low(draws, self.nuclei.len())]);
     }
 
-    /// A spelling of about `syllables` syllables that `taken` does not have yet.
+    /// A spelling of `syllables` syllables (more, where these run out) that `taken` does not have
+    /// yet.
     fn fresh(&self, draws: &mut Draws, syllables: usize, taken: &mut BTreeSet<String>) -> String {
-        for attempt in 0.. {
+        let mut attempt = 0;
+        loop {
             let mut spelling = String::new();
             for _ in 0..syllables + attempt / 16 {
                 self.syllable(draws, &mut spelling);
@@ -301,10 +315,10 @@ impl Sounds {
             // Endings begin with a vowel.
             spelling.push_str(self.codas[low(draws, self.codas.len())]);
             if taken.insert(spelling.clone()) {
-                return spelling;
+                break spelling;
             }
+            attempt += 1;
         }
-        unreachable!("longer spellings never run out")
     }
 
     /// `n` different endings.
@@ -321,83 +335,88 @@ impl Sounds {
         endings
     }
 
-    fn roles(&self, key: Key) -> Vec<Box<str>> {
+    /// The closed classes.
+    fn closed(&self, key: Key) -> Vec<Box<str>> {
         let (mut draws, mut taken) = (Draws::new(key), BTreeSet::new());
-        (0..ROLES)
-            .map(|i| self.fresh(&mut draws, 1 + usize::from(i >= SHORT_ROLES), &mut taken).into())
+        (0..CLOSED)
+            .map(|i| self.fresh(&mut draws, 1 + usize::from(i >= SHORT), &mut taken).into())
             .collect()
     }
 
-    /// All words: stems of shared roots and derivational suffixes, with inflected forms.
-    fn lexicon(&self, key: Key) -> [Vec<Word>; 6] {
+    /// All words, class by class. Stems are made of shared roots and derivational suffixes;
+    /// common words have common, short roots.
+    fn lexicon(&self, key: Key) -> Vec<Vec<Word>> {
         let (mut draws, mut taken) = (Draws::new(key.named("roots")), BTreeSet::new());
-        let roots: Vec<String> = (0..400)
-            .map(|i| self.fresh(&mut draws, 1 + usize::from(i >= 120), &mut taken))
+        let roots: Vec<String> = (0..ROOTS)
+            .map(|i| self.fresh(&mut draws, 1 + usize::from(i >= SHORT_ROOTS), &mut taken))
             .collect();
         let mut stems = BTreeSet::new();
-        let mut class = |name: &str, n: usize| {
+        let mut inflecting = |class: Class, name: &str| {
             let key = key.named(name);
             let suffixes = self.endings(key.named("suffixes"), 6);
             let endings = self.endings(key.named("endings"), 4);
             let mut draws = Draws::new(key);
+            let word = |i: usize| {
+                let mut stem = loop {
+                    let reach = (60 + 3 * i).min(ROOTS);
+                    let mut stem = roots[draws.below(reach as u64) as usize].clone();
+                    // Half of the stems have a suffix, an eighth are compounds.
+                    if let Some(suffix) = suffixes.get(draws.below(12) as usize) {
+                        stem.push_str(suffix);
+                    }
+                    if draws.below(8) == 0 {
+                        stem.push_str(&roots[low(&mut draws, SHORT_ROOTS)]);
+                    }
+                    if stems.insert(stem.clone()) {
+                        break stem;
+                    }
+                };
+                let gender = draws.below(2) as usize;
+                // Nouns show their gender.
+                if matches!(class, Class::Noun) && gender == 1 {
+                    stem.push_str(&endings[3]);
+                }
+                Word::inflected(&stem, &endings, gender, low(&mut draws, 400))
+            };
+            (0..TYPES[class as usize]).map(word).collect::<Vec<_>>()
+        };
+        let mut words = vec![
+            inflecting(Class::Noun, "noun"),
+            inflecting(Class::Verb, "verb"),
+            inflecting(Class::Adjective, "adjective"),
+            inflecting(Class::Adverb, "adverb"),
+        ];
+        words.extend(self.names(key.named("names"), &mut taken));
+        words
+    }
+
+    /// Persons and places. A quarter of the names are foreign.
+    fn names(&self, key: Key, taken: &mut BTreeSet<String>) -> [Vec<Word>; 2] {
+        let abroad: Vec<Sounds> =
+            (0..4).map(|i| Sounds::new(key.named("abroad").child(i), true)).collect();
+        let mut spell = |kind: &str, n: usize| -> Vec<String> {
+            let mut draws = Draws::new(key.named(kind));
             (0..n)
                 .map(|i| {
-                    // Common words have common, short roots.
-                    let mut stem = loop {
-                        let reach = (60 + 3 * i as u64).min(roots.len() as u64);
-                        let mut stem = roots[draws.below(reach) as usize].clone();
-                        if let Some(suffix) = suffixes.get(draws.below(12) as usize) {
-                            stem.push_str(suffix);
-                        }
-                        if draws.below(8) == 0 {
-                            stem.push_str(&roots[low(&mut draws, 60)]);
-                        }
-                        if stems.insert(stem.clone()) {
-                            break stem;
-                        }
-                    };
-                    let gender = draws.below(2) as usize;
-                    let number = low(&mut draws, 200);
-                    if name == "noun" && gender == 1 {
-                        stem.push_str(&endings[3]);
-                    }
-                    (stem, endings.clone(), gender, number)
+                    let sounds = abroad.get(draws.below(16) as usize).unwrap_or(self);
+                    capital(&sounds.fresh(&mut draws, 2 + i % 2, taken))
                 })
-                .collect::<Vec<_>>()
+                .collect()
         };
-        let inflect = |(stem, endings, gender, number): (String, Vec<String>, usize, usize)| Word {
-            forms: std::array::from_fn(|i| match i {
-                0 => stem.as_str().into(),
-                _ => format!("{stem}{}", endings[i - 1]).into(),
-            }),
-            gender,
-            trait_number: number,
+        let (given, family) = (spell("given", 160), spell("family", 500));
+        let places = spell("places", TYPES[Class::Place as usize]);
+        let mut draws = Draws::new(key);
+        let word = |forms: [&str; 4], draws: &mut Draws| Word {
+            forms: forms.map(Into::into),
+            gender: 0,
+            detail: low(draws, 400),
         };
-        let open = ["noun", "verb", "adjective", "adverb"];
-        let [nouns, verbs, adjectives, adverbs] =
-            std::array::from_fn(|c| class(open[c], TYPES[c]).into_iter().map(inflect).collect());
-        let mut name = |kind: &str, n: usize| -> Vec<String> {
-            let mut draws = Draws::new(key.named(kind));
-            (0..n).map(|i| capital(&self.fresh(&mut draws, 2 + i % 2, &mut taken))).collect()
-        };
-        let (given, family) = (name("given", 160), name("family", 500));
-        let places = name("places", TYPES[Class::Place as usize]);
-        let mut draws = Draws::new(key.named("people"));
         let people = (0..TYPES[Class::Person as usize]).map(|_| {
             let (given, family) = (&given[low(&mut draws, 160)], &family[low(&mut draws, 500)]);
-            Word {
-                forms: [family, given, "", ""].map(Into::into),
-                gender: 0,
-                trait_number: low(&mut draws, 400),
-            }
+            word([family, given, "", ""], &mut draws)
         });
         let people = people.collect();
-        let places = places.into_iter().map(|place| Word {
-            forms: std::array::from_fn(|_| place.as_str().into()),
-            gender: 0,
-            trait_number: low(&mut draws, 400),
-        });
-        [nouns, verbs, adjectives, adverbs, people, places.collect()]
+        [people, places.iter().map(|place| word([place, "", "", ""], &mut draws)).collect()]
     }
 }
 

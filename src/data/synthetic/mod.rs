@@ -23,7 +23,8 @@ pub const VERSION: u32 = 1;
 /// Topics that a target domain is about.
 const TARGET_TOPICS: usize = 6;
 
-/// A target domain.
+/// A target domain. All but prose are also small components of the pretraining mixture, in its
+/// own language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
@@ -69,6 +70,9 @@ impl fmt::Display for Domain {
 
 impl FromStr for Domain {
     type Err = Error;
+
+    /// # Errors
+    /// If there is no domain of this name.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|domain| domain.name() == name).ok_or_else(|| {
             Error::setting("domain", name, "must be arithmetic, dialogue, code or prose")
@@ -76,7 +80,21 @@ impl FromStr for Domain {
     }
 }
 
-/// An unlimited corpus of made-up documents.
+/// An unlimited corpus of made-up documents: the pretraining source of an experiment or one of its
+/// target domains.
+///
+/// # Examples
+/// ```
+/// use forgetting_laws::Fraction;
+/// use forgetting_laws::data::Source;
+/// use forgetting_laws::data::synthetic::{Domain, Synthetic};
+///
+/// let pretraining = Synthetic::pretraining(7);
+/// let far = Synthetic::target(Domain::Dialogue, Fraction::new(1.0).unwrap(), 7);
+/// assert_eq!(pretraining.document(3).unwrap(), pretraining.document(3).unwrap());
+/// assert_ne!(pretraining.content_hash(), far.content_hash());
+/// assert_eq!(far.len(), None);
+/// ```
 pub struct Synthetic {
     seed: u64,
     kind: Kind,
@@ -103,7 +121,8 @@ impl Synthetic {
         }
     }
 
-    /// The target `domain` of the experiment `seed`, at a distance from its pretraining source.
+    /// The target `domain` of the experiment `seed`, at a `distance` from the pretraining source of
+    /// the same seed. Documents are about six of the forty topics.
     pub fn target(domain: Domain, distance: Fraction, seed: u64) -> Self {
         let key = Key::new(seed);
         let own = key.named("own").named(domain.name());

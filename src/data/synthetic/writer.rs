@@ -230,8 +230,8 @@ impl<'a> Writer<'a> {
     /// Adds a noun phrase about `noun`; article, adjective and noun agree in gender and number.
     pub(super) fn noun_phrase(&mut self, noun: u16, plural: usize) {
         let gender = self.language.word(Class::Noun, noun).gender;
-        let article = if self.chance(65) { Role::The } else { Role::Some };
-        let article = self.language.role_form(article, 2 * gender + plural);
+        let definite = self.chance(65);
+        let article = self.language.article(definite, gender, plural);
         let last = self.language.rule(Rule::ArticleLast);
         if !last {
             self.word(article);
@@ -313,8 +313,7 @@ impl<'a> Writer<'a> {
             self.form(Class::Adverb, manner, 0);
         }
         if self.chance(30) {
-            let governed = self.language.word(Class::Verb, verb).trait_number % 10;
-            self.word(self.language.role_form(Role::At, governed));
+            self.word(self.language.preposition(verb));
             if self.chance(35) {
                 self.place();
             } else {
