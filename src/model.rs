@@ -1,4 +1,4 @@
-//! The model (Section 3, "Pretraining"): a GPT-2-style decoder, as arithmetic on shapes.
+//! The model (the paper's pretraining): a GPT-2-style decoder, as arithmetic on shapes.
 //!
 //! What is known of the paper's models is their kind ("GPT2-style transformers") and their sizes.
 //! The shapes below are the tidy ones whose count 12·L·d² + V·d truncates to each published
@@ -82,7 +82,7 @@ impl Shape {
         Ok(shape)
     }
 
-    /// The names that [`Shape::named`] knows, smallest paper size first, then the nano sizes.
+    /// The names that [`Shape::named`] knows: the paper's sizes, then the nano and the mini ones.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMED.iter().map(|(name, ..)| *name)
     }
@@ -263,7 +263,7 @@ mod tests {
     use crate::weight_decay::DecayScope;
     use proptest::prelude::*;
 
-    /// Sizes as published (Section 3): each shape's count truncates to it.
+    /// Sizes as published: each shape's count truncates to it.
     #[test]
     fn counts_are_the_published_sizes() {
         for (name, published, unit) in [

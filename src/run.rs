@@ -90,7 +90,7 @@ impl DataSpec {
     }
 }
 
-/// A pretraining run (Section 3).
+/// A pretraining run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PretrainSpec {
     /// [`FORMAT`].
@@ -113,7 +113,7 @@ pub struct PretrainSpec {
     pub evaluate: EvalPlan,
 }
 
-/// A finetuning run with injection (Section 4).
+/// A finetuning run with injection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinetuneSpec {
     /// [`FORMAT`].

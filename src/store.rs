@@ -140,26 +140,25 @@ impl Store {
     /// If the folder or the lock cannot be made.
     pub fn claim(&self, id: &RunId) -> Result<Option<Claim>> {
         let folder = self.folder(id);
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let path = folder.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
+        let (path, lock) = lock_file(&folder, "lock")?;
         match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(source)) => return Err(Error::Io { path, source }),
+            Ok(()) => Claim::of(folder, lock).map(Some),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(Error::Io { path, source }),
         }
-        let claim = Claim { folder, _lock: lock };
-        claim.remove_partial_files()?;
-        Ok(Some(claim))
     }
 }
 
-/// The right to work on a run, until it is dropped or its process ends.
+/// The folder's lock, made if it is missing, and not yet taken.
+fn lock_file(folder: &Path, name: &str) -> Result<(PathBuf, File)> {
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let path = folder.join(name);
+    let mut options = File::options();
+    let file = options.create(true).truncate(false).write(true).open(&path);
+    file.map_err(Error::io(&path)).map(|file| (path, file))
+}
+
+/// The right to work on a run, or to write into a folder, until it is dropped or its process ends.
 #[derive(Debug)]
 pub struct Claim {
     folder: PathBuf,
@@ -167,6 +166,23 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// The right to write into any folder, which is made if it is missing. Where another process
+    /// has it, this one waits.
+    ///
+    /// # Errors
+    /// If the folder or the lock cannot be made.
+    pub fn wait_for(folder: &Path) -> Result<Self> {
+        let (path, lock) = lock_file(folder, ".lock")?;
+        lock.lock().map_err(Error::io(&path))?;
+        Self::of(folder.to_path_buf(), lock)
+    }
+
+    fn of(folder: PathBuf, lock: File) -> Result<Self> {
+        let claim = Self { folder, _lock: lock };
+        claim.remove_partial_files()?;
+        Ok(claim)
+    }
+
     /// The run's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -247,6 +263,23 @@ mod tests {
         let claim = store.claim(&id("a")).unwrap().unwrap();
         assert!(!leftover.exists());
         assert!(claim.folder().join("lock").exists());
+    }
+
+    #[test]
+    fn a_folder_has_one_writer_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("new");
+        let first = Claim::wait_for(&folder).unwrap();
+        let leftover = folder.join(".figure.svg.1-1.partial");
+        fs::write(&leftover, "half").unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| Claim::wait_for(&folder).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!second.is_finished() && leftover.exists());
+            drop(first);
+            second.join().unwrap();
+        });
+        assert!(!leftover.exists());
     }
 
     #[test]

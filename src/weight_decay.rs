@@ -1,4 +1,4 @@
-//! Weight decay (Section 3, "Pretraining"; Figure 17): three meanings of one number λ.
+//! Weight decay (the paper's pretraining; Figure 17): three meanings of one number λ.
 //!
 //! The paper trains with AdamW and λ = 0.1 and notes that PyTorch's and Optax's implementations
 //! of weight decay are at issue. Libraries indeed mean three things by it, and swap them silently

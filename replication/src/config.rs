@@ -30,9 +30,9 @@ pub struct Config {
     pub sizes: BTreeMap<String, Size>,
     /// Text.
     pub data: Data,
-    /// Section 3 of the paper.
+    /// The paper's pretraining.
     pub pretraining: Pretraining,
-    /// Section 4 of the paper.
+    /// The paper's finetuning with injection.
     pub finetuning: Finetuning,
     /// What Figure 5 varies.
     pub fig5: Fig5,
@@ -94,7 +94,7 @@ pub struct Data {
     pub validation_tokens: u64,
 }
 
-/// Section 3 of the paper.
+/// The paper's pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretraining {
@@ -112,7 +112,7 @@ pub struct Pretraining {
     pub adamw: AdamW,
 }
 
-/// Section 4 of the paper.
+/// The paper's finetuning with injection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetuning {
@@ -231,37 +231,29 @@ impl Config {
             let (key, value) = setting.split_once('=').ok_or_else(|| {
                 Error::setting("--set", setting, "must be key=value, such as seed=7")
             })?;
-            set(&mut table, key.trim(), value.trim())?;
+            let (key, value) = (key.trim(), value.trim());
+            set(&mut table, key, value)?;
+            // One by one, so that a refusal names its setting.
+            Self::from_table(&table).map_err(|why| Error::setting(key, value, why))?;
         }
-        let config: Self = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-            let message = error.to_string();
-            let lines: Vec<_> = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-            Error::setting("settings", overrides.join(" "), lines.join(": "))
-        })?;
+        let config = Self::from_table(&table).expect("the presets are tested");
         config.validate()?;
         Ok(config)
+    }
+
+    fn from_table(table: &Table) -> std::result::Result<Self, String> {
+        // The lines after the first say where in the table, which the caller says better.
+        let first = |error: toml::de::Error| error.to_string().lines().next().map(String::from);
+        Value::Table(table.clone()).try_into().map_err(|error| first(error).unwrap_or_default())
     }
 
     /// # Errors
     /// If a setting is outside its domain, by the name that `--set` knows.
     fn validate(&self) -> Result<()> {
-        let at_least_one = [
-            ("model.context", self.model.context as u64),
-            ("model.vocab", self.model.vocab as u64),
-            ("finetuning.d_ft_tokens", self.finetuning.d_ft_tokens),
-            ("finetuning.steps", self.finetuning.steps),
-            ("finetuning.batch", self.finetuning.batch),
-            ("data.validation_tokens", self.data.validation_tokens),
-            ("data.pretrain_tokens", self.data.pretrain_tokens),
-            ("run.threads", self.run.threads.max(0) as u64),
-        ];
-        for (name, value) in at_least_one {
-            if value == 0 {
-                return Err(Error::setting(name, value, "must be at least 1"));
-            }
-        }
+        self.check_counts()?;
+        let tokens_per_param = self.pretraining.tokens_per_param;
         let positive = [
-            ("pretraining.tokens_per_param".to_string(), self.pretraining.tokens_per_param),
+            ("pretraining.tokens_per_param".to_string(), tokens_per_param),
             ("pretraining.clip".to_string(), self.pretraining.clip),
             ("finetuning.clip".to_string(), self.finetuning.clip),
         ];
@@ -272,22 +264,64 @@ impl Config {
                 return Err(Error::setting(name, value, "must be above 0 and finite"));
             }
         }
-        for (name, size) in &self.sizes {
-            if size.batch == 0 {
-                return Err(Error::setting(format!("sizes.{name}.batch"), 0, "must be at least 1"));
-            }
+        if tokens_per_param > MOST_TOKENS_PER_PARAM {
+            let requirement = format!("must be at most {MOST_TOKENS_PER_PARAM}");
+            return Err(Error::setting(
+                "pretraining.tokens_per_param",
+                tokens_per_param,
+                requirement,
+            ));
         }
-        for (name, empty) in [
-            ("fig5.sizes", self.fig5.sizes.is_empty()),
-            ("fig5.p", self.fig5.p.is_empty()),
-            ("fig5.lr_ratios", self.fig5.lr_ratios.is_empty()),
-        ] {
-            if empty {
-                return Err(Error::setting(name, "[]", "must hold at least one value"));
-            }
-        }
+        under("pretraining.adamw", self.pretraining.adamw.validate())?;
+        under("pretraining.evaluate", self.pretraining.evaluate.validate())?;
+        under("finetuning.adamw", self.finetuning.adamw.validate())?;
+        under("finetuning.evaluate", self.finetuning.evaluate.validate())?;
+        under("finetuning.stop", self.finetuning.stop.validate())?;
+        some_and_once("fig5.sizes", &self.fig5.sizes)?;
+        some_and_once("fig5.p", self.fig5.p.iter().map(|p| p.get()))?;
+        some_and_once("fig5.lr_ratios", self.fig5.lr_ratios.iter().map(|ratio| ratio.get()))?;
         for size in &self.fig5.sizes {
             self.size(size)?;
+        }
+        Ok(())
+    }
+
+    /// Whole numbers: at least what a run cannot do without, and at most what keeps every product
+    /// of them, such as the tokens of a run, within 64 bits.
+    fn check_counts(&self) -> Result<()> {
+        let (model, data, finetuning) = (&self.model, &self.data, &self.finetuning);
+        let check = |name: &str, value: u64, least: u64, most: u64| match value {
+            value if (least..=most).contains(&value) => Ok(()),
+            _ => Err(Error::setting(name, value, format!("must be from {least} to {most}"))),
+        };
+        let context = model.context as u64;
+        check("model.context", context, 1, 100_000)?;
+        check("model.vocab", model.vocab as u64, MIN_VOCAB, 1_000_000)?;
+        check("finetuning.steps", finetuning.steps, 1, 10_000_000)?;
+        check("finetuning.batch", finetuning.batch, 1, MOST_SEQUENCES)?;
+        for (name, size) in &self.sizes {
+            check(&format!("sizes.{name}.batch"), size.batch, 1, MOST_SEQUENCES)?;
+        }
+        check("data.tokenizer_bytes", data.tokenizer_bytes, 1, MOST_TOKENS)?;
+        check("run.workers", self.run.workers as u64, 0, 1_000)?;
+        if !(1..=1_000).contains(&self.run.threads) {
+            return Err(Error::setting("run.threads", self.run.threads, "must be from 1 to 1000"));
+        }
+        for (name, tokens, may_be_none) in [
+            ("data.validation_tokens", data.validation_tokens, false),
+            ("data.pretrain_tokens", data.pretrain_tokens, false),
+            ("data.injection_tokens", data.injection_tokens, true),
+            ("finetuning.d_ft_tokens", finetuning.d_ft_tokens, false),
+            ("finetuning.replay_tokens", finetuning.replay_tokens, true),
+        ] {
+            if !(context..=MOST_TOKENS).contains(&tokens) && !(may_be_none && tokens == 0) {
+                let none = if may_be_none { "0, or " } else { "" };
+                let requirement = format!(
+                    "must be {none}at least one sequence, {context} tokens, and at most \
+                             {MOST_TOKENS}"
+                );
+                return Err(Error::setting(name, tokens, requirement));
+            }
         }
         Ok(())
     }
@@ -301,6 +335,40 @@ impl Config {
             let known: Vec<_> = self.sizes.keys().map(String::as_str).collect();
             Error::setting("fig5.sizes", name, format!("this preset has {}", known.join(", ")))
         })
+    }
+}
+
+/// Every byte and the end of text.
+const MIN_VOCAB: u64 = 257;
+/// The largest batch.
+const MOST_SEQUENCES: u64 = 1_000_000;
+/// The most tokens of any part of the data.
+const MOST_TOKENS: u64 = 1_000_000_000_000_000;
+/// A thousand times the paper's.
+const MOST_TOKENS_PER_PARAM: f64 = 100_000.0;
+
+/// A refusal by the name that `--set` knows, given that of the table.
+fn under(table: &str, result: Result<()>) -> Result<()> {
+    result.map_err(|error| match error {
+        Error::Setting { name, value, requirement } => {
+            Error::Setting { name: format!("{table}.{name}"), value, requirement }
+        }
+        error => error,
+    })
+}
+
+/// Refuses a list that is empty or holds a value twice.
+fn some_and_once<T: PartialEq + ToString>(
+    name: &str,
+    values: impl IntoIterator<Item = T>,
+) -> Result<()> {
+    let values: Vec<T> = values.into_iter().collect();
+    if values.is_empty() {
+        return Err(Error::setting(name, "[]", "must hold at least one value"));
+    }
+    match values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
+        Some((_, twice)) => Err(Error::setting(name, twice.to_string(), "must hold it once only")),
+        None => Ok(()),
     }
 }
 

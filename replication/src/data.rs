@@ -1,6 +1,6 @@
 //! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
 
-use crate::config::{Config, Data};
+use crate::config::Config;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::ngram::Ngram;
@@ -10,7 +10,7 @@ use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::engine::{PretrainData, TargetData};
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{DataSpec, RunId, TokenizerSpec};
-use forgetting_laws::store::{to_json, write_atomic};
+use forgetting_laws::store::{Claim, to_json, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -84,17 +84,29 @@ impl Sources {
     ///
     /// # Errors
     /// If a file is missing, empty or not what its name says, or the settings name no files and
-    /// the preset allows no synthetic source.
-    pub fn open(config: &Config) -> Result<Self> {
+    /// the preset allows no synthetic source; a plan needs no files that nobody has named.
+    pub fn open(config: &Config, only_plan: bool) -> Result<Self> {
         let data = &config.data;
-        let pretraining: Box<dyn Source> = match files(data, &data.pretrain, "--pretrain")? {
-            Some(files) => Box::new(files),
-            None => Box::new(Synthetic::pretraining(config.seed)),
+        let open = |paths: &[PathBuf], flag, synthetic: &dyn Fn() -> Synthetic| {
+            if !paths.is_empty() {
+                let group = Some(data.group.as_str()).filter(|group| !group.is_empty());
+                let files = Files::open(paths, &data.text_field, group)?;
+                return Ok(Box::new(files) as Box<dyn Source>);
+            }
+            match (data.synthetic, only_plan) {
+                (true, _) => Ok(Box::new(synthetic()) as Box<dyn Source>),
+                (false, true) => Ok(Box::new(NotNamed)),
+                (false, false) => {
+                    let requirement = "this preset needs text files, as .txt or .jsonl";
+                    Err(Error::setting(flag, "(none)", requirement))
+                }
+            }
         };
-        let target: Box<dyn Source> = match files(data, &data.target, "--target")? {
-            Some(files) => Box::new(files),
-            None => Box::new(Synthetic::target(data.domain, data.distance, config.seed)),
-        };
+        let pretraining =
+            open(&data.pretrain, "--pretrain", &|| Synthetic::pretraining(config.seed))?;
+        let target = open(&data.target, "--target", &|| {
+            Synthetic::target(data.domain, data.distance, config.seed)
+        })?;
         let given_tokenizer = match data.tokenizer.as_os_str().is_empty() {
             true => None,
             false => Some(Tokenizer::from_file(&data.tokenizer)?),
@@ -233,7 +245,7 @@ impl Prepared {
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, folder: &Path, id: &RunId) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let _one_at_a_time = Claim::wait_for(folder)?;
         write_atomic(
             &folder.join(format!("{id}.tokenizer.json")),
             self.tokenizer.to_json().as_bytes(),
@@ -242,15 +254,21 @@ impl Prepared {
     }
 }
 
-fn files(data: &Data, paths: &[PathBuf], flag: &str) -> Result<Option<Files>> {
-    if !paths.is_empty() {
-        let group = Some(data.group.as_str()).filter(|group| !group.is_empty());
-        return Files::open(paths, &data.text_field, group).map(Some);
+/// Stands in a plan for the text that its runs will be given.
+struct NotNamed;
+
+impl Source for NotNamed {
+    fn content_hash(&self) -> String {
+        "not yet named".into()
     }
-    if data.synthetic {
-        return Ok(None);
+
+    fn len(&self) -> Option<u64> {
+        Some(0)
     }
-    Err(Error::setting(flag, "(none)", "this preset needs text files, as .txt or .jsonl"))
+
+    fn document(&self, i: u64) -> Result<std::borrow::Cow<'_, str>> {
+        Err(Error::setting("document", i, "no text was named"))
+    }
 }
 
 fn describe(paths: &[PathBuf], synthetic: impl FnOnce() -> String) -> String {

@@ -12,11 +12,13 @@ use forgetting_laws::model::Shape;
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
 use forgetting_laws::store::{Store, read_hashed, write_atomic};
 use forgetting_laws::{Error, Result};
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// How often a worker looks whether another process has finished a run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -82,6 +84,21 @@ pub fn finished(store: &Store, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> 
     Ok(records)
 }
 
+/// Refuses what would be refused after hours, before anything is done: injection for which too
+/// little is reserved.
+///
+/// # Errors
+/// If a run cannot be fed.
+pub fn check(jobs: &[Job], injection_tokens: u64) -> Result<()> {
+    for job in jobs {
+        if let Spec::Finetune(spec) = &job.spec {
+            let context = job.shape.context as u64;
+            engine::mixture(spec, context, injection_tokens / context)?;
+        }
+    }
+    Ok(())
+}
+
 struct Queue {
     /// Longest first.
     pending: Vec<Job>,
@@ -100,7 +117,7 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
     let queue = Queue { pending, running: 0, records: BTreeMap::new(), error: None };
     let shared = (Mutex::new(queue), Condvar::new());
     std::thread::scope(|scope| {
-        for _ in 0..lab.workers.max(1) {
+        for _ in 0..lab.workers.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
                 // Threads of libtorch are a property of the calling thread.
                 tch::set_num_threads(lab.threads);
@@ -108,7 +125,7 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
             });
         }
     });
-    let queue = shared.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let queue = shared.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     match queue.error {
         Some(error) => Err(error),
         None => Ok(queue.records),
@@ -136,10 +153,19 @@ fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool 
     state.running += 1;
     drop(state);
 
-    let result = carry_out(lab, &job);
+    let result = catch_unwind(AssertUnwindSafe(|| carry_out(lab, &job)));
 
     let mut state = lock(queue);
     state.running -= 1;
+    let result = result.unwrap_or_else(|panic| match refusal_of_libtorch(&*panic) {
+        Some(error) => Err(error),
+        None => {
+            // Without this the other workers would wait for this one.
+            state.error.get_or_insert(Error::Interrupted);
+            changed.notify_all();
+            resume_unwind(panic)
+        }
+    });
     match result {
         Ok(Some(record)) => {
             lab.display.work_done(job.flops);
@@ -153,6 +179,8 @@ fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool 
         }
         Err(error) => {
             state.error.get_or_insert(error);
+            // The other runs write checkpoints and end as well.
+            lab.stop.store(true, Ordering::Relaxed);
         }
     }
     changed.notify_all();
@@ -160,7 +188,17 @@ fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool 
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What libtorch said, if this is the panic of one of the functions of tch that return no
+/// `Result`: too little memory, in most cases.
+pub fn refusal_of_libtorch(panic: &(dyn Any + Send)) -> Option<Error> {
+    let message = panic.downcast_ref::<String>()?;
+    let said = message.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;
+    // The rest is a trace of C++ functions, with its line ends escaped.
+    let said = said.split("\\n").next().unwrap_or_default();
+    Some(Error::Torch(TchError::Torch(said.to_string())))
 }
 
 /// One run: claimed, resumed or started, recorded. None where another process works on it.
@@ -196,12 +234,16 @@ fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
     manifest.end_session(begun.elapsed());
     claim.write_json("manifest.json", &manifest)?;
     let record = result?;
-    display.note(&summary(&record));
-    if let (Spec::Pretrain(_), Outcome::Diverged { step }) = (&job.spec, &record.outcome) {
-        let what = format!("the loss of the pretraining of {}", job.label);
+    if let (Spec::Pretrain(spec), Outcome::Diverged { step }) = (&job.spec, &record.outcome) {
+        let (size, peak) = (&job.label, spec.schedule.peak);
+        let what = format!("the pretraining loss of {size} (sizes.{size}.peak_lr = {peak})");
         return Err(Error::NonFinite { what, step: *step });
     }
     claim.write_json("record.json", &record)?;
+    if let Spec::Finetune(_) = job.spec {
+        engine::remove_checkpoints(&claim)?;
+    }
+    display.note(&summary(&record));
     Ok(Some(record))
 }
 
@@ -222,7 +264,11 @@ fn summary(record: &Record) -> String {
         Outcome::Turned => format!("the U has turned: done after {} steps", record.steps),
         Outcome::Diverged { step } => format!("diverged: a loss is not finite at step {step}"),
     };
-    format!("{how}{losses}, {:.1} epochs", record.realised.epochs)
+    let injected = match record.realised.fraction() {
+        Some(fraction) if fraction > 0.0 => format!(", {:.2}% injected", 100.0 * fraction),
+        _ => String::new(),
+    };
+    format!("{how}{losses}, {:.1} epochs{injected}", record.realised.epochs)
 }
 
 fn losses(evaluation: &Evaluation) -> String {
@@ -241,16 +287,24 @@ fn losses(evaluation: &Evaluation) -> String {
 pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
     for job in jobs {
         let id = job.spec.id();
-        let Some(record) = store.record::<Record>(&id)? else { continue };
-        let Some(name) = record.model else { continue };
-        match read_hashed(&store.folder(&id).join(name)) {
-            Ok(_) => {}
-            Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
-                let Some(claim) = store.claim(&id)? else { continue };
-                display.line(&format!("{}: {error}; going back to the last checkpoint", job.label));
-                claim.remove("record.json")?;
+        let model = || Ok::<_, Error>(store.record::<Record>(&id)?.and_then(|record| record.model));
+        while model()?.is_some() {
+            let Some(claim) = store.claim(&id)? else {
+                // Another process looks at this very model.
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            };
+            // Asked again, as that process may have taken the record away.
+            let Some(name) = model()? else { break };
+            match read_hashed(&claim.folder().join(name)) {
+                Ok(_) => break,
+                Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
+                    let label = &job.label;
+                    display.line(&format!("{label}: {error}; going back to the last checkpoint"));
+                    claim.remove("record.json")?;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -11,16 +11,17 @@ mod plot;
 mod progress;
 mod provenance;
 
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use config::Config;
 use data::{Facts, Sources};
 use exec::{Job, Lab};
 use fig5::Fig5;
-use forgetting_laws::store::Store;
+use forgetting_laws::store::{Claim, Store};
 use forgetting_laws::{Error, Result, engine};
-use progress::Display;
+use progress::{Display, answer, complain};
 use provenance::Machine;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +77,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    keep_memory();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error)
@@ -85,38 +87,89 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            eprintln!("replication: {}; see replication --help", first.trim_end_matches(':'));
+            fail(&format!("{}; see replication --help", usage(&error)));
             return ExitCode::from(2);
         }
     };
+    // A refusal of libtorch becomes an error of its run; all other panics are bugs.
+    let report_bug = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if exec::refusal_of_libtorch(panic.payload()).is_none() {
+            report_bug(panic);
+        }
+    }));
     let Figure::Fig5(options) = cli.figure;
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Error::Interrupted) => {
-            eprintln!("replication: {}", Error::Interrupted);
-            ExitCode::from(130)
-        }
         Err(error) => {
-            eprintln!("replication: {error}");
-            ExitCode::FAILURE
+            fail(&error.to_string());
+            match error {
+                Error::Interrupted => ExitCode::from(130),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
+/// Says in one line why the process ends; what the user wrote may hold line ends.
+fn fail(why: &str) {
+    let lines: Vec<_> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    complain(&format!("replication: {}", lines.join(" ")));
+}
+
+/// What is wrong with the command line.
+fn usage(error: &clap::Error) -> String {
+    let figures = || {
+        let command = Cli::command();
+        let names: Vec<_> = command.get_subcommands().map(|c| c.get_name().to_string()).collect();
+        names.join(", ")
+    };
+    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(name)) => {
+            format!("{name} is no figure; there is {}", figures())
+        }
+        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
+            format!("no figure was named; there is {}", figures())
+        }
+        _ => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            first.trim_end_matches(':').to_string()
+        }
+    }
+}
+
+/// Keeps freed memory in the process. A step allocates and frees the same few megabytes over and
+/// over; glibc would give them back to the system each time, and fault them in again.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "mallopt has no safe wrapper")]
+fn keep_memory() {
+    const HALF_A_GIBIBYTE: libc::c_int = 1 << 29;
+    // SAFETY: called before any other thread exists; mallopt only sets the allocator's limits.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, HALF_A_GIBIBYTE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, HALF_A_GIBIBYTE);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_memory() {}
+
 fn run(options: Options) -> Result<()> {
     let config = configure(&options)?;
     let device = engine::device(&options.device)?;
-    let sources = Sources::open(&config)?;
+    let sources = Sources::open(&config, options.dry_run)?;
     let figure = Fig5::plan(&config, &sources)?;
     let jobs = figure.jobs();
+    exec::check(&jobs, config.data.injection_tokens)?;
     let out = options.out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
     if options.dry_run {
         return dry_run(&out, &jobs, &config);
     }
     let begun = Instant::now();
-    let store = Store::open(out.join("runs"))?;
+    let store = Store::open(out.join("runs")).map_err(|error| {
+        Error::setting("--out", out.display(), format!("must be a folder to write to ({error})"))
+    })?;
     let data_folder = out.join("data");
     let data_id = sources.id();
     let machine = Machine::here(device, config.run.threads);
@@ -151,11 +204,15 @@ fn run(options: Options) -> Result<()> {
         }
     };
     let folder = out.join("fig5");
+    let _one_at_a_time = Claim::wait_for(&folder)?;
     let summary = figure.draw(&records, &facts, &machine.line(), &folder)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{} runs, {seconds:.0} s; figure: {}", jobs.len(), folder.join("fig5.svg").display());
-    println!("summary: {}", summary.display());
-    Ok(())
+    answer(&format!(
+        "{} runs, {:.0} s; figure: {}\nsummary: {}\n",
+        jobs.len(),
+        begun.elapsed().as_secs_f64(),
+        folder.join("fig5.svg").display(),
+        summary.display()
+    ))
 }
 
 fn configure(options: &Options) -> Result<Config> {
@@ -181,10 +238,10 @@ fn catch_interrupts() {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nwriting checkpoints; Ctrl-C again ends at once");
+        complain("writing checkpoints; Ctrl-C again ends at once");
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("replication: Ctrl-C will end without a last checkpoint: {error}");
+        complain(&format!("Ctrl-C will end without a last checkpoint: {error}"));
     }
 }
 
@@ -193,11 +250,12 @@ fn dry_run(out: &std::path::Path, jobs: &[Job], config: &Config) -> Result<()> {
         true => exec::finished(&Store::open(out.join("runs"))?, jobs)?,
         false => Default::default(),
     };
-    println!("{:<40} {:>12} {:>14} {:>12}  done", "run", "N", "tokens", "FLOPs");
+    let mut plan = format!("{:<40} {:>12} {:>14} {:>12}  done\n", "run", "N", "tokens", "FLOPs");
     for job in jobs {
         let n = job.shape.count().paper();
         let mark = if done.contains_key(&job.spec.id()) { "yes" } else { "no" };
-        println!("{:<40} {n:>12} {:>14} {:>12.3e}  {mark}", job.label, job.tokens, job.flops);
+        let Job { label, tokens, flops, .. } = job;
+        let _ = writeln!(plan, "{label:<40} {n:>12} {tokens:>14} {flops:>12.3e}  {mark}");
     }
     let left = jobs.iter().filter(|job| !done.contains_key(&job.spec.id()));
     let flops: f64 = left.map(|job| job.flops).sum();
@@ -207,12 +265,14 @@ fn dry_run(out: &std::path::Path, jobs: &[Job], config: &Config) -> Result<()> {
         workers => workers,
     };
     let hours = |rate: f64| flops / rate / 3600.0;
-    println!(
+    let _ = writeln!(
+        plan,
         "{} runs, {} done; {flops:.3e} FLOPs left at most (finetuning and evaluations included)",
         jobs.len(),
         done.len()
     );
-    println!(
+    let _ = writeln!(
+        plan,
         "{:.3} hours here: {workers} worker(s) at {:.0}% of the {:.0} GFLOP/s that a matrix product \
          reaches on {} CPU thread(s)",
         hours(exec::SHARE_OF_MATMUL * rate * workers as f64),
@@ -220,6 +280,7 @@ fn dry_run(out: &std::path::Path, jobs: &[Job], config: &Config) -> Result<()> {
         rate / 1e9,
         config.run.threads
     );
-    println!("{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", hours(0.4 * 312e12));
-    Ok(())
+    let a100 = hours(0.4 * 312e12);
+    let _ = writeln!(plan, "{a100:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)");
+    answer(&plan)
 }

@@ -2,13 +2,32 @@
 
 use forgetting_laws::engine::Observer;
 use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::{Error, Result};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Between two plain lines of one run.
 const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// A line on standard error. Where it cannot be written, as to a file on a full disk, the run goes
+/// on, which `eprintln` would not let it do.
+pub fn complain(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Text on standard output.
+///
+/// # Errors
+/// If it cannot be written; that nobody reads to the end is no error.
+pub fn answer(text: &str) -> Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Error::io("standard output")),
+    }
+}
 
 /// Everything that is shown, on standard error.
 pub struct Display {
@@ -37,7 +56,7 @@ impl Display {
         if self.on_terminal {
             let _ = self.bars.println(text);
         } else {
-            eprintln!("{text}");
+            complain(text);
         }
     }
 
@@ -108,7 +127,7 @@ impl Observer for RunDisplay<'_> {
             self.bar.set_message(speed);
         } else {
             timing.line = Instant::now();
-            eprintln!("{}: step {step} of {total}, {speed}", self.label);
+            complain(&format!("{}: step {step} of {total}, {speed}", self.label));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Training on libtorch: the network, the optimiser step, and the runs of Sections 3 and 4.
+//! Training on libtorch: the network, the optimiser step, and the two kinds of run.
 //!
 //! Four rules keep every later step simple: parameters, gradients and moments are flat buffers;
 //! a step is backward, all-reduce, clip, update; a sample is addressed by
@@ -12,7 +12,8 @@ mod trainer;
 
 pub use comm::{Comm, Solo};
 pub use network::Network;
-pub use runs::{Control, Observer, PretrainData, TargetData, finetune, pretrain};
+pub use runs::{Control, Observer, PretrainData, TargetData};
+pub use runs::{finetune, mixture, pretrain, remove_checkpoints};
 pub use trainer::{Trainer, load_safetensors, to_safetensors, windows};
 
 use crate::{Error, Result};

@@ -1,4 +1,4 @@
-//! The two kinds of run: pretraining (Section 3) and finetuning with injection (Section 4). Both
+//! The two kinds of run: pretraining, and finetuning with injection. Both
 //! are one loop of steps, evaluations and checkpoints; what differs is where windows come from,
 //! the learning rate, and what is evaluated.
 
@@ -7,7 +7,7 @@ use super::network::Network;
 use super::trainer::{Trainer, checkpoint_state, load_safetensors, to_safetensors, windows};
 use crate::data::sequences::Sequences;
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
-use crate::injection::{Draw, MixtureSpec, Shuffle};
+use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle};
 use crate::model::Shape;
 use crate::rng::Key;
 use crate::run::{FinetuneSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec};
@@ -133,20 +133,13 @@ pub fn finetune(
     control: &Control<'_>,
 ) -> Result<Record> {
     spec.schedule.validate()?;
-    let key = Key::new(spec.seed).named("finetuning");
+    let key = finetuning_key(spec);
     let context = shape.context as u64;
     let d_ft = target.training.prefix(spec.d_ft_tokens)?;
-    let mixture = MixtureSpec {
-        sampler: spec.sampler,
-        p: spec.p,
-        steps: spec.steps,
-        global_batch: spec.batch,
-        target_sequences: d_ft.len() as u64,
-        reserved_sequences: pretraining.injection.len() as u64,
-        replay_sequences: spec.replay_tokens.map(|tokens| tokens / context),
-        sequence_tokens: context,
+    let mixture = mixture(spec, context, pretraining.injection.len() as u64)?;
+    if spec.p.get() > 0.0 && mixture.counts(spec.steps).pretrain == 0 {
+        control.observer.note("p is above 0, but so small that no sequence will be injected");
     }
-    .build(key)?;
     let network = Network::new(shape, key, control.device)?;
     load_safetensors(&network, model, &read_hashed(model)?)?;
     let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
@@ -167,7 +160,6 @@ pub fn finetune(
     };
     let id = Spec::Finetune(spec.clone()).id();
     let (state, outcome) = drive(&job, &id, &mut trainer, claim, control)?;
-    remove(hashed_files(claim.folder(), CHECKPOINT)?)?;
     let counts = mixture.counts(state.step);
     let sequences = counts.target + counts.pretrain;
     Ok(Record {
@@ -186,6 +178,38 @@ pub fn finetune(
         evaluations: state.evaluations,
         model: None,
     })
+}
+
+fn finetuning_key(spec: &FinetuneSpec) -> Key {
+    Key::new(spec.seed).named("finetuning")
+}
+
+/// Which sequences a finetuning run is fed, given `context` tokens a sequence and the number of
+/// sequences that are reserved for injection. It needs no data, so that a run can be refused
+/// before anything is trained.
+///
+/// # Errors
+/// If the reserved sequences do not suffice, or a setting refuses.
+pub fn mixture(spec: &FinetuneSpec, context: u64, reserved_sequences: u64) -> Result<Mixture> {
+    MixtureSpec {
+        sampler: spec.sampler,
+        p: spec.p,
+        steps: spec.steps,
+        global_batch: spec.batch,
+        target_sequences: spec.d_ft_tokens / context,
+        reserved_sequences,
+        replay_sequences: spec.replay_tokens.map(|tokens| tokens / context),
+        sequence_tokens: context,
+    }
+    .build(finetuning_key(spec))
+}
+
+/// Removes a run's checkpoints: for when its record is written and nothing goes on from them.
+///
+/// # Errors
+/// If the system refuses.
+pub fn remove_checkpoints(claim: &Claim) -> Result<()> {
+    remove(hashed_files(claim.folder(), CHECKPOINT)?)
 }
 
 /// What is particular to a run.
