@@ -6,7 +6,7 @@ use approx::assert_abs_diff_eq;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::{
     Control, Network, Observer, PretrainData, Solo, TargetData, Trainer, finetune,
-    load_safetensors, pretrain, to_safetensors, windows,
+    load_safetensors, pretrain, remove_checkpoints, to_safetensors, windows,
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use forgetting_laws::injection::SamplerKind;
@@ -420,6 +420,9 @@ mod runs {
         let record = finetuned(&spec, &resumed, &watch(0), Duration::ZERO).unwrap();
         assert_same(&record, &whole);
         let folder = resumed.folder(&record.id);
+        // They stay until the record is written: a kill in between must not cost the run.
+        assert_ne!(hashed_files(&folder, "checkpoint-").unwrap().len(), 0);
+        remove_checkpoints(&resumed.claim(&record.id).unwrap().unwrap()).unwrap();
         assert_eq!(hashed_files(&folder, "checkpoint-").unwrap().len(), 0);
         let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
         let lines: Vec<Evaluation> =

@@ -314,11 +314,11 @@ impl Config {
             ("finetuning.d_ft_tokens", finetuning.d_ft_tokens, false),
             ("finetuning.replay_tokens", finetuning.replay_tokens, true),
         ] {
-            if !(context..=MOST_TOKENS).contains(&tokens) && !(may_be_none && tokens == 0) {
-                let none = if may_be_none { "0, or " } else { "" };
+            let none = may_be_none && tokens == 0;
+            if !none && !(context..=MOST_TOKENS).contains(&tokens) {
+                let or = if may_be_none { "0, or " } else { "" };
                 let requirement = format!(
-                    "must be {none}at least one sequence, {context} tokens, and at most \
-                             {MOST_TOKENS}"
+                    "must be {or}one sequence at least, {context} tokens, and at most {MOST_TOKENS}"
                 );
                 return Err(Error::setting(name, tokens, requirement));
             }
@@ -492,9 +492,49 @@ mod tests {
         assert!(refusal(&["fig5.p=[]"]).contains("fig5.p"));
         assert!(refusal(&["fig5.sizes=[\"huge\"]"]).contains("nano-tiny"));
         assert!(refusal(&["fig5.lr_ratios=[\"1/0\"]"]).contains("1/0"));
+        assert!(refusal(&["fig5.p=[0.5, 0.1, 0.5]"]).contains("fig5.p = 0.5"));
+        assert!(refusal(&["fig5.lr_ratios=[\"1/2\", 0.5]"]).contains("once"));
         assert!(refusal(&["finetuning.d_ft_tokens=0"]).contains("finetuning.d_ft_tokens"));
         assert!(refusal(&["sizes.nano-tiny.peak_lr=0"]).contains("sizes.nano-tiny.peak_lr"));
         assert!(refusal(&["finetuning.sampler=best"]).contains("best"));
+    }
+
+    /// Nothing that is accepted here is refused once runs have begun.
+    #[test]
+    fn settings_outside_their_domain_are_named() {
+        for (setting, named) in [
+            ("model.context=0", "from 1"),
+            ("model.vocab=256", "from 257"),
+            ("finetuning.steps=0", "from 1"),
+            ("finetuning.steps=10000000000000000", "to 10000000"),
+            ("finetuning.batch=0", "from 1"),
+            ("sizes.nano-tiny.batch=0", "from 1"),
+            ("run.threads=-3", "-3"),
+            ("run.workers=1000000000", "to 1000"),
+            ("data.tokenizer_bytes=0", "from 1"),
+            ("data.validation_tokens=63", "64 tokens"),
+            ("data.pretrain_tokens=63", "64 tokens"),
+            ("data.injection_tokens=63", "be 0, or"),
+            ("finetuning.replay_tokens=63", "be 0, or"),
+            ("finetuning.d_ft_tokens=63", "64 tokens"),
+            ("pretraining.tokens_per_param=1e30", "at most"),
+            ("pretraining.clip=nan", "above 0"),
+            ("pretraining.warmup=2", "between 0 and 1"),
+            ("pretraining.adamw.beta1=1", "below 1"),
+            ("pretraining.evaluate.min_interval=0", "at least 1"),
+            ("finetuning.adamw.eps=0", "above 0"),
+            ("finetuning.evaluate.ratio=0.5", "at least 1"),
+            ("finetuning.stop.factor=nan", "at least 1"),
+            ("finetuning.stop.rise=-1", "positive"),
+        ] {
+            let message = refusal(&[setting]);
+            let name = setting.split('=').next().unwrap();
+            assert!(message.starts_with(&format!("{name} = ")), "{setting}: {message}");
+            assert!(message.contains(named), "{setting}: {message}");
+        }
+        for least in ["data.validation_tokens=64", "data.injection_tokens=0", "model.vocab=257"] {
+            load(&[least]).unwrap();
+        }
     }
 
     #[test]

@@ -325,3 +325,19 @@ pub fn matmul_rate(threads: i32) -> f64 {
     });
     2.0 * (n as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_libtorch_is_an_error_and_other_panics_are_none() {
+        let too_much = || Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
+        let panic = catch_unwind(|| too_much().numel()).unwrap_err();
+        let message = refusal_of_libtorch(&*panic).unwrap().to_string();
+        assert!(message.starts_with("libtorch: ") && message.contains("memory"), "{message}");
+        assert!(!message.contains('\n') && !message.contains("frame #"), "{message}");
+        let panic = catch_unwind(|| panic!("a bug in {}", 7)).unwrap_err();
+        assert!(refusal_of_libtorch(&*panic).is_none());
+    }
+}

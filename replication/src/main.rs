@@ -6,7 +6,6 @@ mod config;
 mod data;
 mod exec;
 mod fig5;
-#[allow(dead_code, reason = "later figures use what this one does not")]
 mod plot;
 mod progress;
 mod provenance;
@@ -258,7 +257,8 @@ fn dry_run(out: &std::path::Path, jobs: &[Job], config: &Config) -> Result<()> {
         let _ = writeln!(plan, "{label:<40} {n:>12} {tokens:>14} {flops:>12.3e}  {mark}");
     }
     let left = jobs.iter().filter(|job| !done.contains_key(&job.spec.id()));
-    let flops: f64 = left.map(|job| job.flops).sum();
+    // Not `sum`, which makes -0 of nothing.
+    let flops = left.fold(0.0, |sum, job| sum + job.flops);
     let rate = exec::matmul_rate(config.run.threads);
     let workers = match config.run.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),

@@ -1,5 +1,51 @@
 //! Seeded, unlimited synthetic corpora: a broad pretraining source and target domains at a
 //! controlled distance from it.
+//!
+//! The paper's corpora are too large for two CPU cores and no text of others is shipped, so the
+//! default data is made up: this module is ours, not the paper's. Document i is a pure function
+//! of the seed and i.
+//!
+//! # Structure
+//! - A *language* has syllables, roots, nearly 4,000 word types in open classes (about 8,000
+//!   forms) whose frequencies follow Zipf's law, agreement in gender and number, 40 topics,
+//!   collocations (each word prefers four others) and facts (the capital of each place, who
+//!   founded it).
+//! - A *writer* composes phrases and sentences. Each word is one that its cue prefers, or one that
+//!   came before in the document, or one of the topic's, or any.
+//! - *Components* lay documents out: news, encyclopedia, stories, letters, minutes, trivia,
+//!   recipes, catalogues, and a little dialogue, code and arithmetic make up the pretraining
+//!   mixture; a target [`Domain`] is one component in its own language and on few topics.
+//!
+//! # Distance
+//! A target's language starts as the pretraining language. Each word type, collocation, fact,
+//! topic and grammatical rule is replaced by the domain's own with probability `distance`, nested:
+//! what is replaced at one distance is replaced at every larger one. At 0 only the layout and the
+//! narrow choice of topics are the domain's; at 1 nothing but the digits and some letters is
+//! shared, as between two European languages.
+//!
+//! # Measured
+//! Nats per token, seed 0, byte-level BPE of 512 (2.9 bytes a token), 64 tokens a sequence.
+//!
+//! By this crate's `nano` preset (40 tokens per parameter): loss 2.639 at N = 41,120 and 1.762 at
+//! N = 107,856; on the same 4.5M tokens a trigram model has 1.996, a unigram model 5.304.
+//!
+//! By a separate PyTorch sketch with one run a row, N = 109,488 after 20 tokens per parameter:
+//! validation loss by position in the sequence, 3.16 (positions 0 and 1), 2.47 (2, 3), 2.21 (4 to
+//! 7), 2.11 (8 to 15), 2.02 (16 to 31), 2.03 (32 to 63). Then finetuned at about 1/30 of the peak
+//! on 10K tokens, 2,000 steps of 8 sequences, evaluated every 100 steps; rise of the pretraining
+//! loss (2.084) at the bottom of the target's validation loss:
+//!
+//! | target | distance | p | bottom at step | target loss there (at the end) | rise |
+//! |---|---|---|---|---|---|
+//! | prose | 0 | 0 | 200 | 2.428 (3.430) | 0.32 |
+//! | prose | 0.5 | 0 | 500 | 2.478 (3.324) | 1.64 |
+//! | prose | 1 | 0 | 600 | 1.945 (2.553) | 2.75 |
+//! | prose | 1 | 1% | 700 | 1.950 (2.524) | 1.36 |
+//! | prose | 1 | 5% | 700 | 1.961 (2.434) | 0.70 |
+//! | dialogue | 0 | 0 | 100 | 2.297 (3.474) | 0.26 |
+//! | dialogue | 1 | 0 | 600 | 1.890 (2.548) | 2.79 |
+//! | arithmetic | 1 | 0 | 600 | 1.022 (1.363) | 2.55 |
+
 mod chance;
 mod components;
 mod language;
