@@ -11,7 +11,8 @@ fn main() {
         println!("cargo::rustc-link-arg={argument}");
     }
     println!("cargo::rustc-env=REPLICATION_COMMIT={}", commit());
-    println!("cargo::rustc-env=REPLICATION_LIBTORCH={}", libtorch_version());
+    let libtorch = std::env::var("DEP_FORGETTING_LAWS_LIBTORCH_VERSION");
+    println!("cargo::rustc-env=REPLICATION_LIBTORCH={}", libtorch.as_deref().unwrap_or("unknown"));
 }
 
 /// The commit that is built, `-dirty` where tracked files differ from it; `unknown` without git.
@@ -33,12 +34,4 @@ fn commit() -> String {
             _ => format!("{head}-dirty"),
         },
     }
-}
-
-/// Of the libtorch that is linked, by the file that every distribution of it carries.
-fn libtorch_version() -> String {
-    let library = std::env::var_os("DEP_TCH_LIBTORCH_LIB").unwrap_or_default();
-    let version = Path::new(&library).parent().map(|root| root.join("build-version"));
-    let text = version.and_then(|path| std::fs::read_to_string(path).ok());
-    text.map_or_else(|| "2.11".into(), |text| text.trim().to_string())
 }

@@ -212,8 +212,12 @@ def assemble(component, folder):
         extract(wheel, archive, content)
         os.remove(archive)
     for name, text in component.files.items():
-        with open(os.path.join(content, name), "w") as file:
+        path = os.path.join(content, name)
+        with open(path, "w") as file:
             file.write(text)
+        # Older than any build: cargo must not take a file that a build script has fetched for one
+        # that has changed since.
+        os.utime(path, (0, 0))
     return content
 
 
