@@ -45,6 +45,10 @@ fn torch(arguments: &mut Vec<String>) {
     if let Some(folder) = library.parent() {
         // Fetched before torch-sys was compiled; perhaps deleted since.
         provision("libtorch", folder);
+        // The file that every distribution of libtorch carries.
+        if let Ok(version) = std::fs::read_to_string(folder.join("build-version")) {
+            println!("cargo::metadata=libtorch_version={}", version.trim());
+        }
     }
     arguments.push(format!("-Wl,-rpath,{}", library.display()));
 }

@@ -204,7 +204,8 @@ fn run(options: Options) -> Result<()> {
     };
     let folder = out.join("fig5");
     let _one_at_a_time = Claim::wait_for(&folder)?;
-    let summary = figure.draw(&records, &facts, &machine.line(), &folder)?;
+    let machines = provenance::machines(&store, records.keys());
+    let summary = figure.draw(&records, &facts, &machines.join("; "), &folder)?;
     answer(&format!(
         "{} runs, {:.0} s; figure: {}\nsummary: {}\n",
         jobs.len(),

@@ -3,8 +3,10 @@
 
 use crate::data::Facts;
 use forgetting_laws::Result;
-use forgetting_laws::store::Claim;
+use forgetting_laws::run::RunId;
+use forgetting_laws::store::{Claim, Store};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tch::Device;
 
@@ -103,6 +105,18 @@ pub struct Manifest {
     /// Every time that a process worked on the run: start in seconds since 1970, and seconds of
     /// work (up to a kill, nothing is known of a session's length).
     pub sessions: Vec<Session>,
+}
+
+/// What runs were last worked on, each in one line and once. A run whose manifest cannot be read
+/// says so: its result stands.
+pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec<String> {
+    let lines = runs.map(|id| {
+        let bytes = std::fs::read(store.folder(id).join("manifest.json")).ok();
+        let manifest: Option<Manifest> =
+            bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        manifest.map_or("unknown machine".into(), |manifest| manifest.machine.line())
+    });
+    lines.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
 /// A time that a process worked on a run.

@@ -189,9 +189,9 @@ impl Network {
                 &qkv[0], &qkv[1], &qkv[2], None, 0.0, true, None, false,
             );
             let attended = attended.transpose(1, 2).reshape([batch, time, d]);
-            x = x + block.attn_proj.forward(&attended);
+            x = &x + block.attn_proj.forward(&attended);
             let inner = block.fc.forward(&block.ln_2.forward(&x)).gelu("tanh");
-            x = x + block.mlp_proj.forward(&inner);
+            x = &x + block.mlp_proj.forward(&inner);
         }
         self.ln_f.forward(&x)
     }

@@ -164,7 +164,7 @@ fn data_and_machine(results: &Results<'_>, text: &mut String) {
          - Losses of models of counts trained on the pretraining set, in nats per token: unigram \
          {:.3} (pretraining) and {:.3} (target), trigram {:.3} and {:.3}.\n\
          - Tokenizer {} with {} tokens. Data {} and {}.\n\
-         - {machine}\n",
+         - Runs made by: {machine}\n",
         facts.pretraining_source,
         facts.pretraining.training.tokens,
         facts.pretraining.injection.tokens,
