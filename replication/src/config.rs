@@ -389,17 +389,17 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<()> {
     if slot.is_table() {
         return Err(unknown(all_keys.into_iter().filter(|k| k.starts_with(key)).collect()));
     }
-    let parsed =
-        format!("value = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
-    let value = match (parsed, &*slot) {
+    let value = match (toml_value(text), &*slot) {
         (Some(Value::Integer(number)), Value::Float(_)) => Value::Float(number as f64),
         (Some(Value::Float(number)), Value::Integer(_)) if number.fract() == 0.0 => {
             Value::Integer(number as i64)
         }
         (Some(single), Value::Array(_)) if !single.is_array() => Value::Array(vec![single]),
         (Some(value), _) => value,
+        // Elements without brackets, strings without quotes.
         (None, Value::Array(_)) => {
-            Value::Array(text.split(',').map(|part| Value::String(part.trim().into())).collect())
+            let element = |part| toml_value(part).unwrap_or_else(|| Value::String(part.into()));
+            Value::Array(text.split(',').map(str::trim).map(element).collect())
         }
         (None, _) => Value::String(text.into()),
     };
@@ -409,6 +409,11 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<()> {
     }
     *slot = value;
     Ok(())
+}
+
+/// A value written as in TOML; None where it is not.
+fn toml_value(text: &str) -> Option<Value> {
+    format!("value = {text}").parse::<Table>().ok()?.remove("value")
 }
 
 /// The keys of all settings below a table, with dots.
@@ -475,6 +480,8 @@ mod tests {
         assert_eq!(config.fig5.p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.5]);
         assert_eq!(load(&["data.domain=code"]).unwrap().data.domain, Domain::Code);
         assert_eq!(load(&["fig5.sizes=nano-tiny"]).unwrap().fig5.sizes, ["nano-tiny"]);
+        let p = load(&["fig5.p=0, 0.25,1"]).unwrap().fig5.p;
+        assert_eq!(p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.25, 1.0]);
         assert_eq!(load(&["fig5.lr_ratios=1/30, 1/3"]).unwrap().fig5.lr_ratios.len(), 2);
         assert_eq!(load(&["fig5.lr_ratios=[0.5]"]).unwrap().fig5.lr_ratios[0].get(), 0.5);
     }
