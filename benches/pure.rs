@@ -1,7 +1,7 @@
 //! What needs no libtorch: the schedule, the samplers, the order of a finetuning run, the
 //! generator of synthetic text.
 //!
-//! `cargo bench -p benches --bench pure`
+//! `cargo bench -p benches --profile dev --bench pure`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forgetting_laws::Fraction;

@@ -1,7 +1,7 @@
 //! One optimiser step of a nano model on one CPU thread, in tokens per second. The comparison with
 //! PyTorch is `train_step.rs` beside `peer/train_step.py`.
 //!
-//! `cargo bench -p benches --bench step`
+//! `cargo bench -p benches --profile dev --bench step`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forgetting_laws::engine::{Network, Solo, Trainer, windows};

@@ -1,7 +1,7 @@
 //! Training steps per second at three sizes, as a JSON line a size: the counterpart of
 //! `peer/train_step.py`, which measures PyTorch on the same model and step.
 //!
-//! `cargo bench -p benches --bench train_step -- [--threads N] [--size NAME] [--seconds S]`
+//! `cargo bench -p benches --profile dev --bench train_step -- [--threads N] [--size NAME] [--seconds S]`
 
 use forgetting_laws::engine::{Network, Solo, Trainer, windows};
 use forgetting_laws::model::Shape;
