@@ -216,7 +216,7 @@ fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
     claim.write_json("spec.json", &job.spec)?;
     write_atomic(&claim.folder().join("tokenizer.json"), data.tokenizer.to_json().as_bytes())?;
     let mut manifest = Manifest::open(&claim, &job.label, lab.machine, &data.facts)?;
-    let display = lab.display.run(&job.label);
+    let display = lab.display.run(&job.label, job.flops);
     let control = Control {
         device: lab.device,
         stop: lab.stop,

@@ -65,13 +65,15 @@ impl Display {
         self.total.inc((work / UNIT) as u64);
     }
 
-    /// The bar of one run.
-    pub fn run(&self, label: &str) -> RunDisplay<'_> {
+    /// The bar of one run of so much work, whose part done shows in the bar of all runs until the
+    /// run ends.
+    pub fn run(&self, label: &str, work: f64) -> RunDisplay<'_> {
         let bar = self.bars.insert_before(&self.total, ProgressBar::new(1));
         bar.set_style(style("{prefix:24} {bar:30} {pos:>6}/{len} steps  {msg}"));
         bar.set_prefix(label.to_string());
-        let timing = Mutex::new(Timing { since: Instant::now(), tokens: 0, line: Instant::now() });
-        RunDisplay { display: self, label: label.to_string(), bar, timing }
+        let now = Instant::now();
+        let timing = Mutex::new(Timing { since: now, tokens: 0, line: now, shown: 0 });
+        RunDisplay { display: self, label: label.to_string(), work, bar, timing }
     }
 
     /// Removes what moves.
@@ -93,6 +95,7 @@ fn style(template: &str) -> ProgressStyle {
 pub struct RunDisplay<'a> {
     display: &'a Display,
     label: String,
+    work: f64,
     bar: ProgressBar,
     timing: Mutex<Timing>,
 }
@@ -101,6 +104,8 @@ struct Timing {
     since: Instant,
     tokens: u64,
     line: Instant,
+    /// Units of this run in the bar of all.
+    shown: u64,
 }
 
 impl Observer for RunDisplay<'_> {
@@ -120,7 +125,10 @@ impl Observer for RunDisplay<'_> {
         if timing.line.elapsed() < LINE_EVERY && !self.display.on_terminal {
             return;
         }
-        let total = self.bar.length().unwrap_or(step);
+        let total = self.bar.length().unwrap_or(step).max(1);
+        let done = (self.work / UNIT * step as f64 / total as f64) as u64;
+        self.display.total.inc(done.saturating_sub(timing.shown));
+        timing.shown = timing.shown.max(done);
         let left = Duration::from_secs_f64((total - step.min(total)) as f64 * tokens as f64 / rate);
         let speed = format!("{rate:.0} tokens/s, at most {} left", HumanDuration(left));
         if self.display.on_terminal {
@@ -140,6 +148,8 @@ impl Observer for RunDisplay<'_> {
 
 impl Drop for RunDisplay<'_> {
     fn drop(&mut self) {
+        let shown = self.timing.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).shown;
+        self.display.total.dec(shown);
         self.bar.finish_and_clear();
     }
 }
