@@ -50,14 +50,8 @@ pub fn main() -> Result<()> {
     Forgetting.check(&values)?;
     let mut rises = Vec::new();
     for p in [0.0, p.get()] {
-        let row = Row {
-            n_params: n as f64,
-            d_ft_tokens: 3e6,
-            p,
-            loss_pt0: 2.8,
-            d_tokens: 100.0 * n as f64,
-        };
-        rises.push(Forgetting.predict(&row, &values) - row.loss_pt0);
+        let row = Row { n_params: n as f64, d_ft_tokens: 3e6, p, loss_pt0: 2.8, ..Row::default() };
+        rises.push(Forgetting.predict(&(&row).into(), &values) - row.loss_pt0);
     }
     println!("L_pt rises by {:.3} nats, with 1% injected by {:.3}", rises[0], rises[1]);
     assert!(rises[1] < rises[0]);

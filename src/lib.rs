@@ -18,6 +18,7 @@ pub mod pretraining;
 pub mod rng;
 pub mod run;
 pub mod store;
+pub mod table;
 mod units;
 pub mod weight_decay;
 

@@ -5,7 +5,7 @@ use forgetting_laws::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
 use forgetting_laws::injection::{
     Counts, Draw, MixtureSpec, Pick, Sampler, SamplerKind, Shuffle, share,
 };
-use forgetting_laws::laws::{Forgetting, LAWS, Law, Row};
+use forgetting_laws::laws::{Forgetting, LAWS, Law, Point, Row};
 use forgetting_laws::pretraining::{Budget, Schedule};
 use forgetting_laws::rng::Key;
 use forgetting_laws::{Error, Fraction};
@@ -323,8 +323,8 @@ proptest! {
     ) {
         let row = Row { n_params: n, d_ft_tokens: d, p, loss_pt0: 3.0, d_tokens: 1e9 };
         let scaled = Row { n_params: c * n, ..row };
-        let one = Forgetting.predict(&row, &[a, b, alpha, beta]);
-        let other = Forgetting.predict(&scaled, &[a * c.powf(alpha), b, alpha, beta]);
+        let one = Forgetting.predict(&(&row).into(), &[a, b, alpha, beta]);
+        let other = Forgetting.predict(&(&scaled).into(), &[a * c.powf(alpha), b, alpha, beta]);
         prop_assert!((one / other - 1.0).abs() < 1e-12);
     }
 
@@ -336,10 +336,10 @@ proptest! {
     ) {
         let values = [a, b, alpha, beta];
         let row = Row { n_params: n, d_ft_tokens: d, p, loss_pt0: 0.0, d_tokens: 1e9 };
-        let base = Forgetting.predict(&row, &values);
-        let larger_model = Forgetting.predict(&Row { n_params: 2.0 * n, ..row }, &values);
-        let more_injection = Forgetting.predict(&Row { p: p + 0.1, ..row }, &values);
-        let more_target = Forgetting.predict(&Row { d_ft_tokens: 2.0 * d, ..row }, &values);
+        let base = Forgetting.predict(&(&row).into(), &values);
+        let larger_model = Forgetting.predict(&(&Row { n_params: 2.0 * n, ..row }).into(), &values);
+        let more_injection = Forgetting.predict(&(&Row { p: p + 0.1, ..row }).into(), &values);
+        let more_target = Forgetting.predict(&(&Row { d_ft_tokens: 2.0 * d, ..row }).into(), &values);
         prop_assert!(larger_model < base && more_injection < base && more_target > base);
     }
 
@@ -350,16 +350,17 @@ proptest! {
         values in proptest::array::uniform5(0.1..1.0f64),
     ) {
         let row = Row { n_params: n, d_ft_tokens: d, p, loss_pt0: 3.0, d_tokens: 20.0 * n };
+        let point = Point::from(&row);
         for law in LAWS {
             let values = &values[..law.parameters().len()];
             prop_assert!(law.check(values).is_ok());
             let mut gradient = vec![0.0; values.len()];
-            law.gradient(&row, values, &mut gradient);
+            law.gradient(&point, values, &mut gradient);
             let length = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
             let at = |h: f64| {
                 let moved: Vec<f64> =
                     values.iter().zip(&gradient).map(|(v, g)| v + h * g / length).collect();
-                law.predict(&row, &moved)
+                law.predict(&point, &moved)
             };
             let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
             // h² of the third derivative, which the logarithm of N or D (at most 17) makes as

@@ -64,7 +64,7 @@ pub fn jacobian(
     let mut derivatives = Array2::zeros((rows.len(), values.len()));
     let mut gradient = vec![0.0; values.len()];
     for (row, mut out) in rows.iter().zip(derivatives.rows_mut()) {
-        law.gradient(row, values, &mut gradient);
+        law.gradient(&row.into(), values, &mut gradient);
         for ((out, derivative), scale) in out.iter_mut().zip(&gradient).zip(scales) {
             *out = derivative * scale;
         }
@@ -396,7 +396,7 @@ mod tests {
         assert_eq!(found.dim(), (2, 4));
         for (row, found) in rows.iter().zip(found.rows()) {
             let mut expected = [0.0; 4];
-            Forgetting.gradient(row, &values, &mut expected);
+            Forgetting.gradient(&row.into(), &values, &mut expected);
             let expected: Vec<f64> = expected.iter().zip(scales).map(|(d, s)| d * s).collect();
             assert_eq!(found.to_vec(), expected);
         }

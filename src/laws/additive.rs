@@ -1,23 +1,29 @@
-use super::{Law, Parameter, Row, non_negative, positive, write};
+use super::{Input, Law, Parameter, Point, Units, coefficient, exponent, input, values_of, write};
+use crate::table::Column;
 
 /// The additive law of pretraining, L = E + A / N^α + B / D^β (Hoffmann et al., "Training
 /// compute-optimal large language models", 2022, Equation 2). Not the paper's: it stands beside
 /// as the form that pretraining losses are known to follow.
 ///
-/// The parameters are A, B, α, β, E in this order.
+/// The parameters are A, B, α, β, E in this order: A in nats · parameters^α, B in nats ·
+/// tokens^β, E in nats.
 ///
 /// # Examples
 /// ```
 /// use forgetting_laws::laws::{Additive, Law, Row};
 /// // 1 + 8 / 16^(1/2) + 9 / 27^(1/3) = 1 + 2 + 3
-/// let row = Row { n_params: 16.0, d_ft_tokens: 1.0, p: 0.0, loss_pt0: 0.0, d_tokens: 27.0 };
-/// assert!((Additive.predict(&row, &[8.0, 9.0, 0.5, 1.0 / 3.0, 1.0]) - 6.0).abs() < 1e-12);
+/// let row = Row { n_params: 16.0, d_tokens: 27.0, ..Row::default() };
+/// let values = [8.0, 9.0, 0.5, 1.0 / 3.0, 1.0];
+/// assert!((Additive.predict(&(&row).into(), &values) - 6.0).abs() < 1e-12);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Additive;
 
 const PARAMETERS: &[Parameter] =
-    &[positive("A"), positive("B"), positive("alpha"), positive("beta"), non_negative("E")];
+    &[coefficient("A"), coefficient("B"), exponent("alpha"), exponent("beta"), coefficient("E")];
+
+/// E is told from a term only by how the term bends: three sizes a term.
+const INPUTS: &[Input] = &[input(Column::NParams, 3), input(Column::DTokens, 3)];
 
 impl Law for Additive {
     fn name(&self) -> &'static str {
@@ -32,34 +38,30 @@ impl Law for Additive {
         PARAMETERS
     }
 
-    fn predict(&self, row: &Row, values: &[f64]) -> f64 {
+    fn inputs(&self) -> &'static [Input] {
+        INPUTS
+    }
+
+    fn output(&self) -> Column {
+        Column::Loss
+    }
+
+    fn predict(&self, point: &Point, values: &[f64]) -> f64 {
         let &[a, b, alpha, beta, e] = values else { return f64::NAN };
-        e + a / row.n_params.powf(alpha) + b / row.d_tokens.powf(beta)
+        e + a * (-alpha * point.ln_n).exp() + b * (-beta * point.ln_d).exp()
     }
 
-    fn gradient(&self, row: &Row, values: &[f64], out: &mut [f64]) {
-        let gradient = <&[f64; 5]>::try_from(values).ok().map(|&[a, b, alpha, beta, _]| {
-            let (by_a, by_b) = (row.n_params.powf(-alpha), row.d_tokens.powf(-beta));
-            [by_a, by_b, -a * by_a * row.n_params.ln(), -b * by_b * row.d_tokens.ln(), 1.0]
+    fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64 {
+        let gradient = values_of(values).map(|[a, b, alpha, beta, e]| {
+            let (by_a, by_b) = ((-alpha * point.ln_n).exp(), (-beta * point.ln_d).exp());
+            let (by_alpha, by_beta) = (-a * by_a * point.ln_n, -b * by_b * point.ln_d);
+            (e + a * by_a + b * by_b, [by_a, by_b, by_alpha, by_beta, 1.0])
         });
-        write(gradient, out);
+        write(gradient, out)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::super::tests::ROW;
-    use super::*;
-    use approx::assert_relative_eq;
-
-    #[test]
-    fn each_unit_goes_into_its_own_coefficient() {
-        let scaled = Row { n_params: ROW.n_params / 1e6, d_tokens: ROW.d_tokens / 1e3, ..ROW };
-        let (a, b) = (5.0 * 1e6f64.powf(-0.3), 7.0 * 1e3f64.powf(-0.2));
-        assert_relative_eq!(
-            Additive.predict(&ROW, &[5.0, 7.0, 0.3, 0.2, 1.1]),
-            Additive.predict(&scaled, &[a, b, 0.3, 0.2, 1.1]),
-            max_relative = 1e-13
-        );
+    fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
+        let &[a, b, alpha, beta, e] = values else { return vec![f64::NAN; values.len()] };
+        vec![a * (-alpha * units.ln_n).exp(), b * (-beta * units.ln_d).exp(), alpha, beta, e]
     }
 }

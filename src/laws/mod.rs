@@ -2,22 +2,32 @@
 //!
 //! A law is a form with named parameters, its value and its gradient; fitting knows laws only
 //! through [`Law`]. A new law is one file and one line in [`LAWS`].
+//!
+//! Losses are in nats per token, N in parameters, D_ft and D in tokens. The exponents have no
+//! unit; the coefficients take up the units of the others ([`Law::in_units`]).
 
 mod additive;
 mod finetuning;
+mod finetuning_p;
 mod forgetting;
+mod forgetting_offset;
 
 pub use additive::Additive;
 pub use finetuning::Finetuning;
+pub use finetuning_p::FinetuningP;
 pub use forgetting::Forgetting;
+pub use forgetting_offset::ForgettingOffset;
 
+use crate::table::Column;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Every law.
-pub const LAWS: &[&dyn Law] = &[&Forgetting, &Finetuning, &Additive];
+pub const LAWS: &[&dyn Law] =
+    &[&Forgetting, &Finetuning, &Additive, &ForgettingOffset, &FinetuningP];
 
-/// What a law may look at, for one run. A law reads the fields that its equation has.
+/// What a law may look at, for one run. A law reads the fields that its equation has; those that
+/// are not known are NaN, as in [`Row::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
@@ -33,24 +43,92 @@ pub struct Row {
     pub d_tokens: f64,
 }
 
-/// The values that a parameter may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Domain {
-    /// Finite and above 0.
-    Positive,
-    /// Finite and not below 0.
-    NonNegative,
+impl Default for Row {
+    fn default() -> Self {
+        let unknown = f64::NAN;
+        Self {
+            n_params: unknown,
+            d_ft_tokens: unknown,
+            p: unknown,
+            loss_pt0: unknown,
+            d_tokens: unknown,
+        }
+    }
 }
 
-impl Domain {
-    /// Whether a value lies in the domain.
-    pub fn contains(self, value: f64) -> bool {
-        value.is_finite()
-            && match self {
-                Self::Positive => value > 0.0,
-                Self::NonNegative => value >= 0.0,
-            }
+/// A [`Row`] as a law computes with it: the logarithms of sizes, taken once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// ln N.
+    pub ln_n: f64,
+    /// ln D_ft.
+    pub ln_d_ft: f64,
+    /// p.
+    pub p: f64,
+    /// L_pt⁰ in nats per token.
+    pub loss_pt0: f64,
+    /// ln D.
+    pub ln_d: f64,
+}
+
+impl From<&Row> for Point {
+    fn from(row: &Row) -> Self {
+        Self {
+            ln_n: row.n_params.ln(),
+            ln_d_ft: row.d_ft_tokens.ln(),
+            p: row.p,
+            loss_pt0: row.loss_pt0,
+            ln_d: row.d_tokens.ln(),
+        }
     }
+}
+
+/// Units of size: how many parameters or tokens, or what fraction, count as 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Units {
+    /// ln of the unit of N, in parameters.
+    pub ln_n: f64,
+    /// ln of the unit of D_ft, in tokens.
+    pub ln_d_ft: f64,
+    /// ln of the unit of p.
+    pub ln_p: f64,
+    /// ln of the unit of D, in tokens.
+    pub ln_d: f64,
+}
+
+impl Units {
+    /// One parameter, one token, and fractions as they are.
+    pub const PLAIN: Self = Self { ln_n: 0.0, ln_d_ft: 0.0, ln_p: 0.0, ln_d: 0.0 };
+
+    /// The plain units, seen from these: measuring in them what was measured in these undoes the
+    /// change.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        Self { ln_n: -self.ln_n, ln_d_ft: -self.ln_d_ft, ln_p: -self.ln_p, ln_d: -self.ln_d }
+    }
+
+    /// A point measured in these units.
+    #[must_use]
+    pub fn measure(&self, point: &Point) -> Point {
+        Point {
+            ln_n: point.ln_n - self.ln_n,
+            ln_d_ft: point.ln_d_ft - self.ln_d_ft,
+            p: point.p * (-self.ln_p).exp(),
+            loss_pt0: point.loss_pt0,
+            ln_d: point.ln_d - self.ln_d,
+        }
+    }
+}
+
+/// How a parameter enters a law. Every parameter is a number of at least 0, without upper limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The prediction is affine in it when the others stand still: A, E.
+    Coefficient,
+    /// The exponent of a size: α, β.
+    Exponent,
+    /// It multiplies p and is of any order of magnitude: the forgetting law's B.
+    Strength,
 }
 
 /// A parameter of a law.
@@ -58,16 +136,33 @@ impl Domain {
 pub struct Parameter {
     /// The paper's symbol, in letters.
     pub name: &'static str,
-    /// The values that it may take.
-    pub domain: Domain,
+    /// How it enters.
+    pub role: Role,
 }
 
-const fn positive(name: &'static str) -> Parameter {
-    Parameter { name, domain: Domain::Positive }
+const fn coefficient(name: &'static str) -> Parameter {
+    Parameter { name, role: Role::Coefficient }
 }
 
-const fn non_negative(name: &'static str) -> Parameter {
-    Parameter { name, domain: Domain::NonNegative }
+const fn exponent(name: &'static str) -> Parameter {
+    Parameter { name, role: Role::Exponent }
+}
+
+const fn strength(name: &'static str) -> Parameter {
+    Parameter { name, role: Role::Strength }
+}
+
+/// A column that a law reads, and how many distinct values of it a fit needs at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// The column.
+    pub column: Column,
+    /// The number of distinct values without which some parameter cannot be known.
+    pub distinct: usize,
+}
+
+const fn input(column: Column, distinct: usize) -> Input {
+    Input { column, distinct }
 }
 
 /// The form of a scaling law.
@@ -81,18 +176,37 @@ pub trait Law: Send + Sync {
     /// The parameters, in the order in which values are given.
     fn parameters(&self) -> &'static [Parameter];
 
-    /// The loss in nats per token that the law predicts for a row with N, D_ft and D above 0.
-    /// NaN if the number of values is not that of the parameters: [`Law::check`] says so in words.
-    fn predict(&self, row: &Row, values: &[f64]) -> f64;
+    /// The columns that it reads.
+    fn inputs(&self) -> &'static [Input];
 
-    /// The derivatives of the prediction with respect to the parameters, written to `out` in
+    /// The loss that it predicts.
+    fn output(&self) -> Column;
+
+    /// The loss in nats per token that the law predicts for a point with N, D_ft and D above 0.
+    /// NaN if the number of values is not that of the parameters: [`Law::check`] says so in words.
+    fn predict(&self, point: &Point, values: &[f64]) -> f64;
+
+    /// The prediction, and its derivatives with respect to the parameters, written to `out` in
     /// their order. NaN if the number of values is not that of the parameters.
-    fn gradient(&self, row: &Row, values: &[f64], out: &mut [f64]);
+    fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64;
+
+    /// The values of the same law for sizes that are measured in other units:
+    /// `predict(units.measure(point), in_units(values, units))` is `predict(point, values)`.
+    ///
+    /// As many values as there are parameters.
+    fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64>;
+
+    /// What the loss is without any effect of the law: L_pt⁰ for a law of what is forgotten, none
+    /// for others.
+    fn baseline(&self, point: &Point) -> Option<f64> {
+        let _ = point;
+        None
+    }
 
     /// Refuses values that the law has no meaning for.
     ///
     /// # Errors
-    /// If there are too few or too many, or one lies outside its domain.
+    /// If there are too few or too many, or one is not a number of at least 0.
     fn check(&self, values: &[f64]) -> Result<()> {
         let parameters = self.parameters();
         if values.len() != parameters.len() {
@@ -101,16 +215,12 @@ pub trait Law: Send + Sync {
             let name = format!("number of the {} law's parameters", self.name());
             return Err(Error::setting(name, values.len(), requirement));
         }
-        let pairs = parameters.iter().zip(values);
-        match pairs.into_iter().find(|(parameter, value)| !parameter.domain.contains(**value)) {
+        let good = |value: f64| value.is_finite() && value >= 0.0;
+        match parameters.iter().zip(values).find(|(_, value)| !good(**value)) {
             None => Ok(()),
             Some((parameter, value)) => {
-                let requirement = match parameter.domain {
-                    Domain::Positive => "must be a number above 0",
-                    Domain::NonNegative => "must be a number of at least 0",
-                };
                 let name = format!("{} of the {} law", parameter.name, self.name());
-                Err(Error::setting(name, value, requirement))
+                Err(Error::setting(name, value, "must be a number of at least 0"))
             }
         }
     }
@@ -134,12 +244,23 @@ pub fn by_name(name: &str) -> Result<&'static dyn Law> {
     })
 }
 
-/// Writes a gradient, or NaN where the law got the wrong number of values.
-fn write<const K: usize>(gradient: Option<[f64; K]>, out: &mut [f64]) {
-    match (gradient, out.len() == K) {
-        (Some(gradient), true) => out.copy_from_slice(&gradient),
-        _ => out.fill(f64::NAN),
+/// Writes a gradient and returns the prediction, or NaN where there is none or no room for it.
+fn write<const K: usize>(found: Option<(f64, [f64; K])>, out: &mut [f64]) -> f64 {
+    match found {
+        Some((prediction, gradient)) if out.len() == K => {
+            out.copy_from_slice(&gradient);
+            prediction
+        }
+        _ => {
+            out.fill(f64::NAN);
+            f64::NAN
+        }
     }
+}
+
+/// The values as an array, where there are as many as there should be.
+fn values_of<const K: usize>(values: &[f64]) -> Option<[f64; K]> {
+    values.try_into().ok()
 }
 
 #[cfg(test)]
@@ -150,7 +271,7 @@ mod tests {
     pub(super) const ROW: Row =
         Row { n_params: 1e3, d_ft_tokens: 64.0, p: 0.01, loss_pt0: 3.0, d_tokens: 1e5 };
 
-    /// Values inside every domain, unlike each other.
+    /// Values inside the domain, unlike each other.
     fn values(law: &dyn Law) -> Vec<f64> {
         [0.7, 1.3, 0.45, 0.6, 0.8][..law.parameters().len()].to_vec()
     }
@@ -161,20 +282,90 @@ mod tests {
     fn gradients_are_those_of_finite_differences() {
         for law in LAWS {
             for p in [0.0, 0.01, 1.0] {
-                let row = Row { p, ..ROW };
+                let point = Point::from(&Row { p, ..ROW });
                 let at = values(*law);
                 let mut gradient = vec![0.0; at.len()];
-                law.gradient(&row, &at, &mut gradient);
+                let prediction = law.gradient(&point, &at, &mut gradient);
+                assert_eq!(prediction, law.predict(&point, &at));
                 for (i, &analytic) in gradient.iter().enumerate() {
                     let shifted = |h: f64| {
                         let mut values = at.clone();
                         values[i] += h;
-                        law.predict(&row, &values)
+                        law.predict(&point, &values)
                     };
                     let numeric = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
                     assert_relative_eq!(analytic, numeric, max_relative = 1e-7, epsilon = 1e-9);
                 }
             }
+        }
+    }
+
+    /// Variable projection rests on it: the derivative with respect to a coefficient does not
+    /// depend on any coefficient.
+    #[test]
+    fn predictions_are_affine_in_their_coefficients() {
+        for law in LAWS {
+            let derivatives = |coefficients: f64| {
+                let mut at = values(*law);
+                for (value, parameter) in at.iter_mut().zip(law.parameters()) {
+                    if parameter.role == Role::Coefficient {
+                        *value = coefficients;
+                    }
+                }
+                let mut gradient = vec![0.0; at.len()];
+                law.gradient(&Point::from(&ROW), &at, &mut gradient);
+                let of = |(parameter, d): (&Parameter, f64)| {
+                    (parameter.role == Role::Coefficient).then_some(d)
+                };
+                law.parameters().iter().zip(gradient).filter_map(of).collect::<Vec<_>>()
+            };
+            assert_eq!(derivatives(0.0), derivatives(123.0), "{}", law.name());
+            assert!(derivatives(0.0).len() < law.parameters().len(), "{}", law.name());
+        }
+    }
+
+    #[test]
+    fn units_change_values_and_no_prediction() {
+        let units = Units { ln_n: 3.0, ln_d_ft: -2.0, ln_p: -4.0, ln_d: 5.0 };
+        for law in LAWS {
+            let point = Point::from(&ROW);
+            let at = values(*law);
+            let scaled = law.in_units(&at, &units);
+            assert_relative_eq!(
+                law.predict(&units.measure(&point), &scaled),
+                law.predict(&point, &at),
+                max_relative = 1e-13
+            );
+            for ((value, back), parameter) in
+                at.iter().zip(law.in_units(&scaled, &units.inverse())).zip(law.parameters())
+            {
+                assert_relative_eq!(*value, back, max_relative = 1e-13);
+                let moved = parameter.role != Role::Exponent && parameter.name != "E";
+                let index = law.parameters().iter().position(|p| p == parameter).unwrap();
+                assert_eq!(scaled[index] != *value, moved, "{} {}", law.name(), parameter.name);
+            }
+        }
+    }
+
+    /// An input that is not declared does not matter, and one that is does.
+    #[test]
+    fn laws_read_the_columns_that_they_name() {
+        let columns = [
+            (Column::NParams, Row { n_params: f64::NAN, ..ROW }),
+            (Column::DFtTokens, Row { d_ft_tokens: f64::NAN, ..ROW }),
+            (Column::P, Row { p: f64::NAN, ..ROW }),
+            (Column::LossPt0, Row { loss_pt0: f64::NAN, ..ROW }),
+            (Column::DTokens, Row { d_tokens: f64::NAN, ..ROW }),
+        ];
+        for law in LAWS {
+            for (column, without) in &columns {
+                let needed = law.inputs().iter().any(|input| input.column == *column);
+                let prediction = law.predict(&without.into(), &values(*law));
+                assert_eq!(prediction.is_nan(), needed, "{} {column:?}", law.name());
+            }
+            let forgets = law.inputs().iter().any(|input| input.column == Column::LossPt0);
+            assert_eq!(law.baseline(&Point::from(&ROW)), forgets.then_some(3.0));
+            assert_eq!(law.output() == Column::LossPt, forgets);
         }
     }
 
@@ -187,24 +378,29 @@ mod tests {
                 assert!(law.equation().contains(parameter.name), "{}", parameter.name);
             }
         }
-        assert!(matches!(by_name("x"), Err(Error::Setting { requirement, .. })
-            if requirement == "must be one of forgetting, finetuning, additive"));
+        let names = "must be one of forgetting, finetuning, additive, forgetting-offset, \
+                     finetuning-p";
+        assert!(
+            matches!(by_name("x"), Err(Error::Setting { requirement, .. }) if requirement == names)
+        );
     }
 
     #[test]
     fn wrong_values_are_refused_in_words_and_never_panic() {
+        let point = Point::from(&ROW);
         for law in LAWS {
             let good = values(*law);
             assert!(law.check(&good).is_ok());
+            assert!(law.check(&vec![0.0; good.len()]).is_ok());
             for bad in [&good[1..], &[], &[1.0; 9]] {
-                assert!(law.predict(&ROW, bad).is_nan());
+                assert!(law.predict(&point, bad).is_nan());
                 let mut gradient = vec![0.0; good.len()];
-                law.gradient(&ROW, bad, &mut gradient);
+                assert!(law.gradient(&point, bad, &mut gradient).is_nan());
                 assert!(gradient.iter().all(|g| g.is_nan()));
                 assert!(law.check(bad).is_err());
             }
             let mut short = [0.0];
-            law.gradient(&ROW, &good, &mut short);
+            assert!(law.gradient(&point, &good, &mut short).is_nan());
             assert!(short[0].is_nan());
         }
         let message = |values: &[f64]| Forgetting.check(values).unwrap_err().to_string();
@@ -212,23 +408,11 @@ mod tests {
             message(&[1.0]),
             "number of the forgetting law's parameters = 1: must be 4: A, B, alpha, beta"
         );
-        assert_eq!(
-            message(&[1.0, 1.0, 0.0, 1.0]),
-            "alpha of the forgetting law = 0: must be a number above 0"
-        );
-        assert_eq!(
-            message(&[1.0, -0.5, 1.0, 1.0]),
-            "B of the forgetting law = -0.5: must be a number of at least 0"
-        );
-    }
-
-    #[test]
-    fn domains_have_their_bounds() {
-        for domain in [Domain::Positive, Domain::NonNegative] {
-            assert!(domain.contains(f64::MIN_POSITIVE));
-            assert!(!domain.contains(-f64::MIN_POSITIVE));
-            assert!(!domain.contains(f64::INFINITY) && !domain.contains(f64::NAN));
-            assert_eq!(domain.contains(0.0), domain == Domain::NonNegative);
+        for bad in ["-0.5", "NaN", "inf"] {
+            assert_eq!(
+                message(&[1.0, bad.parse().unwrap(), 1.0, 1.0]),
+                format!("B of the forgetting law = {bad}: must be a number of at least 0")
+            );
         }
     }
 }
