@@ -108,7 +108,7 @@ pub struct Run {
     pub loss: Option<f64>,
     /// How many rows this one counts for in the objective.
     pub weight: f64,
-    /// The line of the file, counted from 1.
+    /// The line of the file, counted from 1; of a Parquet file, which has none, the row.
     pub line: Option<u64>,
 }
 
@@ -178,15 +178,17 @@ impl Table {
     pub fn new(runs: Vec<Run>) -> Self {
         let mut kept: Vec<Run> = Vec::with_capacity(runs.len());
         let given = runs.len();
-        // Bits, so that unknown sizes are equal to unknown sizes.
         let key = |run: &Run| {
-            let numbers = Column::ALL.map(|column| run.get(column).map(f64::to_bits));
-            (run.domain.clone(), run.seed.clone(), run.run.clone(), numbers, run.weight.to_bits())
+            let numbers = Column::ALL.map(|column| run.get(column).map(identity));
+            (run.domain.clone(), run.seed.clone(), run.run.clone(), numbers, identity(run.weight))
         };
         let mut seen = std::collections::HashSet::new();
         kept.extend(runs.into_iter().filter(|run| seen.insert(key(run))));
         let warnings = match given - kept.len() {
             0 => Vec::new(),
+            1 => vec![format!(
+                "1 of {given} rows repeats another in every column and is counted once"
+            )],
             twins => vec![format!(
                 "{twins} of {given} rows repeat another in every column and are counted once"
             )],
@@ -296,23 +298,37 @@ impl Table {
 
     fn refuse<'a>(&self, bad: impl Iterator<Item = &'a Run>, reason: &str) -> Error {
         const NAMED: usize = 5;
-        let lines: Vec<_> = bad.map(|run| run.line).collect();
+        let mut lines: Vec<_> = bad.map(|run| run.line).collect();
+        // A line of a wide table has several runs.
+        lines.dedup_by(|a, b| a.is_some() && a == b);
         let named: Vec<_> =
             lines.iter().flatten().take(NAMED).map(|line| line.to_string()).collect();
         let rest = match lines.len().saturating_sub(NAMED) {
             0 => String::new(),
             rest => format!(" and {rest} more"),
         };
+        // A Parquet file has no lines; its rows are counted.
+        let parquet = self.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
+        let unit = if parquet { "row" } else { "line" };
+        let plural = if lines.len() == 1 { "" } else { "s" };
         let which = match named.is_empty() {
-            true => format!("{} row(s)", lines.len()),
-            false => format!("line(s) {}{rest}", named.join(", ")),
+            true => format!("{} row{plural}", lines.len()),
+            false => format!("{unit}{plural} {}{rest}", named.join(", ")),
         };
         Error::content(&self.path, None, format!("{which}: {reason}"))
     }
 }
 
+/// What is the same for equal numbers, and for unknown ones: 0 equals -0, and NaN itself.
+fn identity(value: f64) -> u64 {
+    match value.is_nan() {
+        true => f64::NAN.to_bits(),
+        false => (value + 0.0).to_bits(),
+    }
+}
+
 fn count_distinct<T: AsRef<[Option<f64>]>>(keys: impl Iterator<Item = T>) -> usize {
-    let bits = |key: T| key.as_ref().iter().map(|v| v.map(f64::to_bits)).collect::<Vec<_>>();
+    let bits = |key: T| key.as_ref().iter().map(|v| v.map(identity)).collect::<Vec<_>>();
     let mut keys: Vec<_> = keys.map(bits).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -384,3 +400,6 @@ impl Sample {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

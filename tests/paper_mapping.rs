@@ -198,9 +198,9 @@ fn resolve_test(reference: &str) -> Result<(), String> {
 /// The figures that the command knows.
 fn figures() -> Vec<String> {
     let main = read("replication/src/main.rs").unwrap();
-    let variants = bodies(&main, "Figure");
-    let names = variants.lines().filter_map(|line| line.trim().strip_suffix("(Options),"));
-    names.map(str::to_lowercase).collect()
+    let variants = bodies(&main, "Command");
+    let names = variants.lines().filter_map(|line| line.trim().split_once('('));
+    names.map(|(name, _)| name.to_lowercase()).filter(|name| name.starts_with("fig")).collect()
 }
 
 /// Whether a command asks for what there is.
@@ -215,6 +215,13 @@ fn resolve_command(command: &str) -> Result<(), String> {
     }
     match words[..] {
         ["cargo", "test"] => Ok(()),
+        // replication/tests/mapping.rs runs these.
+        ["cargo", "run", "-p", "replication", "--", name @ ("fit" | "predict" | "advise"), ..] => {
+            let folder = "replication/src";
+            read(format!("{folder}/{name}.rs"))
+                .or_else(|_| read(format!("{folder}/{name}/mod.rs")))
+                .map(drop)
+        }
         ["cargo", "run", "-p", "replication", "--", figure, ref options @ ..] => {
             if !figures().contains(&figure.to_string()) {
                 return Err(format!("there is no figure {figure}"));

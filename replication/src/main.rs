@@ -1,12 +1,18 @@
-//! The replication harness: one command a figure.
+//! The replication harness: a command for each figure, and commands for tables of losses.
 //!
-//! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it.
+//! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it; `fit` takes anyone's
+//! losses and finds their laws, `predict` asks these of runs that nobody made, and `advise` turns
+//! them into decisions.
 
+mod advise;
 mod config;
 mod data;
 mod exec;
 mod fig5;
+mod fit;
+mod losses;
 mod plot;
+mod predict;
 mod progress;
 mod provenance;
 
@@ -30,18 +36,24 @@ use std::time::{Duration, Instant};
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Re-runs the figures of "Scaling Laws for Forgetting during Finetuning with Pretraining Data
-/// Injection" (Béthune et al., ICML 2025).
+/// Injection" (Béthune et al., ICML 2025), and fits its laws to tables of losses.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
     #[command(subcommand)]
-    figure: Figure,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Figure {
-    /// Learning rates of finetuning over model scales and mixtures.
+enum Command {
+    /// Figure 5: learning rates of finetuning over model scales and mixtures.
     Fig5(Options),
+    /// Fits laws to a table of losses: coefficients, intervals, errors and drawings.
+    Fit(Box<fit::Arguments>),
+    /// Says what fitted laws predict for other runs.
+    Predict(predict::Arguments),
+    /// Turns fitted laws into decisions: how much to inject, how large a model, how much data.
+    Advise(advise::Options),
 }
 
 #[derive(Args)]
@@ -97,8 +109,13 @@ fn main() -> ExitCode {
             report_bug(panic);
         }
     }));
-    let Figure::Fig5(options) = cli.figure;
-    match run(options) {
+    let result = match cli.command {
+        Command::Fig5(options) => run(options),
+        Command::Fit(arguments) => fit::run(*arguments),
+        Command::Predict(arguments) => predict::run(arguments),
+        Command::Advise(options) => advise::run(options),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fail(&error.to_string());
@@ -118,22 +135,30 @@ fn fail(why: &str) {
 
 /// What is wrong with the command line.
 fn usage(error: &clap::Error) -> String {
-    let figures = || {
+    let commands = || {
         let command = Cli::command();
         let names: Vec<_> = command.get_subcommands().map(|c| c.get_name().to_string()).collect();
         names.join(", ")
     };
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::InvalidSubcommand, Some(name)) => {
-            format!("{name} is no figure; there is {}", figures())
+            format!("{name} is no command; there is {}", commands())
         }
         (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
-            format!("no figure was named; there is {}", figures())
+            format!("no figure or other command was named; there is {}", commands())
         }
         _ => {
             let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            first.trim_end_matches(':').to_string()
+            let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+            // What would be right stands on a line of its own.
+            let second = lines
+                .next()
+                .filter(|line| line.starts_with("[possible") || first.ends_with("not provided:"));
+            match second {
+                Some(second) => format!("{first} {second}"),
+                None => first.trim_end_matches(':').to_string(),
+            }
         }
     }
 }

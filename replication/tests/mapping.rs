@@ -1,4 +1,5 @@
-//! The commands of the documents are commands: each runs with `--dry-run`.
+//! The commands of the documents are commands: each runs. Those that train run with `--dry-run`,
+//! those that fit with few resamples.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,15 +19,22 @@ fn commands() -> Vec<Vec<String>> {
             let rest = &text[at + RUN.len()..];
             let arguments = rest.split(['`', '\n', '#']).next().unwrap();
             let arguments = arguments.split_whitespace().filter(|&word| word != "--dry-run");
-            found.insert(arguments.map(str::to_string).collect::<Vec<_>>());
+            let arguments = arguments.map(|word| word.trim_matches('\'').to_string());
+            found.insert(arguments.collect::<Vec<_>>());
         }
     }
     found.into_iter().collect()
 }
 
+/// Whether a command works on a table of losses, and trains nothing.
+fn is_about_losses(arguments: &[String]) -> bool {
+    ["fit", "predict", "advise"].contains(&arguments[0].as_str())
+}
+
 #[test]
 fn every_command_runs_dry() {
-    let commands = commands();
+    let mut commands = commands();
+    commands.retain(|arguments| !is_about_losses(arguments));
     assert!(commands.len() > 20, "only {} commands were found", commands.len());
     let folder = tempfile::tempdir().unwrap();
     // The texts that README.md names.
@@ -54,4 +62,38 @@ fn every_command_runs_dry() {
         run();
     });
     assert!(!folder.path().join("out").exists(), "a dry run writes nothing");
+}
+
+/// The laws that `predict` and `advise` read are those that a `fit` of the documents wrote.
+#[test]
+fn every_command_on_losses_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::fs::create_dir(folder.path().join("examples")).unwrap();
+    let table = Path::new("examples/losses.csv");
+    std::fs::copy(root.join(table), folder.path().join(table)).unwrap();
+    let mut commands: Vec<_> =
+        commands().into_iter().filter(|arguments| is_about_losses(arguments)).collect();
+    commands.sort_by_key(|arguments| arguments[0] != "fit");
+    assert!(commands.len() >= 5, "{commands:?}");
+    // A last fit of every law, which the others read.
+    let all = ["fit", "examples/losses.csv", "--law", "all"].map(str::to_string).to_vec();
+    let fits = commands.iter().filter(|arguments| arguments[0] == "fit").count();
+    commands.insert(fits, all);
+    for mut arguments in commands {
+        if arguments[0] == "fit" {
+            if let Some(at) = arguments.iter().position(|word| word == "--bootstrap") {
+                arguments.drain(at..at + 2);
+            }
+            arguments.extend(["--bootstrap", "10"].map(str::to_string));
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_replication"))
+            .args(&arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
+        assert!(!output.stdout.is_empty(), "{}", arguments.join(" "));
+    }
 }

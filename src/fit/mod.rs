@@ -1,9 +1,300 @@
 //! Fitting the laws to runs, and saying what a fit can and cannot know.
 //!
+//! [`fit`] finds the optimum over the whole domain of a law, with the reasons to trust it
+//! ([`Fit::prove`] even proves it); intervals
+//! from a bootstrap over whole runs; errors on runs that were held out, beside those of models that
+//! know nothing. [`Fit::predict`] turns it into numbers, an [`Advisor`] into decisions.
+//!
+//! # I have my own losses
+//! ```
+//! use forgetting_laws::fit::{Bootstrap, Options, Status, fit};
+//! use forgetting_laws::laws::{Finetuning, Row};
+//! use forgetting_laws::table::{Run, Table};
+//!
+//! // N, D_ft and the loss on the target, in nats per token.
+//! let losses = [
+//!     (1e6, 1e5, 3.212), (1e6, 1e6, 2.871), (1e6, 1e7, 2.592),
+//!     (1e7, 1e5, 2.834), (1e7, 1e6, 2.554), (1e7, 1e7, 2.331),
+//!     (1e8, 1e5, 2.527), (1e8, 1e6, 2.300), (1e8, 1e7, 2.117),
+//! ];
+//! let run = |&(n_params, d_ft_tokens, loss): &(f64, f64, f64)| Run {
+//!     row: Row { n_params, d_ft_tokens, ..Row::default() },
+//!     loss_ft: Some(loss),
+//!     ..Run::default()
+//! };
+//! let table = Table::new(losses.iter().map(run).collect());
+//!
+//! let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
+//! let fitted = fit(&table, &Finetuning, &Options { bootstrap, ..Options::default() })?;
+//! assert_eq!(fitted.status, Status::Converged);
+//! let alpha = fitted.params.get("alpha").unwrap();
+//! println!("alpha = {:.3} in [{:.3}, {:.3}]", alpha.value, alpha.low.unwrap(), alpha.high.unwrap());
+//!
+//! let larger = Row { n_params: 1e9, d_ft_tokens: 1e7, ..Row::default() };
+//! let prediction = fitted.predict(&larger);
+//! assert!(prediction.value < 2.117);
+//! assert_eq!(prediction.outside, ["n_params"]); // beyond every size that was fitted
+//! # Ok::<(), forgetting_laws::Error>(())
+//! ```
+//!
 //! Linear algebra is LAPACK's through [`ndarray_linalg`]. In this workspace an OpenBLAS is linked
 //! beside libtorch, which keeps its own BLAS; a package that depends on this one chooses a backend
 //! with a feature such as `openblas-system`.
 
+pub mod advise;
+mod baseline;
+mod bootstrap;
+mod compare;
+mod errors;
+mod held_out;
 mod identifiability;
+mod json;
+mod objective;
+mod optimum;
+mod predict;
+mod problem;
+mod prove;
+mod solve;
+mod starts;
 
+pub use advise::{Advisor, Limit};
+pub use baseline::Baseline;
+pub use bootstrap::{Bootstrap, Interval, Resampled};
+pub use compare::{Comparison, compare};
+pub use errors::{Errors, NullErrors};
+pub use held_out::{HeldOut, HeldOutRow, HoldOut};
 pub use identifiability::{DEFAULT_TOLERANCE, Direction, Identifiability, jacobian};
+pub use json::{Param, Params};
+pub use objective::{Objective, Penalty, Space};
+pub use optimum::{Restarts, Status, Undetermined};
+pub use predict::Prediction;
+pub use prove::{Proof, ProveOptions, prove};
+
+use crate::laws::{Law, Point, Row};
+use crate::table::{Sample, Table};
+use crate::{Error, Result};
+use problem::Problem;
+use serde::{Deserialize, Serialize};
+
+/// How to fit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// What is minimised.
+    pub objective: Objective,
+    /// The resamples that intervals come from.
+    pub bootstrap: Bootstrap,
+    /// Which runs are held out, to see what the law says of runs that it was not fitted to.
+    pub hold_out: Option<HoldOut>,
+    /// Threads to use, 0 for as many as there are cores. Nothing but the time depends on it.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    /// [`Objective::default`], 1,000 resamples, each model size held out in turn.
+    fn default() -> Self {
+        Self {
+            objective: Objective::default(),
+            bootstrap: Bootstrap::default(),
+            hold_out: Some(HoldOut::Size),
+            threads: 0,
+        }
+    }
+}
+
+/// A row that was fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// What the law looks at.
+    pub row: Row,
+    /// The observed loss, in nats per token.
+    pub loss: f64,
+    /// The law's prediction at the optimum, in nats per token.
+    #[serde(deserialize_with = "json::infinite_for_null")]
+    pub prediction: f64,
+    /// How many rows it counted for.
+    pub weight: f64,
+}
+
+/// A fitted law.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fit {
+    /// The domain or group, for the reader; empty where there is only one.
+    #[serde(default)]
+    pub domain: String,
+    /// The law.
+    #[serde(with = "json::law")]
+    pub law: &'static dyn Law,
+    /// Its equation, for the reader of a file.
+    pub equation: String,
+    /// What was minimised.
+    #[serde(flatten)]
+    pub minimised: Objective,
+    /// The rows that were fitted.
+    pub n_rows: usize,
+    /// The runs that they belong to.
+    pub n_runs: usize,
+    /// The objective at the optimum.
+    pub objective: f64,
+    /// Whether the optimum can be trusted.
+    pub status: Status,
+    /// The parameters that are 0 at the optimum and held there.
+    pub at_bound: Vec<String>,
+    /// The directions that the rows do not determine.
+    pub undetermined: Vec<Undetermined>,
+    /// The condition number of the predictions' derivatives with respect to the parameters, in the
+    /// table's own units; infinite where the parameters are not identified.
+    #[serde(deserialize_with = "json::infinite_for_null")]
+    pub condition_number: f64,
+    /// How the restarts went.
+    pub restarts: Restarts,
+    /// The parameters, with the interval of each where there was a bootstrap.
+    pub params: Params,
+    /// The mean relative error on the fitted rows.
+    #[serde(deserialize_with = "json::infinite_for_null")]
+    pub mre: f64,
+    /// The error of the rise on the fitted rows: [`Errors::rise_error`].
+    #[serde(deserialize_with = "json::infinite_for_null")]
+    pub rise_error: f64,
+    /// The same errors of models that know nothing.
+    pub null_models: NullErrors,
+    /// The mean relative error on the rows that were held out.
+    pub mre_held_out: Option<f64>,
+    /// The rows that were held out.
+    pub held_out: Option<HeldOut>,
+    /// The resamples.
+    pub bootstrap: Option<Resampled>,
+    /// The rows, as they were fitted.
+    pub rows: Vec<Observed>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Fit {
+    /// The parameters' values, in the law's order.
+    pub fn values(&self) -> Vec<f64> {
+        self.params.0.iter().map(|param| param.value).collect()
+    }
+
+    /// A lower bound on the objective over all parameters of the law: that no others are better by
+    /// more than a small gap.
+    ///
+    /// # Errors
+    /// As [`prove`].
+    pub fn prove(&self, options: &ProveOptions) -> Result<Proof> {
+        let points: Vec<Point> = self.rows.iter().map(|observed| (&observed.row).into()).collect();
+        let losses: Vec<f64> = self.rows.iter().map(|observed| observed.loss).collect();
+        let weights: Vec<f64> = self.rows.iter().map(|observed| observed.weight).collect();
+        let reached = self.objective;
+        prove(self.law, &points, &losses, &weights, &self.minimised, reached, options)
+    }
+
+    /// Whether the law says more of held-out runs than models that know nothing; `None` where none
+    /// were held out.
+    pub fn is_supported(&self) -> Option<bool> {
+        self.held_out.as_ref().map(|held_out| held_out.supported)
+    }
+}
+
+/// Fits a law to a table of losses, as one group. For a law for each domain, see
+/// [`Table::groups`].
+///
+/// # Errors
+/// If the table does not have what the law needs ([`Table::sample`]) or an option is outside its
+/// domain.
+pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fit> {
+    options.objective.check()?;
+    options.bootstrap.check()?;
+    let most = problem::MAX;
+    if law.parameters().len() > most {
+        let requirement = format!("must be at most {most}");
+        let name = format!("number of the {} law's parameters", law.name());
+        return Err(Error::setting(name, law.parameters().len(), requirement));
+    }
+    let sample = table.sample(law)?;
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let mut warnings = table.warnings.clone();
+    let problem = Problem::new(law, &sample, options.objective.space);
+    let optimum = optimum::optimum(&problem, &options.objective, threads)?;
+    let values = problem.values(&optimum.x);
+    let predictions = predictions(law, &sample, &values);
+    let errors = Errors::of(law, &sample, &predictions, errors::constant(&sample));
+    let null_models = NullErrors::of(law, &sample, &sample)?;
+    let held_out = match options.hold_out {
+        None => None,
+        Some(by) => match held_out::hold_out(law, &sample, by, &options.objective, threads)? {
+            Ok(held_out) => Some(held_out),
+            Err(why) => {
+                warnings.push(why);
+                None
+            }
+        },
+    };
+    let bootstrap = bootstrap::resample(&problem, &optimum, &options.bootstrap, threads);
+    let names = law.parameters().iter().map(|parameter| parameter.name);
+    let param = |(j, (name, value)): (usize, (&str, &f64))| {
+        let interval = bootstrap.as_ref().map(|resampled| resampled.interval(j));
+        let (low, high) = (interval.map(|i| i.low), interval.map(|i| i.high));
+        Param { name: name.to_string(), value: *value, low, high }
+    };
+    let observed = |(i, prediction): (usize, &f64)| Observed {
+        row: sample.rows[i],
+        loss: sample.losses[i],
+        prediction: *prediction,
+        weight: sample.weights[i],
+    };
+    Ok(Fit {
+        domain: String::new(),
+        law,
+        equation: law.equation().to_string(),
+        minimised: options.objective,
+        n_rows: sample.len(),
+        n_runs: sample.n_runs,
+        objective: problem.reported(&optimum.x, &options.objective),
+        status: optimum.status,
+        at_bound: optimum.at_bound.iter().map(|&j| law.parameters()[j].name.to_string()).collect(),
+        undetermined: optimum.undetermined,
+        condition_number: optimum.condition_number,
+        restarts: optimum.restarts,
+        params: Params(names.zip(&values).enumerate().map(param).collect()),
+        mre: errors.mre,
+        rise_error: errors.rise_error,
+        null_models,
+        mre_held_out: held_out.as_ref().map(|held_out| held_out.errors.mre),
+        held_out,
+        bootstrap,
+        rows: predictions.iter().enumerate().map(observed).collect(),
+        warnings,
+    })
+}
+
+/// A law's predictions for a sample, in nats per token.
+fn predictions(law: &dyn Law, sample: &Sample, values: &[f64]) -> Vec<f64> {
+    sample.points.iter().map(|point| law.predict(point, values)).collect()
+}
+
+/// The results of a function for 0, 1, …, in this order, computed by several threads: nothing but
+/// the time depends on how many.
+fn in_order<T: Send>(count: usize, threads: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let threads = threads.clamp(1, count.max(1));
+    if threads == 1 {
+        return (0..count).map(of).collect();
+    }
+    let of = &of;
+    std::thread::scope(|scope| {
+        let part = |t: usize| t * count / threads;
+        let compute = |t: usize| move || (part(t)..part(t + 1)).map(of).collect::<Vec<T>>();
+        let workers: Vec<_> = (1..threads).map(|t| scope.spawn(compute(t))).collect();
+        let mut results = compute(0)();
+        for worker in workers {
+            match worker.join() {
+                Ok(part) => results.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    })
+}

@@ -32,20 +32,34 @@ pub const LAWS: &[&dyn Law] =
 #[serde(deny_unknown_fields)]
 pub struct Row {
     /// The model size N in parameters; [`crate::ParamCount::paper`] is the paper's count.
+    #[serde(default = "unknown", deserialize_with = "unknown_for_null")]
     pub n_params: f64,
     /// The unique tokens of the target, D_ft.
+    #[serde(default = "unknown", deserialize_with = "unknown_for_null")]
     pub d_ft_tokens: f64,
     /// The fraction p of injected pretraining data, in [0, 1].
+    #[serde(default = "unknown", deserialize_with = "unknown_for_null")]
     pub p: f64,
     /// The pretraining validation loss before finetuning, L_pt⁰, in nats per token.
+    #[serde(default = "unknown", deserialize_with = "unknown_for_null")]
     pub loss_pt0: f64,
     /// The tokens of pretraining, D.
+    #[serde(default = "unknown", deserialize_with = "unknown_for_null")]
     pub d_tokens: f64,
+}
+
+fn unknown() -> f64 {
+    f64::NAN
+}
+
+/// JSON has no NaN and writes null.
+fn unknown_for_null<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(d)?.unwrap_or(f64::NAN))
 }
 
 impl Default for Row {
     fn default() -> Self {
-        let unknown = f64::NAN;
+        let unknown = unknown();
         Self {
             n_params: unknown,
             d_ft_tokens: unknown,
@@ -223,6 +237,12 @@ pub trait Law: Send + Sync {
                 Err(Error::setting(name, value, "must be a number of at least 0"))
             }
         }
+    }
+}
+
+impl std::fmt::Debug for dyn Law {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -1,0 +1,88 @@
+//! Fits of 500 rows: one that can be trusted, and 1,000 resamples of the bootstrap.
+//!
+//! `cargo bench -p benches --profile dev --bench fit`
+//!
+//! With the variable FIT_TABLE, it also writes the forgetting law's table and the objective that was
+//! reached there, for `benches/peer/fit.py`.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use forgetting_laws::fit::{Bootstrap, Options, fit};
+use forgetting_laws::laws::{
+    Additive, Finetuning, FinetuningP, Forgetting, ForgettingOffset, Law, Row,
+};
+use forgetting_laws::rng::Key;
+use forgetting_laws::table::{Run, Table};
+use std::fmt::Write as _;
+use std::hint::black_box;
+
+/// A law with planted values.
+type Truth = (&'static dyn Law, &'static [f64]);
+
+const TRUTHS: [Truth; 5] = [
+    (&Forgetting, &[6.0, 829.0, 0.4, 0.35]),
+    (&Finetuning, &[2000.0, 0.25, 0.2, 1.2]),
+    (&Additive, &[406.4, 410.7, 0.34, 0.28, 1.69]),
+    (&ForgettingOffset, &[6.0, 829.0, 0.4, 0.35, 0.04]),
+    (&FinetuningP, &[2000.0, 30.0, 0.25, 0.2, 1.2]),
+];
+
+/// The paper's grid with four seeds: 500 rows, with a noise of 0.5%.
+fn table((law, values): Truth) -> Table {
+    let key = Key::new(0).named("bench");
+    let sizes = [(41e6, 3.31), (109e6, 2.98), (334e6, 2.66), (665e6, 2.49), (1.27e9, 2.35)];
+    let mut runs = Vec::new();
+    for (n_params, loss_pt0) in sizes {
+        for (j, d_ft_tokens) in [3e5, 1e6, 3e6, 1e7, 3e7].into_iter().enumerate() {
+            for p in [0.0, 0.001, 0.005, 0.01, 0.05] {
+                for seed in 0..4 {
+                    let d_tokens = n_params * 20.0 * 2f64.powi(j as i32);
+                    let row = Row { n_params, d_ft_tokens, p, loss_pt0, d_tokens };
+                    let noise = (0.005 * key.normal(runs.len() as u64)).exp();
+                    let mut run = Run { row, seed: format!("{seed}"), ..Run::default() };
+                    run.set(law.output(), Some(law.predict(&(&row).into(), values) * noise));
+                    runs.push(run);
+                }
+            }
+        }
+    }
+    Table::new(runs)
+}
+
+fn one_fit(c: &mut Criterion) {
+    let options = Options { bootstrap: Bootstrap::NONE, hold_out: None, ..Options::default() };
+    let mut group = c.benchmark_group("one fit of 500 rows");
+    for truth in TRUTHS {
+        let table = table(truth);
+        group.bench_function(truth.0.name(), |b| {
+            b.iter(|| fit(black_box(&table), truth.0, &options).expect("a fit"));
+        });
+    }
+    group.finish();
+    if let Some(path) = std::env::var_os("FIT_TABLE") {
+        let table = table(TRUTHS[0]);
+        let objective = fit(&table, &Forgetting, &options).expect("a fit").objective;
+        let mut text = format!("# {objective}\nn_params,d_ft_tokens,p,loss_pt0,loss_pt\n");
+        for run in &table.runs {
+            let Row { n_params, d_ft_tokens, p, loss_pt0, .. } = run.row;
+            let loss_pt = run.loss_pt.expect("a loss");
+            let _ = writeln!(text, "{n_params},{d_ft_tokens},{p},{loss_pt0},{loss_pt}");
+        }
+        std::fs::write(path, text).expect("FIT_TABLE must be a file to write to");
+    }
+}
+
+fn bootstrap(c: &mut Criterion) {
+    let bootstrap = Bootstrap { resamples: 1000, ..Bootstrap::default() };
+    let options = Options { bootstrap, hold_out: None, ..Options::default() };
+    let mut group = c.benchmark_group("1,000 resamples of 500 rows");
+    group.sample_size(10);
+    for truth in TRUTHS {
+        let table = table(truth);
+        group.bench_function(truth.0.name(), |b| {
+            b.iter(|| fit(black_box(&table), truth.0, &options).expect("a fit"));
+        });
+    }
+}
+
+criterion_group!(benches, one_fit, bootstrap);
+criterion_main!(benches);

@@ -1,0 +1,335 @@
+//! Advice in words.
+
+use super::{Advice, Source};
+use forgetting_laws::fit::advise::{Estimate, Larger, Model, NewRuns, OnTarget, SmallestP};
+use std::fmt::Write as _;
+
+/// The report.
+pub fn text(advice: &Advice) -> String {
+    let mut out = Report { text: String::new(), said: Vec::new() };
+    out.heading(advice);
+    if let Some(found) = &advice.smallest_p {
+        out.smallest_p(found, advice);
+    }
+    if let Some(found) = &advice.on_target {
+        out.on_target(found);
+    }
+    if let (Some(n), Some(d_ft)) = (&advice.n_for_target, &advice.d_ft_for_target) {
+        out.title(&format!("L_ft = {} on the target", number(n.loss_ft)));
+        let reached = |share: f64| match share {
+            1.0 => String::new(),
+            share => format!("; {} of the resampled laws reach it", percent(share)),
+        };
+        let at = format!("N at D_ft = {}", size(advice.asked.d_ft_tokens));
+        out.line(&at, &format!("{}{}", sizes(&n.size), reached(n.reachable)));
+        let at = format!("D_ft at N = {}", size(advice.asked.n_params));
+        out.line(&at, &format!("{}{}", sizes(&d_ft.size), reached(d_ft.reachable)));
+        out.line("no size goes below", &numbers(&n.floor));
+        out.warnings(n.warnings.iter().chain(&d_ft.warnings));
+    }
+    if let Some(found) = &advice.worth_collecting {
+        out.title("More target data");
+        out.line("doubling it gains", &format!("{} nats", numbers(&found.doubling)));
+        let worth = number(found.worth);
+        out.line(
+            "worth collecting",
+            &format!("up to {}; beyond, doubling gains less than {worth}", sizes(&found.enough)),
+        );
+        out.warnings(&found.warnings);
+    }
+    if let Some(found) = &advice.larger_model {
+        out.larger(found, advice.asked.p);
+    }
+    if let Some(found) = &advice.best_new_runs {
+        out.new_runs(found, advice.asked.p);
+    }
+    if !advice.unanswered.is_empty() {
+        out.title("Not answered");
+        for unanswered in &advice.unanswered {
+            let _ = writeln!(out.text, "  {}: {}", unanswered.question, unanswered.why);
+        }
+    }
+    out.text
+}
+
+struct Report {
+    text: String,
+    /// The warnings that were written; each is written once.
+    said: Vec<String>,
+}
+
+impl Report {
+    fn heading(&mut self, advice: &Advice) {
+        let row = &advice.asked;
+        if !advice.domain.is_empty() {
+            let _ = write!(self.text, "{}: ", advice.domain);
+        }
+        let _ = write!(self.text, "N = {}, D_ft = {}", size(row.n_params), size(row.d_ft_tokens));
+        if row.loss_pt0.is_finite() {
+            let from = match advice.loss_pt0_from {
+                Some(Source::Given) | None => "",
+                Some(Source::Interpolated) => " (interpolated between the runs' sizes)",
+                Some(Source::Extrapolated) => " (extrapolated from the runs' sizes)",
+            };
+            let _ = write!(self.text, ", L_pt0 = {}{from}", number(row.loss_pt0));
+        }
+        let level = percent(advice.level);
+        let _ = writeln!(
+            self.text,
+            "\nIn brackets {level} intervals: of the law, or of a new run where it says so."
+        );
+    }
+
+    fn title(&mut self, title: &str) {
+        let _ = writeln!(self.text, "\n{title}");
+    }
+
+    fn line(&mut self, name: &str, value: &str) {
+        let _ = writeln!(self.text, "  {name:<23} {value}");
+    }
+
+    fn warnings<'a>(&mut self, warnings: impl IntoIterator<Item = &'a String>) {
+        for warning in warnings {
+            if !self.said.contains(warning) {
+                let _ = writeln!(self.text, "  warning: {warning}");
+                self.said.push(warning.clone());
+            }
+        }
+    }
+
+    fn smallest_p(&mut self, found: &SmallestP, advice: &Advice) {
+        let confidence = percent(found.confidence);
+        let share = percent(found.limit / advice.asked.loss_pt0);
+        self.title(&format!(
+            "Injection that keeps the rise of L_pt within {} nats ({share}) with {confidence} \
+             confidence",
+            number(found.limit)
+        ));
+        let share = percent(found.share);
+        match found.p {
+            Some(0.0) => {
+                self.line("p", &format!("0: none is needed; {share} of simulated runs keep to it"))
+            }
+            Some(p) => {
+                self.line("p", &format!("{}; {share} of simulated runs keep to it", fraction(p)))
+            }
+            None => self.line("p", &format!("none; at p = 1 {share} of simulated runs keep to it")),
+        }
+        let Estimate { value, low, high } = found.by_law;
+        let of = |p: f64| if p.is_finite() { fraction(p) } else { "none".into() };
+        let by_law = format!("{} [{}, {}]", of(value), of(low), of(high));
+        self.line("by the law alone", &by_law);
+        self.line("rise of a new run", &format!("{} nats", numbers(&found.rise)));
+        self.line("without injection", &format!("{} nats", numbers(&found.rise_without)));
+        self.warnings(&found.warnings);
+    }
+
+    fn on_target(&mut self, found: &OnTarget) {
+        self.title(&format!("The target at p = {}", fraction(found.p)));
+        self.line("L_ft", &numbers(&found.loss_ft));
+        match (&found.change, &found.equivalent_data) {
+            (Some(change), Some(data)) => {
+                self.line("of it due to injection", &format!("{} nats", numbers(change)));
+                self.line("as much as", &format!("{} times the target data", numbers(data)));
+            }
+            _ => self.line(
+                "due to injection",
+                "not known: Eq. 6 has no p; fit finetuning-p too (--law all)",
+            ),
+        }
+        self.warnings(&found.warnings);
+    }
+
+    fn larger(&mut self, found: &Larger, p: f64) {
+        self.title(&format!(
+            "A larger model at equal FLOPs ({} of pretraining), finetuned with p = {}",
+            power(found.flops),
+            fraction(p)
+        ));
+        let model =
+            |model: &Model| format!("N = {}, D = {}", size(model.n_params), size(model.d_tokens));
+        let row = |name: &str, a: &str, b: &str, c: &str| {
+            format!("  {name:<15} {a:<25} {b:<25} {c}").trim_end().to_string() + "\n"
+        };
+        let (a, b) = (&found.smaller, &found.larger);
+        self.text += &row("", &model(a), &model(b), "difference");
+        let all = |estimate: &Option<Estimate>| estimate.as_ref().map(numbers).unwrap_or_default();
+        let less = found.forgets_less;
+        let more = Estimate { value: -less.value, low: -less.high, high: -less.low };
+        if a.loss_pt0.is_some() {
+            self.text += &row("L_pt0", &all(&a.loss_pt0), &all(&b.loss_pt0), "");
+        }
+        self.text += &row("forgets", &numbers(&a.rise), &numbers(&b.rise), &numbers(&more));
+        if let Some(loss_pt) = &found.loss_pt {
+            self.text += &row("L_pt", &all(&a.loss_pt), &all(&b.loss_pt), &numbers(loss_pt));
+        }
+        if let Some(loss_ft) = &found.loss_ft {
+            self.text += &row("L_ft", &all(&a.loss_ft), &all(&b.loss_ft), &numbers(loss_ft));
+        }
+        match found.better {
+            Some(better) => {
+                let share = percent(better);
+                let _ = writeln!(
+                    self.text,
+                    "  the larger model ends with the lower L_pt by {share} of the resampled laws"
+                );
+            }
+            None => {
+                let _ = writeln!(
+                    self.text,
+                    "  the larger model is worth it if its L_pt0 is higher by less than {} nats",
+                    numbers(&less)
+                );
+            }
+        }
+        for assumed in &found.assumed {
+            let _ = writeln!(self.text, "  assumed: {assumed}");
+        }
+        self.warnings(&found.warnings);
+    }
+
+    fn new_runs(&mut self, found: &NewRuns, p: f64) {
+        let p = fraction(p);
+        self.title(&format!("Runs that would teach most of the forgetting at p = {p}"));
+        let (known, noise) = (number(found.deviation), number(found.noise));
+        let _ = writeln!(
+            self.text,
+            "  now known to {known} nats (one standard deviation); the noise of a run is {noise}"
+        );
+        for (i, run) in found.runs.iter().enumerate() {
+            let at = format!(
+                "N = {}, D_ft = {}, p = {}",
+                size(run.n_params),
+                size(run.d_ft_tokens),
+                fraction(run.p)
+            );
+            let (alone, together) = (percent(run.alone), percent(run.together));
+            let with = match i {
+                0 => format!("removes {alone} of its variance"),
+                _ => format!("removes {alone}; together with those above {together}"),
+            };
+            let _ = writeln!(self.text, "  {at:<38} {with}");
+        }
+        self.warnings(&found.warnings);
+    }
+}
+
+/// Three significant digits, in decimals.
+fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return if value > 0.0 { "none".into() } else { value.to_string() };
+    }
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    match magnitude {
+        -5..=5 => format!("{value:.*}", (2 - magnitude).clamp(0, 6) as usize),
+        _ => power(value),
+    }
+}
+
+fn power(value: f64) -> String {
+    format!("{value:.2e}")
+}
+
+fn numbers(Estimate { value, low, high }: &Estimate) -> String {
+    format!("{} [{}, {}]", number(*value), number(*low), number(*high))
+}
+
+/// A fraction p, rounded up: what is advised must keep its promise.
+fn fraction(p: f64) -> String {
+    if p == 0.0 {
+        return "0".into();
+    }
+    let unit = 10f64.powi(p.log10().floor() as i32 - 1);
+    // A fraction that is one of a grid stays what it is.
+    let steps = (p / unit - 1e-6).ceil();
+    percent((steps * unit).min(1.0))
+}
+
+fn percent(share: f64) -> String {
+    trimmed(&number(100.0 * share)) + "%"
+}
+
+/// A size as people write it: 109M, 1.27B.
+fn size(value: f64) -> String {
+    if !value.is_finite() {
+        return "none".into();
+    }
+    // What rounds to 1,000 of a unit is 1 of the next.
+    let units = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")];
+    match units.iter().find(|(unit, _)| value >= 0.9995 * unit) {
+        _ if value >= 0.9995e15 => power(value),
+        Some((unit, suffix)) => trimmed(&number(value / unit)) + suffix,
+        None => trimmed(&number(value)),
+    }
+}
+
+fn sizes(Estimate { value, low, high }: &Estimate) -> String {
+    format!("{} [{}, {}]", size(*value), size(*low), size(*high))
+}
+
+/// Without the zeros at the end of its decimals.
+fn trimmed(number: &str) -> String {
+    match number.contains('.') && !number.contains('e') {
+        true => number.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_as_people_write_them() {
+        for (value, text) in [
+            (41e6, "41M"),
+            (1.27e9, "1.27B"),
+            (3e5, "300K"),
+            (999.4, "999"),
+            (999.6, "1K"),
+            (999_600.0, "1M"),
+            (9_486_832.98, "9.49M"),
+            (100.0, "100"),
+            (2.5e12, "2.5T"),
+            (3e17, "3.00e17"),
+            (1.0, "1"),
+            (f64::INFINITY, "none"),
+        ] {
+            assert_eq!(size(value), text);
+        }
+    }
+
+    #[test]
+    fn fractions_are_rounded_up_and_grids_are_kept() {
+        for (p, text) in [
+            (0.0, "0"),
+            (0.001, "0.1%"),
+            (0.005, "0.5%"),
+            (0.05, "5%"),
+            (0.02101, "2.2%"),
+            (0.0999, "10%"),
+            (0.000_123, "0.013%"),
+            (0.995, "100%"),
+            (1.0, "100%"),
+        ] {
+            assert_eq!(fraction(p), text);
+        }
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0.00"),
+            (0.0214, "0.0214"),
+            (-1.2345, "-1.23"),
+            (123.4, "123"),
+            (1e-9, "1.00e-9"),
+            (f64::INFINITY, "none"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+        assert_eq!(percent(0.9), "90%");
+        assert_eq!(percent(1.0), "100%");
+    }
+}

@@ -1,0 +1,307 @@
+//! `replication fit`: from a table of losses to laws, in words, numbers and drawings.
+
+mod curves;
+pub mod drawing;
+pub mod file;
+mod residuals;
+mod sweep;
+pub mod tables;
+pub mod terminal;
+
+use crate::losses::{self, Reading};
+use crate::progress::{answer, complain};
+use clap::ValueEnum;
+use file::{FORMAT, Group, Input, LawFile};
+use forgetting_laws::fit::{
+    Bootstrap, Fit, HoldOut, Objective, Options, Penalty, ProveOptions, Space, compare,
+    fit as fit_law,
+};
+use forgetting_laws::laws::{self, LAWS, Law};
+use forgetting_laws::table::Table;
+use forgetting_laws::{Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What to fit, and how.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Arguments {
+    /// Table of losses: .csv, .tsv, .jsonl, .json or .parquet. Columns n_params, d_ft_tokens,
+    /// d_tokens, p, loss_pt0, loss_pt, loss_ft, loss, as far as a law needs them, and domain, seed.
+    input: PathBuf,
+    /// The law to fit: forgetting, finetuning, additive, forgetting-offset or finetuning-p; several
+    /// with commas, or all that the table has the columns of.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
+    law: Vec<String>,
+    #[command(flatten)]
+    table: losses::Options,
+    /// Where residuals are taken: of log losses or of raw ones.
+    #[arg(long, value_enum, default_value = "log")]
+    space: SpaceName,
+    /// What a residual costs.
+    #[arg(long, value_enum, default_value = "huber")]
+    penalty: PenaltyName,
+    /// Where Huber's penalty turns from squares to absolute values [default: 0.001].
+    #[arg(long, value_name = "X")]
+    delta: Option<f64>,
+    /// Runs to hold out: each size in turn, each amount of data, each p, or the largest size with
+    /// the most data.
+    #[arg(long, value_enum, default_value = "size")]
+    hold_out: HoldOutName,
+    /// Resamples of the runs that intervals come from; 0 for none.
+    #[arg(long, value_name = "K", default_value_t = 1000)]
+    bootstrap: usize,
+    /// What share of the resamples an interval holds.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    level: f64,
+    /// Seed of the resamples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads, 0 for one a core; nothing but the time depends on it.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Bounds the objective from below over all parameters, by branch and bound: that no others are
+    /// better by more than 0.1%.
+    #[arg(long)]
+    prove: bool,
+    /// Shows how the parameters move with the penalty, delta and space.
+    #[arg(long)]
+    sweep: bool,
+    /// The laws' file, for `predict` and `advise` [default: law.json in the folder].
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Folder of the drawings and their tables [default: out/fit/NAME-OF-INPUT].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SpaceName {
+    Log,
+    Raw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PenaltyName {
+    Huber,
+    Squared,
+    Absolute,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HoldOutName {
+    Size,
+    Data,
+    P,
+    Largest,
+    None,
+}
+
+impl Arguments {
+    fn options(&self) -> Result<Options> {
+        let space = match self.space {
+            SpaceName::Log => Space::Log,
+            SpaceName::Raw => Space::Raw,
+        };
+        let penalty = match (self.penalty, self.delta) {
+            (PenaltyName::Huber, delta) => Penalty::Huber(delta.unwrap_or(1e-3)),
+            (_, Some(delta)) => {
+                return Err(Error::setting("--delta", delta, "is for --penalty huber alone"));
+            }
+            (PenaltyName::Squared, None) => Penalty::Squared,
+            (PenaltyName::Absolute, None) => Penalty::Absolute,
+        };
+        let hold_out = match self.hold_out {
+            HoldOutName::Size => Some(HoldOut::Size),
+            HoldOutName::Data => Some(HoldOut::Data),
+            HoldOutName::P => Some(HoldOut::P),
+            HoldOutName::Largest => Some(HoldOut::Largest),
+            HoldOutName::None => None,
+        };
+        let Self { level, seed, threads, .. } = *self;
+        if !(level > 0.0 && level < 1.0) {
+            return Err(Error::setting("--level", level, "must lie between 0 and 1"));
+        }
+        let objective = Objective { space, penalty };
+        objective.check()?;
+        Ok(Options {
+            objective,
+            bootstrap: Bootstrap { resamples: self.bootstrap, level, seed },
+            hold_out,
+            threads,
+        })
+    }
+
+    /// The laws that are asked for, each once, and whether they were named.
+    fn laws(&self) -> Result<(Vec<&'static dyn Law>, bool)> {
+        let names = || self.law.iter().map(|name| name.trim());
+        if names().any(|name| name == "all") {
+            return match self.law.len() {
+                1 => Ok((LAWS.to_vec(), false)),
+                _ => Err(Error::setting("--law", self.law.join(","), "all stands by itself")),
+            };
+        }
+        let mut chosen: Vec<&'static dyn Law> = Vec::new();
+        for name in names() {
+            let law = laws::by_name(name).map_err(|error| match error {
+                Error::Setting { value, requirement, .. } => {
+                    Error::setting("--law", value, format!("{requirement}, or all"))
+                }
+                other => other,
+            })?;
+            if chosen.iter().all(|known| known.name() != law.name()) {
+                chosen.push(law);
+            }
+        }
+        Ok((chosen, true))
+    }
+}
+
+/// Fits, prints, and writes the file of the laws and the drawings.
+///
+/// # Errors
+/// If the table cannot be read, a law that was named cannot be fitted to any group of it, a value
+/// in it is none, or a file cannot be written.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let options = arguments.options()?;
+    let (laws, named) = arguments.laws()?;
+    let pooled = arguments.table.group_by.as_deref() == Some(POOLED);
+    let mut asked = arguments.table.clone();
+    asked.group_by = asked.group_by.filter(|_| !pooled);
+    let loaded = losses::read(&arguments.input, &Reading::new(&asked)?)?;
+    for warning in &loaded.table.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    let groups = match pooled {
+        true => vec![(String::new(), Table { warnings: Vec::new(), ..loaded.table.clone() })],
+        false => loaded.table.groups(),
+    };
+    let fitted = fit_groups(&groups, &laws, named, &options)?;
+    let comparisons = compare(&fitted);
+    let mut law_groups = Vec::with_capacity(fitted.len());
+    for fit in fitted {
+        let table = groups.iter().find(|(domain, _)| *domain == fit.domain);
+        let sweep = match table {
+            Some((_, table)) if arguments.sweep => sweep::sweep(table, fit.law, options.threads)?,
+            _ => Vec::new(),
+        };
+        let proof = match arguments.prove {
+            true => Some(fit.prove(&proof_options(options.threads))?),
+            false => None,
+        };
+        law_groups.push(Group { fit, proof, sweep });
+    }
+    let losses::Options { map, filters, wide, group_by, runs, weight } = arguments.table.clone();
+    let file = LawFile {
+        format: FORMAT,
+        program: format!("replication {}", env!("CARGO_PKG_VERSION")),
+        commit: env!("REPLICATION_COMMIT").into(),
+        input: Input {
+            path: arguments.input.display().to_string(),
+            sha256: loaded.sha256,
+            map,
+            filters,
+            wide,
+            group_by,
+            runs,
+            weight,
+            hold_out: options.hold_out,
+            warnings: loaded.table.warnings,
+        },
+        groups: law_groups,
+        comparisons,
+    };
+    let stem = arguments.input.file_stem().unwrap_or_default();
+    let folder = arguments.out.unwrap_or_else(|| Path::new("out").join("fit").join(stem));
+    let json = arguments.json.unwrap_or_else(|| folder.join("law.json"));
+    make_folder("--out", &folder)?;
+    if let Some(parent) = json.parent().filter(|parent| *parent != Path::new("")) {
+        make_folder("--json", parent)?;
+    }
+    file.write(&json)?;
+    let drawn = drawing::draw(&file, &folder)?;
+    let mut text = terminal::text(&file);
+    text += &format!("laws: {}\ndrawings: {}\n", json.display(), drawn.join(", "));
+    answer(&text)
+}
+
+fn proof_options(threads: usize) -> ProveOptions {
+    let default = ProveOptions::default();
+    ProveOptions { threads: if threads == 0 { default.threads } else { threads }, ..default }
+}
+
+/// The value of `--group-by` that makes one group of all rows.
+const POOLED: &str = "none";
+
+fn make_folder(option: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        let requirement = format!("must be a folder to write to ({error})");
+        Error::setting(option, folder.display(), requirement)
+    })
+}
+
+/// Fits each law to each group that can have it, by group and then in the order of the laws. What
+/// cannot be fitted is said on standard error, a line a law or group.
+fn fit_groups(
+    groups: &[(String, Table)],
+    laws: &[&'static dyn Law],
+    named: bool,
+    options: &Options,
+) -> Result<Vec<Fit>> {
+    let mut fits: Vec<(usize, Fit)> = Vec::new();
+    let mut first_refusal = None;
+    for &law in laws {
+        let (mut without, mut too_few) = (Vec::new(), Vec::new());
+        let before = fits.len();
+        for (i, (domain, table)) in groups.iter().enumerate() {
+            match fit_law(table, law, options) {
+                Ok(mut fit) => {
+                    fit.domain.clone_from(domain);
+                    fits.push((i, fit));
+                }
+                Err(error) if !has_columns(table, law) => without.push((domain, error)),
+                // Too few sizes or rows; what is wrong with a value is an error.
+                Err(error @ Error::Setting { .. }) if table.sample(law).is_err() => {
+                    too_few.push((domain, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if fits.len() == before {
+            let Some((_, error)) = too_few.into_iter().chain(without).next() else { continue };
+            if named {
+                return Err(error);
+            }
+            complain(&format!("left out: {error}"));
+            first_refusal.get_or_insert(error);
+            continue;
+        }
+        for (domain, error) in too_few {
+            complain(&format!("warning: {domain} is left out: {error}"));
+        }
+        if named && !without.is_empty() {
+            let domains: Vec<_> = without.iter().map(|(domain, _)| domain.as_str()).collect();
+            let columns = "lack a column that it needs";
+            let law = law.name();
+            complain(&format!(
+                "the {law} law is not fitted to {}: they {columns}",
+                domains.join(", ")
+            ));
+        }
+    }
+    match (fits.is_empty(), first_refusal) {
+        (true, Some(error)) => Err(error),
+        _ => {
+            fits.sort_by_key(|(group, _)| *group);
+            Ok(fits.into_iter().map(|(_, fit)| fit).collect())
+        }
+    }
+}
+
+/// Whether there is a row with the law's loss, and one with each of its sizes.
+fn has_columns(table: &Table, law: &dyn Law) -> bool {
+    let loss = |run: &&forgetting_laws::table::Run| run.get(law.output()).is_some();
+    let mut columns = law.inputs().iter().map(|input| input.column);
+    let rows = || table.runs.iter().filter(loss);
+    rows().next().is_some() && columns.all(|column| rows().any(|run| run.get(column).is_some()))
+}

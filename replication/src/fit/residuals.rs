@@ -1,0 +1,101 @@
+//! Residuals against what the laws look at: a law that fits leaves none that have a shape.
+
+use super::drawing::{self, Shown, dot, held_out, kinds, of_group, ring, symbol, width_for};
+use super::tables;
+use crate::plot::{self, Axis, Color, Line, Mark, Numbers, Panel, Place, Rule, Stroke};
+use forgetting_laws::fit::{Fit, Space};
+use forgetting_laws::table::Column;
+
+/// As many rows of panels are drawn.
+const MOST_ROWS: usize = 24;
+
+/// A row of panels for each law and group, a column for each input of the law.
+pub fn figure(shown: &Shown<'_>) -> plot::Figure {
+    let fits = &shown.fits[..shown.fits.len().min(MOST_ROWS)];
+    let row = |fit: &&Fit| {
+        let columns = fit.law.inputs().iter().map(|input| input.column);
+        let columns = columns.filter(|&column| column != Column::LossPt0);
+        columns.map(|column| panel(shown, fit, column)).collect::<Vec<_>>()
+    };
+    let panels: Vec<Vec<Panel>> = fits.iter().map(row).collect();
+    let width = width_for(&panels);
+    let mut figure = plot::Figure::new("Residuals", panels);
+    figure.width = width;
+    figure.rows = fits.iter().map(|fit| fit.law.name().to_string()).collect();
+    figure.share_y = plot::Share::Row;
+    figure.aspect = 0.66;
+    figure.legend = vec![shown.legend(), kinds(fits)];
+    figure.legend[1]
+        .entries
+        .push((Stroke::new(Color::GREY, 1.0).into(), "mean of the fitted".into()));
+    figure.description = "Residuals of each law against each of its inputs, a row of panels for \
+                          each law and group, coloured by model size."
+        .into();
+    let more = match shown.fits.len() - fits.len() {
+        0 => String::new(),
+        _ => format!(" The first {} of {} laws and groups.", fits.len(), shown.fits.len()),
+    };
+    let residual = match fits.first().map(|fit| fit.minimised.space) {
+        Some(Space::Raw) => "predicted less observed loss, in nats",
+        _ => "ln of the predicted over the observed loss",
+    };
+    figure.footnote = format!(
+        "Residual: {residual}. Rings: predicted by a law that was fitted without the run.{more}{}",
+        shown.left_out
+    );
+    figure
+}
+
+fn panel(shown: &Shown<'_>, fit: &Fit, column: Column) -> Panel {
+    let value = |i: usize| tables::input(&fit.rows[i].row, column);
+    let mut panel = Panel::new(axis(fit, column), Axis::linear(of_group(fit, "residual")));
+    panel.rules.push(Rule::new(Place::Horizontal(0.0), ""));
+    for held_out in held_out(fit) {
+        let row = &fit.rows[held_out.index];
+        let residual = fit.minimised.residual(held_out.prediction, row.loss);
+        let glyph = ring(shown.color(row.row.n_params));
+        panel.marks.push(Mark::new((value(held_out.index), residual), glyph));
+    }
+    let mut points = Vec::with_capacity(fit.rows.len());
+    for (i, row) in fit.rows.iter().enumerate() {
+        let residual = fit.minimised.residual(row.prediction, row.loss);
+        points.push((value(i), residual));
+        let glyph = dot(shown.color(row.row.n_params));
+        panel.marks.push(Mark::new((value(i), residual), glyph));
+    }
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mean = |of: &[(f64, f64)]| {
+        (of[0].0, of.iter().map(|point| point.1).sum::<f64>() / of.len() as f64)
+    };
+    let means: Vec<_> = points.chunk_by(|a, b| a.0 == b.0).map(mean).collect();
+    // A mean of single runs is no trend.
+    if 2 * means.len() <= points.len() {
+        panel.lines.push(Line::new(means, Stroke::new(Color::GREY, 1.0)));
+    }
+    panel
+}
+
+/// The axis of an input: sizes in decades, and p in decades around 0.
+pub fn axis(fit: &Fit, column: Column) -> Axis {
+    let label = match column {
+        Column::NParams => "Parameters",
+        Column::DFtTokens => "Target tokens",
+        Column::DTokens => "Tokens",
+        _ => "Injected",
+    };
+    let label = format!("{label} {}", symbol(column));
+    if column != Column::P {
+        return Axis::log(label);
+    }
+    let positive = fit.rows.iter().map(|row| row.row.p).filter(|p| *p > 0.0);
+    let smallest = positive.reduce(f64::min).unwrap_or(1.0);
+    let mut fractions: Vec<f64> = fit.rows.iter().map(|row| row.row.p).collect();
+    fractions.sort_by(f64::total_cmp);
+    fractions.dedup();
+    let mut axis = Axis::symlog(label, smallest);
+    axis.numbers = Numbers::Percent;
+    if fractions.len() <= 8 {
+        axis.ticks = Some(fractions.iter().map(|&p| (p, drawing::percent(p))).collect());
+    }
+    axis
+}

@@ -1,0 +1,149 @@
+//! The tables beside the drawings, which hold every group. Equal fits give equal bytes.
+
+use super::curves::{self, along, baseline};
+use super::drawing::held_out;
+use super::file::LawFile;
+use forgetting_laws::fit::{Fit, Observed};
+use forgetting_laws::laws::Row;
+use forgetting_laws::table::Column;
+
+/// What every row begins with.
+const RUN: [&str; 7] = ["domain", "law", "n_params", "d_ft_tokens", "d_tokens", "p", "loss_pt0"];
+
+/// Observed and predicted losses in nats per token, a row a run.
+pub fn predicted(file: &LawFile) -> String {
+    by_run(file, &["observed", "predicted", "predicted_held_out", "weight"], |_, row, held_out| {
+        [row.loss, row.prediction, held_out, row.weight].map(cell).to_vec()
+    })
+}
+
+/// The residuals: ln of predicted over observed, or their difference in nats per token.
+pub fn residuals(file: &LawFile) -> String {
+    by_run(file, &["residual", "residual_held_out"], |fit, row, held_out| {
+        let of = |prediction| cell(fit.minimised.residual(prediction, row.loss));
+        vec![of(row.prediction), of(held_out)]
+    })
+}
+
+fn by_run(
+    file: &LawFile,
+    columns: &[&str],
+    cells: impl Fn(&Fit, &Observed, f64) -> Vec<String>,
+) -> String {
+    let mut table = Table::new(columns);
+    for fit in file.fits() {
+        let mut predictions = vec![f64::NAN; fit.rows.len()];
+        for row in held_out(fit) {
+            predictions[row.index] = row.prediction;
+        }
+        for (row, held_out) in fit.rows.iter().zip(predictions) {
+            table.row(run(fit, &row.row), cells(fit, row, held_out));
+        }
+    }
+    table.text()
+}
+
+/// The observed runs and the points of the laws' curves. For laws of what is forgotten, value, low
+/// and high are rises above L_pt⁰; all in nats per token.
+pub fn curves(file: &LawFile) -> String {
+    let mut table = Table::new(&["kind", "value", "low", "high"]);
+    for fit in file.fits() {
+        for row in &fit.rows {
+            let value = row.loss - baseline(fit, &row.row);
+            let cells = ["run".into(), cell(value), String::new(), String::new()];
+            table.row(run(fit, &row.row), cells.to_vec());
+        }
+        for curve in curves::curves(fit) {
+            for (size, value) in &curve.points {
+                let p = curve.p.unwrap_or(f64::NAN);
+                let mut row = Row { n_params: curve.n_params, p, ..Row::default() };
+                match along(fit) {
+                    Column::DFtTokens => row.d_ft_tokens = *size,
+                    _ => row.d_tokens = *size,
+                }
+                let numbers = [value.value, value.low, value.high].map(cell);
+                let cells = std::iter::once("law".to_string()).chain(numbers).collect();
+                table.row(run(fit, &row), cells);
+            }
+        }
+    }
+    table.text()
+}
+
+/// Which run of which law.
+fn run(fit: &Fit, row: &Row) -> Vec<String> {
+    let Row { n_params, d_ft_tokens, p, loss_pt0, d_tokens } = *row;
+    let numbers = [n_params, d_ft_tokens, d_tokens, p, loss_pt0].map(cell);
+    [fit.domain.clone(), fit.law.name().to_string()].into_iter().chain(numbers).collect()
+}
+
+/// The value of an input of the laws.
+pub fn input(row: &Row, column: Column) -> f64 {
+    match column {
+        Column::NParams => row.n_params,
+        Column::DFtTokens => row.d_ft_tokens,
+        Column::DTokens => row.d_tokens,
+        Column::P => row.p,
+        _ => row.loss_pt0,
+    }
+}
+
+/// The shortest text that reads back as the same number; nothing where it is none.
+pub fn cell(value: f64) -> String {
+    match value.is_finite() {
+        // Very small and very large ones would have hundreds of digits.
+        true if value != 0.0 && !(1e-5..1e16).contains(&value.abs()) => format!("{value:e}"),
+        true => value.to_string(),
+        false => String::new(),
+    }
+}
+
+/// A line of a table.
+pub fn line(cells: &[String]) -> String {
+    let mut table = Table(csv::Writer::from_writer(Vec::new()));
+    table.row(Vec::new(), cells.to_vec());
+    table.text()
+}
+
+/// A table in the making; names may hold commas.
+struct Table(csv::Writer<Vec<u8>>);
+
+impl Table {
+    fn new(columns: &[&str]) -> Self {
+        let mut table = Self(csv::Writer::from_writer(Vec::new()));
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        table.row(names(&RUN), names(columns));
+        table
+    }
+
+    fn row(&mut self, run: Vec<String>, cells: Vec<String>) {
+        self.0.write_record(run.iter().chain(&cells)).expect("a vector takes every record");
+    }
+
+    fn text(self) -> String {
+        let bytes = self.0.into_inner().expect("a vector takes every record");
+        String::from_utf8(bytes).expect("records of text are text")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_read_back() {
+        for value in [0.1 + 0.2, 1e-9, 1e300, 4.1e7, -0.5, 0.0] {
+            assert_eq!(cell(value).parse::<f64>().unwrap(), value);
+        }
+        assert_eq!(cell(41e6), "41000000");
+        assert_eq!(cell(1e-9), "1e-9");
+        assert_eq!(cell(f64::NAN), "");
+    }
+
+    #[test]
+    fn names_with_commas_are_quoted() {
+        let mut table = Table::new(&["x"]);
+        table.row(vec!["a, b".into(); 7], vec!["1".into()]);
+        assert!(table.text().ends_with("\"a, b\",1\n"));
+    }
+}

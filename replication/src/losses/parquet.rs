@@ -1,0 +1,438 @@
+//! Parquet: columns of numbers, texts and truth values, plain or compressed with snappy, zstd or
+//! gzip, which is what pandas, pyarrow, polars and DuckDB write when nothing else is asked of them.
+
+use super::records::{Cell, Record, Records, Unit};
+use ::parquet::basic::{ConvertedType, LogicalType};
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use ::parquet::data_type::DataType;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::schema::types::ColumnDescriptor;
+use bytes::Bytes;
+use forgetting_laws::{Error, Result};
+use std::cell::Cell as Flag;
+use std::panic::{self, UnwindSafe};
+use std::path::Path;
+use std::sync::Once;
+
+/// The records of a file. A field of a struct is a column `struct.field`. Dates and times are the
+/// numbers that the file holds.
+///
+/// # Errors
+/// If it is not Parquet, or is damaged, or compressed in another way.
+pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Records> {
+    let refuse = |what: String| {
+        let reason = "cannot be read as Parquet, plain or compressed with snappy, zstd or gzip";
+        Error::content(path, None, format!("{reason}: {what}"))
+    };
+    let (columns, cells) = quietly(|| columns(bytes))
+        .ok_or_else(|| refuse("it is damaged".into()))?
+        .map_err(|error| match error {
+            ParquetError::General(what) | ParquetError::NYI(what) | ParquetError::EOF(what) => {
+                refuse(what)
+            }
+            other => refuse(other.to_string()),
+        })?;
+    let length = cells.first().map_or(0, Vec::len);
+    if cells.iter().any(|column| column.len() != length) {
+        return Err(refuse("its columns differ in length".into()));
+    }
+    let mut cells: Vec<_> = cells.into_iter().map(Vec::into_iter).collect();
+    let rows = (1..=length as u64)
+        .map(|line| Record { line, cells: cells.iter_mut().filter_map(Iterator::next).collect() })
+        .collect();
+    Ok(Records { unit: Unit::Row, columns, rows })
+}
+
+/// What the work returns; none if it panics, of which nothing is printed. The parquet crate panics
+/// at some damaged files (one in five hundred, with one to three bytes changed at random).
+fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
+    thread_local! {
+        static QUIET: Flag<bool> = const { Flag::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                report(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let done = panic::catch_unwind(work);
+    QUIET.set(false);
+    done.ok()
+}
+
+/// The names of the columns, and the cells of each.
+fn columns(bytes: Vec<u8>) -> Result<(Vec<String>, Vec<Vec<Cell>>), ParquetError> {
+    let reader = SerializedFileReader::new(Bytes::from(bytes))?;
+    let schema = reader.metadata().file_metadata().schema_descr_ptr();
+    let names = schema.columns().iter().map(|column| column.path().parts().join("."));
+    let mut cells = vec![Vec::new(); schema.num_columns()];
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group)?;
+        for (i, column) in schema.columns().iter().enumerate() {
+            cells[i].extend(values(group.get_column_reader(i)?, column)?);
+        }
+    }
+    Ok((names.collect(), cells))
+}
+
+/// A column of a row group, a cell a row.
+fn values(reader: ColumnReader, column: &ColumnDescriptor) -> Result<Vec<Cell>, ParquetError> {
+    use ColumnReader as R;
+    let kind = Kind::of(column);
+    match reader {
+        R::BoolColumnReader(r) => cells(r, column, |v| Cell::Text(v.to_string())),
+        // An unsigned number is stored as the signed one of the same bits.
+        R::Int32ColumnReader(r) => cells(r, column, |&v| match kind {
+            Kind::Unsigned => Cell::Text((v as u32).to_string()),
+            _ => kind.integer(v.into()),
+        }),
+        R::Int64ColumnReader(r) => cells(r, column, |&v| match kind {
+            Kind::Unsigned => Cell::Text((v as u64).to_string()),
+            _ => kind.integer(v.into()),
+        }),
+        R::Int96ColumnReader(r) => cells(r, column, |v| Cell::Other(format!("{:?}", v.data()))),
+        R::FloatColumnReader(r) => cells(r, column, |v| Cell::Single(v.to_string())),
+        R::DoubleColumnReader(r) => cells(r, column, |v| Cell::Text(v.to_string())),
+        R::ByteArrayColumnReader(r) => cells(r, column, |v| kind.bytes(v.data())),
+        R::FixedLenByteArrayColumnReader(r) => cells(r, column, |v| kind.bytes(v.data())),
+    }
+}
+
+/// What the numbers and bytes of a column stand for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain,
+    Unsigned,
+    /// Integers to be divided by this power of ten.
+    Decimal(usize),
+    /// Bytes of another meaning than text.
+    Opaque,
+}
+
+impl Kind {
+    fn of(column: &ColumnDescriptor) -> Self {
+        use ConvertedType as C;
+        match (column.logical_type_ref(), column.converted_type()) {
+            (Some(LogicalType::Decimal(_)), _) | (_, C::DECIMAL) => {
+                // The format has at most as many digits as its widest numbers.
+                match usize::try_from(column.type_scale()) {
+                    Ok(scale @ 0..=76) => Self::Decimal(scale),
+                    _ => Self::Opaque,
+                }
+            }
+            (Some(LogicalType::Integer(integer)), _) if !integer.is_signed => Self::Unsigned,
+            (_, C::UINT_8 | C::UINT_16 | C::UINT_32 | C::UINT_64) => Self::Unsigned,
+            (Some(LogicalType::Float16 | LogicalType::Uuid), _) | (_, C::INTERVAL) => Self::Opaque,
+            _ => Self::Plain,
+        }
+    }
+
+    fn integer(self, value: i128) -> Cell {
+        match self {
+            Self::Decimal(scale) => Cell::Text(decimal(value, scale)),
+            _ => Cell::Text(value.to_string()),
+        }
+    }
+
+    fn bytes(self, bytes: &[u8]) -> Cell {
+        let text = std::str::from_utf8(bytes);
+        match (self, text) {
+            (Self::Plain | Self::Unsigned, Ok(text)) => Cell::of_text(text),
+            (Self::Decimal(scale), _) if (1..=16).contains(&bytes.len()) => {
+                // Of two's complement, the highest byte first.
+                let sign = if bytes[0] < 0x80 { 0 } else { -1 };
+                let value = bytes.iter().fold(sign, |value, &byte| value << 8 | i128::from(byte));
+                Cell::Text(decimal(value, scale))
+            }
+            _ => Cell::Other(format!("{bytes:?}")),
+        }
+    }
+}
+
+/// The text of value / 10^scale.
+fn decimal(value: i128, scale: usize) -> String {
+    let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let sign = if value < 0 { "-" } else { "" };
+    match fraction {
+        "" => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{fraction}"),
+    }
+}
+
+/// The cells of a column, a row each. Parquet stores the values that there are, and beside them how
+/// much of the path to each is there ("definition") and where a row goes on ("repetition").
+fn cells<T: DataType>(
+    mut reader: ColumnReaderImpl<T>,
+    column: &ColumnDescriptor,
+    cell: impl Fn(&T::T) -> Cell,
+) -> Result<Vec<Cell>, ParquetError> {
+    const BATCH: usize = 1 << 14;
+    let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    while reader.read_records(BATCH, Some(&mut definitions), Some(&mut repetitions), &mut values)?.0
+        > 0
+    {}
+    if column.max_def_level() == 0 {
+        return Ok(values.iter().map(cell).collect());
+    }
+    let mut values = values.iter();
+    let single = definitions.iter().map(|&level| {
+        let value = (level == column.max_def_level()).then(|| values.next()).flatten();
+        (level, value.map_or(Cell::Empty, &cell))
+    });
+    if column.max_rep_level() == 0 {
+        return Ok(single.map(|(_, cell)| cell).collect());
+    }
+    let mut rows: Vec<String> = Vec::new();
+    for (repetition, (level, cell)) in repetitions.iter().zip(single) {
+        let item = format!("{repetition}/{level}:{:?} ", cell.text());
+        match rows.last_mut() {
+            Some(row) if *repetition > 0 => row.push_str(&item),
+            _ => rows.push(item),
+        }
+    }
+    Ok(rows.into_iter().map(Cell::Other).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::parquet::basic::{Compression, ZstdLevel};
+    use ::parquet::data_type::*;
+    use ::parquet::file::properties::WriterProperties;
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// Values, definition levels and repetition levels of a column.
+    enum Data {
+        Bool(Vec<bool>),
+        Int32(Vec<i32>),
+        Int64(Vec<i64>),
+        Float(Vec<f32>),
+        Double(Vec<f64>, Vec<i16>),
+        Bytes(Vec<&'static [u8]>, Vec<i16>),
+        Fixed(Vec<Vec<u8>>),
+        List(Vec<i32>, Vec<i16>, Vec<i16>),
+    }
+
+    /// A file of this schema; the data come as many times as there are row groups.
+    fn file(schema: &str, data: &[Data], groups: usize, compression: Compression) -> Vec<u8> {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let mut out = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut out, schema, Arc::new(properties)).unwrap();
+        for _ in 0..groups {
+            let mut group = writer.next_row_group().unwrap();
+            for data in data {
+                let mut column = group.next_column().unwrap().unwrap();
+                match data {
+                    Data::Bool(v) => column.typed::<BoolType>().write_batch(v, None, None),
+                    Data::Int32(v) => column.typed::<Int32Type>().write_batch(v, None, None),
+                    Data::Int64(v) => column.typed::<Int64Type>().write_batch(v, None, None),
+                    Data::Float(v) => column.typed::<FloatType>().write_batch(v, None, None),
+                    Data::Double(v, defined) => {
+                        column.typed::<DoubleType>().write_batch(v, Some(defined), None)
+                    }
+                    Data::Bytes(v, defined) => {
+                        let v: Vec<_> = v.iter().map(|bytes| ByteArray::from(*bytes)).collect();
+                        column.typed::<ByteArrayType>().write_batch(&v, Some(defined), None)
+                    }
+                    Data::Fixed(v) => {
+                        let v: Vec<_> =
+                            v.iter().map(|bytes| ByteArray::from(bytes.clone()).into()).collect();
+                        column.typed::<FixedLenByteArrayType>().write_batch(&v, None, None)
+                    }
+                    Data::List(v, defined, repeated) => {
+                        column.typed::<Int32Type>().write_batch(v, Some(defined), Some(repeated))
+                    }
+                }
+                .unwrap();
+                column.close().unwrap();
+            }
+            group.close().unwrap();
+        }
+        writer.close().unwrap();
+        out
+    }
+
+    fn records(bytes: Vec<u8>) -> Records {
+        read(Path::new("a.parquet"), bytes).unwrap()
+    }
+
+    fn refusal(bytes: Vec<u8>) -> String {
+        read(Path::new("a.parquet"), bytes).unwrap_err().to_string()
+    }
+
+    fn texts(texts: &[&str]) -> Vec<Cell> {
+        texts.iter().map(|text| Cell::of_text(text)).collect()
+    }
+
+    fn column(records: &Records, name: &str) -> Vec<Cell> {
+        let place = records.columns.iter().position(|column| column == name).unwrap();
+        records.rows.iter().map(|row| row.cells[place].clone()).collect()
+    }
+
+    const PLAIN: &str = "message table {
+        required boolean flag; required int32 i; required int64 l; required float f;
+        optional double d; optional binary s (UTF8);
+    }";
+
+    fn plain() -> Vec<Data> {
+        vec![
+            Data::Bool(vec![true, false, true]),
+            Data::Int32(vec![-1, 0, i32::MAX]),
+            Data::Int64(vec![i64::MIN, 0, 1_638_400]),
+            Data::Float(vec![0.01, 1e20, f32::NAN]),
+            Data::Double(vec![0.1 + 0.2, f64::NEG_INFINITY], vec![1, 0, 1]),
+            Data::Bytes(vec![b"GPT 2", "\u{3b2}".as_bytes()], vec![1, 1, 0]),
+        ]
+    }
+
+    #[test]
+    fn columns_of_all_kinds_come_back_whatever_the_compression() {
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        let gzip = Compression::GZIP(Default::default());
+        for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd, gzip] {
+            let records = records(file(PLAIN, &plain(), 1, compression));
+            assert_eq!(records.columns, ["flag", "i", "l", "f", "d", "s"]);
+            assert_eq!(records.unit, Unit::Row);
+            assert_eq!(records.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 2, 3]);
+            assert_eq!(column(&records, "flag"), texts(&["true", "false", "true"]));
+            assert_eq!(column(&records, "i"), texts(&["-1", "0", "2147483647"]));
+            let longs = ["-9223372036854775808", "0", "1638400"];
+            assert_eq!(column(&records, "l"), texts(&longs));
+            let singles = column(&records, "f");
+            assert_eq!(singles[0], Cell::Single("0.01".into()));
+            assert_eq!(singles[0].number(), Some(f64::from(0.01f32)));
+            assert_eq!(singles[1].number(), Some(f64::from(1e20f32)));
+            assert!(singles[2].number().unwrap().is_nan());
+            let doubles = column(&records, "d");
+            assert_eq!(doubles, texts(&["0.30000000000000004", "", "-inf"]));
+            assert_eq!(doubles[2].number(), Some(f64::NEG_INFINITY));
+            assert_eq!(column(&records, "s"), texts(&["GPT 2", "\u{3b2}", ""]));
+        }
+    }
+
+    #[test]
+    fn row_groups_follow_each_other() {
+        let records = records(file(PLAIN, &plain(), 3, Compression::SNAPPY));
+        assert_eq!(records.rows.len(), 9);
+        assert_eq!(records.rows[8].line, 9);
+        assert_eq!(records.rows[8].cells[2], Cell::Text("1638400".into()));
+        assert_eq!(records.rows[3].cells[4], Cell::Text("0.30000000000000004".into()));
+    }
+
+    /// More rows than are taken at a time, on several pages.
+    #[test]
+    fn long_columns_are_read_to_their_end() {
+        let schema = "message table { required int64 l; }";
+        let numbers: Vec<_> = (0..40_000).collect();
+        let records = records(file(schema, &[Data::Int64(numbers)], 1, Compression::SNAPPY));
+        assert_eq!(records.rows.len(), 40_000);
+        assert!((0u64..).zip(&records.rows).all(|(i, row)| row.cells[0].text() == i.to_string()));
+    }
+
+    #[test]
+    fn annotated_numbers_are_what_they_stand_for() {
+        let schema = "message table {
+            required int32 u (UINT_32); required int64 w (UINT_64);
+            required int32 c (DECIMAL(9, 2)); required int64 e (DECIMAL(18, 0));
+            required fixed_len_byte_array(3) x (DECIMAL(6, 4));
+            required fixed_len_byte_array(2) h (FLOAT16);
+        }";
+        let data = [
+            Data::Int32(vec![-1, 7]),
+            Data::Int64(vec![-1, 7]),
+            Data::Int32(vec![5, -1234]),
+            Data::Int64(vec![12, -3]),
+            Data::Fixed(vec![vec![0, 1, 0], vec![0xff, 0xff, 0xfe]]),
+            Data::Fixed(vec![vec![0, 60], vec![0, 64]]),
+        ];
+        let records = records(file(schema, &data, 1, Compression::UNCOMPRESSED));
+        assert_eq!(column(&records, "u"), texts(&["4294967295", "7"]));
+        assert_eq!(column(&records, "w"), texts(&["18446744073709551615", "7"]));
+        assert_eq!(column(&records, "c"), texts(&["0.05", "-12.34"]));
+        assert_eq!(column(&records, "e"), texts(&["12", "-3"]));
+        assert_eq!(column(&records, "x"), texts(&["0.0256", "-0.0002"]));
+        let halves = column(&records, "h");
+        assert!(halves.iter().all(|cell| matches!(cell, Cell::Other(_))));
+        assert_ne!(halves[0], halves[1]);
+    }
+
+    #[test]
+    fn lists_are_told_apart_and_structs_are_columns() {
+        let schema = "message table {
+            required group a (LIST) { repeated group list { optional int32 element; } }
+            required group s { optional double d; }
+        }";
+        // [1, null], [], [1], [2, 3]
+        let list = Data::List(vec![1, 1, 2, 3], vec![2, 1, 0, 2, 2, 2], vec![0, 1, 0, 0, 0, 1]);
+        let data = [list, Data::Double(vec![0.5], vec![0, 1, 0, 0])];
+        let records = records(file(schema, &data, 1, Compression::UNCOMPRESSED));
+        assert_eq!(records.columns, ["a.list.element", "s.d"]);
+        assert_eq!(column(&records, "s.d"), texts(&["", "0.5", "", ""]));
+        let lists = column(&records, "a.list.element");
+        assert!(lists.iter().all(|cell| matches!(cell, Cell::Other(_))));
+        assert!((1..4).all(|i| !lists[..i].contains(&lists[i])));
+    }
+
+    #[test]
+    fn bytes_are_text_where_they_can_be() {
+        let schema = "message table { optional binary b; }";
+        let data = [Data::Bytes(vec![b" GPT ", b"\xff"], vec![1, 1])];
+        let records = records(file(schema, &data, 1, Compression::UNCOMPRESSED));
+        assert_eq!(records.rows[0].cells, [Cell::Text("GPT".into())]);
+        assert!(matches!(records.rows[1].cells[0], Cell::Other(_)));
+    }
+
+    #[test]
+    fn what_is_not_parquet_is_refused_in_one_line() {
+        let good = file(PLAIN, &plain(), 1, Compression::SNAPPY);
+        for bad in [b"PAR1".to_vec(), b"a,b\n1,2\n".to_vec(), good[..good.len() - 9].to_vec()] {
+            let message = refusal(bad);
+            assert!(message.starts_with("a.parquet: cannot be read as Parquet"), "{message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_none_and_the_next_work_is_done() {
+        assert_eq!(quietly(|| 7), Some(7));
+        assert_eq!(quietly(|| -> u8 { panic!("damaged") }), None);
+        assert_eq!(quietly(|| 8), Some(8));
+    }
+
+    #[test]
+    fn decimals_keep_their_digits() {
+        for (value, scale, text) in [
+            (0, 0, "0"),
+            (0, 2, "0.00"),
+            (5, 1, "0.5"),
+            (-5, 3, "-0.005"),
+            (12345, 2, "123.45"),
+            (i128::MIN, 0, "-170141183460469231731687303715884105728"),
+        ] {
+            assert_eq!(decimal(value, scale), text);
+        }
+    }
+
+    proptest! {
+        /// One byte of the file changed: a refusal or a table, and never a panic.
+        #[test]
+        fn damage_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = file(PLAIN, &plain(), 2, Compression::SNAPPY);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(records) = read(Path::new("a.parquet"), bytes) {
+                prop_assert!(records.rows.iter().all(|row| row.cells.len() == 6));
+            }
+        }
+    }
+}

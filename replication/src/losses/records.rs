@@ -1,0 +1,210 @@
+//! A file's rows before anybody knows what its columns mean.
+
+use forgetting_laws::Error;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// The rows of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Records {
+    /// What the rows are counted in, for messages.
+    pub unit: Unit,
+    /// The header.
+    pub columns: Vec<String>,
+    /// The rows, each with a cell a column.
+    pub rows: Vec<Record>,
+}
+
+/// What tells the place of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// The line of a text on which it starts; the first is 1.
+    Line,
+    /// The number of the row, where there are no lines; the first is 1.
+    Row,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its place, in the records' unit.
+    pub line: u64,
+    /// Its cells.
+    pub cells: Vec<Cell>,
+}
+
+/// One cell. Numbers are kept as the text that reads as them without loss, which serves as a label
+/// too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// No value.
+    Empty,
+    /// Text, or a number.
+    Text(String),
+    /// The shortest text of a number of single precision.
+    Single(String),
+    /// A list, an object or whatever else is no one value, as a text that tells it from others.
+    Other(String),
+}
+
+impl Cell {
+    /// What a text file says; blanks around it are none of it.
+    pub fn of_text(text: &str) -> Self {
+        match text.trim() {
+            "" => Self::Empty,
+            text => Self::Text(text.to_owned()),
+        }
+    }
+
+    /// The text, empty where there is no value.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Empty => "",
+            Self::Text(text) | Self::Single(text) | Self::Other(text) => text,
+        }
+    }
+
+    /// The number, where the text is one; `nan` and `inf` are.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Empty | Self::Other(_) => None,
+            _ => self.in_my_precision(self.text()),
+        }
+    }
+
+    /// A text as a number of the precision that the cell has: 0.01 is also what the nearest number
+    /// of single precision stands for.
+    pub fn in_my_precision(&self, text: &str) -> Option<f64> {
+        match self {
+            Self::Single(_) => text.parse::<f32>().ok().map(f64::from),
+            _ => text.parse().ok(),
+        }
+    }
+
+    /// The cell for a message: the text in quotation marks, and not too long.
+    pub fn shown(&self) -> String {
+        const SHOWN: usize = 40;
+        if let Self::Other(_) = self {
+            return "a list or another value that is neither a number nor text".into();
+        }
+        let text = self.text();
+        match text.char_indices().nth(SHOWN) {
+            None => format!("{text:?}"),
+            Some((end, _)) => format!("{:?}", format!("{}...", &text[..end])),
+        }
+    }
+}
+
+impl Records {
+    /// Drops the rows that repeat another in every column, and says so if there are any.
+    pub fn drop_twins(&mut self) -> Option<String> {
+        const NAMED: usize = 5;
+        let given = self.rows.len();
+        let mut seen = HashSet::new();
+        let (kept, twins): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rows)
+            .into_iter()
+            .partition(|row| seen.insert(row.cells.clone()));
+        self.rows = kept;
+        let places: Vec<_> = twins.iter().take(NAMED).map(|row| row.line.to_string()).collect();
+        let rest = match twins.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            rest => format!(" and {rest} more"),
+        };
+        let (repeat, unit) = match (twins.len(), self.unit) {
+            (1, Unit::Line) => ("repeats another in every column and is", "line"),
+            (1, Unit::Row) => ("repeats another in every column and is", "row"),
+            (_, Unit::Line) => ("repeat another in every column and are", "lines"),
+            (_, Unit::Row) => ("repeat another in every column and are", "rows"),
+        };
+        let places = places.join(", ");
+        let count = twins.len();
+        (count > 0).then(|| {
+            format!("{count} of {given} rows {repeat} counted once: {unit} {places}{rest}")
+        })
+    }
+
+    /// What is wrong with a row.
+    pub fn fault(&self, path: &Path, row: &Record, reason: &str) -> Error {
+        match self.unit {
+            Unit::Line => Error::content(path, row.line, reason),
+            Unit::Row => Error::content(path, None, format!("row {}: {reason}", row.line)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(unit: Unit, rows: &[&str]) -> Records {
+        let row = |(line, text): (u64, &&str)| Record { line, cells: vec![Cell::of_text(text)] };
+        let rows = (2..).zip(rows).map(row).collect();
+        Records { unit, columns: vec!["a".into()], rows }
+    }
+
+    #[test]
+    fn twins_are_dropped_and_named() {
+        let mut none = records(Unit::Line, &["1", "2"]);
+        assert_eq!(none.drop_twins(), None);
+        assert_eq!(none.rows.len(), 2);
+
+        // Another text of the same number is another row.
+        let mut one = records(Unit::Line, &["1", "2", "1", "1.0"]);
+        let warning = "1 of 4 rows repeats another in every column and is counted once: line 4";
+        assert_eq!(one.drop_twins().unwrap(), warning);
+        assert_eq!(one, Records { rows: one.rows.clone(), ..records(Unit::Line, &[]) });
+        assert_eq!(one.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3, 5]);
+
+        let mut many = records(Unit::Row, &["1"; 8]);
+        let warning = "7 of 8 rows repeat another in every column and are counted once: \
+                       rows 3, 4, 5, 6, 7 and 2 more";
+        assert_eq!(many.drop_twins().unwrap(), warning);
+        assert_eq!(many.rows.len(), 1);
+    }
+
+    #[test]
+    fn cells_are_numbers_where_their_text_is_one() {
+        for (text, value) in [
+            ("3", 3.0),
+            (" -2.5e-3 ", -0.0025),
+            ("1E6", 1e6),
+            ("+.5", 0.5),
+            ("inf", f64::INFINITY),
+            ("-Infinity", f64::NEG_INFINITY),
+        ] {
+            assert_eq!(Cell::of_text(text).number(), Some(value), "{text}");
+        }
+        assert!(Cell::of_text("NaN").number().unwrap().is_nan());
+        for text in ["", "  ", "124M", "1,000", "1_000", "0x10", "NA", "3 4"] {
+            assert_eq!(Cell::of_text(text).number(), None, "{text}");
+        }
+        assert_eq!(Cell::Other("3".into()).number(), None);
+        assert_eq!(Cell::of_text(" \t"), Cell::Empty);
+        assert_eq!(Cell::of_text(" a b ").text(), "a b");
+    }
+
+    #[test]
+    fn single_precision_is_widened_exactly() {
+        let cell = Cell::Single("0.1".into());
+        assert_eq!(cell.number(), Some(f64::from(0.1f32)));
+        assert_eq!(cell.in_my_precision("0.1"), cell.number());
+        assert_eq!(Cell::Text("0.1".into()).in_my_precision("0.1"), Some(0.1));
+    }
+
+    #[test]
+    fn messages_show_the_start_of_a_long_cell() {
+        assert_eq!(Cell::of_text("a\nb").shown(), "\"a\\nb\"");
+        let forty = "\u{e9}".repeat(40);
+        assert_eq!(Cell::of_text(&forty).shown(), format!("\"{forty}\""));
+        assert_eq!(Cell::of_text(&format!("{forty}x")).shown(), format!("\"{forty}...\""));
+    }
+
+    #[test]
+    fn faults_name_the_place() {
+        let path = Path::new("a.csv");
+        let lines = records(Unit::Line, &["1"]);
+        assert_eq!(lines.fault(path, &lines.rows[0], "bad").to_string(), "a.csv, line 2: bad");
+        let rows = records(Unit::Row, &["1"]);
+        assert_eq!(rows.fault(path, &rows.rows[0], "bad").to_string(), "a.csv: row 2: bad");
+    }
+}

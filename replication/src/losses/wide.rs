@@ -1,0 +1,156 @@
+//! Wide tables, which have a column for each size of the data.
+
+use super::records::{Cell, Record, Records};
+use forgetting_laws::table::Column;
+use forgetting_laws::{Error, Result};
+use std::fmt;
+use std::path::Path;
+
+/// Each column whose header is a number is a row of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wide {
+    /// What the header is.
+    pub header: Column,
+    /// What the cell is.
+    pub cell: Column,
+}
+
+impl Wide {
+    /// Reads `HEADER:CELL`, such as `d_ft_tokens:loss_ft`.
+    ///
+    /// # Errors
+    /// If they are not two different columns of numbers.
+    pub fn parse(text: &str) -> Result<Self> {
+        let by_name = |name: &str| Column::ALL.into_iter().find(|c| c.name() == name.trim());
+        let names = text.split_once(':');
+        let columns = names.and_then(|(header, cell)| Some((by_name(header)?, by_name(cell)?)));
+        match columns {
+            Some((header, cell)) if header != cell => Ok(Self { header, cell }),
+            _ => {
+                let names = Column::ALL.map(Column::name).join(", ");
+                let requirement = format!(
+                    "must be what the headers are and what the cells are, such as \
+                     d_ft_tokens:loss_ft; there are {names}"
+                );
+                Err(Error::setting("--wide", text, requirement))
+            }
+        }
+    }
+
+    /// Whether the long table has a column of this name by the headers or cells.
+    pub fn makes(self, name: &str) -> bool {
+        [self.header, self.cell].iter().any(|column| column.name() == name)
+    }
+
+    /// The long table: the other columns, then the header's and the cell's.
+    ///
+    /// # Errors
+    /// If no header is a number, two are the same, or the table has the new columns already.
+    pub fn lengthen(self, path: &Path, records: Records) -> Result<Records> {
+        let is_number = |name: &String| name.parse().is_ok_and(f64::is_finite);
+        let columns = &records.columns;
+        let (sizes, others): (Vec<_>, Vec<_>) =
+            (0..columns.len()).partition(|&i| is_number(&columns[i]));
+        let refuse = |what: String| {
+            let reason = format!("--wide {self}: {what}; the columns are {}", columns.join(", "));
+            Err(Error::content(path, None, reason))
+        };
+        if sizes.is_empty() {
+            return refuse("no header is a number".into());
+        }
+        let twin = |i: &&usize| columns[..**i].contains(&columns[**i]);
+        if let Some(&twin) = sizes.iter().find(twin) {
+            return refuse(format!("several columns are named {}", columns[twin]));
+        }
+        let new = [self.header, self.cell].map(|column| column.name().to_owned());
+        if let Some(name) = new.iter().find(|name| columns.contains(name)) {
+            return refuse(format!("there is a column {name} already"));
+        }
+        let mut rows = Vec::with_capacity(records.rows.len() * sizes.len());
+        for row in &records.rows {
+            for &size in &sizes {
+                let kept = others.iter().map(|&i| row.cells[i].clone());
+                let new = [Cell::of_text(&columns[size]), row.cells[size].clone()];
+                rows.push(Record { line: row.line, cells: kept.chain(new).collect() });
+            }
+        }
+        let kept = others.iter().map(|&i| columns[i].clone());
+        Ok(Records { unit: records.unit, columns: kept.chain(new).collect(), rows })
+    }
+}
+
+impl fmt::Display for Wide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.header, self.cell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::Unit;
+    use super::*;
+
+    const WIDE: Wide = Wide { header: Column::DFtTokens, cell: Column::LossFt };
+
+    fn records(columns: &[&str], rows: &[&[&str]]) -> Records {
+        let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+        let record = |(line, cells): (u64, &&[&str])| Record {
+            line,
+            cells: cells.iter().map(|text| Cell::of_text(text)).collect(),
+        };
+        Records { unit: Unit::Line, columns, rows: (2..).zip(rows).map(record).collect() }
+    }
+
+    fn refusal(columns: &[&str]) -> String {
+        WIDE.lengthen(Path::new("a.csv"), records(columns, &[])).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn names_are_read() {
+        assert_eq!(Wide::parse("d_ft_tokens:loss_ft").unwrap(), WIDE);
+        assert_eq!(Wide::parse(&WIDE.to_string()).unwrap(), WIDE);
+        assert_eq!(Wide::parse("p : loss_pt").unwrap().header, Column::P);
+        assert!(WIDE.makes("loss_ft") && WIDE.makes("d_ft_tokens") && !WIDE.makes("p"));
+        for text in ["", "loss_ft", "d_ft_tokens:", "size:loss_ft", "p:p", "p:loss:loss_ft"] {
+            let message = Wide::parse(text).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("--wide = {text}: must be")), "{message}");
+        }
+    }
+
+    #[test]
+    fn each_number_of_the_header_is_a_row() {
+        let table =
+            records(&["0", "name", "1e3", "inf"], &[&["4", "a", "3", "x"], &["", "b", "2", ""]]);
+        let long = WIDE.lengthen(Path::new("a.csv"), table).unwrap();
+        let expected = records(
+            &["name", "inf", "d_ft_tokens", "loss_ft"],
+            &[
+                &["a", "x", "0", "4"],
+                &["a", "x", "1e3", "3"],
+                &["b", "", "0", ""],
+                &["b", "", "1e3", "2"],
+            ],
+        );
+        assert_eq!(long.columns, expected.columns);
+        assert_eq!(long.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 2, 3, 3]);
+        for (row, expected) in long.rows.iter().zip(&expected.rows) {
+            assert_eq!(row.cells, expected.cells);
+        }
+        assert_eq!(long.rows.len(), expected.rows.len());
+    }
+
+    #[test]
+    fn headers_that_give_no_rows_are_refused() {
+        let start = "a.csv: --wide d_ft_tokens:loss_ft:";
+        let expected = format!("{start} no header is a number; the columns are a, nan");
+        assert_eq!(refusal(&["a", "nan"]), expected);
+        assert!(
+            refusal(&["10", "a", "10"])
+                .starts_with(&format!("{start} several columns are named 10;"))
+        );
+        for name in ["loss_ft", "d_ft_tokens"] {
+            let expected = format!("{start} there is a column {name} already;");
+            assert!(refusal(&["10", name]).starts_with(&expected));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! From fitted laws to decisions: how much to inject, how large a model, how much data.
+//!
+//! An [`Advisor`] holds the fits of one domain and answers questions, each with an interval from
+//! the resamples and with warnings where the answer should not be relied on. It asks of a fit only
+//! its predictions, so another form of a law needs nothing here. The paper gives laws and no such
+//! procedure: what is promised and how is our choice, and stands at each question.
+//!
+//! # Examples
+//! ```
+//! use forgetting_laws::fit::{Advisor, Bootstrap, Limit, Options, fit};
+//! use forgetting_laws::laws::{Forgetting, Law, Row};
+//! use forgetting_laws::table::{Run, Table};
+//!
+//! // Runs that follow Equation 7 but for a ripple of 0.3%.
+//! let mut runs = Vec::new();
+//! for (n_params, loss_pt0) in [(41e6, 3.3), (109e6, 3.0), (334e6, 2.7)] {
+//!     for d_ft_tokens in [3e5, 3e6, 3e7] {
+//!         for p in [0.0, 0.001, 0.01, 0.05] {
+//!             let row = Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
+//!             let law = Forgetting.predict(&(&row).into(), &[6.0, 829.0, 0.4, 0.35]);
+//!             let ripple = 0.003 * (runs.len() as f64 * 2.4).sin();
+//!             runs.push(Run { row, loss_pt: Some(law * (1.0 + ripple)), ..Run::default() });
+//!         }
+//!     }
+//! }
+//! let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
+//! let fitted = fit(&Table::new(runs), &Forgetting, &Options { bootstrap, ..Options::default() })?;
+//!
+//! // A new model, and at most 10% more of its pretraining loss, in nine of ten cases.
+//! let asked = Row { n_params: 2e8, d_ft_tokens: 1e7, loss_pt0: 2.85, ..Row::default() };
+//! let advisor = Advisor::new([&fitted]);
+//! let advice = advisor.smallest_p(&asked, Limit::Relative(0.1), 0.9)?;
+//! let p = advice.p.unwrap();
+//! assert!(advice.by_law.value < p && p < 0.05, "{p}"); // more than the law alone asks for
+//! # Ok::<(), forgetting_laws::Error>(())
+//! ```
+
+mod data;
+mod injection;
+mod larger;
+mod new_runs;
+
+pub use data::{Collecting, Needed};
+pub use injection::{Limit, OnTarget, SmallestP};
+pub use larger::{Larger, Model};
+pub use new_runs::{NewRun, NewRuns};
+
+use super::bootstrap::quantile;
+use super::{Fit, Status};
+use crate::laws::{Point, Row};
+use crate::table::Column;
+use crate::{Error, Result};
+use serde::Serialize;
+
+/// A number that follows from a law. In JSON an infinite end is null.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    /// What the law at the optimum says.
+    pub value: f64,
+    /// What the resampled laws say, with the level of their bootstrap: the lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+impl Estimate {
+    fn of(value: f64, mut draws: Vec<f64>, level: f64) -> Self {
+        draws.sort_by(f64::total_cmp);
+        let tail = 0.5 * (1.0 - level);
+        Self { value, low: quantile(&draws, tail), high: quantile(&draws, 1.0 - tail) }
+    }
+}
+
+/// Answers questions from the fits of one domain.
+///
+/// Questions are put as a [`Row`]: what is not asked about stands in it, with N in parameters,
+/// D_ft and D in tokens and L_pt⁰ in nats per token; fields that a question does not need may be
+/// NaN, as in [`Row::default`].
+#[derive(Debug, Clone)]
+pub struct Advisor<'a> {
+    fits: Vec<&'a Fit>,
+}
+
+/// The laws that say how much is forgotten, and those of the loss on the target; the first that is
+/// there is asked.
+const OF_FORGETTING: &[&str] = &["forgetting", "forgetting-offset"];
+const OF_THE_TARGET: &[&str] = &["finetuning", "finetuning-p"];
+
+impl<'a> Advisor<'a> {
+    /// An advisor that knows these fits. Each question says which laws it needs; of several fits of
+    /// one law the first counts.
+    pub fn new(fits: impl IntoIterator<Item = &'a Fit>) -> Self {
+        Self { fits: fits.into_iter().collect() }
+    }
+
+    /// The first fit of one of these laws.
+    ///
+    /// # Errors
+    /// If there is none, or it has no resamples.
+    fn law(&self, names: &[&str]) -> Result<Asked<'a>> {
+        let of = |name: &&str| self.fits.iter().find(|fit| fit.law.name() == *name);
+        let Some(fit) = names.iter().find_map(of) else {
+            let found: Vec<_> = self.fits.iter().map(|fit| fit.law.name()).collect();
+            let found = if found.is_empty() { "none".to_string() } else { found.join(", ") };
+            let requirement =
+                format!("the question needs {}; fit it too (--law all)", names.join(" or "));
+            return Err(Error::setting("fitted laws", found, requirement));
+        };
+        let draws = match &fit.bootstrap {
+            Some(resampled) if !resampled.draws.is_empty() && !fit.rows.is_empty() => resampled,
+            _ => {
+                let name = format!("resamples of the {} law", fit.law.name());
+                let requirement = "advice needs intervals; fit again with --bootstrap 1000";
+                return Err(Error::setting(name, 0, requirement));
+            }
+        };
+        Ok(Asked { fit, draws: &draws.draws, level: draws.level })
+    }
+}
+
+/// A fit that has resamples.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    fit: &'a Fit,
+    draws: &'a [Vec<f64>],
+    level: f64,
+}
+
+impl Asked<'_> {
+    fn name(&self) -> &'static str {
+        self.fit.law.name()
+    }
+
+    /// What the law says with these values of its parameters.
+    fn at(&self, row: &Row, values: &[f64]) -> f64 {
+        self.fit.law.predict(&Point::from(row), values)
+    }
+
+    /// A number that depends on the parameters.
+    fn estimate(&self, of: impl Fn(&[f64]) -> f64) -> Estimate {
+        let draws = self.draws.iter().map(|values| of(values)).collect();
+        Estimate::of(of(&self.fit.values()), draws, self.level)
+    }
+
+    /// Why an answer about a run should not be relied on.
+    fn warnings(&self, row: &Row) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let law = self.name();
+        for column in self.fit.law.inputs().iter().map(|input| input.column) {
+            let name = column.name();
+            if !self.fit.outside(row).iter().any(|outside| outside == name) {
+                continue;
+            }
+            let (low, high) = self.fit.range(column);
+            warnings.push(format!(
+                "{name} = {} lies outside the {} to {} of the {law} law's runs: an extrapolation",
+                brief(value(row, column)),
+                brief(low),
+                brief(high)
+            ));
+        }
+        match self.fit.status {
+            Status::Converged | Status::AtBound => {}
+            Status::NotIdentified => warnings.push(format!(
+                "the runs do not determine the {law} law's parameters (not_identified)"
+            )),
+            Status::NotConverged => {
+                warnings.push(format!("the {law} law's optimum was not found (not_converged)"));
+            }
+        }
+        match self.fit.is_supported() {
+            Some(true) => {}
+            Some(false) => warnings.push(format!(
+                "the {law} law is not supported: on held-out runs it does not beat models that \
+                 know nothing"
+            )),
+            None => warnings.push(format!("the {law} law was not tested on held-out runs")),
+        }
+        warnings
+    }
+}
+
+fn value(row: &Row, column: Column) -> f64 {
+    match column {
+        Column::NParams => row.n_params,
+        Column::DFtTokens => row.d_ft_tokens,
+        Column::DTokens => row.d_tokens,
+        Column::P => row.p,
+        _ => row.loss_pt0,
+    }
+}
+
+/// Three significant digits: 0.0279, 3e9.
+fn brief(value: f64) -> String {
+    // What was written with three digits has no more when it is read.
+    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+    match rounded == 0.0 || (1e-3..1e5).contains(&rounded) {
+        true => rounded.to_string(),
+        false => format!("{rounded:e}"),
+    }
+}
+
+/// Refuses a question in which one of these is not a number above 0, or p not between 0 and 1.
+fn check(row: &Row, columns: &[Column]) -> Result<()> {
+    for &column in columns {
+        let given = value(row, column);
+        match column {
+            Column::P if (0.0..=1.0).contains(&given) => {}
+            Column::P => return Err(Error::setting("p", given, "must lie between 0 and 1")),
+            _ => check_positive(column.name(), given)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_positive(name: &str, value: f64) -> Result<()> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(()),
+        false => Err(Error::setting(name, value, "must be a number above 0")),
+    }
+}
+
+/// The smallest number between `low` and `high` from which on a condition holds, to 2⁻⁶⁰ of their
+/// distance; `None` where it does not hold even at `high`. The condition stays true once it is.
+fn smallest(low: f64, high: f64, holds: impl Fn(f64) -> bool) -> Option<f64> {
+    if holds(low) {
+        return Some(low);
+    }
+    if !holds(high) {
+        return None;
+    }
+    let (mut fails, mut holding) = (low, high);
+    for _ in 0..60 {
+        let middle = 0.5 * (fails + holding);
+        *(if holds(middle) { &mut holding } else { &mut fails }) = middle;
+    }
+    Some(holding)
+}
+
+/// The smallest size from which on a condition holds, infinite where none does. Sizes go from 1 to
+/// e¹⁰⁰, about 10⁴³.
+fn smallest_size(holds: impl Fn(f64) -> bool) -> f64 {
+    smallest(0.0, 100.0, |ln| holds(ln.exp())).map_or(f64::INFINITY, f64::exp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_number_of_a_condition() {
+        assert_eq!(smallest(0.0, 1.0, |_| true), Some(0.0));
+        assert_eq!(smallest(0.0, 1.0, |_| false), None);
+        assert_eq!(smallest(0.0, 1.0, |x| x >= 1.0), Some(1.0));
+        // To 2⁻⁶⁰ and always on the side where the condition holds.
+        let found = smallest(0.0, 1.0, |x| x > 1e-6).unwrap();
+        assert!(1e-6 < found && found < 1e-6 + 1e-17, "{found}");
+        assert_eq!(smallest_size(|_| true), 1.0);
+        assert_eq!(smallest_size(|_| false), f64::INFINITY);
+        assert!((smallest_size(|x| x >= 1e9) / 1e9 - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn estimates_hold_the_middle_and_may_be_infinite() {
+        let draws = |last: f64| (0..100).map(f64::from).chain([last]).collect();
+        let Estimate { value, low, high } = Estimate::of(40.0, draws(100.0), 0.9);
+        assert!(value == 40.0 && (low - 5.0).abs() < 1e-12 && (high - 95.0).abs() < 1e-12);
+        assert_eq!(Estimate::of(1.0, draws(f64::INFINITY), 1.0 - 1e-9).high, f64::INFINITY);
+        assert!(Estimate::of(1.0, draws(f64::INFINITY), 0.9).high < 95.1);
+    }
+
+    #[test]
+    fn numbers_in_warnings_are_brief() {
+        for (value, text) in
+            [(0.0, "0"), (0.05, "0.05"), (0.02792, "0.0279"), (3e9, "3e9"), (4.1234e7, "4.12e7")]
+        {
+            assert_eq!(brief(value), text);
+        }
+        assert_eq!(brief(f64::NAN), "NaN");
+        assert_eq!(brief(f64::INFINITY), "inf");
+    }
+}

@@ -1,0 +1,227 @@
+//! How much to inject, and what that does to the target.
+
+use super::{Advisor, Asked, Estimate, OF_FORGETTING, OF_THE_TARGET};
+use super::{brief, check, check_positive, smallest, smallest_size};
+use crate::laws::Row;
+use crate::table::Column;
+use crate::{Error, Result};
+use serde::Serialize;
+
+/// How much may be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// A rise of the pretraining loss, in nats per token.
+    Nats(f64),
+    /// A rise as a share of L_pt⁰: 0.01 for one percent.
+    Relative(f64),
+}
+
+impl Limit {
+    /// The limit in nats per token.
+    ///
+    /// # Errors
+    /// If it is not a number above 0.
+    pub fn nats(self, loss_pt0: f64) -> Result<f64> {
+        let (Self::Nats(limit) | Self::Relative(limit)) = self;
+        check_positive("limit", limit)?;
+        Ok(match self {
+            Self::Nats(nats) => nats,
+            Self::Relative(share) => share * loss_pt0,
+        })
+    }
+}
+
+/// The least injection that keeps a promise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SmallestP {
+    /// The law that was asked.
+    pub law: &'static str,
+    /// The largest rise L_pt − L_pt⁰ that is allowed, in nats per token.
+    pub limit: f64,
+    /// The probability with which a new run must keep to it.
+    pub confidence: f64,
+    /// The smallest p that does, 0 where nothing need be injected; `None` where even 1 does not.
+    pub p: Option<f64>,
+    /// The share of the simulated runs that must keep to it, above `confidence`.
+    pub required: f64,
+    /// The share that does at that p, or at 1.
+    pub share: f64,
+    /// The p at which the law itself, without the noise of a run, meets the limit: half of all runs
+    /// do there. Infinite where no p up to 1 does.
+    pub by_law: Estimate,
+    /// The rise at that p, or at 1: the law's value, and the interval of a new run.
+    pub rise: Estimate,
+    /// The same without injection.
+    pub rise_without: Estimate,
+    /// Why this should not be relied on.
+    pub warnings: Vec<String>,
+}
+
+/// What injection does to the loss on the target.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OnTarget {
+    /// The fraction p that is injected.
+    pub p: f64,
+    /// L_ft, in nats per token.
+    pub loss_ft: Estimate,
+    /// The law that says so; Equation 6 does not know of p.
+    pub law: &'static str,
+    /// How much of it is due to p, in nats per token: L_ft at p − L_ft at 0, below 0 where
+    /// injection helps. `None` without the `finetuning-p` law.
+    pub change: Option<Estimate>,
+    /// How many times the target data would do the same without injection.
+    pub equivalent_data: Option<Estimate>,
+    /// Why this should not be relied on.
+    pub warnings: Vec<String>,
+}
+
+impl Advisor<'_> {
+    /// The smallest p with which the forgetting of a new run stays within a limit with probability
+    /// `confidence`. Reads N, D_ft and L_pt⁰.
+    ///
+    /// The new run follows the law with the parameters of one of the resamples, and misses it by
+    /// the residual of one of the fitted rows ([`crate::fit::Fit::outcomes`]): both what is not
+    /// known of the law and the noise of a single run count. The share of such runs that must keep
+    /// within the limit is a little above `confidence`, because how runs miss the law is known from
+    /// the n that were fitted alone: it is Wilson's upper limit (1927, 95%, one-sided) of that share
+    /// among n, 0.936 for 0.9 and n = 125. L_pt⁰ counts as known. Where runs miss the law for other
+    /// reasons than noise, as they may outside what was fitted, the promise does not hold.
+    ///
+    /// # Errors
+    /// If there is no forgetting law with resamples, or a number is outside its domain.
+    pub fn smallest_p(&self, row: &Row, limit: Limit, confidence: f64) -> Result<SmallestP> {
+        let law = self.law(OF_FORGETTING)?;
+        check(row, &[Column::NParams, Column::DFtTokens, Column::LossPt0])?;
+        let limit = limit.nats(row.loss_pt0)?;
+        if !(confidence > 0.0 && confidence < 1.0) {
+            return Err(Error::setting("confidence", confidence, "must lie between 0 and 1"));
+        }
+        let most = row.loss_pt0 + limit;
+        let with = |p| Row { p, ..*row };
+        // The noise of every draw is the same at every p, so that the share never falls with p.
+        let share = |p: f64| {
+            let losses = law.fit.outcomes(&with(p));
+            losses.iter().filter(|&&loss| loss <= most).count() as f64 / losses.len() as f64
+        };
+        let required = wilson_upper(confidence, law.fit.n_runs);
+        let p = smallest(0.0, 1.0, |p| share(p) >= required);
+        let by_law = law.estimate(|values| {
+            let meets = |p| law.at(&with(p), values) <= most;
+            smallest(0.0, 1.0, meets).unwrap_or(f64::INFINITY)
+        });
+        let at = p.unwrap_or(1.0);
+        let mut warnings = law.warnings(&with(at));
+        if p.is_none() {
+            warnings.push(match by_law.value.is_finite() {
+                true => format!(
+                    "no p keeps the promise: the law itself meets the limit at p = {}, but the \
+                     limit is within the noise of a run or the uncertainty of the law",
+                    brief(by_law.value)
+                ),
+                false => "no p keeps the promise, even by the law itself".to_string(),
+            });
+        }
+        Ok(SmallestP {
+            law: law.name(),
+            limit,
+            confidence,
+            p,
+            required,
+            share: share(at),
+            by_law,
+            rise: rise_of_a_run(&law, &with(at)),
+            rise_without: rise_of_a_run(&law, &with(0.0)),
+            warnings,
+        })
+    }
+
+    /// What an injected fraction does to the target. Reads N, D_ft and p.
+    ///
+    /// The loss is that of the paper's Equation 6, which has no p, where it was fitted. What p
+    /// changes is from its ablation [`crate::laws::FinetuningP`], which cannot say that injection
+    /// harms: it has B ≥ 0.
+    ///
+    /// # Errors
+    /// If there is no finetuning law with resamples, or a number is outside its domain.
+    pub fn on_target(&self, row: &Row) -> Result<OnTarget> {
+        let law = self.law(OF_THE_TARGET)?;
+        check(row, &[Column::NParams, Column::DFtTokens, Column::P])?;
+        let mut warnings = law.warnings(row);
+        let with_p = self.law(&["finetuning-p"]).ok();
+        let without = Row { p: 0.0, ..*row };
+        let change = with_p.map(|law| {
+            warnings.extend(law.warnings(row).into_iter().filter(|_| law.name() != "finetuning"));
+            law.estimate(|values| law.at(row, values) - law.at(&without, values))
+        });
+        let equivalent_data = with_p.map(|law| {
+            law.estimate(|values| {
+                let loss = law.at(row, values);
+                let size = |d_ft_tokens| Row { d_ft_tokens, ..without };
+                // Where p changes nothing, no data beyond what is there is needed.
+                if law.at(&without, values) <= loss {
+                    return 1.0;
+                }
+                smallest_size(|times| law.at(&size(times * row.d_ft_tokens), values) <= loss)
+            })
+        });
+        warnings.dedup();
+        Ok(OnTarget {
+            p: row.p,
+            loss_ft: law.estimate(|values| law.at(row, values)),
+            law: law.name(),
+            change,
+            equivalent_data,
+            warnings,
+        })
+    }
+
+    /// The rise of a run with the given N, D_ft, p and L_pt⁰, with the interval of a new run.
+    ///
+    /// # Errors
+    /// If there is no forgetting law with resamples, or a number is outside its domain.
+    pub fn rise(&self, row: &Row) -> Result<Estimate> {
+        let law = self.law(OF_FORGETTING)?;
+        check(row, &[Column::NParams, Column::DFtTokens, Column::LossPt0, Column::P])?;
+        Ok(rise_of_a_run(&law, row))
+    }
+}
+
+fn rise_of_a_run(law: &Asked, row: &Row) -> Estimate {
+    let losses = law.fit.outcomes(row);
+    let rise = |loss: f64| loss - row.loss_pt0;
+    let value = rise(law.at(row, &law.fit.values()));
+    Estimate::of(value, losses.into_iter().map(rise).collect(), law.level)
+}
+
+/// The upper end of the interval of Wilson ("Probable inference, the law of succession, and
+/// statistical inference", 1927) for a share that was seen among n, 95% one-sided.
+fn wilson_upper(share: f64, n: usize) -> f64 {
+    const Z: f64 = 1.644_853_626_951_472_7;
+    let t = Z * Z / n as f64;
+    let spread = (t * share * (1.0 - share) + 0.25 * t * t).sqrt();
+    (share + 0.5 * t + spread) / (1.0 + t)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The limit u of a share s solves (u − s)² = z²·u·(1 − u)/n.
+    #[test]
+    fn wilsons_limit_solves_its_equation() {
+        for (share, n) in [(0.9, 125), (0.5, 12), (0.99, 5), (0.9, 1_000_000)] {
+            let u = wilson_upper(share, n);
+            assert!(share < u && u < 1.0);
+            let spread = 1.644_853_626_951_472_7f64.powi(2) * u * (1.0 - u) / n as f64;
+            assert!(((u - share).powi(2) / spread - 1.0).abs() < 1e-9, "{share} {n}");
+        }
+    }
+
+    #[test]
+    fn limits_in_nats() {
+        assert_eq!(Limit::Nats(0.05).nats(f64::NAN).unwrap(), 0.05);
+        assert_eq!(Limit::Relative(0.25).nats(2.0).unwrap(), 0.5);
+        assert!(Limit::Relative(-0.1).nats(2.0).is_err());
+    }
+}

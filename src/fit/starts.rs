@@ -1,0 +1,298 @@
+//! Where to start: the whole domain, seen on a grid.
+//!
+//! A law is affine in its coefficients. So for fixed exponents and strengths the best coefficients
+//! of at least 0 are a small least-squares problem (variable projection, Golub and Pereyra 1973),
+//! reweighted a few times for Huber's penalty, and only the other parameters need a grid.
+
+use super::in_order;
+use super::problem::{MAX, Problem, Vector};
+use crate::laws::Role;
+use crate::rng::Key;
+use std::collections::HashMap;
+
+/// Exponents of the grid; zero is an answer that real tables give.
+const EXPONENTS: &[f64] = &[0.0, 0.01, 0.04, 0.12, 0.3, 0.6, 1.1, 2.0, 4.0, 10.0, 40.0];
+
+/// Strengths of the grid, in units of one over a typical p.
+const STRENGTHS: &[f64] = &[0.0, 0.2, 1.5, 10.0, 100.0, 1e4, 1e10, 1e40];
+
+/// How often coefficients are found anew with the weights that Huber's penalty gives to residuals: for
+/// the whole grid, of which a rough order is enough, and for its best nodes.
+const ROUGH_REWEIGHTINGS: usize = 1;
+const REWEIGHTINGS: usize = 3;
+
+/// The whole grid is seen through this many rows at most, and this many of its nodes through all.
+const ROWS: usize = 128;
+const NODES: usize = 64;
+
+/// Nodes of the grid with what the law's coefficients multiply at each.
+#[derive(Clone)]
+pub(super) struct Grid {
+    nodes: Vec<Node>,
+    coefficients: Vec<usize>,
+}
+
+#[derive(Clone)]
+struct Node {
+    place: Place,
+    /// The prediction with every coefficient at 0, row by row.
+    offsets: Vec<f64>,
+    /// The derivatives with respect to the coefficients, row by row.
+    columns: Vec<f64>,
+}
+
+#[derive(Clone)]
+struct Place {
+    /// The node with every coefficient at 0.
+    x: Vector,
+    /// Its index on each axis.
+    indices: Vec<usize>,
+}
+
+/// A start and its objective.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    node: usize,
+    pub x: Vector,
+    pub value: f64,
+}
+
+impl Grid {
+    /// The nodes of the whole domain that matter most to a problem.
+    pub fn new(problem: &Problem, delta: f64, threads: usize) -> Self {
+        let thinned = problem.thinned();
+        let whole = Self::whole(&thinned, threads);
+        let screened = whole.screen_with(&thinned, delta, threads, ROUGH_REWEIGHTINGS);
+        let places = |starts: Vec<Start>| {
+            starts.iter().map(|start| whole.nodes[start.node].place.clone()).collect()
+        };
+        Self::at(problem, places(whole.spread(&screened, NODES)), threads)
+    }
+
+    /// Every node.
+    pub fn whole(problem: &Problem, threads: usize) -> Self {
+        Self::at(problem, places(problem), threads)
+    }
+
+    fn at(problem: &Problem, places: Vec<Place>, threads: usize) -> Self {
+        let coefficients = with_role(problem, |role| role == Role::Coefficient);
+        let k = problem.dim();
+        let node = |i: usize| {
+            let place = places[i].clone();
+            let values = problem.scaled(&place.x);
+            let mut gradient = [0.0; MAX];
+            let rows = problem.points.len();
+            let mut offsets = Vec::with_capacity(rows);
+            let mut columns = Vec::with_capacity(rows * coefficients.len());
+            for point in &problem.points {
+                offsets.push(problem.law.gradient(point, &values[..k], &mut gradient[..k]));
+                columns.extend(coefficients.iter().map(|&j| gradient[j]));
+            }
+            Node { place, offsets, columns }
+        };
+        Self { nodes: in_order(places.len(), threads, node), coefficients }
+    }
+
+    /// Every node with its best coefficients, the best first.
+    pub fn screen(&self, problem: &Problem, delta: f64, threads: usize) -> Vec<Start> {
+        self.screen_with(problem, delta, threads, REWEIGHTINGS)
+    }
+
+    fn screen_with(
+        &self,
+        problem: &Problem,
+        delta: f64,
+        threads: usize,
+        reweightings: usize,
+    ) -> Vec<Start> {
+        let start = |node: usize| {
+            let x = self.project(problem, &self.nodes[node], delta, reweightings);
+            Start {
+                node,
+                x,
+                value: problem.value_at(&self.nodes[node], &self.coefficients, &x, delta),
+            }
+        };
+        let mut starts: Vec<Start> = in_order(self.nodes.len(), threads, start);
+        starts.sort_by(|a, b| a.value.total_cmp(&b.value).then(a.node.cmp(&b.node)));
+        starts
+    }
+
+    /// A few starts that are far apart: first the nodes that are better than all their neighbours,
+    /// then the best of the others.
+    pub fn spread(&self, screened: &[Start], count: usize) -> Vec<Start> {
+        // The rank of the node at each place; no axis is as long as the base.
+        const BASE: i64 = 64;
+        let code = |place: &Place| place.indices.iter().fold(0, |code, &i| BASE * code + i as i64);
+        let codes = screened.iter().map(|start| code(&self.nodes[start.node].place));
+        let ranks: HashMap<i64, usize> =
+            codes.enumerate().map(|(rank, code)| (code, rank)).collect();
+        let axes = self.nodes.first().map_or(0, |node| node.place.indices.len());
+        let mut around = vec![0];
+        for _ in 0..axes {
+            around = around.iter().flat_map(|c| [-1, 0, 1].map(|step| BASE * c + step)).collect();
+        }
+        let mut taken: Vec<Start> = Vec::new();
+        for (rank, start) in screened.iter().enumerate() {
+            let code = code(&self.nodes[start.node].place);
+            let better = |step: &i64| ranks.get(&(code + step)).is_some_and(|other| *other < rank);
+            if taken.len() < count && !around.iter().any(better) {
+                taken.push(*start);
+            }
+        }
+        for start in screened {
+            if taken.len() < count && !taken.iter().any(|s| s.node == start.node) {
+                taken.push(*start);
+            }
+        }
+        taken
+    }
+
+    /// The grid with only these nodes.
+    pub fn only(&self, starts: &[Start]) -> Self {
+        let nodes = starts.iter().map(|start| self.nodes[start.node].clone()).collect();
+        Self { nodes, coefficients: self.coefficients.clone() }
+    }
+
+    /// The coefficients of at least 0 that fit best at a node, nearly: residuals are taken to first
+    /// order, as relative errors in log space.
+    fn project(&self, problem: &Problem, node: &Node, delta: f64, reweightings: usize) -> Vector {
+        let m = self.coefficients.len();
+        let mut x = node.place.x;
+        let mut penalty_weights = vec![1.0; problem.points.len()];
+        for pass in 0..=reweightings {
+            let mut gram = [[0.0; MAX]; MAX];
+            let mut right = [0.0; MAX];
+            for (i, columns) in node.columns.chunks_exact(m.max(1)).enumerate() {
+                let scale = problem.first_order_scale(i);
+                let weight = problem.weights[i] * penalty_weights[i] * scale * scale;
+                if weight == 0.0 {
+                    continue;
+                }
+                let target = problem.losses[i] - node.offsets[i];
+                for a in 0..m {
+                    right[a] += weight * columns[a] * target;
+                    for b in 0..m {
+                        gram[a][b] += weight * columns[a] * columns[b];
+                    }
+                }
+            }
+            let found = non_negative(&gram, &right, m);
+            for (&j, value) in self.coefficients.iter().zip(found) {
+                x[j] = value;
+            }
+            if delta.is_infinite() || pass == reweightings {
+                break;
+            }
+            for (i, columns) in node.columns.chunks_exact(m.max(1)).enumerate() {
+                let sum: f64 = columns.iter().zip(found).map(|(c, value)| c * value).sum();
+                let r = (node.offsets[i] + sum - problem.losses[i]) * problem.first_order_scale(i);
+                penalty_weights[i] = if r.abs() <= delta { 1.0 } else { delta / r.abs() };
+            }
+        }
+        x
+    }
+}
+
+/// The indices of the parameters with a role.
+fn with_role(problem: &Problem, is: fn(Role) -> bool) -> Vec<usize> {
+    (0..problem.dim()).filter(|&j| is(problem.roles[j])).collect()
+}
+
+/// Every node of the grid.
+fn places(problem: &Problem) -> Vec<Place> {
+    let mut places = vec![Place { x: [0.0; MAX], indices: Vec::new() }];
+    for j in with_role(problem, |role| role != Role::Coefficient) {
+        let axis: Vec<f64> = match problem.roles[j] {
+            Role::Strength => STRENGTHS.iter().map(|s| s.ln_1p()).collect(),
+            _ => EXPONENTS.to_vec(),
+        };
+        let most = problem.most(j);
+        let longer = |place: &Place| {
+            let place = place.clone();
+            let with = move |(i, value): (usize, &f64)| {
+                let mut longer = place.clone();
+                longer.x[j] = value.min(most);
+                longer.indices.push(i);
+                longer
+            };
+            axis.iter().enumerate().map(with).collect::<Vec<_>>()
+        };
+        places = places.iter().flat_map(longer).collect();
+    }
+    places
+}
+
+impl Problem {
+    /// The problem of a fixed choice of rows, through which the way is found.
+    pub fn thinned(&self) -> Self {
+        let key = Key::new(0).named("thinned rows");
+        let mut rows: Vec<usize> = (0..self.points.len()).collect();
+        rows.sort_by_key(|&i| key.word(i as u64));
+        rows.truncate(ROWS);
+        rows.sort_unstable();
+        self.select(&rows)
+    }
+
+    /// What a small residual in nats is in the objective's space.
+    fn first_order_scale(&self, i: usize) -> f64 {
+        match self.space {
+            super::objective::Space::Log => 1.0 / self.losses[i],
+            super::objective::Space::Raw => 1.0,
+        }
+    }
+
+    fn value_at(&self, node: &Node, coefficients: &[usize], x: &Vector, delta: f64) -> f64 {
+        let m = coefficients.len().max(1);
+        let mut sum = 0.0;
+        for (i, columns) in node.columns.chunks_exact(m).enumerate() {
+            if self.weights[i] > 0.0 {
+                let terms: f64 = columns.iter().zip(coefficients).map(|(c, &j)| c * x[j]).sum();
+                let r = self.residual(i, node.offsets[i] + terms);
+                sum += self.weights[i] * super::objective::huber(r, delta);
+            }
+        }
+        if sum.is_nan() { f64::INFINITY } else { sum }
+    }
+}
+
+/// Minimises c'Gc/2 − r'c over c ≥ 0 for the few coefficients of a law: the best of all choices of
+/// which are above 0.
+fn non_negative(gram: &[[f64; MAX]; MAX], right: &[f64; MAX], m: usize) -> Vector {
+    let mut best = ([0.0; MAX], 0.0);
+    for choice in 1u32..1 << m {
+        let free: Vec<usize> = (0..m).filter(|j| choice >> j & 1 == 1).collect();
+        let negative = std::array::from_fn(|j| -right[j]);
+        let Some(c) = super::solve::newton_step(gram, &negative, &free) else { continue };
+        let value: f64 = -0.5 * free.iter().map(|&j| c[j] * right[j]).sum::<f64>();
+        if value < best.1 && free.iter().all(|&j| c[j] >= 0.0) {
+            best = (c, value);
+        }
+    }
+    best.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// G = [[2, 1], [1, 2]]: unconstrained [1, 1] for r = [3, 3], and the bound for r = [3, −3].
+    #[test]
+    fn coefficients_are_the_best_of_at_least_0() {
+        let mut gram = [[0.0; MAX]; MAX];
+        (gram[0][0], gram[0][1], gram[1][0], gram[1][1]) = (2.0, 1.0, 1.0, 2.0);
+        let with = |a: f64, b: f64| {
+            let mut right = [0.0; MAX];
+            (right[0], right[1]) = (a, b);
+            let found = non_negative(&gram, &right, 2);
+            [found[0], found[1]]
+        };
+        let close = |found: [f64; 2], expected: [f64; 2]| {
+            assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-11), "{found:?}");
+        };
+        close(with(3.0, 3.0), [1.0, 1.0]);
+        close(with(3.0, -3.0), [1.5, 0.0]);
+        close(with(-1.0, 0.5), [0.0, 0.25]);
+        close(with(-1.0, -1.0), [0.0, 0.0]);
+    }
+}
