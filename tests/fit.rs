@@ -452,8 +452,8 @@ fn real_finetuning_losses_by_family() {
     for cells in lines {
         let number = |i: usize| cells[i].parse::<f64>().unwrap();
         let n_params = number(16);
-        for j in 2..16 {
-            let d_ft_tokens = header[j].parse().unwrap();
+        for (j, d_ft_tokens) in header.iter().enumerate().take(16).skip(2) {
+            let d_ft_tokens = d_ft_tokens.parse().unwrap();
             runs.push(Run {
                 domain: cells[17].to_string(),
                 row: Row { n_params, d_ft_tokens, ..Row::default() },

@@ -106,7 +106,11 @@ impl Values {
                     match (i, column) {
                         (0, _) => low,
                         (i, _) if i == count - 1 => high,
-                        (_, Column::P) => low + share * (high - low),
+                        // One division, so that hundredths come out as hundredths.
+                        (_, Column::P) => {
+                            let last = (count - 1) as f64;
+                            (low * (last - i as f64) + high * i as f64) / last
+                        }
                         _ => low * (high / low).powf(share),
                     }
                 };
@@ -268,14 +272,15 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn of(fit: &'a Fit, mut row: Row) -> Result<Self> {
         let needed = fit.law.inputs().iter().any(|input| input.column == Column::LossPt0);
-        let interpolated = needed && row.loss_pt0.is_nan();
-        let mut extrapolated = false;
-        if interpolated {
+        let (mut interpolated, mut extrapolated) = (false, false);
+        if needed && row.loss_pt0.is_nan() {
             let found = fit.loss_pt0_at(row.n_params).ok_or_else(|| {
                 let requirement = "must be given: no fitted row has one to go by";
                 Error::setting("--loss-pt0", "none", requirement)
             })?;
             (row.loss_pt0, extrapolated) = (found.loss_pt0, found.outside);
+            // A size that was fitted has a loss of its own.
+            interpolated = fit.rows.iter().all(|known| known.row.n_params != row.n_params);
         }
         Ok(Self { fit, row, interpolated, extrapolated })
     }

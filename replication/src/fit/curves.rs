@@ -147,8 +147,9 @@ pub fn figure(shown: &Shown<'_>) -> plot::Figure {
     let band = level
         .map_or(String::new(), |level| format!(" Bands: {} intervals of the law.", percent(level)));
     figure.footnote = format!(
-        "Marks: runs.{band} Rise: above L_{{pt}}^{{0}}; a run below the range stands at its edge \
-         with an arrow.{}",
+        "Marks: runs.{band}{}{}{}",
+        if shown.fits.iter().any(|fit| has_other_p(fit)) { OTHERS } else { "" },
+        if shown.fits.iter().any(|fit| rises(fit)) { RISE } else { "" },
         shown.left_out
     );
     figure
@@ -156,11 +157,26 @@ pub fn figure(shown: &Shown<'_>) -> plot::Figure {
 
 const OPACITY: f64 = 0.2;
 
+const RISE: &str =
+    " Rise: above L_{pt}^{0}; a run below the range stands at its edge with an arrow.";
+
+const OTHERS: &str = " Runs at other p than those of the panels are in the table alone.";
+
+/// Whether a law has more p than panels.
+fn has_other_p(fit: &Fit) -> bool {
+    reads(fit, Column::P) && distinct(fit, Column::P, usize::MAX).len() > MOST_FRACTIONS
+}
+
+/// Whether a law is one of what is forgotten.
+fn rises(fit: &Fit) -> bool {
+    fit.rows.first().is_some_and(|row| fit.law.baseline(&Point::from(&row.row)).is_some())
+}
+
 /// A law's panels, one for each p.
 fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
     let curves = curves(fit);
     let symbol = symbol(fit.law.output());
-    let rises = fit.rows.first().is_some_and(|row| baseline(fit, &row.row) > 0.0);
+    let rises = rises(fit);
     let label = match rises {
         true => format!("rise of {symbol} (nats)"),
         false => format!("{symbol} (nats)"),

@@ -109,6 +109,17 @@ pub fn ring(color: Color) -> Glyph {
     Glyph { radius: 2.2, ..Glyph::dot(color).hollow() }
 }
 
+/// What a ring is, where there are some.
+pub fn rings(fits: &[&Fit]) -> &'static str {
+    match fits.iter().any(|fit| fit.held_out.is_some()) {
+        true => {
+            " Rings: predicted by a law that was fitted without the run; far beyond the others \
+             they stand at the edge with an arrow."
+        }
+        false => "",
+    }
+}
+
 /// A small mark: there may be hundreds.
 pub fn dot(color: Color) -> Glyph {
     Glyph { radius: 1.4, ..Glyph::dot(color) }
@@ -144,6 +155,12 @@ fn predicted(shown: &Shown<'_>) -> plot::Figure {
             Axis::log(format!("Predicted {symbol} (nats)")),
         );
         panel.equal = true;
+        let losses = fit.rows.iter().flat_map(|row| [row.loss, row.prediction]);
+        let predictions = held_out(fit).iter().map(|row| row.prediction);
+        // A held-out prediction may be off by orders of magnitude; it stands at the edge.
+        let (low, high) = capped(losses, predictions, |low, high| (low / 1.5, 1.5 * high));
+        panel.x = panel.x.limited(low, high);
+        panel.y = panel.y.limited(low, high);
         panel.rules.push(Rule::new(Place::Identity, ""));
         let mark = |row: &Observed, prediction: f64, glyph: fn(Color) -> Glyph| {
             Mark::new((row.loss, prediction), glyph(shown.color(row.row.n_params)))
@@ -156,7 +173,7 @@ fn predicted(shown: &Shown<'_>) -> plot::Figure {
         if let Some(mre) = fit.mre_held_out {
             text += &format!("\nheld out {}", terminal::percent(mre));
         }
-        panel.notes.push(Note { text, corner: Corner::TopLeft });
+        panel.notes.push(Note { text, corner: Corner::BottomRight });
         panel.title = terminal::name(fit);
         panel
     };
@@ -172,11 +189,26 @@ fn predicted(shown: &Shown<'_>) -> plot::Figure {
                           group, coloured by model size; rings are predictions of laws that were \
                           fitted without the run."
             .into();
-    figure.footnote = format!(
-        "MRE: mean relative error. Rings: predicted by a law that was fitted without the run.{}",
-        shown.left_out
-    );
+    figure.footnote = format!("MRE: mean relative error.{}{}", rings(&shown.fits), shown.left_out);
     figure
+}
+
+/// The ends of a range that holds `shown` and of `others` what lies within `bounds` of it; none
+/// where all of them do.
+pub fn capped(
+    shown: impl Iterator<Item = f64>,
+    others: impl Iterator<Item = f64> + Clone,
+    bounds: impl Fn(f64, f64) -> (f64, f64),
+) -> (Option<f64>, Option<f64>) {
+    let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    let (low, high) = bounds(low, high);
+    let mut beyond = others.clone();
+    let below = beyond.any(|value| value < low);
+    let mut beyond = others;
+    let above = beyond.any(|value| value > high);
+    (below.then_some(low), above.then_some(high))
 }
 
 /// The symbol of a column.
@@ -222,11 +254,9 @@ pub fn short(size: f64) -> String {
     format!("{text}{suffix}")
 }
 
-/// A fraction for people: `0.1%`.
+/// A fraction for people, with four digits: `0.1%`.
 pub fn percent(p: f64) -> String {
-    // Six digits hide the rounding of 0.001 · 100.
-    let text = format!("{:.6}", 100.0 * p);
-    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+    format!("{}%", terminal::significant(100.0 * p, 4))
 }
 
 #[cfg(test)]
@@ -252,7 +282,18 @@ mod tests {
         assert_eq!(percent(0.001), "0.1%");
         assert_eq!(percent(0.0), "0%");
         assert_eq!(percent(0.05), "5%");
+        assert_eq!(percent(0.0242741), "2.427%");
+        assert_eq!(percent(0.9999), "99.99%");
         assert_eq!(percent(1.0), "100%");
+    }
+
+    #[test]
+    fn what_lies_far_outside_caps_a_range() {
+        let bounds = |low: f64, high: f64| (low - 1.0, high + 1.0);
+        let ends = |others: &[f64]| capped([2.0, 3.0].into_iter(), others.iter().copied(), bounds);
+        assert_eq!(ends(&[1.0, 4.0, f64::NAN]), (None, None));
+        assert_eq!(ends(&[0.9, 3.0]), (Some(1.0), None));
+        assert_eq!(ends(&[4.1, f64::NEG_INFINITY]), (Some(1.0), Some(4.0)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use forgetting_laws::fit::{
     fit as fit_law,
 };
 use forgetting_laws::laws::{self, LAWS, Law};
-use forgetting_laws::table::Table;
+use forgetting_laws::table::{Column, Table};
 use forgetting_laws::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -241,7 +241,7 @@ fn make_folder(option: &str, folder: &Path) -> Result<()> {
 }
 
 /// Fits each law to each group that can have it, by group and then in the order of the laws. What
-/// cannot be fitted is said on standard error, a line a law or group.
+/// cannot be fitted is said on standard error.
 fn fit_groups(
     groups: &[(String, Table)],
     laws: &[&'static dyn Law],
@@ -249,59 +249,68 @@ fn fit_groups(
     options: &Options,
 ) -> Result<Vec<Fit>> {
     let mut fits: Vec<(usize, Fit)> = Vec::new();
-    let mut first_refusal = None;
+    let (mut refusal, mut unread) = (None, Vec::new());
     for &law in laws {
         let (mut without, mut too_few) = (Vec::new(), Vec::new());
         let before = fits.len();
         for (i, (domain, table)) in groups.iter().enumerate() {
-            match fit_law(table, law, options) {
-                Ok(mut fit) => {
+            match (fit_law(table, law, options), missing(table, law)) {
+                (Ok(mut fit), _) => {
                     fit.domain.clone_from(domain);
                     fits.push((i, fit));
                 }
-                Err(error) if !has_columns(table, law) => without.push((domain, error)),
+                (Err(error), Some(column)) => without.push((domain, column, error)),
                 // Too few sizes or rows; what is wrong with a value is an error.
-                Err(error @ Error::Setting { .. }) if table.sample(law).is_err() => {
+                (Err(error @ Error::Setting { .. }), None) if table.sample(law).is_err() => {
                     too_few.push((domain, error));
                 }
-                Err(error) => return Err(error),
+                (Err(error), None) => return Err(error),
             }
         }
-        if fits.len() == before {
-            let Some((_, error)) = too_few.into_iter().chain(without).next() else { continue };
-            if named {
-                return Err(error);
+        match (fits.len() > before, named, too_few.is_empty()) {
+            (true, true, _) if !without.is_empty() => complain(&format!(
+                "the {} law is not fitted to {}: no columns for it",
+                law.name(),
+                without.iter().map(|(domain, ..)| domain.as_str()).collect::<Vec<_>>().join(", ")
+            )),
+            (true, ..) => {}
+            (false, true, _) => {
+                let columns = without.into_iter().map(|(_, _, error)| error);
+                let found = too_few.into_iter().map(|(_, error)| error).chain(columns).next();
+                return found.map_or(Ok(Vec::new()), Err);
             }
-            complain(&format!("left out: {error}"));
-            first_refusal.get_or_insert(error);
-            continue;
+            (false, false, true) => {
+                if let Some((_, column, error)) = without.into_iter().next() {
+                    unread.push(format!("{} ({column})", law.name()));
+                    refusal.get_or_insert(error);
+                }
+            }
+            (false, false, false) => {}
         }
         for (domain, error) in too_few {
-            complain(&format!("warning: {domain} is left out: {error}"));
-        }
-        if named && !without.is_empty() {
-            let domains: Vec<_> = without.iter().map(|(domain, _)| domain.as_str()).collect();
-            let columns = "lack a column that it needs";
-            let law = law.name();
-            complain(&format!(
-                "the {law} law is not fitted to {}: they {columns}",
-                domains.join(", ")
-            ));
+            match domain.as_str() {
+                "" => complain(&format!("left out: {error}")),
+                domain => complain(&format!("{domain} is left out: {error}")),
+            }
+            refusal = Some(error);
         }
     }
-    match (fits.is_empty(), first_refusal) {
-        (true, Some(error)) => Err(error),
-        _ => {
-            fits.sort_by_key(|(group, _)| *group);
-            Ok(fits.into_iter().map(|(_, fit)| fit).collect())
+    match (fits.is_empty(), refusal) {
+        (true, Some(error)) => return Err(error),
+        _ if !unread.is_empty() => {
+            complain(&format!("left out, with no column for: {}", unread.join(", ")));
         }
+        _ => {}
     }
+    fits.sort_by_key(|(group, _)| *group);
+    Ok(fits.into_iter().map(|(_, fit)| fit).collect())
 }
 
-/// Whether there is a row with the law's loss, and one with each of its sizes.
-fn has_columns(table: &Table, law: &dyn Law) -> bool {
-    let loss = |run: &&forgetting_laws::table::Run| run.get(law.output()).is_some();
-    let mut columns = law.inputs().iter().map(|input| input.column);
-    let rows = || table.runs.iter().filter(loss);
-    rows().next().is_some() && columns.all(|column| rows().any(|run| run.get(column).is_some()))
+/// The first column that a law needs and no row with its loss has.
+fn missing(table: &Table, law: &dyn Law) -> Option<Column> {
+    let rows = || table.runs.iter().filter(|run| run.get(law.output()).is_some());
+    let inputs = law.inputs().iter().map(|input| input.column);
+    std::iter::once(law.output())
+        .chain(inputs)
+        .find(|&column| !rows().any(|run| run.get(column).is_some()))
 }

@@ -26,7 +26,7 @@ fn law(text: &mut String, group: &Group) {
     let fit = &group.fit;
     let _ = writeln!(text, "{}", heading(fit));
     let _ = writeln!(text, "  {}", fit.equation);
-    let _ = writeln!(text, "  status     {}", status(fit));
+    entry(text, "status", &status(fit));
     let objective = words(&fit.minimised);
     let _ = writeln!(text, "  objective  {}, {objective}", number(fit.objective));
     if let Some(proof) = &group.proof {
@@ -35,12 +35,29 @@ fn law(text: &mut String, group: &Group) {
     parameters(text, fit);
     errors(text, fit);
     for warning in &fit.warnings {
-        let _ = writeln!(text, "  warning    {warning}");
+        entry(text, "warning", warning);
     }
     if !group.sweep.is_empty() {
         variants(text, &group.sweep);
     }
     text.push('\n');
+}
+
+/// Words that begin a line with a name and go on below each other.
+pub fn entry(text: &mut String, name: &str, words: &str) {
+    const WIDTH: usize = 98;
+    const INDENT: usize = 13;
+    let mut line = format!("  {name:<10}");
+    for word in words.split_whitespace() {
+        let length = line.chars().count() + 1 + word.chars().count();
+        if length > WIDTH && line.trim_start().len() > name.len() && line.len() > INDENT {
+            let _ = writeln!(text, "{line}");
+            line = " ".repeat(INDENT - 1);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{line}");
 }
 
 /// `wikipedia, forgetting: 125 rows of 125 runs`.
@@ -245,11 +262,15 @@ fn within(interval: &Interval) -> String {
     format!("{} [{}, {}]", percent(mean), percent(low), percent(high))
 }
 
-/// A share with three digits: `0.310%`.
+/// A share with three digits, `0.310%`; a dash where there is none, as of no rise.
 pub fn percent(share: f64) -> String {
     let percent = 100.0 * share;
+    if percent.is_nan() {
+        return "-".into();
+    }
     // Below a thousandth of a percent the exponent would take more room than it says.
     let places = match percent.abs() {
+        x if x >= 1e5 => return format!("{percent:.1e}%"),
         x if x >= 99.95 => 0,
         x if x >= 9.995 => 1,
         x if x >= 0.9995 => 2,
@@ -280,7 +301,7 @@ pub fn number(value: f64) -> String {
 }
 
 /// As many significant digits, with a power of ten where plain decimals would be long.
-fn significant(value: f64, digits: usize) -> String {
+pub fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.abs().to_string();
     }
@@ -337,11 +358,12 @@ mod tests {
             (0.009999, "1.00%"),
             (1.0, "100%"),
             (1.1716, "117%"),
+            (48_136.0, "4.8e6%"),
             (0.0, "0%"),
             (0.0005, "0.0500%"),
             (1.234e-6, "1.2e-4%"),
             (1.234e-9, "1.2e-7%"),
-            (f64::NAN, "NaN%"),
+            (f64::NAN, "-"),
         ] {
             assert_eq!(percent(share), text);
         }
@@ -349,6 +371,21 @@ mod tests {
         assert_eq!(points(0.01), "+1.000%");
         assert_eq!(points(-4.9e-6), "0");
         assert_eq!(points(5.1e-6), "+0.001%");
+    }
+
+    #[test]
+    fn long_words_go_on_below() {
+        let mut text = String::new();
+        entry(&mut text, "status", "short");
+        entry(&mut text, "warning", &"seven77 ".repeat(24));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "  status     short");
+        assert!(lines[1].starts_with("  warning    seven77 seven77"), "{text}");
+        assert!(lines[2].starts_with("             seven77"), "{text}");
+        // Eleven of eight columns stand between the indent and the edge, but for the first's blank.
+        assert_eq!(lines[1].split_whitespace().count(), 1 + 10);
+        assert!(lines.iter().all(|line| line.len() <= 98));
+        assert_eq!(text.matches("seven77").count(), 24);
     }
 
     #[test]
