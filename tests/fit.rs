@@ -403,7 +403,7 @@ fn predictive_intervals_hold_new_runs() {
 
 /// The folder of published tables, where there is one.
 fn reference_data() -> Option<PathBuf> {
-    match std::env::var_os("FORGETTING_LAWS_REFERENCE") {
+    match std::env::var_os("FORGETTING_LAWS_REFERENCE").filter(|folder| !folder.is_empty()) {
         Some(folder) => Some(folder.into()),
         None => {
             eprintln!("skipped: FORGETTING_LAWS_REFERENCE names no folder");

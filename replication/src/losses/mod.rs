@@ -35,7 +35,8 @@ pub struct Options {
     /// second. Example: --wide d_ft_tokens:loss_ft
     #[arg(long, value_name = "NAME:NAME")]
     pub wide: Option<String>,
-    /// Fits each value of this column by itself [default: all rows together].
+    /// Fits each value of this column by itself; none fits all rows together [default: domain, where
+    /// there is one].
     #[arg(long, value_name = "COLUMN")]
     pub group_by: Option<String>,
     /// The column that says which rows come from one run; the bootstrap draws them together

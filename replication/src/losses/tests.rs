@@ -294,7 +294,8 @@ fn the_help_names_every_field() {
 /// The table of real losses of finetuning that FIELD.md describes.
 #[test]
 fn a_published_wide_table_is_read() {
-    let Some(folder) = std::env::var_os("FORGETTING_LAWS_REFERENCE") else {
+    let folder = std::env::var_os("FORGETTING_LAWS_REFERENCE").filter(|folder| !folder.is_empty());
+    let Some(folder) = folder else {
         eprintln!("skipped: FORGETTING_LAWS_REFERENCE names no folder with flan.csv");
         return;
     };
