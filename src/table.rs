@@ -133,14 +133,10 @@ impl Run {
     pub fn get(&self, column: Column) -> Option<f64> {
         let known = |value: f64| (!value.is_nan()).then_some(value);
         match column {
-            Column::NParams => known(self.row.n_params),
-            Column::DFtTokens => known(self.row.d_ft_tokens),
-            Column::DTokens => known(self.row.d_tokens),
-            Column::P => known(self.row.p),
-            Column::LossPt0 => known(self.row.loss_pt0),
             Column::LossPt => self.loss_pt,
             Column::LossFt => self.loss_ft,
             Column::Loss => self.loss,
+            input => known(self.row.get(input)),
         }
     }
 

@@ -292,7 +292,7 @@ impl<'a> Asked<'a> {
         let number = terminal::number;
         let _ = writeln!(text, "{}: {}", terminal::name(fit), fit.equation);
         let inputs = fit.law.inputs().iter().map(|input| {
-            let value = number(crate::fit::tables::input(row, input.column));
+            let value = number(row.get(input.column));
             match input.column {
                 Column::LossPt0 if self.interpolated => {
                     let how = if self.extrapolated { "extrapolated" } else { "interpolated" };

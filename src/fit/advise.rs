@@ -45,7 +45,7 @@ pub use injection::{Limit, OnTarget, SmallestP};
 pub use larger::{Larger, Model};
 pub use new_runs::{NewRun, NewRuns};
 
-use super::bootstrap::quantile;
+use super::bootstrap::middle;
 use super::{Fit, Status};
 use crate::laws::{Point, Row};
 use crate::table::Column;
@@ -65,9 +65,8 @@ pub struct Estimate {
 
 impl Estimate {
     fn of(value: f64, mut draws: Vec<f64>, level: f64) -> Self {
-        draws.sort_by(f64::total_cmp);
-        let tail = 0.5 * (1.0 - level);
-        Self { value, low: quantile(&draws, tail), high: quantile(&draws, 1.0 - tail) }
+        let (low, high) = middle(&mut draws, level);
+        Self { value, low, high }
     }
 }
 
@@ -154,7 +153,7 @@ impl Asked<'_> {
             let (low, high) = self.fit.range(column);
             warnings.push(format!(
                 "{name} = {} lies outside the {} to {} of the {law} law's runs: an extrapolation",
-                brief(value(row, column)),
+                brief(row.get(column)),
                 brief(low),
                 brief(high)
             ));
@@ -180,16 +179,6 @@ impl Asked<'_> {
     }
 }
 
-fn value(row: &Row, column: Column) -> f64 {
-    match column {
-        Column::NParams => row.n_params,
-        Column::DFtTokens => row.d_ft_tokens,
-        Column::DTokens => row.d_tokens,
-        Column::P => row.p,
-        _ => row.loss_pt0,
-    }
-}
-
 /// Three significant digits: 0.0279, 3e9.
 fn brief(value: f64) -> String {
     // What was written with three digits has no more when it is read.
@@ -203,7 +192,7 @@ fn brief(value: f64) -> String {
 /// Refuses a question in which one of these is not a number above 0, or p not between 0 and 1.
 fn check(row: &Row, columns: &[Column]) -> Result<()> {
     for &column in columns {
-        let given = value(row, column);
+        let given = row.get(column);
         match column {
             Column::P if (0.0..=1.0).contains(&given) => {}
             Column::P => return Err(Error::setting("p", given, "must lie between 0 and 1")),

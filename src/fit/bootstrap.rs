@@ -63,16 +63,26 @@ impl Interval {
         if numbers.is_empty() || numbers.iter().any(|x| !x.is_finite()) {
             return None;
         }
-        numbers.sort_by(f64::total_cmp);
-        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
-        let tail = 0.5 * (1.0 - level);
-        Some(Self { mean, low: quantile(&numbers, tail), high: quantile(&numbers, 1.0 - tail) })
+        Some(Self::around(&mut numbers, level))
     }
+
+    /// The same of at least one number, some of which may be infinite. Sorts them.
+    pub(super) fn around(numbers: &mut [f64], level: f64) -> Self {
+        let (low, high) = middle(numbers, level);
+        Self { mean: numbers.iter().sum::<f64>() / numbers.len() as f64, low, high }
+    }
+}
+
+/// Sorts at least one number; the ends of their middle share `level`.
+pub(super) fn middle(numbers: &mut [f64], level: f64) -> (f64, f64) {
+    numbers.sort_by(f64::total_cmp);
+    let tail = 0.5 * (1.0 - level);
+    (quantile(numbers, tail), quantile(numbers, 1.0 - tail))
 }
 
 /// The quantile of numbers in ascending order, interpolated linearly between them (the seventh
 /// definition of Hyndman and Fan, 1996).
-pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
+fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let below = sorted[place.floor() as usize];
     let above = sorted[place.ceil() as usize];
@@ -108,10 +118,7 @@ impl Resampled {
     /// The interval of a number that depends on the parameters.
     pub fn interval_of(&self, of: impl Fn(&[f64]) -> f64) -> Interval {
         let mut numbers: Vec<f64> = self.draws.iter().map(|values| of(values)).collect();
-        numbers.sort_by(f64::total_cmp);
-        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
-        let tail = 0.5 * (1.0 - self.level);
-        Interval { mean, low: quantile(&numbers, tail), high: quantile(&numbers, 1.0 - tail) }
+        Interval::around(&mut numbers, self.level)
     }
 }
 

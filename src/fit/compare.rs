@@ -1,5 +1,5 @@
 use super::Fit;
-use super::bootstrap::{Interval, quantile};
+use super::bootstrap::Interval;
 use crate::rng::Key;
 use serde::{Deserialize, Serialize};
 
@@ -66,18 +66,12 @@ fn pair(first: &Fit, second: &Fit) -> Option<Comparison> {
         mean(&mut (0..n as u64).map(|i| differences[key.below(i, n as u64) as usize]))
     };
     let mut means: Vec<f64> = (0..resamples).map(resample).collect();
-    means.sort_by(f64::total_cmp);
-    let tail = 0.5 * (1.0 - level);
     Some(Comparison {
         domain: first.domain.clone(),
         law: first.law.name().to_string(),
         other: second.law.name().to_string(),
         difference: mean(&mut differences.iter().copied()),
-        interval: Interval {
-            mean: means.iter().sum::<f64>() / resamples as f64,
-            low: quantile(&means, tail),
-            high: quantile(&means, 1.0 - tail),
-        },
+        interval: Interval::around(&mut means, level),
         better: means.iter().filter(|mean| **mean < 0.0).count() as f64 / resamples as f64,
     })
 }

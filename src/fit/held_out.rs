@@ -105,12 +105,7 @@ struct Fold {
 fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<Fold>, String> {
     let reads = |column| law.inputs().iter().any(|input| input.column == column);
     let data = if reads(Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens };
-    let value = |column: Column, i: usize| match column {
-        Column::NParams => sample.rows[i].n_params,
-        Column::DFtTokens => sample.rows[i].d_ft_tokens,
-        Column::DTokens => sample.rows[i].d_tokens,
-        _ => sample.rows[i].p,
-    };
+    let value = |column: Column, i: usize| sample.rows[i].get(column);
     let split = |held_out: &dyn Fn(usize) -> bool, left: &dyn Fn(usize) -> bool| Fold {
         train: (0..sample.len()).filter(|&i| left(i)).collect(),
         test: (0..sample.len()).filter(|&i| held_out(i)).collect(),

@@ -3,7 +3,7 @@
 use super::identifiability::{DEFAULT_TOLERANCE, Identifiability};
 use super::in_order;
 use super::objective::{Objective, Penalty};
-use super::problem::{Problem, Vector};
+use super::problem::{Matrix, Problem, Vector};
 use super::solve::{Minimum, Quadratic, ROUGH, descend, free, solve, typical_residual};
 use super::starts::{Grid, Start};
 use crate::laws::Role;
@@ -207,6 +207,12 @@ fn absolute_delta(problem: &Problem, screened: &[Start]) -> f64 {
     if typical > 1e-12 { 1e-5 * typical } else { f64::INFINITY }
 }
 
+/// The curvature of the objective at its optimum, and of a quadratic above it.
+struct Curvature {
+    hessian: Matrix,
+    majorant: Matrix,
+}
+
 type Judgement = (Status, Vec<usize>, Vec<Undetermined>, f64);
 
 fn judge(problem: &Problem, best: &Minimum, delta: f64, restarts: Restarts) -> Result<Judgement> {
@@ -214,9 +220,10 @@ fn judge(problem: &Problem, best: &Minimum, delta: f64, restarts: Restarts) -> R
     let around = problem.expand(&best.x, delta);
     let free = free(&best.x, &around.gradient, k);
     let at_bound: Vec<usize> = (0..k).filter(|j| !free.contains(j)).collect();
-    let (undetermined, condition_number) = undetermined(problem, best, delta, &free)?;
-    let quadratic =
-        Quadratic { gradient: &around.gradient, hessian: problem.hessian(&best.x, &around) };
+    let hessian = problem.hessian(&best.x, &around);
+    let curvature = Curvature { hessian, majorant: around.majorant };
+    let (undetermined, condition_number) = undetermined(problem, best, delta, &free, &curvature)?;
+    let quadratic = Quadratic { gradient: &around.gradient, hessian };
     let stationary = match quadratic.step(&best.x, &free) {
         Some(step) => {
             let win: f64 = free.iter().map(|&j| -0.5 * step[j] * around.gradient[j]).sum();
@@ -245,6 +252,7 @@ fn undetermined(
     best: &Minimum,
     delta: f64,
     free: &[usize],
+    curvature: &Curvature,
 ) -> Result<(Vec<Undetermined>, f64)> {
     if free.is_empty() {
         return Ok((Vec::new(), 1.0));
@@ -283,7 +291,8 @@ fn undetermined(
         found.undetermined().iter().map(|d| of(d.components())).collect();
     if undetermined.is_empty() {
         let scales: Vec<f64> = free.iter().map(|&j| scale(j)).collect();
-        undetermined = flat(problem, best, delta, free, &scales)?.iter().map(|d| of(d)).collect();
+        let flat = flat(problem, best, delta, free, curvature, &scales)?;
+        undetermined = flat.iter().map(|d| of(d)).collect();
     }
     Ok((undetermined, found.condition_number()))
 }
@@ -294,12 +303,11 @@ fn flat(
     best: &Minimum,
     delta: f64,
     free: &[usize],
+    Curvature { hessian, majorant }: &Curvature,
     scales: &[f64],
 ) -> Result<Vec<Vec<f64>>> {
-    let around = problem.expand(&best.x, delta);
-    let hessian = problem.hessian(&best.x, &around);
     // Scaled to a majorant of diagonal 1.
-    let unit = |c: usize| 1.0 / around.majorant[free[c]][free[c]].sqrt();
+    let unit = |c: usize| 1.0 / majorant[free[c]][free[c]].sqrt();
     let entry = |(a, b): (usize, usize)| {
         let (low, high) = (free[a.min(b)], free[a.max(b)]);
         hessian[high][low] * unit(a) * unit(b)

@@ -1,5 +1,5 @@
 use super::Fit;
-use super::bootstrap::quantile;
+use super::bootstrap::middle;
 use super::objective::Space;
 use crate::laws::{Point, Row};
 use crate::rng::Key;
@@ -29,11 +29,9 @@ impl Fit {
     pub fn predict(&self, row: &Row) -> Prediction {
         let point = Point::from(row);
         let level = self.bootstrap.as_ref().map(|resampled| resampled.level);
-        let ends = |numbers: Vec<f64>| {
-            let tail = 0.5 * (1.0 - level?);
-            let mut sorted = numbers;
-            sorted.sort_by(f64::total_cmp);
-            (!sorted.is_empty()).then(|| (quantile(&sorted, tail), quantile(&sorted, 1.0 - tail)))
+        let ends = |mut numbers: Vec<f64>| {
+            let level = level?;
+            (!numbers.is_empty()).then(|| middle(&mut numbers, level))
         };
         let new_run = ends(self.outcomes(row));
         let law = ends(self.curves(row));
@@ -78,16 +76,9 @@ impl Fit {
 
     /// The columns in which a run lies outside what was fitted.
     pub fn outside(&self, row: &Row) -> Vec<String> {
-        let value = |row: &Row, column| match column {
-            Column::NParams => row.n_params,
-            Column::DFtTokens => row.d_ft_tokens,
-            Column::DTokens => row.d_tokens,
-            Column::P => row.p,
-            _ => row.loss_pt0,
-        };
         let is_outside = |column: Column| {
             let (low, high) = self.range(column);
-            !(low <= value(row, column) && value(row, column) <= high)
+            !(low <= row.get(column) && row.get(column) <= high)
         };
         let inputs = self.law.inputs().iter().map(|input| input.column);
         inputs.filter(|&c| c != Column::LossPt0 && is_outside(c)).map(|c| c.to_string()).collect()
@@ -95,14 +86,7 @@ impl Fit {
 
     /// The smallest and the largest value of a column among the fitted rows.
     pub fn range(&self, column: Column) -> (f64, f64) {
-        let value = |row: &Row| match column {
-            Column::NParams => row.n_params,
-            Column::DFtTokens => row.d_ft_tokens,
-            Column::DTokens => row.d_tokens,
-            Column::P => row.p,
-            _ => row.loss_pt0,
-        };
-        let values = || self.rows.iter().map(|observed| value(&observed.row));
+        let values = || self.rows.iter().map(|observed| observed.row.get(column));
         (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max))
     }
 }

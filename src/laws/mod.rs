@@ -70,6 +70,20 @@ impl Default for Row {
     }
 }
 
+impl Row {
+    /// The value of an input; NaN where it is not known, or for the losses that laws predict.
+    pub fn get(&self, column: Column) -> f64 {
+        match column {
+            Column::NParams => self.n_params,
+            Column::DFtTokens => self.d_ft_tokens,
+            Column::DTokens => self.d_tokens,
+            Column::P => self.p,
+            Column::LossPt0 => self.loss_pt0,
+            Column::LossPt | Column::LossFt | Column::Loss => f64::NAN,
+        }
+    }
+}
+
 /// A [`Row`] as a law computes with it: the logarithms of sizes, taken once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {

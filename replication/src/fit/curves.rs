@@ -1,7 +1,7 @@
 //! The laws' curves over the data.
 
 use super::drawing::{COLUMNS, Shown, dot, of_group, percent, spread, symbol, width_for};
-use super::{residuals, tables};
+use super::residuals;
 use crate::plot::{self, Axis, Band, Key, Line, Mark, Panel, Stroke};
 use forgetting_laws::fit::Fit;
 use forgetting_laws::laws::{Point, Row};
@@ -60,7 +60,7 @@ fn fractions(fit: &Fit) -> Vec<Option<f64>> {
 }
 
 fn distinct(fit: &Fit, column: Column, most: usize) -> Vec<f64> {
-    let mut values: Vec<f64> = fit.rows.iter().map(|row| tables::input(&row.row, column)).collect();
+    let mut values: Vec<f64> = fit.rows.iter().map(|row| row.row.get(column)).collect();
     values.sort_by(f64::total_cmp);
     values.dedup();
     spread(&values, most)
@@ -212,7 +212,7 @@ fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
             let rise = row.loss - baseline(fit, &row.row);
             // Below every range of a log axis, where it gets its arrow.
             let y = if rises && logarithmic { rise.max(1e-3 * floor) } else { rise };
-            let at = (tables::input(&row.row, along(fit)), y);
+            let at = (row.row.get(along(fit)), y);
             panel.marks.push(Mark::new(at, dot(shown.color(row.row.n_params))));
         }
         panel

@@ -3,7 +3,6 @@
 use super::drawing::{
     self, Shown, capped, dot, held_out, kinds, of_group, ring, symbol, width_for,
 };
-use super::tables;
 use crate::plot::{self, Axis, Color, Line, Mark, Numbers, Panel, Place, Rule, Stroke};
 use forgetting_laws::fit::{Fit, Space};
 use forgetting_laws::table::Column;
@@ -47,7 +46,7 @@ pub fn figure(shown: &Shown<'_>) -> plot::Figure {
 }
 
 fn panel(shown: &Shown<'_>, fit: &Fit, column: Column) -> Panel {
-    let value = |i: usize| tables::input(&fit.rows[i].row, column);
+    let value = |i: usize| fit.rows[i].row.get(column);
     let mut panel = Panel::new(axis(fit, column), Axis::linear(of_group(fit, "residual")));
     let of = |i: usize, prediction| fit.minimised.residual(prediction, fit.rows[i].loss);
     let fitted = fit.rows.iter().enumerate().map(|(i, row)| of(i, row.prediction).abs());

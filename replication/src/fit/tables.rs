@@ -77,17 +77,6 @@ fn run(fit: &Fit, row: &Row) -> Vec<String> {
     [fit.domain.clone(), fit.law.name().to_string()].into_iter().chain(numbers).collect()
 }
 
-/// The value of an input of the laws.
-pub fn input(row: &Row, column: Column) -> f64 {
-    match column {
-        Column::NParams => row.n_params,
-        Column::DFtTokens => row.d_ft_tokens,
-        Column::DTokens => row.d_tokens,
-        Column::P => row.p,
-        _ => row.loss_pt0,
-    }
-}
-
 /// The shortest text that reads back as the same number; nothing where it is none.
 pub fn cell(value: f64) -> String {
     match value.is_finite() {

@@ -1,6 +1,6 @@
 //! Which runs would teach the most.
 
-use super::{Advisor, Asked, OF_FORGETTING, check, value};
+use super::{Advisor, Asked, OF_FORGETTING, check};
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
@@ -164,7 +164,7 @@ fn grid(law: &Asked) -> Vec<Row> {
 
 /// The distinct values of a column, in ascending order.
 fn fitted(law: &Asked, column: Column) -> Vec<f64> {
-    let mut values: Vec<f64> = law.fit.rows.iter().map(|run| value(&run.row, column)).collect();
+    let mut values: Vec<f64> = law.fit.rows.iter().map(|run| run.row.get(column)).collect();
     values.sort_by(f64::total_cmp);
     values.dedup();
     values
