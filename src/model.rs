@@ -43,12 +43,13 @@ pub struct Shape {
 /// `(name, layers, width, heads)`: the paper's five sizes, then sizes a thousand times smaller for
 /// two CPU cores, and three in between for one GPU. The number of heads of `tiny` and `large` is ours; the others are the sister
 /// papers'.
-const NAMED: [(&str, usize, usize, usize); 13] = [
+const NAMED: [(&str, usize, usize, usize); 14] = [
     ("tiny", 8, 512, 8),
     ("small", 12, 768, 12),
     ("medium", 24, 1_024, 16),
     ("large", 20, 1_600, 25),
     ("xl", 24, 2_048, 16),
+    ("nano-micro", 2, 16, 1),
     ("nano-tiny", 2, 32, 2),
     ("nano-small", 3, 48, 3),
     ("nano-medium", 6, 64, 4),
@@ -281,6 +282,7 @@ mod tests {
     #[test]
     fn nano_sizes_are_a_thousandth() {
         let count = |name| Shape::named(name, 512, 64).unwrap().count().paper();
+        assert_eq!(count("nano-micro") / 1_000, 14);
         assert_eq!(count("nano-tiny") / 1_000, 41);
         assert_eq!(count("nano-small") / 1_000, 107);
         assert_eq!(count("nano-medium") / 1_000, 328);

@@ -147,6 +147,20 @@ impl Store {
             Err(TryLockError::Error(source)) => Err(Error::Io { path, source }),
         }
     }
+
+    /// Whether a process works on a run now.
+    ///
+    /// # Errors
+    /// If the lock cannot be looked at.
+    pub fn is_claimed(&self, id: &RunId) -> Result<bool> {
+        let path = self.folder(id).join("lock");
+        let Ok(file) = File::open(&path) else { return Ok(false) };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(Error::Io { path, source }),
+        }
+    }
 }
 
 /// The folder's lock, made if it is missing, and not yet taken.
@@ -203,6 +217,17 @@ impl Claim {
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.folder.join(name);
         fs::remove_file(&path).map_err(Error::io(&path))
+    }
+
+    /// Removes one of the run's files, if it is there.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn remove_if_there(&self, name: &str) -> Result<()> {
+        match self.remove(name) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     /// What a process that died while writing left behind.

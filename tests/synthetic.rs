@@ -83,6 +83,75 @@ proptest! {
     }
 }
 
+/// The exchanges of instruction documents: what stands between the markers, and what follows.
+fn exchanges(text: &str) -> Vec<(&str, &str)> {
+    text.lines()
+        .map(|line| {
+            let (instruction, answer) =
+                line.strip_prefix("[INST] ").unwrap().split_once(" [/INST] ").unwrap();
+            assert!(!instruction.contains("INST]") && !answer.contains("INST]"), "{line}");
+            assert!(instruction.ends_with(['?', '.']) && answer.ends_with('.'), "{line}");
+            (instruction, answer)
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Every line is an exchange; sums are right and lists are sorted at every distance; the same
+    /// question of fact has the same answer in all documents.
+    #[test]
+    fn instructions_are_answered(distance in 0.0..=1.0f64, seed in 0u64..100) {
+        let text = text(&target(Domain::Instructions, distance, seed), 0, 60);
+        let mut answers = BTreeMap::new();
+        let (mut sums, mut lists, mut facts, mut again) = (0, 0, 0, 0);
+        for (instruction, answer) in exchanges(&text) {
+            let numbers = |text: &str| -> Vec<u64> {
+                text.split_whitespace()
+                    .filter_map(|word| word.trim_end_matches([',', '.', '?']).parse().ok())
+                    .collect()
+            };
+            let (given, mut result) = (numbers(instruction), numbers(answer));
+            if answer.contains('=') {
+                sums += 1;
+                prop_assert_eq!(&given[..], &result[..2]);
+                let (a, b) = (given[0], given[1]);
+                let (sign, c) = (answer.split(' ').nth(1).unwrap(), result[2]);
+                match sign {
+                    "+" => prop_assert_eq!(a + b, c),
+                    "-" | "−" => prop_assert_eq!(a - b, c),
+                    "*" | "×" => prop_assert_eq!(a * b, c),
+                    _ => prop_assert_eq!(b * c, a),
+                }
+            } else if given.len() >= 3 {
+                lists += 1;
+                prop_assert!(result.is_sorted());
+                result.sort_unstable();
+                let mut given = given;
+                given.sort_unstable();
+                prop_assert_eq!(given, result);
+            } else if instruction.ends_with('?') {
+                facts += 1;
+                let before = *answers.entry(instruction).or_insert(answer);
+                again += u32::from(!std::ptr::eq(before, answer));
+                prop_assert_eq!(before, answer);
+            }
+        }
+        // A sixth each of some 400 exchanges are sums and lists, a half asks for facts.
+        prop_assert!(sums > 30 && lists > 30 && facts > 100, "{sums} {lists} {facts}");
+        prop_assert!(again > 20, "{again}");
+    }
+}
+
+/// The markers tell an instruction-tuned domain from everything else.
+#[test]
+fn markers_occur_nowhere_else() {
+    for domain in [None, Some(Domain::Code), Some(Domain::Prose)] {
+        assert!(!text(&make((domain, 0.5, 0)), 0, 200).contains("INST"));
+    }
+}
+
 /// Snapshots: our own output, kept so that a change of the generator is noticed. Whoever changes
 /// one raises `synthetic::VERSION`.
 #[test]
@@ -113,7 +182,7 @@ fn the_hash_tells_sources_apart() {
             }
         }
     }
-    assert_eq!(hashes.len(), 26);
+    assert_eq!(hashes.len(), 32);
     assert!(hashes.iter().all(|hash| hash.len() == 64));
     assert_eq!(
         target(Domain::Code, 0.5, 3).content_hash(),
@@ -144,7 +213,8 @@ fn domain_names_round_trip() {
         assert_eq!(serde_json::to_string(&domain).unwrap(), format!("{:?}", domain.name()));
     }
     let error = "verse".parse::<Domain>().unwrap_err().to_string();
-    assert!(error.contains("verse") && error.contains("arithmetic, dialogue, code or prose"));
+    assert!(error.contains("verse"), "{error}");
+    assert!(Domain::ALL.into_iter().all(|domain| error.contains(domain.name())), "{error}");
 }
 
 /// Zipf's law: thousands of word types, with frequency about proportional to 1 / rank.
@@ -230,7 +300,8 @@ fn distance_is_monotone_in_every_domain() {
             let measured = [0.0, 0.25, 0.5, 0.75, 1.0].map(|distance| {
                 let text = text(&target(domain, distance, seed), 0, 60);
                 let (mut all, mut unknown) = (0.0, 0.0);
-                for word in words(&text) {
+                // The markers of instructions are nobody's words.
+                for word in words(&text).filter(|word| word != "inst") {
                     all += 1.0;
                     unknown += f64::from(u8::from(!known.contains(&word)));
                 }

@@ -30,12 +30,14 @@ pub struct Config {
     pub sizes: BTreeMap<String, Size>,
     /// Text.
     pub data: Data,
+    /// The target domains.
+    pub domains: BTreeMap<String, Target>,
     /// The paper's pretraining.
     pub pretraining: Pretraining,
     /// The paper's finetuning with injection.
     pub finetuning: Finetuning,
-    /// What Figure 5 varies.
-    pub fig5: Fig5,
+    /// Which runs there are.
+    pub grid: BTreeMap<String, Block>,
     /// How runs are carried out.
     pub run: Run,
 }
@@ -70,14 +72,8 @@ pub struct Size {
 pub struct Data {
     /// Files or folders; none: the synthetic source.
     pub pretrain: Vec<PathBuf>,
-    /// Files or folders; none: the synthetic target.
-    pub target: Vec<PathBuf>,
     /// Whether the synthetic source stands in where no files are named.
     pub synthetic: bool,
-    /// The synthetic target.
-    pub domain: Domain,
-    /// The synthetic target's distance from the pretraining source.
-    pub distance: Fraction,
     /// Field of .jsonl files that holds the text.
     pub text_field: String,
     /// Field of .jsonl files that names the work; empty: every document is one.
@@ -92,6 +88,18 @@ pub struct Data {
     pub injection_tokens: u64,
     /// Tokens of each validation set.
     pub validation_tokens: u64,
+}
+
+/// A target domain: files, or a synthetic one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Files or folders; none: the synthetic target.
+    pub files: Vec<PathBuf>,
+    /// The synthetic target; none: files are needed.
+    pub kind: Option<Domain>,
+    /// The synthetic target's distance from the pretraining source.
+    pub distance: Option<Fraction>,
 }
 
 /// The paper's pretraining.
@@ -116,18 +124,10 @@ pub struct Pretraining {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetuning {
-    /// Unique tokens of the target.
-    pub d_ft_tokens: u64,
-    /// Optimiser steps.
-    pub steps: u64,
     /// Of linear warmup.
     pub warmup_steps: u64,
     /// Sequences a step.
     pub batch: u64,
-    /// How the injected sequences are chosen.
-    pub sampler: SamplerKind,
-    /// Tokens of a pool of pretraining data to repeat; 0: always fresh.
-    pub replay_tokens: u64,
     /// Largest global norm of the gradient.
     pub clip: f64,
     /// Whether a run ends once the U-curve has clearly turned.
@@ -140,17 +140,35 @@ pub struct Finetuning {
     pub adamw: AdamW,
 }
 
-/// What Figure 5 varies.
+/// A part of the grid: every combination of what it lists is a run. What a block leaves out in its
+/// file is that of the block "main".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fig5 {
+pub struct Block {
     /// Names of sizes.
     pub sizes: Vec<String>,
+    /// Names of domains; none: pretraining alone.
+    pub domains: Vec<String>,
+    /// Unique tokens of the target.
+    pub d_ft_tokens: Vec<u64>,
     /// Fractions of pretraining data.
     pub p: Vec<Fraction>,
+    /// Seeds of finetuning runs, added to the seed of everything.
+    pub seeds: Vec<u64>,
     /// Learning rates over the pretraining's peak.
     pub lr_ratios: Vec<Ratio>,
+    /// How injected sequences are chosen.
+    pub samplers: Vec<SamplerKind>,
+    /// Tokens of a pool of pretraining data to repeat; 0: always fresh.
+    pub replay_tokens: Vec<u64>,
+    /// Whether weights decay, in pretraining and finetuning.
+    pub decay: Vec<bool>,
+    /// Optimiser steps of a finetuning, at most.
+    pub steps: u64,
 }
+
+/// The block that others take from what they leave out.
+pub const MAIN: &str = crate::results::MAIN;
 
 /// How runs are carried out; no result depends on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -227,6 +245,8 @@ impl Config {
             Error::setting("preset", preset, format!("must be one of {}", names.join(", ")))
         })?;
         let mut table: Table = text.parse().expect("the presets are tested");
+        let given = overrides.iter().filter_map(|setting| setting.split_once('='));
+        own_what_is_set(&mut table, given.map(|(key, _)| key.trim()));
         for setting in overrides {
             let (key, value) = setting.split_once('=').ok_or_else(|| {
                 Error::setting("--set", setting, "must be key=value, such as seed=7")
@@ -244,7 +264,22 @@ impl Config {
     fn from_table(table: &Table) -> std::result::Result<Self, String> {
         // The lines after the first say where in the table, which the caller says better.
         let first = |error: toml::de::Error| error.to_string().lines().next().map(String::from);
-        Value::Table(table.clone()).try_into().map_err(|error| first(error).unwrap_or_default())
+        let whole = Value::Table(with_what_blocks_leave_out(table));
+        whole.try_into().map_err(|error| first(error).unwrap_or_default())
+    }
+
+    /// Takes other targets in place of the preset's: blocks on all domains of the main grid are on
+    /// all of them, blocks on a part of those domains on the first ones, and blocks on other domains
+    /// go.
+    pub fn set_targets(&mut self, targets: BTreeMap<String, Vec<PathBuf>>, order: &[String]) {
+        let main = self.grid.get(MAIN).map(|block| block.domains.clone()).unwrap_or_default();
+        self.grid.retain(|_, block| block.domains.iter().all(|domain| main.contains(domain)));
+        for block in self.grid.values_mut().filter(|block| !block.domains.is_empty()) {
+            let count = if block.domains == main { order.len() } else { block.domains.len() };
+            block.domains = order.iter().take(count).cloned().collect();
+        }
+        let target = |(name, files)| (name, Target { files, kind: None, distance: None });
+        self.domains = targets.into_iter().map(target).collect();
     }
 
     /// # Errors
@@ -277,27 +312,58 @@ impl Config {
         under("finetuning.adamw", self.finetuning.adamw.validate())?;
         under("finetuning.evaluate", self.finetuning.evaluate.validate())?;
         under("finetuning.stop", self.finetuning.stop.validate())?;
-        some_and_once("fig5.sizes", &self.fig5.sizes)?;
-        some_and_once("fig5.p", self.fig5.p.iter().map(|p| p.get()))?;
-        some_and_once("fig5.lr_ratios", self.fig5.lr_ratios.iter().map(|ratio| ratio.get()))?;
-        for size in &self.fig5.sizes {
-            self.size(size)?;
+        self.grid.iter().try_for_each(|(name, block)| self.check_block(name, block))
+    }
+
+    fn check_block(&self, name: &str, block: &Block) -> Result<()> {
+        let at = |axis: &str| format!("grid.{name}.{axis}");
+        some_and_once(&at("sizes"), &block.sizes)?;
+        some_and_once(&at("p"), block.p.iter().map(|p| p.get()))?;
+        some_and_once(&at("d_ft_tokens"), &block.d_ft_tokens)?;
+        some_and_once(&at("seeds"), &block.seeds)?;
+        some_and_once(&at("lr_ratios"), block.lr_ratios.iter().map(|ratio| ratio.get()))?;
+        some_and_once(&at("samplers"), block.samplers.iter().map(|kind| format!("{kind:?}")))?;
+        some_and_once(&at("replay_tokens"), &block.replay_tokens)?;
+        some_and_once(&at("decay"), &block.decay)?;
+        if !block.domains.is_empty() {
+            some_and_once(&at("domains"), &block.domains)?;
         }
-        Ok(())
+        for size in &block.sizes {
+            known(&at("sizes"), size, self.sizes.keys())?;
+        }
+        for domain in &block.domains {
+            known(&at("domains"), domain, self.domains.keys())?;
+        }
+        for tokens in &block.d_ft_tokens {
+            self.check_tokens(&at("d_ft_tokens"), *tokens, false)?;
+        }
+        for tokens in &block.replay_tokens {
+            self.check_tokens(&at("replay_tokens"), *tokens, true)?;
+        }
+        within(&at("steps"), block.steps, 1, 10_000_000)
+    }
+
+    fn check_tokens(&self, name: &str, tokens: u64, may_be_none: bool) -> Result<()> {
+        let context = self.model.context as u64;
+        let none = may_be_none && tokens == 0;
+        if none || (context..=MOST_TOKENS).contains(&tokens) {
+            return Ok(());
+        }
+        let or = if may_be_none { "0, or " } else { "" };
+        let requirement = format!(
+            "must be {or}one sequence at least, {context} tokens, and at most {MOST_TOKENS}"
+        );
+        Err(Error::setting(name, tokens, requirement))
     }
 
     /// Whole numbers: at least what a run cannot do without, and at most what keeps every product
     /// of them, such as the tokens of a run, within 64 bits.
     fn check_counts(&self) -> Result<()> {
         let (model, data, finetuning) = (&self.model, &self.data, &self.finetuning);
-        let check = |name: &str, value: u64, least: u64, most: u64| match value {
-            value if (least..=most).contains(&value) => Ok(()),
-            _ => Err(Error::setting(name, value, format!("must be from {least} to {most}"))),
-        };
+        let check = within;
         let context = model.context as u64;
         check("model.context", context, 1, 100_000)?;
         check("model.vocab", model.vocab as u64, MIN_VOCAB, 1_000_000)?;
-        check("finetuning.steps", finetuning.steps, 1, 10_000_000)?;
         check("finetuning.batch", finetuning.batch, 1, MOST_SEQUENCES)?;
         for (name, size) in &self.sizes {
             check(&format!("sizes.{name}.batch"), size.batch, 1, MOST_SEQUENCES)?;
@@ -311,30 +377,25 @@ impl Config {
             ("data.validation_tokens", data.validation_tokens, false),
             ("data.pretrain_tokens", data.pretrain_tokens, false),
             ("data.injection_tokens", data.injection_tokens, true),
-            ("finetuning.d_ft_tokens", finetuning.d_ft_tokens, false),
-            ("finetuning.replay_tokens", finetuning.replay_tokens, true),
         ] {
-            let none = may_be_none && tokens == 0;
-            if !none && !(context..=MOST_TOKENS).contains(&tokens) {
-                let or = if may_be_none { "0, or " } else { "" };
-                let requirement = format!(
-                    "must be {or}one sequence at least, {context} tokens, and at most {MOST_TOKENS}"
-                );
-                return Err(Error::setting(name, tokens, requirement));
-            }
+            self.check_tokens(name, tokens, may_be_none)?;
         }
         Ok(())
     }
 
-    /// The settings of a size by its name.
-    ///
-    /// # Errors
-    /// If the configuration has no such size.
-    pub fn size(&self, name: &str) -> Result<&Size> {
-        self.sizes.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.sizes.keys().map(String::as_str).collect();
-            Error::setting("fig5.sizes", name, format!("this preset has {}", known.join(", ")))
-        })
+    /// The settings of a size that the grid names.
+    pub fn size(&self, name: &str) -> &Size {
+        &self.sizes[name]
+    }
+}
+
+impl Run {
+    /// Runs at a time.
+    pub fn workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
     }
 }
 
@@ -355,6 +416,51 @@ fn under(table: &str, result: Result<()>) -> Result<()> {
         }
         error => error,
     })
+}
+
+/// Gives a block its own value of what is to be set there and so far is that of the main block.
+fn own_what_is_set<'a>(table: &mut Table, keys: impl Iterator<Item = &'a str>) {
+    for key in keys {
+        let Some((block, axis)) = key.strip_prefix("grid.").and_then(|k| k.split_once('.')) else {
+            continue;
+        };
+        let Some(grid) = table.get_mut("grid").and_then(Value::as_table_mut) else { continue };
+        let of_main = grid.get(MAIN).and_then(|main| main.get(axis)).cloned();
+        if let (Some(value), Some(Value::Table(block))) = (of_main, grid.get_mut(block)) {
+            block.entry(axis).or_insert(value);
+        }
+    }
+}
+
+/// The table with every block whole.
+fn with_what_blocks_leave_out(table: &Table) -> Table {
+    let mut table = table.clone();
+    let Some(grid) = table.get_mut("grid").and_then(Value::as_table_mut) else { return table };
+    let Some(Value::Table(main)) = grid.get(MAIN).cloned() else { return table };
+    for (_, block) in grid.iter_mut() {
+        let Value::Table(block) = block else { continue };
+        for (axis, value) in &main {
+            block.entry(axis).or_insert_with(|| value.clone());
+        }
+    }
+    table
+}
+
+/// Refuses a count outside its range.
+fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(Error::setting(name, value, format!("must be from {least} to {most}"))),
+    }
+}
+
+/// Refuses a name that is none of some.
+fn known<'a>(at: &str, name: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    match names.contains(&name) {
+        true => Ok(()),
+        false => Err(Error::setting(at, name, format!("this preset has {}", names.join(", ")))),
+    }
 }
 
 /// Refuses a list that is empty or holds a value twice.
@@ -459,51 +565,51 @@ mod tests {
         assert_eq!(paper.pretraining.adamw.weight_decay, 0.1);
         assert_eq!(paper.model.context, 1024);
         assert_eq!(paper.model.vocab, 32_000);
-        assert_eq!(paper.finetuning.steps, 12_000);
+        assert_eq!(paper.grid[MAIN].steps, 12_000);
         assert!(!paper.finetuning.stop_when_turned);
         let gpus = ["tiny", "small", "medium", "large", "xl"].map(|s| paper.sizes[s].gpus);
         assert_eq!(gpus, [1, 1, 4, 8, 8]);
-        assert!(paper.fig5.lr_ratios.iter().any(|ratio| ratio.get() == 1.0 / 30.0));
+        assert!(paper.grid["fig5"].lr_ratios.iter().any(|ratio| ratio.get() == 1.0 / 30.0));
     }
 
     #[test]
     fn settings_override_and_keep_their_type() {
         let config = load(&[
             "seed=7",
-            "finetuning.steps=10",
+            "grid.fig5.steps=10",
             "sizes.nano-tiny.peak_lr=1",
-            "fig5.p=[0.0,0.5]",
+            "grid.fig5.p=[0.0,0.5]",
         ])
         .unwrap();
-        assert_eq!((config.seed, config.finetuning.steps), (7, 10));
+        assert_eq!((config.seed, config.grid["fig5"].steps), (7, 10));
         assert_eq!(config.sizes["nano-tiny"].peak_lr, 1.0);
-        assert_eq!(config.fig5.p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.5]);
-        assert_eq!(load(&["data.domain=code"]).unwrap().data.domain, Domain::Code);
-        assert_eq!(load(&["fig5.sizes=nano-tiny"]).unwrap().fig5.sizes, ["nano-tiny"]);
-        let p = load(&["fig5.p=0, 0.25,1"]).unwrap().fig5.p;
+        assert_eq!(config.grid["fig5"].p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.5]);
+        assert_eq!(load(&["domains.far.kind=code"]).unwrap().domains["far"].kind, Some(Domain::Code));
+        assert_eq!(load(&["grid.fig5.sizes=nano-tiny"]).unwrap().grid["fig5"].sizes, ["nano-tiny"]);
+        let p = load(&["grid.fig5.p=0, 0.25,1"]).unwrap().grid["fig5"].p.clone();
         assert_eq!(p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.25, 1.0]);
-        assert_eq!(load(&["fig5.lr_ratios=1/30, 1/3"]).unwrap().fig5.lr_ratios.len(), 2);
-        assert_eq!(load(&["fig5.lr_ratios=[0.5]"]).unwrap().fig5.lr_ratios[0].get(), 0.5);
+        assert_eq!(load(&["grid.fig5.lr_ratios=1/30, 1/3"]).unwrap().grid["fig5"].lr_ratios.len(), 2);
+        assert_eq!(load(&["grid.fig5.lr_ratios=[0.5]"]).unwrap().grid["fig5"].lr_ratios[0].get(), 0.5);
     }
 
     #[test]
     fn bad_settings_are_named() {
         assert!(refusal(&["sede=7"]).contains("nearest is seed"));
-        assert!(refusal(&["finetuning.step=7"]).contains("finetuning.steps"));
+        assert!(refusal(&["finetuning.warmup_step=7"]).contains("finetuning.warmup_steps"));
         assert!(refusal(&["finetuning=7"]).contains("finetuning."));
         assert!(refusal(&["seed.x=7"]).contains("no such setting"));
         assert!(refusal(&["seed"]).contains("key=value"));
         assert!(refusal(&["seed=many"]).contains("integer"));
         assert!(refusal(&["seed=-1"]).contains("-1"));
-        assert!(refusal(&["fig5.p=[1.5]"]).contains("1.5"));
-        assert!(refusal(&["fig5.p=[]"]).contains("fig5.p"));
-        assert!(refusal(&["fig5.sizes=[\"huge\"]"]).contains("nano-tiny"));
-        assert!(refusal(&["fig5.lr_ratios=[\"1/0\"]"]).contains("1/0"));
-        assert!(refusal(&["fig5.p=[0.5, 0.1, 0.5]"]).contains("fig5.p = 0.5"));
-        assert!(refusal(&["fig5.lr_ratios=[\"1/2\", 0.5]"]).contains("once"));
-        assert!(refusal(&["finetuning.d_ft_tokens=0"]).contains("finetuning.d_ft_tokens"));
+        assert!(refusal(&["grid.fig5.p=[1.5]"]).contains("1.5"));
+        assert!(refusal(&["grid.fig5.p=[]"]).contains("grid.fig5.p"));
+        assert!(refusal(&["grid.fig5.sizes=[\"huge\"]"]).contains("nano-tiny"));
+        assert!(refusal(&["grid.fig5.lr_ratios=[\"1/0\"]"]).contains("1/0"));
+        assert!(refusal(&["grid.fig5.p=[0.5, 0.1, 0.5]"]).contains("grid.fig5.p = 0.5"));
+        assert!(refusal(&["grid.fig5.lr_ratios=[\"1/2\", 0.5]"]).contains("once"));
+        assert!(refusal(&["grid.main.d_ft_tokens=0"]).contains("grid.main.d_ft_tokens"));
         assert!(refusal(&["sizes.nano-tiny.peak_lr=0"]).contains("sizes.nano-tiny.peak_lr"));
-        assert!(refusal(&["finetuning.sampler=best"]).contains("best"));
+        assert!(refusal(&["grid.exact.samplers=best"]).contains("best"));
     }
 
     /// Nothing that is accepted here is refused once runs have begun.
@@ -512,8 +618,8 @@ mod tests {
         for (setting, named) in [
             ("model.context=0", "from 1"),
             ("model.vocab=256", "from 257"),
-            ("finetuning.steps=0", "from 1"),
-            ("finetuning.steps=10000000000000000", "to 10000000"),
+            ("grid.main.steps=0", "from 1"),
+            ("grid.fig5.steps=10000000000000000", "to 10000000"),
             ("finetuning.batch=0", "from 1"),
             ("sizes.nano-tiny.batch=0", "from 1"),
             ("run.threads=-3", "-3"),
@@ -522,8 +628,8 @@ mod tests {
             ("data.validation_tokens=63", "64 tokens"),
             ("data.pretrain_tokens=63", "64 tokens"),
             ("data.injection_tokens=63", "be 0, or"),
-            ("finetuning.replay_tokens=63", "be 0, or"),
-            ("finetuning.d_ft_tokens=63", "64 tokens"),
+            ("grid.replay.replay_tokens=63", "be 0, or"),
+            ("grid.main.d_ft_tokens=63", "64 tokens"),
             ("pretraining.tokens_per_param=1e30", "at most"),
             ("pretraining.clip=nan", "above 0"),
             ("pretraining.warmup=2", "between 0 and 1"),
@@ -546,8 +652,36 @@ mod tests {
 
     #[test]
     fn ratios_keep_how_they_were_written() {
-        let ratio = load(&["fig5.lr_ratios=[\"1/30\", 0.25]"]).unwrap().fig5.lr_ratios;
+        let ratio = load(&["grid.fig5.lr_ratios=[\"1/30\", 0.25]"]).unwrap().grid["fig5"].lr_ratios.clone();
         assert_eq!(ratio.iter().map(Ratio::to_string).collect::<Vec<_>>(), ["1/30", "0.25"]);
         assert_eq!(ratio[0].get(), 1.0 / 30.0);
+    }
+
+    #[test]
+    fn blocks_take_from_the_main_one_what_they_leave_out() {
+        let config = load(&["grid.main.steps=77", "grid.seeds.p=0.02"]).unwrap();
+        let p = |block: &str| config.grid[block].p.iter().map(|p| p.get()).collect::<Vec<_>>();
+        assert_eq!((config.grid["exact"].steps, config.grid["fig5"].steps), (77, 1_500));
+        assert_eq!(p("seeds"), [0.02]);
+        assert_eq!(p("exact"), p(MAIN));
+        // An axis that the block has from the main one can be its own.
+        let config = load(&["grid.exact.steps=5"]).unwrap();
+        assert_eq!((config.grid["exact"].steps, config.grid[MAIN].steps), (5, 12_000));
+        assert!(refusal(&["grid.exact.step=5"]).contains("no such setting"));
+        assert!(refusal(&["grid.main.domains=elsewhere"]).contains("far, instructions"));
+    }
+
+    #[test]
+    fn other_targets_replace_the_presets() {
+        let mut config = load(&[]).unwrap();
+        let order = ["b".to_string(), "a".to_string()];
+        let files = |name: &String| (name.clone(), vec![PathBuf::from(name)]);
+        config.set_targets(order.iter().map(files).collect(), &order);
+        assert_eq!(config.domains.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(config.grid[MAIN].domains, order);
+        assert_eq!(config.grid["fig5"].domains, ["b"]);
+        assert!(config.grid["fig17"].domains.is_empty());
+        assert!(!config.grid.contains_key("instructions"));
+        config.validate().unwrap();
     }
 }

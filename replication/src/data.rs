@@ -9,74 +9,76 @@ use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::engine::{PretrainData, TargetData};
 use forgetting_laws::rng::Key;
-use forgetting_laws::run::{DataSpec, RunId, TokenizerSpec};
+use forgetting_laws::run::{DataSpec, RunId, Spec, TokenizerSpec};
 use forgetting_laws::store::{Claim, to_json, write_atomic};
-use forgetting_laws::{Error, Result};
+use forgetting_laws::{Error, Fraction, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The two sources and what is to be made of them; nothing is tokenised yet.
+/// The sources and what is to be made of them; nothing is tokenised yet.
 pub struct Sources {
-    pretraining: Box<dyn Source>,
-    target: Box<dyn Source>,
-    given_tokenizer: Option<Tokenizer>,
-    /// What the pretraining data will be.
-    pub pretraining_spec: DataSpec,
-    /// What the target's data will be.
-    pub target_spec: DataSpec,
+    pretraining: Named,
+    targets: BTreeMap<String, Named>,
+    given_tokenizer: Option<Arc<Tokenizer>>,
     /// Size of the vocabulary that models have.
     pub vocab: usize,
 }
 
-/// Both sources as sequences.
+/// A source.
+struct Named {
+    source: Box<dyn Source>,
+    /// For people.
+    name: String,
+    spec: DataSpec,
+}
+
+/// All sources as sequences.
 pub struct Prepared {
     /// The pretraining data.
     pub pretraining: PretrainData,
-    /// The target.
-    pub target: TargetData,
-    /// What is known of them.
-    pub facts: Facts,
+    /// The targets that were asked for, by the identity of their data.
+    pub targets: BTreeMap<RunId, TargetData>,
+    /// What is known of the pretraining data.
+    pub pretraining_facts: Facts,
+    /// What is known of each target and of the pretraining data, by the identity of the target's.
+    pub facts: BTreeMap<RunId, Facts>,
     /// What turned text into tokens.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
 }
 
 /// What is known of prepared data; kept beside the runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// For people.
-    pub pretraining_source: String,
-    /// For people.
-    pub target_source: String,
-    /// How the pretraining data came about.
-    pub pretraining_spec: DataSpec,
-    /// How the target's data came about.
-    pub target_spec: DataSpec,
     /// Hex SHA-256 of the tokenizer.json.
     pub tokenizer: String,
     /// Its vocabulary.
     pub vocab: usize,
-    /// Counts of the pretraining data.
-    pub pretraining: SplitReport,
-    /// Counts of the target's data.
-    pub target: SplitReport,
-    /// Hex SHA-256 of the token streams: pretraining's validation, injection, training; the
-    /// target's validation, training.
-    pub hashes: [String; 5],
-    /// Losses of models of counts that were trained on the pretraining set.
-    pub references: References,
+    /// The pretraining data.
+    pub pretraining: SourceFacts,
+    /// The target; None in the manifest of a pretraining run.
+    pub target: Option<SourceFacts>,
+    /// Measures of how far the target is from the pretraining data.
+    pub distances: Vec<(String, f64)>,
 }
 
-/// Losses in nats per token of models of counts, trained on the pretraining set.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct References {
-    /// Of one token, on the pretraining's validation set.
-    pub unigram_pt: f64,
-    /// Of three tokens, on the pretraining's validation set.
-    pub trigram_pt: f64,
-    /// Of one token, on the target's validation set.
-    pub unigram_ft: f64,
-    /// Of three tokens, on the target's validation set.
-    pub trigram_ft: f64,
+/// What is known of the data of one source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// For people.
+    pub source: String,
+    /// How it came about.
+    pub spec: DataSpec,
+    /// Counts.
+    pub counts: SplitReport,
+    /// Hex SHA-256 of the tokens of validation, injection and training.
+    pub hashes: [String; 3],
+    /// Loss of a model of single tokens, counted on the pretraining set, on the validation set; in
+    /// nats per token.
+    pub unigram: f64,
+    /// The same of three tokens.
+    pub trigram: f64,
 }
 
 impl Sources {
@@ -84,141 +86,200 @@ impl Sources {
     ///
     /// # Errors
     /// If a file is missing, empty or not what its name says, or the settings name no files and
-    /// the preset allows no synthetic source; a plan needs no files that nobody has named.
+    /// no synthetic source; a plan needs no files that nobody has named.
     pub fn open(config: &Config, only_plan: bool) -> Result<Self> {
         let data = &config.data;
-        let open = |paths: &[PathBuf], flag, synthetic: &dyn Fn() -> Synthetic| {
+        let open = |paths: &[PathBuf], flag: &str, synthetic: Option<(Synthetic, String)>| {
             if !paths.is_empty() {
                 let group = Some(data.group.as_str()).filter(|group| !group.is_empty());
                 let files = Files::open(paths, &data.text_field, group)?;
-                return Ok(Box::new(files) as Box<dyn Source>);
+                return Ok((Box::new(files) as Box<dyn Source>, file_names(paths)));
             }
-            match (data.synthetic, only_plan) {
-                (true, _) => Ok(Box::new(synthetic()) as Box<dyn Source>),
-                (false, true) => Ok(Box::new(NotNamed)),
-                (false, false) => {
+            match (synthetic, only_plan) {
+                (Some((source, name)), _) => Ok((Box::new(source) as Box<dyn Source>, name)),
+                (None, true) => {
+                    let name = format!("{flag}, not yet named");
+                    Ok((Box::new(NotNamed(name.clone())) as Box<dyn Source>, name))
+                }
+                (None, false) => {
                     let requirement = "this preset needs text files, as .txt or .jsonl";
                     Err(Error::setting(flag, "(none)", requirement))
                 }
             }
         };
+        let broad = || (Synthetic::pretraining(config.seed), "synthetic, broad".to_string());
         let pretraining =
-            open(&data.pretrain, "--pretrain", &|| Synthetic::pretraining(config.seed))?;
-        let target = open(&data.target, "--target", &|| {
-            Synthetic::target(data.domain, data.distance, config.seed)
-        })?;
+            open(&data.pretrain, "--pretrain", data.synthetic.then(broad))?;
         let given_tokenizer = match data.tokenizer.as_os_str().is_empty() {
             true => None,
-            false => Some(Tokenizer::from_file(&data.tokenizer)?),
+            false => Some(Arc::new(Tokenizer::from_file(&data.tokenizer)?)),
         };
         let tokenizer = match &given_tokenizer {
             Some(tokenizer) => TokenizerSpec::Given { hash: tokenizer.hash() },
             None => TokenizerSpec::Trained {
-                source: pretraining.content_hash(),
+                source: pretraining.0.content_hash(),
                 bytes: data.tokenizer_bytes,
                 vocab: config.model.vocab,
             },
         };
-        let spec = |source: &dyn Source, injection, training| DataSpec {
-            source: source.content_hash(),
-            tokenizer: tokenizer.clone(),
-            seed: config.seed,
-            context: config.model.context,
-            validation: data.validation_tokens,
-            injection,
-            training,
+        let named = |(source, name): (Box<dyn Source>, String), injection, training| {
+            let spec = DataSpec {
+                source: source.content_hash(),
+                tokenizer: tokenizer.clone(),
+                seed: config.seed,
+                context: config.model.context,
+                validation: data.validation_tokens,
+                injection,
+                training,
+            };
+            Named { source, name, spec }
         };
+        let mut targets = BTreeMap::new();
+        for (name, target) in &config.domains {
+            let far = Fraction::new(1.0)?;
+            let synthetic = target.kind.map(|kind| {
+                let distance = target.distance.unwrap_or(far);
+                let text = format!("synthetic {}, distance {}", kind.name(), distance.get());
+                (Synthetic::target(kind, distance, config.seed), text)
+            });
+            let opened = open(&target.files, &format!("--target {name}"), synthetic)?;
+            targets.insert(name.clone(), named(opened, 0, None));
+        }
         Ok(Self {
-            pretraining_spec: spec(
-                &*pretraining,
-                data.injection_tokens,
-                Some(data.pretrain_tokens),
-            ),
-            target_spec: spec(&*target, 0, None),
-            vocab: given_tokenizer.as_ref().map_or(config.model.vocab, Tokenizer::vocab_size),
-            pretraining,
-            target,
+            vocab: given_tokenizer.as_ref().map_or(config.model.vocab, |t| t.vocab_size()),
+            pretraining: named(pretraining, data.injection_tokens, Some(data.pretrain_tokens)),
+            targets,
             given_tokenizer,
         })
     }
 
-    /// Identity of both together.
-    pub fn id(&self) -> RunId {
-        RunId::of(&(&self.pretraining_spec, &self.target_spec))
+    /// What the pretraining data will be.
+    pub fn pretraining_spec(&self) -> &DataSpec {
+        &self.pretraining.spec
     }
 
-    /// Tokenises and splits. `target_tokens` is the largest D_ft.
+    /// What the data of a target that the settings name will be.
+    pub fn target_spec(&self, name: &str) -> &DataSpec {
+        &self.targets[name].spec
+    }
+
+    /// Identity of the facts of a target's data, prepared for a largest D_ft.
+    pub fn facts_id(&self, target: &str, d_ft_tokens: u64) -> RunId {
+        RunId::of(&(FACTS, &self.pretraining.spec, &self.targets[target].spec, d_ft_tokens))
+    }
+
+    /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft.
     ///
     /// # Errors
     /// If a source cannot fill its parts.
-    pub fn prepare(self, config: &Config, target_tokens: u64) -> Result<Prepared> {
-        let data = &config.data;
-        let tokenizer = match self.given_tokenizer {
-            Some(tokenizer) => tokenizer,
-            None => train_tokenizer(&*self.pretraining, data.tokenizer_bytes, config.model.vocab)?,
+    pub fn prepare(&self, config: &Config, targets: &BTreeMap<String, u64>) -> Result<Prepared> {
+        let tokenizer = match &self.given_tokenizer {
+            Some(tokenizer) => tokenizer.clone(),
+            None => {
+                let (bytes, vocab) = (config.data.tokenizer_bytes, config.model.vocab);
+                Arc::new(train_tokenizer(&*self.pretraining.source, bytes, vocab)?)
+            }
         };
-        let split = |source: &dyn Source, spec: &DataSpec, training| {
+        let split = |Named { source, spec, .. }: &Named, training| {
             let tokens = SplitTokens {
                 validation: spec.validation,
                 injection: spec.injection,
                 training: spec.training.unwrap_or(training),
             };
             let key = Key::new(spec.seed).named("split");
-            Split::build(source, &tokenizer, key, tokens, spec.context)
+            Split::build(&**source, &*tokenizer, key, tokens, spec.context)
         };
-        let pretraining = split(&*self.pretraining, &self.pretraining_spec, 0)?;
-        let target = split(&*self.target, &self.target_spec, target_tokens)?;
-        let context = config.model.context as u64;
-        if target.training.tokens() < target_tokens / context * context {
-            return Err(Error::Exhausted {
-                what: "the target's training text".into(),
-                asked: target_tokens,
-                available: target.training.tokens(),
-                remedy: "lower finetuning.d_ft_tokens or give more text".into(),
-            });
-        }
+        let (pretraining, splits) = std::thread::scope(|scope| {
+            let pretraining = scope.spawn(|| split(&self.pretraining, 0));
+            let of = |(name, d_ft): (&String, &u64)| {
+                Ok((name.clone(), enough(name, *d_ft, split(&self.targets[name], *d_ft)?)?))
+            };
+            let splits: Result<Vec<(String, Split)>> = targets.iter().map(of).collect();
+            let pretraining = pretraining.join();
+            (pretraining.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), splits)
+        });
+        let pretraining = pretraining?;
         let unigram = Ngram::train(pretraining.training.stream(), self.vocab, 1)?;
         let trigram = Ngram::train(pretraining.training.stream(), self.vocab, 3)?;
-        let facts = Facts {
-            pretraining_source: describe(&data.pretrain, || "synthetic, broad".into()),
-            target_source: describe(&data.target, || {
-                format!("synthetic {}, distance {}", data.domain.name(), data.distance.get())
-            }),
+        let facts = |named: &Named, split: &Split| -> Result<SourceFacts> {
+            Ok(SourceFacts {
+                source: named.name.clone(),
+                spec: named.spec.clone(),
+                counts: split.report,
+                hashes: [&split.validation, &split.injection, &split.training].map(|p| p.hash()),
+                unigram: unigram.loss(&split.validation)?,
+                trigram: trigram.loss(&split.validation)?,
+            })
+        };
+        let pretraining_facts = Facts {
             tokenizer: tokenizer.hash(),
             vocab: self.vocab,
-            pretraining: pretraining.report,
-            target: target.report,
-            hashes: [
-                &pretraining.validation,
-                &pretraining.injection,
-                &pretraining.training,
-                &target.validation,
-                &target.training,
-            ]
-            .map(|part| part.hash()),
-            references: References {
-                unigram_pt: unigram.loss(&pretraining.validation)?,
-                trigram_pt: trigram.loss(&pretraining.validation)?,
-                unigram_ft: unigram.loss(&target.validation)?,
-                trigram_ft: trigram.loss(&target.validation)?,
-            },
-            pretraining_spec: self.pretraining_spec,
-            target_spec: self.target_spec,
+            pretraining: facts(&self.pretraining, &pretraining)?,
+            target: None,
+            distances: Vec::new(),
         };
-        Ok(Prepared {
+        let mut prepared = Prepared {
             pretraining: PretrainData {
                 validation: pretraining.validation,
                 injection: pretraining.injection,
                 training: pretraining.training,
             },
-            target: TargetData { validation: target.validation, training: target.training },
-            facts,
+            targets: BTreeMap::new(),
+            pretraining_facts,
+            facts: BTreeMap::new(),
             tokenizer,
-        })
+        };
+        for (name, split) in splits? {
+            let target = facts(&self.targets[&name], &split)?;
+            let id = target.spec.id();
+            let facts = Facts { target: Some(target), ..prepared.pretraining_facts.clone() };
+            prepared.facts.insert(id.clone(), facts);
+            let data = TargetData { validation: split.validation, training: split.training };
+            prepared.targets.insert(id, data);
+        }
+        Ok(prepared)
     }
 }
 
+impl Prepared {
+    /// What is known of the data of a run.
+    ///
+    /// # Errors
+    /// If its target was not prepared.
+    pub fn facts_of(&self, spec: &Spec) -> Result<&Facts> {
+        match spec {
+            Spec::Pretrain(_) => Ok(&self.pretraining_facts),
+            Spec::Finetune(spec) => self.facts.get(&spec.target).ok_or_else(|| {
+                Error::setting("target", &spec.target, "was not prepared")
+            }),
+        }
+    }
+}
+
+/// Version of the facts.
+const FACTS: u32 = 2;
+
+/// A target's parts, if there is as much to finetune on as asked for.
+fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
+    let available = split.training.tokens();
+    let context = split.training.context() as u64;
+    if available >= d_ft_tokens / context * context {
+        return Ok(split);
+    }
+    Err(Error::Exhausted {
+        what: format!("the training text of the target {name}"),
+        asked: d_ft_tokens,
+        available,
+        remedy: "lower d_ft_tokens in the grid's blocks or give more text".into(),
+    })
+}
+
 impl Facts {
+    /// What the target is, for people.
+    pub fn target_name(&self) -> &str {
+        self.target.as_ref().map_or("", |target| &target.source)
+    }
+
     fn path(folder: &Path, id: &RunId) -> PathBuf {
         folder.join(format!("{id}.json"))
     }
@@ -237,29 +298,23 @@ impl Facts {
             }),
         }
     }
-}
 
-impl Prepared {
-    /// Writes the facts and the tokenizer for later.
+    /// Writes them for later.
     ///
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, folder: &Path, id: &RunId) -> Result<()> {
         let _one_at_a_time = Claim::wait_for(folder)?;
-        write_atomic(
-            &folder.join(format!("{id}.tokenizer.json")),
-            self.tokenizer.to_json().as_bytes(),
-        )?;
-        write_atomic(&Facts::path(folder, id), &to_json(&self.facts))
+        write_atomic(&Self::path(folder, id), &to_json(self))
     }
 }
 
 /// Stands in a plan for the text that its runs will be given.
-struct NotNamed;
+struct NotNamed(String);
 
 impl Source for NotNamed {
     fn content_hash(&self) -> String {
-        "not yet named".into()
+        self.0.clone()
     }
 
     fn len(&self) -> Option<u64> {
@@ -271,11 +326,8 @@ impl Source for NotNamed {
     }
 }
 
-fn describe(paths: &[PathBuf], synthetic: impl FnOnce() -> String) -> String {
-    if paths.is_empty() {
-        return synthetic();
-    }
-    // Names only: the same text in another folder gives the same files.
+/// Names only: the same text in another folder gives the same files.
+fn file_names(paths: &[PathBuf]) -> String {
     let names = paths.iter().filter_map(|path| path.file_name());
     names.map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")
 }

@@ -1,17 +1,19 @@
 //! Carries out the runs that are missing: as many at once as there are workers, parents first.
 //!
 //! Workers of this process share a queue; other processes are kept off a run by its claim in the
-//! store, and their results are used when they appear.
+//! store, and their results are used when they appear. A run that fails is noted with its reason and
+//! its last losses, and the others go on.
 
 use crate::data::Prepared;
 use crate::progress::Display;
-use crate::provenance::{Machine, Manifest};
+use crate::provenance::{Machine, Manifest, cpu_seconds};
 use forgetting_laws::engine::{self, Control, Observer};
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::model::Shape;
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
-use forgetting_laws::store::{Store, read_hashed, write_atomic};
+use forgetting_laws::store::{Claim, Store, read_hashed, write_atomic};
 use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,6 +32,8 @@ pub struct Job {
     pub spec: Spec,
     /// For people.
     pub label: String,
+    /// The name of the model size.
+    pub size: String,
     /// The model.
     pub shape: Shape,
     /// Training tokens at most.
@@ -39,7 +43,8 @@ pub struct Job {
 }
 
 impl Job {
-    fn parent(&self) -> Option<&RunId> {
+    /// The run that it depends on.
+    pub fn parent(&self) -> Option<&RunId> {
         match &self.spec {
             Spec::Pretrain(_) => None,
             Spec::Finetune(spec) => Some(&spec.parent),
@@ -99,22 +104,60 @@ pub fn check(jobs: &[Job], injection_tokens: u64) -> Result<()> {
     Ok(())
 }
 
+/// What became of jobs.
+#[derive(Default)]
+pub struct Done {
+    /// The records of those that ended.
+    pub records: BTreeMap<RunId, Record>,
+    /// Why others did not, each with the job's label.
+    pub failures: Vec<(String, Error)>,
+    /// How many had to be left since the run that they depend on failed.
+    pub left: usize,
+    /// How many wait for runs that others have yet to make.
+    pub waiting: usize,
+}
+
+impl Done {
+    /// With what became of other jobs.
+    pub fn add(&mut self, other: Self) {
+        self.records.extend(other.records);
+        self.failures.extend(other.failures);
+        self.left += other.left;
+        self.waiting += other.waiting;
+    }
+
+    /// The records, where every job ended.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn all(mut self) -> Result<BTreeMap<RunId, Record>> {
+        match self.failures.is_empty() {
+            true => Ok(self.records),
+            false => Err(self.failures.remove(0).1),
+        }
+    }
+}
+
 struct Queue {
     /// Longest first.
     pending: Vec<Job>,
     running: usize,
-    records: BTreeMap<RunId, Record>,
-    error: Option<Error>,
+    done: Done,
+    interrupted: bool,
 }
 
-/// Carries out all jobs and returns their records.
+/// Carries out all jobs, whose parents are among them.
 ///
 /// # Errors
-/// The first error of a run. What other runs have done by then is kept.
-pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
+/// [`Error::Interrupted`], when the user asks for an end. What runs have done by then is kept.
+pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
     let mut pending = jobs.to_vec();
-    pending.sort_by(|a, b| b.flops.total_cmp(&a.flops));
-    let queue = Queue { pending, running: 0, records: BTreeMap::new(), error: None };
+    // What others wait for first, then the longest.
+    pending.sort_by(|a, b| {
+        let waits = |job: &Job| job.parent().is_some();
+        waits(a).cmp(&waits(b)).then(b.flops.total_cmp(&a.flops))
+    });
+    let queue = Queue { pending, running: 0, done: Done::default(), interrupted: false };
     let shared = (Mutex::new(queue), Condvar::new());
     std::thread::scope(|scope| {
         for _ in 0..lab.workers.clamp(1, jobs.len().max(1)) {
@@ -126,9 +169,9 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
         }
     });
     let queue = shared.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match queue.error {
-        Some(error) => Err(error),
-        None => Ok(queue.records),
+    match queue.interrupted {
+        true => Err(Error::Interrupted),
+        false => Ok(queue.done),
     }
 }
 
@@ -136,15 +179,16 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
 fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
     let mut state = lock(queue);
     let job = loop {
-        if state.error.is_some() || (state.pending.is_empty() && state.running == 0) {
+        if state.pending.is_empty() && state.running == 0 {
             changed.notify_all();
             return false;
         }
         if lab.stop.load(Ordering::Relaxed) {
-            state.error.get_or_insert(Error::Interrupted);
-            continue;
+            state.interrupted = true;
+            changed.notify_all();
+            return false;
         }
-        let ready = |job: &Job| job.parent().is_none_or(|id| state.records.contains_key(id));
+        let ready = |job: &Job| job.parent().is_none_or(|id| state.done.records.contains_key(id));
         if let Some(i) = state.pending.iter().position(ready) {
             break state.pending.remove(i);
         }
@@ -157,19 +201,16 @@ fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool 
 
     let mut state = lock(queue);
     state.running -= 1;
-    let result = result.unwrap_or_else(|panic| match refusal_of_libtorch(&*panic) {
-        Some(error) => Err(error),
-        None => {
-            // Without this the other workers would wait for this one.
-            state.error.get_or_insert(Error::Interrupted);
-            changed.notify_all();
-            resume_unwind(panic)
-        }
+    let result = result.unwrap_or_else(|bug| {
+        // Without this the other workers would wait for this one.
+        lab.stop.store(true, Ordering::Relaxed);
+        changed.notify_all();
+        resume_unwind(bug)
     });
     match result {
         Ok(Some(record)) => {
             lab.display.work_done(job.flops);
-            state.records.insert(job.spec.id(), record);
+            state.done.records.insert(job.spec.id(), record);
         }
         Ok(None) => {
             // Another process works on it: last in the queue, and not at once again.
@@ -177,14 +218,22 @@ fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool 
             let _ = changed.wait_timeout(state, LOOK_EVERY);
             return true;
         }
-        Err(error) => {
-            state.error.get_or_insert(error);
-            // The other runs write checkpoints and end as well.
-            lab.stop.store(true, Ordering::Relaxed);
-        }
+        Err(Error::Interrupted) => state.interrupted = true,
+        Err(error) => state.fail(job, error),
     }
     changed.notify_all();
     true
+}
+
+impl Queue {
+    /// Notes a failure; what depends on the run is left.
+    fn fail(&mut self, job: Job, error: Error) {
+        let id = job.spec.id();
+        let before = self.pending.len();
+        self.pending.retain(|other| other.parent() != Some(&id));
+        self.done.left += before - self.pending.len();
+        self.done.failures.push((job.label, error));
+    }
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
@@ -205,17 +254,79 @@ pub fn refusal_of_libtorch(panic: &(dyn Any + Send)) -> Option<Error> {
 fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
     let id = job.spec.id();
     if let Some(record) = lab.store.record(&id)? {
-        return Ok(Some(record));
+        return usable(job, &record).map(|()| Some(record));
     }
     let Some(claim) = lab.store.claim(&id)? else { return Ok(None) };
     // It may have been finished between the look and the claim.
     if let Some(record) = lab.store.record(&id)? {
-        return Ok(Some(record));
+        return usable(job, &record).map(|()| Some(record));
     }
+    let attempt = || attempt(lab, job, &claim);
+    let result = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
+        refusal_of_libtorch(&*panic).map_or_else(|| resume_unwind(panic), Err)
+    });
+    match result {
+        Ok(record) => {
+            claim.remove_if_there(FAILURE)?;
+            usable(job, &record).map(|()| Some(record))
+        }
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(error) => {
+            // Where not even this can be written, the reason is still said.
+            let _ = claim.write_json(FAILURE, &Failure::new(&claim, &error));
+            Err(error)
+        }
+    }
+}
+
+/// The file of a run that could not go on.
+pub const FAILURE: &str = "failure.json";
+
+/// Why a run could not go on; the next call tries again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// In words.
+    pub reason: String,
+    /// The last evaluation before.
+    pub last: Option<Evaluation>,
+}
+
+impl Failure {
+    fn new(claim: &Claim, error: &Error) -> Self {
+        let metrics = std::fs::read_to_string(claim.folder().join("metrics.jsonl"));
+        let last = metrics.unwrap_or_default().lines().next_back().map(serde_json::from_str);
+        Self { reason: error.to_string(), last: last.and_then(std::result::Result::ok) }
+    }
+
+    /// Why a run could not go on, if it could not.
+    pub fn read(store: &Store, id: &RunId) -> Option<Self> {
+        let bytes = std::fs::read(store.folder(id).join(FAILURE)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// A pretraining that diverged is recorded, and nothing can be finetuned from it.
+///
+/// # Errors
+/// If it is one.
+pub fn usable(job: &Job, record: &Record) -> Result<()> {
+    match (&job.spec, &record.outcome) {
+        (Spec::Pretrain(spec), Outcome::Diverged { step }) => {
+            let (size, peak) = (&job.size, spec.schedule.peak);
+            let label = &job.label;
+            let what = format!("the pretraining loss of {label} (sizes.{size}.peak_lr = {peak})");
+            Err(Error::NonFinite { what, step: *step })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Trains a run that this process has claimed.
+fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let data = lab.prepared;
     claim.write_json("spec.json", &job.spec)?;
     write_atomic(&claim.folder().join("tokenizer.json"), data.tokenizer.to_json().as_bytes())?;
-    let mut manifest = Manifest::open(&claim, &job.label, lab.machine, &data.facts)?;
+    let mut manifest = Manifest::open(claim, &job.label, lab.machine, data.facts_of(&job.spec)?)?;
     let display = lab.display.run(&job.label, job.flops);
     let control = Control {
         device: lab.device,
@@ -223,28 +334,23 @@ fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
         checkpoint_every: lab.checkpoint_every,
         observer: &display,
     };
-    let begun = Instant::now();
+    let begun = (Instant::now(), cpu_seconds());
     let result = match &job.spec {
-        Spec::Pretrain(spec) => engine::pretrain(spec, &data.pretraining, &claim, &control),
+        Spec::Pretrain(spec) => engine::pretrain(spec, &data.pretraining, claim, &control),
         Spec::Finetune(spec) => parent_model(lab.store, &spec.parent).and_then(|model| {
-            let (pretraining, target) = (&data.pretraining, &data.target);
-            engine::finetune(spec, job.shape, &model, pretraining, target, &claim, &control)
+            let (pretraining, target) = (&data.pretraining, &data.targets[&spec.target]);
+            engine::finetune(spec, job.shape, &model, pretraining, target, claim, &control)
         }),
     };
-    manifest.end_session(begun.elapsed());
+    manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1);
     claim.write_json("manifest.json", &manifest)?;
     let record = result?;
-    if let (Spec::Pretrain(spec), Outcome::Diverged { step }) = (&job.spec, &record.outcome) {
-        let (size, peak) = (&job.label, spec.schedule.peak);
-        let what = format!("the pretraining loss of {size} (sizes.{size}.peak_lr = {peak})");
-        return Err(Error::NonFinite { what, step: *step });
-    }
     claim.write_json("record.json", &record)?;
     if let Spec::Finetune(_) = job.spec {
-        engine::remove_checkpoints(&claim)?;
+        engine::remove_checkpoints(claim)?;
     }
     display.note(&summary(&record));
-    Ok(Some(record))
+    Ok(record)
 }
 
 fn parent_model(store: &Store, parent: &RunId) -> Result<std::path::PathBuf> {
@@ -271,7 +377,8 @@ fn summary(record: &Record) -> String {
     format!("{how}{losses}, {:.1} epochs{injected}", record.realised.epochs)
 }
 
-fn losses(evaluation: &Evaluation) -> String {
+/// Both losses, for people.
+pub fn losses(evaluation: &Evaluation) -> String {
     let target = match evaluation.loss_ft.is_nan() {
         true => String::new(),
         false => format!("ft {:.4}, ", evaluation.loss_ft),

@@ -13,15 +13,19 @@ mod data;
 mod exec;
 #[cfg(feature = "train")]
 mod fig5;
-#[cfg(feature = "train")]
 mod figures;
 mod fit;
+#[cfg(feature = "train")]
+mod grid;
 mod losses;
 mod plot;
 mod predict;
 mod progress;
 #[cfg(feature = "train")]
 mod provenance;
+mod results;
+#[cfg(feature = "train")]
+mod train;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -42,7 +46,28 @@ struct Cli {
 enum Command {
     /// Figure 5: learning rates of finetuning over model scales and mixtures.
     #[cfg(feature = "train")]
-    Fig5(figures::Options),
+    Fig5(train::FigureOptions),
+    /// The whole paper: trains the grid, draws every figure and table, writes the report.
+    #[cfg(feature = "train")]
+    All(train::FigureOptions),
+    /// Shows the runs of the grid, what they cost on this machine, what is done and what is left.
+    #[cfg(feature = "train")]
+    Plan(train::BlockOptions),
+    /// Trains runs of the grid and draws nothing.
+    #[cfg(feature = "train")]
+    Run(Box<train::RunOptions>),
+    /// Writes job arrays for Slurm that share the grid's runs on a shared folder.
+    #[cfg(feature = "train")]
+    Slurm(Box<train::SlurmOptions>),
+    /// Says which runs are done, under way, failed or left.
+    #[cfg(feature = "train")]
+    Status(train::BlockOptions),
+    /// Writes the tables of losses of the runs that there are.
+    #[cfg(feature = "train")]
+    Export(train::Options),
+    /// Draws every figure and table from the runs that there are and writes the report.
+    #[cfg(feature = "train")]
+    Report(train::Options),
     /// Fits laws to a table of losses: coefficients, intervals, errors and drawings.
     Fit(Box<fit::Arguments>),
     /// Says what fitted laws predict for other runs.
@@ -53,8 +78,8 @@ enum Command {
 
 fn main() -> ExitCode {
     keep_memory();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let call = match parse() {
+        Ok(call) => call,
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
@@ -67,14 +92,36 @@ fn main() -> ExitCode {
         }
     };
     #[cfg(feature = "train")]
-    figures::report_bugs_alone();
-    let result = match cli.command {
+    train::report_bugs_alone();
+    let command = match call {
+        Call::Command(command) => command,
         #[cfg(feature = "train")]
-        Command::Fig5(options) => figures::run(options),
+        Call::Figure(figure, options) => return end(train::figure(figure, &options)),
+    };
+    end(match command {
+        #[cfg(feature = "train")]
+        Command::Fig5(options) => train::fig5(&options),
+        #[cfg(feature = "train")]
+        Command::All(options) => train::all(&options),
+        #[cfg(feature = "train")]
+        Command::Plan(options) => train::plan(&options),
+        #[cfg(feature = "train")]
+        Command::Run(options) => train::run(&options),
+        #[cfg(feature = "train")]
+        Command::Slurm(options) => train::slurm(&options),
+        #[cfg(feature = "train")]
+        Command::Status(options) => train::status(&options),
+        #[cfg(feature = "train")]
+        Command::Export(options) => train::export(&options),
+        #[cfg(feature = "train")]
+        Command::Report(options) => train::report(&options),
         Command::Fit(arguments) => fit::run(*arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Advise(options) => advise::run(options),
-    };
+    })
+}
+
+fn end(result: forgetting_laws::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,6 +134,42 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the user asks for.
+enum Call {
+    Command(Command),
+    /// A figure or a table of the list.
+    #[cfg(feature = "train")]
+    Figure(&'static dyn figures::Figure, Box<train::FigureOptions>),
+}
+
+/// The command line: the commands above, and one for each figure of the list.
+fn program() -> clap::Command {
+    #[cfg(feature = "train")]
+    {
+        use clap::Args;
+        figures::FIGURES.iter().fold(Cli::command(), |program, figure| {
+            let about = format!("{}: {}", figure.paper(), figure.title());
+            let command = clap::Command::new(figure.id()).about(about);
+            program.subcommand(train::FigureOptions::augment_args(command))
+        })
+    }
+    #[cfg(not(feature = "train"))]
+    Cli::command()
+}
+
+fn parse() -> Result<Call, clap::Error> {
+    let matches = program().try_get_matches()?;
+    #[cfg(feature = "train")]
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(figure) = figures::FIGURES.iter().find(|figure| figure.id() == name)
+    {
+        use clap::FromArgMatches;
+        let options = train::FigureOptions::from_arg_matches(matches)?;
+        return Ok(Call::Figure(*figure, Box::new(options)));
+    }
+    Ok(Call::Command(<Cli as clap::FromArgMatches>::from_arg_matches(&matches)?.command))
+}
+
 /// Says in one line why the process ends; what the user wrote may hold line ends.
 fn fail(why: &str) {
     let lines: Vec<_> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -96,7 +179,7 @@ fn fail(why: &str) {
 /// What is wrong with the command line.
 fn usage(error: &clap::Error) -> String {
     let commands = || {
-        let command = Cli::command();
+        let command = program();
         let names: Vec<_> = command.get_subcommands().map(|c| c.get_name().to_string()).collect();
         names.join(", ")
     };

@@ -10,6 +10,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tch::Device;
 
+/// This program and its commit.
+pub fn program() -> String {
+    format!("forgetting-laws {} commit {}", env!("CARGO_PKG_VERSION"), env!("REPLICATION_COMMIT"))
+}
+
 /// What a run was carried out on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
@@ -37,11 +42,7 @@ impl Machine {
             other => format!("{other:?}").to_lowercase(),
         };
         Self {
-            software: format!(
-                "forgetting-laws {} commit {}",
-                env!("CARGO_PKG_VERSION"),
-                env!("REPLICATION_COMMIT")
-            ),
+            software: program(),
             versions: format!(
                 "libtorch {}, tch 0.24.0, {} {}",
                 env!("REPLICATION_LIBTORCH"),
@@ -126,6 +127,9 @@ pub struct Session {
     pub started: u64,
     /// Seconds; None while it goes on, and for ever where it was killed.
     pub seconds: Option<f64>,
+    /// Seconds of a processor that the run's own thread used; all of them where it has only one.
+    #[serde(default)]
+    pub cpu_seconds: Option<f64>,
 }
 
 impl Manifest {
@@ -138,7 +142,7 @@ impl Manifest {
         let earlier: Option<Self> = earlier.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let mut sessions = earlier.map(|manifest| manifest.sessions).unwrap_or_default();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        sessions.push(Session { started, seconds: None });
+        sessions.push(Session { started, seconds: None, cpu_seconds: None });
         let manifest = Self {
             label: label.to_string(),
             machine: machine.clone(),
@@ -150,9 +154,26 @@ impl Manifest {
     }
 
     /// Ends the session.
-    pub fn end_session(&mut self, seconds: Duration) {
+    pub fn end_session(&mut self, seconds: Duration, cpu_seconds: f64) {
         if let Some(session) = self.sessions.last_mut() {
             session.seconds = Some(seconds.as_secs_f64());
+            session.cpu_seconds = Some(cpu_seconds);
         }
     }
+}
+
+/// Seconds of a processor that this thread has used; 0 where the system does not tell.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the thread's clock has no safe wrapper")]
+pub fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that lives through the call.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    if status == 0 { time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64 } else { 0.0 }
+}
+
+/// Seconds of a processor that this thread has used; 0 where the system does not tell.
+#[cfg(not(unix))]
+pub fn cpu_seconds() -> f64 {
+    0.0
 }

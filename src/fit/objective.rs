@@ -11,6 +11,24 @@ pub enum Space {
     Raw,
 }
 
+impl Space {
+    /// A loss in this space.
+    pub(super) fn of(self, loss: f64) -> f64 {
+        match self {
+            Self::Log => loss.ln(),
+            Self::Raw => loss,
+        }
+    }
+
+    /// The loss, in nats per token, that is this number in this space.
+    pub(super) fn loss(self, number: f64) -> f64 {
+        match self {
+            Self::Log => number.exp(),
+            Self::Raw => number,
+        }
+    }
+}
+
 /// What a residual r costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Penalty {

@@ -196,7 +196,7 @@ const MOST_ROUNDS: usize = 4;
 /// The objective of residuals that are rounding errors.
 fn rounding_floor(problem: &Problem) -> f64 {
     const ROUNDING: f64 = 1e-13;
-    0.5 * ROUNDING * ROUNDING * problem.weights.iter().sum::<f64>()
+    0.5 * ROUNDING * ROUNDING * problem.weight()
 }
 
 /// Where Huber's penalty over δ is the absolute value as nearly as digits allow.
@@ -273,7 +273,8 @@ fn undetermined(
         _ => 1.0,
     };
     let entry = |(i, c): (usize, usize)| {
-        problem.weights[i].sqrt() * derivatives[i][free[c]] * scale(free[c])
+        let (weight, by) = &derivatives[i];
+        weight.sqrt() * by[free[c]] * scale(free[c])
     };
     let jacobian = Array2::from_shape_fn((derivatives.len(), free.len()), entry);
     if jacobian.iter().any(|entry| !entry.is_finite()) {

@@ -23,92 +23,111 @@ pub(super) type Matrix = [[f64; MAX]; MAX];
 pub(super) struct Problem {
     pub law: &'static dyn Law,
     pub roles: Vec<Role>,
+    /// The settings: points that differ in what the law reads.
     pub points: Vec<Point>,
-    pub losses: Vec<f64>,
-    pub weights: Vec<f64>,
-    /// The run of each row.
-    pub runs: Vec<usize>,
+    /// Those of one setting stand together, so that the law is computed once for them.
+    pub rows: Vec<Loss>,
     pub n_runs: usize,
     pub space: Space,
     pub units: Units,
-    /// The index in the sample of each row.
-    pub order: Vec<usize>,
-    ln_losses: Vec<f64>,
+}
+
+/// A row.
+#[derive(Clone, Copy)]
+pub(super) struct Loss {
+    /// The index of its point.
+    pub setting: usize,
+    /// In nats per token.
+    pub loss: f64,
+    /// The loss in the objective's space.
+    pub target: f64,
+    pub weight: f64,
+    pub run: usize,
 }
 
 /// The objective around a point.
 pub(super) struct Expansion {
     pub value: f64,
     pub gradient: Vector,
-    /// The second derivative but for the curvature of the predictions (Gauss and Newton).
+    /// The second derivative but for the curvature of the predictions (Gauss and Newton), and whole
+    /// for pairs of coefficients.
     inner: Matrix,
     /// Of the quadratic that touches the objective from above, but for the curvature of the
     /// predictions (iteratively reweighted least squares).
     pub majorant: Matrix,
-    /// Weight times derivative of the penalty, row by row.
+    /// Weight times derivative of the penalty, summed for each setting.
     slopes: Vec<f64>,
 }
 
 impl Problem {
     pub fn new(law: &'static dyn Law, sample: &Sample, space: Space) -> Self {
-        let mut order: Vec<_> = (0..sample.len()).collect();
-        let key = |i: usize| {
-            let Point { ln_n, ln_d_ft, p, loss_pt0, ln_d } = sample.points[i];
-            [ln_n, ln_d_ft, ln_d, p, loss_pt0, sample.losses[i], sample.weights[i]]
+        let reads = |column| law.inputs().iter().any(|input| input.column == column);
+        let of = |i: usize| {
+            let [a, b, c, d, e] = inputs(&sample.points[i], reads);
+            (i, [a, b, c, d, e, sample.losses[i], sample.weights[i]])
         };
-        let compare = |a: &f64, b: &f64| a.total_cmp(b);
-        order.sort_by(|&a, &b| {
-            let pairs = key(a).into_iter().zip(key(b));
-            pairs
-                .map(|(a, b)| compare(&a, &b))
-                .find(|o| o.is_ne())
-                .unwrap_or(std::cmp::Ordering::Equal)
+        let mut order: Vec<(usize, [f64; 7])> = (0..sample.len()).map(of).collect();
+        order.sort_by(|(_, a), (_, b)| {
+            let mut pairs = a.iter().zip(b).map(|(a, b)| a.total_cmp(b));
+            pairs.find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
         });
-        let units = units_of(law, order.iter().map(|&i| &sample.points[i]));
+        let units = units_of(law, order.iter().map(|(i, _)| &sample.points[*i]));
         // Runs are numbered anew, by their first row.
         let mut numbers = vec![usize::MAX; sample.n_runs];
         let mut n_runs = 0;
-        let runs = order.iter().map(|&i| {
-            let number = &mut numbers[sample.runs[i]];
-            if *number == usize::MAX {
-                *number = n_runs;
-                n_runs += 1;
+        let (mut points, mut rows) = (Vec::new(), Vec::new());
+        let same = |(_, a): &(usize, [f64; 7]), (_, b): &(usize, [f64; 7])| {
+            a[..5].iter().zip(&b[..5]).all(|(a, b)| a.total_cmp(b).is_eq())
+        };
+        for of_one_setting in order.chunk_by(same) {
+            for &(i, _) in of_one_setting {
+                let number = &mut numbers[sample.runs[i]];
+                if *number == usize::MAX {
+                    *number = n_runs;
+                    n_runs += 1;
+                }
+                let (loss, weight) = (sample.losses[i], sample.weights[i]);
+                let target = space.of(loss);
+                rows.push(Loss { setting: points.len(), loss, target, weight, run: *number });
             }
-            *number
-        });
-        Self {
-            law,
-            roles: law.parameters().iter().map(|parameter| parameter.role).collect(),
-            runs: runs.collect(),
-            n_runs,
-            points: order.iter().map(|&i| units.measure(&sample.points[i])).collect(),
-            losses: order.iter().map(|&i| sample.losses[i]).collect(),
-            ln_losses: order.iter().map(|&i| sample.losses[i].ln()).collect(),
-            weights: order.iter().map(|&i| sample.weights[i]).collect(),
-            space,
-            units,
-            order,
+            points.push(units.measure(&sample.points[of_one_setting[0].0]));
         }
+        let roles = law.parameters().iter().map(|parameter| parameter.role).collect();
+        Self { law, roles, points, rows, n_runs, space, units }
     }
 
-    /// The problem of some of the rows, in the same units.
+    /// The problem of some of the rows in ascending order, each of which may be there several
+    /// times. The settings are the same ones, also those that are left without a row.
     pub fn select(&self, rows: &[usize]) -> Self {
-        Self {
-            roles: self.roles.clone(),
-            points: rows.iter().map(|&i| self.points[i]).collect(),
-            losses: rows.iter().map(|&i| self.losses[i]).collect(),
-            ln_losses: rows.iter().map(|&i| self.ln_losses[i]).collect(),
-            weights: rows.iter().map(|&i| self.weights[i]).collect(),
-            runs: rows.iter().map(|&i| self.runs[i]).collect(),
-            order: rows.iter().map(|&i| self.order[i]).collect(),
-            ..*self
+        let rows = rows.iter().map(|&i| self.rows[i]).collect();
+        Self { rows, points: self.points.clone(), roles: self.roles.clone(), ..*self }
+    }
+
+    /// The problem without the settings that have no row.
+    pub fn without_idle_settings(mut self) -> Self {
+        let mut points: Vec<Point> = Vec::new();
+        let mut last = None;
+        for row in &mut self.rows {
+            if last != Some(row.setting) {
+                last = Some(row.setting);
+                points.push(self.points[row.setting]);
+            }
+            row.setting = points.len() - 1;
         }
+        Self { points, ..self }
+    }
+
+    /// The rows of each setting that has any, with its index.
+    pub fn by_setting(&self) -> impl Iterator<Item = (usize, &[Loss])> + Clone {
+        let same = |a: &Loss, b: &Loss| a.setting == b.setting;
+        self.rows.chunk_by(same).map(|rows| (rows[0].setting, rows))
     }
 
     /// Whether some of the runs have as many distinct sizes as the law needs.
     pub fn can_be_fitted(&self, has: impl Fn(usize) -> bool) -> bool {
-        let rows = (0..self.points.len()).filter(|&i| has(self.runs[i]));
-        suffices(self.law, rows.map(|i| &self.points[i]))
+        let has_any = |rows: &[Loss]| rows.iter().any(|row| has(row.run));
+        let settings = self.by_setting().filter(|(_, rows)| has_any(rows));
+        suffices(self.law, settings.map(|(setting, _)| &self.points[setting]))
     }
 
     /// What a coordinate may reach: no limit to a coefficient, and to the others what a float can
@@ -145,30 +164,45 @@ impl Problem {
         self.law.in_units(&self.scaled(x)[..self.dim()], &self.units.inverse())
     }
 
-    /// The residual of the i-th row.
-    pub fn residual(&self, i: usize, prediction: f64) -> f64 {
-        match self.space {
-            Space::Log => prediction.ln() - self.ln_losses[i],
-            Space::Raw => prediction - self.losses[i],
+    /// The law's prediction for each setting, in nats per token.
+    pub fn predictions(&self, x: &Vector) -> Vec<f64> {
+        let values = self.scaled(x);
+        let of = |point| self.law.predict(point, &values[..self.dim()]);
+        self.points.iter().map(of).collect()
+    }
+
+    /// Gives the i-th row the loss that has this residual at a prediction, if it can be a loss.
+    pub fn set_residual(&mut self, i: usize, prediction: f64, residual: f64) {
+        let target = self.space.of(prediction) - residual;
+        let loss = self.space.loss(target);
+        if loss > 0.0 && loss.is_finite() {
+            self.rows[i] = Loss { loss, target, ..self.rows[i] };
         }
     }
 
     /// The residuals at a point.
     pub fn residuals(&self, x: &Vector) -> Vec<f64> {
-        let values = self.scaled(x);
-        let values = &values[..self.dim()];
-        let of = |i: usize| self.residual(i, self.law.predict(&self.points[i], values));
-        (0..self.points.len()).map(of).collect()
+        let predictions = self.predictions(x);
+        let residual = |row: &Loss| self.space.of(predictions[row.setting]) - row.target;
+        self.rows.iter().map(residual).collect()
     }
 
     /// The objective with Huber's penalty at a point.
     pub fn value(&self, x: &Vector, delta: f64) -> f64 {
         let values = self.scaled(x);
         let values = &values[..self.dim()];
+        let predict = |setting: usize| self.law.predict(&self.points[setting], values);
+        self.value_of(predict, delta)
+    }
+
+    /// The objective with Huber's penalty of predictions.
+    pub fn value_of(&self, predict: impl Fn(usize) -> f64, delta: f64) -> f64 {
         let mut sum = 0.0;
-        for i in (0..self.points.len()).filter(|&i| self.weights[i] > 0.0) {
-            let r = self.residual(i, self.law.predict(&self.points[i], values));
-            sum += self.weights[i] * huber(r, delta);
+        for (setting, rows) in self.by_setting() {
+            let response = self.space.of(predict(setting));
+            for row in rows {
+                sum += row.weight * huber(response - row.target, delta);
+            }
         }
         if sum.is_nan() { f64::INFINITY } else { sum }
     }
@@ -180,20 +214,30 @@ impl Problem {
             Penalty::Squared => 0.5 * r * r,
             Penalty::Absolute => r.abs(),
         };
-        self.residuals(x).iter().zip(&self.weights).map(|(r, weight)| weight * absolute(r)).sum()
+        self.residuals(x).iter().zip(&self.rows).map(|(r, row)| row.weight * absolute(r)).sum()
     }
 
-    /// The derivative of every residual with respect to the coordinates.
-    pub fn derivatives(&self, x: &Vector) -> Vec<Vector> {
+    /// The sum of the rows' weights.
+    pub fn weight(&self) -> f64 {
+        self.rows.iter().map(|row| row.weight).sum()
+    }
+
+    /// The derivatives of the residuals with respect to the coordinates, for each setting that has
+    /// rows, with the sum of their weights.
+    pub fn derivatives(&self, x: &Vector) -> Vec<(f64, Vector)> {
         let (values, chain) = (self.scaled(x), self.chain(x));
-        let of = |i: usize| self.row(i, &values, &chain).1;
-        (0..self.points.len()).map(of).collect()
+        let of = |(setting, rows): (usize, &[Loss])| {
+            let weight = rows.iter().map(|row| row.weight).sum();
+            (weight, self.derive(setting, &values, &chain).1)
+        };
+        self.by_setting().map(of).collect()
     }
 
     /// The objective around a point.
     pub fn expand(&self, x: &Vector, delta: f64) -> Expansion {
-        let k = self.dim();
+        let k = self.dim().min(MAX);
         let (values, chain) = (self.scaled(x), self.chain(x));
+        let is_coefficient = self.are_coefficients();
         let mut found = Expansion {
             value: 0.0,
             gradient: [0.0; MAX],
@@ -201,21 +245,39 @@ impl Problem {
             majorant: [[0.0; MAX]; MAX],
             slopes: vec![0.0; self.points.len()],
         };
-        for i in (0..self.points.len()).filter(|&i| self.weights[i] > 0.0) {
-            let weight = self.weights[i];
-            let (r, derivatives) = self.row(i, &values, &chain);
-            let slope = weight * r.clamp(-delta, delta);
-            found.value += weight * huber(r, delta);
-            found.slopes[i] = slope;
-            let inside = if r.abs() <= delta { weight } else { 0.0 };
-            let reweighted = if r.abs() <= delta { weight } else { weight * delta / r.abs() };
+        for (setting, rows) in self.by_setting() {
+            let (prediction, derivatives) = self.derive(setting, &values, &chain);
+            let response = self.space.of(prediction);
+            let (mut slope, mut inside, mut reweighted) = (0.0, 0.0, 0.0);
+            for row in rows {
+                let r = response - row.target;
+                let size = r.abs();
+                found.value += row.weight * huber(r, delta);
+                slope += row.weight * r.clamp(-delta, delta);
+                if size <= delta {
+                    inside += row.weight;
+                    reweighted += row.weight;
+                } else {
+                    reweighted += row.weight * delta / size;
+                }
+            }
+            found.slopes[setting] = slope;
+            // (ln f)'' is -(ln f)'² where f is linear.
+            let whole = if self.space == Space::Log { inside - slope } else { inside };
             for a in 0..k {
                 found.gradient[a] += slope * derivatives[a];
-                for b in 0..k {
+                for b in 0..=a {
                     let product = derivatives[a] * derivatives[b];
-                    found.inner[a][b] += inside * product;
+                    let both = is_coefficient[a] && is_coefficient[b];
+                    found.inner[a][b] += if both { whole } else { inside } * product;
                     found.majorant[a][b] += reweighted * product;
                 }
+            }
+        }
+        for a in 0..k {
+            for b in 0..a {
+                found.inner[b][a] = found.inner[a][b];
+                found.majorant[b][a] = found.majorant[a][b];
             }
         }
         found
@@ -224,17 +286,22 @@ impl Problem {
     /// The second derivative at the point of an expansion, where there is one.
     ///
     /// What the predictions' own curvature adds is found from differences of the gradient with the
-    /// slopes of the penalty held. Its error, of the order of the step, only slows the last steps.
+    /// slopes of the penalty held, but for pairs of coefficients, in which predictions are affine.
+    /// Its error, of the order of the step, only slows the last steps.
     pub fn hessian(&self, x: &Vector, around: &Expansion) -> Matrix {
-        let k = self.dim();
+        let is_coefficient = self.are_coefficients();
         let mut hessian = around.inner;
-        for b in 0..k {
+        for b in (0..self.dim()).filter(|&b| !is_coefficient[b]) {
             let step = 1e-6 * (1.0 + x[b].abs());
             let mut shifted = *x;
             shifted[b] += step;
             let gradient = self.gradient_with(&shifted, &around.slopes);
-            for (a, row) in hessian.iter_mut().enumerate().take(k) {
-                row[b] += (gradient[a] - around.gradient[a]) / step;
+            for a in 0..self.dim() {
+                let curvature = (gradient[a] - around.gradient[a]) / step;
+                hessian[a][b] += curvature;
+                if is_coefficient[a] {
+                    hessian[b][a] += curvature;
+                }
             }
         }
         hessian
@@ -243,8 +310,8 @@ impl Problem {
     fn gradient_with(&self, x: &Vector, slopes: &[f64]) -> Vector {
         let (values, chain) = (self.scaled(x), self.chain(x));
         let mut gradient = [0.0; MAX];
-        for (i, slope) in slopes.iter().enumerate().filter(|(_, slope)| **slope != 0.0) {
-            let (_, derivatives) = self.row(i, &values, &chain);
+        for (setting, slope) in slopes.iter().enumerate().filter(|(_, slope)| **slope != 0.0) {
+            let (_, derivatives) = self.derive(setting, &values, &chain);
             for (sum, derivative) in gradient.iter_mut().zip(derivatives) {
                 *sum += slope * derivative;
             }
@@ -252,16 +319,22 @@ impl Problem {
         gradient
     }
 
-    /// The residual of a row and its derivatives with respect to the coordinates.
-    fn row(&self, i: usize, values: &Vector, chain: &Vector) -> (f64, Vector) {
+    /// The prediction for a setting, and the derivatives of its residuals with respect to the
+    /// coordinates.
+    fn derive(&self, setting: usize, values: &Vector, chain: &Vector) -> (f64, Vector) {
         let k = self.dim();
         let mut derivatives = [0.0; MAX];
-        let prediction = self.law.gradient(&self.points[i], &values[..k], &mut derivatives[..k]);
+        let point = &self.points[setting];
+        let prediction = self.law.gradient(point, &values[..k], &mut derivatives[..k]);
         let inner = if self.space == Space::Log { 1.0 / prediction } else { 1.0 };
         for (derivative, outer) in derivatives.iter_mut().zip(chain) {
             *derivative *= inner * outer;
         }
-        (self.residual(i, prediction), derivatives)
+        (prediction, derivatives)
+    }
+
+    fn are_coefficients(&self) -> [bool; MAX] {
+        std::array::from_fn(|j| self.roles.get(j) == Some(&Role::Coefficient))
     }
 
     /// The derivative of each parameter with respect to its coordinate.
@@ -274,26 +347,32 @@ impl Problem {
     }
 }
 
+/// What is read of a point by a law that reads these columns.
+fn inputs(point: &Point, reads: impl Fn(Column) -> bool) -> [f64; 5] {
+    let &Point { ln_n, ln_d_ft, p, loss_pt0, ln_d } = point;
+    let all = [
+        (Column::NParams, ln_n),
+        (Column::DFtTokens, ln_d_ft),
+        (Column::DTokens, ln_d),
+        (Column::P, p),
+        (Column::LossPt0, loss_pt0),
+    ];
+    all.map(|(column, value)| if reads(column) { value } else { 0.0 })
+}
+
 /// Whether rows have as many distinct sizes as a law needs, and as many distinct settings as it has
 /// parameters.
 pub(super) fn suffices<'a>(law: &dyn Law, rows: impl Iterator<Item = &'a Point> + Clone) -> bool {
-    let value = |point: &Point, column: Column| match column {
-        Column::NParams => point.ln_n,
-        Column::DFtTokens => point.ln_d_ft,
-        Column::DTokens => point.ln_d,
-        Column::P => point.p,
-        _ => point.loss_pt0,
-    };
-    let distinct = |columns: &[Column]| {
-        let bits = |point| columns.iter().map(|&c| value(point, c).to_bits()).collect::<Vec<u64>>();
-        let mut keys: Vec<_> = rows.clone().map(bits).collect();
+    let distinct = |reads: &dyn Fn(Column) -> bool| {
+        let mut keys: Vec<_> =
+            rows.clone().map(|point| inputs(point, reads).map(f64::to_bits)).collect();
         keys.sort_unstable();
         keys.dedup();
         keys.len()
     };
-    let columns: Vec<Column> = law.inputs().iter().map(|input| input.column).collect();
-    law.inputs().iter().all(|input| distinct(&[input.column]) >= input.distinct)
-        && distinct(&columns) >= law.parameters().len()
+    law.inputs().iter().all(|input| distinct(&|column| column == input.column) >= input.distinct)
+        && distinct(&|column| law.inputs().iter().any(|input| input.column == column))
+            >= law.parameters().len()
 }
 
 /// Units in which no term of the law exceeds its coefficient: of each size the smallest or the
@@ -319,5 +398,102 @@ fn units_of<'a>(law: &dyn Law, points: impl Iterator<Item = &'a Point> + Clone) 
         ln_d_ft: corner(|point| point.ln_d_ft, rises(Point { ln_d_ft: 1.0, ..origin })),
         ln_p: if count > 0.0 { sum / count } else { 0.0 },
         ln_d: corner(|point| point.ln_d, rises(Point { ln_d: 1.0, ..origin })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws::{LAWS, Row};
+    use crate::rng::Key;
+    use crate::table::{Run, Table};
+
+    /// Two losses at each of 18 settings, and a point away from the optimum.
+    fn problem(law: &'static dyn Law, space: Space) -> (Problem, Vector) {
+        let mut runs = Vec::new();
+        for i in 0..36 {
+            let key = Key::new(i);
+            let n_params = [1e7, 5e7, 2e8][i as usize / 2 % 3];
+            let d = [1e6, 4e6, 8e6][i as usize / 6 % 3];
+            let p = [0.0, 0.02][i as usize / 18];
+            let row = Row { n_params, d_ft_tokens: d, d_tokens: 9.0 * d, p, loss_pt0: 2.5 };
+            let mut run = Run { row, weight: 1.0 + key.uniform(0), ..Run::default() };
+            run.set(law.output(), Some(3.0 + 0.3 * key.normal(1)));
+            runs.push(run);
+        }
+        let sample = Table::new(runs).sample(law).unwrap();
+        let mut x = [0.0; MAX];
+        x[..law.parameters().len()]
+            .copy_from_slice(&[0.9, 0.7, 0.4, 0.3, 0.6][..law.parameters().len()]);
+        (Problem::new(law, &sample, space), x)
+    }
+
+    /// Central differences with step h err by h² and 10⁻¹⁶/h: at h = 10⁻⁵ below 10⁻⁸ of a gradient
+    /// around 10, and the Hessian's own differences by 10⁻⁵.
+    #[test]
+    fn expansions_are_those_of_finite_differences() {
+        for (&law, space) in LAWS.iter().flat_map(|law| [(law, Space::Log), (law, Space::Raw)]) {
+            let (problem, x) = problem(law, space);
+            for delta in [f64::INFINITY, 0.05] {
+                let around = problem.expand(&x, delta);
+                assert!((around.value - problem.value(&x, delta)).abs() < 1e-12);
+                let hessian = problem.hessian(&x, &around);
+                for a in 0..problem.dim() {
+                    let shifted = |h: f64| {
+                        let mut x = x;
+                        x[a] += h;
+                        problem.expand(&x, delta)
+                    };
+                    let (above, below) = (shifted(1e-5), shifted(-1e-5));
+                    let slope = (above.value - below.value) / 2e-5;
+                    let scale = 1.0 + around.gradient[a].abs();
+                    assert!((slope - around.gradient[a]).abs() < 1e-7 * scale, "{law:?} {space:?}");
+                    for b in 0..problem.dim() {
+                        let curvature = (above.gradient[b] - below.gradient[b]) / 2e-5;
+                        let error = (curvature - hessian[a.max(b)][a.min(b)]).abs();
+                        let scale = 1.0 + curvature.abs();
+                        assert!(error < 1e-4 * scale, "{law:?} {space:?} {a} {b} {error:e}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_what_a_law_reads_alike_are_one_setting() {
+        for (&law, settings) in LAWS.iter().zip([18, 9, 9, 18, 18]) {
+            let (problem, _) = problem(law, Space::Log);
+            assert_eq!((problem.points.len(), problem.rows.len()), (settings, 36), "{law:?}");
+            let each: Vec<_> = problem.by_setting().map(|(i, rows)| (i, rows.len())).collect();
+            let expected: Vec<_> = (0..settings).map(|i| (i, 36 / settings)).collect();
+            assert_eq!(each, expected);
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_selected_twice_counts_twice() {
+        let (problem, x) = problem(LAWS[0], Space::Raw);
+        let twice = problem.select(&[3, 3, 7]);
+        let mut weighted = problem.select(&[3, 7]);
+        weighted.rows[0].weight *= 2.0;
+        assert_eq!(twice.points.len(), 18);
+        assert_eq!(twice.without_idle_settings().points.len(), 2);
+        let value = weighted.value(&x, 0.1);
+        let (twice, idle) = (problem.select(&[3, 3, 7]), weighted.without_idle_settings());
+        assert!((twice.value(&x, 0.1) - value).abs() < 1e-14);
+        assert_eq!(idle.value(&x, 0.1), value);
+    }
+
+    #[test]
+    fn a_loss_below_0_is_not_taken() {
+        for space in [Space::Log, Space::Raw] {
+            let (mut problem, _) = problem(LAWS[0], space);
+            let before = problem.rows[5].loss;
+            problem.set_residual(5, 2.0, if space == Space::Raw { 2.5 } else { -800.0 });
+            assert_eq!(problem.rows[5].loss, before);
+            problem.set_residual(5, 2.0, 0.5);
+            let loss = if space == Space::Raw { 1.5 } else { 2.0 * (-0.5f64).exp() };
+            assert!((problem.rows[5].loss - loss).abs() < 1e-15);
+        }
     }
 }

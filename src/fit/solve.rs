@@ -40,13 +40,8 @@ pub(super) fn solve(problem: &Problem, start: &Vector, delta: f64) -> Minimum {
 
 /// The median of the absolute residuals.
 pub(super) fn typical_residual(problem: &Problem, x: &Vector) -> f64 {
-    let mut sizes: Vec<f64> = problem
-        .residuals(x)
-        .into_iter()
-        .zip(&problem.weights)
-        .filter(|(r, weight)| **weight > 0.0 && r.is_finite())
-        .map(|(r, _)| r.abs())
-        .collect();
+    let residuals = problem.residuals(x).into_iter();
+    let mut sizes: Vec<f64> = residuals.filter(|r| r.is_finite()).map(f64::abs).collect();
     let middle = sizes.len() / 2;
     match sizes.is_empty() {
         true => 0.0,

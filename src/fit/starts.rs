@@ -5,7 +5,8 @@
 //! reweighted a few times for Huber's penalty, and only the other parameters need a grid.
 
 use super::in_order;
-use super::problem::{MAX, Problem, Vector};
+use super::objective::Space;
+use super::problem::{Loss, MAX, Problem, Vector};
 use crate::laws::Role;
 use crate::rng::Key;
 use std::collections::HashMap;
@@ -35,9 +36,9 @@ pub(super) struct Grid {
 #[derive(Clone)]
 struct Node {
     place: Place,
-    /// The prediction with every coefficient at 0, row by row.
+    /// The prediction with every coefficient at 0, setting by setting.
     offsets: Vec<f64>,
-    /// The derivatives with respect to the coefficients, row by row.
+    /// The derivatives with respect to the coefficients, setting by setting.
     columns: Vec<f64>,
 }
 
@@ -81,9 +82,9 @@ impl Grid {
             let place = places[i].clone();
             let values = problem.scaled(&place.x);
             let mut gradient = [0.0; MAX];
-            let rows = problem.points.len();
-            let mut offsets = Vec::with_capacity(rows);
-            let mut columns = Vec::with_capacity(rows * coefficients.len());
+            let settings = problem.points.len();
+            let mut offsets = Vec::with_capacity(settings);
+            let mut columns = Vec::with_capacity(settings * coefficients.len());
             for point in &problem.points {
                 offsets.push(problem.law.gradient(point, &values[..k], &mut gradient[..k]));
                 columns.extend(coefficients.iter().map(|&j| gradient[j]));
@@ -106,12 +107,14 @@ impl Grid {
         reweightings: usize,
     ) -> Vec<Start> {
         let start = |node: usize| {
-            let x = self.project(problem, &self.nodes[node], delta, reweightings);
-            Start {
-                node,
-                x,
-                value: problem.value_at(&self.nodes[node], &self.coefficients, &x, delta),
+            let found = self.project(problem, &self.nodes[node], delta, reweightings);
+            let predict =
+                |setting| self.nodes[node].predict(setting, &found[..self.coefficients.len()]);
+            let mut x = self.nodes[node].place.x;
+            for (&j, value) in self.coefficients.iter().zip(found) {
+                x[j] = value;
             }
+            Start { node, x, value: problem.value_of(predict, delta) }
         };
         let mut starts: Vec<Start> = in_order(self.nodes.len(), threads, start);
         starts.sort_by(|a, b| a.value.total_cmp(&b.value).then(a.node.cmp(&b.node)));
@@ -158,39 +161,44 @@ impl Grid {
     /// order, as relative errors in log space.
     fn project(&self, problem: &Problem, node: &Node, delta: f64, reweightings: usize) -> Vector {
         let m = self.coefficients.len();
-        let mut x = node.place.x;
-        let mut penalty_weights = vec![1.0; problem.points.len()];
+        let mut found = [0.0; MAX];
         for pass in 0..=reweightings {
             let mut gram = [[0.0; MAX]; MAX];
             let mut right = [0.0; MAX];
-            for (i, columns) in node.columns.chunks_exact(m.max(1)).enumerate() {
-                let scale = problem.first_order_scale(i);
-                let weight = problem.weights[i] * penalty_weights[i] * scale * scale;
-                if weight == 0.0 {
-                    continue;
+            for (setting, rows) in problem.by_setting() {
+                let prediction = node.predict(setting, &found[..m]);
+                let (mut weights, mut targets) = (0.0, 0.0);
+                for row in rows {
+                    let scale = problem.first_order_scale(row);
+                    let size = ((prediction - row.loss) * scale).abs();
+                    let reweighted = if pass == 0 || size <= delta { 1.0 } else { delta / size };
+                    let weight = row.weight * reweighted * scale * scale;
+                    weights += weight;
+                    targets += weight * (row.loss - node.offsets[setting]);
                 }
-                let target = problem.losses[i] - node.offsets[i];
-                for a in 0..m {
-                    right[a] += weight * columns[a] * target;
-                    for b in 0..m {
-                        gram[a][b] += weight * columns[a] * columns[b];
+                let columns = &node.columns[setting * m..][..m];
+                for (a, column) in columns.iter().enumerate() {
+                    right[a] += targets * column;
+                    for (entry, other) in gram[a].iter_mut().zip(&columns[..=a]) {
+                        *entry += weights * column * other;
                     }
                 }
             }
-            let found = non_negative(&gram, &right, m);
-            for (&j, value) in self.coefficients.iter().zip(found) {
-                x[j] = value;
-            }
-            if delta.is_infinite() || pass == reweightings {
+            found = non_negative(&gram, &right, m);
+            if delta.is_infinite() {
                 break;
             }
-            for (i, columns) in node.columns.chunks_exact(m.max(1)).enumerate() {
-                let sum: f64 = columns.iter().zip(found).map(|(c, value)| c * value).sum();
-                let r = (node.offsets[i] + sum - problem.losses[i]) * problem.first_order_scale(i);
-                penalty_weights[i] = if r.abs() <= delta { 1.0 } else { delta / r.abs() };
-            }
         }
-        x
+        found
+    }
+}
+
+impl Node {
+    /// The prediction for a setting with these coefficients.
+    fn predict(&self, setting: usize, coefficients: &[f64]) -> f64 {
+        let m = coefficients.len();
+        let terms = self.columns[setting * m..][..m].iter().zip(coefficients);
+        self.offsets[setting] + terms.map(|(column, value)| column * value).sum::<f64>()
     }
 }
 
@@ -227,46 +235,38 @@ impl Problem {
     /// The problem of a fixed choice of rows, through which the way is found.
     pub fn thinned(&self) -> Self {
         let key = Key::new(0).named("thinned rows");
-        let mut rows: Vec<usize> = (0..self.points.len()).collect();
+        let mut rows: Vec<usize> = (0..self.rows.len()).collect();
         rows.sort_by_key(|&i| key.word(i as u64));
         rows.truncate(ROWS);
         rows.sort_unstable();
-        self.select(&rows)
+        self.select(&rows).without_idle_settings()
     }
 
     /// What a small residual in nats is in the objective's space.
-    fn first_order_scale(&self, i: usize) -> f64 {
+    fn first_order_scale(&self, row: &Loss) -> f64 {
         match self.space {
-            super::objective::Space::Log => 1.0 / self.losses[i],
-            super::objective::Space::Raw => 1.0,
+            Space::Log => 1.0 / row.loss,
+            Space::Raw => 1.0,
         }
-    }
-
-    fn value_at(&self, node: &Node, coefficients: &[usize], x: &Vector, delta: f64) -> f64 {
-        let m = coefficients.len().max(1);
-        let mut sum = 0.0;
-        for (i, columns) in node.columns.chunks_exact(m).enumerate() {
-            if self.weights[i] > 0.0 {
-                let terms: f64 = columns.iter().zip(coefficients).map(|(c, &j)| c * x[j]).sum();
-                let r = self.residual(i, node.offsets[i] + terms);
-                sum += self.weights[i] * super::objective::huber(r, delta);
-            }
-        }
-        if sum.is_nan() { f64::INFINITY } else { sum }
     }
 }
 
-/// Minimises c'Gc/2 − r'c over c ≥ 0 for the few coefficients of a law: the best of all choices of
+/// Minimises c'Gc/2 − r'c, of which the lower half of G is read, over c ≥ 0 for the few coefficients of a law: the best of all choices of
 /// which are above 0.
 fn non_negative(gram: &[[f64; MAX]; MAX], right: &[f64; MAX], m: usize) -> Vector {
     let mut best = ([0.0; MAX], 0.0);
-    for choice in 1u32..1 << m {
+    let all = (1u32 << m) - 1;
+    for choice in (1..=all).rev() {
         let free: Vec<usize> = (0..m).filter(|j| choice >> j & 1 == 1).collect();
         let negative = std::array::from_fn(|j| -right[j]);
         let Some(c) = super::solve::newton_step(gram, &negative, &free) else { continue };
         let value: f64 = -0.5 * free.iter().map(|&j| c[j] * right[j]).sum::<f64>();
         if value < best.1 && free.iter().all(|&j| c[j] >= 0.0) {
             best = (c, value);
+            // Without bounds it is the best of all.
+            if choice == all {
+                break;
+            }
         }
     }
     best.0

@@ -55,13 +55,13 @@ pub fn figure(results: &Results<'_>) -> plot::Figure {
         "For each model size two rows of panels, the validation loss on the target and on the \
              pretraining data against finetuning steps; a column for each fraction p of injected \
              pretraining data; a curve for each learning rate. Target: {}.",
-        facts.target_source
+        facts.target_name()
     );
     figure.provenance = format!(
         "{}; pretraining data {}; target data {}; runs {}",
         results.machine,
-        facts.pretraining_spec.id(),
-        facts.target_spec.id(),
+        facts.pretraining.spec.id(),
+        facts.target.as_ref().map(|target| target.spec.id().to_string()).unwrap_or_default(),
         drawn.iter().map(|d| d.record.id.as_str()).collect::<Vec<_>>().join(" ")
     );
     figure.legend = vec![
@@ -82,8 +82,8 @@ pub fn figure(results: &Results<'_>) -> plot::Figure {
     figure.footnote = format!(
         "D_{{ft}} = {} tokens of {}; pretraining: {}. L_{{ft}} is cut off where it starts.",
         short(results.d_ft_tokens()),
-        facts.target_source,
-        facts.pretraining_source
+        facts.target_name(),
+        facts.pretraining.source
     );
     figure
 }

@@ -8,13 +8,13 @@ mod drawing;
 mod summary;
 mod tables;
 
-use crate::config::{Config, Ratio};
-use crate::data::{Facts, Sources};
+use crate::config::Ratio;
+use crate::data::Facts;
 use crate::exec::Job;
-use forgetting_laws::finetuning::{self, Bottom, UCurve};
+use crate::grid::{self, Finetuning, Grid};
+use forgetting_laws::finetuning::{Bottom, UCurve};
 use forgetting_laws::model::Shape;
-use forgetting_laws::pretraining::{Budget, Schedule};
-use forgetting_laws::run::{FORMAT, FinetuneSpec, Outcome, PretrainSpec, Record, RunId, Spec};
+use forgetting_laws::run::{Outcome, Record, RunId, Spec};
 use forgetting_laws::store::write_atomic;
 use forgetting_laws::{Error, Fraction, ParamCount, Result};
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub struct Fig5 {
 struct SizePlan {
     name: String,
     shape: Shape,
-    job: Job,
+    id: RunId,
 }
 
 /// One finetuning run.
@@ -106,57 +106,28 @@ impl Drawn<'_> {
 }
 
 impl Fig5 {
-    /// The runs that the settings ask for.
+    /// The runs of the grid's block.
     ///
     /// # Errors
-    /// If a size, a shape or a budget is none.
-    pub fn plan(config: &Config, sources: &Sources) -> Result<Self> {
-        let context = config.model.context as u64;
-        let mut sizes = Vec::new();
-        for name in &config.fig5.sizes {
-            let settings = config.size(name)?;
-            let mut shape = Shape::named(name, sources.vocab, config.model.context)?;
-            shape.bias = config.model.bias;
-            let budget = Budget { tokens_per_param: config.pretraining.tokens_per_param };
-            let total_steps = budget.steps(shape.count().paper(), settings.batch * context)?;
-            let spec = Spec::Pretrain(PretrainSpec {
-                format: FORMAT,
-                data: sources.pretraining_spec.id(),
-                shape,
-                seed: config.seed,
-                batch: settings.batch,
-                schedule: Schedule {
-                    peak: settings.peak_lr,
-                    total_steps,
-                    warmup: config.pretraining.warmup,
-                    terminal: config.pretraining.terminal,
-                },
-                adamw: config.pretraining.adamw,
-                clip: config.pretraining.clip,
-                evaluate: config.pretraining.evaluate,
-            });
-            let tokens = total_steps * settings.batch * context;
-            let evaluations = config.pretraining.evaluate.steps(total_steps).len() as u64;
-            let evaluated = evaluations * config.data.validation_tokens;
-            let job = job(spec, name.clone(), shape, tokens, evaluated);
-            sizes.push(SizePlan { name: name.clone(), shape, job });
-        }
-        sizes.sort_by_key(|size: &SizePlan| size.shape.count().paper());
+    /// If the block asks for none.
+    pub fn of(grid: &Grid) -> Result<Self> {
+        let mut sizes: Vec<SizePlan> = Vec::new();
+        let first = grid.finetunings.first().map(|run| &run.domain);
+        let of_first = |run: &&Finetuning| Some(&run.domain) == first;
         let mut cells = Vec::new();
-        for (i, size) in sizes.iter().enumerate() {
-            for &p in &config.fig5.p {
-                for &ratio in &config.fig5.lr_ratios {
-                    cells.push(cell(config, sources, i, size, p, ratio)?);
-                }
-            }
+        for run in grid.finetunings.iter().filter(of_first) {
+            let Spec::Finetune(spec) = &run.job.spec else { continue };
+            let size = sizes.iter().position(|size| size.id == spec.parent).unwrap_or_else(|| {
+                let (name, shape) = (run.size.clone(), run.job.shape);
+                sizes.push(SizePlan { name, shape, id: spec.parent.clone() });
+                sizes.len() - 1
+            });
+            let grid::Cell { p, ratio, seed, .. } = run.cell;
+            cells.push(Cell { size, p, ratio, seed, job: run.job.clone() });
         }
-        Ok(Self { steps: config.finetuning.steps, sizes, cells })
-    }
-
-    /// All runs, pretraining first.
-    pub fn jobs(&self) -> Vec<Job> {
-        let pretraining = self.sizes.iter().map(|size| &size.job);
-        pretraining.chain(self.cells.iter().map(|cell| &cell.job)).cloned().collect()
+        let steps = grid.finetunings.first().map(|run| run.cell.steps);
+        let none = || Error::setting("grid.fig5.domains", "[]", "must name a domain");
+        Ok(Self { steps: steps.ok_or_else(none)?, sizes, cells })
     }
 
     /// Draws the figure from the records of all jobs into `folder`.
@@ -190,7 +161,7 @@ impl Fig5 {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let results = Results {
             steps: self.steps,
-            sizes: self.sizes.iter().map(|size| (size, &records[&size.job.spec.id()])).collect(),
+            sizes: self.sizes.iter().map(|size| (size, &records[&size.id])).collect(),
             drawn,
             facts,
             machine,
@@ -206,52 +177,8 @@ impl Fig5 {
     }
 }
 
-fn job(spec: Spec, label: String, shape: Shape, tokens: u64, evaluated: u64) -> Job {
-    // A forward pass alone costs a third of a training step.
-    let per_token = shape.train_flops_per_token();
-    let flops = per_token * (tokens as f64 + evaluated as f64 / 3.0);
-    Job { spec, label, shape, tokens, flops }
-}
-
-fn cell(
-    config: &Config,
-    sources: &Sources,
-    index: usize,
-    size: &SizePlan,
-    p: Fraction,
-    ratio: Ratio,
-) -> Result<Cell> {
-    let settings = &config.finetuning;
-    let spec = Spec::Finetune(FinetuneSpec {
-        format: FORMAT,
-        parent: size.job.spec.id(),
-        target: sources.target_spec.id(),
-        seed: config.seed,
-        d_ft_tokens: settings.d_ft_tokens,
-        p,
-        sampler: settings.sampler,
-        replay_tokens: Some(settings.replay_tokens).filter(|&tokens| tokens > 0),
-        batch: settings.batch,
-        schedule: finetuning::Schedule {
-            peak: config.size(&size.name)?.peak_lr,
-            ratio: ratio.get(),
-            warmup_steps: settings.warmup_steps,
-        },
-        steps: settings.steps,
-        adamw: settings.adamw,
-        clip: settings.clip,
-        evaluate: settings.evaluate,
-        stop: settings.stop_when_turned.then_some(settings.stop),
-    });
-    let label = format!("{} p={} lr={ratio}", size.name, percent(p));
-    let tokens = settings.steps * settings.batch * config.model.context as u64;
-    let evaluations = settings.evaluate.steps(settings.steps).len() as u64;
-    let job = job(spec, label, size.shape, tokens, 2 * evaluations * config.data.validation_tokens);
-    Ok(Cell { size: index, p, ratio, seed: config.seed, job })
-}
-
 /// A fraction for people: `0.1%`.
-fn percent(p: Fraction) -> String {
+pub fn percent(p: Fraction) -> String {
     // Six digits hide the rounding of 0.001 · 100.
     let text = format!("{:.6}", p.get() * 100.0);
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))

@@ -155,7 +155,8 @@ fn pretraining(results: &Results<'_>, text: &mut String) {
 
 fn data_and_machine(results: &Results<'_>, text: &mut String) {
     let Results { facts, machine, .. } = results;
-    let (r, d_ft) = (&facts.references, results.d_ft_tokens());
+    let (of_pt, d_ft) = (&facts.pretraining, results.d_ft_tokens());
+    let Some(of_ft) = &facts.target else { return };
     let _ = write!(
         text,
         "## Data and machine\n\n\
@@ -165,20 +166,20 @@ fn data_and_machine(results: &Results<'_>, text: &mut String) {
          {:.3} (pretraining) and {:.3} (target), trigram {:.3} and {:.3}.\n\
          - Tokenizer {} with {} tokens. Data {} and {}.\n\
          - Runs made by: {machine}\n",
-        facts.pretraining_source,
-        facts.pretraining.training.tokens,
-        facts.pretraining.injection.tokens,
-        facts.pretraining.validation.tokens,
-        facts.target_source,
-        facts.target.validation.tokens,
-        r.unigram_pt,
-        r.unigram_ft,
-        r.trigram_pt,
-        r.trigram_ft,
+        of_pt.source,
+        of_pt.counts.training.tokens,
+        of_pt.counts.injection.tokens,
+        of_pt.counts.validation.tokens,
+        of_ft.source,
+        of_ft.counts.validation.tokens,
+        of_pt.unigram,
+        of_ft.unigram,
+        of_pt.trigram,
+        of_ft.trigram,
         &facts.tokenizer[..16],
         facts.vocab,
-        facts.pretraining_spec.id(),
-        facts.target_spec.id(),
+        of_pt.spec.id(),
+        of_ft.spec.id(),
     );
 }
 

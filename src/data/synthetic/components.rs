@@ -74,14 +74,16 @@ fn place_entry(w: &mut Writer) {
     w.places = [place, w.fact(Link::Capital, place)];
 }
 
-fn capital(w: &mut Writer, place: u16) {
+/// The sentence that names the capital of a place.
+pub(super) fn capital(w: &mut Writer, place: u16) {
     let start = w.mark_start();
     let capital = w.fact(Link::Capital, place);
     w.role(Role::The).role(Role::Capital).role(Role::Of).form(Class::Place, place, 0);
     w.role(Role::Is).form(Class::Place, capital, 0).mark(".").capitalise(start);
 }
 
-fn founding(w: &mut Writer, place: u16) {
+/// The sentence that says when and by whom a place was founded.
+pub(super) fn founding(w: &mut Writer, place: u16) {
     let start = w.mark_start();
     let founder = w.fact(Link::Founder, place);
     let year = 1400 + w.language.word(Class::Place, place).detail;
@@ -152,18 +154,29 @@ fn minutes(w: &mut Writer) {
 fn trivia(w: &mut Writer) {
     while !w.done() {
         let place = w.choose(Class::Place, None);
-        let start = w.mark_start();
         if w.chance(50) {
-            w.role(Role::What).role(Role::Is).role(Role::The).role(Role::Capital);
-            w.role(Role::Of).form(Class::Place, place, 0).mark("?").capitalise(start);
+            capital_question(w, place);
             capital(w, place);
         } else {
-            w.role(Role::Who).role(Role::Founded).form(Class::Place, place, 0).mark("?");
-            w.capitalise(start);
+            founding_question(w, place);
             founding(w, place);
         }
         w.raw("\n");
     }
+}
+
+/// The question that [`capital`] answers.
+pub(super) fn capital_question(w: &mut Writer, place: u16) {
+    let start = w.mark_start();
+    w.role(Role::What).role(Role::Is).role(Role::The).role(Role::Capital);
+    w.role(Role::Of).form(Class::Place, place, 0).mark("?").capitalise(start);
+}
+
+/// The question that [`founding`] answers.
+pub(super) fn founding_question(w: &mut Writer, place: u16) {
+    let start = w.mark_start();
+    w.role(Role::Who).role(Role::Founded).form(Class::Place, place, 0).mark("?");
+    w.capitalise(start);
 }
 
 /// A list of parts with amounts, then steps that use them in turn.
@@ -233,11 +246,15 @@ pub(super) fn arithmetic(w: &mut Writer) {
     while !w.done() {
         let (a, b) = (w.number(2..100), w.number(2..100));
         match w.number(0..5) {
-            0 => equation(w, Role::Sum, a, 0, b),
-            1 => equation(w, Role::Left, a + b, 1, a),
-            2 => equation(w, Role::Times, a % 20 + 2, 2, b % 12 + 2),
-            3 => equation(w, Role::Shares, (a % 20 + 2) * (b % 12 + 2), 3, b % 12 + 2),
-            _ => word_problem(w, a, b),
+            4 => word_problem(w, a, b),
+            operation => {
+                let sum = Sum::new(operation as usize, a, b);
+                w.role(Role::Question).mark(":");
+                sum.question(w);
+                w.raw("\n").role(Role::Answer).mark(":");
+                sum.result(w);
+                w.raw(".\n");
+            }
         }
     }
 }
@@ -249,25 +266,46 @@ fn sign(w: &Writer, operation: usize) -> &'static str {
     SIGNS[usize::from(w.language.rule(Rule::Signs))][operation]
 }
 
-/// `a` and `b` joined by an operation, and what that makes.
-fn result(w: &mut Writer, a: u64, operation: usize, b: u64) -> u64 {
-    let result = match operation {
-        0 => a + b,
-        1 => a - b,
-        2 => a * b,
-        _ => a / b,
-    };
-    let sign = sign(w, operation);
-    w.value(a).word(sign).value(b).word("=").value(result);
-    result
+/// Two numbers and what is done with them.
+pub(super) struct Sum {
+    a: u64,
+    /// The index of the operation in [`SIGNS`].
+    operation: usize,
+    b: u64,
 }
 
-fn equation(w: &mut Writer, question: Role, a: u64, operation: usize, b: u64) {
-    let sign = sign(w, operation);
-    w.role(Role::Question).mark(":").role(Role::What).role(Role::Is).role(question).value(a);
-    w.word(sign).value(b).mark("?").raw("\n").role(Role::Answer).mark(":");
-    result(w, a, operation, b);
-    w.raw(".\n");
+impl Sum {
+    /// A sum without a negative or broken result, from two numbers from 2 to 99.
+    pub(super) fn new(operation: usize, a: u64, b: u64) -> Self {
+        let (a, b) = match operation {
+            0 => (a, b),
+            1 => (a + b, a),
+            2 => (a % 20 + 2, b % 12 + 2),
+            _ => ((a % 20 + 2) * (b % 12 + 2), b % 12 + 2),
+        };
+        Self { a, operation, b }
+    }
+
+    /// Asks for the result, by a word for the operation and in figures.
+    pub(super) fn question(&self, w: &mut Writer) {
+        let word = [Role::Sum, Role::Left, Role::Times, Role::Shares][self.operation];
+        let sign = sign(w, self.operation);
+        w.role(Role::What).role(Role::Is).role(word).value(self.a).word(sign).value(self.b);
+        w.mark("?");
+    }
+
+    /// Writes the equation; the value is its right side.
+    pub(super) fn result(&self, w: &mut Writer) -> u64 {
+        let result = match self.operation {
+            0 => self.a + self.b,
+            1 => self.a - self.b,
+            2 => self.a * self.b,
+            _ => self.a / self.b,
+        };
+        let sign = sign(w, self.operation);
+        w.value(self.a).word(sign).value(self.b).word("=").value(result);
+        result
+    }
 }
 
 /// Somebody has things, then gets or gives some, perhaps several times.
@@ -280,7 +318,7 @@ fn word_problem(w: &mut Writer, mut amount: u64, mut change: u64) {
         let gains = change > amount || w.chance(50);
         w.role(Role::Then).role(if gains { Role::Takes } else { Role::Gives }).value(change);
         w.form(Class::Noun, noun, 1).mark(":");
-        amount = result(w, amount, usize::from(!gains), change);
+        amount = Sum { a: amount, operation: usize::from(!gains), b: change }.result(w);
         w.mark(".");
         change = w.number(2..50);
     }

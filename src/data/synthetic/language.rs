@@ -73,7 +73,8 @@ const LINKS: [(Class, Class); 11] = [
     (Class::Person, Class::Noun),
 ];
 
-/// Words that the grammar and the components name, besides articles and prepositions.
+/// Words that the grammar and the components name, besides articles and prepositions. Each is spelt
+/// after those before it, so that a new one at the end leaves every other word as it is.
 #[derive(Clone, Copy)]
 #[rustfmt::skip]
 pub(super) enum Role {
@@ -82,6 +83,7 @@ pub(super) enum Role {
     Capital, Known, Founded, Born, Dear, Greetings, List, Chapter, Mix, Add, Gram, Question,
     Answer, Sum, Left, Times, Shares, Gives, Takes, Well, Report, Today, Define, Return, While,
     Once, Ever, Alas, Thus, Whereas, Upon, Among, Page,
+    Sort, Continue,
 }
 
 /// Articles: definite or not, by gender and number.
@@ -91,7 +93,7 @@ const ARTICLES: usize = 8;
 const PREPOSITIONS: usize = 10;
 
 /// Number of words in the closed classes: articles, prepositions, [`Role`]s.
-const CLOSED: usize = ARTICLES + PREPOSITIONS + Role::Page as usize + 1;
+const CLOSED: usize = ARTICLES + PREPOSITIONS + Role::Continue as usize + 1;
 
 /// The closed words before this one are spelt with one syllable.
 const SHORT: usize = ARTICLES + PREPOSITIONS + Role::Capital as usize;

@@ -48,6 +48,7 @@
 
 mod chance;
 mod components;
+mod instructions;
 mod language;
 mod writer;
 
@@ -69,8 +70,8 @@ pub const VERSION: u32 = 1;
 /// Topics that a target domain is about.
 const TARGET_TOPICS: usize = 6;
 
-/// A target domain. All but prose are also small components of the pretraining mixture, in its
-/// own language.
+/// A target domain. Arithmetic, dialogue and code are also small components of the pretraining
+/// mixture, in its own language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
@@ -82,11 +83,17 @@ pub enum Domain {
     Code,
     /// Chapters of long sentences in an older register.
     Prose,
+    /// Instructions between `[INST]` and `[/INST]`, each followed by its answer: the paper's
+    /// format for Open Hermes. There the two are special tokens; here they are plain text, since
+    /// the tokenizer is a byte-level BPE, and they stay the same at every distance. They occur
+    /// nowhere in the pretraining mixture.
+    Instructions,
 }
 
 impl Domain {
     /// All domains.
-    pub const ALL: [Self; 4] = [Self::Arithmetic, Self::Dialogue, Self::Code, Self::Prose];
+    pub const ALL: [Self; 5] =
+        [Self::Arithmetic, Self::Dialogue, Self::Code, Self::Prose, Self::Instructions];
 
     /// The domain's name in settings and tables.
     pub fn name(self) -> &'static str {
@@ -95,6 +102,7 @@ impl Domain {
             Self::Dialogue => "dialogue",
             Self::Code => "code",
             Self::Prose => "prose",
+            Self::Instructions => "instructions",
         }
     }
 
@@ -104,6 +112,7 @@ impl Domain {
             Self::Dialogue => components::dialogue(writer),
             Self::Code => components::code(writer),
             Self::Prose => components::prose(writer),
+            Self::Instructions => instructions::instructions(writer),
         }
     }
 }
@@ -121,7 +130,8 @@ impl FromStr for Domain {
     /// If there is no domain of this name.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|domain| domain.name() == name).ok_or_else(|| {
-            Error::setting("domain", name, "must be arithmetic, dialogue, code or prose")
+            let requirement = "must be arithmetic, dialogue, code, prose or instructions";
+            Error::setting("domain", name, requirement)
         })
     }
 }

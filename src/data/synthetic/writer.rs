@@ -212,10 +212,20 @@ impl<'a> Writer<'a> {
 
     /// Adds a bare noun phrase, an adjective and a noun that agree, without an article.
     pub(super) fn qualified(&mut self, noun: u16, plural: usize, adjectives: u64) -> &mut Self {
-        let gender = self.language.word(Class::Noun, noun).gender;
         let adjective = self
             .chance(adjectives)
             .then(|| self.choose(Class::Adjective, Some((Link::Quality, noun))));
+        self.agreeing(noun, plural, adjective)
+    }
+
+    /// Adds a noun and an adjective, if there is one, that agrees with it.
+    pub(super) fn agreeing(
+        &mut self,
+        noun: u16,
+        plural: usize,
+        adjective: Option<u16>,
+    ) -> &mut Self {
+        let gender = self.language.word(Class::Noun, noun).gender;
         let last = self.language.rule(Rule::AdjectiveLast);
         if let Some(adjective) = adjective.filter(|_| !last) {
             self.form(Class::Adjective, adjective, 2 * gender + plural);

@@ -1,0 +1,211 @@
+//! The paper's figures and tables, and what goes beyond them: each asks the results of the grid and
+//! gives a page. A figure is one file here and one line in [`FIGURES`].
+//!
+//! Numbers of figures are those of arXiv v2 unless a page says PMLR; see PAPER_MAPPING.md.
+
+mod ablations;
+mod fig1;
+mod fig17;
+mod fig2;
+mod fig3;
+mod fig4;
+#[cfg(test)]
+mod golden;
+mod path;
+mod style;
+mod fig6;
+mod counting;
+mod isoflop;
+mod table1;
+mod table2;
+mod table3;
+mod table4;
+
+use crate::plot;
+use crate::results::{Laws, Results};
+use forgetting_laws::store::write_atomic;
+use forgetting_laws::{Error, Result};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// A figure or a table.
+pub trait Figure: Sync {
+    /// The command's name, as `fig1` or `table4`; also the folder.
+    fn id(&self) -> &'static str;
+    /// What the paper calls it, with the numbering, as "Figure 1 (arXiv v2)"; "beyond the paper"
+    /// where it is ours.
+    fn paper(&self) -> &'static str;
+    /// In a line.
+    fn title(&self) -> &'static str;
+    /// The blocks of the grid whose runs it needs.
+    fn blocks(&self) -> &'static [&'static str];
+    /// Draws it from what runs there are. A run that is missing is left out and said so in a note.
+    ///
+    /// # Errors
+    /// Only where the results cannot be drawn at all.
+    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page>;
+}
+
+/// Every figure and table, in the order of the report.
+pub const FIGURES: &[&dyn Figure] = &[
+    &fig1::Fig1,
+    &fig2::Fig2,
+    &fig2::Fig14,
+    &fig3::Fig3,
+    &fig4::Fig4,
+    &fig17::Fig17,
+    &path::Path,
+    &ablations::Ablations,
+    &fig6::Fig6,
+    &table1::Table1,
+    &table2::Table2,
+    &table3::Table3,
+    &table4::Table4,
+    &counting::Counting,
+    &isoflop::IsoFlop,
+];
+
+/// What a figure gives.
+#[derive(Default)]
+pub struct Page {
+    /// The drawing; None for a table.
+    pub drawing: Option<plot::Figure>,
+    /// Every number that is drawn, by file stem: the first is that of the figure's own name.
+    pub csv: Vec<(String, String)>,
+    /// Tables for people.
+    pub tables: Vec<Table>,
+    /// The paper's claims beside what these runs say.
+    pub findings: Vec<Finding>,
+    /// What the reader should know, a sentence or a few each.
+    pub notes: Vec<String>,
+}
+
+/// A table for people; cells are plain text.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Table {
+    /// Above it.
+    pub caption: String,
+    /// Headers.
+    pub columns: Vec<String>,
+    /// Rows of as many cells as there are headers.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// As Markdown.
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| {
+            let escaped: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", escaped.join(" | "))
+        };
+        let mut text = match self.caption.is_empty() {
+            true => String::new(),
+            false => format!("{}\n\n", self.caption),
+        };
+        text += &line(&self.columns);
+        text += &format!("|{}\n", "---|".repeat(self.columns.len()));
+        text.extend(self.rows.iter().map(|row| line(row)));
+        text
+    }
+}
+
+/// What the runs say of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It holds, by the stated tolerance.
+    Supported,
+    /// It does not.
+    NotSupported,
+    /// These runs cannot tell; the finding says why.
+    NotTestable,
+}
+
+impl Verdict {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::NotSupported => "not supported",
+            Self::NotTestable => "not testable at this scale",
+        }
+    }
+
+    /// Of a test that could be made.
+    pub fn of(holds: bool) -> Self {
+        if holds { Self::Supported } else { Self::NotSupported }
+    }
+}
+
+/// A claim or a number of the paper beside ours.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The claim: the paper's words in quotation marks, or what readers report of it.
+    pub claim: String,
+    /// Where it stands and how sure we are of it, as "abstract, quoted".
+    pub source: String,
+    /// What these runs show, with numbers.
+    pub ours: String,
+    /// By which rule the verdict is reached. The rules are ours.
+    pub rule: String,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+impl Page {
+    /// Writes the drawing as SVG and PNG, the tables as CSV, and a summary in Markdown into
+    /// `folder`, which is there.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write(&self, figure: &dyn Figure, results: &Results, folder: &Path) -> Result<()> {
+        for (stem, csv) in &self.csv {
+            write_atomic(&folder.join(format!("{stem}.csv")), csv.as_bytes())?;
+        }
+        if let Some(drawing) = &self.drawing {
+            let stem = folder.join(figure.id());
+            drawing.write(&stem).map_err(|error| {
+                Error::content(stem.with_extension("png"), None, error.to_string())
+            })?;
+        }
+        let summary = self.markdown(figure, results);
+        write_atomic(&folder.join("summary.md"), summary.as_bytes())
+    }
+
+    /// The summary: claims first.
+    pub fn markdown(&self, figure: &dyn Figure, results: &Results) -> String {
+        let mut text = format!("# {}: {}\n\n", figure.paper(), figure.title());
+        for finding in &self.findings {
+            let Finding { claim, source, ours, rule, verdict } = finding;
+            let _ = writeln!(
+                text,
+                "- **{}**: {claim} ({source})\n  Here: {ours}\n  Rule: {rule}",
+                verdict.words()
+            );
+        }
+        if !self.findings.is_empty() {
+            text.push('\n');
+        }
+        if self.drawing.is_some() {
+            let _ = writeln!(text, "![{}]({}.png)\n", figure.title(), figure.id());
+        }
+        for table in &self.tables {
+            let _ = writeln!(text, "{}", table.markdown());
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "- {note}");
+        }
+        let _ = writeln!(
+            text,
+            "\n{} runs of the preset {} with the hash {}, {} missing. {}. Made by: {}.",
+            results.pretrained.len() + results.finetuned.len(),
+            results.preset,
+            results.hash(),
+            results.missing,
+            results.program,
+            results.machines.join("; ")
+        );
+        text
+    }
+}

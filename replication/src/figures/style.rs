@@ -1,0 +1,384 @@
+//! What the figures share: colours and marks of the sizes N and of the fractions p, tables of
+//! numbers, the counterparts of a run in the main grid, and statistics of pairs.
+
+use super::Verdict;
+use crate::fit::tables::cell;
+use crate::plot::{Color, Dash, Glyph, Key, Legend, Shape, Stroke};
+use crate::results::{Finetuned, MAIN, Results, distinct};
+
+pub use crate::fit::drawing::{percent, short};
+pub use crate::fit::terminal::significant;
+
+/// The values of an ordered quantity, each with its looks. Sizes go from dark to light; fractions
+/// have colours of their own, so that the two are not taken for each other.
+pub struct Scale {
+    values: Vec<f64>,
+    of_sizes: bool,
+}
+
+impl Scale {
+    /// Of model sizes N, in parameters.
+    pub fn sizes(sizes: impl IntoIterator<Item = f64>) -> Self {
+        Self { values: distinct(sizes), of_sizes: true }
+    }
+
+    /// Of fractions p.
+    pub fn fractions(fractions: impl IntoIterator<Item = f64>) -> Self {
+        Self { values: distinct(fractions), of_sizes: false }
+    }
+
+    /// The values, ascending.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    fn rank(&self, value: f64) -> usize {
+        self.values.partition_point(|known| *known < value)
+    }
+
+    /// The colour of a value.
+    pub fn color(&self, value: f64) -> Color {
+        let rank = self.rank(value);
+        match self.of_sizes {
+            true => {
+                let colors = Color::sequential(self.values.len());
+                colors.get(rank).copied().unwrap_or(Color::GREY)
+            }
+            false => Color::categorical(rank),
+        }
+    }
+
+    /// The line of a value; dashes tell the values apart where colours do not.
+    pub fn stroke(&self, value: f64) -> Stroke {
+        Stroke::new(self.color(value), 1.2).dashed(Dash::nth(self.rank(value)))
+    }
+
+    /// The mark of a value.
+    pub fn glyph(&self, value: f64) -> Glyph {
+        // The last two shapes cannot be hollow, which says something else.
+        Glyph::new(Shape::nth(self.rank(value) % 4), self.color(value))
+    }
+
+    /// What a value is called: `41M`, `0.5%`.
+    pub fn name(&self, value: f64) -> String {
+        if self.of_sizes { short(value) } else { percent(value) }
+    }
+
+    fn title(&self) -> &'static str {
+        if self.of_sizes { "N" } else { "p" }
+    }
+
+    /// A legend of lines.
+    pub fn lines(&self) -> Legend {
+        self.legend(|value| self.stroke(value).into())
+    }
+
+    /// A legend of marks.
+    pub fn marks(&self) -> Legend {
+        self.legend(|value| self.glyph(value).into())
+    }
+
+    /// A legend of lines with marks.
+    pub fn both(&self) -> Legend {
+        self.legend(|value| Key { glyph: Some(self.glyph(value)), ..self.stroke(value).into() })
+    }
+
+    fn legend(&self, key: impl Fn(f64) -> Key) -> Legend {
+        let entry = |&value: &f64| (key(value), self.name(value));
+        Legend { title: self.title().into(), entries: self.values.iter().map(entry).collect() }
+    }
+}
+
+/// The block of other seeds of some runs of the main grid.
+pub const SEEDS: &str = "seeds";
+
+/// The columns that say which finetuning a row is of, as [`identity`] fills them.
+pub const IDENTITY: [&str; 8] =
+    ["domain", "size", "n_params", "d_ft_tokens", "p", "seed", "left_out", "run_id"];
+
+/// Which finetuning a row of a table is of, and why it is left out of fits, if it is.
+pub fn identity(run: &Finetuned) -> Vec<String> {
+    vec![
+        run.domain.clone(),
+        run.size.clone(),
+        run.n_params().to_string(),
+        run.unique_tokens().to_string(),
+        cell(run.p),
+        run.seed.to_string(),
+        run.left_out().map_or(String::new(), |why| why.name().into()),
+        run.record.id.to_string(),
+    ]
+}
+
+/// A table of numbers in the making: CSV whose names may hold commas. Numbers are written by
+/// [`cell`].
+pub struct Csv(csv::Writer<Vec<u8>>);
+
+impl Csv {
+    /// With these columns.
+    pub fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut table = Self(csv::Writer::from_writer(Vec::new()));
+        table.row(columns.into_iter().map(String::from));
+        table
+    }
+
+    /// With the columns of [`identity`] before others.
+    pub fn of_runs(columns: &[&str]) -> Self {
+        Self::new(IDENTITY.iter().chain(columns).copied())
+    }
+
+    /// Adds a row of as many cells as there are columns.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.0.write_record(cells.into_iter().collect::<Vec<_>>()).expect("rows are of one length");
+    }
+
+    /// The whole.
+    pub fn text(self) -> String {
+        let bytes = self.0.into_inner().expect("a vector takes every record");
+        String::from_utf8(bytes).expect("records of text are text")
+    }
+}
+
+/// Whether two runs have the same size, domain and D_ft.
+pub fn alike(a: &Finetuned, b: &Finetuned) -> bool {
+    a.size == b.size && a.domain == b.domain && a.d_ft_tokens == b.d_ft_tokens
+}
+
+/// The runs of the main grid and of its other seeds that differ from one in the seed alone, itself
+/// among them, and count in fits.
+pub fn repeats<'a>(results: &'a Results, run: &Finetuned) -> Vec<&'a Finetuned> {
+    let asked = |other: &&Finetuned| {
+        (other.in_block(MAIN) || other.in_block(SEEDS))
+            && alike(other, run)
+            && other.p == run.p
+            && other.left_out().is_none()
+    };
+    results.finetuned.iter().filter(asked).collect()
+}
+
+/// The mean and the standard deviation of at least two numbers.
+pub fn deviation(values: &[f64]) -> Option<(f64, f64)> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (mean, (squares / (n - 1.0)).sqrt()))
+}
+
+/// The run of a block with the size, domain and D_ft of another and with this p; of several seeds
+/// the first.
+pub fn like<'a>(
+    results: &'a Results,
+    block: &'a str,
+    other: &Finetuned,
+    p: f64,
+) -> Option<&'a Finetuned> {
+    let asked = |run: &&Finetuned| alike(run, other) && run.p == p;
+    results.block(block).filter(asked).min_by_key(|run| run.seed)
+}
+
+/// The runs of a block at a p that count in fits, each after its counterpart at p = 0 in the same
+/// block where that counts too.
+pub fn beside_none<'a>(
+    results: &'a Results,
+    block: &'a str,
+    p: f64,
+) -> Vec<(&'a Finetuned, &'a Finetuned)> {
+    let counts = |run: &&Finetuned| run.left_out().is_none();
+    let pair = |run| Some((like(results, block, run, 0.0).filter(counts)?, run));
+    results.block(block).filter(|run| run.p == p).filter(counts).filter_map(pair).collect()
+}
+
+/// The values of p in the main grid, ascending.
+pub fn main_fractions(results: &Results) -> Vec<f64> {
+    distinct(results.block(MAIN).map(|run| run.p))
+}
+
+/// The values of D_ft of runs, as asked for, ascending.
+pub fn amounts<'a>(runs: impl IntoIterator<Item = &'a Finetuned>) -> Vec<u64> {
+    let mut amounts: Vec<u64> = runs.into_iter().map(|run| run.d_ft_tokens).collect();
+    amounts.sort_unstable();
+    amounts.dedup();
+    amounts
+}
+
+/// A share in words, with two digits: `-3.1%`, `120%`.
+pub fn share(share: f64) -> String {
+    format!("{}%", significant(100.0 * share, 2))
+}
+
+/// Words in a row; "none" where there are none.
+pub fn list(words: &[String]) -> String {
+    if words.is_empty() { "none".into() } else { words.join(", ") }
+}
+
+/// The middle of some numbers, the mean of the two middle ones where they are even; None of none.
+pub fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut numbers: Vec<f64> = numbers.into_iter().collect();
+    numbers.sort_by(f64::total_cmp);
+    let n = numbers.len();
+    (n > 0).then(|| 0.5 * (numbers[(n - 1) / 2] + numbers[n / 2]))
+}
+
+/// How many of some cases a claim holds in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// In so many it does.
+    pub holds: usize,
+    /// Of so many.
+    pub of: usize,
+}
+
+impl Tally {
+    /// Counts.
+    pub fn count(cases: impl IntoIterator<Item = bool>) -> Self {
+        let add =
+            |tally: Self, holds| Self { holds: tally.holds + usize::from(holds), of: tally.of + 1 };
+        cases.into_iter().fold(Self::default(), add)
+    }
+
+    /// Whether it holds in at least this share of them; not testable where there are none.
+    pub fn verdict(self, share: f64) -> Verdict {
+        match self.of {
+            0 => Verdict::NotTestable,
+            of => Verdict::of(self.holds as f64 >= share * of as f64),
+        }
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.holds, self.of)
+    }
+}
+
+/// All of some verdicts: one that is not supported decides, then one that cannot be tested. Not
+/// testable where there is none.
+pub fn all(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let verdicts: Vec<_> = verdicts.into_iter().collect();
+    match verdicts.is_empty() {
+        true => Verdict::NotTestable,
+        false if verdicts.contains(&Verdict::NotSupported) => Verdict::NotSupported,
+        false if verdicts.contains(&Verdict::NotTestable) => Verdict::NotTestable,
+        false => Verdict::Supported,
+    }
+}
+
+/// Notes on what a figure asks for and the grid does not have: blocks without runs, and runs that
+/// are left out of statistics.
+pub fn notes(results: &Results, blocks: &[&str]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for block in blocks {
+        let pretrained =
+            results.pretrained.iter().filter(|run| run.blocks.iter().any(|b| b == block));
+        let left_out = Tally::count(results.block(block).map(|run| run.left_out().is_some()));
+        if left_out.of == 0 && pretrained.count() == 0 {
+            notes.push(format!("There is no run of the block {block}: what needs it is missing."));
+        }
+        if left_out.holds > 0 {
+            notes.push(format!(
+                "{left_out} finetunings of the block {block} are left out of statistics: their \
+                 bottoms are not interior, or they are not stable."
+            ));
+        }
+    }
+    notes
+}
+
+/// Where what is drawn comes from, for the files of the drawing.
+pub fn provenance(results: &Results) -> String {
+    format!("{}; preset {}; runs with the hash {}", results.program, results.preset, results.hash())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::planted::planted;
+
+    #[test]
+    fn values_have_looks_of_their_own() {
+        let fractions = Scale::fractions([0.05, 0.0, 0.01, 0.0]);
+        assert_eq!(fractions.values(), [0.0, 0.01, 0.05]);
+        assert_eq!(fractions.color(0.01), Color::categorical(1));
+        assert_eq!(fractions.stroke(0.0).color, Color::categorical(0));
+        assert_eq!(fractions.glyph(0.05).shape, Shape::nth(2));
+        let names: Vec<_> = fractions.lines().entries.into_iter().map(|entry| entry.1).collect();
+        assert_eq!(names, ["0%", "1%", "5%"]);
+        let sizes = Scale::sizes([41e6, 109e6]);
+        assert_eq!(sizes.color(109e6), Color::sequential(2)[1]);
+        assert_eq!(sizes.marks().entries[0].1, "41M");
+        assert_eq!(sizes.color(1e12), Color::GREY);
+    }
+
+    #[test]
+    fn tables_quote_and_keep_their_columns() {
+        let mut table = Csv::new(["a", "b"]);
+        table.row(["x, y".into(), cell(0.1)]);
+        assert_eq!(table.text(), "a,b\n\"x, y\",0.1\n");
+        assert!(Csv::of_runs(&["rise"]).text().ends_with(",run_id,rise\n"));
+    }
+
+    #[test]
+    fn medians_and_tallies() {
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median([]), None);
+        let tally = Tally::count([true, false, true, true]);
+        assert_eq!(tally.to_string(), "3 of 4");
+        assert_eq!(tally.verdict(0.75), Verdict::Supported);
+        assert_eq!(tally.verdict(0.76), Verdict::NotSupported);
+        assert_eq!(Tally::default().verdict(0.0), Verdict::NotTestable);
+    }
+
+    #[test]
+    fn one_bad_verdict_spoils_all() {
+        use Verdict::{NotSupported, NotTestable, Supported};
+        assert_eq!(all([Supported, Supported]), Supported);
+        assert_eq!(all([Supported, NotTestable]), NotTestable);
+        assert_eq!(all([NotTestable, NotSupported, Supported]), NotSupported);
+        assert_eq!(all([]), NotTestable);
+    }
+
+    #[test]
+    fn deviations_need_two_numbers() {
+        assert_eq!(deviation(&[1.0, 2.0, 6.0]), Some((3.0, 7f64.sqrt())));
+        assert_eq!(deviation(&[1.0]), None);
+        assert_eq!(list(&[]), "none");
+        assert_eq!(list(&["a".into(), "b".into()]), "a, b");
+    }
+
+    #[test]
+    fn runs_of_other_seeds_are_repeats() {
+        let results = planted();
+        let has_seeds = |run: &&Finetuned| run.in_block(SEEDS);
+        let run = results.finetuned.iter().find(has_seeds).unwrap();
+        let seeds: Vec<_> = repeats(&results, run).iter().map(|run| run.seed).collect();
+        assert_eq!(seeds, [0, 1, 2]);
+        let alone = results.block(MAIN).find(|run| run.p == 0.05).unwrap();
+        assert_eq!(repeats(&results, alone).len(), 1);
+    }
+
+    #[test]
+    fn counterparts_are_alike_and_count() {
+        let results = planted();
+        let pairs = beside_none(&results, MAIN, 0.01);
+        // One run of the planted grid does not count, and is one at p = 0.
+        assert_eq!(pairs.len(), 47);
+        for (without, with) in pairs {
+            assert_eq!((without.p, with.p), (0.0, 0.01));
+            assert_eq!(
+                (&without.size, &without.domain, without.d_ft_tokens),
+                (&with.size, &with.domain, with.d_ft_tokens)
+            );
+        }
+        assert!(like(&results, "none", &results.finetuned[0], 0.0).is_none());
+        assert_eq!(main_fractions(&results), [0.0, 0.005, 0.01, 0.05]);
+    }
+
+    #[test]
+    fn what_is_missing_or_left_out_is_said() {
+        let notes = notes(&planted(), &[MAIN, "fig17", "decay"]);
+        assert_eq!(notes.len(), 2);
+        assert!(notes[0].starts_with("1 of 192 finetunings of the block main"));
+        assert_eq!(notes[1], "There is no run of the block decay: what needs it is missing.");
+    }
+}

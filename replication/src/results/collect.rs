@@ -1,0 +1,107 @@
+//! From the store to results.
+
+use super::{Domain, Finetuned, Pretrained, PretrainingData, Results};
+use crate::config::Config;
+use crate::data::Facts;
+use crate::grid::Grid;
+use crate::provenance;
+use forgetting_laws::run::{Record, RunId, Spec};
+use forgetting_laws::store::Store;
+use forgetting_laws::{Error, Result};
+use std::collections::BTreeMap;
+
+impl Results {
+    /// What the store has of a grid's runs. `facts` is what is known of each domain's data.
+    ///
+    /// # Errors
+    /// If a record cannot be read, or nothing is known of any data.
+    pub fn collect(
+        preset: &str,
+        config: &Config,
+        grid: &Grid,
+        store: &Store,
+        facts: &BTreeMap<String, Facts>,
+    ) -> Result<Self> {
+        let any = facts.values().next().ok_or_else(|| {
+            Error::setting("domains", "{}", "must name a target for there to be results")
+        })?;
+        let mut records: BTreeMap<RunId, Record> = BTreeMap::new();
+        for job in grid.jobs() {
+            let id = job.spec.id();
+            if let Some(record) = store.record(&id)? {
+                records.insert(id, record);
+            }
+        }
+        let mut pretrained = Vec::new();
+        for run in &grid.pretrainings {
+            let Spec::Pretrain(spec) = &run.job.spec else { continue };
+            let Some(record) = records.get(&run.job.spec.id()) else { continue };
+            let settings = config.size(&run.size);
+            pretrained.push(Pretrained {
+                blocks: run.blocks.clone(),
+                size: run.size.clone(),
+                rank: run.rank,
+                shape: spec.shape,
+                gpus: settings.gpus,
+                seed: spec.seed,
+                peak_lr: spec.schedule.peak,
+                batch: spec.batch,
+                weight_decay: spec.adamw.weight_decay,
+                record: record.clone(),
+            });
+        }
+        let mut finetuned = Vec::new();
+        for run in &grid.finetunings {
+            let Spec::Finetune(spec) = &run.job.spec else { continue };
+            let Some(record) = records.get(&run.job.spec.id()) else { continue };
+            let Some(parent) = records.get(&spec.parent) else { continue };
+            finetuned.push(Finetuned {
+                blocks: run.blocks.clone(),
+                parent: spec.parent.clone(),
+                size: run.size.clone(),
+                domain: run.domain.clone(),
+                d_ft_tokens: spec.d_ft_tokens,
+                d_tokens: parent.realised.tokens,
+                p: spec.p.get(),
+                seed: spec.seed,
+                lr_ratio: spec.schedule.ratio,
+                lr: spec.schedule.peak * spec.schedule.ratio,
+                sampler: spec.sampler,
+                replay_tokens: spec.replay_tokens,
+                weight_decay: spec.adamw.weight_decay,
+                steps: spec.steps,
+                batch: spec.batch,
+                record: record.clone(),
+            });
+        }
+        let domain = |(name, facts): (&String, &Facts)| {
+            let target = facts.target.as_ref()?;
+            Some(Domain {
+                name: name.clone(),
+                source: target.source.clone(),
+                data: target.spec.id(),
+                unigram_ft: target.unigram,
+                trigram_ft: target.trigram,
+                distances: facts.distances.clone(),
+            })
+        };
+        let jobs = grid.pretrainings.len() + grid.finetunings.len();
+        Ok(Self {
+            preset: preset.to_string(),
+            pretraining: PretrainingData {
+                source: any.pretraining.source.clone(),
+                data: any.pretraining.spec.id(),
+                unigram_pt: any.pretraining.unigram,
+                trigram_pt: any.pretraining.trigram,
+                vocab: any.vocab,
+            },
+            domains: facts.iter().filter_map(domain).collect(),
+            missing: jobs - pretrained.len() - finetuned.len(),
+            pretrained,
+            finetuned,
+            machines: provenance::machines(store, records.keys()),
+            program: provenance::program(),
+            preregistration: None,
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! The paper's two laws, fitted to every domain of the main grid.
+
+use super::{MAIN, Results};
+use forgetting_laws::fit::{self, Bootstrap, Fit, Options};
+use forgetting_laws::laws::{Finetuning, Forgetting, Law};
+use forgetting_laws::table::Table;
+
+/// The laws of a domain, or why there is none.
+pub struct DomainLaws {
+    /// The domain.
+    pub domain: String,
+    /// Equation 7.
+    pub forgetting: Result<Fit, String>,
+    /// Equation 6.
+    pub finetuning: Result<Fit, String>,
+}
+
+/// The laws of all domains, in the order of [`Results::domains`].
+pub struct Laws(pub Vec<DomainLaws>);
+
+impl DomainLaws {
+    /// Both, by the names of the laws, in the order of their equations.
+    pub fn both(&self) -> [(&'static str, &Result<Fit, String>); 2] {
+        [(Finetuning.name(), &self.finetuning), (Forgetting.name(), &self.forgetting)]
+    }
+}
+
+impl Laws {
+    /// Fits the laws to the runs of the main grid that count.
+    pub fn of(results: &Results) -> Self {
+        Self::fitted(&results.table(MAIN), &Options::default())
+    }
+
+    /// Fits the laws to each domain of a table.
+    pub fn fitted(table: &Table, options: &Options) -> Self {
+        let fitted = |(domain, table): (String, Table)| {
+            let of = |law: &'static dyn Law| {
+                let mut fit = fit::fit(&table, law, options).map_err(|error| error.to_string())?;
+                fit.domain.clone_from(&domain);
+                Ok(fit)
+            };
+            DomainLaws {
+                forgetting: of(&Forgetting),
+                finetuning: of(&Finetuning),
+                domain: domain.clone(),
+            }
+        };
+        Self(table.groups().into_iter().map(fitted).collect())
+    }
+
+    /// The laws of one domain.
+    pub fn domain(&self, name: &str) -> Option<&DomainLaws> {
+        self.0.iter().find(|laws| laws.domain == name)
+    }
+
+    /// The fits that there are: by domain, and for each by equation.
+    pub fn fits(&self) -> impl Iterator<Item = &Fit> {
+        self.0.iter().flat_map(|laws| laws.both()).filter_map(|(_, fit)| fit.as_ref().ok())
+    }
+
+    /// In words, what could not be fitted and why.
+    pub fn missing(&self) -> Vec<String> {
+        let why = |domain: &str, (law, fit): (&str, &Result<Fit, String>)| {
+            fit.as_ref().err().map(|why| format!("There is no {law} law of {domain}: {why}."))
+        };
+        let of = |laws: &'_ DomainLaws| {
+            laws.both().into_iter().filter_map(|law| why(&laws.domain, law)).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of).collect()
+    }
+
+    /// The resamples that the fits have, for fits that stand beside them.
+    pub fn bootstrap(&self) -> Bootstrap {
+        let resampled = self.fits().find_map(|fit| fit.bootstrap.as_ref());
+        resampled.map_or(Bootstrap::NONE, |resampled| Bootstrap {
+            resamples: resampled.resamples,
+            level: resampled.level,
+            seed: resampled.seed,
+        })
+    }
+}

@@ -1,0 +1,466 @@
+//! Predictions that are written down before the runs that they speak of (Table 4).
+//!
+//! The paper fits its laws to models of up to 334M parameters and to up to 3M tokens, and predicts
+//! 1.27B at 30M tokens. Here the runs with both the largest model and the most data are withheld
+//! from the fits, and wait until [`Preregistration::write`] has put the predictions on disk.
+
+use super::{Finetuned, MAIN, Results};
+use crate::fit::terminal::{label, words};
+use forgetting_laws::fit::{self, Fit, Options, Params, Prediction};
+use forgetting_laws::laws::{Finetuning, Forgetting, Law, Point, Row};
+use forgetting_laws::run::{Record, RunId};
+use forgetting_laws::store::{sha256, write_atomic};
+use forgetting_laws::table::Table;
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The largest size and the most data of a grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Corner {
+    /// The rank of the largest size.
+    pub rank: usize,
+    /// The largest D_ft as asked for, in tokens.
+    pub d_ft_tokens: u64,
+}
+
+impl Corner {
+    /// The corner of cells, each the rank of its size and its D_ft; None where there are none.
+    pub fn of(cells: impl IntoIterator<Item = (usize, u64)>) -> Option<Self> {
+        let larger = |a: Self, b: Self| Self {
+            rank: a.rank.max(b.rank),
+            d_ft_tokens: a.d_ft_tokens.max(b.d_ft_tokens),
+        };
+        cells.into_iter().map(|(rank, d_ft_tokens)| Self { rank, d_ft_tokens }).reduce(larger)
+    }
+
+    /// Whether a run of the main grid is predicted: it has the largest model and the most data.
+    pub fn withholds(self, rank: usize, d_ft_tokens: u64) -> bool {
+        rank == self.rank && d_ft_tokens == self.d_ft_tokens
+    }
+
+    /// Whether a run of the main grid is fitted, and so has to be done before: it has neither.
+    pub fn fits(self, rank: usize, d_ft_tokens: u64) -> bool {
+        rank < self.rank && d_ft_tokens < self.d_ft_tokens
+    }
+}
+
+/// A run of the corner, as it is known before it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Withheld {
+    /// The run: the hash of its specification.
+    pub run_id: RunId,
+    /// The name of the target domain.
+    pub domain: String,
+    /// The name of the model size.
+    pub size: String,
+    /// The model size N as the paper counts it.
+    pub n_params: u64,
+    /// D_ft as asked for, in tokens.
+    pub d_ft_tokens: u64,
+    /// The fraction of injected pretraining data.
+    pub p: f64,
+    /// L_pt⁰, where the pretraining of the model ended, in nats per token.
+    pub loss_pt0: f64,
+    /// Tokens of the pretraining, D.
+    pub d_tokens: u64,
+}
+
+impl Withheld {
+    /// Of a run that was made already.
+    pub fn of(run: &Finetuned) -> Self {
+        Self {
+            run_id: run.record.id.clone(),
+            domain: run.domain.clone(),
+            size: run.size.clone(),
+            n_params: run.n_params(),
+            d_ft_tokens: run.d_ft_tokens,
+            p: run.p,
+            loss_pt0: run.loss_pt0(),
+            d_tokens: run.d_tokens,
+        }
+    }
+
+    fn row(&self) -> Row {
+        Row {
+            n_params: self.n_params as f64,
+            d_ft_tokens: self.d_ft_tokens as f64,
+            p: self.p,
+            loss_pt0: self.loss_pt0,
+            d_tokens: self.d_tokens as f64,
+        }
+    }
+}
+
+/// What a law says of a run. Losses in nats per token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forecast {
+    /// The run.
+    pub run: Withheld,
+    /// The law's prediction; its interval is that of a new run, noise included.
+    pub prediction: Prediction,
+    /// What the model that knows nothing says: L_pt⁰, or the geometric mean of the fitted losses.
+    pub no_change: f64,
+}
+
+/// A law of a domain, and what it says of the corner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registered {
+    /// The domain.
+    pub domain: String,
+    /// The law's name.
+    pub law: String,
+    /// The runs that it was fitted to.
+    pub fitted_to: Vec<RunId>,
+    /// The hash of their records.
+    pub records: RunId,
+    /// Whether the optimum can be trusted, or why there is no fit.
+    pub status: String,
+    /// The parameters with their intervals; empty without a fit.
+    pub params: Params,
+    /// The predictions; none without a fit.
+    pub forecasts: Vec<Forecast>,
+}
+
+/// What is registered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// The preset.
+    pub preset: String,
+    /// Which runs are fitted and which are predicted.
+    pub rule: String,
+    /// What the fits minimise.
+    pub objective: String,
+    /// Resamples of each fit.
+    pub resamples: usize,
+    /// What share of new runs an interval should hold.
+    pub level: f64,
+    /// By domain and law.
+    pub registered: Vec<Registered>,
+}
+
+/// Predictions under seal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preregistration {
+    /// The hex SHA-256 of the content's compact JSON.
+    pub sha256: String,
+    /// What was sealed.
+    pub content: Content,
+}
+
+/// Which runs are fitted and which are predicted, for the reader of the file.
+const RULE: &str = "Fitted: the counted runs of the main grid with a smaller model than the \
+                    largest and less data than the most. Predicted: those with both the largest \
+                    model and the most data.";
+
+impl Preregistration {
+    /// Fits both laws to each domain's runs outside the corner and predicts the withheld runs. Where
+    /// a law cannot be fitted its status says why, and it predicts nothing. Equal results give
+    /// equal predictions.
+    pub fn make(results: &Results, withheld: &[Withheld]) -> Self {
+        // Nothing but the fit itself is asked for: holding runs out would only take time.
+        Self::with(results, withheld, &Options { hold_out: None, ..Options::default() })
+    }
+
+    /// The same with other options.
+    pub fn with(results: &Results, withheld: &[Withheld], options: &Options) -> Self {
+        let laws: [&'static dyn Law; 2] = [&Finetuning, &Forgetting];
+        let mut domains: Vec<&str> = withheld.iter().map(|run| run.domain.as_str()).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        let mut registered = Vec::new();
+        for domain in domains {
+            let of_domain = withheld.iter().filter(|run| run.domain == domain);
+            let withheld: Vec<&Withheld> = of_domain.collect();
+            let runs = outside(results, &withheld);
+            registered.extend(laws.map(|law| register(domain, law, &runs, &withheld, options)));
+        }
+        let content = Content {
+            preset: results.preset.clone(),
+            rule: RULE.into(),
+            objective: words(&options.objective),
+            resamples: options.bootstrap.resamples,
+            level: options.bootstrap.level,
+            registered,
+        };
+        Self { sha256: content.sha256(), content }
+    }
+
+    /// The domains whose fitted records are not, or no longer, those of the results: their
+    /// predictions come from other runs.
+    pub fn changed(&self, results: &Results) -> Vec<&str> {
+        let now = |registered: &Registered| {
+            let find = |id: &RunId| {
+                results.finetuned.iter().map(|run| &run.record).find(|record| record.id == *id)
+            };
+            registered.fitted_to.iter().filter_map(find).collect::<Vec<&Record>>()
+        };
+        let differs = |registered: &&Registered| RunId::of(&now(registered)) != registered.records;
+        let mut domains: Vec<&str> =
+            self.content.registered.iter().filter(differs).map(|r| r.domain.as_str()).collect();
+        domains.dedup();
+        domains
+    }
+
+    /// Writes it into a new file. A file that is there stays as it is: the first predictions count.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or is there with other predictions.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let json = serde_json::to_vec_pretty(self).expect("our types have string keys");
+        // Several workers may come here at once; the link below is made by one of them.
+        let mut name = path.as_os_str().to_owned();
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        name.push(format!(".{}-{count}.new", std::process::id()));
+        let beside = Path::new(&name);
+        write_atomic(beside, &json)?;
+        let linked = fs::hard_link(beside, path);
+        fs::remove_file(beside).map_err(Error::io(beside))?;
+        match linked {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let first = Self::read(path)?.map_or_else(String::new, |first| first.sha256);
+                match first == self.sha256 {
+                    true => Ok(()),
+                    false => Err(Error::content(path, None, self.refused(&first))),
+                }
+            }
+            Err(error) => Err(Error::io(path)(error)),
+        }
+    }
+
+    fn refused(&self, first: &str) -> String {
+        format!(
+            "holds other predictions ({first}) than these runs give now ({}); the first count, so \
+             remove the file only if no run that it predicts was started",
+            self.sha256
+        )
+    }
+
+    /// Reads what [`Preregistration::write`] wrote; None where there is no file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or its content does not have its hash.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(Error::io(path))?,
+        };
+        let read: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::content(path, error.line() as u64, error.to_string()))?;
+        let found = read.content.sha256();
+        match found == read.sha256 {
+            true => Ok(Some(read)),
+            false => {
+                let reason = format!(
+                    "its content has the hash {found}, not {}: it was changed after it was sealed",
+                    read.sha256
+                );
+                Err(Error::Damaged { path: path.to_path_buf(), reason })
+            }
+        }
+    }
+}
+
+impl Content {
+    fn sha256(&self) -> String {
+        sha256(&serde_json::to_vec(self).expect("our types have string keys"))
+    }
+}
+
+/// The counted runs of the main grid with a smaller model and less data than every withheld run.
+fn outside<'a>(results: &'a Results, withheld: &[&Withheld]) -> Vec<&'a Finetuned> {
+    let fitted = |run: &&Finetuned| {
+        withheld.iter().all(|held| {
+            run.domain == held.domain
+                && run.n_params() < held.n_params
+                && run.d_ft_tokens < held.d_ft_tokens
+        })
+    };
+    results.block(MAIN).filter(fitted).filter(|run| run.left_out().is_none()).collect()
+}
+
+fn register(
+    domain: &str,
+    law: &'static dyn Law,
+    runs: &[&Finetuned],
+    withheld: &[&Withheld],
+    options: &Options,
+) -> Registered {
+    let records: Vec<&Record> = runs.iter().map(|run| &run.record).collect();
+    let table = Table::new(runs.iter().map(|run| run.run()).collect());
+    let (status, params, forecasts) = match fit::fit(&table, law, options) {
+        Ok(fit) => {
+            let forecasts = withheld.iter().map(|run| forecast(&fit, run));
+            // A model whose pretraining diverged has no loss to predict from.
+            let known = forecasts.filter(|forecast| forecast.prediction.value.is_finite());
+            (label(fit.status).to_string(), fit.params.clone(), known.collect())
+        }
+        Err(error) => (format!("no fit: {error}"), Params(Vec::new()), Vec::new()),
+    };
+    Registered {
+        domain: domain.into(),
+        law: law.name().into(),
+        fitted_to: records.iter().map(|record| record.id.clone()).collect(),
+        records: RunId::of(&records),
+        status,
+        params,
+        forecasts,
+    }
+}
+
+fn forecast(fit: &Fit, run: &Withheld) -> Forecast {
+    let row = run.row();
+    let mean = || {
+        let logs: f64 = fit.rows.iter().map(|observed| observed.loss.ln()).sum();
+        (logs / fit.rows.len() as f64).exp()
+    };
+    Forecast {
+        run: run.clone(),
+        prediction: fit.predict(&row),
+        no_change: fit.law.baseline(&Point::from(&row)).unwrap_or_else(mean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::planted::planted;
+    use super::*;
+
+    #[test]
+    fn the_corner_is_the_largest_of_both() {
+        let corner = Corner::of([(0, 9), (2, 3), (1, 3)]).unwrap();
+        assert_eq!(corner, Corner { rank: 2, d_ft_tokens: 9 });
+        assert_eq!(Corner::of([]), None);
+        let parts = |rank, d| (corner.withholds(rank, d), corner.fits(rank, d));
+        assert_eq!(parts(2, 9), (true, false));
+        // What shares one of both with the corner is neither predicted nor fitted.
+        assert_eq!([parts(1, 9), parts(2, 8)], [(false, false); 2]);
+        assert_eq!(parts(1, 8), (false, true));
+    }
+
+    #[test]
+    fn only_runs_outside_the_corner_are_fitted() {
+        let results = planted();
+        let made = results.preregistration.clone().unwrap();
+        assert_eq!(made.content.registered.len(), 6);
+        for registered in &made.content.registered {
+            assert_eq!(registered.status, "converged");
+            // 3 sizes, 3 D_ft, 4 p; the corner has 4 p.
+            assert_eq!((registered.fitted_to.len(), registered.forecasts.len()), (36, 4));
+            for id in &registered.fitted_to {
+                let run = results.finetuned.iter().find(|run| run.record.id == *id).unwrap();
+                assert_eq!(run.domain, registered.domain);
+                assert!(run.size != "nano-medium" && run.d_ft_tokens < 40_960, "{id}");
+            }
+            for forecast in &registered.forecasts {
+                let Forecast { run, prediction, no_change } = forecast;
+                assert_eq!((run.size.as_str(), run.d_ft_tokens), ("nano-medium", 40_960));
+                assert_eq!(prediction.outside, ["n_params", "d_ft_tokens"]);
+                assert!(prediction.low < Some(prediction.value));
+                assert!(Some(prediction.value) < prediction.high);
+                if registered.law == "forgetting" {
+                    assert_eq!(*no_change, run.loss_pt0);
+                }
+            }
+        }
+    }
+
+    /// What the withheld runs gave does not matter, so that they can be made afterwards.
+    #[test]
+    fn predictions_do_not_know_the_corner() {
+        let mut results = planted();
+        let first = results.preregistration.take().unwrap();
+        let of = |forecast: &Forecast| forecast.run.clone();
+        let laws = &first.content.registered;
+        let withheld: Vec<_> =
+            laws.iter().step_by(2).flat_map(|law| law.forecasts.iter().map(of)).collect();
+        assert_eq!(withheld.len(), 12);
+        results.finetuned.retain(|run| withheld.iter().all(|held| held.run_id != run.record.id));
+        let bootstrap = fit::Bootstrap { resamples: first.content.resamples, ..Default::default() };
+        let options = Options { bootstrap, hold_out: None, ..Options::default() };
+        assert_eq!(Preregistration::with(&results, &withheld, &options), first);
+        assert_eq!(first.changed(&results), [""; 0]);
+        let fitted = &laws[0].fitted_to[0];
+        let run = results.finetuned.iter_mut().find(|run| run.record.id == *fitted).unwrap();
+        run.record.evaluations[0].loss_ft += 1e-9;
+        assert_eq!(first.changed(&results), [laws[0].domain.as_str()]);
+    }
+
+    #[test]
+    fn the_first_file_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("preregistration.json");
+        assert_eq!(Preregistration::read(&path).unwrap(), None);
+        let first = planted().preregistration.unwrap();
+        first.write(&path).unwrap();
+        first.write(&path).unwrap();
+        assert_eq!(Preregistration::read(&path).unwrap(), Some(first.clone()));
+        let mut content = first.content.clone();
+        content.registered[0].forecasts[0].prediction.value += 1e-12;
+        let second = Preregistration { sha256: content.sha256(), content };
+        assert_ne!(second.sha256, first.sha256);
+        let refused = second.write(&path).unwrap_err().to_string();
+        assert!(refused.contains("the first count"), "{refused}");
+        assert_eq!(Preregistration::read(&path).unwrap(), Some(first));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn of_workers_that_write_at_once_one_is_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("preregistration.json");
+        let first = planted().preregistration.unwrap();
+        let variant = |i: usize| {
+            let content = Content { preset: format!("worker {}", i / 2), ..first.content.clone() };
+            Preregistration { sha256: content.sha256(), content }
+        };
+        let variants: Vec<_> = (0..8).map(variant).collect();
+        let won: Vec<bool> = std::thread::scope(|scope| {
+            let path = &path;
+            let write = |one: &'_ Preregistration| one.write(path).is_ok();
+            let workers: Vec<_> =
+                variants.iter().map(|one| scope.spawn(move || write(one))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
+        let kept = Preregistration::read(&path).unwrap().unwrap();
+        for (one, won) in variants.iter().zip(won) {
+            assert_eq!(won, *one == kept, "{}", one.content.preset);
+        }
+    }
+
+    #[test]
+    fn a_changed_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("preregistration.json");
+        planted().preregistration.unwrap().write(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen("\"level\": 0.9", "\"level\": 0.8", 1)).unwrap();
+        assert!(matches!(Preregistration::read(&path), Err(Error::Damaged { .. })));
+        fs::write(&path, "{").unwrap();
+        assert!(matches!(Preregistration::read(&path), Err(Error::Content { .. })));
+    }
+
+    #[test]
+    fn without_enough_runs_there_is_a_reason() {
+        let mut results = planted();
+        let made = results.preregistration.take().unwrap();
+        let withheld = vec![made.content.registered[0].forecasts[0].run.clone()];
+        results.finetuned.clear();
+        let made = Preregistration::make(&results, &withheld);
+        assert_eq!(made.content.registered.len(), 2);
+        for registered in &made.content.registered {
+            assert!(registered.status.starts_with("no fit: "), "{}", registered.status);
+            assert!(registered.forecasts.is_empty() && registered.fitted_to.is_empty());
+        }
+    }
+}

@@ -1,0 +1,683 @@
+//! Commands that train: the runs of a grid, and what is drawn from them.
+
+mod plan;
+mod slurm;
+
+use crate::config::Config;
+use crate::data::{Facts, Sources};
+use crate::exec::{self, Done, Job, Lab};
+use crate::fig5::Fig5;
+use crate::figures::{FIGURES, Figure, Page};
+use crate::grid::{self, Finetuning, Grid};
+use crate::progress::{Display, answer, complain};
+use crate::provenance::{self, Machine};
+use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
+use clap::Args;
+use forgetting_laws::run::{Record, RunId};
+use forgetting_laws::store::{Claim, Store};
+use forgetting_laws::{Error, Result, engine};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tch::Device;
+
+/// Set by Ctrl-C: runs write a checkpoint and end.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Which settings, data and folder.
+#[derive(Args)]
+pub struct Options {
+    /// Settings to start from: nano (two CPU cores, minutes), mini (one GPU), paper (a node).
+    #[arg(long, default_value = "nano")]
+    preset: String,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Folder of the runs and figures [default: out/PRESET].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Overrides a setting; may be repeated. Example: --set seed=7
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Pretraining text: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pretrain: Vec<PathBuf>,
+    /// Text of the target domains, in place of the preset's: files of one domain, or NAME=FILE for
+    /// each of several.
+    #[arg(long, num_args = 1.., value_name = "[NAME=]FILE")]
+    target: Vec<PathBuf>,
+    /// Field of .jsonl files that names the work; pieces of one work never straddle a split.
+    #[arg(long, value_name = "FIELD")]
+    group: Option<String>,
+    /// A tokenizer.json to use; without, one is trained on the pretraining text.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+}
+
+/// A figure or a table.
+#[derive(Args)]
+pub struct FigureOptions {
+    #[command(flatten)]
+    common: Options,
+    /// Only say what would be done, and what it would cost.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Some blocks of the grid.
+#[derive(Args)]
+pub struct BlockOptions {
+    #[command(flatten)]
+    common: Options,
+    /// Blocks of the grid, as main or fig5 [default: all]; may be repeated.
+    #[arg(long = "block", value_name = "NAME")]
+    blocks: Vec<String>,
+}
+
+/// Some runs of the grid.
+#[derive(Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    grid: BlockOptions,
+    /// Only every N-th finetuning from the I-th on, counted from 0, and the models that these need.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
+    /// Only runs of this size; may be repeated.
+    #[arg(long = "size", value_name = "NAME")]
+    sizes: Vec<String>,
+    /// Only the pretraining runs.
+    #[arg(long)]
+    pretraining_only: bool,
+}
+
+/// A grid on a cluster.
+#[derive(Args)]
+pub struct SlurmOptions {
+    #[command(flatten)]
+    grid: BlockOptions,
+    /// Finetunings are split into so many jobs for each size, at most.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    jobs: u64,
+    /// The time limit of a job; it goes on in another one after that.
+    #[arg(long, default_value = "24:00:00", value_name = "TIME")]
+    time: String,
+    /// Further options of every job, as --partition=gpu; may be repeated.
+    #[arg(long = "sbatch", value_name = "OPTION")]
+    sbatch: Vec<String>,
+    /// The program on the nodes [default: this one].
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+impl Options {
+    /// The same options for another call, with the output folder by its whole path.
+    fn arguments(&self, out: &Path) -> Vec<String> {
+        let whole = |path: &Path| {
+            std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+        };
+        let mut arguments = vec!["--preset".into(), self.preset.clone()];
+        arguments.extend(["--device".into(), self.device.clone(), "--out".into(), whole(out)]);
+        arguments.extend(self.set.iter().flat_map(|set| ["--set".into(), set.clone()]));
+        if !self.pretrain.is_empty() {
+            arguments.push("--pretrain".into());
+            arguments.extend(self.pretrain.iter().map(|path| whole(path)));
+        }
+        if !self.target.is_empty() {
+            arguments.push("--target".into());
+            arguments.extend(self.target.iter().map(|path| match named(path) {
+                Some((name, path)) => format!("{name}={}", whole(&path)),
+                None => whole(path),
+            }));
+        }
+        if let Some(group) = &self.group {
+            arguments.extend(["--group".into(), group.clone()]);
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            arguments.extend(["--tokenizer".into(), whole(tokenizer)]);
+        }
+        arguments
+    }
+}
+
+/// Turns a refusal of libtorch into an error of its run; all other panics are bugs and are reported.
+pub fn report_bugs_alone() {
+    let report_bug = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if exec::refusal_of_libtorch(panic.payload()).is_none() {
+            report_bug(panic);
+        }
+    }));
+}
+
+/// Settings, sources and runs of a call.
+struct Session {
+    preset: String,
+    config: Config,
+    sources: Sources,
+    grid: Grid,
+    device: Device,
+    out: PathBuf,
+}
+
+impl Session {
+    fn open(options: &Options, blocks: Option<&[&str]>, only_plan: bool) -> Result<Self> {
+        let config = configure(options)?;
+        let device = engine::device(&options.device)?;
+        let sources = Sources::open(&config, only_plan)?;
+        let all: Vec<&str> = config.grid.keys().map(String::as_str).collect();
+        let grid = Grid::new(&config, &sources, blocks.unwrap_or(&all))?;
+        exec::check(&grid.jobs(), config.data.injection_tokens)?;
+        let out = options.out.clone();
+        let out = out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
+        Ok(Self { preset: options.preset.clone(), config, sources, grid, device, out })
+    }
+
+    /// The store of the runs, made if it is missing.
+    fn store(&self) -> Result<Store> {
+        Store::open(self.out.join("runs")).map_err(|error| {
+            let out = self.out.display();
+            Error::setting("--out", out, format!("must be a folder to write to ({error})"))
+        })
+    }
+
+    /// The records of those jobs that are done; makes no folder.
+    fn finished(&self, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
+        match self.out.join("runs").is_dir() {
+            true => exec::finished(&self.store()?, jobs),
+            false => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// What is known of the data of every domain of the grid, if all of it was prepared before.
+    fn known_facts(&self) -> Result<Option<BTreeMap<String, Facts>>> {
+        let mut facts = BTreeMap::new();
+        for (domain, d_ft) in self.grid.domains() {
+            let id = self.sources.facts_id(&domain, d_ft);
+            match Facts::read(&self.out.join("data"), &id)? {
+                Some(known) => facts.insert(domain, known),
+                None => return Ok(None),
+            };
+        }
+        Ok(Some(facts))
+    }
+
+    /// Carries out jobs, whose parents are among them. Returns what became of them.
+    fn train(&self, jobs: &[Job]) -> Result<Done> {
+        let store = self.store()?;
+        let records = exec::finished(&store, jobs)?;
+        if records.len() == jobs.len() && self.known_facts()?.is_some() {
+            // Those that cannot be used are said again.
+            let diverged = jobs.iter().filter_map(|job| {
+                let error = exec::usable(job, &records[&job.spec.id()]).err()?;
+                Some((job.label.clone(), error))
+            });
+            let failures = diverged.collect();
+            return Ok(Done { records, failures, ..Done::default() });
+        }
+        let prepared = self.sources.prepare(&self.config, &self.grid.domains())?;
+        for (domain, d_ft) in self.grid.domains() {
+            let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
+            facts.write(&self.out.join("data"), &self.sources.facts_id(&domain, d_ft))?;
+        }
+        catch_interrupts();
+        let display = Display::new(jobs.iter().map(|job| job.flops).sum());
+        exec::heal(&store, jobs, &display)?;
+        let run = &self.config.run;
+        let lab = Lab {
+            store: &store,
+            prepared: &prepared,
+            machine: &Machine::here(self.device, run.threads),
+            device: self.device,
+            workers: run.workers(),
+            threads: run.threads,
+            checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
+            stop: &STOP,
+            display: &display,
+        };
+        let done = self.in_order(&lab, jobs);
+        display.finish();
+        done
+    }
+
+    /// Carries out first what Table 4 predicts from, and what it predicts once its predictions are
+    /// written down.
+    fn in_order(&self, lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
+        let corner = self.corner();
+        let withheld = |run: &&Finetuning| {
+            run.in_block(MAIN) && corner.is_some_and(|c| c.withholds(run.rank, run.cell.d_ft_tokens))
+        };
+        let withheld: BTreeSet<RunId> =
+            self.grid.finetunings.iter().filter(withheld).map(|run| run.job.spec.id()).collect();
+        let is_withheld = |job: &&Job| withheld.contains(&job.spec.id());
+        let (later, now): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(is_withheld);
+        let now: Vec<Job> = now.into_iter().cloned().collect();
+        let mut done = exec::execute(lab, &now)?;
+        if later.is_empty() {
+            return Ok(done);
+        }
+        if !self.register(corner.expect("something is withheld"), &done)? {
+            done.waiting = later.len();
+            return Ok(done);
+        }
+        let parents = now.iter().filter(|job| job.parent().is_none());
+        let later: Vec<Job> = parents.chain(later).cloned().collect();
+        done.add(exec::execute(lab, &later)?);
+        Ok(done)
+    }
+
+    fn corner(&self) -> Option<Corner> {
+        let main = self.grid.finetunings.iter().filter(|run| run.in_block(MAIN));
+        Corner::of(main.map(|run| (run.rank, run.cell.d_ft_tokens)))
+    }
+
+    fn preregistration(&self) -> PathBuf {
+        self.out.join("table4").join("preregistration.json")
+    }
+
+    /// Writes down what the laws predict for the corner of the main grid, if nobody has; false where
+    /// runs that they are to be fitted to are missing.
+    fn register(&self, corner: Corner, done: &Done) -> Result<bool> {
+        let path = self.preregistration();
+        if path.exists() {
+            return Ok(true);
+        }
+        let results = self.results()?;
+        let here = |run: &Finetuning| {
+            let id = run.job.spec.id();
+            let failed = done.failures.iter().any(|(label, _)| *label == run.job.label);
+            // All models were to be trained before: one that is not there has failed.
+            let parent = |made: &Pretrained| Some(&made.record.id) == run.job.parent();
+            failed
+                || !results.pretrained.iter().any(parent)
+                || results.finetuned.iter().any(|made| made.record.id == id)
+        };
+        let of_main = || self.grid.finetunings.iter().filter(|run| run.in_block(MAIN));
+        let fits = |run: &&Finetuning| corner.fits(run.rank, run.cell.d_ft_tokens);
+        if !of_main().filter(fits).all(here) {
+            return Ok(false);
+        }
+        let parents: BTreeMap<&RunId, &Pretrained> =
+            results.pretrained.iter().map(|made| (&made.record.id, made)).collect();
+        let withheld = of_main().filter_map(|run| {
+            let parent = parents.get(run.job.parent()?)?;
+            corner.withholds(run.rank, run.cell.d_ft_tokens).then(|| Withheld {
+                run_id: run.job.spec.id(),
+                domain: run.domain.clone(),
+                size: run.size.clone(),
+                n_params: run.job.shape.count().paper(),
+                d_ft_tokens: run.cell.d_ft_tokens,
+                p: run.cell.p.get(),
+                loss_pt0: parent.loss(),
+                d_tokens: parent.d_tokens(),
+            })
+        });
+        let withheld: Vec<Withheld> = withheld.collect();
+        let folder = self.folder("table4")?;
+        if !path.exists() {
+            Preregistration::make(&results, &withheld).write(&path)?;
+        }
+        drop(folder);
+        Ok(true)
+    }
+
+    /// The results of all blocks.
+    fn results(&self) -> Result<Results> {
+        let facts = match self.known_facts()? {
+            Some(facts) => facts,
+            None => {
+                let prepared = self.sources.prepare(&self.config, &self.grid.domains())?;
+                let of = |(domain, _): (String, u64)| {
+                    let id = self.sources.target_spec(&domain).id();
+                    (domain, prepared.facts[&id].clone())
+                };
+                self.grid.domains().into_iter().map(of).collect()
+            }
+        };
+        let store = self.store()?;
+        let mut results =
+            Results::collect(&self.preset, &self.config, &self.grid, &store, &facts)?;
+        results.preregistration = Preregistration::read(&self.preregistration())?;
+        Ok(results)
+    }
+
+    fn folder(&self, name: &str) -> Result<Claim> {
+        Claim::wait_for(&self.out.join(name))
+    }
+}
+
+/// `fig5`: trains what the figure needs and draws it.
+///
+/// # Errors
+/// If a setting or an input is refused, a run fails, or a file cannot be written.
+pub fn fig5(options: &FigureOptions) -> Result<()> {
+    let session = Session::open(&options.common, Some(&["fig5"]), options.dry_run)?;
+    let figure = Fig5::of(&session.grid)?;
+    let jobs = session.grid.jobs();
+    if options.dry_run {
+        return plan::print(&session, &jobs);
+    }
+    let begun = Instant::now();
+    let records = session.train(&jobs)?.all()?;
+    let facts = session.known_facts()?.and_then(|facts| facts.into_values().next());
+    let facts = facts.expect("the figure has a domain, whose data was prepared");
+    let folder = session.folder("fig5")?;
+    let machines = provenance::machines(&session.store()?, records.keys());
+    let summary = figure.draw(&records, &facts, &machines.join("; "), folder.folder())?;
+    answer(&format!(
+        "{} runs, {:.0} s; figure: {}\nsummary: {}\n",
+        jobs.len(),
+        begun.elapsed().as_secs_f64(),
+        folder.folder().join("fig5.svg").display(),
+        summary.display()
+    ))
+}
+
+/// A figure of [`FIGURES`]: trains what it needs and draws it.
+///
+/// # Errors
+/// If a setting or an input is refused, a run fails, or a file cannot be written.
+pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
+    let session = Session::open(&options.common, Some(figure.blocks()), options.dry_run)?;
+    let jobs = session.grid.jobs();
+    if options.dry_run {
+        return plan::print(&session, &jobs);
+    }
+    say_failures(&session.train(&jobs)?);
+    let results = session.results()?;
+    let laws = Laws::of(&results);
+    let page = figure.draw(&results, &laws)?;
+    let folder = write(&session, figure, &page, &results)?;
+    answer(&format!("summary: {}\n", folder.join("summary.md").display()))
+}
+
+fn write(session: &Session, figure: &dyn Figure, page: &Page, results: &Results) -> Result<PathBuf> {
+    let folder = session.folder(figure.id())?;
+    page.write(figure, results, folder.folder())?;
+    Ok(folder.folder().to_path_buf())
+}
+
+/// `all`: trains the whole grid, draws every figure and table, exports the losses and writes the
+/// report.
+///
+/// # Errors
+/// If a setting or an input is refused, or a file cannot be written. Runs that fail are said and
+/// left out.
+pub fn all(options: &FigureOptions) -> Result<()> {
+    let session = Session::open(&options.common, None, options.dry_run)?;
+    let jobs = session.grid.jobs();
+    if options.dry_run {
+        return plan::print(&session, &jobs);
+    }
+    let begun = Instant::now();
+    let done = session.train(&jobs)?;
+    say_failures(&done);
+    if session.config.grid.contains_key("fig5") {
+        fig5_of_all(&session, &done)?;
+    }
+    let report = write_report(&session)?;
+    answer(&format!(
+        "{} runs, {:.0} s; report: {}\n",
+        jobs.len(),
+        begun.elapsed().as_secs_f64(),
+        report.display()
+    ))
+}
+
+fn fig5_of_all(session: &Session, done: &Done) -> Result<()> {
+    let grid = Grid::new(&session.config, &session.sources, &["fig5"])?;
+    let have = |job: &Job| done.records.contains_key(&job.spec.id());
+    let (Some(domain), true) = (grid.domains().into_keys().next(), grid.jobs().iter().all(have))
+    else {
+        return Ok(());
+    };
+    let Some(facts) = session.known_facts()?.and_then(|mut facts| facts.remove(&domain)) else {
+        return Ok(());
+    };
+    let folder = session.folder("fig5")?;
+    let ids: Vec<RunId> = grid.jobs().iter().map(|job| job.spec.id()).collect();
+    let machines = provenance::machines(&session.store()?, ids.iter());
+    Fig5::of(&grid)?.draw(&done.records, &facts, &machines.join("; "), folder.folder())?;
+    Ok(())
+}
+
+/// `report`: every figure and table from what runs there are, the losses and the report.
+///
+/// # Errors
+/// If there are no runs, or a file cannot be written.
+pub fn report(options: &Options) -> Result<()> {
+    let session = Session::open(options, None, false)?;
+    let report = write_report(&session)?;
+    answer(&format!("report: {}\n", report.display()))
+}
+
+fn write_report(session: &Session) -> Result<PathBuf> {
+    let results = session.results()?;
+    let laws = Laws::of(&results);
+    let mut pages: Vec<(&dyn Figure, Page)> = Vec::new();
+    for &figure in FIGURES {
+        let page = figure.draw(&results, &laws)?;
+        write(session, figure, &page, &results)?;
+        pages.push((figure, page));
+    }
+    Ok(session.out.clone()) //REPORT
+}
+
+/// `export`: the tables of losses.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn export(options: &Options) -> Result<()> {
+    let session = Session::open(options, None, false)?;
+    answer(&format!("losses: {}\n", session.out.join("losses.csv").display()))
+}
+
+/// `plan`: what there is to do, and what it costs on this machine.
+///
+/// # Errors
+/// If a setting or an input is refused.
+pub fn plan(options: &BlockOptions) -> Result<()> {
+    let session = open_blocks(options, true)?;
+    plan::print(&session, &session.grid.jobs())
+}
+
+/// `status`: which runs are done, under way, failed or left.
+///
+/// # Errors
+/// If a setting or an input is refused.
+pub fn status(options: &BlockOptions) -> Result<()> {
+    let session = open_blocks(options, true)?;
+    plan::status(&session)
+}
+
+/// `run`: trains, and draws nothing.
+///
+/// # Errors
+/// If a setting or an input is refused, or any run failed; the others are done by then.
+pub fn run(options: &RunOptions) -> Result<()> {
+    let session = open_blocks(&options.grid, false)?;
+    let mut jobs = session.grid.jobs();
+    for size in &options.sizes {
+        if !jobs.iter().any(|job| job.size == *size) {
+            let requirement = "is no size of these blocks; replication plan lists them";
+            return Err(Error::setting("--size", size, requirement));
+        }
+    }
+    if !options.sizes.is_empty() {
+        jobs.retain(|job| options.sizes.contains(&job.size));
+    }
+    if options.pretraining_only {
+        jobs.retain(|job| job.parent().is_none());
+    }
+    if let Some(shard) = &options.shard {
+        jobs = part(jobs, shard)?;
+    }
+    let done = session.train(&jobs)?;
+    answer(&format!("{} of {} runs done\n", done.records.len(), jobs.len()))?;
+    say_waiting(&done);
+    done.all().map(drop)
+}
+
+/// `slurm`: job arrays that share the grid among the nodes of a cluster.
+///
+/// # Errors
+/// If a setting or an input is refused, or a file cannot be written.
+pub fn slurm(options: &SlurmOptions) -> Result<()> {
+    let session = open_blocks(&options.grid, true)?;
+    let folder = session.folder("slurm")?;
+    let arguments = options.grid.common.arguments(&session.out);
+    slurm::write(&session.grid, &session.config, options, &arguments, folder.folder())
+}
+
+fn open_blocks(options: &BlockOptions, only_plan: bool) -> Result<Session> {
+    let config = configure(&options.common)?;
+    grid::check_blocks(&config, &options.blocks)?;
+    let blocks: Vec<&str> = options.blocks.iter().map(String::as_str).collect();
+    Session::open(&options.common, Some(&blocks[..]).filter(|b| !b.is_empty()), only_plan)
+}
+
+/// Every N-th finetuning from the I-th on, and the models that these need; where there are no
+/// finetunings, every N-th model.
+fn part(jobs: Vec<Job>, shard: &str) -> Result<Vec<Job>> {
+    let numbers = shard.split_once('/').and_then(|(i, n)| {
+        let (i, n): (usize, usize) = (i.parse().ok()?, n.parse().ok()?);
+        (i < n).then_some((i, n))
+    });
+    let Some((i, n)) = numbers else {
+        return Err(Error::setting("--shard", shard, "must be I/N with I below N, as 0/4"));
+    };
+    let (children, parents): (Vec<Job>, Vec<Job>) =
+        jobs.into_iter().partition(|job| job.parent().is_some());
+    let every = |jobs: Vec<Job>| jobs.into_iter().skip(i).step_by(n).collect::<Vec<_>>();
+    if children.is_empty() {
+        return Ok(every(parents));
+    }
+    let children = every(children);
+    let needed: BTreeSet<&RunId> = children.iter().filter_map(Job::parent).collect();
+    let parents = parents.into_iter().filter(|job| needed.contains(&job.spec.id()));
+    let mut jobs: Vec<Job> = parents.collect();
+    jobs.extend(children.iter().cloned());
+    Ok(jobs)
+}
+
+fn say_failures(done: &Done) {
+    for (label, error) in &done.failures {
+        complain(&format!("{label}: {error}"));
+    }
+    if done.left > 0 {
+        complain(&format!("{} runs were left, as the model that they need failed", done.left));
+    }
+    say_waiting(done);
+}
+
+fn say_waiting(done: &Done) {
+    if done.waiting > 0 {
+        complain(&format!(
+            "{} runs wait for those that Table 4 predicts them from; run again when these are done",
+            done.waiting
+        ));
+    }
+}
+
+fn configure(options: &Options) -> Result<Config> {
+    let mut config = Config::load(&options.preset, &options.set)?;
+    if !options.pretrain.is_empty() {
+        config.data.pretrain.clone_from(&options.pretrain);
+    }
+    if !options.target.is_empty() {
+        let (targets, order) = targets(&options.target);
+        config.set_targets(targets, &order);
+    }
+    if let Some(group) = &options.group {
+        config.data.group.clone_from(group);
+    }
+    if let Some(tokenizer) = &options.tokenizer {
+        config.data.tokenizer.clone_from(tokenizer);
+    }
+    Ok(config)
+}
+
+/// The files of each domain, and the domains as they were given. `NAME=` starts a domain; files
+/// without belong to the one before, or to the domain `target`.
+fn targets(given: &[PathBuf]) -> (BTreeMap<String, Vec<PathBuf>>, Vec<String>) {
+    let mut targets: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for path in given {
+        let (name, path) = match named(path) {
+            Some((name, path)) => (name, path),
+            None => (order.last().cloned().unwrap_or("target".into()), path.clone()),
+        };
+        if !order.contains(&name) {
+            order.push(name.clone());
+        }
+        targets.entry(name).or_default().push(path);
+    }
+    (targets, order)
+}
+
+fn named(path: &Path) -> Option<(String, PathBuf)> {
+    let (name, rest) = path.to_str()?.split_once('=')?;
+    let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let is_name = !name.is_empty() && name.chars().all(good) && !path.exists();
+    is_name.then(|| (name.to_string(), PathBuf::from(rest)))
+}
+
+/// The first Ctrl-C lets runs write their checkpoints, the second ends the process at once.
+fn catch_interrupts() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let handler = || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        complain("writing checkpoints; Ctrl-C again ends at once");
+    };
+    ONCE.call_once(|| {
+        if let Err(error) = ctrlc::set_handler(handler) {
+            complain(&format!("Ctrl-C will end without a last checkpoint: {error}"));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_belong_to_the_domain_named_before_them() {
+        let given = ["a.txt", "french=b.txt", "c.txt", "law=d.txt"].map(PathBuf::from);
+        let (targets, order) = targets(&given);
+        assert_eq!(order, ["target", "french", "law"]);
+        assert_eq!(targets["french"], ["b.txt", "c.txt"].map(PathBuf::from));
+        assert_eq!(targets["target"], [PathBuf::from("a.txt")]);
+        // A file that is there is one, whatever its name.
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("x=y.txt");
+        std::fs::write(&odd, "text").unwrap();
+        assert_eq!(named(&odd), None);
+        assert_eq!(named(Path::new("=y.txt")), None);
+        assert_eq!(named(Path::new("a/b=y.txt")), None);
+    }
+
+    #[test]
+    fn shards_share_the_finetunings_and_bring_their_models() {
+        let config = Config::load("nano", &[]).unwrap();
+        let sources = Sources::open(&config, true).unwrap();
+        let jobs = Grid::new(&config, &sources, &["main", "fig17"]).unwrap().jobs();
+        let mut seen = BTreeMap::new();
+        for i in 0..5 {
+            let part = part(jobs.clone(), &format!("{i}/5")).unwrap();
+            let ids: BTreeSet<RunId> = part.iter().map(|job| job.spec.id()).collect();
+            assert!(part.iter().all(|job| job.parent().is_none_or(|id| ids.contains(id))));
+            for job in part.iter().filter(|job| job.parent().is_some()) {
+                *seen.entry(job.spec.id()).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(seen.len(), 192);
+        assert!(seen.values().all(|&times| times == 1));
+        let models: Vec<Job> = jobs.iter().filter(|job| job.parent().is_none()).cloned().collect();
+        assert_eq!(part(models.clone(), "1/2").unwrap().len(), models.len() / 2);
+        for bad in ["", "1", "2/2", "-1/2", "0/0", "a/b"] {
+            assert!(part(jobs.clone(), bad).unwrap_err().to_string().contains("I/N"), "{bad}");
+        }
+    }
+}

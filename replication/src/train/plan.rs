@@ -1,0 +1,190 @@
+//! What there is to do, what it costs here, and how far it is.
+
+use super::Session;
+use crate::exec::{self, Failure, Job};
+use crate::progress::answer;
+use forgetting_laws::engine::{Network, Solo, Trainer, windows};
+use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::model::Shape;
+use forgetting_laws::rng::Key;
+use forgetting_laws::run::{Outcome, Record, Spec};
+use forgetting_laws::store::Store;
+use forgetting_laws::weight_decay::AdamW;
+use forgetting_laws::Result;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+use tch::Device;
+
+/// Runs with their sizes and costs, what is done and what is left.
+///
+/// # Errors
+/// If a record cannot be read or a shape is none.
+pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
+    let done = session.finished(jobs)?;
+    let is_done = |job: &Job| done.contains_key(&job.spec.id());
+    let mut plan = format!("{:<48} {:>12} {:>14} {:>12}  done\n", "run", "N", "tokens", "FLOPs");
+    for job in jobs {
+        let n = job.shape.count().paper();
+        let mark = if is_done(job) { "yes" } else { "no" };
+        let Job { label, tokens, flops, .. } = job;
+        let _ = writeln!(plan, "{label:<48} {n:>12} {tokens:>14} {flops:>12.3e}  {mark}");
+    }
+    let left: Vec<&Job> = jobs.iter().filter(|job| !is_done(job)).collect();
+    // Not `sum`, which makes -0 of nothing.
+    let flops = left.iter().fold(0.0, |sum, job| sum + job.flops);
+    let _ = writeln!(
+        plan,
+        "{} runs, {} done; {flops:.3e} FLOPs left at most (finetuning and evaluations included)",
+        jobs.len(),
+        done.len()
+    );
+    let run = &session.config.run;
+    let rates = Rates::measure(&left, session.config.finetuning.batch, run.threads)?;
+    let seconds = left.iter().fold(0.0, |sum, job| sum + job.flops / rates.of(job));
+    let _ = writeln!(
+        plan,
+        "{:.3} hours here at most: {} worker(s) with {} CPU thread(s) each; {}",
+        seconds / 3600.0 / run.workers() as f64,
+        run.workers(),
+        run.threads,
+        rates.words
+    );
+    let a100 = flops / (0.4 * 312e12) / 3600.0;
+    let _ = writeln!(plan, "{a100:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)");
+    let disk: f64 = jobs.iter().map(disk).sum();
+    let _ = writeln!(plan, "{:.1} MB of disk at most, {:.1} MB kept", disk / 1e6, kept(jobs) / 1e6);
+    answer(&plan)
+}
+
+/// FLOP/s of training, by size.
+struct Rates {
+    of_size: BTreeMap<String, f64>,
+    others: f64,
+    words: String,
+}
+
+/// Models up to this size are measured; a step of larger ones takes long on a CPU.
+const MEASURED: u64 = 20_000_000;
+
+impl Rates {
+    fn measure(jobs: &[&Job], batch: u64, threads: i32) -> Result<Self> {
+        let mut of_size = BTreeMap::new();
+        for job in jobs.iter().filter(|job| job.shape.count().paper() <= MEASURED) {
+            if !of_size.contains_key(&job.size) {
+                of_size.insert(job.size.clone(), measured(job.shape, batch, threads)?);
+            }
+        }
+        let matmul = exec::matmul_rate(threads);
+        let sizes = jobs.iter().map(|job| &job.size).collect::<std::collections::BTreeSet<_>>();
+        let words = match sizes.len() - of_size.len() {
+            0 => "measured steps of every size".to_string(),
+            _ => format!(
+                "{:.0}% of the {:.0} GFLOP/s that a matrix product reaches, for sizes whose steps \
+                 were not measured",
+                100.0 * exec::SHARE_OF_MATMUL,
+                matmul / 1e9
+            ),
+        };
+        Ok(Self { of_size, others: exec::SHARE_OF_MATMUL * matmul, words })
+    }
+
+    fn of(&self, job: &Job) -> f64 {
+        self.of_size.get(&job.size).copied().unwrap_or(self.others)
+    }
+}
+
+/// FLOP/s of training steps of a shape on the CPU, the best of some.
+fn measured(shape: Shape, batch: u64, threads: i32) -> Result<f64> {
+    tch::set_num_threads(threads);
+    let row = shape.context as u64 + 1;
+    let token = |i| Key::new(0).below(i, shape.vocab as u64) as u32;
+    let tokens: Vec<u32> = (0..batch * row).map(token).collect();
+    let rows: Vec<&[u32]> = tokens.chunks(row as usize).collect();
+    let network = Network::new(shape, Key::new(0), Device::Cpu)?;
+    let mut trainer = Trainer::new(network, AdamW::default(), 5.0)?;
+    let begun = Instant::now();
+    let mut best = f64::INFINITY;
+    let mut steps = 0;
+    while steps < 3 || (begun.elapsed() < Duration::from_millis(300) && steps < 50) {
+        let step = Instant::now();
+        let _ = trainer.step(&[windows(&rows, Device::Cpu)], 1e-4, 1.0, &Solo).double_value(&[]);
+        best = best.min(step.elapsed().as_secs_f64());
+        steps += 1;
+    }
+    Ok(shape.train_flops_per_token() * (batch * shape.context as u64) as f64 / best)
+}
+
+/// Bytes that a run writes at most: two checkpoints of parameters and moments, and the model.
+fn disk(job: &Job) -> f64 {
+    let parameters = 4.0 * job.shape.count().paper() as f64;
+    match job.spec {
+        Spec::Pretrain(_) => 7.0 * parameters,
+        Spec::Finetune(_) => 6.0 * parameters,
+    }
+}
+
+/// Bytes that stay: models and their last checkpoints; of finetunings the losses alone.
+fn kept(jobs: &[Job]) -> f64 {
+    jobs.iter().filter(|job| job.parent().is_none()).map(disk).sum()
+}
+
+/// What became of every run.
+///
+/// # Errors
+/// If a record cannot be read.
+pub fn status(session: &Session) -> Result<()> {
+    let jobs = session.grid.jobs();
+    let store = match session.out.join("runs").is_dir() {
+        true => Some(session.store()?),
+        false => None,
+    };
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut text = String::new();
+    for job in &jobs {
+        let (state, words) = state(store.as_ref(), job)?;
+        *counts.entry(state).or_default() += 1;
+        if state != "left" {
+            let _ = writeln!(text, "{:<48} {state:<9} {words}", job.label);
+        }
+    }
+    let counts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    let _ = writeln!(text, "{} runs: {}", jobs.len(), counts.join(", "));
+    answer(&text)
+}
+
+fn state(store: Option<&Store>, job: &Job) -> Result<(&'static str, String)> {
+    let id = job.spec.id();
+    let Some(store) = store.filter(|store| store.folder(&id).is_dir()) else {
+        return Ok(("left", String::new()));
+    };
+    if let Some(record) = store.record::<Record>(&id)? {
+        let last = record.evaluations.last();
+        let losses = last.map(exec::losses).unwrap_or_default();
+        return Ok(match record.outcome {
+            Outcome::Diverged { step } => {
+                let finite = |e: &&Evaluation| e.loss_pt.is_finite();
+                let good = record.evaluations.iter().rev().find(finite);
+                let good = good.map(|e| format!(", last good at {}: {}", e.step, exec::losses(e)));
+                let words = format!("not finite at step {step}{}", good.unwrap_or_default());
+                ("diverged", words)
+            }
+            _ => ("done", format!("{} steps, {losses}", record.steps)),
+        });
+    }
+    if store.is_claimed(&id)? {
+        let metrics = std::fs::read_to_string(store.folder(&id).join("metrics.jsonl"));
+        let metrics = metrics.unwrap_or_default();
+        let last = metrics.lines().next_back().and_then(|line| serde_json::from_str(line).ok());
+        let words = |last: Evaluation| format!("at step {}: {}", last.step, exec::losses(&last));
+        return Ok(("under way", last.map(words).unwrap_or_default()));
+    }
+    Ok(match Failure::read(store, &id) {
+        Some(failure) => {
+            let last = failure.last.as_ref();
+            let last = last.map(|e| format!(" (at step {}: {})", e.step, exec::losses(e)));
+            ("failed", format!("{}{}", failure.reason, last.unwrap_or_default()))
+        }
+        None => ("begun", "nobody works on it now".into()),
+    })
+}
