@@ -11,6 +11,8 @@ mod config;
 mod data;
 #[cfg(feature = "train")]
 mod exec;
+#[cfg(any(feature = "train", test))]
+mod export;
 #[cfg(feature = "train")]
 mod fig5;
 mod figures;
@@ -23,6 +25,8 @@ mod predict;
 mod progress;
 #[cfg(feature = "train")]
 mod provenance;
+#[cfg(any(feature = "train", test))]
+mod report;
 mod results;
 #[cfg(feature = "train")]
 mod train;

@@ -6,11 +6,13 @@ mod slurm;
 use crate::config::Config;
 use crate::data::{Facts, Sources};
 use crate::exec::{self, Done, Job, Lab};
+use crate::export;
 use crate::fig5::Fig5;
 use crate::figures::{FIGURES, Figure, Page};
 use crate::grid::{self, Finetuning, Grid};
 use crate::progress::{Display, answer, complain};
 use crate::provenance::{self, Machine};
+use crate::report;
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
 use clap::Args;
 use forgetting_laws::run::{Record, RunId};
@@ -460,7 +462,9 @@ fn write_report(session: &Session) -> Result<PathBuf> {
         write(session, figure, &page, &results)?;
         pages.push((figure, page));
     }
-    Ok(session.out.clone()) //REPORT
+    export::write(&results, &session.out)?;
+    let [html, _] = report::write(&results, &laws, &pages, &session.out)?;
+    Ok(html)
 }
 
 /// `export`: the tables of losses.
@@ -469,7 +473,9 @@ fn write_report(session: &Session) -> Result<PathBuf> {
 /// If a file cannot be written.
 pub fn export(options: &Options) -> Result<()> {
     let session = Session::open(options, None, false)?;
-    answer(&format!("losses: {}\n", session.out.join("losses.csv").display()))
+    let written = export::write(&session.results()?, &session.out)?;
+    let lines: String = written.iter().map(|path| format!("{}\n", path.display())).collect();
+    answer(&lines)
 }
 
 /// `plan`: what there is to do, and what it costs on this machine.

@@ -5,6 +5,7 @@
 //! reads. The paper pretrains on RedPajama V2 and finetunes on domains of The Pile; its
 //! preprocessing and its splits are not published, so the rules of these modules are ours.
 
+pub mod distance;
 #[cfg(feature = "text")]
 pub mod files;
 pub mod ngram;

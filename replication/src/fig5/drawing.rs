@@ -1,7 +1,8 @@
 //! The drawing of Figure 5.
 
-use super::{Drawn, Results, percent, short};
+use super::{Drawn, Results, percent};
 use crate::config::Ratio;
+use crate::fit::drawing::short;
 use crate::plot::{
     self, Axis, Color, Dash, Glyph, Legend, Line, Mark, Panel, Place, Rule, Share, Stroke,
 };
@@ -33,7 +34,7 @@ pub fn figure(results: &Results<'_>) -> plot::Figure {
         let ceiling = bottoms.reduce(f64::max).map(|highest| highest + ABOVE_THE_BOTTOM);
         for pretraining in [false, true] {
             let label = if pretraining { "L_{pt} (nats)" } else { "L_{ft} (nats)" };
-            rows.push(format!("{}, N = {}", size.name, short(size.shape.count().paper())));
+            rows.push(format!("{}, N = {}", size.name, short(size.shape.count().paper() as f64)));
             let row = fractions.iter().map(|&p| {
                 let mut panel =
                     panel(of_size().filter(|d| d.cell.p == p), pretraining, label, &stroke);
@@ -81,7 +82,7 @@ pub fn figure(results: &Results<'_>) -> plot::Figure {
     ];
     figure.footnote = format!(
         "D_{{ft}} = {} tokens of {}; pretraining: {}. L_{{ft}} is cut off where it starts.",
-        short(results.d_ft_tokens()),
+        short(results.d_ft_tokens() as f64),
         facts.target_name(),
         facts.pretraining.source
     );

@@ -179,20 +179,5 @@ impl Fig5 {
 
 /// A fraction for people: `0.1%`.
 pub fn percent(p: Fraction) -> String {
-    // Six digits hide the rounding of 0.001 · 100.
-    let text = format!("{:.6}", p.get() * 100.0);
-    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// A count for people, truncated: `6.4K`, `41K`.
-fn short(count: u64) -> String {
-    match count {
-        0..1_000 => count.to_string(),
-        1_000..10_000 if count % 1_000 >= 100 => {
-            format!("{}.{}K", count / 1_000, count % 1_000 / 100)
-        }
-        1_000..1_000_000 => format!("{}K", count / 1_000),
-        1_000_000..1_000_000_000 => format!("{}M", count / 1_000_000),
-        _ => format!("{:.2}B", count as f64 / 1e9),
-    }
+    crate::fit::drawing::percent(p.get())
 }

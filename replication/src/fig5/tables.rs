@@ -1,6 +1,7 @@
 //! The figure's tables. No column depends on the clock, and rows are sorted.
 
 use super::Drawn;
+use crate::fit::tables::cell;
 use forgetting_laws::run::{Outcome, Spec};
 use std::fmt::Write as _;
 
@@ -10,7 +11,7 @@ pub fn trajectories(drawn: &[Drawn<'_>]) -> String {
         String::from("size,n_params,d_ft_tokens,p,lr_ratio,seed,step,loss_ft_val,loss_pt_val\n");
     for d in drawn {
         for e in &d.record.evaluations {
-            let losses = format!("{},{}", number(e.loss_ft), number(e.loss_pt));
+            let losses = format!("{},{}", cell(e.loss_ft), cell(e.loss_pt));
             let _ = writeln!(csv, "{},{},{losses}", identity(d), e.step);
         }
     }
@@ -28,7 +29,7 @@ pub fn runs(drawn: &[Drawn<'_>]) -> String {
         let Spec::Finetune(spec) = &d.cell.job.spec else { continue };
         let bottom = match &d.bottom {
             Some(b) => {
-                format!("{},{},{},{}", b.step, b.interior, number(b.loss_ft), number(b.loss_pt))
+                format!("{},{},{},{}", b.step, b.interior, cell(b.loss_ft), cell(b.loss_pt))
             }
             None => ",false,,".into(),
         };
@@ -42,7 +43,7 @@ pub fn runs(drawn: &[Drawn<'_>]) -> String {
             csv,
             "{},{bottom},{},{},{outcome},{},{},{},{},{},{},{},{},{}",
             identity(d),
-            number(d.loss_pt0()),
+            cell(d.loss_pt0()),
             d.stable,
             d.record.steps,
             spec.schedule.lr(spec.steps - 1),
@@ -51,7 +52,7 @@ pub fn runs(drawn: &[Drawn<'_>]) -> String {
             r.injected_sequences,
             r.tokens,
             r.injected_tokens,
-            number(r.epochs),
+            cell(r.epochs),
             d.record.id,
         );
     }
@@ -69,9 +70,4 @@ fn identity(d: &Drawn<'_>) -> String {
         d.cell.ratio.get(),
         d.cell.seed
     )
-}
-
-/// The shortest text that reads back as the same number; nothing where it is none.
-fn number(value: f64) -> String {
-    if value.is_finite() { value.to_string() } else { String::new() }
 }

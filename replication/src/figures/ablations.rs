@@ -4,8 +4,8 @@
 mod equivalent;
 mod seeds;
 
-use super::style::{self, Csv, Scale, Tally, percent, significant};
-use super::{Figure, Finding, Page, Table, Verdict};
+use super::style::{self, Csv, SEEDS, Scale, Tally, percent};
+use super::{Figure, Finding, Page, Table};
 use crate::fit::tables::cell;
 use crate::plot::{self, Axis, Band, Color, Glyph, Key, Legend, Mark, Numbers, Panel, Place, Rule};
 use crate::results::{Finetuned, Laws, MAIN, Results, distinct};
@@ -13,7 +13,6 @@ use forgetting_laws::Result;
 use seeds::{DEVIATIONS, Deviations};
 
 /// The blocks that are compared with the main grid, by name.
-const SEEDS: &str = "seeds";
 const EXACT: &str = "exact";
 const REPLAY: &str = "replay";
 const DECAY: &str = "decay";
@@ -25,7 +24,7 @@ const INSTRUCTIONS: &str = "instructions";
 /// 95%; there are few pairs.
 const MOST_PAIRS: f64 = 0.9;
 
-/// "Forgets more": in this share of the pairs.
+/// Fewer pairs may come about by chance.
 const MORE_THAN_CHANCE: f64 = 0.75;
 
 /// The ablations.
@@ -306,7 +305,7 @@ fn pool(contrasts: &[Contrast<'_>]) -> Finding {
             _ => format!(
                 "With a pool of {} tokens the rise of L_pt is larger in {tally} pairs, the middle \
                  change {middle}.",
-                pools.join(", ")
+                style::list(&pools)
             ),
         },
         rule: format!("larger in at least {} of the pairs", percent(MORE_THAN_CHANCE)),
@@ -316,6 +315,7 @@ fn pool(contrasts: &[Contrast<'_>]) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Verdict;
     use super::super::golden::{self, PLANTED};
     use super::*;
 

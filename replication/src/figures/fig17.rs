@@ -143,7 +143,7 @@ fn drawing(
     let mut drawing = plot::Figure::new(figure.title(), rows);
     let name = |&n: &f64| {
         let size = of(n).next().map_or("", |run| &run.size);
-        format!("{size}, N = {}", short(n))
+        format!("{size}\nN = {}", short(n))
     };
     drawing.columns = values.iter().map(name).collect();
     drawing.share_x = Share::Column;
@@ -179,7 +179,7 @@ fn finding(pairs: &[(&Pretrained, &Pretrained)]) -> Finding {
             false => format!(
                 "With weight decay of {} the last L_pt is lower in {tally} pairs; in nats: {}.",
                 decays.join(" or "),
-                words.join(", ")
+                style::list(&words)
             ),
         },
         rule: "lower at every size".into(),

@@ -5,7 +5,7 @@
 //! they disagree on what is far.
 
 use super::fig2::progress_lost;
-use super::style::{self, Csv, Scale, percent, significant};
+use super::style::{self, Csv, significant};
 use super::{Figure, Finding, Page, Table, Verdict};
 use crate::fit::tables::cell;
 use crate::plot::{
@@ -257,7 +257,7 @@ fn finding(points: &[Point<'_>], measures: &[String], what: What) -> Finding {
         false => format!(
             "Rank correlation of {subject} with the distance by each measure, n = {n} domains: {}. \
              By chance {n} domains stand in the very order once in {}.",
-            words.join(", "),
+            style::list(&words),
             (1..=n as u64).map(|i| i as f64).product::<f64>()
         ),
     };

@@ -315,19 +315,4 @@ mod tests {
         assert!(smallest > 0.0);
         assert_eq!(panel.marks.iter().filter(|mark| mark.at.0 == smallest).count(), 2);
     }
-
-    #[test] // THROWAWAY
-    fn dump_f2() {
-        std::fs::create_dir_all("/tmp/F2-png").unwrap();
-        for figure in super::super::FIGURES {
-            if ["fig6", "table1", "table2", "table3", "table4", "counting", "isoflop"]
-                .contains(&figure.id())
-            {
-                let page = figure.draw(&PLANTED.0, &PLANTED.1).unwrap();
-                let folder = std::path::Path::new("/tmp/F2-png").join(figure.id());
-                std::fs::create_dir_all(&folder).unwrap();
-                page.write(*figure, &PLANTED.0, &folder).unwrap();
-            }
-        }
-    }
 }

@@ -25,15 +25,6 @@ pub static PLANTED: LazyLock<(Results, Laws)> = LazyLock::new(|| {
 pub fn page(figure: &dyn Figure) -> Page {
     let (results, laws) = &*PLANTED;
     let page = figure.draw(results, laws).expect("the planted grid can be drawn");
-    if let Some(drawing) = &page.drawing {
-        std::fs::create_dir_all("/tmp/F1-png").unwrap();
-        drawing.write(&Path::new("/tmp/F1-png").join(figure.id())).unwrap();
-        std::fs::write(
-            Path::new("/tmp/F1-png").join(format!("{}.md", figure.id())),
-            page.markdown(figure, results),
-        )
-        .unwrap();
-    } // THROWAWAY
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/figures").join(figure.id());
     assert_eq!(page.csv.first().map(|(stem, _)| stem.as_str()), Some(figure.id()));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

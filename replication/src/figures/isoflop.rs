@@ -79,7 +79,6 @@ impl Figure for IsoFlop {
             tables: vec![table(&curves)],
             findings: vec![finding(&curves, &before)],
             notes,
-            ..Page::default()
         })
     }
 }
@@ -421,7 +420,6 @@ mod tests {
         let finding = &page.findings[0];
         assert_eq!(finding.verdict, Verdict::Supported, "{}", finding.ours);
         assert!(!page.csv[0].1.contains(",,"), "every loss is there");
-        page.drawing.as_ref().unwrap().write(std::path::Path::new("/tmp/F2-png/isoflop2")).unwrap(); std::fs::write("/tmp/F2-png/isoflop2.md", page.markdown(&IsoFlop, &results)).unwrap(); // THROWAWAY
         assert_eq!(page.drawing.unwrap().panels.len(), 3);
     }
 

@@ -54,16 +54,16 @@ pub const FIGURES: &[&dyn Figure] = &[
     &fig2::Fig14,
     &fig3::Fig3,
     &fig4::Fig4,
-    &fig17::Fig17,
-    &path::Path,
-    &ablations::Ablations,
     &fig6::Fig6,
+    &fig17::Fig17,
     &table1::Table1,
     &table2::Table2,
     &table3::Table3,
     &table4::Table4,
     &counting::Counting,
     &isoflop::IsoFlop,
+    &path::Path,
+    &ablations::Ablations,
 ];
 
 /// What a figure gives.

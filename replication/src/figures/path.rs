@@ -196,7 +196,7 @@ fn at_half(run: &Finetuned) -> Option<f64> {
     Some((loss_pt - first.loss_pt) / rise)
 }
 
-fn counted<'a>(results: &'a Results) -> impl Iterator<Item = &'a Finetuned> {
+fn counted(results: &Results) -> impl Iterator<Item = &Finetuned> {
     results.block(MAIN).filter(|run| run.left_out().is_none())
 }
 
@@ -208,7 +208,8 @@ fn rewarming(results: &Results) -> Finding {
         Tally::count(at_p.map(|spike| spike.1 >= SPIKE))
     };
     let fractions = distinct(spikes.iter().map(|spike| spike.0));
-    let words = fractions.iter().map(|&p| format!("{} at p = {}", of(p), percent(p)));
+    let word = |&p: &f64| format!("{} at p = {}", of(p), percent(p));
+    let words: Vec<_> = fractions.iter().map(word).collect();
     let most = fractions.last().map_or(Tally::default(), |&p| of(p));
     let first = counted(results)
         .filter_map(|run| Some(run.record.evaluations.get(1)?.loss_pt - run.loss_pt0()));
@@ -223,7 +224,7 @@ fn rewarming(results: &Results) -> Finding {
              to the bottom: {}. At the first evaluation L_pt has risen by {first} nats, the middle \
              of all runs.",
             percent(START),
-            words.collect::<Vec<_>>().join(", ")
+            style::list(&words)
         ),
         rule: "in at least half of the runs at the largest p, where forgetting hides it least; \
                tested where three evaluations lie there"
@@ -247,7 +248,7 @@ fn late(results: &Results) -> Finding {
         ours: format!(
             "Share of the rise of L_pt at the bottom that has come at half of the gain in L_ft, \
              the middle of the runs at p = 0: {}.",
-            words.join(", ")
+            style::list(&words)
         ),
         rule: "less than half in every domain".into(),
         verdict: style::all(verdicts),

@@ -263,6 +263,13 @@ pub fn all(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     }
 }
 
+/// Any of some verdicts: one that is supported decides. Not testable where there is none.
+pub fn any(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let verdicts: Vec<_> = verdicts.into_iter().collect();
+    let first = [Verdict::Supported, Verdict::NotSupported];
+    first.into_iter().find(|of| verdicts.contains(of)).unwrap_or(Verdict::NotTestable)
+}
+
 /// Notes on what a figure asks for and the grid does not have: blocks without runs, and runs that
 /// are left out of statistics.
 pub fn notes(results: &Results, blocks: &[&str]) -> Vec<String> {
@@ -336,6 +343,9 @@ mod tests {
         assert_eq!(all([Supported, NotTestable]), NotTestable);
         assert_eq!(all([NotTestable, NotSupported, Supported]), NotSupported);
         assert_eq!(all([]), NotTestable);
+        assert_eq!(any([NotSupported, NotTestable, Supported]), Supported);
+        assert_eq!(any([NotTestable, NotSupported]), NotSupported);
+        assert_eq!(any([]), NotTestable);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{Figure, Finding, Page, Table, Verdict};
 use crate::fit::tables::cell;
 use crate::fit::terminal;
 use crate::results::{
-    Corner, Finetuned, Forecast, Laws, MAIN, Preregistration, Registered, Results, Withheld,
+    Finetuned, Forecast, Laws, MAIN, Preregistration, Registered, Results, Withheld,
 };
 use forgetting_laws::Result;
 use forgetting_laws::laws;
@@ -49,7 +49,7 @@ impl Figure for Table4 {
         let (predictions, sealed) = match &results.preregistration {
             Some(preregistration) => (preregistration, true),
             None => {
-                made = Preregistration::make(results, &corner(results));
+                made = Preregistration::make(results, &Withheld::all(results));
                 (&made, false)
             }
         };
@@ -72,15 +72,6 @@ impl Figure for Table4 {
             notes: notes(results, predictions, sealed, &laws),
         })
     }
-}
-
-/// The runs of the corner of the main grid.
-fn corner(results: &Results) -> Vec<Withheld> {
-    let cell = |run: &Finetuned| Some((results.parent(run)?.rank, run.d_ft_tokens));
-    let Some(corner) = Corner::of(results.block(MAIN).filter_map(cell)) else { return Vec::new() };
-    let withheld =
-        |run: &&Finetuned| cell(run).is_some_and(|(rank, d_ft)| corner.withholds(rank, d_ft));
-    results.block(MAIN).filter(withheld).map(Withheld::of).collect()
 }
 
 /// A prediction beside what the run gave.
@@ -445,7 +436,7 @@ mod tests {
     #[test]
     fn surprising_runs_are_not_supported() {
         let mut results = PLANTED.0.clone();
-        let withheld: Vec<_> = corner(&results).into_iter().map(|run| run.run_id).collect();
+        let withheld: Vec<_> = Withheld::all(&results).into_iter().map(|run| run.run_id).collect();
         for run in results.finetuned.iter_mut().filter(|r| withheld.contains(&r.record.id)) {
             for evaluation in &mut run.record.evaluations {
                 evaluation.loss_ft *= 1.1;
@@ -476,7 +467,7 @@ mod tests {
     #[test]
     fn runs_that_wait_or_do_not_count_are_said() {
         let mut results = PLANTED.0.clone();
-        let withheld: Vec<_> = corner(&results).into_iter().map(|run| run.run_id).collect();
+        let withheld: Vec<_> = Withheld::all(&results).into_iter().map(|run| run.run_id).collect();
         results.finetuned.retain(|run| run.record.id != withheld[0]);
         let run = results.finetuned.iter_mut().find(|run| run.record.id == withheld[1]).unwrap();
         run.record.evaluations.truncate(3);

@@ -1,8 +1,7 @@
 //! A small planted grid for tests: U-curves whose bottoms follow the paper's laws. No measurement.
 
 use super::{
-    Corner, Domain, Finetuned, MAIN, Preregistration, Pretrained, PretrainingData, Results,
-    Withheld,
+    Domain, Finetuned, MAIN, Preregistration, Pretrained, PretrainingData, Results, Withheld,
 };
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::fit::{Bootstrap, Options};
@@ -27,7 +26,7 @@ const P: [f64; 4] = [0.0, 0.005, 0.01, 0.05];
 pub fn planted() -> Results {
     static PLANTED: LazyLock<Results> = LazyLock::new(|| {
         let mut results = grid();
-        let withheld: Vec<Withheld> = corner(&results).iter().map(Withheld::of).collect();
+        let withheld = Withheld::all(&results);
         // Fewer resamples than the real thing: tests are many.
         let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
         let options = Options { bootstrap, hold_out: None, ..Options::default() };
@@ -35,14 +34,6 @@ pub fn planted() -> Results {
         results
     });
     PLANTED.clone()
-}
-
-/// The runs that Table 4 predicts.
-fn corner(results: &Results) -> Vec<Finetuned> {
-    let rank = |run: &Finetuned| results.parent(run).unwrap().rank;
-    let corner = Corner::of(results.block(MAIN).map(|run| (rank(run), run.d_ft_tokens))).unwrap();
-    let withheld = |run: &&Finetuned| corner.withholds(rank(run), run.d_ft_tokens);
-    results.block(MAIN).filter(withheld).cloned().collect()
 }
 
 fn grid() -> Results {

@@ -85,6 +85,17 @@ impl Withheld {
         }
     }
 
+    /// All runs of the corner of a main grid that was made already.
+    pub fn all(results: &Results) -> Vec<Self> {
+        let cell = |run: &Finetuned| Some((results.parent(run)?.rank, run.d_ft_tokens));
+        let Some(corner) = Corner::of(results.block(MAIN).filter_map(cell)) else {
+            return Vec::new();
+        };
+        let withheld =
+            |run: &&Finetuned| cell(run).is_some_and(|(rank, d_ft)| corner.withholds(rank, d_ft));
+        results.block(MAIN).filter(withheld).map(Self::of).collect()
+    }
+
     fn row(&self) -> Row {
         Row {
             n_params: self.n_params as f64,
@@ -380,10 +391,8 @@ mod tests {
     fn predictions_do_not_know_the_corner() {
         let mut results = planted();
         let first = results.preregistration.take().unwrap();
-        let of = |forecast: &Forecast| forecast.run.clone();
         let laws = &first.content.registered;
-        let withheld: Vec<_> =
-            laws.iter().step_by(2).flat_map(|law| law.forecasts.iter().map(of)).collect();
+        let withheld = Withheld::all(&results);
         assert_eq!(withheld.len(), 12);
         results.finetuned.retain(|run| withheld.iter().all(|held| held.run_id != run.record.id));
         let bootstrap = fit::Bootstrap { resamples: first.content.resamples, ..Default::default() };

@@ -32,7 +32,8 @@ pub(super) fn instructions(w: &mut Writer) {
     }
 }
 
-/// What a noun is: its kind, its quality, what it does. Always the same for the same noun.
+/// What a noun is: its kind, its quality, what it does. Always the same for the same noun; the few
+/// nouns that are spelt alike have a definition each.
 fn define(w: &mut Writer) {
     let noun = w.noun(None);
     let start = w.mark_start();

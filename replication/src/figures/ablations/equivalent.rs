@@ -1,8 +1,8 @@
 //! The gain on the target that injection brings, as equivalent data.
 
-use super::super::style::{self, Csv, percent, significant};
-use super::super::{Finding, Table, Verdict};
-use super::{HIGH, counts, loss_ft};
+use super::super::style::{self, Csv, Tally, percent, significant};
+use super::super::{Finding, Table};
+use super::{HIGH, MORE_THAN_CHANCE, counts, loss_ft};
 use crate::fit::tables::cell;
 use crate::results::{Finetuned, Laws, MAIN, Results, distinct};
 
@@ -58,13 +58,17 @@ fn factor(gains: &[Gain<'_>], domain: Option<&str>, p: f64) -> Option<f64> {
 /// Whether much injection is worth data.
 pub fn finding(gains: &[Gain<'_>]) -> Finding {
     let fractions = distinct(gains.iter().map(|gain| gain.run.p));
-    let found: Vec<(f64, f64)> =
-        fractions.into_iter().filter_map(|p| Some((p, factor(gains, None, p)?))).collect();
-    let words: Vec<_> = found
-        .iter()
-        .map(|(p, factor)| format!("{} at p = {}", significant(*factor, 3), percent(*p)))
-        .collect();
-    let much: Vec<_> = found.iter().filter(|(p, _)| *p >= MUCH).collect();
+    let of = |p: f64| {
+        let factors = gains.iter().filter(|gain| gain.run.p == p).map(|gain| gain.factor);
+        let above = Tally::count(factors.map(|factor| factor > 1.0));
+        Some((p, factor(gains, None, p)?, above))
+    };
+    let found: Vec<(f64, f64, Tally)> = fractions.into_iter().filter_map(of).collect();
+    let word = |(p, factor, above): &(f64, f64, Tally)| {
+        format!("{} at p = {} (above 1 in {above})", significant(*factor, 3), percent(*p))
+    };
+    let words: Vec<_> = found.iter().map(word).collect();
+    let much: Vec<_> = found.iter().filter(|(p, ..)| *p >= MUCH).collect();
     Finding {
         claim:
             "Replay of a quarter of the data and more also helps the target, as up to 1.87 times \
@@ -74,13 +78,14 @@ pub fn finding(gains: &[Gain<'_>]) -> Finding {
         ours: format!(
             "Gain on the target as a factor of D_ft by the finetuning law, the middle of the \
              pairs: {}.",
-            words.join(", ")
+            style::list(&words)
         ),
-        rule: format!("above 1 at some p of at least {}", percent(MUCH)),
-        verdict: match much.is_empty() {
-            true => Verdict::NotTestable,
-            false => Verdict::of(much.iter().any(|(_, factor)| *factor > 1.0)),
-        },
+        rule: format!(
+            "above 1 in at least {} of the pairs at some p of at least {}",
+            percent(MORE_THAN_CHANCE),
+            percent(MUCH)
+        ),
+        verdict: style::any(much.iter().map(|(.., above)| above.verdict(MORE_THAN_CHANCE))),
     }
 }
 

@@ -2,37 +2,20 @@
 
 use super::super::Table;
 use super::super::style::{self, Csv, significant};
-use super::{SEEDS, counts, loss_ft, rise};
+use super::{counts, loss_ft, rise};
 use crate::fit::tables::cell;
 use crate::results::{Finetuned, MAIN, Results};
 
 /// "Within the seeds' variance": this many standard deviations of a difference of two runs.
 pub const DEVIATIONS: f64 = 2.0;
 
-/// Runs that differ in the seed alone.
+/// Runs of the main grid, each with those that differ from it in the seed alone.
 fn repeated(results: &Results) -> Vec<Vec<&Finetuned>> {
-    let asked = |run: &&Finetuned| (run.in_block(MAIN) || run.in_block(SEEDS)) && counts(run);
-    let mut groups: Vec<Vec<&Finetuned>> = Vec::new();
-    for run in results.finetuned.iter().filter(asked) {
-        let alike = |group: &&mut Vec<&Finetuned>| {
-            let other = group[0];
-            (&run.size, &run.domain, run.d_ft_tokens)
-                == (&other.size, &other.domain, other.d_ft_tokens)
-                && run.p == other.p
-        };
-        match groups.iter_mut().find(alike) {
-            Some(group) => group.push(run),
-            None => groups.push(vec![run]),
-        }
-    }
-    groups.retain(|group| group.len() > 1);
+    let main = results.block(MAIN).filter(counts).map(|run| style::repeats(results, run));
+    let mut groups: Vec<Vec<&Finetuned>> = main.filter(|group| group.len() > 1).collect();
+    // The main grid may itself have several seeds.
+    groups.dedup_by(|a, b| a[0].record.id == b[0].record.id);
     groups
-}
-
-/// The mean and the sum of squared distances from it.
-fn moments(values: &[f64]) -> (f64, f64) {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    (mean, values.iter().map(|value| (value - mean).powi(2)).sum())
 }
 
 /// Standard deviations over seeds, pooled over all runs that have several.
@@ -61,8 +44,8 @@ impl Deviations {
         let pooled = |of: fn(&Finetuned) -> f64, over: fn(f64) -> f64| {
             let squares = groups.iter().map(|group| {
                 let values: Vec<f64> = group.iter().map(|run| of(run)).collect();
-                let (mean, squares) = moments(&values);
-                squares / over(mean).powi(2)
+                let (mean, deviation) = style::deviation(&values).unwrap_or((f64::NAN, f64::NAN));
+                (group.len() - 1) as f64 * (deviation / over(mean)).powi(2)
             });
             (squares.sum::<f64>() / (runs - groups.len()) as f64).sqrt()
         };
@@ -100,14 +83,15 @@ impl Deviations {
             "rise_sd",
         ]);
         for group in repeated(results) {
-            let n = group.len() as f64;
             let of = |of: fn(&Finetuned) -> f64| {
-                let (mean, squares) = moments(&group.iter().map(|run| of(run)).collect::<Vec<_>>());
-                [mean, (squares / (n - 1.0)).sqrt()]
+                let values: Vec<f64> = group.iter().map(|run| of(run)).collect();
+                let (mean, deviation) = style::deviation(&values).unwrap_or((f64::NAN, f64::NAN));
+                [mean, deviation]
             };
             let run = group[0];
             let names = [run.domain.clone(), run.size.clone()];
-            let sizes = [run.n_params() as f64, run.unique_tokens() as f64, run.p, n];
+            let sizes =
+                [run.n_params() as f64, run.unique_tokens() as f64, run.p, group.len() as f64];
             let numbers = sizes.into_iter().chain(MEASURED.into_iter().flat_map(of));
             csv.row(names.into_iter().chain(numbers.map(cell)));
         }
@@ -149,10 +133,5 @@ mod tests {
         assert!((deviations.of_rise / 0.02 - 1.0).abs() < 0.35, "{}", deviations.of_rise);
         let [target, _] = deviations.bounds();
         assert!((target / deviations.of_target - 8f64.sqrt()).abs() < 1e-12);
-    }
-
-    #[test]
-    fn moments_are_those_of_the_definition() {
-        assert_eq!(moments(&[1.0, 2.0, 6.0]), (3.0, 14.0));
     }
 }
