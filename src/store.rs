@@ -225,7 +225,9 @@ impl Claim {
     /// If the system refuses.
     pub fn remove_if_there(&self, name: &str) -> Result<()> {
         match self.remove(name) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(())
+            }
             removed => removed,
         }
     }

@@ -584,12 +584,21 @@ mod tests {
         assert_eq!((config.seed, config.grid["fig5"].steps), (7, 10));
         assert_eq!(config.sizes["nano-tiny"].peak_lr, 1.0);
         assert_eq!(config.grid["fig5"].p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.5]);
-        assert_eq!(load(&["domains.far.kind=code"]).unwrap().domains["far"].kind, Some(Domain::Code));
+        assert_eq!(
+            load(&["domains.far.kind=code"]).unwrap().domains["far"].kind,
+            Some(Domain::Code)
+        );
         assert_eq!(load(&["grid.fig5.sizes=nano-tiny"]).unwrap().grid["fig5"].sizes, ["nano-tiny"]);
         let p = load(&["grid.fig5.p=0, 0.25,1"]).unwrap().grid["fig5"].p.clone();
         assert_eq!(p.iter().map(|p| p.get()).collect::<Vec<_>>(), [0.0, 0.25, 1.0]);
-        assert_eq!(load(&["grid.fig5.lr_ratios=1/30, 1/3"]).unwrap().grid["fig5"].lr_ratios.len(), 2);
-        assert_eq!(load(&["grid.fig5.lr_ratios=[0.5]"]).unwrap().grid["fig5"].lr_ratios[0].get(), 0.5);
+        assert_eq!(
+            load(&["grid.fig5.lr_ratios=1/30, 1/3"]).unwrap().grid["fig5"].lr_ratios.len(),
+            2
+        );
+        assert_eq!(
+            load(&["grid.fig5.lr_ratios=[0.5]"]).unwrap().grid["fig5"].lr_ratios[0].get(),
+            0.5
+        );
     }
 
     #[test]
@@ -652,7 +661,8 @@ mod tests {
 
     #[test]
     fn ratios_keep_how_they_were_written() {
-        let ratio = load(&["grid.fig5.lr_ratios=[\"1/30\", 0.25]"]).unwrap().grid["fig5"].lr_ratios.clone();
+        let ratio =
+            load(&["grid.fig5.lr_ratios=[\"1/30\", 0.25]"]).unwrap().grid["fig5"].lr_ratios.clone();
         assert_eq!(ratio.iter().map(Ratio::to_string).collect::<Vec<_>>(), ["1/30", "0.25"]);
         assert_eq!(ratio[0].get(), 1.0 / 30.0);
     }

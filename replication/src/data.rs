@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use forgetting_laws::data::Source;
+use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::ngram::Ngram;
 use forgetting_laws::data::split::{Split, SplitReport, SplitTokens};
@@ -59,7 +60,8 @@ pub struct Facts {
     pub pretraining: SourceFacts,
     /// The target; None in the manifest of a pretraining run.
     pub target: Option<SourceFacts>,
-    /// Measures of how far the target is from the pretraining data.
+    /// Measures of how far the target is from the pretraining data, taken between the part that is
+    /// reserved for injection and the target's training part; none where these are too short.
     pub distances: Vec<(String, f64)>,
 }
 
@@ -108,8 +110,7 @@ impl Sources {
             }
         };
         let broad = || (Synthetic::pretraining(config.seed), "synthetic, broad".to_string());
-        let pretraining =
-            open(&data.pretrain, "--pretrain", data.synthetic.then(broad))?;
+        let pretraining = open(&data.pretrain, "--pretrain", data.synthetic.then(broad))?;
         let given_tokenizer = match data.tokenizer.as_os_str().is_empty() {
             true => None,
             false => Some(Arc::new(Tokenizer::from_file(&data.tokenizer)?)),
@@ -232,7 +233,15 @@ impl Sources {
         for (name, split) in splits? {
             let target = facts(&self.targets[&name], &split)?;
             let id = target.spec.id();
-            let facts = Facts { target: Some(target), ..prepared.pretraining_facts.clone() };
+            // Too short a text has no distance that says anything.
+            let broad = &prepared.pretraining.injection;
+            let measured = distances(broad, &split.training, self.vocab).map(|d| d.named());
+            let distances = measured.into_iter().flatten().map(|(n, v)| (n.to_string(), v));
+            let facts = Facts {
+                target: Some(target),
+                distances: distances.collect(),
+                ..prepared.pretraining_facts.clone()
+            };
             prepared.facts.insert(id.clone(), facts);
             let data = TargetData { validation: split.validation, training: split.training };
             prepared.targets.insert(id, data);
@@ -249,15 +258,16 @@ impl Prepared {
     pub fn facts_of(&self, spec: &Spec) -> Result<&Facts> {
         match spec {
             Spec::Pretrain(_) => Ok(&self.pretraining_facts),
-            Spec::Finetune(spec) => self.facts.get(&spec.target).ok_or_else(|| {
-                Error::setting("target", &spec.target, "was not prepared")
-            }),
+            Spec::Finetune(spec) => self
+                .facts
+                .get(&spec.target)
+                .ok_or_else(|| Error::setting("target", &spec.target, "was not prepared")),
         }
     }
 }
 
 /// Version of the facts.
-const FACTS: u32 = 2;
+const FACTS: u32 = 3;
 
 /// A target's parts, if there is as much to finetune on as asked for.
 fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {

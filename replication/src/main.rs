@@ -97,12 +97,11 @@ fn main() -> ExitCode {
     };
     #[cfg(feature = "train")]
     train::report_bugs_alone();
-    let command = match call {
-        Call::Command(command) => command,
-        #[cfg(feature = "train")]
-        Call::Figure(figure, options) => return end(train::figure(figure, &options)),
-    };
-    end(match command {
+    end(call.carry_out())
+}
+
+fn carry_out(command: Command) -> forgetting_laws::Result<()> {
+    match command {
         #[cfg(feature = "train")]
         Command::Fig5(options) => train::fig5(&options),
         #[cfg(feature = "train")]
@@ -122,7 +121,7 @@ fn main() -> ExitCode {
         Command::Fit(arguments) => fit::run(*arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Advise(options) => advise::run(options),
-    })
+    }
 }
 
 fn end(result: forgetting_laws::Result<()>) -> ExitCode {
@@ -144,6 +143,16 @@ enum Call {
     /// A figure or a table of the list.
     #[cfg(feature = "train")]
     Figure(&'static dyn figures::Figure, Box<train::FigureOptions>),
+}
+
+impl Call {
+    fn carry_out(self) -> forgetting_laws::Result<()> {
+        match self {
+            Self::Command(command) => carry_out(command),
+            #[cfg(feature = "train")]
+            Self::Figure(figure, options) => train::figure(figure, &options),
+        }
+    }
 }
 
 /// The command line: the commands above, and one for each figure of the list.

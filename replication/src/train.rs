@@ -247,7 +247,8 @@ impl Session {
     fn in_order(&self, lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
         let corner = self.corner();
         let withheld = |run: &&Finetuning| {
-            run.in_block(MAIN) && corner.is_some_and(|c| c.withholds(run.rank, run.cell.d_ft_tokens))
+            run.in_block(MAIN)
+                && corner.is_some_and(|c| c.withholds(run.rank, run.cell.d_ft_tokens))
         };
         let withheld: BTreeSet<RunId> =
             self.grid.finetunings.iter().filter(withheld).map(|run| run.job.spec.id()).collect();
@@ -337,8 +338,7 @@ impl Session {
             }
         };
         let store = self.store()?;
-        let mut results =
-            Results::collect(&self.preset, &self.config, &self.grid, &store, &facts)?;
+        let mut results = Results::collect(&self.preset, &self.config, &self.grid, &store, &facts)?;
         results.preregistration = Preregistration::read(&self.preregistration())?;
         Ok(results)
     }
@@ -393,7 +393,12 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
     answer(&format!("summary: {}\n", folder.join("summary.md").display()))
 }
 
-fn write(session: &Session, figure: &dyn Figure, page: &Page, results: &Results) -> Result<PathBuf> {
+fn write(
+    session: &Session,
+    figure: &dyn Figure,
+    page: &Page,
+    results: &Results,
+) -> Result<PathBuf> {
     let folder = session.folder(figure.id())?;
     page.write(figure, results, folder.folder())?;
     Ok(folder.folder().to_path_buf())

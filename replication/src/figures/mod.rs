@@ -4,18 +4,18 @@
 //! Numbers of figures are those of arXiv v2 unless a page says PMLR; see PAPER_MAPPING.md.
 
 mod ablations;
+mod counting;
 mod fig1;
 mod fig17;
 mod fig2;
 mod fig3;
 mod fig4;
+mod fig6;
 #[cfg(test)]
 mod golden;
+mod isoflop;
 mod path;
 mod style;
-mod fig6;
-mod counting;
-mod isoflop;
 mod table1;
 mod table2;
 mod table3;

@@ -3,6 +3,7 @@
 use super::Session;
 use crate::exec::{self, Failure, Job};
 use crate::progress::answer;
+use forgetting_laws::Result;
 use forgetting_laws::engine::{Network, Solo, Trainer, windows};
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::model::Shape;
@@ -10,7 +11,6 @@ use forgetting_laws::rng::Key;
 use forgetting_laws::run::{Outcome, Record, Spec};
 use forgetting_laws::store::Store;
 use forgetting_laws::weight_decay::AdamW;
-use forgetting_laws::Result;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

@@ -82,7 +82,8 @@ pub fn write(
     for (name, size) in sizes.iter().filter(|(_, size)| size.finetunings > 0) {
         let script = format!("finetune-{name}.sh");
         let jobs = size.finetunings.min(options.jobs);
-        let call = format!("{call} --size {} --shard \"$SLURM_ARRAY_TASK_ID/{jobs}\"", quoted(name));
+        let call =
+            format!("{call} --size {} --shard \"$SLURM_ARRAY_TASK_ID/{jobs}\"", quoted(name));
         let array = Some(jobs);
         put(folder, &script, &batch(options, &format!("ft-{name}"), size.gpus, array, &call))?;
         let (ft, pt) = (variable("ft", size.rank), variable("pt", size.rank));

@@ -1,0 +1,317 @@
+//! The whole grid as its users meet it, on very small models: workers that are killed, runs that fail,
+//! shards, figures, tables and the report. The tables of an undisturbed run are the reference.
+
+#![cfg(unix)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Two models, two domains, three D_ft and three p, and a run or two of every other block.
+const SETTINGS: &[&str] = &[
+    "model.context=16",
+    "model.vocab=300",
+    "data.tokenizer_bytes=20000",
+    "data.pretrain_tokens=20000",
+    "data.injection_tokens=2000",
+    "data.validation_tokens=1024",
+    "sizes.nano-micro.batch=4",
+    "sizes.nano-tiny.batch=4",
+    "pretraining.tokens_per_param=0.2",
+    "finetuning.batch=4",
+    "finetuning.evaluate.max_interval=4",
+    "grid.main.sizes=nano-micro,nano-tiny",
+    "grid.main.domains=near,far",
+    "grid.main.d_ft_tokens=[64,128,256]",
+    "grid.main.p=0.0,0.1,0.3",
+    "grid.main.steps=16",
+    "grid.fig5.sizes=nano-tiny",
+    "grid.fig5.d_ft_tokens=128",
+    "grid.fig5.p=0.0",
+    "grid.fig5.lr_ratios=1/30,1/3",
+    "grid.fig5.steps=16",
+    "grid.fig17.sizes=nano-micro",
+    "grid.decay.sizes=nano-micro",
+    "grid.decay.domains=far",
+    "grid.decay.d_ft_tokens=128",
+    "grid.decay.p=0.0",
+    "grid.seeds.sizes=nano-micro",
+    "grid.seeds.domains=far",
+    "grid.seeds.d_ft_tokens=128",
+    "grid.seeds.p=0.0",
+    "grid.exact.sizes=nano-micro",
+    "grid.exact.domains=far",
+    "grid.exact.d_ft_tokens=128",
+    "grid.exact.p=0.1",
+    "grid.replay.sizes=nano-micro",
+    "grid.replay.domains=far",
+    "grid.replay.d_ft_tokens=128",
+    "grid.replay.p=0.1",
+    "grid.replay.replay_tokens=[0,32]",
+    "grid.high-p.sizes=nano-micro",
+    "grid.high-p.domains=far",
+    "grid.high-p.d_ft_tokens=128",
+    "grid.high-p.p=0.5",
+    "grid.high-p.steps=16",
+    "grid.instructions.sizes=nano-micro",
+    "grid.instructions.d_ft_tokens=128",
+    "grid.instructions.p=0.0,0.1",
+];
+/// Models: two, and one without decay.
+const MODELS: usize = 3;
+/// Finetunings of the main block.
+const MAIN: usize = 2 * 2 * 3 * 3;
+
+fn replication(command: &str, out: &Path) -> Command {
+    let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
+    call.arg(command).args(["--device", "cpu", "--out"]).arg(out);
+    for setting in SETTINGS {
+        call.args(["--set", setting]);
+    }
+    call.stdin(Stdio::null());
+    call
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[track_caller]
+fn must_succeed(call: &mut Command) -> Output {
+    let output = call.output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    output
+}
+
+/// The tables of losses, which nothing that happens to a run may change.
+fn tables(out: &Path) -> BTreeMap<&'static str, Vec<u8>> {
+    let names = ["losses.csv", "losses.parquet", "trajectories.csv", "pretrained.csv"];
+    names.map(|name| (name, fs::read(out.join(name)).unwrap())).into()
+}
+
+/// `all`, undisturbed.
+fn reference() -> &'static (TempDir, Output) {
+    static REFERENCE: OnceLock<(TempDir, Output)> = OnceLock::new();
+    REFERENCE.get_or_init(|| {
+        let out = tempfile::tempdir().unwrap();
+        let output = must_succeed(&mut replication("all", out.path()));
+        (out, output)
+    })
+}
+
+fn runs(out: &Path) -> Vec<PathBuf> {
+    let mut runs: Vec<PathBuf> =
+        fs::read_dir(out.join("runs")).into_iter().flatten().map(|e| e.unwrap().path()).collect();
+    runs.sort();
+    runs
+}
+
+fn records(out: &Path) -> usize {
+    runs(out).iter().filter(|run| run.join("record.json").exists()).count()
+}
+
+#[test]
+fn all_makes_every_figure_and_table_and_a_second_call_repeats_nothing() {
+    let (out, output) = reference();
+    let out = out.path();
+    assert!(stdout(output).contains("report.html"), "{}", stdout(output));
+    let tables = tables(out);
+    let losses = std::str::from_utf8(&tables["losses.csv"]).unwrap();
+    let n = runs(out).len();
+    assert_eq!(records(out), n);
+    assert_eq!(losses.lines().count() - 1, n - MODELS);
+    let main = losses.lines().filter(|line| line.split(',').any(|cell| cell == "true")).count();
+    assert!(main >= MAIN, "{main}");
+    // Every figure of the list has a folder with a summary, and its own command in the help.
+    let help = stdout(&must_succeed(Command::new(env!("CARGO_BIN_EXE_replication")).arg("--help")));
+    let figures = ["fig1", "fig2", "fig3", "fig4", "fig6", "fig17"];
+    for id in figures.into_iter().chain(["table1", "table2", "table3", "table4", "path"]) {
+        assert!(help.contains(&format!("\n  {id} ")), "{id}: {help}");
+        assert!(out.join(id).join("summary.md").exists(), "{id}");
+    }
+    // So few steps overfit nothing: there is no law, and so nothing to draw in fig6.
+    for id in figures.into_iter().filter(|id| *id != "fig6") {
+        assert!(out.join(id).join(format!("{id}.svg")).exists(), "{id}");
+    }
+    assert!(out.join("fig5/fig5.svg").exists());
+    for name in ["report.html", "report.md", "DATASHEET.md", "results.json", "dictionary.csv"] {
+        assert!(out.join(name).exists(), "{name}");
+    }
+    // The predictions of Table 4 are older than the runs that they speak of.
+    let text = fs::read_to_string(out.join("table4/preregistration.json")).unwrap();
+    let registered: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let registered_at = |path: PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+    let before = registered_at(out.join("table4/preregistration.json"));
+    let forecasts = registered["content"]["registered"].as_array().unwrap();
+    assert!(!forecasts.is_empty(), "{text}");
+    let corner = |line: &&str| {
+        let cells: Vec<&str> = line.split(',').collect();
+        cells.contains(&"nano-tiny") && cells.contains(&"256")
+    };
+    let ids: Vec<&str> = losses.lines().filter(corner).collect();
+    assert_eq!(ids.len(), 2 * 3, "{ids:?}");
+    for run in runs(out) {
+        let id = run.file_name().unwrap().to_string_lossy().into_owned();
+        if ids.iter().any(|line| line.contains(&id)) {
+            assert!(registered_at(run.join("spec.json")) >= before, "{id}");
+        }
+    }
+
+    let output = must_succeed(&mut replication("run", out));
+    assert_eq!(stderr(&output), "");
+    assert!(stdout(&output).contains(&format!("{n} of {n} runs done")));
+    must_succeed(&mut replication("export", out));
+    assert!(self::tables(out) == tables);
+    let status = stdout(&must_succeed(&mut replication("status", out)));
+    assert!(status.ends_with(&format!("{n} runs: {n} done\n")), "{status}");
+    let plan = stdout(&must_succeed(&mut replication("plan", out)));
+    assert!(plan.contains(&format!("\n{n} runs, {n} done; 0.000e0 FLOPs")), "{plan}");
+}
+
+/// Several processes share the folder and are killed again and again; what they leave is the same
+/// table.
+#[test]
+fn workers_killed_at_random_leave_the_same_tables() {
+    let out = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut call = replication("run", out.path());
+        call.args(["--set", "run.checkpoint_seconds=0", "--set", "run.workers=1"]);
+        call.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut kills = 0;
+    for round in 0..5u64 {
+        let mut workers = [start(), start()];
+        // Ours is the moment of the kill alone; every run's bits are its own.
+        std::thread::sleep(Duration::from_millis(700 + 450 * round));
+        for worker in &mut workers {
+            kills += u32::from(worker.try_wait().unwrap().is_none());
+            worker.kill().unwrap();
+            worker.wait().unwrap();
+        }
+    }
+    assert!(kills >= 4, "only {kills} workers were killed at work");
+    must_succeed(&mut replication("run", out.path()));
+    must_succeed(&mut replication("export", out.path()));
+    assert!(tables(out.path()) == tables(reference().0.path()));
+}
+
+#[test]
+fn shards_one_after_another_make_the_whole() {
+    let out = tempfile::tempdir().unwrap();
+    for (shard, size) in [("0/2", None), ("1/2", Some("nano-micro")), ("1/2", Some("nano-tiny"))] {
+        let mut call = replication("run", out.path());
+        call.args(["--block", "main", "--shard", shard]);
+        call.args(size.map(|size| ["--size", size]).into_iter().flatten());
+        let output = must_succeed(&mut call);
+        let waits = stderr(&output).contains("wait for those that Table 4 predicts them from");
+        let left = MODELS - 1 + MAIN > records(out.path());
+        assert!(left || !waits, "{}", stderr(&output));
+    }
+    must_succeed(replication("run", out.path()).args(["--block", "main"]));
+    assert_eq!(records(out.path()), MODELS - 1 + MAIN);
+    for (option, value) in [("--shard", "2/2"), ("--size", "huge"), ("--block", "none")] {
+        let output = replication("run", out.path()).args([option, value]).output().unwrap();
+        let said = stderr(&output);
+        assert!(!output.status.success() && said.lines().count() == 1, "{said}");
+        assert!(said.contains(option) && said.contains(value), "{said}");
+    }
+}
+
+/// A model that diverges, and a finetuning that cannot write its checkpoint, stop no other run.
+#[test]
+fn failures_are_noted_and_stop_no_other_run() {
+    let out = tempfile::tempdir().unwrap();
+    let diverging = ["--set", "sizes.nano-tiny.peak_lr=1e30", "--block", "main"];
+    let output = replication("run", out.path()).args(diverging).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.lines().last().unwrap().contains("nano-tiny"), "{said}");
+    assert_eq!(records(out.path()), 2 + MAIN / 2);
+    let status = must_succeed(replication("status", out.path()).args(diverging));
+    let status = stdout(&status);
+    assert!(status.contains("diverged") && status.contains("not finite at step"), "{status}");
+    assert!(status.contains(&format!("{} left", MAIN / 2)), "{status}");
+
+    // A limit on the size of files, as a full disk: units of 512 bytes.
+    let out = tempfile::tempdir().unwrap();
+    let call = replication("run", out.path());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 500; exec \"$0\" \"$@\""]);
+    limited.arg(call.get_program()).args(call.get_args()).args(["--block", "main"]);
+    let output = limited.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let status = stdout(&must_succeed(replication("status", out.path()).args(["--block", "main"])));
+    let failed: Vec<&str> = status.lines().filter(|line| line.contains(" failed ")).collect();
+    assert_eq!(failed.len(), 1, "{status}");
+    assert!(failed[0].starts_with("nano-tiny ") && failed[0].contains("os error"), "{status}");
+    must_succeed(replication("run", out.path()).args(["--block", "main"]));
+    assert_eq!(records(out.path()), MODELS - 1 + MAIN);
+    let status = stdout(&must_succeed(replication("status", out.path()).args(["--block", "main"])));
+    assert!(!status.contains("failed"), "{status}");
+}
+
+#[test]
+fn scripts_for_slurm_split_the_runs_and_ask_for_the_papers_gpus() {
+    let out = tempfile::tempdir().unwrap();
+    let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
+    call.args([
+        "slurm",
+        "--preset",
+        "paper",
+        "--block",
+        "main",
+        "--program",
+        "/opt/a b/replication",
+    ]);
+    call.args(["--sbatch=--partition=gpu", "--jobs", "50", "--out"]).arg(out.path());
+    must_succeed(&mut call);
+    let script = |name: &str| fs::read_to_string(out.path().join("slurm").join(name)).unwrap();
+    for (size, gpus) in [("tiny", 1), ("small", 1), ("medium", 4), ("large", 8), ("xl", 8)] {
+        for step in ["pretrain", "finetune", "rest"] {
+            let name = format!("{step}-{size}.sh");
+            let text = script(&name);
+            assert!(text.contains(&format!("#SBATCH --gpus-per-node={gpus}\n")), "{text}");
+            assert!(text.contains("#SBATCH --requeue\n#SBATCH --open-mode=append\n"), "{text}");
+            assert!(text.contains("#SBATCH --partition=gpu\n"), "{text}");
+            assert!(text.contains("'/opt/a b/replication' run --preset paper"), "{text}");
+            let path = out.path().join("slurm").join(&name);
+            assert!(Command::new("bash").arg("-n").arg(path).status().unwrap().success(), "{name}");
+        }
+        let text = script(&format!("finetune-{size}.sh"));
+        assert!(text.contains("#SBATCH --array=0-49\n"), "{text}");
+        assert!(text.contains("--shard \"$SLURM_ARRAY_TASK_ID/50\""), "{text}");
+    }
+    let submit = script("submit.sh");
+    assert_eq!(submit.lines().filter(|line| line.contains("sbatch")).count(), 15, "{submit}");
+    assert_eq!(submit.matches("afterok").count(), 5, "{submit}");
+
+    // A job that is told to end writes its checkpoints, returns 130 and is put back.
+    let fake = out.path().join("fake");
+    fs::write(&fake, "#!/bin/sh\ntrap 'exit 130' TERM\nwhile :; do sleep 0.05; done\n").unwrap();
+    assert!(Command::new("chmod").arg("+x").arg(&fake).status().unwrap().success());
+    let requeued = out.path().join("requeued");
+    let scontrol = out.path().join("scontrol");
+    fs::write(&scontrol, format!("#!/bin/sh\necho \"$@\" > '{}'\n", requeued.display())).unwrap();
+    assert!(Command::new("chmod").arg("+x").arg(&scontrol).status().unwrap().success());
+    let text = script("pretrain-xl.sh").replace("'/opt/a b/replication'", fake.to_str().unwrap());
+    let path = std::env::var("PATH").unwrap();
+    let mut job = Command::new("bash")
+        .args(["-c", &text])
+        .env("PATH", format!("{}:{path}", out.path().display()))
+        .env("SLURM_JOB_ID", "7")
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = job.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(job.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_to_string(requeued).unwrap(), "requeue 7\n");
+}
