@@ -153,7 +153,16 @@ fn resolve(reference: &str) -> Result<(), String> {
 }
 
 /// The value of a setting in a preset, as it is written there.
+/// A setting of a preset. What a block of the grid leaves out is that of the block "main".
 fn setting<'a>(toml: &'a str, key: &str) -> Option<&'a str> {
+    let own = setting_of_its_own(toml, key);
+    own.or_else(|| {
+        let (_, axis) = key.strip_prefix("grid.")?.split_once('.')?;
+        setting_of_its_own(toml, &format!("grid.main.{axis}"))
+    })
+}
+
+fn setting_of_its_own<'a>(toml: &'a str, key: &str) -> Option<&'a str> {
     let (table, key) = key.rsplit_once('.').unwrap_or(("", key));
     let mut here = "";
     toml.lines().find_map(|line| {
@@ -200,7 +209,22 @@ fn figures() -> Vec<String> {
     let main = read("replication/src/main.rs").unwrap();
     let variants = bodies(&main, "Command");
     let names = variants.lines().filter_map(|line| line.trim().split_once('('));
-    names.map(|(name, _)| name.to_lowercase()).filter(|name| name.starts_with("fig")).collect()
+    let names = names.map(|(name, _)| name.to_lowercase());
+    let drawn = names.filter(|name| name.starts_with("fig5") || name == "all");
+    drawn.chain(figures_of_the_list()).collect()
+}
+
+/// What stands in a file of a figure as its name.
+fn figures_of_the_list() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("replication/src/figures");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let ids = text.split("fn id(&self) -> &'static str {").skip(1);
+        names.extend(ids.filter_map(|rest| rest.split('"').nth(1)).map(String::from));
+    }
+    names
 }
 
 /// Whether a command asks for what there is.
@@ -230,9 +254,10 @@ fn resolve_command(command: &str) -> Result<(), String> {
             let toml = read(format!("replication/src/presets/{preset}.toml"))?;
             let set = options.windows(2).filter(|pair| pair[0] == "--set");
             for key in set.filter_map(|pair| pair[1].split('=').next()) {
-                // The values of [sizes] are tables on one line.
-                let size = key.strip_prefix("sizes.").and_then(|key| key.rsplit_once('.'));
-                let key = size.map_or(key.to_string(), |(size, _)| format!("sizes.{size}"));
+                // The values of [sizes] and [domains] are tables on one line.
+                let line = ["sizes.", "domains."].iter().any(|table| key.starts_with(table));
+                let line = line.then(|| key.rsplit_once('.')).flatten();
+                let key = line.map_or(key.to_string(), |(line, _)| line.to_string());
                 setting(&toml, &key).ok_or_else(|| format!("{preset} has no setting {key}"))?;
             }
             Ok(())

@@ -312,7 +312,11 @@ impl Config {
         under("finetuning.adamw", self.finetuning.adamw.validate())?;
         under("finetuning.evaluate", self.finetuning.evaluate.validate())?;
         under("finetuning.stop", self.finetuning.stop.validate())?;
-        self.grid.iter().try_for_each(|(name, block)| self.check_block(name, block))
+        // The main one first: the others may have a bad value from it.
+        let (main, others): (Vec<_>, Vec<_>) =
+            self.grid.iter().partition(|(name, _)| *name == MAIN);
+        let blocks = main.into_iter().chain(others);
+        blocks.into_iter().try_for_each(|(name, block)| self.check_block(name, block))
     }
 
     fn check_block(&self, name: &str, block: &Block) -> Result<()> {

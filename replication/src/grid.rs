@@ -136,10 +136,14 @@ impl Grid {
         pretraining.chain(self.finetunings.iter().map(|run| &run.job)).cloned().collect()
     }
 
-    /// The domains of these runs, each with the largest D_ft of all blocks.
+    /// The domains of these runs, each with its largest D_ft among them.
     pub fn domains(&self) -> BTreeMap<String, u64> {
-        let of = |run: &Finetuning| (run.domain.clone(), self.largest[&run.domain]);
-        self.finetunings.iter().map(of).collect()
+        let mut domains: BTreeMap<String, u64> = BTreeMap::new();
+        for run in &self.finetunings {
+            let most = domains.entry(run.domain.clone()).or_default();
+            *most = run.cell.d_ft_tokens.max(*most);
+        }
+        domains
     }
 }
 

@@ -195,11 +195,17 @@ impl Session {
     fn known_facts(&self) -> Result<Option<BTreeMap<String, Facts>>> {
         let mut facts = BTreeMap::new();
         for (domain, d_ft) in self.grid.domains() {
-            let id = self.sources.facts_id(&domain, d_ft);
-            match Facts::read(&self.out.join("data"), &id)? {
-                Some(known) => facts.insert(domain, known),
-                None => return Ok(None),
+            // What was prepared for all blocks has all that some of them need.
+            let read = |d_ft| {
+                let id = self.sources.facts_id(&domain, d_ft);
+                Facts::read(&self.out.join("data"), &id)
             };
+            let known = match read(d_ft)? {
+                Some(known) => Some(known),
+                None => read(self.grid.largest[&domain])?,
+            };
+            let Some(known) = known else { return Ok(None) };
+            facts.insert(domain, known);
         }
         Ok(Some(facts))
     }
