@@ -2,13 +2,14 @@
 //!
 //! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it; `fit` takes anyone's
 //! losses and finds their laws, `predict` asks these of runs that nobody made, and `advise` turns
-//! them into decisions. Without the feature `train` there are these three alone, and no libtorch.
+//! them into decisions. Without the feature `train` there are these three and `draw` alone, and no libtorch.
 
 mod advise;
 #[cfg(feature = "train")]
 mod config;
 #[cfg(feature = "train")]
 mod data;
+mod draw;
 #[cfg(feature = "train")]
 mod exec;
 #[cfg(any(feature = "train", test))]
@@ -25,8 +26,11 @@ mod predict;
 mod progress;
 #[cfg(feature = "train")]
 mod provenance;
-#[cfg(any(feature = "train", test))]
 mod report;
+#[cfg_attr(
+    not(feature = "train"),
+    allow(dead_code, reason = "a part of it serves the commands that train")
+)]
 mod results;
 #[cfg(feature = "train")]
 mod train;
@@ -72,6 +76,8 @@ enum Command {
     /// Draws every figure and table from the runs that there are and writes the report.
     #[cfg(feature = "train")]
     Report(train::Options),
+    /// Draws every figure and table and the report from a file of results; trains nothing.
+    Draw(draw::Options),
     /// Fits laws to a table of losses: coefficients, intervals, errors and drawings.
     Fit(Box<fit::Arguments>),
     /// Says what fitted laws predict for other runs.
@@ -118,6 +124,7 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Export(options) => train::export(&options),
         #[cfg(feature = "train")]
         Command::Report(options) => train::report(&options),
+        Command::Draw(options) => draw::run(&options),
         Command::Fit(arguments) => fit::run(*arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Advise(options) => advise::run(options),
@@ -139,7 +146,7 @@ fn end(result: forgetting_laws::Result<()>) -> ExitCode {
 
 /// What the user asks for.
 enum Call {
-    Command(Command),
+    Command(Box<Command>),
     /// A figure or a table of the list.
     #[cfg(feature = "train")]
     Figure(&'static dyn figures::Figure, Box<train::FigureOptions>),
@@ -148,7 +155,7 @@ enum Call {
 impl Call {
     fn carry_out(self) -> forgetting_laws::Result<()> {
         match self {
-            Self::Command(command) => carry_out(command),
+            Self::Command(command) => carry_out(*command),
             #[cfg(feature = "train")]
             Self::Figure(figure, options) => train::figure(figure, &options),
         }
@@ -180,7 +187,8 @@ fn parse() -> Result<Call, clap::Error> {
         let options = train::FigureOptions::from_arg_matches(matches)?;
         return Ok(Call::Figure(*figure, Box::new(options)));
     }
-    Ok(Call::Command(<Cli as clap::FromArgMatches>::from_arg_matches(&matches)?.command))
+    let cli = <Cli as clap::FromArgMatches>::from_arg_matches(&matches)?;
+    Ok(Call::Command(Box::new(cli.command)))
 }
 
 /// Says in one line why the process ends; what the user wrote may hold line ends.

@@ -5,14 +5,14 @@ mod slurm;
 
 use crate::config::Config;
 use crate::data::{Facts, Sources};
+use crate::draw;
 use crate::exec::{self, Done, Job, Lab};
 use crate::export;
 use crate::fig5::Fig5;
-use crate::figures::{FIGURES, Figure, Page};
+use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
 use crate::progress::{Display, answer, complain};
 use crate::provenance::{self, Machine};
-use crate::report;
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
 use clap::Args;
 use forgetting_laws::run::{Record, RunId};
@@ -395,19 +395,8 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
     let results = session.results()?;
     let laws = Laws::of(&results);
     let page = figure.draw(&results, &laws)?;
-    let folder = write(&session, figure, &page, &results)?;
+    let folder = draw::write(figure, &page, &results, &session.out)?;
     answer(&format!("summary: {}\n", folder.join("summary.md").display()))
-}
-
-fn write(
-    session: &Session,
-    figure: &dyn Figure,
-    page: &Page,
-    results: &Results,
-) -> Result<PathBuf> {
-    let folder = session.folder(figure.id())?;
-    page.write(figure, results, folder.folder())?;
-    Ok(folder.folder().to_path_buf())
 }
 
 /// `all`: trains the whole grid, draws every figure and table, exports the losses and writes the
@@ -466,16 +455,8 @@ pub fn report(options: &Options) -> Result<()> {
 
 fn write_report(session: &Session) -> Result<PathBuf> {
     let results = session.results()?;
-    let laws = Laws::of(&results);
-    let mut pages: Vec<(&dyn Figure, Page)> = Vec::new();
-    for &figure in FIGURES {
-        let page = figure.draw(&results, &laws)?;
-        write(session, figure, &page, &results)?;
-        pages.push((figure, page));
-    }
     export::write(&results, &session.out)?;
-    let [html, _] = report::write(&results, &laws, &pages, &session.out)?;
-    Ok(html)
+    draw::everything(&results, &session.out)
 }
 
 /// `export`: the tables of losses.

@@ -32,6 +32,7 @@ fn is_about_losses(arguments: &[String]) -> bool {
 }
 
 #[test]
+#[cfg(feature = "train")]
 fn every_command_runs_dry() {
     let mut commands = commands();
     commands.retain(|arguments| !is_about_losses(arguments));

@@ -11,7 +11,9 @@ pub mod planted;
 mod preregistration;
 
 pub use laws::{DomainLaws, Laws};
-pub use preregistration::{Corner, Forecast, Preregistration, Registered, Withheld};
+#[cfg(feature = "train")]
+pub use preregistration::Corner;
+pub use preregistration::{Forecast, Preregistration, Registered, Withheld};
 
 use forgetting_laws::ParamCount;
 use forgetting_laws::finetuning::{Bottom, UCurve};
