@@ -210,8 +210,9 @@ fn figures() -> Vec<String> {
     let variants = bodies(&main, "Command");
     let names = variants.lines().filter_map(|line| line.trim().split_once('('));
     let names = names.map(|(name, _)| name.to_lowercase());
-    let drawn = names.filter(|name| name.starts_with("fig5") || name == "all");
-    drawn.chain(figures_of_the_list()).collect()
+    let others = ["fig5", "all", "plan", "run", "status", "slurm", "export", "report"];
+    let on_the_grid = names.filter(|name| others.contains(&name.as_str()));
+    on_the_grid.chain(figures_of_the_list()).collect()
 }
 
 /// What stands in a file of a figure as its name.
