@@ -349,6 +349,15 @@ impl Session {
         Ok(results)
     }
 
+    /// The same, where there are any.
+    fn some_results(&self) -> Result<Results> {
+        if self.finished(&self.grid.jobs())?.is_empty() {
+            let requirement = "has no finished run of these settings; replication run makes some";
+            return Err(Error::setting("--out", self.out.display(), requirement));
+        }
+        self.results()
+    }
+
     fn folder(&self, name: &str) -> Result<Claim> {
         Claim::wait_for(&self.out.join(name))
     }
@@ -381,7 +390,7 @@ pub fn fig5(options: &FigureOptions) -> Result<()> {
     ))
 }
 
-/// A figure of [`FIGURES`]: trains what it needs and draws it.
+/// A figure of the list: trains what it needs and draws it.
 ///
 /// # Errors
 /// If a setting or an input is refused, a run fails, or a file cannot be written.
@@ -454,7 +463,7 @@ pub fn report(options: &Options) -> Result<()> {
 }
 
 fn write_report(session: &Session) -> Result<PathBuf> {
-    let results = session.results()?;
+    let results = session.some_results()?;
     export::write(&results, &session.out)?;
     draw::everything(&results, &session.out)
 }
@@ -465,7 +474,7 @@ fn write_report(session: &Session) -> Result<PathBuf> {
 /// If a file cannot be written.
 pub fn export(options: &Options) -> Result<()> {
     let session = Session::open(options, None, false)?;
-    let written = export::write(&session.results()?, &session.out)?;
+    let written = export::write(&session.some_results()?, &session.out)?;
     let lines: String = written.iter().map(|path| format!("{}\n", path.display())).collect();
     answer(&lines)
 }

@@ -219,6 +219,13 @@ fn shards_one_after_another_make_the_whole() {
     }
     must_succeed(replication("run", out.path()).args(["--block", "main"]));
     assert_eq!(records(out.path()), MODELS - 1 + MAIN);
+    let nothing = tempfile::tempdir().unwrap();
+    for command in ["export", "report"] {
+        let output = replication(command, nothing.path()).output().unwrap();
+        let said = stderr(&output);
+        assert!(!output.status.success() && said.contains("no finished run"), "{said}");
+        assert_eq!(fs::read_dir(nothing.path()).unwrap().count(), 0);
+    }
     for (option, value) in [("--shard", "2/2"), ("--size", "huge"), ("--block", "none")] {
         let output = replication("run", out.path()).args([option, value]).output().unwrap();
         let said = stderr(&output);
