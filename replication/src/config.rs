@@ -677,7 +677,7 @@ mod tests {
         let p = |block: &str| config.grid[block].p.iter().map(|p| p.get()).collect::<Vec<_>>();
         assert_eq!((config.grid["exact"].steps, config.grid["fig5"].steps), (77, 1_500));
         assert_eq!(p("seeds"), [0.02]);
-        assert_eq!(p("exact"), p(MAIN));
+        assert_eq!(p("fig17"), p(MAIN));
         // An axis that the block has from the main one can be its own.
         let config = load(&["grid.exact.steps=5"]).unwrap();
         assert_eq!((config.grid["exact"].steps, config.grid[MAIN].steps), (5, 12_000));
