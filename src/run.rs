@@ -180,6 +180,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// As it stands in tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Turned => "turned",
+            Self::Diverged { .. } => "diverged",
+        }
+    }
+}
+
 /// How much of what was used.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Realised {

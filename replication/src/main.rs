@@ -2,7 +2,8 @@
 //!
 //! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it; `fit` takes anyone's
 //! losses and finds their laws, `predict` asks these of runs that nobody made, and `advise` turns
-//! them into decisions. Without the feature `train` there are these three and `draw` alone, and no libtorch.
+//! them into decisions. Without the feature `train` there are these three and `draw` alone, and no
+//! libtorch.
 
 mod advise;
 #[cfg(feature = "train")]

@@ -6,6 +6,9 @@
 
 #![cfg(unix)]
 
+mod common;
+
+use common::{must_succeed, stderr};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,16 +60,6 @@ fn fig5(out: &Path) -> Command {
 
 fn set<'a>(command: &'a mut Command, settings: &[&str]) -> &'a mut Command {
     settings.iter().fold(command, |command, setting| command.args(["--set", setting]))
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn must_succeed(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
-    output
 }
 
 /// Asserts that the process failed and complained in one line, and returns the line. Lines on the

@@ -3,6 +3,9 @@
 
 #![cfg(unix)]
 
+mod common;
+
+use common::{must_succeed, stderr};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,17 +81,6 @@ fn replication(command: &str, out: &Path) -> Command {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-#[track_caller]
-fn must_succeed(call: &mut Command) -> Output {
-    let output = call.output().unwrap();
-    assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
-    output
 }
 
 /// The tables of losses, which nothing that happens to a run may change.

@@ -6,7 +6,7 @@ use crate::results::{Finetuned, MAIN, Pretrained, Results};
 use forgetting_laws::Result;
 use forgetting_laws::finetuning::{Bottom, Evaluation};
 use forgetting_laws::injection::SamplerKind;
-use forgetting_laws::run::{Outcome, Record};
+use forgetting_laws::run::Record;
 
 const NATS: &str = "nats per token";
 
@@ -66,7 +66,7 @@ fn losses<'a>() -> Vec<Column<Finetuning<'a>>> {
         C::flag("interior", "Whether the bottom is neither the first nor the last evaluation.", |r| r.bottom.is_some_and(|b| b.interior)),
         C::text("left_out", "Why the run is left out of the laws' fits: diverged (a loss was not finite), unstable (a loss jumped), bottom_at_start, bottom_at_end; empty where it counts.", |r| r.run.left_out().map_or("", |why| why.name()).into()),
         C::flag("main", "Whether the run belongs to the grid that the laws are fitted to.", |r| r.run.in_block(MAIN)),
-        C::text("outcome", "How the run ended: completed (at its last step), turned (early, its U-curve had turned) or diverged.", |r| outcome(r.record()).into()),
+        C::text("outcome", "How the run ended: completed (at its last step), turned (early, its U-curve had turned) or diverged.", |r| r.record().outcome.name().into()),
         C::integer("steps", "steps", "Optimiser steps taken.", |r| Some(r.record().steps)),
         C::integer("budget_steps", "steps", "The most that the run could have taken.", |r| Some(r.run.steps)),
         C::integer("batch", "sequences", "Sequences a step.", |r| Some(r.run.batch)),
@@ -111,7 +111,7 @@ fn pretrainings<'a>() -> Vec<Column<(&'a Results, &'a Pretrained)>> {
         C::number("peak_lr", "", "The peak learning rate.", |(_, r)| r.peak_lr),
         C::integer("batch", "sequences", "Sequences a step.", |(_, r)| Some(r.batch)),
         C::number("weight_decay", "", "The coefficient of weight decay.", |(_, r)| r.weight_decay),
-        C::text("outcome", "How the run ended: completed (at its last step) or diverged.", |(_, r)| outcome(&r.record).into()),
+        C::text("outcome", "How the run ended: completed (at its last step) or diverged.", |(_, r)| r.record.outcome.name().into()),
         C::integer("steps", "steps", "Optimiser steps taken.", |(_, r)| Some(r.record.steps)),
         C::integer("sequences", "sequences", "Sequences that were trained on.", |(_, r)| Some(r.record.realised.sequences)),
         C::number("loss_pt", NATS, "The last loss on the pretraining's validation set: loss_pt0 of the finetunings.", |(_, r)| r.loss()),
@@ -150,13 +150,4 @@ fn trajectories<'a>() -> Vec<Column<Step<'a>>> {
         C::number("loss_pt", NATS, "The loss on the pretraining's validation set; empty where it is not finite.", |s| s.evaluation.loss_pt),
         C::number("loss_train", NATS, "The mean loss of the training steps since the evaluation before, injected sequences included; empty before the first step.", |s| s.evaluation.loss_train.unwrap_or(f64::NAN)),
     ]
-}
-
-/// How a run ended.
-fn outcome(record: &Record) -> &'static str {
-    match record.outcome {
-        Outcome::Completed => "completed",
-        Outcome::Turned => "turned",
-        Outcome::Diverged { .. } => "diverged",
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::Drawn;
 use crate::fit::tables::cell;
-use forgetting_laws::run::{Outcome, Spec};
+use forgetting_laws::run::Spec;
 use std::fmt::Write as _;
 
 /// Every plotted number.
@@ -33,11 +33,7 @@ pub fn runs(drawn: &[Drawn<'_>]) -> String {
             }
             None => ",false,,".into(),
         };
-        let outcome = match d.record.outcome {
-            Outcome::Completed => "completed",
-            Outcome::Turned => "turned",
-            Outcome::Diverged { .. } => "diverged",
-        };
+        let outcome = d.record.outcome.name();
         let r = &d.record.realised;
         let _ = writeln!(
             csv,

@@ -1,6 +1,6 @@
 //! Figure 1: the course of a finetuning with and without injection, and the bottom of the U.
 
-use super::style::{self, Csv, Scale, Tally, percent, short};
+use super::style::{self, Scale, Tally, percent, short};
 use super::{Figure, Finding, Page};
 use crate::fit::tables::cell;
 use crate::plot::{self, Axis, Glyph, Legend, Line, Mark, Panel, Place, Rule, Share};
@@ -46,7 +46,7 @@ impl Figure for Fig1 {
 
     fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
         let shown = shown(results);
-        let mut csv = Csv::of_runs(&["step", "loss_ft", "loss_train", "loss_pt", "bottom"]);
+        let mut csv = style::csv_of_runs(&["step", "loss_ft", "loss_train", "loss_pt", "bottom"]);
         for run in shown.iter().flatten() {
             let bottom = run.bottom().map(|bottom| bottom.step);
             for e in &run.record.evaluations {

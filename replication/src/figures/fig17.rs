@@ -76,7 +76,7 @@ fn n_params(run: &Pretrained) -> u64 {
 
 /// The runs, by size, weight decay and seed.
 fn runs(results: &Results) -> Vec<&Pretrained> {
-    let asked = |run: &&Pretrained| run.blocks.iter().any(|block| block == BLOCK);
+    let asked = |run: &&Pretrained| run.in_block(BLOCK);
     let mut runs: Vec<&Pretrained> = results.pretrained.iter().filter(asked).collect();
     runs.sort_by(|a, b| {
         let key = |run: &Pretrained| (n_params(run), run.seed);

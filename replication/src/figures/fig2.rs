@@ -3,7 +3,7 @@
 //! Progress lost = (L_pt − L_pt⁰) / (L_ref − L_pt⁰) at the bottom of the U, with L_ref the loss of a
 //! model of single tokens. The paper's formula is unknown; this one is ours.
 
-use super::style::{self, Csv, SEEDS, Scale, Tally, percent, short};
+use super::style::{self, SEEDS, Scale, Tally, percent, short};
 use super::{Figure, Finding, Page, Table, Verdict};
 use crate::fit::tables::cell;
 use crate::plot::{self, Axis, Direction, Interval, Line, Mark, Numbers, Panel, Share, Stroke};
@@ -189,7 +189,7 @@ fn drawing(figure: &dyn Figure, results: &Results, rows: Vec<Vec<Panel>>) -> plo
 }
 
 fn table(results: &Results, runs: &[&Finetuned]) -> String {
-    let mut csv = Csv::of_runs(&["loss_pt0", "loss_pt", "rise", "loss_ref", "progress_lost"]);
+    let mut csv = style::csv_of_runs(&["loss_pt0", "loss_pt", "rise", "loss_ref", "progress_lost"]);
     for run in runs {
         let loss_pt = run.bottom().map_or(f64::NAN, |bottom| bottom.loss_pt);
         let lost = progress_lost(results, run).unwrap_or(f64::NAN);
@@ -257,20 +257,14 @@ fn one_percent(results: &Results) -> Finding {
 fn prevented_table(results: &Results) -> Table {
     let fractions: Vec<f64> =
         style::main_fractions(results).into_iter().filter(|p| *p > 0.0).collect();
-    let row = |name: &str| {
-        let at =
-            |&p: &f64| style::median(undone(results, name, p)).map_or("-".into(), style::share);
-        std::iter::once(name.to_string()).chain(fractions.iter().map(at)).collect()
-    };
-    Table {
-        caption: "Share of the rise of L_pt at p = 0 that injection undoes, the middle of the \
-                  pairs over N and D_ft."
-            .into(),
-        columns: std::iter::once("domain".to_string())
-            .chain(fractions.iter().map(|&p| format!("p = {}", percent(p))))
-            .collect(),
-        rows: results.domains_of(MAIN).iter().map(|domain| row(&domain.name)).collect(),
-    }
+    let domains = results.domains_of(MAIN);
+    style::by_domain_and_p(
+        "Share of the rise of L_pt at p = 0 that injection undoes, the middle of the pairs over N and \
+         D_ft.",
+        domains.iter().map(|domain| domain.name.as_str()),
+        &fractions,
+        |domain, p| style::median(undone(results, domain, p)).map(style::share),
+    )
 }
 
 /// Which runs are compared.

@@ -60,7 +60,7 @@ impl Figure for Fig3 {
 
     fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
         let scene = Scene::new(results, laws);
-        let mut runs = Csv::of_runs(&[
+        let mut runs = style::csv_of_runs(&[
             "loss_pt0", "loss_pt", "loss_ft", "law", "law_low", "law_high", "run_low", "run_high",
         ]);
         for run in scene.runs() {

@@ -1,6 +1,6 @@
 //! Beyond the paper: forgetting along a finetuning, and not at the bottom alone.
 
-use super::style::{self, Csv, Scale, Tally, percent, short, significant};
+use super::style::{self, Scale, Tally, percent, short, significant};
 use super::{Figure, Finding, Page, Table, Verdict};
 use crate::fit::drawing::spread;
 use crate::fit::tables::cell;
@@ -44,7 +44,7 @@ impl Figure for Path {
 
     fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
         let shown = Shown::of(results);
-        let mut csv = Csv::of_runs(&["step", "loss_ft", "rise", "bottom"]);
+        let mut csv = style::csv_of_runs(&["step", "loss_ft", "rise", "bottom"]);
         for run in shown.runs() {
             let bottom = run.bottom().map(|bottom| bottom.step);
             for e in &run.record.evaluations {
@@ -256,23 +256,17 @@ fn late(results: &Results) -> Finding {
 }
 
 fn table(results: &Results) -> Table {
-    let fractions = style::main_fractions(results);
-    let row = |domain: &str| {
-        let at = |&p: &f64| {
+    let domains = results.domains_of(MAIN);
+    style::by_domain_and_p(
+        "Share of the rise of L_pt at the bottom that has come at half of the gain in L_ft, the middle \
+         of the runs.",
+        domains.iter().map(|domain| domain.name.as_str()),
+        &style::main_fractions(results),
+        |domain, p| {
             let alike = counted(results).filter(|run| run.domain == domain && run.p == p);
-            style::median(alike.filter_map(at_half)).map_or("-".into(), style::share)
-        };
-        std::iter::once(domain.to_string()).chain(fractions.iter().map(at)).collect()
-    };
-    Table {
-        caption: "Share of the rise of L_pt at the bottom that has come at half of the gain in \
-                  L_ft, the middle of the runs."
-            .into(),
-        columns: std::iter::once("domain".to_string())
-            .chain(fractions.iter().map(|&p| format!("p = {}", percent(p))))
-            .collect(),
-        rows: results.domains_of(MAIN).iter().map(|domain| row(&domain.name)).collect(),
-    }
+            style::median(alike.filter_map(at_half)).map(style::share)
+        },
+    )
 }
 
 #[cfg(test)]

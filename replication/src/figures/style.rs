@@ -1,12 +1,13 @@
 //! What the figures share: colours and marks of the sizes N and of the fractions p, tables of
 //! numbers, the counterparts of a run in the main grid, and statistics of pairs.
 
-use super::Verdict;
+use super::{Table, Verdict};
 use crate::fit::tables::cell;
 use crate::plot::{Color, Dash, Glyph, Key, Legend, Shape, Stroke};
 use crate::results::{Finetuned, MAIN, Results, distinct};
 
 pub use crate::fit::drawing::{percent, short};
+pub use crate::fit::tables::Csv;
 pub use crate::fit::terminal::significant;
 
 /// The values of an ordered quantity, each with its looks. Sizes go from dark to light; fractions
@@ -110,33 +111,9 @@ pub fn identity(run: &Finetuned) -> Vec<String> {
     ]
 }
 
-/// A table of numbers in the making: CSV whose names may hold commas. Numbers are written by
-/// [`cell`].
-pub struct Csv(csv::Writer<Vec<u8>>);
-
-impl Csv {
-    /// With these columns.
-    pub fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut table = Self(csv::Writer::from_writer(Vec::new()));
-        table.row(columns.into_iter().map(String::from));
-        table
-    }
-
-    /// With the columns of [`identity`] before others.
-    pub fn of_runs(columns: &[&str]) -> Self {
-        Self::new(IDENTITY.iter().chain(columns).copied())
-    }
-
-    /// Adds a row of as many cells as there are columns.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.0.write_record(cells.into_iter().collect::<Vec<_>>()).expect("rows are of one length");
-    }
-
-    /// The whole.
-    pub fn text(self) -> String {
-        let bytes = self.0.into_inner().expect("a vector takes every record");
-        String::from_utf8(bytes).expect("records of text are text")
-    }
+/// A table with the columns of [`identity`] before others.
+pub fn csv_of_runs(columns: &[&str]) -> Csv {
+    Csv::new(IDENTITY.iter().chain(columns).copied())
 }
 
 /// Whether two runs have the same size, domain and D_ft.
@@ -219,6 +196,25 @@ pub fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     (n > 0).then(|| 0.5 * (numbers[(n - 1) / 2] + numbers[n / 2]))
 }
 
+/// A table with a row for each domain and a column for each p; a dash where there is nothing.
+pub fn by_domain_and_p<'a>(
+    caption: &str,
+    domains: impl IntoIterator<Item = &'a str>,
+    fractions: &[f64],
+    of: impl Fn(&str, f64) -> Option<String>,
+) -> Table {
+    let row = |domain: &'a str| {
+        let cells = fractions.iter().map(|&p| of(domain, p).unwrap_or("-".into()));
+        std::iter::once(domain.to_string()).chain(cells).collect()
+    };
+    let names = fractions.iter().map(|&p| format!("p = {}", percent(p)));
+    Table {
+        caption: caption.into(),
+        columns: std::iter::once("domain".to_string()).chain(names).collect(),
+        rows: domains.into_iter().map(row).collect(),
+    }
+}
+
 /// How many of some cases a claim holds in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -275,8 +271,7 @@ pub fn any(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
 pub fn notes(results: &Results, blocks: &[&str]) -> Vec<String> {
     let mut notes = Vec::new();
     for block in blocks {
-        let pretrained =
-            results.pretrained.iter().filter(|run| run.blocks.iter().any(|b| b == block));
+        let pretrained = results.pretrained.iter().filter(|run| run.in_block(block));
         let left_out = Tally::count(results.block(block).map(|run| run.left_out().is_some()));
         if left_out.of == 0 && pretrained.count() == 0 {
             notes.push(format!("There is no run of the block {block}: what needs it is missing."));
@@ -321,7 +316,7 @@ mod tests {
         let mut table = Csv::new(["a", "b"]);
         table.row(["x, y".into(), cell(0.1)]);
         assert_eq!(table.text(), "a,b\n\"x, y\",0.1\n");
-        assert!(Csv::of_runs(&["rise"]).text().ends_with(",run_id,rise\n"));
+        assert!(csv_of_runs(&["rise"]).text().ends_with(",run_id,rise\n"));
     }
 
     #[test]

@@ -6,7 +6,6 @@ use crate::fit::tables::cell;
 use crate::fit::terminal::number;
 use crate::results::{Finetuned, Laws, MAIN, Pretrained, Results, distinct};
 use forgetting_laws::Result;
-use forgetting_laws::run::Outcome;
 
 /// Table 1. What it holds in the paper beyond "setup" is not known.
 pub struct Table1;
@@ -94,11 +93,7 @@ fn pretrainings(results: &Results) -> String {
             run.seed.to_string(),
             run.gpus.to_string(),
             cell(flops(run)),
-            match run.record.outcome {
-                Outcome::Completed => "completed".into(),
-                Outcome::Turned => "turned".into(),
-                Outcome::Diverged { .. } => "diverged".into(),
-            },
+            run.record.outcome.name().into(),
             cell(run.loss()),
             run.record.id.to_string(),
         ]);
@@ -117,7 +112,7 @@ fn flops(run: &Pretrained) -> f64 {
 
 /// The models that finetunings of the main grid start from, the smallest first.
 pub(super) fn starts(results: &Results) -> Vec<&Pretrained> {
-    let in_main = |run: &&Pretrained| run.blocks.iter().any(|block| block == MAIN);
+    let in_main = |run: &&Pretrained| run.in_block(MAIN);
     let mut runs: Vec<&Pretrained> = results.pretrained.iter().filter(in_main).collect();
     runs.sort_by_key(|run| run.rank);
     runs

@@ -30,14 +30,14 @@ fn by_run(
     columns: &[&str],
     cells: impl Fn(&Fit, &Observed, f64) -> Vec<String>,
 ) -> String {
-    let mut table = Table::new(columns);
+    let mut table = table_of_runs(columns);
     for fit in file.fits() {
         let mut predictions = vec![f64::NAN; fit.rows.len()];
         for row in held_out(fit) {
             predictions[row.index] = row.prediction;
         }
         for (row, held_out) in fit.rows.iter().zip(predictions) {
-            table.row(run(fit, &row.row), cells(fit, row, held_out));
+            table.row(run(fit, &row.row).into_iter().chain(cells(fit, row, held_out)));
         }
     }
     table.text()
@@ -46,12 +46,12 @@ fn by_run(
 /// The observed runs and the points of the laws' curves. For laws of what is forgotten, value, low
 /// and high are rises above L_pt⁰; all in nats per token.
 pub fn curves(file: &LawFile) -> String {
-    let mut table = Table::new(&["kind", "value", "low", "high"]);
+    let mut table = table_of_runs(&["kind", "value", "low", "high"]);
     for fit in file.fits() {
         for row in &fit.rows {
             let value = row.loss - baseline(fit, &row.row);
             let cells = ["run".into(), cell(value), String::new(), String::new()];
-            table.row(run(fit, &row.row), cells.to_vec());
+            table.row(run(fit, &row.row).into_iter().chain(cells));
         }
         for curve in curves::curves(fit) {
             for (size, value) in &curve.points {
@@ -62,8 +62,8 @@ pub fn curves(file: &LawFile) -> String {
                     _ => row.d_tokens = *size,
                 }
                 let numbers = [value.value, value.low, value.high].map(cell);
-                let cells = std::iter::once("law".to_string()).chain(numbers).collect();
-                table.row(run(fit, &row), cells);
+                let cells = std::iter::once("law".to_string()).chain(numbers);
+                table.row(run(fit, &row).into_iter().chain(cells));
             }
         }
     }
@@ -89,30 +89,35 @@ pub fn cell(value: f64) -> String {
 
 /// A line of a table.
 pub fn line(cells: &[String]) -> String {
-    let mut table = Table(csv::Writer::from_writer(Vec::new()));
-    table.row(Vec::new(), cells.to_vec());
-    table.text()
+    Csv::new(cells.iter().map(String::as_str)).text()
 }
 
-/// A table in the making; names may hold commas.
-struct Table(csv::Writer<Vec<u8>>);
+/// CSV in the making; names may hold commas. Numbers are written by [`cell`].
+pub struct Csv(csv::Writer<Vec<u8>>);
 
-impl Table {
-    fn new(columns: &[&str]) -> Self {
+impl Csv {
+    /// With these columns.
+    pub fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = Self(csv::Writer::from_writer(Vec::new()));
-        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        table.row(names(&RUN), names(columns));
+        table.row(columns.into_iter().map(String::from));
         table
     }
 
-    fn row(&mut self, run: Vec<String>, cells: Vec<String>) {
-        self.0.write_record(run.iter().chain(&cells)).expect("a vector takes every record");
+    /// Adds a row of as many cells as there are columns.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.0.write_record(cells.into_iter().collect::<Vec<_>>()).expect("rows are of one length");
     }
 
-    fn text(self) -> String {
+    /// The whole.
+    pub fn text(self) -> String {
         let bytes = self.0.into_inner().expect("a vector takes every record");
         String::from_utf8(bytes).expect("records of text are text")
     }
+}
+
+/// A table whose rows begin with [`run`].
+fn table_of_runs(columns: &[&str]) -> Csv {
+    Csv::new(RUN.iter().chain(columns).copied())
 }
 
 #[cfg(test)]
@@ -131,8 +136,8 @@ mod tests {
 
     #[test]
     fn names_with_commas_are_quoted() {
-        let mut table = Table::new(&["x"]);
-        table.row(vec!["a, b".into(); 7], vec!["1".into()]);
+        let mut table = table_of_runs(&["x"]);
+        table.row(vec!["a, b".into(); 7].into_iter().chain(["1".into()]));
         assert!(table.text().ends_with("\"a, b\",1\n"));
     }
 }

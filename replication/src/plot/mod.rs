@@ -24,8 +24,8 @@ mod raster;
 mod scene;
 mod text;
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use forgetting_laws::store::write_atomic;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use axis::{Axis, Numbers, Scale};
@@ -399,22 +399,11 @@ impl Figure {
     }
 }
 
-/// Writes a file beside its place and moves it there once it is safe on disk.
+/// Writes a file whole or not at all.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut name = path.as_os_str().to_owned();
-    // Two processes may write the same figure; each needs its own file until the move.
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let written = (|| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    written.map_err(|source| {
-        // Best effort: the error that matters is the first.
-        let _ = fs::remove_file(&temporary);
-        Error::Io { path: path.to_owned(), source }
+    write_atomic(path, bytes).map_err(|error| match error {
+        forgetting_laws::Error::Io { path, source } => Error::Io { path, source },
+        other => Error::Io { path: path.to_owned(), source: io::Error::other(other) },
     })
 }
 

@@ -52,6 +52,11 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
+    /// Whether a block of the grid asks for it.
+    pub fn in_block(&self, block: &str) -> bool {
+        self.blocks.iter().any(|name| name == block)
+    }
+
     /// Tokens that were trained on, D.
     pub fn d_tokens(&self) -> u64 {
         self.record.realised.tokens

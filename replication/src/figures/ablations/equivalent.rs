@@ -1,6 +1,6 @@
 //! The gain on the target that injection brings, as equivalent data.
 
-use super::super::style::{self, Csv, Tally, percent, significant};
+use super::super::style::{self, Tally, percent, significant};
 use super::super::{Finding, Table};
 use super::{HIGH, MORE_THAN_CHANCE, counts, loss_ft};
 use crate::fit::tables::cell;
@@ -39,7 +39,8 @@ pub fn gains<'a>(results: &'a Results, laws: &Laws) -> Vec<Gain<'a>> {
 
 /// A row for each run with injection.
 pub fn table_of(gains: &[Gain<'_>]) -> String {
-    let mut csv = Csv::of_runs(&["loss_ft", "base_run_id", "base_loss_ft", "equivalent_data"]);
+    let mut csv =
+        style::csv_of_runs(&["loss_ft", "base_run_id", "base_loss_ft", "equivalent_data"]);
     for Gain { run, base, factor } in gains {
         let row = style::identity(run).into_iter().chain([cell(loss_ft(run))]);
         csv.row(row.chain([base.record.id.to_string(), cell(loss_ft(base)), cell(*factor)]));
@@ -95,21 +96,13 @@ pub fn by_p(gains: &[Gain<'_>]) -> Table {
     let mut domains: Vec<&str> = gains.iter().map(|gain| gain.run.domain.as_str()).collect();
     domains.sort_unstable();
     domains.dedup();
-    let row = |domain: &&str| {
-        let at = |&p: &f64| {
-            factor(gains, Some(domain), p).map_or("-".into(), |factor| significant(factor, 3))
-        };
-        std::iter::once(domain.to_string()).chain(fractions.iter().map(at)).collect()
-    };
-    Table {
-        caption: "Equivalent data: the factor of D_ft that injection is worth on the target, the \
-                  middle of the pairs."
-            .into(),
-        columns: std::iter::once("domain".to_string())
-            .chain(fractions.iter().map(|&p| format!("p = {}", percent(p))))
-            .collect(),
-        rows: domains.iter().map(row).collect(),
-    }
+    style::by_domain_and_p(
+        "Equivalent data: the factor of D_ft that injection is worth on the target, the middle of the \
+         pairs.",
+        domains,
+        &fractions,
+        |domain, p| factor(gains, Some(domain), p).map(|factor| significant(factor, 3)),
+    )
 }
 
 #[cfg(test)]

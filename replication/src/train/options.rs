@@ -1,0 +1,190 @@
+//! The options of the commands that train, and the settings that they make.
+
+use crate::config::Config;
+use clap::Args;
+use forgetting_laws::Result;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Which settings, data and folder.
+#[derive(Args)]
+pub struct Options {
+    /// Settings to start from: nano (two CPU cores, minutes), mini (one GPU), paper (a node).
+    #[arg(long, default_value = "nano")]
+    pub preset: String,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Folder of the runs and figures [default: out/PRESET].
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Overrides a setting; may be repeated. Example: --set seed=7
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Pretraining text: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub pretrain: Vec<PathBuf>,
+    /// Text of the target domains, in place of the preset's: files of one domain, or NAME=FILE for
+    /// each of several.
+    #[arg(long, num_args = 1.., value_name = "[NAME=]FILE")]
+    pub target: Vec<PathBuf>,
+    /// Field of .jsonl files that names the work; pieces of one work never straddle a split.
+    #[arg(long, value_name = "FIELD")]
+    pub group: Option<String>,
+    /// A tokenizer.json to use; without, one is trained on the pretraining text.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// A figure or a table.
+#[derive(Args)]
+pub struct FigureOptions {
+    #[command(flatten)]
+    pub common: Options,
+    /// Only say what would be done, and what it would cost.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Some blocks of the grid.
+#[derive(Args)]
+pub struct BlockOptions {
+    #[command(flatten)]
+    pub common: Options,
+    /// Blocks of the grid, as main or fig5 [default: all]; may be repeated.
+    #[arg(long = "block", value_name = "NAME")]
+    pub blocks: Vec<String>,
+}
+
+/// Some runs of the grid.
+#[derive(Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub grid: BlockOptions,
+    /// Only every N-th finetuning from the I-th on, counted from 0, and the models that these need.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// Only runs of this size; may be repeated.
+    #[arg(long = "size", value_name = "NAME")]
+    pub sizes: Vec<String>,
+    /// Only the pretraining runs.
+    #[arg(long)]
+    pub pretraining_only: bool,
+}
+
+/// A grid on a cluster.
+#[derive(Args)]
+pub struct SlurmOptions {
+    #[command(flatten)]
+    pub grid: BlockOptions,
+    /// Finetunings are split into so many jobs for each size, at most.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub jobs: u64,
+    /// The time limit of a job; it goes on in another one after that.
+    #[arg(long, default_value = "24:00:00", value_name = "TIME")]
+    pub time: String,
+    /// Further options of every job, as --partition=gpu; may be repeated.
+    #[arg(long = "sbatch", value_name = "OPTION")]
+    pub sbatch: Vec<String>,
+    /// The program on the nodes [default: this one].
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+}
+
+impl Options {
+    /// The same options for another call, with the output folder by its whole path.
+    pub fn arguments(&self, out: &Path) -> Vec<String> {
+        let whole = |path: &Path| {
+            std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+        };
+        let mut arguments = vec!["--preset".into(), self.preset.clone()];
+        arguments.extend(["--device".into(), self.device.clone(), "--out".into(), whole(out)]);
+        arguments.extend(self.set.iter().flat_map(|set| ["--set".into(), set.clone()]));
+        if !self.pretrain.is_empty() {
+            arguments.push("--pretrain".into());
+            arguments.extend(self.pretrain.iter().map(|path| whole(path)));
+        }
+        if !self.target.is_empty() {
+            arguments.push("--target".into());
+            arguments.extend(self.target.iter().map(|path| match named(path) {
+                Some((name, path)) => format!("{name}={}", whole(&path)),
+                None => whole(path),
+            }));
+        }
+        if let Some(group) = &self.group {
+            arguments.extend(["--group".into(), group.clone()]);
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            arguments.extend(["--tokenizer".into(), whole(tokenizer)]);
+        }
+        arguments
+    }
+}
+
+/// The settings that the options ask for.
+///
+/// # Errors
+/// If one of them is none.
+pub fn configure(options: &Options) -> Result<Config> {
+    let mut config = Config::load(&options.preset, &options.set)?;
+    if !options.pretrain.is_empty() {
+        config.data.pretrain.clone_from(&options.pretrain);
+    }
+    if !options.target.is_empty() {
+        let (targets, order) = targets(&options.target);
+        config.set_targets(targets, &order);
+    }
+    if let Some(group) = &options.group {
+        config.data.group.clone_from(group);
+    }
+    if let Some(tokenizer) = &options.tokenizer {
+        config.data.tokenizer.clone_from(tokenizer);
+    }
+    Ok(config)
+}
+
+/// The files of each domain, and the domains as they were given. `NAME=` starts a domain; files
+/// without belong to the one before, or to the domain `target`.
+fn targets(given: &[PathBuf]) -> (BTreeMap<String, Vec<PathBuf>>, Vec<String>) {
+    let mut targets: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for path in given {
+        let (name, path) = match named(path) {
+            Some((name, path)) => (name, path),
+            None => (order.last().cloned().unwrap_or("target".into()), path.clone()),
+        };
+        if !order.contains(&name) {
+            order.push(name.clone());
+        }
+        targets.entry(name).or_default().push(path);
+    }
+    (targets, order)
+}
+
+fn named(path: &Path) -> Option<(String, PathBuf)> {
+    let (name, rest) = path.to_str()?.split_once('=')?;
+    let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let is_name = !name.is_empty() && name.chars().all(good) && !path.exists();
+    is_name.then(|| (name.to_string(), PathBuf::from(rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_belong_to_the_domain_named_before_them() {
+        let given = ["a.txt", "french=b.txt", "c.txt", "law=d.txt"].map(PathBuf::from);
+        let (targets, order) = targets(&given);
+        assert_eq!(order, ["target", "french", "law"]);
+        assert_eq!(targets["french"], ["b.txt", "c.txt"].map(PathBuf::from));
+        assert_eq!(targets["target"], [PathBuf::from("a.txt")]);
+        // A file that is there is one, whatever its name.
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("x=y.txt");
+        std::fs::write(&odd, "text").unwrap();
+        assert_eq!(named(&odd), None);
+        assert_eq!(named(Path::new("=y.txt")), None);
+        assert_eq!(named(Path::new("a/b=y.txt")), None);
+    }
+}
