@@ -89,6 +89,28 @@ pub fn finished(store: &Store, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> 
     Ok(records)
 }
 
+/// Removes the checkpoints of finetunings whose process died between writing the record and removing
+/// them.
+///
+/// # Errors
+/// If the system refuses.
+pub fn remove_leftovers(
+    store: &Store,
+    finished: &BTreeMap<RunId, Record>,
+    jobs: &[Job],
+) -> Result<()> {
+    for job in jobs.iter().filter(|job| job.parent().is_some()) {
+        let id = job.spec.id();
+        if finished.contains_key(&id)
+            && engine::has_checkpoints(&store.folder(&id))?
+            && let Some(claim) = store.claim(&id)?
+        {
+            engine::remove_checkpoints(&claim)?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what would be refused after hours, before anything is done: injection for which too
 /// little is reserved.
 ///

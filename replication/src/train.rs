@@ -111,6 +111,7 @@ impl Session {
     fn train(&self, jobs: &[Job]) -> Result<Done> {
         let store = self.store()?;
         let records = exec::finished(&store, jobs)?;
+        exec::remove_leftovers(&store, &records, jobs)?;
         if records.len() == jobs.len() && self.known_facts()?.is_some() {
             // Those that cannot be used are said again.
             let diverged = jobs.iter().filter_map(|job| {

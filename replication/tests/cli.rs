@@ -394,6 +394,18 @@ fn a_damaged_model_and_a_damaged_checkpoint_are_named_and_mended() {
     reference().1.assert_same(&Figure::of(out.path()));
 }
 
+/// As where the process died between the record and the removal.
+#[test]
+fn checkpoints_of_a_finished_run_go_with_the_next_call() {
+    let out = copy_of_reference();
+    let finished = &finetunings(out.path())[0];
+    let leftover = finished.join("checkpoint-000000000020.0123456789abcdef.safetensors");
+    fs::write(&leftover, "left").unwrap();
+    must_succeed(&mut fig5(out.path()));
+    assert!(!leftover.exists());
+    reference().1.assert_same(&Figure::of(out.path()));
+}
+
 #[test]
 fn a_truncated_record_is_named() {
     let out = copy_of_reference();

@@ -13,7 +13,7 @@ mod trainer;
 pub use comm::{Comm, Solo};
 pub use network::Network;
 pub use runs::{Control, Observer, PretrainData, TargetData};
-pub use runs::{finetune, mixture, pretrain, remove_checkpoints};
+pub use runs::{finetune, has_checkpoints, mixture, pretrain, remove_checkpoints};
 pub use trainer::{Trainer, load_safetensors, to_safetensors, windows};
 
 use crate::{Error, Result};

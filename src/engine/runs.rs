@@ -204,6 +204,14 @@ pub fn mixture(spec: &FinetuneSpec, context: u64, reserved_sequences: u64) -> Re
     .build(finetuning_key(spec))
 }
 
+/// Whether a run's folder holds checkpoints.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn has_checkpoints(folder: &Path) -> Result<bool> {
+    Ok(!hashed_files(folder, CHECKPOINT)?.is_empty())
+}
+
 /// Removes a run's checkpoints: for when its record is written and nothing goes on from them.
 ///
 /// # Errors
