@@ -210,7 +210,7 @@ fn figures() -> Vec<String> {
     let variants = bodies(&main, "Command");
     let names = variants.lines().filter_map(|line| line.trim().split_once('('));
     let names = names.map(|(name, _)| name.to_lowercase());
-    let others = ["fig5", "all", "plan", "run", "status", "slurm", "export", "report"];
+    let others = ["all", "plan", "run", "status", "slurm", "export", "report"];
     let on_the_grid = names.filter(|name| others.contains(&name.as_str()));
     on_the_grid.chain(figures_of_the_list()).collect()
 }
@@ -392,7 +392,7 @@ fn what_does_not_exist_is_noticed() {
     for command in commands {
         assert!(resolve_command(command).is_err(), "{command}");
     }
-    assert_eq!(figures()[0], "fig5");
+    assert!(figures().contains(&"fig5".into()));
 }
 
 /// The parts of a text between lines that start with an opening fence and a closing one.

@@ -106,8 +106,6 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretraining {
-    /// The budget.
-    pub tokens_per_param: f64,
     /// Share of the steps.
     pub warmup: Fraction,
     /// Last rate, as a share of the peak.
@@ -163,6 +161,8 @@ pub struct Block {
     pub replay_tokens: Vec<u64>,
     /// Whether weights decay, in pretraining and finetuning.
     pub decay: Vec<bool>,
+    /// Tokens of the pretraining over parameters, D over N.
+    pub tokens_per_param: Vec<f64>,
     /// Optimiser steps of a finetuning, at most.
     pub steps: u64,
 }
@@ -286,9 +286,7 @@ impl Config {
     /// If a setting is outside its domain, by the name that `--set` knows.
     fn validate(&self) -> Result<()> {
         self.check_counts()?;
-        let tokens_per_param = self.pretraining.tokens_per_param;
         let positive = [
-            ("pretraining.tokens_per_param".to_string(), tokens_per_param),
             ("pretraining.clip".to_string(), self.pretraining.clip),
             ("finetuning.clip".to_string(), self.finetuning.clip),
         ];
@@ -298,14 +296,6 @@ impl Config {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(Error::setting(name, value, "must be above 0 and finite"));
             }
-        }
-        if tokens_per_param > MOST_TOKENS_PER_PARAM {
-            let requirement = format!("must be at most {MOST_TOKENS_PER_PARAM}");
-            return Err(Error::setting(
-                "pretraining.tokens_per_param",
-                tokens_per_param,
-                requirement,
-            ));
         }
         under("pretraining.adamw", self.pretraining.adamw.validate())?;
         under("pretraining.evaluate", self.pretraining.evaluate.validate())?;
@@ -329,6 +319,7 @@ impl Config {
         some_and_once(&at("samplers"), block.samplers.iter().map(|kind| format!("{kind:?}")))?;
         some_and_once(&at("replay_tokens"), &block.replay_tokens)?;
         some_and_once(&at("decay"), &block.decay)?;
+        some_and_once(&at("tokens_per_param"), &block.tokens_per_param)?;
         if !block.domains.is_empty() {
             some_and_once(&at("domains"), &block.domains)?;
         }
@@ -340,6 +331,12 @@ impl Config {
         }
         for tokens in &block.d_ft_tokens {
             self.check_tokens(&at("d_ft_tokens"), *tokens, false)?;
+        }
+        for &value in &block.tokens_per_param {
+            if !(value > 0.0 && value <= MOST_TOKENS_PER_PARAM) {
+                let requirement = format!("must be above 0 and at most {MOST_TOKENS_PER_PARAM}");
+                return Err(Error::setting(at("tokens_per_param"), value, requirement));
+            }
         }
         for tokens in &block.replay_tokens {
             self.check_tokens(&at("replay_tokens"), *tokens, true)?;
@@ -562,7 +559,7 @@ mod tests {
     #[test]
     fn the_paper_preset_is_the_papers() {
         let paper = Config::load("paper", &[]).unwrap();
-        assert_eq!(paper.pretraining.tokens_per_param, 100.0);
+        assert_eq!(paper.grid[MAIN].tokens_per_param, [100.0]);
         assert_eq!(paper.pretraining.warmup.get(), 0.005);
         assert_eq!(paper.pretraining.terminal.get(), 0.01);
         assert_eq!(paper.pretraining.clip, 5.0);
@@ -643,7 +640,8 @@ mod tests {
             ("data.injection_tokens=63", "be 0, or"),
             ("grid.replay.replay_tokens=63", "be 0, or"),
             ("grid.main.d_ft_tokens=63", "64 tokens"),
-            ("pretraining.tokens_per_param=1e30", "at most"),
+            ("grid.main.tokens_per_param=1e30", "at most"),
+            ("grid.tokens.tokens_per_param=[10.0, -1.0]", "above 0"),
             ("pretraining.clip=nan", "above 0"),
             ("pretraining.warmup=2", "between 0 and 1"),
             ("pretraining.adamw.beta1=1", "below 1"),

@@ -285,11 +285,6 @@ fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
 }
 
 impl Facts {
-    /// What the target is, for people.
-    pub fn target_name(&self) -> &str {
-        self.target.as_ref().map_or("", |target| &target.source)
-    }
-
     fn path(folder: &Path, id: &RunId) -> PathBuf {
         folder.join(format!("{id}.json"))
     }

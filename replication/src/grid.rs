@@ -3,10 +3,10 @@
 //! A run's identity is the hash of all that determines its result, so runs that several blocks ask
 //! for are one. A pretrained model is a run too, and finetunings depend on it.
 
-use crate::config::{Block, Config, Ratio};
+use crate::config::{Block, Config, MAIN, Ratio};
 use crate::data::Sources;
 use crate::exec::Job;
-use crate::fig5::percent;
+use crate::figures::style::percent;
 use forgetting_laws::finetuning;
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::model::Shape;
@@ -37,6 +37,8 @@ pub struct Pretraining {
     pub rank: usize,
     /// Whether weights decay.
     pub decay: bool,
+    /// Tokens over parameters, as asked for.
+    pub tokens_per_param: f64,
     /// What is to be done.
     pub job: Job,
 }
@@ -52,6 +54,8 @@ pub struct Finetuning {
     pub rank: usize,
     /// The name of the domain.
     pub domain: String,
+    /// Tokens over parameters of the pretraining, as asked for.
+    pub tokens_per_param: f64,
     /// What it is fed, and how.
     pub cell: Cell,
     /// What is to be done.
@@ -121,10 +125,15 @@ impl Grid {
             }
         }
         let mut pretrainings: Vec<_> = planner.pretrainings.into_values().collect();
-        pretrainings.sort_by_key(|run| (run.rank, !run.decay));
+        pretrainings.sort_by(|a, b| {
+            let key = |run: &Pretraining| (run.rank, !run.decay, run.tokens_per_param);
+            key(a).partial_cmp(&key(b)).expect("tokens per parameter are numbers")
+        });
         let mut finetunings: Vec<_> = planner.finetunings.into_values().collect();
         finetunings.sort_by(|a: &Finetuning, b: &Finetuning| {
-            let key = |run: &Finetuning| (run.domain.clone(), run.rank, run.cell.order());
+            let key = |run: &Finetuning| {
+                (run.domain.clone(), run.rank, run.cell.order(), run.tokens_per_param)
+            };
             key(a).partial_cmp(&key(b)).expect("fractions and ratios are numbers")
         });
         Ok(Self { pretrainings, finetunings, largest })
@@ -173,20 +182,26 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn add(&mut self, name: &str, block: &Block) -> Result<()> {
         for size in &block.sizes {
-            for &decay in &block.decay {
-                let parent = self.pretraining(size, decay)?;
-                let (id, shape) = (parent.job.spec.id(), parent.job.shape);
-                note(&mut self.pretrainings.entry(id.clone()).or_insert(parent).blocks, name);
-                for domain in &block.domains {
-                    for cell in self.cells(block, decay) {
-                        let run = self.finetuning(size, shape, &id, domain, cell);
-                        let entry = self.finetunings.entry(run.job.spec.id()).or_insert(run);
-                        note(&mut entry.blocks, name);
-                    }
+            for &tokens_per_param in &block.tokens_per_param {
+                for &decay in &block.decay {
+                    let parent = self.pretraining(size, decay, tokens_per_param)?;
+                    self.add_finetunings(name, block, &parent);
+                    let id = parent.job.spec.id();
+                    note(&mut self.pretrainings.entry(id).or_insert(parent).blocks, name);
                 }
             }
         }
         Ok(())
+    }
+
+    fn add_finetunings(&mut self, name: &str, block: &Block, parent: &Pretraining) {
+        for domain in &block.domains {
+            for cell in self.cells(block, parent.decay) {
+                let run = self.finetuning(parent, domain, cell);
+                let entry = self.finetunings.entry(run.job.spec.id()).or_insert(run);
+                note(&mut entry.blocks, name);
+            }
+        }
     }
 
     fn cells(&self, block: &Block, decay: bool) -> Vec<Cell> {
@@ -216,11 +231,11 @@ impl Planner<'_> {
         cells
     }
 
-    fn pretraining(&self, size: &str, decay: bool) -> Result<Pretraining> {
+    fn pretraining(&self, size: &str, decay: bool, tokens_per_param: f64) -> Result<Pretraining> {
         let (config, settings) = (&self.config.pretraining, self.config.size(size));
         let shape = shape(self.config, self.sources.vocab, size)?;
         let context = shape.context as u64;
-        let budget = Budget { tokens_per_param: config.tokens_per_param };
+        let budget = Budget { tokens_per_param };
         let total_steps = budget.steps(shape.count().paper(), settings.batch * context)?;
         let spec = Spec::Pretrain(PretrainSpec {
             format: FORMAT,
@@ -241,28 +256,26 @@ impl Planner<'_> {
         let tokens = total_steps * settings.batch * context;
         let evaluations = config.evaluate.steps(total_steps).len() as u64;
         let evaluated = evaluations * self.config.data.validation_tokens;
-        let label = if decay { size.to_string() } else { format!("{size} without decay") };
+        let mut label = size.to_string() + &self.label_of_tokens(tokens_per_param);
+        if !decay {
+            label += " without decay";
+        }
         Ok(Pretraining {
             blocks: Vec::new(),
             size: size.to_string(),
             rank: self.ranks[size],
             decay,
+            tokens_per_param,
             job: job(spec, label, size, shape, tokens, evaluated),
         })
     }
 
-    fn finetuning(
-        &self,
-        size: &str,
-        shape: Shape,
-        parent: &RunId,
-        domain: &str,
-        cell: Cell,
-    ) -> Finetuning {
+    fn finetuning(&self, parent: &Pretraining, domain: &str, cell: Cell) -> Finetuning {
         let settings = &self.config.finetuning;
+        let (size, shape) = (parent.size.as_str(), parent.job.shape);
         let spec = Spec::Finetune(FinetuneSpec {
             format: FORMAT,
-            parent: parent.clone(),
+            parent: parent.job.spec.id(),
             target: self.sources.target_spec(domain).id(),
             seed: cell.seed,
             d_ft_tokens: cell.d_ft_tokens,
@@ -284,20 +297,31 @@ impl Planner<'_> {
         let tokens = cell.steps * settings.batch * shape.context as u64;
         let evaluations = settings.evaluate.steps(cell.steps).len() as u64;
         let evaluated = 2 * evaluations * self.config.data.validation_tokens;
-        let label = self.label(size, domain, &cell);
+        let tokens_per_param = self.label_of_tokens(parent.tokens_per_param);
+        let label = self.label(size, domain, &cell) + &tokens_per_param;
         Finetuning {
             blocks: Vec::new(),
             size: size.to_string(),
             rank: self.ranks[size],
             domain: domain.to_string(),
+            tokens_per_param: parent.tokens_per_param,
             cell,
             job: job(spec, label, size, shape, tokens, evaluated),
         }
     }
 
+    /// What tells a model on other tokens per parameter from those of the main block.
+    fn label_of_tokens(&self, tokens_per_param: f64) -> String {
+        let usual = self.config.grid.get(MAIN).map(|main| main.tokens_per_param[0]);
+        match usual == Some(tokens_per_param) {
+            true => String::new(),
+            false => format!(" D/N={tokens_per_param}"),
+        }
+    }
+
     fn label(&self, size: &str, domain: &str, cell: &Cell) -> String {
         let Cell { d_ft_tokens, p, ratio, seed, sampler, replay_tokens, decay, .. } = cell;
-        let mut label = format!("{size} {domain} D_ft={d_ft_tokens} p={}", percent(*p));
+        let mut label = format!("{size} {domain} D_ft={d_ft_tokens} p={}", percent(p.get()));
         if ratio.get() != finetuning::LR_RATIO {
             label += &format!(" lr={ratio}");
         }

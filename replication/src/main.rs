@@ -15,8 +15,6 @@ mod draw;
 mod exec;
 #[cfg(any(feature = "train", test))]
 mod export;
-#[cfg(feature = "train")]
-mod fig5;
 mod figures;
 mod fit;
 #[cfg(feature = "train")]
@@ -53,9 +51,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Figure 5: learning rates of finetuning over model scales and mixtures.
-    #[cfg(feature = "train")]
-    Fig5(train::FigureOptions),
     /// The whole paper: trains the grid, draws every figure and table, writes the report.
     #[cfg(feature = "train")]
     All(train::FigureOptions),
@@ -109,8 +104,6 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> forgetting_laws::Result<()> {
     match command {
-        #[cfg(feature = "train")]
-        Command::Fig5(options) => train::fig5(&options),
         #[cfg(feature = "train")]
         Command::All(options) => train::all(&options),
         #[cfg(feature = "train")]
@@ -170,8 +163,9 @@ fn program() -> clap::Command {
         use clap::Args;
         figures::FIGURES.iter().fold(Cli::command(), |program, figure| {
             let about = format!("{}: {}", figure.paper(), figure.title());
-            let command = clap::Command::new(figure.id()).about(about);
-            program.subcommand(train::FigureOptions::augment_args(command))
+            let command = train::FigureOptions::augment_args(clap::Command::new(figure.id()));
+            // After the options, which bring a text of their own.
+            program.subcommand(command.about(about))
         })
     }
     #[cfg(not(feature = "train"))]
@@ -202,7 +196,8 @@ fn fail(why: &str) {
 fn usage(error: &clap::Error) -> String {
     let commands = || {
         let command = program();
-        let names: Vec<_> = command.get_subcommands().map(|c| c.get_name().to_string()).collect();
+        let mut names: Vec<_> = command.get_subcommands().map(|c| c.get_name()).collect();
+        names.sort_by_key(|name| !figures::FIGURES.iter().any(|figure| figure.id() == *name));
         names.join(", ")
     };
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {

@@ -11,11 +11,10 @@ use crate::data::{Facts, Sources};
 use crate::draw;
 use crate::exec::{self, Done, Job, Lab};
 use crate::export;
-use crate::fig5::Fig5;
 use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
 use crate::progress::{Display, answer, complain};
-use crate::provenance::{self, Machine};
+use crate::provenance::Machine;
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
@@ -261,49 +260,37 @@ impl Session {
     }
 }
 
-/// `fig5`: trains what the figure needs and draws it.
-///
-/// # Errors
-/// If a setting or an input is refused, a run fails, or a file cannot be written.
-pub fn fig5(options: &FigureOptions) -> Result<()> {
-    let session = Session::open(&options.common, Some(&["fig5"]), options.dry_run)?;
-    let figure = Fig5::of(&session.grid)?;
-    let jobs = session.grid.jobs();
-    if options.dry_run {
-        return plan::print(&session, &jobs);
-    }
-    let begun = Instant::now();
-    let records = session.train(&jobs)?.all()?;
-    let facts = session.known_facts()?.and_then(|facts| facts.into_values().next());
-    let facts = facts.expect("the figure has a domain, whose data was prepared");
-    let folder = session.folder("fig5")?;
-    let machines = provenance::machines(&session.store()?, records.keys());
-    let summary = figure.draw(&records, &facts, &machines.join("; "), folder.folder())?;
-    answer(&format!(
-        "{} runs, {:.0} s; figure: {}\nsummary: {}\n",
-        jobs.len(),
-        begun.elapsed().as_secs_f64(),
-        folder.folder().join("fig5.svg").display(),
-        summary.display()
-    ))
-}
-
 /// A figure of the list: trains what it needs and draws it.
 ///
 /// # Errors
-/// If a setting or an input is refused, a run fails, or a file cannot be written.
+/// If a setting or an input is refused, a file cannot be written, or a run failed: what there is
+/// without it is drawn.
 pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
     let session = Session::open(&options.common, Some(figure.blocks()), options.dry_run)?;
     let jobs = session.grid.jobs();
     if options.dry_run {
         return plan::print(&session, &jobs);
     }
-    say_failures(&session.train(&jobs)?);
+    let begun = Instant::now();
+    let mut done = session.train(&jobs)?;
+    let first = (!done.failures.is_empty()).then(|| done.failures.remove(0).1);
+    say_failures(&done);
     let results = session.results()?;
     let laws = Laws::of(&results);
     let page = figure.draw(&results, &laws)?;
     let folder = draw::write(figure, &page, &results, &session.out)?;
-    answer(&format!("summary: {}\n", folder.join("summary.md").display()))
+    let drawing = match page.drawing {
+        Some(_) => format!("; figure: {}", folder.join(format!("{}.svg", figure.id())).display()),
+        None => String::new(),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    let summary = folder.join("summary.md");
+    answer(&format!(
+        "{} runs, {seconds:.0} s{drawing}\nsummary: {}\n",
+        jobs.len(),
+        summary.display()
+    ))?;
+    first.map_or(Ok(()), Err)
 }
 
 /// `all`: trains the whole grid, draws every figure and table, exports the losses and writes the
@@ -321,9 +308,6 @@ pub fn all(options: &FigureOptions) -> Result<()> {
     let begun = Instant::now();
     let done = session.train(&jobs)?;
     say_failures(&done);
-    if session.config.grid.contains_key("fig5") {
-        fig5_of_all(&session, &done)?;
-    }
     let report = write_report(&session)?;
     answer(&format!(
         "{} runs, {:.0} s; report: {}\n",
@@ -331,23 +315,6 @@ pub fn all(options: &FigureOptions) -> Result<()> {
         begun.elapsed().as_secs_f64(),
         report.display()
     ))
-}
-
-fn fig5_of_all(session: &Session, done: &Done) -> Result<()> {
-    let grid = Grid::new(&session.config, &session.sources, &["fig5"])?;
-    let have = |job: &Job| done.records.contains_key(&job.spec.id());
-    let (Some(domain), true) = (grid.domains().into_keys().next(), grid.jobs().iter().all(have))
-    else {
-        return Ok(());
-    };
-    let Some(facts) = session.known_facts()?.and_then(|mut facts| facts.remove(&domain)) else {
-        return Ok(());
-    };
-    let folder = session.folder("fig5")?;
-    let ids: Vec<RunId> = grid.jobs().iter().map(|job| job.spec.id()).collect();
-    let machines = provenance::machines(&session.store()?, ids.iter());
-    Fig5::of(&grid)?.draw(&done.records, &facts, &machines.join("; "), folder.folder())?;
-    Ok(())
 }
 
 /// `report`: every figure and table from what runs there are, the losses and the report.

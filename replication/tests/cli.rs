@@ -27,7 +27,7 @@ const SETTINGS: &[&str] = &[
     "data.validation_tokens=1024",
     "sizes.nano-tiny.batch=4",
     "sizes.nano-tiny.peak_lr=1e-2",
-    "pretraining.tokens_per_param=0.2",
+    "grid.main.tokens_per_param=0.2",
     "grid.fig5.d_ft_tokens=320",
     "grid.fig5.steps=20",
     "finetuning.batch=4",
@@ -563,7 +563,7 @@ fn assert_refused(refusals: &[Refusal<'_>]) {
 fn a_command_line_that_is_none_is_refused() {
     let refusals: &[Refusal<'_>] = &[
         (&[], &["no figure", "fig5"]),
-        (&["fig99"], &["fig99", "there is fig5"]),
+        (&["fig99"], &["fig99", "there is fig1", "fig5"]),
         (&["fig5", "fig5"], &["fig5", "--help"]),
         (&["fig5", "--prest", "nano"], &["--prest", "--help"]),
         (&["fig5", "--out"], &["--out", "--help"]),

@@ -137,7 +137,7 @@ fn runs_that_do_not_count_stay_in_the_table_with_their_reason() {
         assert_eq!(counted.len(), results.finetuned.len() - 2);
     }
     let datasheet = text(&folder, "DATASHEET.md");
-    assert!(datasheet.contains("`diverged`, 1 of 288: a loss was no longer finite"), "{datasheet}");
+    assert!(datasheet.contains("`diverged`, 1 of 300: a loss was no longer finite"), "{datasheet}");
 }
 
 /// Runs the datasheet's own commands, and compares their laws with those of the figures.

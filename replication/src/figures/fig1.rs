@@ -14,9 +14,6 @@ const FRACTIONS: [f64; 3] = [0.0, 0.01, 0.05];
 /// As many domains are drawn, those that forget most.
 const MOST_DOMAINS: usize = 3;
 
-/// L_ft is drawn up to so many nats above the highest bottom: the U, and not the fall before it.
-const ABOVE_THE_BOTTOM: f64 = 0.8;
-
 /// "Every configuration": a bottom at the first or the last evaluation is also a matter of how
 /// often and how long one evaluates.
 const NEARLY_ALL: f64 = 0.95;
@@ -127,8 +124,7 @@ fn drawing(figure: &Fig1, results: &Results, shown: &[Vec<&Finetuned>]) -> plot:
         }
         if label.starts_with("L_{ft}") {
             let bottoms = row.iter().filter_map(|run| run.bottom()).map(|bottom| bottom.loss_ft);
-            let ceiling = bottoms.reduce(f64::max).map(|highest| highest + ABOVE_THE_BOTTOM);
-            panel.y = panel.y.limited(None, ceiling);
+            panel.y = panel.y.limited(None, style::above_the_bottom(bottoms));
         }
         if label.starts_with("L_{pt}") {
             panel.rules.push(Rule::new(Place::Horizontal(row[0].loss_pt0()), "L_{pt}^{0}"));

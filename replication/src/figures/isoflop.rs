@@ -4,6 +4,8 @@
 //! forgets; L_pt⁰ at other tokens per parameter is known only where some size was pretrained on
 //! several amounts of tokens. Without that the figure says how much higher L_pt⁰ may be.
 
+mod tokens;
+
 use super::style::{self, Csv, Scale, percent, short};
 use super::table1::starts;
 use super::{Figure, Finding, Page, Table, Verdict};
@@ -42,19 +44,18 @@ impl Figure for IsoFlop {
     }
 
     fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
+        &[MAIN, tokens::BLOCK]
     }
 
     fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
         let before = pretraining_law(results, laws);
-        let mut notes = style::notes(results, &[MAIN]);
+        let mut notes = style::notes(results, self.blocks());
         notes.extend(laws.missing());
         let models = starts(results);
         let Some(reference) = models.get(models.len() / 2) else {
-            let finding = finding(&[], &before);
             return Ok(Page {
                 csv: vec![("isoflop".into(), numbers(&[]))],
-                findings: vec![finding],
+                findings: vec![finding(&[], &before)],
                 notes,
                 ..Page::default()
             });
@@ -69,15 +70,16 @@ impl Figure for IsoFlop {
             }
         }
         notes.push(
-            "FLOPs are 6·N·D. Forgetting depends on the model by N alone: the law was fitted to \
-             runs with one number of tokens per parameter, and is taken to hold for others."
+            "FLOPs are 6·N·D. The law was fitted to runs with one number of tokens per parameter, and \
+             is taken to hold for others; the last finding says how far it does."
                 .into(),
         );
+        let (of_tokens, by_tokens, depends) = tokens::page(results, laws);
         Ok(Page {
             drawing: (!curves.is_empty()).then(|| drawing(self, results, laws, &curves, reference)),
-            csv: vec![("isoflop".into(), numbers(&curves))],
-            tables: vec![table(&curves)],
-            findings: vec![finding(&curves, &before)],
+            csv: vec![("isoflop".into(), numbers(&curves)), ("tokens".into(), of_tokens)],
+            tables: vec![table(&curves), by_tokens],
+            findings: vec![finding(&curves, &before), depends],
             notes,
         })
     }

@@ -10,12 +10,13 @@ mod fig17;
 mod fig2;
 mod fig3;
 mod fig4;
+mod fig5;
 mod fig6;
 #[cfg(test)]
 mod golden;
 mod isoflop;
 mod path;
-mod style;
+pub mod style;
 mod table1;
 mod table2;
 mod table3;
@@ -54,6 +55,7 @@ pub const FIGURES: &[&dyn Figure] = &[
     &fig2::Fig14,
     &fig3::Fig3,
     &fig4::Fig4,
+    &fig5::Fig5,
     &fig6::Fig6,
     &fig17::Fig17,
     &table1::Table1,

@@ -178,6 +178,12 @@ pub fn amounts<'a>(runs: impl IntoIterator<Item = &'a Finetuned>) -> Vec<u64> {
     amounts
 }
 
+/// Where a panel of L_ft ends: so many nats above the highest bottom. What it shows is the U, and not
+/// the fall before it.
+pub fn above_the_bottom(bottoms: impl Iterator<Item = f64>) -> Option<f64> {
+    bottoms.reduce(f64::max).map(|highest| highest + 0.8)
+}
+
 /// A share in words, with two digits: `-3.1%`, `120%`.
 pub fn share(share: f64) -> String {
     format!("{}%", significant(100.0 * share, 2))

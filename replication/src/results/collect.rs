@@ -82,6 +82,7 @@ impl Results {
                 data: target.spec.id(),
                 unigram_ft: target.unigram,
                 trigram_ft: target.trigram,
+                counts: target.counts,
                 distances: facts.distances.clone(),
             })
         };
@@ -93,6 +94,8 @@ impl Results {
                 data: any.pretraining.spec.id(),
                 unigram_pt: any.pretraining.unigram,
                 trigram_pt: any.pretraining.trigram,
+                counts: any.pretraining.counts,
+                tokenizer: any.tokenizer.clone(),
                 vocab: any.vocab,
             },
             domains: facts.iter().filter_map(domain).collect(),

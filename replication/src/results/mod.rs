@@ -16,6 +16,7 @@ pub use preregistration::Corner;
 pub use preregistration::{Forecast, Preregistration, Registered, Withheld};
 
 use forgetting_laws::ParamCount;
+use forgetting_laws::data::split::SplitReport;
 use forgetting_laws::finetuning::{Bottom, UCurve};
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::laws::Row;
@@ -172,16 +173,23 @@ impl Finetuned {
         self.record.realised.unique_tokens
     }
 
+    fn diverged(&self) -> bool {
+        matches!(self.record.outcome, Outcome::Diverged { .. })
+    }
+
+    /// Whether every loss is finite and none jumped ([`UCurve::stable`]).
+    pub fn stable(&self) -> bool {
+        let stable = || UCurve::new(&self.record.evaluations).is_ok_and(|curve| curve.stable());
+        !self.diverged() && stable()
+    }
+
     /// The rule of the fits: a run counts where its bottom is interior, no loss diverged and none
     /// jumped. The paper finds a U-curve in every configuration and needs no rule; this one is ours.
     pub fn left_out(&self) -> Option<LeftOut> {
-        if matches!(self.record.outcome, Outcome::Diverged { .. }) {
-            return Some(LeftOut::Diverged);
-        }
-        let stable = UCurve::new(&self.record.evaluations).is_ok_and(|curve| curve.stable());
         match self.bottom() {
+            _ if self.diverged() => Some(LeftOut::Diverged),
             None => Some(LeftOut::Diverged),
-            _ if !stable => Some(LeftOut::Unstable),
+            _ if !self.stable() => Some(LeftOut::Unstable),
             Some(bottom) if bottom.interior => None,
             Some(bottom) if bottom.step == 0 => Some(LeftOut::BottomAtStart),
             Some(_) => Some(LeftOut::BottomAtEnd),
@@ -227,6 +235,8 @@ pub struct Domain {
     pub unigram_ft: f64,
     /// The same of three tokens.
     pub trigram_ft: f64,
+    /// Tokens and documents of its parts.
+    pub counts: SplitReport,
     /// Measures of how far it is from the pretraining data, by name: larger is farther.
     pub distances: Vec<(String, f64)>,
 }
@@ -242,7 +252,11 @@ pub struct PretrainingData {
     pub unigram_pt: f64,
     /// The same of three tokens.
     pub trigram_pt: f64,
-    /// The vocabulary.
+    /// Tokens and documents of its parts.
+    pub counts: SplitReport,
+    /// Hex SHA-256 of the tokenizer.json.
+    pub tokenizer: String,
+    /// Its vocabulary.
     pub vocab: usize,
 }
 

@@ -3,7 +3,8 @@
 use super::{
     Domain, Finetuned, MAIN, Preregistration, Pretrained, PretrainingData, Results, Withheld,
 };
-use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::data::split::{PartReport, SplitReport};
+use forgetting_laws::finetuning::{Evaluation, LR_RATIO};
 use forgetting_laws::fit::{Bootstrap, Options};
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::laws::{Finetuning, Forgetting, Law, Row};
@@ -21,7 +22,7 @@ const P: [f64; 4] = [0.0, 0.005, 0.01, 0.05];
 
 /// Four sizes, three domains, four D_ft, four p; a second seed on a part of it ("seeds"); larger p
 /// ("high-p"), the exact sampler ("exact") and a replay pool ("replay") in the middle of it; no decay
-/// of weights in pretraining ("fig17"); and one run whose bottom lies at the end. The predictions of
+/// of weights in pretraining ("fig17"); two sizes at three learning rates ("fig5"); and one run whose bottom lies at the end. The predictions of
 /// Table 4 are made from the part without its runs.
 pub fn planted() -> Results {
     static PLANTED: LazyLock<Results> = LazyLock::new(|| {
@@ -90,7 +91,16 @@ fn grid() -> Results {
         for domain in 0..DOMAINS.len() {
             for d_ft in D_FT {
                 for p in P {
-                    finetuned.push(run(&[MAIN], domain, d_ft, p, 0));
+                    let at_rule = figure_5(size, domain, d_ft, p);
+                    let blocks: &[&str] = if at_rule { &[MAIN, "fig5"] } else { &[MAIN] };
+                    finetuned.push(run(blocks, domain, d_ft, p, 0));
+                    for times in [0.1, 10.0] {
+                        finetuned.extend(
+                            at_rule.then(|| {
+                                at_another_rate(run(&["fig5"], domain, d_ft, p, 0), times)
+                            }),
+                        );
+                    }
                 }
             }
             for seed in [1, 2] {
@@ -121,6 +131,7 @@ fn grid() -> Results {
         data: RunId::of(&name),
         unigram_ft: 5.5 + 0.2 * i as f64,
         trigram_ft: 2.5 + 0.5 * i as f64,
+        counts: counts(50_000, 0),
         distances: vec![
             ("unigram_js".into(), 0.05 + 0.1 * i as f64),
             ("trigram_excess".into(), 0.3 + 0.8 * i as f64),
@@ -134,6 +145,8 @@ fn grid() -> Results {
         pretraining: PretrainingData {
             source: "planted".into(),
             data: RunId::of(&"planted"),
+            counts: counts(1_000_000, 100_000),
+            tokenizer: "0123456789abcdef0123456789abcdef".into(),
             unigram_pt: 5.3,
             trigram_pt: 2.0,
             vocab: 512,
@@ -145,6 +158,33 @@ fn grid() -> Results {
         machines: vec!["a planted machine".into()],
         program: "forgetting-laws planted".into(),
         preregistration: None,
+    }
+}
+
+/// The block of Figure 5.
+fn figure_5(size: &str, domain: usize, d_ft: u64, p: f64) -> bool {
+    let sizes = [SIZES[1].0, SIZES[2].0];
+    sizes.contains(&size) && domain == 2 && d_ft == D_FT[1] && p != P[1]
+}
+
+/// With the bottom so many times earlier.
+fn at_another_rate(mut run: Finetuned, times: f64) -> Finetuned {
+    run.lr_ratio = LR_RATIO * times;
+    run.lr *= times;
+    run.record.id = RunId::of(&(times.to_bits(), &run.record.id));
+    for evaluation in &mut run.record.evaluations {
+        evaluation.step = (evaluation.step as f64 / times).round() as u64;
+    }
+    run
+}
+
+fn counts(training: u64, injection: u64) -> SplitReport {
+    let part = |tokens| PartReport { asked: tokens, tokens, documents: 10, groups: 10 };
+    SplitReport {
+        validation: part(8_192),
+        injection: part(injection),
+        training: part(training),
+        duplicates: 0,
     }
 }
 
