@@ -15,7 +15,7 @@
 //! # Ok::<(), forgetting_laws::Error>(())
 //! ```
 
-use crate::{Error, Result};
+use crate::{Error, Fraction, Result};
 use serde::{Deserialize, Serialize};
 
 /// The paper's rule of thumb: finetune at this share of the pretraining's peak learning rate.
@@ -24,6 +24,45 @@ pub const LR_RATIO: f64 = 1.0 / 30.0;
 /// The paper's length of finetuning in optimiser steps, enough for a U-curve in every
 /// configuration that it tested.
 pub const STEPS: u64 = 12_000;
+
+/// What the budget of a finetuning counts. The paper's 12K steps are those of all data, as far as is
+/// known; with the steps of the target held fixed, injection costs steps in place of target data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Budget {
+    /// All sequences, injected ones included.
+    #[default]
+    Total,
+    /// The target's sequences: 1 / (1 − p) times as many steps.
+    Target,
+}
+
+impl Budget {
+    /// Optimiser steps at a fraction p of injected data, for a budget of `steps` at p = 0; rounded up.
+    ///
+    /// # Errors
+    /// If the target's sequences are to be counted and there are none, at p = 1.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::{Fraction, finetuning::Budget};
+    /// let p = Fraction::new(0.25)?;
+    /// assert_eq!((Budget::Total.steps(12_000, p)?, Budget::Target.steps(12_000, p)?), (12_000, 16_000));
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn steps(self, steps: u64, p: Fraction) -> Result<u64> {
+        match self {
+            Self::Total => Ok(steps),
+            Self::Target if p.get() == 1.0 => {
+                let requirement = "must be total where p = 1: there is no target data to count";
+                Err(Error::setting("budget", "target", requirement))
+            }
+            // As written, 0.05 is a little above 1/20: what exceeds a whole number by rounding alone
+            // is none.
+            Self::Target => Ok((steps as f64 / (1.0 - p.get()) * (1.0 - 1e-12)).ceil() as u64),
+        }
+    }
+}
 
 /// The learning rate of finetuning: constant, after an optional warmup.
 ///
@@ -368,6 +407,21 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4].map(|step| warm.lr(step)), rates);
         assert_eq!([0, 1, 2, 3, 4].map(|step| 2.0 * warm.multiplier(step)), rates);
         assert_eq!(warm.lr(u64::MAX), 1.0);
+    }
+
+    #[test]
+    fn a_budget_of_target_steps_grows_with_p() {
+        let steps = |budget: Budget, p| budget.steps(12_000, Fraction::new(p).unwrap());
+        for (p, expected) in [(0.0, 12_000), (0.01, 12_122), (0.05, 12_632), (0.5, 24_000)] {
+            assert_eq!(steps(Budget::Total, p).unwrap(), 12_000);
+            let total = steps(Budget::Target, p).unwrap();
+            assert_eq!(total, expected, "p = {p}");
+            // As many target steps as were asked for, and not one more than needed.
+            assert!(total as f64 * (1.0 - p) >= 12_000.0 - 1e-6);
+            assert!((total - 1) as f64 * (1.0 - p) < 12_000.0);
+        }
+        assert_eq!(steps(Budget::Total, 1.0).unwrap(), 12_000);
+        assert!(steps(Budget::Target, 1.0).unwrap_err().to_string().contains("budget"));
     }
 
     #[test]

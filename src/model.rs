@@ -38,6 +38,30 @@ pub struct Shape {
     /// fit a count without (Medium is 334M, and 335M with): off by default.
     #[serde(default)]
     pub bias: bool,
+    /// How the model knows where a token stands; unknown of the paper's.
+    #[serde(default, skip_serializing_if = "Positions::is_learned")]
+    pub positions: Positions,
+}
+
+/// How a model knows where a token stands. N does not count positions either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// A learned vector for each place, added to the embedding: GPT-2's, and those of arXiv
+    /// 2409.03137.
+    #[default]
+    Learned,
+    /// Queries and keys are turned by angles in proportion to their place (Su et al., 2021, arXiv
+    /// 2104.09864): those of arXiv 2410.03529. Element i of a head of width w turns together with
+    /// element i + w/2, by 10000^(−2i/w) radians a place.
+    Rotary,
+}
+
+impl Positions {
+    /// The default, which specifications leave out.
+    fn is_learned(&self) -> bool {
+        *self == Self::Learned
+    }
 }
 
 /// `(name, layers, width, heads)`: the paper's five sizes, then sizes a thousand times smaller for
@@ -78,7 +102,8 @@ impl Shape {
                 let known: Vec<_> = Self::names().collect();
                 Error::setting("size", name, format!("must be one of {}", known.join(", ")))
             })?;
-        let shape = Self { n_layers, d_model, n_heads, vocab, context, bias: false };
+        let positions = Positions::Learned;
+        let shape = Self { n_layers, d_model, n_heads, vocab, context, bias: false, positions };
         shape.validate()?;
         Ok(shape)
     }
@@ -89,7 +114,7 @@ impl Shape {
     }
 
     /// # Errors
-    /// If a dimension is zero or the heads do not divide the width.
+    /// If a dimension is zero, the heads do not divide the width, or heads of odd width are to turn.
     pub fn validate(&self) -> Result<()> {
         for (name, value) in [
             ("n_layers", self.n_layers),
@@ -106,6 +131,11 @@ impl Shape {
             let requirement = format!("must divide d_model = {}", self.d_model);
             return Err(Error::setting("n_heads", self.n_heads, requirement));
         }
+        let width = self.d_model / self.n_heads;
+        if self.positions == Positions::Rotary && !width.is_multiple_of(2) {
+            let requirement = format!("must be learned for heads of odd width, {width}");
+            return Err(Error::setting("positions", "rotary", requirement));
+        }
         Ok(())
     }
 
@@ -116,7 +146,10 @@ impl Shape {
         ParamCount {
             non_embedding: 12 * l * d * d + (2 * l + 1) * d + biases,
             embedding: self.vocab as u64 * d,
-            positions: self.context as u64 * d,
+            positions: match self.positions {
+                Positions::Learned => self.context as u64 * d,
+                Positions::Rotary => 0,
+            },
         }
     }
 
@@ -194,10 +227,11 @@ impl Layout {
         let d = shape.d_model;
         let normal = Init::Normal(0.02);
         let residual = Init::Normal(0.02 / (2.0 * shape.n_layers as f64).sqrt());
-        let mut all: Vec<(String, Vec<usize>, ParamKind, Init)> = vec![
-            ("wte".into(), vec![shape.vocab, d], Embedding, normal),
-            ("wpe".into(), vec![shape.context, d], Embedding, normal),
-        ];
+        let mut all: Vec<(String, Vec<usize>, ParamKind, Init)> =
+            vec![("wte".into(), vec![shape.vocab, d], Embedding, normal)];
+        if shape.positions == Positions::Learned {
+            all.push(("wpe".into(), vec![shape.context, d], Embedding, normal));
+        }
         let linears = [
             ("attn.qkv", 3 * d, d, normal),
             ("attn.proj", d, d, residual),
@@ -294,11 +328,28 @@ mod tests {
     fn unknown_and_impossible_shapes_are_refused() {
         let message = Shape::named("huge", 512, 64).unwrap_err().to_string();
         assert!(message.contains("huge") && message.contains("tiny, small"), "{message}");
-        let shape =
-            Shape { n_layers: 1, d_model: 10, n_heads: 3, vocab: 5, context: 4, bias: false };
+        let learned = Shape::named("nano-tiny", 5, 4).unwrap();
+        let shape = Shape { n_layers: 1, d_model: 10, n_heads: 3, ..learned };
         assert!(shape.validate().is_err());
         assert!(Shape { n_heads: 5, ..shape }.validate().is_ok());
+        let odd = Shape { n_heads: 2, positions: Positions::Rotary, ..shape };
+        assert!(odd.validate().unwrap_err().to_string().contains("odd width, 5"));
+        assert!(Shape { n_heads: 5, ..odd }.validate().is_ok());
         assert!(Shape { n_heads: 5, vocab: 0, ..shape }.validate().is_err());
+    }
+
+    /// The identity of runs that were made before there was a choice.
+    #[test]
+    fn learned_positions_leave_no_trace_in_specifications() {
+        let learned = Shape::named("nano-tiny", 512, 64).unwrap();
+        let text = serde_json::to_string(&learned).unwrap();
+        assert!(!text.contains("positions"), "{text}");
+        assert_eq!(serde_json::from_str::<Shape>(&text).unwrap(), learned);
+        let rotary = Shape { positions: Positions::Rotary, ..learned };
+        let text = serde_json::to_string(&rotary).unwrap();
+        assert!(text.contains("\"positions\":\"rotary\""), "{text}");
+        assert_eq!(serde_json::from_str::<Shape>(&text).unwrap(), rotary);
+        assert_eq!(rotary.count().paper(), learned.count().paper());
     }
 
     #[test]
@@ -320,10 +371,12 @@ mod tests {
         #[test]
         fn tensors_are_disjoint_aligned_and_counted(
             n_layers in 1usize..5, heads in 1usize..4, width in 1usize..20,
-            vocab in 1usize..70, context in 1usize..40, bias: bool,
+            vocab in 1usize..70, context in 1usize..40, bias: bool, rotary: bool,
         ) {
             let d_model = heads * width;
-            let shape = Shape { n_layers, d_model, n_heads: heads, vocab, context, bias };
+            let positions = if rotary { Positions::Rotary } else { Positions::Learned };
+            let shape =
+                Shape { n_layers, d_model, n_heads: heads, vocab, context, bias, positions };
             let layout = shape.layout();
             let mut end = 0;
             for tensor in layout.tensors() {
@@ -339,7 +392,8 @@ mod tests {
         /// The optimiser decays one range: it must hold all that the scope names, and nothing else.
         #[test]
         fn every_decay_scope_is_one_range(n_layers in 1usize..4, bias: bool) {
-            let shape = Shape { n_layers, d_model: 6, n_heads: 2, vocab: 7, context: 5, bias };
+            let named = Shape::named("nano-tiny", 7, 5).unwrap();
+            let shape = Shape { n_layers, d_model: 6, n_heads: 2, bias, ..named };
             let layout = shape.layout();
             for scope in [DecayScope::All, DecayScope::Matrices, DecayScope::MatricesWithoutEmbeddings] {
                 let range = layout.range_of(|t| scope.applies(t.kind)).unwrap();

@@ -10,7 +10,7 @@ use forgetting_laws::engine::{
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use forgetting_laws::injection::SamplerKind;
-use forgetting_laws::model::Shape;
+use forgetting_laws::model::{Positions, Shape};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{FORMAT, FinetuneSpec, Outcome, PretrainSpec, Record, Spec};
@@ -80,7 +80,7 @@ fn values(flat: &Tensor) -> Vec<f32> {
 
 #[test]
 fn logits_loss_and_gradients_are_pytorchs() {
-    for name in ["bias_false.json", "bias_true.json"] {
+    for name in ["bias_false.json", "bias_true.json", "rotary.json"] {
         let golden = Golden::read(name);
         let mut network = golden.network();
         let (tokens, targets) = (tensor(&golden.tokens), tensor(&golden.targets));
@@ -116,7 +116,9 @@ fn logits_loss_and_gradients_are_pytorchs() {
 /// The hand-made gradient of the head and all of autograd's against the loss alone.
 #[test]
 fn gradients_are_those_of_finite_differences() {
-    let shape = Shape { n_layers: 1, d_model: 8, n_heads: 2, vocab: 7, context: 6, bias: true };
+    let positions = Positions::Learned;
+    let shape =
+        Shape { n_layers: 1, d_model: 8, n_heads: 2, vocab: 7, context: 6, bias: true, positions };
     let mut network = Network::new(shape, Key::new(3), Device::Cpu).unwrap();
     let inputs = tensor(&[vec![0, 1, 2, 3, 4, 5], vec![6, 5, 0, 0, 1, 2]]);
     let targets = tensor(&[vec![1, 2, 3, 4, 5, 6], vec![5, 0, 0, 1, 2, 3]]);
@@ -272,7 +274,8 @@ mod runs {
     }
 
     fn shape() -> Shape {
-        Shape { n_layers: 1, d_model: 16, n_heads: 2, vocab: 13, context: 8, bias: false }
+        let named = Shape::named("nano-tiny", 13, 8).unwrap();
+        Shape { n_layers: 1, d_model: 16, ..named }
     }
 
     fn data() -> (PretrainData, TargetData) {

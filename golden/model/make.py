@@ -3,7 +3,7 @@
     pip install torch==2.11.0
     python golden/model/make.py
 
-writes bias_false.json and bias_true.json beside this file, for a model that is written apart from
+writes bias_false.json, bias_true.json and rotary.json beside this file, for a model that is written apart from
 the one in `src`: separate modules, attention from its formula. Before anything is written, the
 numbers are checked against torch's own fused attention and against finite differences.
 
@@ -32,11 +32,22 @@ BATCH = 2
 LN_EPS = 1e-5
 
 
+def rotate(x):
+    """Rotary positions (Su et al., 2021): elements i and i + w/2 are a complex number, turned."""
+    time, width = x.shape[-2:]
+    place = torch.arange(time, dtype=torch.float64)[:, None]
+    angle = place * 10_000 ** (-2 * torch.arange(width // 2, dtype=torch.float64) / width)
+    real, imaginary = x.double().split(width // 2, dim=-1)
+    turned = torch.complex(real, imaginary) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([turned.real, turned.imag], dim=-1).to(x.dtype)
+
+
 class Attention(nn.Module):
-    def __init__(self, d, n_heads, bias):
+    def __init__(self, d, n_heads, bias, rotary):
         super().__init__()
         self.n_heads = n_heads
         self.fused = False
+        self.rotary = rotary
         self.qkv = nn.Linear(d, 3 * d, bias=bias)
         self.proj = nn.Linear(d, d, bias=bias)
 
@@ -44,6 +55,8 @@ class Attention(nn.Module):
         batch, time, d = x.shape
         heads = lambda y: y.view(batch, time, self.n_heads, d // self.n_heads).transpose(1, 2)
         q, k, v = map(heads, self.qkv(x).split(d, dim=-1))
+        if self.rotary:
+            q, k = rotate(q), rotate(k)
         if self.fused:
             y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
@@ -65,10 +78,10 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, d, n_heads, bias):
+    def __init__(self, d, n_heads, bias, rotary):
         super().__init__()
         self.ln_1 = nn.LayerNorm(d, eps=LN_EPS, bias=bias)
-        self.attn = Attention(d, n_heads, bias)
+        self.attn = Attention(d, n_heads, bias, rotary)
         self.ln_2 = nn.LayerNorm(d, eps=LN_EPS, bias=bias)
         self.mlp = Mlp(d, bias)
 
@@ -78,15 +91,17 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    def __init__(self, n_layers, d_model, n_heads, vocab, context, bias):
+    def __init__(self, n_layers, d_model, n_heads, vocab, context, bias, rotary):
         super().__init__()
         self.wte = nn.Parameter(torch.empty(vocab, d_model))
-        self.wpe = nn.Parameter(torch.empty(context, d_model))
-        self.h = nn.ModuleList(Block(d_model, n_heads, bias) for _ in range(n_layers))
+        self.wpe = None if rotary else nn.Parameter(torch.empty(context, d_model))
+        self.h = nn.ModuleList(Block(d_model, n_heads, bias, rotary) for _ in range(n_layers))
         self.ln_f = nn.LayerNorm(d_model, eps=LN_EPS, bias=bias)
 
     def forward(self, tokens):
-        x = self.wte[tokens] + self.wpe[: tokens.shape[1]]
+        x = self.wte[tokens]
+        if self.wpe is not None:
+            x = x + self.wpe[: tokens.shape[1]]
         for block in self.h:
             x = block(x)
         return self.ln_f(x) @ self.wte.T
@@ -113,8 +128,8 @@ def cross_entropy(logits, targets):
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def compute(bias, dtype, fused=False):
-    model = Gpt(**CONFIG, bias=bias)
+def compute(kind, dtype, fused=False):
+    model = Gpt(**CONFIG, **kind)
     params = weights(model)
     model.load_state_dict(params)
     model.to(dtype)
@@ -164,9 +179,10 @@ def check_by_differences(model, gradients):
     print(f"finite differences agree to {worst:.1e}")
 
 
-def write(bias):
-    model, exact = compute(bias, torch.float64)
-    fused = deviation(compute(bias, torch.float64, fused=True)[1], exact)
+def write(name, bias=False, rotary=False):
+    kind = {"bias": bias, "rotary": rotary}
+    model, exact = compute(kind, torch.float64)
+    fused = deviation(compute(kind, torch.float64, fused=True)[1], exact)
     assert max(fused.values()) < 1e-13, fused
     check_by_differences(model, exact["gradients"])
     tokens, targets = batch()
@@ -174,12 +190,12 @@ def write(bias):
     data = {
         "made_by": "golden/model/make.py",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "config": {**CONFIG, "bias": bias},
+        "config": {**CONFIG, "bias": bias, **({"positions": "rotary"} if rotary else {})},
         "ln_eps": LN_EPS,
         "tokens": tokens.tolist(),
         "targets": targets.tolist(),
         "loss": exact["loss"].item(),
-        "float32_deviation": deviation(compute(bias, torch.float32)[1], exact),
+        "float32_deviation": deviation(compute(kind, torch.float32)[1], exact),
         "logits": exact["logits"].tolist(),
         "weights": flat(weights(model)),
         "gradients": flat(exact["gradients"]),
@@ -187,11 +203,11 @@ def write(bias):
     text = json.dumps(data, indent=1)
     one_line = lambda match: re.sub(r"\s+", " ", match[0])
     text = re.sub(r"\[[^][{}]*\]", one_line, text)  # a list of numbers is one line
-    name = f"bias_{str(bias).lower()}.json"
-    pathlib.Path(__file__).with_name(name).write_text(text + "\n", encoding="utf-8")
+    pathlib.Path(__file__).with_name(f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    write(bias=False)
-    write(bias=True)
+    write("bias_false")
+    write("bias_true", bias=True)
+    write("rotary", rotary=True)

@@ -2,8 +2,9 @@
 //! defaults in the code.
 
 use forgetting_laws::data::synthetic::Domain;
-use forgetting_laws::finetuning::{EvalPlan, StopRule};
+use forgetting_laws::finetuning::{Budget, EvalPlan, StopRule};
 use forgetting_laws::injection::SamplerKind;
+use forgetting_laws::model::Positions;
 use forgetting_laws::weight_decay::AdamW;
 use forgetting_laws::{Error, Fraction, Result};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub struct Model {
     pub vocab: usize,
     /// Whether linear maps and normalisations have one.
     pub bias: bool,
+    /// How models know where a token stands.
+    pub positions: Positions,
 }
 
 /// What a size has of its own.
@@ -122,6 +125,8 @@ pub struct Pretraining {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetuning {
+    /// What a block's steps count.
+    pub budget: Budget,
     /// Of linear warmup.
     pub warmup_steps: u64,
     /// Sequences a step.

@@ -25,15 +25,22 @@ pub struct Options {
 /// # Errors
 /// If the file is none of ours, or a file cannot be written.
 pub fn run(options: &Options) -> Result<()> {
-    let path = &options.results;
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let results: Results = serde_json::from_slice(&bytes).map_err(|error| {
-        let reason = format!("{error}; it is to be a results.json of replication export");
-        Error::content(path, error.line() as u64, reason)
-    })?;
+    let results = read(&options.results)?;
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from("out/draw"));
     let report = everything(&results, &out)?;
     answer(&format!("report: {}\n", report.display()))
+}
+
+/// The results of a file.
+///
+/// # Errors
+/// If it is none of ours.
+pub fn read(path: &Path) -> Result<Results> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let reason = format!("{error}; it is to be a results.json of replication export");
+        Error::content(path, error.line() as u64, reason)
+    })
 }
 
 /// Draws every figure and table into a folder of its own and writes the report, whose page is

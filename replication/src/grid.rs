@@ -160,6 +160,8 @@ impl Grid {
 fn shape(config: &Config, vocab: usize, size: &str) -> Result<Shape> {
     let mut shape = Shape::named(size, vocab, config.model.context)?;
     shape.bias = config.model.bias;
+    shape.positions = config.model.positions;
+    shape.validate()?;
     Ok(shape)
 }
 
@@ -185,7 +187,7 @@ impl Planner<'_> {
             for &tokens_per_param in &block.tokens_per_param {
                 for &decay in &block.decay {
                     let parent = self.pretraining(size, decay, tokens_per_param)?;
-                    self.add_finetunings(name, block, &parent);
+                    self.add_finetunings(name, block, &parent)?;
                     let id = parent.job.spec.id();
                     note(&mut self.pretrainings.entry(id).or_insert(parent).blocks, name);
                 }
@@ -194,20 +196,22 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn add_finetunings(&mut self, name: &str, block: &Block, parent: &Pretraining) {
+    fn add_finetunings(&mut self, name: &str, block: &Block, parent: &Pretraining) -> Result<()> {
         for domain in &block.domains {
-            for cell in self.cells(block, parent.decay) {
+            for cell in self.cells(block, parent.decay)? {
                 let run = self.finetuning(parent, domain, cell);
                 let entry = self.finetunings.entry(run.job.spec.id()).or_insert(run);
                 note(&mut entry.blocks, name);
             }
         }
+        Ok(())
     }
 
-    fn cells(&self, block: &Block, decay: bool) -> Vec<Cell> {
+    fn cells(&self, block: &Block, decay: bool) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
         for &d_ft_tokens in &block.d_ft_tokens {
             for &p in &block.p {
+                let steps = self.config.finetuning.budget.steps(block.steps, p)?;
                 for &ratio in &block.lr_ratios {
                     for seed in &block.seeds {
                         for &sampler in &block.samplers {
@@ -220,7 +224,7 @@ impl Planner<'_> {
                                     sampler,
                                     replay_tokens: Some(replay).filter(|&tokens| tokens > 0),
                                     decay,
-                                    steps: block.steps,
+                                    steps,
                                 });
                             }
                         }
@@ -228,7 +232,7 @@ impl Planner<'_> {
                 }
             }
         }
-        cells
+        Ok(cells)
     }
 
     fn pretraining(&self, size: &str, decay: bool, tokens_per_param: f64) -> Result<Pretraining> {
@@ -376,6 +380,7 @@ pub fn check_blocks(config: &Config, blocks: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forgetting_laws::model::Positions;
     use std::collections::BTreeSet;
 
     fn grid(preset: &str, blocks: &[&str]) -> Grid {
@@ -383,6 +388,23 @@ mod tests {
         let sources = Sources::open(&config, true).unwrap();
         let all: Vec<&str> = config.grid.keys().map(String::as_str).collect();
         Grid::new(&config, &sources, if blocks.is_empty() { &all } else { blocks }).unwrap()
+    }
+
+    #[test]
+    fn positions_and_budgets_are_settings() {
+        let set = ["model.positions=rotary", "finetuning.budget=target", "grid.main.p=0,0.5"];
+        let config = Config::load("nano", &set.map(String::from)).unwrap();
+        let sources = Sources::open(&config, true).unwrap();
+        let grid = Grid::new(&config, &sources, &["main"]).unwrap();
+        assert!(grid.pretrainings.iter().all(|run| run.job.shape.positions == Positions::Rotary));
+        for run in &grid.finetunings {
+            let expected = if run.cell.p.get() == 0.0 { 12_000 } else { 24_000 };
+            assert_eq!(run.cell.steps, expected, "{}", run.job.label);
+        }
+        let all = ["finetuning.budget=target", "grid.main.p=1.0"].map(String::from);
+        let config = Config::load("nano", &all).unwrap();
+        let refusal = Grid::new(&config, &sources, &["main"]).err().unwrap().to_string();
+        assert!(refusal.contains("budget = target") && refusal.contains("p = 1"), "{refusal}");
     }
 
     /// The issue of the small grid: 4 sizes, 3 domains, 4 D_ft over a factor of 30 or more, 4 p.

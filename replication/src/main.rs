@@ -2,10 +2,11 @@
 //!
 //! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it; `fit` takes anyone's
 //! losses and finds their laws, `predict` asks these of runs that nobody made, and `advise` turns
-//! them into decisions. Without the feature `train` there are these three and `draw` alone, and no
-//! libtorch.
+//! them into decisions. Without the feature `train` there are these three, `draw` and `compare` alone,
+//! and no libtorch.
 
 mod advise;
+mod compare;
 #[cfg(feature = "train")]
 mod config;
 #[cfg(feature = "train")]
@@ -74,6 +75,8 @@ enum Command {
     Report(train::Options),
     /// Draws every figure and table and the report from a file of results; trains nothing.
     Draw(draw::Options),
+    /// Puts the verdicts on every claim from several files of results side by side.
+    Compare(compare::Options),
     /// Fits laws to a table of losses: coefficients, intervals, errors and drawings.
     Fit(Box<fit::Arguments>),
     /// Says what fitted laws predict for other runs.
@@ -119,6 +122,7 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         #[cfg(feature = "train")]
         Command::Report(options) => train::report(&options),
         Command::Draw(options) => draw::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::Fit(arguments) => fit::run(*arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Advise(options) => advise::run(options),

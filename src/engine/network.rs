@@ -7,7 +7,7 @@
 
 use super::half_open;
 use crate::Result;
-use crate::model::{Init, Layout, Shape};
+use crate::model::{Init, Layout, Positions, Shape};
 use crate::rng::Key;
 use std::collections::BTreeMap;
 use tch::{Device, IndexOp, Kind, Tensor, no_grad};
@@ -54,6 +54,50 @@ impl Norm {
     }
 }
 
+/// What tells the places of a sequence apart.
+#[derive(Debug)]
+enum Places {
+    /// `[context, d]`.
+    Learned(Tensor),
+    Rotary(Rotation),
+}
+
+/// Cosine and sine of each place's angles, `[context, width of a head]`, both halves alike.
+#[derive(Debug)]
+struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotation {
+    /// The base of the angles in Su et al., 2021, Section 3.2.2.
+    const BASE: f64 = 10_000.0;
+
+    fn new(shape: &Shape, device: Device) -> Self {
+        let width = shape.d_model / shape.n_heads;
+        let table = |of: fn(f64) -> f64| {
+            let angle = |place: usize, i: usize| {
+                let turns = -2.0 * (i % (width / 2)) as f64 / width as f64;
+                place as f64 * Self::BASE.powf(turns)
+            };
+            let values: Vec<f32> = (0..shape.context)
+                .flat_map(|place| (0..width).map(move |i| of(angle(place, i)) as f32))
+                .collect();
+            let dims = [shape.context as i64, width as i64];
+            Tensor::from_slice(&values).view(dims).to_device(device)
+        };
+        Self { cos: table(f64::cos), sin: table(f64::sin) }
+    }
+
+    /// Turns `[batch, heads, time, width]` by the angles of its places.
+    fn turn(&self, x: &Tensor) -> Tensor {
+        let (time, width) = (x.size()[2], x.size()[3]);
+        let halves = x.split(width / 2, 3);
+        let quarter = Tensor::cat(&[-&halves[1], halves[0].shallow_clone()], 3);
+        x * self.cos.narrow(0, 0, time) + quarter * self.sin.narrow(0, 0, time)
+    }
+}
+
 /// A GPT-2-style decoder: parameters θ and their gradient, each one flat buffer of
 /// [`Layout::buffer_len`] f32.
 #[derive(Debug)]
@@ -65,7 +109,7 @@ pub struct Network {
     /// Leaves in the order of the layout; the fields below share their storage.
     leaves: Vec<Tensor>,
     wte: Tensor,
-    wpe: Tensor,
+    places: Places,
     blocks: Vec<Block>,
     ln_f: Norm,
 }
@@ -142,8 +186,12 @@ impl Network {
                 mlp_proj: linear(format!("h.{i}.mlp.proj")),
             })
             .collect();
-        let (wte, wpe, ln_f) = (must("wte".into()), must("wpe".into()), norm("ln_f".into()));
-        Self { shape, layout, theta, gradient, leaves, wte, wpe, blocks, ln_f }
+        let places = match shape.positions {
+            Positions::Learned => Places::Learned(must("wpe".into())),
+            Positions::Rotary => Places::Rotary(Rotation::new(&shape, device)),
+        };
+        let (wte, ln_f) = (must("wte".into()), norm("ln_f".into()));
+        Self { shape, layout, theta, gradient, leaves, wte, places, blocks, ln_f }
     }
 
     /// The architecture.
@@ -176,8 +224,10 @@ impl Network {
     fn hidden(&self, tokens: &Tensor) -> Tensor {
         let (batch, time) = tokens.size2().expect("tokens are [batch, time]");
         let (d, heads) = (self.shape.d_model as i64, self.shape.n_heads as i64);
-        let mut x =
-            Tensor::embedding(&self.wte, tokens, -1, false, false) + self.wpe.narrow(0, 0, time);
+        let mut x = Tensor::embedding(&self.wte, tokens, -1, false, false);
+        if let Places::Learned(wpe) = &self.places {
+            x += wpe.narrow(0, 0, time);
+        }
         for block in &self.blocks {
             let qkv = block
                 .qkv
@@ -185,8 +235,12 @@ impl Network {
                 .view([batch, time, 3, heads, d / heads])
                 .permute([2, 0, 3, 1, 4])
                 .unbind(0);
+            let [q, k] = [&qkv[0], &qkv[1]].map(|x| match &self.places {
+                Places::Learned(_) => x.shallow_clone(),
+                Places::Rotary(rotation) => rotation.turn(x),
+            });
             let attended = Tensor::scaled_dot_product_attention::<&Tensor>(
-                &qkv[0], &qkv[1], &qkv[2], None, 0.0, true, None, false,
+                &q, &k, &qkv[2], None, 0.0, true, None, false,
             );
             let attended = attended.transpose(1, 2).reshape([batch, time, d]);
             x = &x + block.attn_proj.forward(&attended);

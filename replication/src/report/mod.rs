@@ -41,7 +41,7 @@ fn command(figure: &dyn Figure, results: &Results) -> String {
 
 /// A figure's name in lists: the paper's without remarks, or its title where it is none of the
 /// paper's.
-fn name(figure: &dyn Figure) -> String {
+pub fn name(figure: &dyn Figure) -> String {
     let paper = figure.paper();
     if !paper.contains(|c: char| c.is_ascii_digit()) {
         return figure.title().to_string();
