@@ -312,12 +312,22 @@ fn table(curves: &[Curve]) -> Table {
     }
 }
 
-/// The N of the smallest loss, where it is not an end of the curve.
-fn optimum(curve: &Curve, of: impl Fn(&(Estimate, Estimate)) -> f64) -> Option<f64> {
+/// The point of the smallest loss.
+fn optimum(curve: &Curve, of: impl Fn(&(Estimate, Estimate)) -> f64) -> Option<usize> {
     let losses: Vec<f64> =
         curve.points.iter().filter_map(|point| point.losses.as_ref().map(&of)).collect();
-    let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b]))?;
-    (best > 0 && best + 1 < losses.len()).then(|| curve.points[best].n_params)
+    (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b]))
+}
+
+/// Its N; at an end of the curve it may lie beyond.
+fn name_of_optimum(curve: &Curve, at: Option<usize>) -> String {
+    let Some(i) = at else { return "unknown".into() };
+    let n_params = short(curve.points[i].n_params);
+    match i {
+        0 => format!("at most {n_params}"),
+        i if i + 1 == curve.points.len() => format!("at least {n_params}"),
+        _ => n_params,
+    }
 }
 
 fn finding(curves: &[Curve], before: &Result<Fit, String>) -> Finding {
@@ -338,16 +348,20 @@ fn finding(curves: &[Curve], before: &Result<Fit, String>) -> Finding {
     let (ours, verdict) = match before {
         Err(why) => (format!("The optimum of N cannot be found: {why}.{twice}"), None),
         Ok(_) => {
-            let name = |n: &Option<f64>| n.map_or_else(|| "beyond the sizes".into(), short);
             let words: Vec<_> = optima
                 .iter()
-                .map(|(curve, before, after)| {
-                    let (before, after) = (name(before), name(after));
+                .map(|&(curve, before, after)| {
+                    let [before, after] = [before, after].map(|at| name_of_optimum(curve, at));
                     format!("{}: {before} before finetuning, {after} after", curve.domain)
                 })
                 .collect();
-            let shifted = optima.iter().map(|(_, before, after)| match (before, after) {
-                (Some(before), Some(after)) => Verdict::of(after > before),
+            // Where both are the same end of the curve, what lies beyond it decides.
+            let shifted = optima.iter().map(|(curve, before, after)| match (before, after) {
+                (Some(before), Some(after)) => {
+                    let at_one_end =
+                        before == after && (*before == 0 || *before + 1 == curve.points.len());
+                    if at_one_end { Verdict::NotTestable } else { Verdict::of(after > before) }
+                }
                 _ => Verdict::NotTestable,
             });
             let verdict = style::all(shifted);
