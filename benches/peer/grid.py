@@ -2,9 +2,9 @@
 
 Reads results.json of `replication export` for what was trained: shapes, batches, the steps of each
 run, which of them were evaluated, and p. Makes the same steps and evaluations in eager PyTorch with
-fused AdamW, on random tokens: no time depends on which tokens they are, and what the runs of this
-library need for reading and splitting text is left out here. Prints one line of JSON. README.md has
-the commands.
+fused AdamW, on random tokens: no time depends on which tokens they are. What this library does besides
+(text, tokens, checkpoints, records) is left out here. Prints one line of JSON. README.md has the
+commands.
 """
 
 import argparse
@@ -19,11 +19,16 @@ from torch import nn
 
 from train_step import Gpt
 
+# Of an evaluation in one pass, as in src/engine/trainer.rs.
+EVALUATION_TOKENS = 4096
+
 
 class Run:
     """A model with its optimizer."""
 
     def __init__(self, shape):
+        if shape["bias"] or shape.get("positions", "learned") != "learned":
+            raise SystemExit("grid.py: models without biases and with learned positions alone")
         self.context = shape["context"]
         self.model = Gpt(shape["n_layers"], shape["d_model"], shape["n_heads"], shape["vocab"], self.context)
         self.params = list(self.model.parameters())
@@ -33,12 +38,8 @@ class Run:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
 
-    def windows(self, tokens, starts):
-        rows = torch.stack([tokens[i : i + self.context + 1] for i in starts.tolist()])
-        return rows[:, :-1], rows[:, 1:]
-
-    def step(self, batch):
-        loss = self.model(*batch)
+    def step(self, rows):
+        loss = self.model(rows[:, :-1], rows[:, 1:])
         loss.backward()
         nn.utils.clip_grad_norm_(self.params, 5.0)
         self.optimizer.step()
@@ -46,33 +47,31 @@ class Run:
         return loss.detach()
 
     @torch.no_grad()
-    def evaluate(self, tokens):
-        total, rows = 0.0, len(tokens) // self.context
-        starts = self.context * torch.arange(rows)
-        for some in starts.split(16):
-            total += self.model(*self.windows(tokens, some)).item() * len(some)
-        return total / rows
+    def evaluate(self, rows):
+        losses = [
+            self.model(some[:, :-1], some[:, 1:]) * len(some)
+            for some in rows.split(max(1, EVALUATION_TOKENS // self.context))
+        ]
+        return torch.stack(losses).sum().item() / len(rows)
 
 
-def train(run, record, batch, sources, validation, p):
-    """The steps of a record, with its evaluations on every validation set."""
+def train(run, record, batch, target, pretraining, validation, p):
+    """The steps of a record on rows of tokens, with its evaluations on every validation set."""
     evaluated = {evaluation["step"] for evaluation in record["evaluations"]}
-    target, pretraining = sources
-    highest = [len(tokens) - run.context - 1 for tokens in sources]
     training = torch.zeros(())
     for step in range(record["steps"] + 1):
         if step in evaluated:
             training.item()
-            for tokens in validation:
-                run.evaluate(tokens)
+            for rows in validation:
+                run.evaluate(rows)
         if step == record["steps"]:
             break
-        injected = int((torch.rand(batch) < p).sum())
-        rows = [run.windows(target, torch.randint(highest[0], (batch - injected,)))]
+        injected = int((torch.rand(batch) < p).sum()) if p > 0 else 0
+        rows = target[torch.randint(len(target), (batch - injected,))]
         if injected:
-            rows.append(run.windows(pretraining, torch.randint(highest[1], (injected,))))
-        inputs, targets = (torch.cat(parts) for parts in zip(*rows))
-        training = training + run.step((inputs, targets))
+            more = pretraining[torch.randint(len(pretraining), (injected,))]
+            rows = torch.cat([rows, more])
+        training = training + run.step(rows)
 
 
 def main():
@@ -86,19 +85,21 @@ def main():
     with open(args.results) as file:
         results = json.load(file)
 
-    vocab = results["pretraining"]["vocab"]
-    random = lambda n: torch.randint(vocab, (n,))
-    text = random(2_000_000)
-    validation = [random(8_193), random(8_193)]
+    vocab, tokens = results["pretraining"]["vocab"], results["pretraining"]["counts"]["validation"]["tokens"]
     begun, begun_cpu = time.perf_counter(), time.process_time()
+    shapes = {}
     for made in results["pretrained"]:
-        run = Run(made["shape"])
-        train(run, made["record"], made["batch"], (text, text), validation[:1], 0.0)
-    shapes = {made["record"]["id"]: made["shape"] for made in results["pretrained"]}
+        shape = made["shape"]
+        random = lambda rows: torch.randint(vocab, (rows, shape["context"] + 1))
+        shapes[made["record"]["id"]] = shape, random
+        text = random(2_000_000 // shape["context"])
+        validation = [random(tokens // shape["context"])]
+        train(Run(shape), made["record"], made["batch"], text, text, validation, 0.0)
     for made in results["finetuned"]:
-        run = Run(shapes[made["parent"]])
-        target = random(made["record"]["realised"]["unique_tokens"] + run.context + 1)
-        train(run, made["record"], made["batch"], (target, text), validation, made["p"])
+        shape, random = shapes[made["parent"]]
+        target = random(made["record"]["realised"]["unique_tokens"] // shape["context"])
+        validation = [random(tokens // shape["context"]) for _ in range(2)]
+        train(Run(shape), made["record"], made["batch"], target, text, validation, made["p"])
     seconds = time.perf_counter() - begun
     runs = len(results["pretrained"]) + len(results["finetuned"])
     report = {

@@ -68,7 +68,8 @@ fn named(given: &Path) -> (String, PathBuf) {
     (folder.to_string_lossy().into_owned(), given.into())
 }
 
-/// A row for each finding of any column, in the order of the figures.
+/// A row for each finding of the first column, in the order of the figures, and then for those that
+/// only later columns have.
 fn table(columns: &[Column]) -> String {
     let mut rows: Vec<(&str, &Finding)> = Vec::new();
     for (figure, finding) in columns.iter().flat_map(|column| &column.findings) {

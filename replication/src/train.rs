@@ -272,8 +272,7 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
         return plan::print(&session, &jobs);
     }
     let begun = Instant::now();
-    let mut done = session.train(&jobs)?;
-    let first = (!done.failures.is_empty()).then(|| done.failures.remove(0).1);
+    let done = session.train(&jobs)?;
     say_failures(&done);
     let results = session.results()?;
     let laws = Laws::of(&results);
@@ -290,15 +289,15 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
         jobs.len(),
         summary.display()
     ))?;
-    first.map_or(Ok(()), Err)
+    done.all().map(drop)
 }
 
 /// `all`: trains the whole grid, draws every figure and table, exports the losses and writes the
 /// report.
 ///
 /// # Errors
-/// If a setting or an input is refused, or a file cannot be written. Runs that fail are said and
-/// left out.
+/// If a setting or an input is refused, a file cannot be written, or a run failed: the others are
+/// drawn.
 pub fn all(options: &FigureOptions) -> Result<()> {
     let session = Session::open(&options.common, None, options.dry_run)?;
     let jobs = session.grid.jobs();
@@ -314,7 +313,8 @@ pub fn all(options: &FigureOptions) -> Result<()> {
         jobs.len(),
         begun.elapsed().as_secs_f64(),
         report.display()
-    ))
+    ))?;
+    done.all().map(drop)
 }
 
 /// `report`: every figure and table from what runs there are, the losses and the report.

@@ -105,11 +105,11 @@ fn drawing(figure: &Fig1, results: &Results, shown: &[Vec<&Finetuned>]) -> plot:
     type Read = fn(&Evaluation) -> f64;
     let columns: [(&str, &str, Read); 3] = [
         ("Target, validation", "L_{ft} (nats)", |e| e.loss_ft),
-        ("Target, training", "training loss (nats)", |e| e.loss_train.unwrap_or(f64::NAN)),
+        ("Mixture, training", "training loss (nats)", |e| e.loss_train.unwrap_or(f64::NAN)),
         ("Pretraining, validation", "L_{pt} (nats)", |e| e.loss_pt),
     ];
     let panel = |row: &[&Finetuned], (_, label, read): (&str, &str, Read)| {
-        let mut panel = Panel::new(Axis::symlog("Finetuning steps", 10.0), Axis::linear(label));
+        let mut panel = Panel::new(Axis::linear("Finetuning steps"), Axis::linear(label));
         for run in row {
             let evaluations = &run.record.evaluations;
             let points = evaluations.iter().map(|e| (e.step as f64, read(e))).collect();

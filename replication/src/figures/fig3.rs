@@ -361,14 +361,16 @@ fn helps_small_models(results: &Results) -> Finding {
             style::list(&found.iter().map(word).collect::<Vec<_>>())
         ),
         rule: format!(
-            "lower for the smallest model in at least {} of the pairs, and by a larger share than \
-             for the largest",
+            "lower for the smallest model in at least {} of the pairs, and lower for every model in \
+             the middle of its pairs, the more the smaller: the smallest by a larger share than the \
+             largest",
             percent(MORE_THAN_CHANCE)
         ),
         verdict: match found.as_slice() {
             [(_, smallest, lower), .., (_, largest, _)] => {
                 let improves = lower.verdict(MORE_THAN_CHANCE) == Verdict::Supported;
-                Verdict::of(improves && smallest < largest)
+                let lower_for_all = found.iter().all(|(_, middle, _)| *middle < 0.0);
+                Verdict::of(improves && lower_for_all && smallest < largest)
             }
             _ => Verdict::NotTestable,
         },
@@ -397,7 +399,10 @@ fn overfits_later(results: &Results) -> Finding {
              pairs: {}.",
             style::list(&ours)
         ),
-        rule: format!("later in at least {} of the pairs at all p", percent(MORE_THAN_CHANCE)),
+        rule: format!(
+            "later in at least {} of the pairs of all p together; ties do not count",
+            percent(MORE_THAN_CHANCE)
+        ),
         verdict: all.verdict(MORE_THAN_CHANCE),
     }
 }

@@ -7,7 +7,7 @@
 mod tokens;
 
 use super::style::{self, Csv, Scale, percent, short};
-use super::table1::starts;
+use super::table1::{self, starts};
 use super::{Figure, Finding, Page, Table, Verdict};
 use crate::fit::tables::cell;
 use crate::fit::terminal::significant;
@@ -70,11 +70,12 @@ impl Figure for IsoFlop {
             }
         }
         notes.push(
-            "FLOPs are 6·N·D. The law was fitted to runs with one number of tokens per parameter, and \
-             is taken to hold for others; the last finding says how far it does."
+            "FLOPs are 6·N·D. The law of forgetting was fitted to runs with one number of tokens per \
+             parameter and is taken to hold for others, which the last finding is about. L_pt⁰ and \
+             L_pt are given where D/N lies within that of the pretrained models."
                 .into(),
         );
-        let (of_tokens, by_tokens, depends) = tokens::page(results, laws);
+        let (of_tokens, by_tokens, depends) = tokens::page(results);
         Ok(Page {
             drawing: (!curves.is_empty()).then(|| drawing(self, results, laws, &curves, reference)),
             csv: vec![("isoflop".into(), numbers(&curves)), ("tokens".into(), of_tokens)],
@@ -85,8 +86,14 @@ impl Figure for IsoFlop {
     }
 }
 
-/// The additive law of the pretrainings, or in words why there is none.
-fn pretraining_law(results: &Results, laws: &Laws) -> Result<Fit, String> {
+/// The additive law of the pretrainings and the range of their D/N.
+struct Before {
+    law: Fit,
+    per_param: (f64, f64),
+}
+
+/// What is known of L_pt⁰, or in words why nothing is.
+fn pretraining_law(results: &Results, laws: &Laws) -> Result<Before, String> {
     let Some(first) = starts(results).first().map(|run| run.weight_decay) else {
         return Err("no model was pretrained".into());
     };
@@ -116,8 +123,11 @@ fn pretraining_law(results: &Results, laws: &Laws) -> Result<Fit, String> {
     let table = table::Table::new(alike.iter().map(run).collect());
     let options = Options { bootstrap: laws.bootstrap(), hold_out: None, ..Options::default() };
     let fit = fit(&table, &Additive, &options).map_err(|error| error.to_string())?;
+    let per_param = alike.iter().map(|run| table1::tokens_per_param(run));
+    let (low, high) = per_param
+        .fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
     match fit.status {
-        Status::Converged | Status::AtBound => Ok(fit),
+        Status::Converged | Status::AtBound => Ok(Before { law: fit, per_param: (low, high) }),
         _ => Err("the pretrainings do not determine the additive law".into()),
     }
 }
@@ -145,20 +155,24 @@ struct Curve {
     twice: Point,
 }
 
-fn curve(fit: &Fit, before: Option<&Fit>, reference: &Pretrained, p: f64) -> Result<Curve> {
-    let advisor = Advisor::new(std::iter::once(fit).chain(before));
+fn curve(fit: &Fit, before: Option<&Before>, reference: &Pretrained, p: f64) -> Result<Curve> {
+    let advisor = Advisor::new(std::iter::once(fit).chain(before.map(|before| &before.law)));
     let n_params = reference.record.n_params.paper() as f64;
     let d_tokens = reference.d_tokens() as f64;
     let d_ft_tokens = fit.range(Column::DFtTokens).1;
     let row = Row { n_params, d_tokens, d_ft_tokens, p, ..Row::default() };
     let point = |ratio: f64| {
         let found = advisor.larger_model(&row, ratio)?;
+        // By a law that was fitted to such models.
+        let per_param = found.larger.d_tokens / found.larger.n_params;
+        let known = before
+            .is_some_and(|before| (before.per_param.0..=before.per_param.1).contains(&per_param));
         Ok(Point {
             n_params: found.larger.n_params,
             d_tokens: found.larger.d_tokens,
             rise: found.larger.rise,
             allowance: found.forgets_less,
-            losses: found.larger.loss_pt0.zip(found.larger.loss_pt),
+            losses: found.larger.loss_pt0.zip(found.larger.loss_pt).filter(|_| known),
         })
     };
     let (low, high) = fit.range(Column::NParams);
@@ -312,25 +326,29 @@ fn table(curves: &[Curve]) -> Table {
     }
 }
 
-/// The point of the smallest loss.
+/// The points whose losses are known.
+fn known(curve: &Curve) -> Vec<(&Point, &(Estimate, Estimate))> {
+    curve.points.iter().filter_map(|point| Some((point, point.losses.as_ref()?))).collect()
+}
+
+/// Which of the known points has the smallest loss.
 fn optimum(curve: &Curve, of: impl Fn(&(Estimate, Estimate)) -> f64) -> Option<usize> {
-    let losses: Vec<f64> =
-        curve.points.iter().filter_map(|point| point.losses.as_ref().map(&of)).collect();
+    let losses: Vec<f64> = known(curve).iter().map(|(_, losses)| of(losses)).collect();
     (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b]))
 }
 
-/// Its N; at an end of the curve it may lie beyond.
+/// Its N; at an end it may lie beyond.
 fn name_of_optimum(curve: &Curve, at: Option<usize>) -> String {
-    let Some(i) = at else { return "unknown".into() };
-    let n_params = short(curve.points[i].n_params);
+    let (Some(i), known) = (at, known(curve)) else { return "unknown".into() };
+    let n_params = short(known[i].0.n_params);
     match i {
         0 => format!("at most {n_params}"),
-        i if i + 1 == curve.points.len() => format!("at least {n_params}"),
+        i if i + 1 == known.len() => format!("at least {n_params}"),
         _ => n_params,
     }
 }
 
-fn finding(curves: &[Curve], before: &Result<Fit, String>) -> Finding {
+fn finding(curves: &[Curve], before: &Result<Before, String>) -> Finding {
     let twice = distinct(curves.iter().map(|curve| curve.twice.allowance.value));
     let twice = twice.first().zip(twice.last()).map_or_else(String::new, |(low, high)| {
         format!(
@@ -359,7 +377,7 @@ fn finding(curves: &[Curve], before: &Result<Fit, String>) -> Finding {
             let shifted = optima.iter().map(|(curve, before, after)| match (before, after) {
                 (Some(before), Some(after)) => {
                     let at_one_end =
-                        before == after && (*before == 0 || *before + 1 == curve.points.len());
+                        before == after && (*before == 0 || *before + 1 == known(curve).len());
                     if at_one_end { Verdict::NotTestable } else { Verdict::of(after > before) }
                 }
                 _ => Verdict::NotTestable,
@@ -435,7 +453,16 @@ mod tests {
         let page = IsoFlop.draw(&results, &PLANTED.1).unwrap();
         let finding = &page.findings[0];
         assert_eq!(finding.verdict, Verdict::Supported, "{}", finding.ours);
-        assert!(!page.csv[0].1.contains(",,"), "every loss is there");
+        // Losses are given for the tokens per parameter that were pretrained, 40 to 320.
+        let mut known = 0;
+        for line in page.csv[0].1.lines().skip(1) {
+            let cells: Vec<&str> = line.split(',').collect();
+            let number = |i: usize| cells[i].parse::<f64>().unwrap();
+            let per_param = number(5) / number(4);
+            assert_eq!(!cells[12].is_empty(), (40.0..320.0).contains(&per_param), "{line}");
+            known += usize::from(!cells[12].is_empty());
+        }
+        assert!(known >= 3 * 2 * 4, "{known}");
         assert_eq!(page.drawing.unwrap().panels.len(), 3);
     }
 

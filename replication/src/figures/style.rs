@@ -178,10 +178,13 @@ pub fn amounts<'a>(runs: impl IntoIterator<Item = &'a Finetuned>) -> Vec<u64> {
     amounts
 }
 
-/// Where a panel of L_ft ends: so many nats above the highest bottom. What it shows is the U, and not
-/// the fall before it.
+/// A panel of L_ft ends so many nats above the highest bottom: it shows the U, and not the fall
+/// before it.
+pub const ABOVE_THE_BOTTOM: f64 = 0.8;
+
+/// Where a panel of L_ft ends.
 pub fn above_the_bottom(bottoms: impl Iterator<Item = f64>) -> Option<f64> {
-    bottoms.reduce(f64::max).map(|highest| highest + 0.8)
+    bottoms.reduce(f64::max).map(|highest| highest + ABOVE_THE_BOTTOM)
 }
 
 /// A share in words, with two digits: `-3.1%`, `120%`.

@@ -101,7 +101,8 @@ fn pretrainings(results: &Results) -> String {
     csv.text()
 }
 
-fn tokens_per_param(run: &Pretrained) -> f64 {
+/// D over N.
+pub(super) fn tokens_per_param(run: &Pretrained) -> f64 {
     run.d_tokens() as f64 / run.record.n_params.paper() as f64
 }
 

@@ -22,7 +22,8 @@ const P: [f64; 4] = [0.0, 0.005, 0.01, 0.05];
 
 /// Four sizes, three domains, four D_ft, four p; a second seed on a part of it ("seeds"); larger p
 /// ("high-p"), the exact sampler ("exact") and a replay pool ("replay") in the middle of it; no decay
-/// of weights in pretraining ("fig17"); two sizes at three learning rates ("fig5"); and one run whose bottom lies at the end. The predictions of
+/// of weights in pretraining ("fig17"); two sizes at three learning
+/// rates ("fig5"); and one run whose bottom lies at the end. The predictions of
 /// Table 4 are made from the part without its runs.
 pub fn planted() -> Results {
     static PLANTED: LazyLock<Results> = LazyLock::new(|| {

@@ -7,7 +7,7 @@ use crate::fit::tables::cell;
 use crate::results::{Finetuned, Laws, MAIN, Results, distinct};
 
 /// "Much replay".
-const MUCH: f64 = 0.2;
+const MUCH: f64 = 0.25;
 
 /// A run with injection, its counterpart at p = 0, and the factor of D_ft that its gain on the
 /// target is worth.

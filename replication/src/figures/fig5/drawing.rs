@@ -78,9 +78,11 @@ pub fn figure(figure: &Fig5, results: &Results, runs: &[&Finetuned]) -> plot::Fi
         },
     ];
     drawing.footnote = format!(
-        "D_{{ft}} = {} tokens of {target}; pretraining: {}. L_{{ft}} is cut off where it starts.",
+        "D_{{ft}} = {} tokens of {target}; pretraining: {}. Panels of L_{{ft}} end {} nats above the \
+         highest bottom; a curve ends once its U has turned.",
         short(runs[0].unique_tokens() as f64),
-        results.pretraining.source
+        results.pretraining.source,
+        style::ABOVE_THE_BOTTOM
     );
     drawing
 }
