@@ -241,7 +241,15 @@ fn resolve_command(command: &str) -> Result<(), String> {
     match words[..] {
         ["cargo", "test"] => Ok(()),
         // replication/tests/mapping.rs runs these.
-        ["cargo", "run", "-p", "replication", "--", name @ ("fit" | "predict" | "advise"), ..] => {
+        [
+            "cargo",
+            "run",
+            "-p",
+            "replication",
+            "--",
+            name @ ("fit" | "predict" | "advise" | "compare"),
+            ..,
+        ] => {
             let folder = "replication/src";
             read(format!("{folder}/{name}.rs"))
                 .or_else(|_| read(format!("{folder}/{name}/mod.rs")))

@@ -26,9 +26,9 @@ fn commands() -> Vec<Vec<String>> {
     found.into_iter().collect()
 }
 
-/// Whether a command works on a table of losses, and trains nothing.
+/// Whether a command works on losses that there are, and trains nothing.
 fn is_about_losses(arguments: &[String]) -> bool {
-    ["fit", "predict", "advise"].contains(&arguments[0].as_str())
+    ["fit", "predict", "advise", "compare"].contains(&arguments[0].as_str())
 }
 
 #[test]
@@ -39,7 +39,8 @@ fn every_command_runs_dry() {
     assert!(commands.len() > 20, "only {} commands were found", commands.len());
     let folder = tempfile::tempdir().unwrap();
     // The texts that README.md names.
-    for name in ["pretrain.jsonl", "target.jsonl"] {
+    let targets = ["target.jsonl", "french.jsonl", "law.jsonl", "drama.jsonl"];
+    for name in ["pretrain.jsonl"].into_iter().chain(targets) {
         let lines = r#"{"text": "Once upon a time.", "source": "a book"}"#;
         std::fs::write(folder.path().join(name), lines).unwrap();
     }
@@ -75,9 +76,15 @@ fn every_command_runs_dry() {
 fn every_command_on_losses_runs() {
     let folder = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    std::fs::create_dir(folder.path().join("examples")).unwrap();
-    let table = Path::new("examples/losses.csv");
-    std::fs::copy(root.join(table), folder.path().join(table)).unwrap();
+    let committed = ["synthetic", "real"].map(|text| format!("golden/nano/{text}"));
+    let files = committed
+        .iter()
+        .flat_map(|folder| ["losses.csv", "results.json"].map(|name| format!("{folder}/{name}")));
+    for file in files.chain(["examples/losses.csv".to_string()]) {
+        let copy = folder.path().join(&file);
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(root.join(&file), copy).unwrap();
+    }
     let mut commands: Vec<_> =
         commands().into_iter().filter(|arguments| is_about_losses(arguments)).collect();
     commands.sort_by_key(|arguments| arguments[0] != "fit");
