@@ -15,9 +15,8 @@ import time
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
-from torch import nn
 
-from train_step import Gpt
+from train_step import Gpt, adamw, step
 
 # Of an evaluation in one pass, as in src/engine/trainer.rs.
 EVALUATION_TOKENS = 4096
@@ -32,19 +31,10 @@ class Run:
         self.context = shape["context"]
         self.model = Gpt(shape["n_layers"], shape["d_model"], shape["n_heads"], shape["vocab"], self.context)
         self.params = list(self.model.parameters())
-        groups = [
-            {"params": [p for p in self.params if p.dim() == 2], "weight_decay": 0.1},
-            {"params": [p for p in self.params if p.dim() == 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+        self.optimizer = adamw(self.params, lr=1e-4)
 
     def step(self, rows):
-        loss = self.model(rows[:, :-1], rows[:, 1:])
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.params, 5.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return step(self.model, self.params, self.optimizer, rows[:, :-1], rows[:, 1:]).detach()
 
     @torch.no_grad()
     def evaluate(self, rows):
@@ -59,12 +49,12 @@ def train(run, record, batch, target, pretraining, validation, p):
     """The steps of a record on rows of tokens, with its evaluations on every validation set."""
     evaluated = {evaluation["step"] for evaluation in record["evaluations"]}
     training = torch.zeros(())
-    for step in range(record["steps"] + 1):
-        if step in evaluated:
+    for i in range(record["steps"] + 1):
+        if i in evaluated:
             training.item()
             for rows in validation:
                 run.evaluate(rows)
-        if step == record["steps"]:
+        if i == record["steps"]:
             break
         injected = int((torch.rand(batch) < p).sum()) if p > 0 else 0
         rows = target[torch.randint(len(target), (batch - injected,))]

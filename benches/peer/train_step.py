@@ -61,6 +61,24 @@ class Gpt(nn.Module):
         return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+def adamw(params, lr=1e-3):
+    """AdamW with the decay of this library: of tensors of two dimensions alone."""
+    groups = [
+        {"params": [p for p in params if p.dim() == 2], "weight_decay": 0.1},
+        {"params": [p for p in params if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), fused=True)
+
+
+def step(loss_of, params, optimizer, inputs, targets):
+    loss = loss_of(inputs, targets)
+    loss.backward()
+    nn.utils.clip_grad_norm_(params, 5.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss
+
+
 def sgemm_gflops(seconds):
     """The machine's matmul rate: 1024³ in float32, the best of many. 2·n³ operations each."""
     n = 1024
@@ -109,11 +127,7 @@ def main():
 
     model = Gpt(args.layers, args.d, args.heads, args.vocab, args.context)
     params = list(model.parameters())
-    groups = [
-        {"params": [p for p in params if p.dim() == 2], "weight_decay": 0.1},
-        {"params": [p for p in params if p.dim() == 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.999), fused=True)
+    optimizer = adamw(params)
     loss_of = torch.compile(model) if args.compile else model
     # Few enough to be in the cache, more than one so that the step is not always the same.
     windows = torch.randint(args.vocab, (8, args.batch, args.context + 1))
@@ -121,11 +135,7 @@ def main():
 
     def steps(n):
         for i in range(n):
-            loss = loss_of(*batches[i % len(batches)])
-            loss.backward()
-            nn.utils.clip_grad_norm_(params, 5.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            loss = step(loss_of, params, optimizer, *batches[i % len(batches)])
         return loss
 
     first_loss = steps(1).item()

@@ -3,9 +3,9 @@
     pip install torch==2.11.0
     python golden/model/make.py
 
-writes bias_false.json, bias_true.json and rotary.json beside this file, for a model that is written apart from
-the one in `src`: separate modules, attention from its formula. Before anything is written, the
-numbers are checked against torch's own fused attention and against finite differences.
+writes bias_false.json, bias_true.json and rotary.json beside this file, for a model that is written
+apart from the one in `src`: separate modules, attention from its formula. Before anything is written,
+the numbers are checked against torch's own fused attention and against finite differences.
 
 In each file: `config`; `weights`, `gradients` (a flat row-major list for every tensor, by name);
 `tokens`, `targets` (batch × context); `logits` (batch × context × vocab); `loss`, the mean

@@ -2,14 +2,14 @@
 //! from synthetic and from real text. Needs no libtorch and trains nothing.
 
 use crate::draw;
-use crate::figures::{FIGURES, Finding};
+use crate::figures::{FIGURES, Finding, Table};
+use crate::named::named;
 use crate::progress::answer;
 use crate::report;
 use crate::results::{Laws, Results};
 use clap::Args;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which results.
@@ -29,7 +29,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut names = BTreeSet::new();
     let mut columns = Vec::new();
     for given in &options.results {
-        let (name, path) = named(given);
+        let (name, path) = column_of(given);
         if !names.insert(name.clone()) {
             let requirement = "is there twice; name the columns by NAME=FILE";
             return Err(Error::setting("results", name, requirement));
@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
         let results = draw::read(&path)?;
         columns.push(Column { name, findings: findings(&results)? });
     }
-    answer(&table(&columns))
+    answer(&table(&columns).markdown())
 }
 
 /// What the runs of one file say.
@@ -58,44 +58,39 @@ fn findings(results: &Results) -> Result<Vec<(String, Finding)>> {
 }
 
 /// `NAME=FILE`, or the name of the file's folder.
-fn named(given: &Path) -> (String, PathBuf) {
-    if let Some((name, path)) = given.to_str().and_then(|text| text.split_once('='))
-        && !given.exists()
-    {
-        return (name.into(), path.into());
-    }
-    let folder = given.parent().and_then(Path::file_name).unwrap_or(given.as_os_str());
-    (folder.to_string_lossy().into_owned(), given.into())
+fn column_of(given: &Path) -> (String, PathBuf) {
+    named(given).unwrap_or_else(|| {
+        let folder = given.parent().and_then(Path::file_name).unwrap_or(given.as_os_str());
+        (folder.to_string_lossy().into_owned(), given.into())
+    })
 }
 
 /// A row for each finding of the first column, in the order of the figures, and then for those that
 /// only later columns have.
-fn table(columns: &[Column]) -> String {
+fn table(columns: &[Column]) -> Table {
     let mut rows: Vec<(&str, &Finding)> = Vec::new();
     for (figure, finding) in columns.iter().flat_map(|column| &column.findings) {
         if !rows.iter().any(|(of, row)| of == figure && row.claim == finding.claim) {
             rows.push((figure, finding));
         }
     }
-    let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
-    let mut text = String::from("| figure | claim |");
-    columns.iter().for_each(|column| text += &format!(" {} |", cell(&column.name)));
-    let _ = writeln!(text, "\n|---|---|{}", "---|".repeat(columns.len()));
-    for (figure, row) in rows {
-        let _ = write!(text, "| {figure} | {} ({}) |", cell(&row.claim), cell(&row.source));
-        for column in columns {
+    let cells = |(figure, row): (&str, &Finding)| {
+        let of = |column: &Column| {
             let same =
                 |(of, finding): &&(String, Finding)| of == figure && finding.claim == row.claim;
-            let _ = match column.findings.iter().find(same) {
-                Some((_, finding)) => {
-                    write!(text, " **{}**: {} |", finding.verdict.words(), cell(&finding.ours))
-                }
-                None => write!(text, " – |"),
-            };
-        }
-        text.push('\n');
+            column.findings.iter().find(same).map_or("–".into(), |(_, finding)| {
+                format!("**{}**: {}", finding.verdict.words(), finding.ours)
+            })
+        };
+        let head = [figure.to_string(), format!("{} ({})", row.claim, row.source)];
+        head.into_iter().chain(columns.iter().map(of)).collect()
+    };
+    let names = columns.iter().map(|column| column.name.clone());
+    Table {
+        caption: String::new(),
+        columns: ["figure", "claim"].map(String::from).into_iter().chain(names).collect(),
+        rows: rows.into_iter().map(cells).collect(),
     }
-    text
 }
 
 #[cfg(test)]
@@ -130,14 +125,14 @@ mod tests {
 | F2 | a (quoted) | **not supported**: by one \\| yes | **supported**: by two \\| yes |
 | F2 | b (quoted) | – | **not testable at this scale**: by two \\| yes |
 ";
-        assert_eq!(table(&columns), expected);
+        assert_eq!(table(&columns).markdown(), expected);
     }
 
     #[test]
     fn columns_are_named_once() {
         let path = Path::new("nowhere/real/results.json");
-        assert_eq!(named(path), ("real".into(), path.into()));
-        assert_eq!(named(Path::new("x=a/b.json")), ("x".into(), "a/b.json".into()));
+        assert_eq!(column_of(path), ("real".into(), path.into()));
+        assert_eq!(column_of(Path::new("x=a/b.json")), ("x".into(), "a/b.json".into()));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
         let planted = crate::results::planted::planted();

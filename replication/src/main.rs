@@ -21,6 +21,7 @@ mod fit;
 #[cfg(feature = "train")]
 mod grid;
 mod losses;
+mod named;
 mod plot;
 mod predict;
 mod progress;

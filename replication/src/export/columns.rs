@@ -78,7 +78,7 @@ fn losses<'a>() -> Vec<Column<Finetuning<'a>>> {
         C::text("blocks", "The parts of the grid that ask for the run, joined by +.", |r| r.run.blocks.join("+")),
         C::number("loss_ft0", NATS, "The loss on the target's validation set before the first step.", |r| r.run.loss_ft0()),
         C::number("unigram_pt", NATS, "The loss on the pretraining's validation set of a model of single tokens: the pretraining progress that is lost is (loss_pt - loss_pt0) / (unigram_pt - loss_pt0).", |r| r.results.pretraining.unigram_pt),
-        C::number("unigram_ft", NATS, "The loss on the target's validation set of a model of single tokens, counted on the pretraining data.", |r| r.results.domains.iter().find(|domain| domain.name == r.run.domain).map_or(f64::NAN, |domain| domain.unigram_ft)),
+        C::number("unigram_ft", NATS, "The loss on the target's validation set of a model of single tokens, counted on the pretraining data.", |r| r.results.domain(&r.run.domain).map_or(f64::NAN, |domain| domain.unigram_ft)),
         C::integer("sequences", "sequences", "Sequences that were trained on.", |r| Some(r.record().realised.sequences)),
         C::integer("injected_sequences", "sequences", "Those of them that came from the pretraining data.", |r| Some(r.record().realised.injected_sequences)),
         C::integer("tokens", "tokens", "Tokens that were predicted in training.", |r| Some(r.record().realised.tokens)),

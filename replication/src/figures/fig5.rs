@@ -99,7 +99,7 @@ fn finding(at_rule: &[&Finetuned]) -> Finding {
     let claim = "1/30 of the pretraining's peak learning rate \"is sufficient to ensure both \
                  overfitting well within 12K steps and stable training at all model scales and all \
                  mixtures p\"";
-    Finding { claim: claim.into(), ..holds_for_all(at_rule) }
+    holds_for_all(claim, "Figure 5 of the PMLR version, quoted", at_rule)
 }
 
 /// The rule where the ablation does not look: at every size, domain, D_ft and p of the main grid.
@@ -108,10 +108,11 @@ fn on_the_main_grid(main: &[&Finetuned]) -> Finding {
                  every size, domain, D_ft and p of the main grid";
     let source = "Figure 5 of the PMLR version says \"all model scales and all mixtures p\"; the \
                   domains and D_ft are ours";
-    Finding { claim: claim.into(), source: source.into(), ..holds_for_all(main) }
+    holds_for_all(claim, source, main)
 }
 
-fn holds_for_all(at_rule: &[&Finetuned]) -> Finding {
+/// Whether every one of some runs at 1/30 overfits in time and is stable.
+fn holds_for_all(claim: &str, source: &str, at_rule: &[&Finetuned]) -> Finding {
     let overfit = Tally::count(at_rule.iter().map(|run| overfits_within(run)));
     let stable = Tally::count(at_rule.iter().map(|run| run.stable()));
     let both = Tally::count(at_rule.iter().map(|run| overfits_within(run) && run.stable()));
@@ -119,8 +120,8 @@ fn holds_for_all(at_rule: &[&Finetuned]) -> Finding {
     let steps = at_rule.iter().map(|run| run.steps).max();
     let verdict = both.verdict(1.0);
     Finding {
-        claim: String::new(),
-        source: "Figure 5 of the PMLR version, quoted".into(),
+        claim: claim.into(),
+        source: source.into(),
         ours: match (verdict, steps) {
             (Verdict::NotTestable, _) | (_, None) => {
                 "The ratio 1/30 is not among these runs.".into()
@@ -272,9 +273,7 @@ fn table(caption: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Table {
 /// What the runs were fed, in a note each.
 fn data(results: &Results, runs: &[&Finetuned]) -> Vec<String> {
     let Some(run) = runs.first() else { return Vec::new() };
-    let Some(domain) = results.domains.iter().find(|domain| domain.name == run.domain) else {
-        return Vec::new();
-    };
+    let Some(domain) = results.domain(&run.domain) else { return Vec::new() };
     let from = &results.pretraining;
     vec![
         format!(

@@ -296,6 +296,11 @@ impl Results {
         self.domains.iter().filter(has).collect()
     }
 
+    /// The domain of this name.
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.iter().find(|domain| domain.name == name)
+    }
+
     /// The runs of a block that count in fits, as a table of losses.
     pub fn table(&self, block: &str) -> Table {
         Table::new(

@@ -1,6 +1,7 @@
 //! The options of the commands that train, and the settings that they make.
 
 use crate::config::Config;
+use crate::named::named;
 use clap::Args;
 use forgetting_laws::Result;
 use std::collections::BTreeMap;
@@ -161,13 +162,6 @@ fn targets(given: &[PathBuf]) -> (BTreeMap<String, Vec<PathBuf>>, Vec<String>) {
     (targets, order)
 }
 
-fn named(path: &Path) -> Option<(String, PathBuf)> {
-    let (name, rest) = path.to_str()?.split_once('=')?;
-    let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    let is_name = !name.is_empty() && name.chars().all(good) && !path.exists();
-    is_name.then(|| (name.to_string(), PathBuf::from(rest)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,12 +173,5 @@ mod tests {
         assert_eq!(order, ["target", "french", "law"]);
         assert_eq!(targets["french"], ["b.txt", "c.txt"].map(PathBuf::from));
         assert_eq!(targets["target"], [PathBuf::from("a.txt")]);
-        // A file that is there is one, whatever its name.
-        let folder = tempfile::tempdir().unwrap();
-        let odd = folder.path().join("x=y.txt");
-        std::fs::write(&odd, "text").unwrap();
-        assert_eq!(named(&odd), None);
-        assert_eq!(named(Path::new("=y.txt")), None);
-        assert_eq!(named(Path::new("a/b=y.txt")), None);
     }
 }

@@ -46,11 +46,7 @@ pub fn figure(figure: &Fig5, results: &Results, runs: &[&Finetuned]) -> plot::Fi
             panels.push(row.collect());
         }
     }
-    let source = |name: &str| {
-        let domain = results.domains.iter().find(|domain| domain.name == name);
-        domain.map_or("", |domain| &domain.source).to_string()
-    };
-    let target = source(&runs[0].domain);
+    let target = results.domain(&runs[0].domain).map_or("", |domain| &domain.source);
     let mut drawing = plot::Figure::new(figure.title(), panels);
     drawing.rows = rows;
     drawing.columns = fractions.iter().map(|&p| format!("p = {}", percent(p))).collect();
