@@ -4,6 +4,8 @@
 //! Pretraining Data Injection" (ICML 2025, arXiv 2502.06042). The modules follow the paper's
 //! sections; everything that is plain arithmetic builds without libtorch.
 
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 pub mod data;
 #[cfg(feature = "train")]
 pub mod engine;

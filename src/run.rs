@@ -113,12 +113,25 @@ pub struct PretrainSpec {
     pub evaluate: EvalPlan,
 }
 
+/// A model that was pretrained elsewhere, as a parent of finetunings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportSpec {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Identity of the [`DataSpec`] of the data that stand for its pretraining data.
+    pub data: RunId,
+    /// The model.
+    pub shape: Shape,
+    /// Hex SHA-256 of its shape and parameters.
+    pub weights: String,
+}
+
 /// A finetuning run with injection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinetuneSpec {
     /// [`FORMAT`].
     pub format: u32,
-    /// The pretraining run whose model is finetuned.
+    /// The run whose model is finetuned: a pretraining or an import.
     pub parent: RunId,
     /// Identity of the target's [`DataSpec`].
     pub target: RunId,
@@ -154,6 +167,8 @@ pub struct FinetuneSpec {
 pub enum Spec {
     /// A pretraining run.
     Pretrain(PretrainSpec),
+    /// A model from elsewhere.
+    Import(ImportSpec),
     /// A finetuning run.
     Finetune(FinetuneSpec),
 }
@@ -230,6 +245,6 @@ pub struct Record {
     pub realised: Realised,
     /// Every evaluation, by step.
     pub evaluations: Vec<Evaluation>,
-    /// File name of the model in the run's folder, for runs that others depend on.
+    /// Hex SHA-256 of the `model.safetensors` in the run's folder, for runs that others depend on.
     pub model: Option<String>,
 }

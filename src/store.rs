@@ -5,7 +5,8 @@
 //!          /record.json         the result, written last: a run that has one is finished
 //!          /manifest.json       how it came about: machine, versions, times
 //!          /metrics.jsonl       every evaluation so far
-//!          /checkpoint-*.safetensors, model-*.safetensors    named by their own hash
+//!          /checkpoint-*.safetensors    to go on from, named by their own hash
+//!          /config.json, model.safetensors, tokenizer.json    the model ([`crate::checkpoint`])
 //!          /lock                held by the process that works on the run
 //! ```
 //!
@@ -60,6 +61,30 @@ pub fn write_hashed(folder: &Path, stem: &str, extension: &str, bytes: &[u8]) ->
     let path = folder.join(format!("{stem}.{}.{extension}", &sha256(bytes)[..HASH_DIGITS]));
     write_atomic(&path, bytes)?;
     Ok(path)
+}
+
+/// Hex SHA-256 of a file's content.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash_file(path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+    copied.map_err(Error::io(path))?;
+    Ok(format!("{:x}", hasher.finalize()))
+}
+
+/// Refuses a file whose content does not have a hash, in hex.
+///
+/// # Errors
+/// If it cannot be read, or has another hash.
+pub fn verify_file(path: &Path, hash: &str) -> Result<()> {
+    let found = hash_file(path)?;
+    if found == hash {
+        return Ok(());
+    }
+    let reason = format!("its content has the hash {found}, and {hash} was written");
+    Err(Error::Damaged { path: path.to_path_buf(), reason })
 }
 
 /// Reads a file that [`write_hashed`] wrote.

@@ -3,21 +3,23 @@
 #![cfg(feature = "train")]
 
 use approx::assert_abs_diff_eq;
+use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::{
-    Control, Network, Observer, PretrainData, Solo, TargetData, Trainer, finetune,
-    load_safetensors, pretrain, remove_checkpoints, to_safetensors, windows,
+    Control, Network, Observer, PretrainData, Solo, TargetData, Trainer, evaluate, finetune,
+    import, pretrain, remove_checkpoints, windows,
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::model::{Positions, Shape};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
-use forgetting_laws::run::{FORMAT, FinetuneSpec, Outcome, PretrainSpec, Record, Spec};
+use forgetting_laws::run::{
+    FORMAT, FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Record, RunId, Spec,
+};
 use forgetting_laws::store::{Claim, Store, hashed_files};
 use forgetting_laws::weight_decay::{AdamW, DecayScope, Step, WeightDecay, clip_global_norm};
 use forgetting_laws::{Error, Fraction};
-use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,23 +52,13 @@ impl Golden {
 
     fn network(&self) -> Network {
         let network = Network::new(self.config, Key::new(0), Device::Cpu).unwrap();
-        let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = network
-            .layout()
-            .tensors()
-            .iter()
-            .map(|t| {
-                let values = &self.weights[&t.name];
-                let bytes = values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect();
-                (t.name.clone(), t.dims.clone(), bytes)
-            })
-            .collect();
-        assert_eq!(tensors.len(), self.weights.len());
-        let views = tensors.iter().map(|(name, dims, bytes)| {
-            (name, TensorView::new(Dtype::F32, dims.clone(), bytes).unwrap())
-        });
-        let bytes = safetensors::serialize(views, None).unwrap();
-        load_safetensors(&network, Path::new("golden"), &bytes).unwrap();
-        network
+        let mut checkpoint = network.to_checkpoint();
+        assert_eq!(network.layout().tensors().len(), self.weights.len());
+        for tensor in network.layout().tensors() {
+            let values = self.weights[&tensor.name].iter().map(|&value| value as f32);
+            checkpoint.theta[tensor.range()].copy_from_slice(&values.collect::<Vec<_>>());
+        }
+        Network::from_checkpoint(&checkpoint, Device::Cpu).unwrap()
     }
 }
 
@@ -244,22 +236,6 @@ fn initialisation_has_gpt2s_scale_and_its_own_seed() {
     }
 }
 
-#[test]
-fn a_model_file_goes_round_and_a_wrong_one_is_refused() {
-    let golden = Golden::read("bias_true.json");
-    let network = golden.network();
-    let bytes = to_safetensors(&network);
-    let other = Network::new(golden.config, Key::new(9), Device::Cpu).unwrap();
-    load_safetensors(&other, Path::new("m"), &bytes).unwrap();
-    assert_eq!(values(network.theta()), values(other.theta()));
-    let larger = Shape { d_model: 16, ..golden.config };
-    let larger = Network::new(larger, Key::new(9), Device::Cpu).unwrap();
-    let message = load_safetensors(&larger, Path::new("m"), &bytes).unwrap_err().to_string();
-    assert!(message.contains("needed"), "{message}");
-    let message = load_safetensors(&other, Path::new("m"), &bytes[..20]).unwrap_err().to_string();
-    assert!(message.contains("safetensors"), "{message}");
-}
-
 /// Runs of a very small model.
 mod runs {
     use super::*;
@@ -350,7 +326,14 @@ mod runs {
     }
 
     fn control(watch: &Watch, checkpoint_every: Duration) -> Control<'_> {
-        Control { device: Device::Cpu, stop: &watch.stop, checkpoint_every, observer: watch }
+        Control {
+            device: Device::Cpu,
+            stop: &watch.stop,
+            checkpoint_every,
+            end_of_text: None,
+            keep_bottom: false,
+            observer: watch,
+        }
     }
 
     /// Equality to the bit; the target's loss of a pretraining is NaN, which equals nothing.
@@ -379,10 +362,10 @@ mod runs {
     ) -> Result<Record, Error> {
         tch::set_num_threads(1);
         let parent = pretrained(store, &Watch::default(), NEVER).unwrap();
-        let model = store.folder(&parent.id).join(parent.model.unwrap());
+        let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
         let claim = claim(store, &Spec::Finetune(spec.clone()));
         let (pretraining, target) = data();
-        finetune(spec, shape(), &model, &pretraining, &target, &claim, &control(watch, every))
+        finetune(spec, &model, &pretraining, &target, &claim, &control(watch, every))
     }
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -405,7 +388,7 @@ mod runs {
             let rest = watch(0);
             let record = pretrained(&resumed, &rest, NEVER).unwrap();
             assert_eq!(rest.steps.load(Ordering::Relaxed), 60 - stop_after);
-            // The model's name holds the hash of every bit of its parameters.
+            // The record holds the hash of every bit of the model's parameters.
             assert_same(&record, &whole);
         }
     }
@@ -491,6 +474,57 @@ mod runs {
         assert_eq!(all.evaluations[0], none.evaluations[0]);
     }
 
+    /// A model that this crate pretrained, brought back as one from elsewhere: the same losses.
+    #[test]
+    fn an_imported_model_finetunes_as_the_one_that_it_was() {
+        let (_a, store) = store();
+        let own = pretrained(&store, &watch(0), NEVER).unwrap();
+        let model = Checkpoint::read(&store.folder(&own.id)).unwrap();
+        let (pretraining_data, target) = data();
+        let import_spec = ImportSpec {
+            format: FORMAT,
+            data: RunId::of(&"data"),
+            shape: model.shape,
+            weights: model.hash(),
+        };
+        let imported = claim(&store, &Spec::Import(import_spec.clone()));
+        let watch = watch(0);
+        let control = control(&watch, NEVER);
+        let record = import(&import_spec, &model, &pretraining_data, &imported, &control).unwrap();
+        let last = own.evaluations.last().unwrap();
+        assert_eq!(record.evaluations[0].loss_pt.to_bits(), last.loss_pt.to_bits());
+        assert_eq!(record.model, own.model);
+        assert_eq!(Checkpoint::read(imported.folder()).unwrap(), model);
+
+        let of_own = finetuning(&pretraining());
+        let of_import = FinetuneSpec { parent: record.id, ..of_own.clone() };
+        let run = |spec: &FinetuneSpec, keep_bottom| {
+            let claim = claim(&store, &Spec::Finetune(spec.clone()));
+            let control = Control { keep_bottom, ..control };
+            let record = finetune(spec, &model, &pretraining_data, &target, &claim, &control);
+            (record.unwrap(), claim.folder().to_path_buf())
+        };
+        let (a, _) = run(&of_own, false);
+        let (b, folder) = run(&of_import, true);
+        assert_eq!(a.evaluations, b.evaluations);
+        assert_eq!((a.model, b.model.is_some()), (None, true));
+        // What was kept is the model with the lowest loss on the target.
+        let kept = Checkpoint::read(&folder).unwrap();
+        let kept = Network::from_checkpoint(&kept, Device::Cpu).unwrap();
+        let bottom = b.evaluations.iter().map(|e| e.loss_ft).fold(f64::INFINITY, f64::min);
+        assert_eq!(evaluate(&kept, &target.validation).to_bits(), bottom.to_bits());
+        assert_ne!(Some(bottom), b.evaluations.last().map(|e| e.loss_ft), "a U that turned");
+
+        let other = ImportSpec { weights: "0".repeat(64), ..import_spec };
+        let message = import(&other, &model, &pretraining_data, &imported, &control);
+        assert!(message.unwrap_err().to_string().contains("hash"));
+        let long = Sequences::new(vec![0; 30], model.shape.context + 1).unwrap();
+        let long = PretrainData { validation: long, ..pretraining_data };
+        let spec = ImportSpec { weights: model.hash(), ..other };
+        let message = import(&spec, &model, &long, &imported, &control).unwrap_err().to_string();
+        assert!(message.contains("positions of the model"), "{message}");
+    }
+
     #[test]
     fn data_that_do_not_suffice_are_refused_before_the_run() {
         let (_a, store) = store();
@@ -551,6 +585,6 @@ mod runs {
         let picked = log_probs.gather(2, &targets.unsqueeze(2), false);
         let expected = -picked.mean(Kind::Double).double_value(&[]);
         // The engine's logits and log-softmax are f32.
-        assert_abs_diff_eq!(trainer.evaluate(&set), expected, epsilon = 1e-6);
+        assert_abs_diff_eq!(evaluate(trainer.network(), &set), expected, epsilon = 1e-6);
     }
 }

@@ -35,6 +35,8 @@ pub struct Config {
     pub domains: BTreeMap<String, Target>,
     /// The paper's pretraining.
     pub pretraining: Pretraining,
+    /// Models that come pretrained.
+    pub pretrained: PretrainedModels,
     /// The paper's finetuning with injection.
     pub finetuning: Finetuning,
     /// Which runs there are.
@@ -67,6 +69,9 @@ pub struct Size {
     pub batch: u64,
     /// GPUs that the paper used, or that we suggest.
     pub gpus: u64,
+    /// The folder of a model that takes the place of the pretraining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<PathBuf>,
 }
 
 /// Text.
@@ -119,6 +124,14 @@ pub struct Pretraining {
     pub evaluate: EvalPlan,
     /// The optimiser.
     pub adamw: AdamW,
+}
+
+/// What all models of `--pretrained` share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainedModels {
+    /// Peak learning rate of their pretraining, which finetuning's is a fraction of.
+    pub peak_lr: f64,
 }
 
 /// The paper's finetuning with injection.
@@ -185,6 +198,8 @@ pub struct Run {
     pub threads: i32,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u64,
+    /// Whether finetunings keep their model at the bottom of the U-curve.
+    pub keep_models: bool,
 }
 
 /// A positive ratio, written `"1/30"` or as a number.
@@ -287,6 +302,27 @@ impl Config {
         self.domains = targets.into_iter().map(target).collect();
     }
 
+    /// Takes models that come pretrained in place of the preset's sizes. Blocks that ask about the
+    /// pretraining itself go: on models alone, or on tokens per parameter.
+    pub fn set_models(&mut self, models: &[(String, PathBuf)]) {
+        let usual = self.grid.get(MAIN).map(|main| main.tokens_per_param.clone());
+        self.grid.retain(|_, block| {
+            !block.domains.is_empty() && Some(&block.tokens_per_param) == usual.as_ref()
+        });
+        let main = self.grid.get(MAIN).map(|main| main.sizes.clone());
+        for block in self.grid.values_mut() {
+            let all = Some(&block.sizes) == main.as_ref();
+            let count = if all { models.len() } else { block.sizes.len() };
+            block.sizes = models.iter().take(count).map(|(name, _)| name.clone()).collect();
+        }
+        let peak_lr = self.pretrained.peak_lr;
+        let size = |(name, folder): &(String, PathBuf)| {
+            let pretrained = Some(folder.clone());
+            (name.clone(), Size { peak_lr, batch: self.finetuning.batch, gpus: 1, pretrained })
+        };
+        self.sizes = models.iter().map(size).collect();
+    }
+
     /// # Errors
     /// If a setting is outside its domain, by the name that `--set` knows.
     fn validate(&self) -> Result<()> {
@@ -294,6 +330,7 @@ impl Config {
         let positive = [
             ("pretraining.clip".to_string(), self.pretraining.clip),
             ("finetuning.clip".to_string(), self.finetuning.clip),
+            ("pretrained.peak_lr".to_string(), self.pretrained.peak_lr),
         ];
         let rates =
             self.sizes.iter().map(|(name, size)| (format!("sizes.{name}.peak_lr"), size.peak_lr));

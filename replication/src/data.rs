@@ -1,6 +1,7 @@
 //! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
 
 use crate::config::Config;
+use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::files::Files;
@@ -9,6 +10,7 @@ use forgetting_laws::data::split::{Split, SplitReport, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::engine::{PretrainData, TargetData};
+use forgetting_laws::model::{Positions, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{DataSpec, RunId, Spec, TokenizerSpec};
 use forgetting_laws::store::{Claim, to_json, write_atomic};
@@ -23,8 +25,53 @@ pub struct Sources {
     pretraining: Named,
     targets: BTreeMap<String, Named>,
     given_tokenizer: Option<Arc<Tokenizer>>,
+    /// The models that come pretrained, by size.
+    pub imports: BTreeMap<String, Import>,
     /// Size of the vocabulary that models have.
     pub vocab: usize,
+}
+
+/// A model that comes pretrained.
+pub struct Import {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Its architecture.
+    pub shape: Shape,
+    /// Of its architecture and parameters.
+    pub hash: String,
+}
+
+impl Import {
+    fn open(folder: &Path, context: usize) -> Result<Self> {
+        let model = Checkpoint::read(folder)?;
+        let (shape, positions) = (model.shape, model.shape.context);
+        if shape.positions == Positions::Learned && context > positions {
+            let folder = folder.display();
+            let requirement = format!("must be at most {positions}, the positions of {folder}");
+            return Err(Error::setting("model.context", context, requirement));
+        }
+        Ok(Self { folder: folder.to_path_buf(), shape, hash: model.hash() })
+    }
+}
+
+/// The tokenizer that models bring, where it is one for all: losses per token of different
+/// tokenizers cannot be compared.
+fn tokenizer_of(imports: &BTreeMap<String, Import>) -> Result<Option<Arc<Tokenizer>>> {
+    let mut found: Option<(Tokenizer, &Import)> = None;
+    for import in imports.values() {
+        let own = Tokenizer::from_file(import.folder.join(checkpoint::TOKENIZER))?;
+        match &found {
+            Some((first, other)) if first.hash() != own.hash() => {
+                let (a, b) = (other.folder.display(), import.folder.display());
+                let requirement =
+                    format!("must have the tokenizer of {a}; name one by --tokenizer");
+                return Err(Error::setting("--pretrained", b, requirement));
+            }
+            Some(_) => {}
+            None => found = Some((own, import)),
+        }
+    }
+    Ok(found.map(|(tokenizer, _)| Arc::new(tokenizer)))
 }
 
 /// A source.
@@ -111,8 +158,13 @@ impl Sources {
         };
         let broad = || (Synthetic::pretraining(config.seed), "synthetic, broad".to_string());
         let pretraining = open(&data.pretrain, "--pretrain", data.synthetic.then(broad))?;
+        let models = config.sizes.iter().filter_map(|(name, size)| {
+            let folder = size.pretrained.as_ref()?;
+            Some(Import::open(folder, config.model.context).map(|import| (name.clone(), import)))
+        });
+        let imports: BTreeMap<String, Import> = models.collect::<Result<_>>()?;
         let given_tokenizer = match data.tokenizer.as_os_str().is_empty() {
-            true => None,
+            true => tokenizer_of(&imports)?,
             false => Some(Arc::new(Tokenizer::from_file(&data.tokenizer)?)),
         };
         let tokenizer = match &given_tokenizer {
@@ -146,7 +198,16 @@ impl Sources {
             let opened = open(&target.files, &format!("--target {name}"), synthetic)?;
             targets.insert(name.clone(), named(opened, 0, None));
         }
+        if let (Some(tokenizer), Some(smallest)) =
+            (&given_tokenizer, imports.values().min_by_key(|import| import.shape.vocab))
+            && tokenizer.vocab_size() > smallest.shape.vocab
+        {
+            let (folder, vocab) = (smallest.folder.display(), smallest.shape.vocab);
+            let requirement = format!("must be at most {vocab}, the vocabulary of {folder}");
+            return Err(Error::setting("vocabulary", tokenizer.vocab_size(), requirement));
+        }
         Ok(Self {
+            imports,
             vocab: given_tokenizer.as_ref().map_or(config.model.vocab, |t| t.vocab_size()),
             pretraining: named(pretraining, data.injection_tokens, Some(data.pretrain_tokens)),
             targets,
@@ -257,7 +318,7 @@ impl Prepared {
     /// If its target was not prepared.
     pub fn facts_of(&self, spec: &Spec) -> Result<&Facts> {
         match spec {
-            Spec::Pretrain(_) => Ok(&self.pretraining_facts),
+            Spec::Pretrain(_) | Spec::Import(_) => Ok(&self.pretraining_facts),
             Spec::Finetune(spec) => self
                 .facts
                 .get(&spec.target)

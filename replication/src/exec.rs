@@ -7,16 +7,18 @@
 use crate::data::Prepared;
 use crate::progress::Display;
 use crate::provenance::{Machine, Manifest, cpu_seconds};
+use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::engine::{self, Control, Observer};
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::model::Shape;
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
-use forgetting_laws::store::{Claim, Store, read_hashed, write_atomic};
+use forgetting_laws::store::{Claim, Store, verify_file, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,13 +42,15 @@ pub struct Job {
     pub tokens: u64,
     /// FLOPs at most, evaluations included: long runs start first.
     pub flops: f64,
+    /// The folder of the model that it imports, if it does.
+    pub import: Option<PathBuf>,
 }
 
 impl Job {
     /// The run that it depends on.
     pub fn parent(&self) -> Option<&RunId> {
         match &self.spec {
-            Spec::Pretrain(_) => None,
+            Spec::Pretrain(_) | Spec::Import(_) => None,
             Spec::Finetune(spec) => Some(&spec.parent),
         }
     }
@@ -68,6 +72,8 @@ pub struct Lab<'a> {
     pub threads: i32,
     /// Between checkpoints.
     pub checkpoint_every: Duration,
+    /// Whether finetunings keep their model at the bottom of the U-curve.
+    pub keep_models: bool,
     /// Set when the user asks for an end.
     pub stop: &'a AtomicBool,
     /// What the user sees.
@@ -87,6 +93,11 @@ pub fn finished(store: &Store, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> 
         }
     }
     Ok(records)
+}
+
+/// Whether a run that is finished must be made again, as its model was not kept and now is wanted.
+pub fn lacks_model(record: &Record, keep_models: bool) -> bool {
+    keep_models && record.model.is_none()
 }
 
 /// Removes the checkpoints of finetunings whose process died between writing the record and removing
@@ -275,12 +286,20 @@ pub fn refusal_of_libtorch(panic: &(dyn Any + Send)) -> Option<Error> {
 /// One run: claimed, resumed or started, recorded. None where another process works on it.
 fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
     let id = job.spec.id();
-    if let Some(record) = lab.store.record(&id)? {
+    let finished = || {
+        let record: Option<Record> = lab.store.record(&id)?;
+        Ok::<_, Error>(record.filter(|record| !lacks_model(record, lab.keep_models)))
+    };
+    if let Some(record) = finished()? {
         return usable(job, &record).map(|()| Some(record));
     }
     let Some(claim) = lab.store.claim(&id)? else { return Ok(None) };
     // It may have been finished between the look and the claim.
-    if let Some(record) = lab.store.record(&id)? {
+    let finished = || {
+        let record: Option<Record> = lab.store.record(&id)?;
+        Ok::<_, Error>(record.filter(|record| !lacks_model(record, lab.keep_models)))
+    };
+    if let Some(record) = finished()? {
         return usable(job, &record).map(|()| Some(record));
     }
     let attempt = || attempt(lab, job, &claim);
@@ -347,21 +366,28 @@ pub fn usable(job: &Job, record: &Record) -> Result<()> {
 fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let data = lab.prepared;
     claim.write_json("spec.json", &job.spec)?;
-    write_atomic(&claim.folder().join("tokenizer.json"), data.tokenizer.to_json().as_bytes())?;
+    write_atomic(&claim.folder().join(checkpoint::TOKENIZER), data.tokenizer.to_json().as_bytes())?;
     let mut manifest = Manifest::open(claim, &job.label, lab.machine, data.facts_of(&job.spec)?)?;
     let display = lab.display.run(&job.label, job.flops);
     let control = Control {
         device: lab.device,
         stop: lab.stop,
         checkpoint_every: lab.checkpoint_every,
+        end_of_text: Some(data.tokenizer.end_of_text()),
+        keep_bottom: lab.keep_models,
         observer: &display,
     };
     let begun = (Instant::now(), cpu_seconds());
     let result = match &job.spec {
         Spec::Pretrain(spec) => engine::pretrain(spec, &data.pretraining, claim, &control),
+        Spec::Import(spec) => {
+            let folder = job.import.as_deref().expect("a job that imports has a folder");
+            let model = Checkpoint::read(folder);
+            model.and_then(|m| engine::import(spec, &m, &data.pretraining, claim, &control))
+        }
         Spec::Finetune(spec) => parent_model(lab.store, &spec.parent).and_then(|model| {
             let (pretraining, target) = (&data.pretraining, &data.targets[&spec.target]);
-            engine::finetune(spec, job.shape, &model, pretraining, target, claim, &control)
+            engine::finetune(spec, &model, pretraining, target, claim, &control)
         }),
     };
     manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1);
@@ -375,12 +401,18 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     Ok(record)
 }
 
-fn parent_model(store: &Store, parent: &RunId) -> Result<std::path::PathBuf> {
+fn parent_model(store: &Store, parent: &RunId) -> Result<Checkpoint> {
     let folder = store.folder(parent);
-    let model = store.record::<Record>(parent)?.and_then(|record| record.model);
-    model.map(|name| folder.join(name)).ok_or_else(|| {
-        Error::content(folder.join("record.json"), None, "names no model; remove it and run again")
-    })
+    let hash =
+        store.record::<Record>(parent)?.and_then(|record| record.model).ok_or_else(|| {
+            Error::content(
+                folder.join("record.json"),
+                None,
+                "names no model; remove it and run again",
+            )
+        })?;
+    verify_file(&folder.join(checkpoint::WEIGHTS), &hash)?;
+    Checkpoint::read(&folder)
 }
 
 /// A line on how a run ended.
@@ -424,9 +456,9 @@ pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
                 continue;
             };
             // Asked again, as that process may have taken the record away.
-            let Some(name) = model()? else { break };
-            match read_hashed(&claim.folder().join(name)) {
-                Ok(_) => break,
+            let Some(hash) = model()? else { break };
+            match verify_file(&claim.folder().join(checkpoint::WEIGHTS), &hash) {
+                Ok(()) => break,
                 Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
                     let label = &job.label;
                     display.line(&format!("{label}: {error}; going back to the last checkpoint"));

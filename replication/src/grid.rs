@@ -4,14 +4,14 @@
 //! for are one. A pretrained model is a run too, and finetunings depend on it.
 
 use crate::config::{Block, Config, MAIN, Ratio};
-use crate::data::Sources;
+use crate::data::{Import, Sources};
 use crate::exec::Job;
 use crate::figures::style::percent;
 use forgetting_laws::finetuning;
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::model::Shape;
 use forgetting_laws::pretraining::{Budget, Schedule};
-use forgetting_laws::run::{FORMAT, FinetuneSpec, PretrainSpec, RunId, Spec};
+use forgetting_laws::run::{FORMAT, FinetuneSpec, ImportSpec, PretrainSpec, RunId, Spec};
 use forgetting_laws::weight_decay::AdamW;
 use forgetting_laws::{Error, Fraction, Result};
 use std::collections::BTreeMap;
@@ -109,7 +109,7 @@ impl Grid {
         let mut planner = Planner {
             config,
             sources,
-            ranks: ranks(config, sources.vocab)?,
+            ranks: ranks(config, sources)?,
             pretrainings: BTreeMap::new(),
             finetunings: BTreeMap::new(),
         };
@@ -156,9 +156,12 @@ impl Grid {
     }
 }
 
-/// The shape of a size.
-fn shape(config: &Config, vocab: usize, size: &str) -> Result<Shape> {
-    let mut shape = Shape::named(size, vocab, config.model.context)?;
+/// The shape of a size, on the sequences that it is given.
+fn shape(config: &Config, sources: &Sources, size: &str) -> Result<Shape> {
+    if let Some(import) = sources.imports.get(size) {
+        return Ok(Shape { context: config.model.context, ..import.shape });
+    }
+    let mut shape = Shape::named(size, sources.vocab, config.model.context)?;
     shape.bias = config.model.bias;
     shape.positions = config.model.positions;
     shape.validate()?;
@@ -166,8 +169,8 @@ fn shape(config: &Config, vocab: usize, size: &str) -> Result<Shape> {
 }
 
 /// The place of each size of the preset, the smallest first.
-fn ranks(config: &Config, vocab: usize) -> Result<BTreeMap<String, usize>> {
-    let count = |size: &String| Ok((shape(config, vocab, size)?.count().paper(), size.clone()));
+fn ranks(config: &Config, sources: &Sources) -> Result<BTreeMap<String, usize>> {
+    let count = |size: &String| Ok((shape(config, sources, size)?.count().paper(), size.clone()));
     let mut sizes: Vec<(u64, String)> = config.sizes.keys().map(count).collect::<Result<_>>()?;
     sizes.sort();
     Ok(sizes.into_iter().enumerate().map(|(rank, (_, size))| (size, rank)).collect())
@@ -237,7 +240,10 @@ impl Planner<'_> {
 
     fn pretraining(&self, size: &str, decay: bool, tokens_per_param: f64) -> Result<Pretraining> {
         let (config, settings) = (&self.config.pretraining, self.config.size(size));
-        let shape = shape(self.config, self.sources.vocab, size)?;
+        let shape = shape(self.config, self.sources, size)?;
+        if let Some(import) = self.sources.imports.get(size) {
+            return Ok(self.import(size, decay, shape, import));
+        }
         let context = shape.context as u64;
         let budget = Budget { tokens_per_param };
         let total_steps = budget.steps(shape.count().paper(), settings.batch * context)?;
@@ -274,6 +280,26 @@ impl Planner<'_> {
         })
     }
 
+    /// A model from elsewhere in the place of a pretraining; how many tokens it has seen is unknown.
+    fn import(&self, size: &str, decay: bool, shape: Shape, import: &Import) -> Pretraining {
+        let spec = Spec::Import(ImportSpec {
+            format: FORMAT,
+            data: self.sources.pretraining_spec().id(),
+            shape: import.shape,
+            weights: import.hash.clone(),
+        });
+        let evaluated = self.config.data.validation_tokens;
+        let job = job(spec, size.to_string(), size, shape, 0, evaluated);
+        Pretraining {
+            blocks: Vec::new(),
+            size: size.to_string(),
+            rank: self.ranks[size],
+            decay,
+            tokens_per_param: 0.0,
+            job: Job { import: Some(import.folder.clone()), ..job },
+        }
+    }
+
     fn finetuning(&self, parent: &Pretraining, domain: &str, cell: Cell) -> Finetuning {
         let settings = &self.config.finetuning;
         let (size, shape) = (parent.size.as_str(), parent.job.shape);
@@ -301,7 +327,10 @@ impl Planner<'_> {
         let tokens = cell.steps * settings.batch * shape.context as u64;
         let evaluations = settings.evaluate.steps(cell.steps).len() as u64;
         let evaluated = 2 * evaluations * self.config.data.validation_tokens;
-        let tokens_per_param = self.label_of_tokens(parent.tokens_per_param);
+        let tokens_per_param = match parent.job.import {
+            Some(_) => String::new(),
+            None => self.label_of_tokens(parent.tokens_per_param),
+        };
         let label = self.label(size, domain, &cell) + &tokens_per_param;
         Finetuning {
             blocks: Vec::new(),
@@ -359,7 +388,7 @@ fn job(spec: Spec, label: String, size: &str, shape: Shape, tokens: u64, evaluat
     // A forward pass alone costs a third of a training step.
     let per_token = shape.train_flops_per_token();
     let flops = per_token * (tokens as f64 + evaluated as f64 / 3.0);
-    Job { spec, label, size: size.to_string(), shape, tokens, flops }
+    Job { spec, label, size: size.to_string(), shape, tokens, flops, import: None }
 }
 
 /// Refuses a name that is no block.

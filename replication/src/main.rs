@@ -21,6 +21,8 @@ mod fit;
 #[cfg(feature = "train")]
 mod grid;
 mod losses;
+#[cfg(feature = "train")]
+mod model;
 mod named;
 mod plot;
 mod predict;
@@ -74,6 +76,12 @@ enum Command {
     /// Draws every figure and table from the runs that there are and writes the report.
     #[cfg(feature = "train")]
     Report(train::Options),
+    /// Measures the loss of a model on any text.
+    #[cfg(feature = "train")]
+    Eval(model::EvalOptions),
+    /// Lets a model write, to see what it knows and what it forgot.
+    #[cfg(feature = "train")]
+    Sample(model::SampleOptions),
     /// Draws every figure and table and the report from a file of results; trains nothing.
     Draw(draw::Options),
     /// Puts the verdicts on every claim from several files of results side by side.
@@ -122,6 +130,10 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Export(options) => train::export(&options),
         #[cfg(feature = "train")]
         Command::Report(options) => train::report(&options),
+        #[cfg(feature = "train")]
+        Command::Eval(options) => model::eval(&options),
+        #[cfg(feature = "train")]
+        Command::Sample(options) => model::sample(&options),
         Command::Draw(options) => draw::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Fit(arguments) => fit::run(*arguments),

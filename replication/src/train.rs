@@ -111,7 +111,9 @@ impl Session {
         let store = self.store()?;
         let records = exec::finished(&store, jobs)?;
         exec::remove_leftovers(&store, &records, jobs)?;
-        if records.len() == jobs.len() && self.known_facts()?.is_some() {
+        let keep_models = self.config.run.keep_models;
+        let whole = !records.values().any(|record| exec::lacks_model(record, keep_models));
+        if whole && records.len() == jobs.len() && self.known_facts()?.is_some() {
             // Those that cannot be used are said again.
             let diverged = jobs.iter().filter_map(|job| {
                 let error = exec::usable(job, &records[&job.spec.id()]).err()?;
@@ -137,6 +139,7 @@ impl Session {
             workers: run.workers(),
             threads: run.threads,
             checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
+            keep_models,
             stop: &STOP,
             display: &display,
         };

@@ -6,15 +6,17 @@
 //! each, as many at once as there are cores.
 
 mod comm;
+mod inference;
 mod network;
 mod runs;
 mod trainer;
 
 pub use comm::{Comm, Solo};
+pub use inference::{Sampling, TextLoss, generate, losses};
 pub use network::Network;
 pub use runs::{Control, Observer, PretrainData, TargetData};
-pub use runs::{finetune, has_checkpoints, mixture, pretrain, remove_checkpoints};
-pub use trainer::{Trainer, load_safetensors, to_safetensors, windows};
+pub use runs::{finetune, has_checkpoints, import, mixture, pretrain, remove_checkpoints};
+pub use trainer::{Trainer, evaluate, windows};
 
 use crate::{Error, Result};
 use std::ops::Range;

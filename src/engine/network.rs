@@ -5,10 +5,11 @@
 //! (Views that are part of the graph would make each view's backward allocate a gradient of the
 //! full size.)
 
-use super::half_open;
-use crate::Result;
+use super::{half_open, to_f32};
+use crate::checkpoint::Checkpoint;
 use crate::model::{Init, Layout, Positions, Shape};
 use crate::rng::Key;
+use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::{Device, IndexOp, Kind, Tensor, no_grad};
 
@@ -140,6 +141,26 @@ impl Network {
         Ok(Self::from_values(shape, layout, &values, device))
     }
 
+    /// The network of a checkpoint.
+    ///
+    /// # Errors
+    /// If the shape is invalid, or the buffer is not that of its layout.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: Device) -> Result<Self> {
+        let Checkpoint { shape, theta } = checkpoint;
+        shape.validate()?;
+        let layout = shape.layout();
+        if theta.len() != layout.buffer_len() {
+            let requirement = format!("must be {}, the layout's", layout.buffer_len());
+            return Err(Error::setting("length of theta", theta.len(), requirement));
+        }
+        Ok(Self::from_values(*shape, layout, theta, device))
+    }
+
+    /// The architecture and the parameters as they are now.
+    pub fn to_checkpoint(&self) -> Checkpoint {
+        Checkpoint { shape: self.shape, theta: to_f32(&self.theta) }
+    }
+
     fn from_values(shape: Shape, layout: Layout, values: &[f32], device: Device) -> Self {
         let theta = Tensor::from_slice(values).to_device(device);
         let gradient = theta.zeros_like();
@@ -269,6 +290,35 @@ impl Network {
                 sum -= picked.sum(Kind::Double);
             }
             sum
+        })
+    }
+
+    /// Logits of the token after a window of up to T tokens, `vocab` of them.
+    pub fn next_logits(&self, window: &[u32]) -> Vec<f32> {
+        let tokens: Vec<i64> = window.iter().map(|&token| i64::from(token)).collect();
+        let tokens = Tensor::from_slice(&tokens).view([1, -1]).to_device(self.device());
+        to_f32(&no_grad(|| {
+            let hidden = self.hidden(&tokens);
+            let last = hidden.i((0, hidden.size()[1] - 1));
+            last.view([1, -1]).linear::<&Tensor>(&self.wte, None).view([-1])
+        }))
+    }
+
+    /// The cross-entropy at each position, in nats, `[batch, time]`, for inputs and targets
+    /// `[batch, time]` of i64.
+    pub fn token_losses(&self, inputs: &Tensor, targets: &Tensor) -> Tensor {
+        let flat = targets.reshape([-1]);
+        no_grad(|| {
+            let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
+            let chunks: Vec<Tensor> = self
+                .row_chunks(flat.numel() as i64)
+                .map(|rows| {
+                    let logits = hidden.i(rows.clone()).linear::<&Tensor>(&self.wte, None);
+                    let at_target = flat.i(rows).unsqueeze(1);
+                    -logits.log_softmax(-1, None).gather(1, &at_target, false).squeeze_dim(1)
+                })
+                .collect();
+            Tensor::cat(&chunks, 0).view_as(targets)
         })
     }
 

@@ -4,14 +4,15 @@
 
 use super::comm::Solo;
 use super::network::Network;
-use super::trainer::{Trainer, checkpoint_state, load_safetensors, to_safetensors, windows};
+use super::trainer::{Trainer, checkpoint_state, evaluate, windows};
+use crate::checkpoint::{Checkpoint, WEIGHTS};
 use crate::data::sequences::Sequences;
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
 use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle};
-use crate::model::Shape;
+use crate::model::Positions;
 use crate::rng::Key;
-use crate::run::{FinetuneSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec};
-use crate::store::{Claim, hashed_files, read_hashed, write_atomic, write_hashed};
+use crate::run::{FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec};
+use crate::store::{Claim, hash_file, hashed_files, read_hashed, write_atomic, write_hashed};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -41,6 +42,7 @@ pub struct TargetData {
 }
 
 /// How a run is carried out. Nothing here moves its result on one kind of device.
+#[derive(Clone, Copy)]
 pub struct Control<'a> {
     /// Where to compute.
     pub device: Device,
@@ -48,6 +50,10 @@ pub struct Control<'a> {
     pub stop: &'a AtomicBool,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
+    /// The token between documents, for the configuration of models that are written.
+    pub end_of_text: Option<u32>,
+    /// Whether a finetuning keeps its model at the bottom of the U-curve so far, in its folder.
+    pub keep_bottom: bool,
     /// Told of what happens.
     pub observer: &'a dyn Observer,
 }
@@ -98,8 +104,7 @@ pub fn pretrain(
     if epochs > 1.0 {
         control.observer.note(&format!("the pretraining text was used {epochs:.2} times"));
     }
-    let model =
-        write_hashed(claim.folder(), "model", "safetensors", &to_safetensors(trainer.network()))?;
+    let model = trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)?;
     Ok(Record {
         id,
         outcome,
@@ -113,35 +118,86 @@ pub fn pretrain(
             ..Realised::default()
         },
         evaluations: state.evaluations,
-        model: model.file_name().map(|name| name.to_string_lossy().into_owned()),
+        model: Some(model),
     })
 }
 
-/// Finetunes the model of a safetensors file on the target with injected pretraining data, from
-/// the last checkpoint in the claim's folder if there is one.
+/// Takes a model that was pretrained elsewhere: measures its loss on the pretraining data before any
+/// finetuning, L_pt⁰, and puts it into the claim's folder. Its learning rates and its own
+/// pretraining tokens are unknown here.
+///
+/// # Errors
+/// If the model is not that of the specification, cannot read sequences of the data's length or has
+/// no finite loss on them, or the disk refuses.
+pub fn import(
+    spec: &ImportSpec,
+    model: &Checkpoint,
+    data: &PretrainData,
+    claim: &Claim,
+    control: &Control<'_>,
+) -> Result<Record> {
+    let found = model.hash();
+    if found != spec.weights {
+        return Err(Error::setting("model", found, format!("must have the hash {}", spec.weights)));
+    }
+    check_context(model, &data.validation)?;
+    let network = Network::from_checkpoint(model, control.device)?;
+    let evaluation = Evaluation {
+        step: 0,
+        loss_ft: f64::NAN,
+        loss_pt: evaluate(&network, &data.validation),
+        loss_train: None,
+    };
+    if !evaluation.loss_pt.is_finite() {
+        let requirement = "must be finite on the pretraining data before any finetuning";
+        return Err(Error::setting("loss of the model", evaluation.loss_pt, requirement));
+    }
+    control.observer.evaluated(&evaluation);
+    let id = Spec::Import(spec.clone()).id();
+    Ok(Record {
+        id,
+        outcome: Outcome::Completed,
+        steps: 0,
+        n_params: model.shape.count(),
+        realised: Realised::default(),
+        evaluations: vec![evaluation],
+        model: Some(model.write(claim.folder(), control.end_of_text)?),
+    })
+}
+
+/// Refuses sequences that are longer than the model has positions.
+fn check_context(model: &Checkpoint, sequences: &Sequences) -> Result<()> {
+    let (context, positions) = (sequences.context(), model.shape.context);
+    if model.shape.positions == Positions::Learned && context > positions {
+        let requirement = format!("must be at most {positions}, the positions of the model");
+        return Err(Error::setting("context", context, requirement));
+    }
+    Ok(())
+}
+
+/// Finetunes a model on the target with injected pretraining data, from the last checkpoint in the
+/// claim's folder if there is one. Sequences may be shorter than the model's.
 ///
 /// # Errors
 /// If a setting, the data or the disk refuses, the reserved pretraining data do not suffice, or
 /// the run is interrupted.
 pub fn finetune(
     spec: &FinetuneSpec,
-    shape: Shape,
-    model: &Path,
+    model: &Checkpoint,
     pretraining: &PretrainData,
     target: &TargetData,
     claim: &Claim,
     control: &Control<'_>,
 ) -> Result<Record> {
     spec.schedule.validate()?;
-    let key = finetuning_key(spec);
-    let context = shape.context as u64;
+    check_context(model, &target.training)?;
+    let context = target.training.context() as u64;
     let d_ft = target.training.prefix(spec.d_ft_tokens)?;
     let mixture = mixture(spec, context, pretraining.injection.len() as u64)?;
     if spec.p.get() > 0.0 && mixture.counts(spec.steps).pretrain == 0 {
         control.observer.note("p is above 0, but so small that no sequence will be injected");
     }
-    let network = Network::new(shape, key, control.device)?;
-    load_safetensors(&network, model, &read_hashed(model)?)?;
+    let network = Network::from_checkpoint(model, control.device)?;
     let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
     let job = Job {
         total_steps: spec.steps,
@@ -166,7 +222,7 @@ pub fn finetune(
         id,
         outcome,
         steps: state.step,
-        n_params: shape.count(),
+        n_params: model.shape.count(),
         realised: Realised {
             sequences,
             injected_sequences: counts.pretrain,
@@ -176,7 +232,10 @@ pub fn finetune(
             epochs: counts.target as f64 / d_ft.len() as f64,
         },
         evaluations: state.evaluations,
-        model: None,
+        model: match control.keep_bottom {
+            true => Some(hash_file(&claim.folder().join(WEIGHTS))?),
+            false => None,
+        },
     })
 }
 
@@ -280,12 +339,16 @@ fn drive(
             let mean = || loss_sum.double_value(&[]) / steps as f64;
             let evaluation = Evaluation {
                 step: state.step,
-                loss_ft: job.target.map_or(f64::NAN, |set| trainer.evaluate(set)),
-                loss_pt: trainer.evaluate(job.pretraining),
+                loss_ft: job.target.map_or(f64::NAN, |set| evaluate(trainer.network(), set)),
+                loss_pt: evaluate(trainer.network(), job.pretraining),
                 loss_train: (steps > 0).then(mean),
             };
             metrics.append(&evaluation)?;
             control.observer.evaluated(&evaluation);
+            let lowest = state.evaluations.iter().all(|other| evaluation.loss_ft < other.loss_ft);
+            if control.keep_bottom && lowest {
+                trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)?;
+            }
             state.evaluations.push(evaluation);
             loss_sum = scalar(0.0);
         }

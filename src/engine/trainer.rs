@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 /// Tokens of one forward pass in an evaluation. It is a constant because the bits of a loss depend
 /// on how its batches are cut.
-const EVALUATION_TOKENS: usize = 4_096;
+pub(super) const EVALUATION_TOKENS: usize = 4_096;
 
 /// A network and its optimiser.
 #[derive(Debug)]
@@ -105,19 +105,6 @@ impl Trainer {
         let _ = theta.g_sub_(&(&self.m / denominator).g_mul_scalar_(step.lr / correction1));
     }
 
-    /// Mean cross-entropy over every predicted token of a validation set, in nats.
-    pub fn evaluate(&self, set: &Sequences) -> f64 {
-        let per_pass = (EVALUATION_TOKENS / set.context()).max(1);
-        let mut sum = Tensor::zeros([], (Kind::Double, self.network.device()));
-        for start in (0..set.len()).step_by(per_pass) {
-            let end = (start + per_pass).min(set.len());
-            let rows: Vec<&[u32]> = (start..end).map(|i| set.get(i)).collect();
-            let (inputs, targets) = inputs_and_targets(&windows(&rows, self.network.device()));
-            sum += self.network.loss_sum(&inputs, &targets);
-        }
-        sum.double_value(&[]) / set.tokens() as f64
-    }
-
     /// Parameters, moments and `state` as a safetensors file.
     pub fn to_checkpoint(&self, state: String) -> Vec<u8> {
         let layout = [self.network.layout().buffer_len()];
@@ -159,33 +146,17 @@ pub fn checkpoint_state(path: &Path, bytes: &[u8]) -> Result<String> {
     state.ok_or_else(|| Error::content(path, None, "a safetensors file, but not a checkpoint"))
 }
 
-/// The parameters by name as a safetensors file, which any reader of the format opens.
-pub fn to_safetensors(network: &Network) -> Vec<u8> {
-    let theta = to_f32(network.theta());
-    let mut tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = network
-        .layout()
-        .tensors()
-        .iter()
-        .map(|t| (t.name.as_str(), t.dims.clone(), le_bytes(&theta[t.range()])))
-        .collect();
-    tensors.sort();
-    let views = tensors.iter().map(|(name, dims, bytes)| (*name, view(dims.clone(), bytes)));
-    safetensors::serialize(views, None).expect("the layout's dimensions are those of its tensors")
-}
-
-/// Replaces a network's parameters by those of a safetensors file of the same names and shapes.
-///
-/// # Errors
-/// If a tensor is missing, or has another shape or type.
-pub fn load_safetensors(network: &Network, path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = parse(path, bytes)?;
-    let mut theta = vec![0f32; network.layout().buffer_len()];
-    for tensor in network.layout().tensors() {
-        let values = f32_values(path, &file, &tensor.name, &tensor.dims)?;
-        theta[tensor.range()].copy_from_slice(&values);
+/// Mean cross-entropy over every predicted token of a validation set, in nats.
+pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
+    let per_pass = (EVALUATION_TOKENS / set.context()).max(1);
+    let mut sum = Tensor::zeros([], (Kind::Double, network.device()));
+    for start in (0..set.len()).step_by(per_pass) {
+        let end = (start + per_pass).min(set.len());
+        let rows: Vec<&[u32]> = (start..end).map(|i| set.get(i)).collect();
+        let (inputs, targets) = inputs_and_targets(&windows(&rows, network.device()));
+        sum += network.loss_sum(&inputs, &targets);
     }
-    no_grad(|| network.theta().shallow_clone().copy_(&Tensor::from_slice(&theta)));
-    Ok(())
+    sum.double_value(&[]) / set.tokens() as f64
 }
 
 /// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device.

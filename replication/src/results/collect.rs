@@ -34,19 +34,26 @@ impl Results {
         }
         let mut pretrained = Vec::new();
         for run in &grid.pretrainings {
-            let Spec::Pretrain(spec) = &run.job.spec else { continue };
             let Some(record) = records.get(&run.job.spec.id()) else { continue };
             let settings = config.size(&run.size);
+            // Nothing is known of the pretraining of a model from elsewhere.
+            let (seed, peak_lr, batch, weight_decay) = match &run.job.spec {
+                Spec::Pretrain(spec) => {
+                    (spec.seed, spec.schedule.peak, spec.batch, spec.adamw.weight_decay)
+                }
+                Spec::Import(_) => (0, settings.peak_lr, 0, 0.0),
+                Spec::Finetune(_) => continue,
+            };
             pretrained.push(Pretrained {
                 blocks: run.blocks.clone(),
                 size: run.size.clone(),
                 rank: run.rank,
-                shape: spec.shape,
+                shape: run.job.shape,
                 gpus: settings.gpus,
-                seed: spec.seed,
-                peak_lr: spec.schedule.peak,
-                batch: spec.batch,
-                weight_decay: spec.adamw.weight_decay,
+                seed,
+                peak_lr,
+                batch,
+                weight_decay,
                 record: record.clone(),
             });
         }

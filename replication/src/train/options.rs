@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::named::named;
 use clap::Args;
-use forgetting_laws::Result;
+use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,10 @@ pub struct Options {
     /// Field of .jsonl files that names the work; pieces of one work never straddle a split.
     #[arg(long, value_name = "FIELD")]
     pub group: Option<String>,
+    /// Folders of models to finetune, in place of the preset's sizes: GPT-2 and its kin in Hugging
+    /// Face's form, or models that were trained here.
+    #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
+    pub pretrained: Vec<PathBuf>,
     /// A tokenizer.json to use; without, one is trained on the pretraining text.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
@@ -112,6 +116,11 @@ impl Options {
                 None => whole(path),
             }));
         }
+        if !self.pretrained.is_empty() {
+            arguments.push("--pretrained".into());
+            let models = models(&self.pretrained).into_iter();
+            arguments.extend(models.map(|(name, folder)| format!("{name}={}", whole(&folder))));
+        }
         if let Some(group) = &self.group {
             arguments.extend(["--group".into(), group.clone()]);
         }
@@ -135,6 +144,15 @@ pub fn configure(options: &Options) -> Result<Config> {
         let (targets, order) = targets(&options.target);
         config.set_targets(targets, &order);
     }
+    if !options.pretrained.is_empty() {
+        let models = models(&options.pretrained);
+        if let Some(i) = (1..models.len()).find(|&i| models[..i].iter().any(|m| m.0 == models[i].0))
+        {
+            let requirement = "names two models; write NAME=FOLDER";
+            return Err(Error::setting("--pretrained", &models[i].0, requirement));
+        }
+        config.set_models(&models);
+    }
     if let Some(group) = &options.group {
         config.data.group.clone_from(group);
     }
@@ -142,6 +160,15 @@ pub fn configure(options: &Options) -> Result<Config> {
         config.data.tokenizer.clone_from(tokenizer);
     }
     Ok(config)
+}
+
+/// Models and their folders; one without a name has its folder's.
+fn models(given: &[PathBuf]) -> Vec<(String, PathBuf)> {
+    let own_name = |folder: &Path| {
+        let name = folder.file_name().unwrap_or(folder.as_os_str());
+        (name.to_string_lossy().into_owned(), folder.to_path_buf())
+    };
+    given.iter().map(|folder| named(folder).unwrap_or_else(|| own_name(folder))).collect()
 }
 
 /// The files of each domain, and the domains as they were given. `NAME=` starts a domain; files

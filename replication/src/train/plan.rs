@@ -120,6 +120,7 @@ fn disk(job: &Job) -> f64 {
     let parameters = 4.0 * job.shape.count().paper() as f64;
     match job.spec {
         Spec::Pretrain(_) => 7.0 * parameters,
+        Spec::Import(_) => parameters,
         Spec::Finetune(_) => 6.0 * parameters,
     }
 }

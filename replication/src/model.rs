@@ -1,0 +1,275 @@
+//! Models from the command line: `eval` measures one on any text, `sample` lets one write.
+
+use crate::progress::answer;
+use clap::Args;
+use forgetting_laws::checkpoint::{self, Checkpoint};
+use forgetting_laws::data::Source;
+use forgetting_laws::data::files::Files;
+use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::engine::{self, Network, Sampling, TextLoss};
+use forgetting_laws::rng::Key;
+use forgetting_laws::store::{to_json, write_atomic};
+use forgetting_laws::{Error, Result};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// A model and a text.
+#[derive(Args)]
+pub struct EvalOptions {
+    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin.
+    pub model: PathBuf,
+    /// Text to measure it on: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
+    #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// Field of .jsonl files that holds the text.
+    #[arg(long, default_value = "text", value_name = "FIELD")]
+    pub text_field: String,
+    /// Measures the first so many documents only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub documents: Option<u64>,
+    /// Lists the loss of every document too.
+    #[arg(long)]
+    pub per_document: bool,
+    /// Writes the losses to a file, those of every document among them.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// A model and how it writes.
+#[derive(Args)]
+pub struct SampleOptions {
+    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin.
+    pub model: PathBuf,
+    /// What the text begins with; without, it begins as a document does.
+    #[arg(long, default_value = "")]
+    pub prompt: String,
+    /// The longest text, in tokens.
+    #[arg(long, default_value_t = 200)]
+    pub tokens: usize,
+    /// Logits are divided by it; 0 takes the likeliest token each time.
+    #[arg(long, default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Only so many of the likeliest tokens are drawn from; 0: all.
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Of the draws: the same seed gives the same text.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// How many texts.
+    #[arg(long, default_value_t = 1)]
+    pub samples: u64,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// A model that can read text.
+struct Reader {
+    network: Network,
+    tokenizer: Tokenizer,
+    hash: String,
+}
+
+impl Reader {
+    fn open(folder: &Path, device: &str) -> Result<Self> {
+        let device = engine::device(device)?;
+        let model = Checkpoint::read(folder)?;
+        let tokenizer = Tokenizer::from_file(folder.join(checkpoint::TOKENIZER))?;
+        let (tokens, vocab) = (tokenizer.vocab_size(), model.shape.vocab);
+        if tokens > vocab {
+            let reason = format!("its vocabulary is {tokens}, and the model's is {vocab}");
+            return Err(Error::content(folder.join(checkpoint::TOKENIZER), None, reason));
+        }
+        tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
+        let network = Network::from_checkpoint(&model, device)?;
+        Ok(Self { network, tokenizer, hash: model.hash() })
+    }
+}
+
+/// What `eval` writes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Evaluation {
+    /// Mean cross-entropy over all predicted tokens, in nats.
+    loss: f64,
+    /// Its standard error; none where there is one cluster only.
+    stderr: Option<f64>,
+    /// Predicted tokens.
+    tokens: u64,
+    /// The same loss in bits per byte of the text, which models of other tokenizers share.
+    bits_per_byte: f64,
+    /// What the standard error takes as drawn independently: documents, or the windows of one.
+    clusters: &'static str,
+    /// SHA-256 of the model's shape and parameters.
+    model: String,
+    /// SHA-256 of the tokenizer.
+    tokenizer: String,
+    /// SHA-256 of the text.
+    data: String,
+    /// Inputs a window.
+    context: usize,
+    /// Of each document, in order.
+    documents: Vec<DocumentLoss>,
+}
+
+/// One document's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct DocumentLoss {
+    /// Its place among the documents, from 0.
+    document: u64,
+    /// Mean cross-entropy in nats; none for a document of one token.
+    loss: Option<f64>,
+    tokens: u64,
+    bytes: u64,
+}
+
+/// The standard error of a ratio of sums, Σ sums / Σ tokens, over clusters that are drawn
+/// independently (Cochran, Sampling Techniques, 1977, Section 6.4): tokens of one document are not.
+fn standard_error(clusters: &[TextLoss]) -> Option<f64> {
+    let count = clusters.len() as f64;
+    let tokens: u64 = clusters.iter().map(|cluster| cluster.tokens).sum();
+    let loss = clusters.iter().map(|cluster| cluster.sum).sum::<f64>() / tokens as f64;
+    let residual = |cluster: &TextLoss| (cluster.sum - loss * cluster.tokens as f64).powi(2);
+    let squares: f64 = clusters.iter().map(residual).sum();
+    (clusters.len() > 1).then(|| (squares * count / (count - 1.0)).sqrt() / tokens as f64)
+}
+
+/// Documents that are tokenised at a time.
+const AT_A_TIME: u64 = 256;
+
+/// `eval`: the loss of a model on any text. No special token is added.
+///
+/// # Errors
+/// If the model or a file is refused, or there is nothing to predict.
+pub fn eval(options: &EvalOptions) -> Result<()> {
+    let reader = Reader::open(&options.model, &options.device)?;
+    let files = Files::open(&options.data, &options.text_field, None)?;
+    let count = files.len().unwrap_or(0);
+    let count = options.documents.map_or(count, |most| most.min(count));
+    let (mut documents, mut clusters, mut windows) = (Vec::new(), Vec::new(), Vec::new());
+    for first in (0..count).step_by(AT_A_TIME as usize) {
+        let range = first..(first + AT_A_TIME).min(count);
+        let texts = range.clone().map(|i| files.document(i)).collect::<Result<Vec<_>>>()?;
+        let encoded = texts.iter().map(|text| reader.tokenizer.encode(text));
+        let losses = engine::losses(&reader.network, &encoded.collect::<Result<Vec<_>>>()?)?;
+        for ((document, text), of_windows) in range.zip(&texts).zip(losses) {
+            let whole = TextLoss {
+                sum: of_windows.iter().map(|window| window.sum).sum(),
+                tokens: of_windows.iter().map(|window| window.tokens).sum(),
+            };
+            documents.push(DocumentLoss {
+                document,
+                loss: (whole.tokens > 0).then(|| whole.mean()),
+                tokens: whole.tokens,
+                bytes: text.len() as u64,
+            });
+            if whole.tokens > 0 {
+                clusters.push(whole);
+                windows = of_windows;
+            }
+        }
+    }
+    let (clusters, of) = match clusters.len() {
+        1 => (windows, "windows"),
+        _ => (clusters, "documents"),
+    };
+    let (sum, tokens) =
+        clusters.iter().fold((0.0, 0), |(sum, tokens), c| (sum + c.sum, tokens + c.tokens));
+    if tokens == 0 {
+        let requirement = "must hold a document of two tokens or more";
+        return Err(Error::setting("--data", options.data[0].display(), requirement));
+    }
+    let bytes: u64 = documents.iter().map(|document| document.bytes).sum();
+    let evaluation = Evaluation {
+        loss: sum / tokens as f64,
+        stderr: standard_error(&clusters),
+        tokens,
+        bits_per_byte: sum / std::f64::consts::LN_2 / bytes as f64,
+        clusters: of,
+        model: reader.hash,
+        tokenizer: reader.tokenizer.hash(),
+        data: files.content_hash(),
+        context: reader.network.shape().context,
+        documents,
+    };
+    if let Some(path) = &options.json {
+        write_atomic(path, &to_json(&evaluation))?;
+    }
+    answer(&said(&evaluation, options.per_document))
+}
+
+fn said(evaluation: &Evaluation, per_document: bool) -> String {
+    let Evaluation { loss, stderr, tokens, bits_per_byte, clusters, documents, .. } = evaluation;
+    let mut text = String::new();
+    if per_document {
+        let _ = writeln!(text, "{:>8} {:>8}  loss", "document", "tokens");
+        for DocumentLoss { document, loss, tokens, .. } in documents {
+            let loss = loss.map_or("-".to_string(), |loss| format!("{loss:.4}"));
+            let _ = writeln!(text, "{document:>8} {tokens:>8}  {loss}");
+        }
+    }
+    let error = match stderr {
+        Some(error) => format!(" ± {error:.4} (standard error over {clusters})"),
+        None => String::new(),
+    };
+    let _ = writeln!(
+        text,
+        "loss {loss:.4}{error} nats per token, {bits_per_byte:.4} bits per byte\n{tokens} tokens in \
+         {} documents",
+        documents.len()
+    );
+    text
+}
+
+/// `sample`: text that a model writes.
+///
+/// # Errors
+/// If the model or a setting is refused.
+pub fn sample(options: &SampleOptions) -> Result<()> {
+    let reader = Reader::open(&options.model, &options.device)?;
+    let end_of_text = reader.tokenizer.end_of_text();
+    let prompt = reader.tokenizer.encode(&options.prompt)?;
+    let start = if prompt.is_empty() { vec![end_of_text] } else { prompt.clone() };
+    let sampling = Sampling {
+        temperature: options.temperature,
+        top_k: options.top_k,
+        vocab: reader.tokenizer.vocab_size(),
+    };
+    for i in 0..options.samples {
+        let key = Key::new(options.seed).named("sample").child(i);
+        let (network, tokens) = (&reader.network, options.tokens);
+        let text = engine::generate(network, &start, tokens, sampling, Some(end_of_text), key)?;
+        let text = reader.tokenizer.decode(&[prompt.as_slice(), &text].concat())?;
+        let between = if i + 1 < options.samples { "\n---" } else { "" };
+        answer(&format!("{text}{between}\n"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two clusters of 1 and 3 tokens with means 4 and 2: loss 10/4, residuals 1.5 and −1.5.
+    #[test]
+    fn the_standard_error_by_hand() {
+        let cluster = |sum, tokens| TextLoss { sum, tokens };
+        let error = standard_error(&[cluster(4.0, 1), cluster(6.0, 3)]).unwrap();
+        assert!((error - (2.0f64 * 4.5).sqrt() / 4.0).abs() < 1e-15, "{error}");
+        assert_eq!(standard_error(&[cluster(4.0, 1)]), None);
+    }
+
+    /// For clusters of one size it is that of their means: s / √n.
+    #[test]
+    fn the_standard_error_of_equal_clusters_is_the_usual_one() {
+        let means = [1.0, 2.0, 4.0, 4.5];
+        let clusters = means.map(|mean| TextLoss { sum: 10.0 * mean, tokens: 10 });
+        let mean = means.iter().sum::<f64>() / 4.0;
+        let variance = means.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / 3.0;
+        let error = standard_error(&clusters).unwrap();
+        assert!((error - (variance / 4.0).sqrt()).abs() < 1e-15);
+    }
+}

@@ -1,0 +1,224 @@
+//! Models as folders in Hugging Face's form of GPT-2: `config.json`, `model.safetensors` and,
+//! beside them, `tokenizer.json`.
+//!
+//! A folder that this module writes is loaded by `transformers.AutoModelForCausalLM`, with the same
+//! logits; and the published GPT-2 models and their kin are read as the models to finetune. The
+//! paper's models are GPT-2-style decoders that it pretrains itself; starting from a published
+//! checkpoint is ours. This module needs no libtorch: a model is its [`Shape`] and the flat buffer
+//! of its [`Layout`].
+//!
+//! What differs between the two forms: Hugging Face keeps a linear map as `[in, out]` and this
+//! crate as `[out, in]`; its models always have biases, so a model without is written with zeros
+//! and with `"bias": false` in its `config.json`; and its logits are those of the tied embedding,
+//! as here.
+
+mod config;
+mod weights;
+
+use crate::model::{Layout, Shape, TensorSpec};
+use crate::store::{sha256, write_atomic};
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+use weights::Weights;
+
+/// The architecture, in a checkpoint's folder.
+pub const CONFIG: &str = "config.json";
+/// The parameters, in a checkpoint's folder.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The tokenizer, in a checkpoint's folder.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+/// A model that was read from a folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The architecture.
+    pub shape: Shape,
+    /// θ: the flat buffer of the shape's [`Layout`], with zeros between tensors.
+    pub theta: Vec<f32>,
+}
+
+impl Checkpoint {
+    /// Reads a folder. Parameters may be f32, f16 or bf16, in one file or in several with an
+    /// index, with or without the prefix `transformer.`; memory is taken for what the files
+    /// really hold.
+    ///
+    /// # Errors
+    /// The file is named if it is missing, damaged, not GPT-2's form, or asks for something that
+    /// this crate's model does not do (another activation, an untied head, other widths).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use forgetting_laws::checkpoint::Checkpoint;
+    /// let gpt2 = Checkpoint::read("gpt2".as_ref())?;
+    /// println!("{} parameters", gpt2.shape.count().trained());
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn read(folder: &Path) -> Result<Self> {
+        let shape = Self::read_shape(folder)?;
+        let mut weights = Weights::open(folder)?;
+        let path = weights.path().to_path_buf();
+        let prefix =
+            ["transformer.", ""].into_iter().find(|p| weights.has(&format!("{p}wte.weight")));
+        let prefix = prefix.ok_or_else(|| {
+            Error::content(&path, None, "the tensor wte.weight is missing; it is no GPT-2")
+        })?;
+        let layout = shape.layout();
+        // All names and dimensions before any memory is taken for them.
+        for tensor in layout.tensors() {
+            weights.check(&hugging_face_name(prefix, &tensor.name), &stored_dims(tensor))?;
+        }
+        let mut theta = vec![0f32; layout.buffer_len()];
+        for tensor in layout.tensors() {
+            let values = weights.read(&hugging_face_name(prefix, &tensor.name))?;
+            place(tensor, &values, &mut theta[tensor.range()]);
+        }
+        check_rest(&mut weights, prefix, &layout, &theta)?;
+        Ok(Self { shape, theta })
+    }
+
+    /// Reads the architecture alone.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn read_shape(folder: &Path) -> Result<Shape> {
+        let path = folder.join(CONFIG);
+        if folder.is_file() {
+            let reason = "is a file; name the folder that holds config.json and model.safetensors";
+            return Err(Error::content(folder, None, reason));
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        config::parse(&text).map_err(|reason| Error::content(&path, None, reason))
+    }
+
+    /// Hex SHA-256 of the architecture and the parameters: the same however a file packs them.
+    pub fn hash(&self) -> String {
+        let shape = serde_json::to_vec(&self.shape).expect("our types have string keys");
+        let mut hasher = Sha256::new_with_prefix(&shape);
+        for tensor in self.shape.layout().tensors() {
+            hasher.update(le_bytes(&self.theta[tensor.range()]));
+        }
+        format!("{:x}", hasher.finalize())
+    }
+
+    /// Writes `config.json` and `model.safetensors` into a folder that exists, each whole or not at
+    /// all, and returns the hex SHA-256 of the latter. `end_of_text` is the token between
+    /// documents, for the configuration. A `tokenizer.json` is the caller's to put beside them.
+    ///
+    /// GPT-2's positions are learned. A model with rotary ones is written alike, under a
+    /// `model_type` of its own, which only this module reads.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn write(&self, folder: &Path, end_of_text: Option<u32>) -> Result<String> {
+        let bytes = self.to_safetensors();
+        write_atomic(&folder.join(CONFIG), &config::write(&self.shape, end_of_text))?;
+        write_atomic(&folder.join(WEIGHTS), &bytes)?;
+        Ok(sha256(&bytes))
+    }
+
+    fn to_safetensors(&self) -> Vec<u8> {
+        // A model with biases has every tensor that the form asks for.
+        let with_biases = Shape { bias: true, ..self.shape }.layout();
+        let layout = self.shape.layout();
+        let known: BTreeMap<&str, &TensorSpec> =
+            layout.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        for tensor in with_biases.tensors() {
+            let values = match known.get(tensor.name.as_str()) {
+                Some(known) => stored(known, &self.theta[known.range()]),
+                None => vec![0.0; tensor.len()],
+            };
+            let name = hugging_face_name("transformer.", &tensor.name);
+            tensors.push((name, stored_dims(tensor), le_bytes(&values)));
+        }
+        tensors.sort();
+        let views = tensors.iter().map(|(name, dims, bytes)| {
+            let view = TensorView::new(Dtype::F32, dims.clone(), bytes);
+            (name.as_str(), view.expect("four bytes an element"))
+        });
+        // Without it transformers refuses the file.
+        let format = HashMap::from([("format".to_string(), "pt".to_string())]);
+        safetensors::serialize(views, Some(format)).expect("dimensions are those of the tensors")
+    }
+}
+
+/// Hugging Face's name of a tensor of the layout.
+fn hugging_face_name(prefix: &str, name: &str) -> String {
+    let name = name.replace("attn.qkv", "attn.c_attn").replace("attn.proj", "attn.c_proj");
+    let name = name.replace("mlp.fc", "mlp.c_fc").replace("mlp.proj", "mlp.c_proj");
+    let suffix = if name == "wte" || name == "wpe" { ".weight" } else { "" };
+    format!("{prefix}{name}{suffix}")
+}
+
+/// Whether the file holds a tensor's transpose: the matrices of linear maps.
+fn transposed(tensor: &TensorSpec) -> bool {
+    tensor.kind == crate::weight_decay::ParamKind::Matrix
+}
+
+/// A tensor's dimensions in the file.
+fn stored_dims(tensor: &TensorSpec) -> Vec<usize> {
+    match transposed(tensor) {
+        true => tensor.dims.iter().rev().copied().collect(),
+        false => tensor.dims.clone(),
+    }
+}
+
+/// A tensor's elements as the file has them.
+fn stored(tensor: &TensorSpec, values: &[f32]) -> Vec<f32> {
+    match transposed(tensor) {
+        true => transpose(values, tensor.dims[0], tensor.dims[1]),
+        false => values.to_vec(),
+    }
+}
+
+/// Puts a tensor's elements from the file where they belong.
+fn place(tensor: &TensorSpec, values: &[f32], slots: &mut [f32]) {
+    match transposed(tensor) {
+        true => slots.copy_from_slice(&transpose(values, tensor.dims[1], tensor.dims[0])),
+        false => slots.copy_from_slice(values),
+    }
+}
+
+/// `[rows, columns]` as `[columns, rows]`.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
+}
+
+/// Refuses a file that holds more of a model than was read: biases of a model that says to have
+/// none, or a head of its own.
+fn check_rest(weights: &mut Weights, prefix: &str, layout: &Layout, theta: &[f32]) -> Result<()> {
+    let known: Vec<String> =
+        layout.tensors().iter().map(|tensor| hugging_face_name(prefix, &tensor.name)).collect();
+    let names: Vec<String> = weights.names().map(String::from).collect();
+    for name in names {
+        // The causal mask, which old files carry.
+        let mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+        if mask || known.contains(&name) {
+            continue;
+        }
+        let path = weights.path().to_path_buf();
+        let refuse = |reason: &str| Err(Error::content(&path, None, format!("{name} {reason}")));
+        if name == "lm_head.weight" {
+            let wte = &layout.tensors()[0];
+            weights.check(&name, &wte.dims)?;
+            if weights.read(&name)? != theta[wte.range()] {
+                return refuse("differs from the embedding; a head of its own is not supported");
+            }
+        } else if name.starts_with(prefix) && name.ends_with(".bias") {
+            if weights.read(&name)?.iter().any(|&value| value != 0.0) {
+                return refuse("is not zero, but config.json says that there are no biases");
+            }
+        } else {
+            return refuse("is no tensor of a GPT-2 of the shape that config.json states");
+        }
+    }
+    Ok(())
+}
+
+fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}

@@ -1,0 +1,225 @@
+//! Tensors of safetensors files, one file or several with an index, read one at a time.
+
+use super::WEIGHTS;
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// The list of files of a checkpoint in pieces.
+const INDEX: &str = "model.safetensors.index.json";
+/// The longest header of a file, as the format's own reader has it.
+const MOST_HEADER: u64 = 100_000_000;
+
+/// The tensors of a checkpoint.
+pub struct Weights {
+    /// The file, or the index of several.
+    path: PathBuf,
+    files: Vec<Piece>,
+    /// In which file a tensor lies.
+    places: BTreeMap<String, usize>,
+}
+
+/// One file.
+struct Piece {
+    path: PathBuf,
+    file: File,
+    /// Where the tensors begin.
+    start: u64,
+    header: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Opens a folder's files and reads their headers.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let single = folder.join(WEIGHTS);
+        let index = folder.join(INDEX);
+        if single.exists() || !index.exists() {
+            if !single.exists() && folder.join("pytorch_model.bin").exists() {
+                let reason = "holds a model as pytorch_model.bin, which can run code when it is \
+                              read; save it again with safe_serialization=True";
+                return Err(Error::content(folder, None, reason));
+            }
+            let piece = Piece::open(single.clone())?;
+            let places = piece.header.tensors().into_keys().map(|name| (name, 0)).collect();
+            return Ok(Self { path: single, files: vec![piece], places });
+        }
+        let text = fs::read(&index).map_err(Error::io(&index))?;
+        let content = |reason: String| Error::content(&index, None, reason);
+        let map: Index = serde_json::from_slice(&text)
+            .map_err(|error| content(format!("not an index of files: {error}")))?;
+        let mut weights = Self { path: index.clone(), files: Vec::new(), places: BTreeMap::new() };
+        let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, file) in map.weight_map {
+            let number = match numbers.get(&file) {
+                Some(&number) => number,
+                None => {
+                    if Path::new(&file).file_name() != Some(file.as_ref()) {
+                        return Err(content(format!(
+                            "{file:?} is no name of a file in its folder"
+                        )));
+                    }
+                    weights.files.push(Piece::open(folder.join(&file))?);
+                    numbers.insert(file, weights.files.len() - 1);
+                    weights.files.len() - 1
+                }
+            };
+            if weights.files[number].header.info(&name).is_none() {
+                let path = &weights.files[number].path;
+                return Err(Error::content(path, None, format!("the tensor {name} is missing")));
+            }
+            weights.places.insert(name, number);
+        }
+        Ok(weights)
+    }
+
+    /// For messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors' names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    fn find(&self, name: &str) -> Result<(usize, &TensorInfo)> {
+        let missing = || Error::content(&self.path, None, format!("the tensor {name} is missing"));
+        let number = *self.places.get(name).ok_or_else(missing)?;
+        Ok((number, self.files[number].header.info(name).ok_or_else(missing)?))
+    }
+
+    /// Refuses a tensor that is missing or has other dimensions.
+    pub fn check(&self, name: &str, dims: &[usize]) -> Result<()> {
+        let (number, info) = self.find(name)?;
+        if info.shape == dims {
+            return Ok(());
+        }
+        let found = &info.shape;
+        let reason = format!("{name} is {found:?}, and config.json asks for {dims:?}");
+        Err(Error::content(&self.files[number].path, None, reason))
+    }
+
+    /// A tensor's elements, as f32.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        let (number, info) = self.find(name)?;
+        let (dtype, shape, (begin, end)) = (info.dtype, info.shape.clone(), info.data_offsets);
+        self.files[number].read(name, dtype, &shape, begin as u64, end as u64)
+    }
+}
+
+impl Piece {
+    fn open(path: PathBuf) -> Result<Self> {
+        let mut file = File::open(&path).map_err(Error::io(&path))?;
+        let length = file.metadata().map_err(Error::io(&path))?.len();
+        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+        let mut size = [0u8; 8];
+        file.read_exact(&mut size).map_err(|_| damaged("it ends within its header".into()))?;
+        let size = u64::from_le_bytes(size);
+        if size > MOST_HEADER || size > length - 8 {
+            return Err(damaged(format!("its header says to have {size} bytes")));
+        }
+        let mut header = vec![0u8; size as usize];
+        file.read_exact(&mut header).map_err(Error::io(&path))?;
+        let header: Metadata = serde_json::from_slice(&header).map_err(|error| {
+            Error::content(&path, None, format!("not a safetensors file: {error}"))
+        })?;
+        let start = 8 + size;
+        let held = length - start;
+        let stated = header.data_len() as u64;
+        if stated > held {
+            return Err(damaged(format!("its header speaks of {stated} bytes, and {held} follow")));
+        }
+        Ok(Self { path, file, start, header })
+    }
+
+    fn read(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        begin: u64,
+        end: u64,
+    ) -> Result<Vec<f32>> {
+        let width = match dtype {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::BF16 => 2,
+            other => {
+                let reason = format!("{name} is {other:?}; only F32, F16 and BF16 can be read");
+                return Err(Error::content(&self.path, None, reason));
+            }
+        };
+        let elements = shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d));
+        let bytes = elements.and_then(|elements| elements.checked_mul(width));
+        let stated = end.checked_sub(begin);
+        let held = self.header.data_len() as u64;
+        let (Some(bytes), true) = (bytes, stated == bytes.map(|b| b as u64) && end <= held) else {
+            let reason = format!("the place that its header states for {name} cannot be");
+            return Err(Error::Damaged { path: self.path.clone(), reason });
+        };
+        let mut data = vec![0u8; bytes];
+        self.file
+            .seek(SeekFrom::Start(self.start + begin))
+            .and_then(|_| self.file.read_exact(&mut data))
+            .map_err(Error::io(&self.path))?;
+        Ok(match dtype {
+            Dtype::F32 => data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Dtype::F16 => halves(&data).map(from_f16).collect(),
+            _ => halves(&data).map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
+        })
+    }
+}
+
+fn halves(data: &[u8]) -> impl Iterator<Item = u16> {
+    data.as_chunks::<2>().0.iter().map(|&bytes| u16::from_le_bytes(bytes))
+}
+
+/// IEEE 754 binary16: a sign, 5 bits of exponent, 10 of fraction.
+fn from_f16(bits: u16) -> f32 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    sign * match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_f16;
+
+    /// Values of IEEE 754-2019's binary16, table 3.5 and its limits.
+    #[test]
+    fn half_precision() {
+        for (bits, value) in [
+            (0x0000, 0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65_504.0),
+            (0x0400, 2f32.powi(-14)),
+            (0x0001, 2f32.powi(-24)),
+            (0x3555, 0.333_251_95),
+            (0x7c00, f32::INFINITY),
+            (0xfc00, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(from_f16(bits), value, "{bits:#x}");
+        }
+        assert!(from_f16(0x7e01).is_nan());
+        assert!(from_f16(0x8000).is_sign_negative());
+    }
+}
