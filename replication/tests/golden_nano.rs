@@ -169,7 +169,12 @@ fn some_of_the_committed_runs_are_made_again() {
                 record["model"] = Value::Null;
                 record
             };
-            assert!(losses(record) == losses(&made), "{} differs on {}", made["id"], kernels(&machine));
+            assert!(
+                losses(record) == losses(&made),
+                "{} differs on {}",
+                made["id"],
+                kernels(&machine)
+            );
         } else {
             println!("not to the bit: the committed runs were not made on {}", kernels(&machine));
             let [ours, theirs] = [&made, record].map(lowest);
