@@ -67,6 +67,10 @@ pub enum Error {
     /// The user asked for a stop; what was finished is kept.
     #[error("interrupted; the same command goes on from the last checkpoint")]
     Interrupted,
+    /// Something could not be fetched.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// libtorch refused.
     #[cfg(feature = "train")]
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]

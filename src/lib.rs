@@ -13,6 +13,8 @@ mod error;
 pub mod finetuning;
 #[cfg(feature = "fit")]
 pub mod fit;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod injection;
 pub mod laws;
 pub mod model;

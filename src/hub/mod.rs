@@ -1,0 +1,481 @@
+//! The Hugging Face Hub, and files behind listings over HTTPS: fetched once, resumably, pinned and
+//! verified.
+//!
+//! A [`Repository`] at a revision becomes a [`Snapshot`]: a commit and the names of its files. A
+//! file of a snapshot lies where the Hub's own clients put it and look for it,
+//!
+//! ```text
+//! <cache>/datasets--OWNER--NAME/refs/REVISION            the commit
+//!                              /snapshots/COMMIT/FILE    a link to
+//!                              /blobs/HASH               the bytes, named by the hash the Hub announced
+//!                              /listing/COMMIT.json      the names of all files: ours
+//! ```
+//!
+//! and gets its place only when its bytes have that hash. What a broken transfer brought waits as
+//! `blobs/HASH.incomplete`, and the next attempt asks for the rest alone. Servers that are busy (429,
+//! 5xx) or break off are waited for, as long as they ask, within [`Patience`].
+//!
+//! The token goes to the endpoint and nowhere else: not to servers that it redirects to, nor into
+//! messages or manifests.
+
+mod error;
+mod hash;
+mod settings;
+mod wire;
+
+pub use error::HubError;
+pub use hash::Hash;
+pub use settings::{Patience, Settings, Token};
+
+use crate::store::{sha256, write_atomic};
+use crate::{Error, Result};
+use hf_hub::{Cache, Repo, RepoType};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+use wire::Wire;
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Text.
+    Dataset,
+    /// A model.
+    Model,
+}
+
+/// A repository of the Hub at a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    id: String,
+    kind: Kind,
+    revision: String,
+}
+
+/// A commit of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The repository and the revision that was asked for.
+    pub repository: Repository,
+    /// The commit that the revision is, 40 hex digits.
+    pub commit: String,
+    /// The names of its files, with `/` between folders.
+    pub files: Vec<String>,
+}
+
+/// A file that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its name in the repository or listing.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// What it was verified by; of a file behind a listing, what its bytes were when they came.
+    pub hash: Hash,
+}
+
+/// Who wants to know how far a transfer is.
+pub trait Progress {
+    /// A file's bytes come, from `here` on, of `size` where the server says so. Again after each
+    /// break.
+    fn started(&self, what: &str, here: u64, size: Option<u64>);
+
+    /// Bytes came.
+    fn advanced(&self, bytes: u64);
+
+    /// A fault that may pass is waited for.
+    fn waiting(&self, what: &str, why: &HubError, pause: Duration);
+
+    /// A file is here and verified.
+    fn finished(&self);
+}
+
+/// Nobody does.
+impl Progress for () {
+    fn started(&self, _what: &str, _here: u64, _size: Option<u64>) {}
+    fn advanced(&self, _bytes: u64) {}
+    fn waiting(&self, _what: &str, _why: &HubError, _pause: Duration) {}
+    fn finished(&self) {}
+}
+
+impl Repository {
+    /// The repository `id`, as `OWNER/NAME`, at a branch, a tag or a commit.
+    ///
+    /// # Errors
+    /// If one of them is no name that a repository or revision can have.
+    pub fn new(id: &str, kind: Kind, revision: &str) -> Result<Self> {
+        let good = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.', '/'].contains(&c);
+        let is_name = |name: &str| name.chars().all(good) && plain(name);
+        if !is_name(id) || id.contains("--") || id.split('/').count() > 2 {
+            return Err(Error::setting("repository", id, "must be a name as OWNER/NAME"));
+        }
+        if !is_name(revision) {
+            let requirement = "must be a branch, a tag or a commit, as main";
+            return Err(Error::setting("revision", revision, requirement));
+        }
+        Ok(Self { id: id.into(), kind, revision: revision.into() })
+    }
+
+    /// As `OWNER/NAME`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn repo(&self, revision: &str) -> Repo {
+        let kind = match self.kind {
+            Kind::Dataset => RepoType::Dataset,
+            Kind::Model => RepoType::Model,
+        };
+        Repo::with_revision(self.id.clone(), kind, revision.into())
+    }
+
+    /// Its path at the endpoint.
+    fn address(&self) -> String {
+        match self.kind {
+            Kind::Dataset => format!("datasets/{}", self.id),
+            Kind::Model => self.id.clone(),
+        }
+    }
+}
+
+/// The answer of the Hub to what a revision is.
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+/// The Hub and its cache.
+#[derive(Debug)]
+pub struct Hub {
+    wire: Wire,
+    cache: Cache,
+}
+
+impl Hub {
+    /// As the environment says.
+    ///
+    /// # Errors
+    /// If a variable holds what it cannot.
+    pub fn from_env() -> Result<Self> {
+        Ok(Self::new(Settings::from_env()?))
+    }
+
+    /// With these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self { cache: Cache::new(settings.cache.clone()), wire: Wire::new(settings) }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        self.wire.settings()
+    }
+
+    /// The commit that a repository's revision is, and the names of its files. A commit whose names
+    /// are known needs no network; offline, a revision is what it was when it was last asked for.
+    ///
+    /// # Errors
+    /// If the Hub cannot be asked, refuses, or names a file that would lie outside its folder.
+    pub fn snapshot(&self, repository: &Repository, progress: &dyn Progress) -> Result<Snapshot> {
+        let Repository { id, revision, .. } = repository;
+        let what = format!("{} at {revision}", repository.address());
+        let offline = self.settings().offline;
+        let folder = self.folder(repository);
+        let known = match is_commit(revision) {
+            true => Some(revision.clone()),
+            false if offline => fs::read_to_string(folder.join("refs").join(revision)).ok(),
+            false => None,
+        };
+        if let Some(commit) = known.filter(|commit| is_commit(commit))
+            && let Some(files) = read_listing(&folder, &commit)
+        {
+            return Ok(Snapshot { repository: repository.clone(), commit, files });
+        }
+        if offline {
+            return Err(HubError::Offline { what }.into());
+        }
+        let kind = if repository.kind == Kind::Dataset { "datasets" } else { "models" };
+        let endpoint = &self.settings().endpoint;
+        let url = format!("{endpoint}/api/{kind}/{id}/revision/{}", revision.replace('/', "%2F"));
+        let answer = self.wire.text(&what, &url, progress)?;
+        let info: Info = serde_json::from_str(&answer).map_err(|error| HubError::Protocol {
+            what: what.clone(),
+            reason: format!("{error}"),
+        })?;
+        if !is_commit(&info.sha) {
+            let reason = "it names no commit".into();
+            return Err(HubError::Protocol { what, reason }.into());
+        }
+        let mut files: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
+        files.sort();
+        if let Some(name) = files.iter().find(|name| !plain(name)) {
+            return Err(HubError::UnsafeName { what, name: name.clone() }.into());
+        }
+        if !is_commit(revision) {
+            let reference = self.cache.repo(repository.repo(revision)).create_ref(&info.sha);
+            reference.map_err(Error::io(folder.join("refs").join(revision)))?;
+        }
+        let listing = folder.join("listing");
+        fs::create_dir_all(&listing).map_err(Error::io(&listing))?;
+        let names = serde_json::to_vec(&files).expect("names are strings");
+        write_atomic(&listing.join(format!("{}.json", info.sha)), &names)?;
+        Ok(Snapshot { repository: repository.clone(), commit: info.sha, files })
+    }
+
+    /// A file of a snapshot, from the cache or the Hub.
+    ///
+    /// # Errors
+    /// If it is not in the cache and the Hub cannot be asked, refuses or breaks off, the disk is
+    /// full, or the bytes do not have the hash that the Hub announced.
+    pub fn fetch(&self, of: &Snapshot, name: &str, progress: &dyn Progress) -> Result<Fetched> {
+        let repository = &of.repository;
+        let what = format!("{}/{name}", repository.address());
+        if !plain(name) || !is_commit(&of.commit) {
+            return Err(HubError::UnsafeName { what, name: name.into() }.into());
+        }
+        let folder = self.folder(repository);
+        let place =
+            self.cache.repo(repository.repo(&of.commit)).pointer_path(&of.commit).join(name);
+        if let Some(fetched) = in_place(&place, name)? {
+            return Ok(fetched);
+        }
+        if self.settings().offline {
+            return Err(HubError::Offline { what }.into());
+        }
+        let (endpoint, address) = (&self.settings().endpoint, repository.address());
+        let url = format!("{endpoint}/{address}/resolve/{}/{}", of.commit, escape(name));
+        let head = self.wire.head(&what, &url, progress)?;
+        let Some(hash) = head.etag.as_deref().and_then(Hash::of_etag) else {
+            let reason = "it announces no hash of the file".into();
+            return Err(HubError::Protocol { what, reason }.into());
+        };
+        let blobs = folder.join("blobs");
+        let blob = blobs.join(hash.hex());
+        let locks =
+            self.settings().cache.join(".locks").join(folder.file_name().unwrap_or_default());
+        let _one_at_a_time = lock(&locks, &format!("{}.lock", hash.hex()))?;
+        if !blob.exists() {
+            fs::create_dir_all(&blobs).map_err(Error::io(&blobs))?;
+            let partial = blobs.join(format!("{}.incomplete", hash.hex()));
+            self.wire.download(&what, &url, &partial, head.size, progress)?;
+            verify(&what, &partial, &hash)?;
+            fs::rename(&partial, &blob).map_err(Error::io(&blob))?;
+        }
+        link(&blob, &place, name)?;
+        progress.finished();
+        let size = fs::metadata(&blob).map_err(Error::io(&blob))?.len();
+        Ok(Fetched { name: name.into(), path: place, size, hash })
+    }
+
+    /// The lines of a listing: names of files below some address.
+    ///
+    /// # Errors
+    /// If it cannot be fetched, or names a file that would lie outside its folder.
+    pub fn listing(&self, url: &str, progress: &dyn Progress) -> Result<Vec<String>> {
+        let fetched = self.fetch_url(url, url, progress)?;
+        let text = fs::read_to_string(&fetched.path).map_err(Error::io(&fetched.path))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let mut names: Vec<String> = lines.map(String::from).collect();
+        names.sort();
+        names.dedup();
+        match names.iter().find(|name| !plain(name)) {
+            Some(name) => Err(HubError::UnsafeName { what: url.into(), name: name.clone() }.into()),
+            None => Ok(names),
+        }
+    }
+
+    /// A file at an address that is not the Hub's: fetched once, resumably where the server names its
+    /// version. Nobody announces its hash; the one that it has when it comes is kept beside it.
+    ///
+    /// # Errors
+    /// If it is not here and cannot be fetched.
+    pub fn fetch_url(&self, url: &str, name: &str, progress: &dyn Progress) -> Result<Fetched> {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let rest = rest.unwrap_or_default().replace(':', "_");
+        if !plain(&rest) || rest.contains(['?', '#', '@']) {
+            return Err(HubError::UnsafeName { what: "an address".into(), name: url.into() }.into());
+        }
+        let place = self.settings().own_folder().join("https").join(&rest);
+        let (folder, file) = match (place.parent(), place.file_name()) {
+            (Some(folder), Some(file)) => (folder, file.to_string_lossy().into_owned()),
+            _ => return Err(Error::setting("address", url, "must name a file")),
+        };
+        let stated = folder.join(format!(".{file}.sha256"));
+        let here = |progress: Option<&dyn Progress>| -> Result<Option<Fetched>> {
+            let (Ok(metadata), Ok(hex)) = (fs::metadata(&place), fs::read_to_string(&stated))
+            else {
+                return Ok(None);
+            };
+            let Some(hash) = Hash::of_etag(&hex) else { return Ok(None) };
+            if let Some(progress) = progress {
+                progress.finished();
+            }
+            Ok(Some(Fetched { name: name.into(), path: place.clone(), size: metadata.len(), hash }))
+        };
+        if let Some(fetched) = here(None)? {
+            return Ok(fetched);
+        }
+        if self.settings().offline {
+            return Err(HubError::Offline { what: url.into() }.into());
+        }
+        let _one_at_a_time = lock(folder, &format!(".{file}.lock"))?;
+        if let Some(fetched) = here(None)? {
+            return Ok(fetched);
+        }
+        let head = self.wire.head(url, url, progress)?;
+        // Without a version, what is here cannot be known to be a part of what is there.
+        let version = head.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
+        let version = sha256(version.unwrap_or_default().as_bytes());
+        let partial = folder.join(format!(".{file}.{}.incomplete", &version[..16]));
+        if head.etag.is_none() && partial.exists() {
+            fs::remove_file(&partial).map_err(Error::io(&partial))?;
+        }
+        self.wire.download(url, url, &partial, head.size, progress)?;
+        write_atomic(&stated, Hash::sha256_of(&partial)?.hex().as_bytes())?;
+        fs::rename(&partial, &place).map_err(Error::io(&place))?;
+        here(Some(progress))?.ok_or_else(|| HubError::Offline { what: url.into() }.into())
+    }
+
+    /// The folder of a repository in the cache.
+    fn folder(&self, repository: &Repository) -> PathBuf {
+        self.settings().cache.join(repository.repo(&repository.revision).folder_name())
+    }
+}
+
+impl Fetched {
+    /// Whether the bytes still are what they were when they came.
+    ///
+    /// # Errors
+    /// If they are not, or cannot be read.
+    pub fn verify(&self) -> Result<()> {
+        let found = self.hash.same_of(&self.path)?;
+        if found == self.hash {
+            return Ok(());
+        }
+        let reason = format!(
+            "its hash is {found} and not {}; remove it (and what it links to) and fetch it again",
+            self.hash
+        );
+        Err(Error::Damaged { path: self.path.clone(), reason })
+    }
+}
+
+/// Whether a name is a path that stays inside its folder, on any system.
+fn plain(name: &str) -> bool {
+    let parts = Path::new(name).components();
+    let is_plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part != "~";
+    let strange = |c: char| c.is_control() || c == '\\' || c == ':';
+    name.split('/').all(is_plain)
+        && !name.contains(strange)
+        && parts.into_iter().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn is_commit(text: &str) -> bool {
+    matches!(Hash::of_etag(text), Some(Hash::Git(hex)) if hex == text)
+}
+
+/// A file's name as a part of an address.
+fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'~' => escaped.push(byte as char),
+            _ if byte.is_ascii_alphanumeric() => escaped.push(byte as char),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+fn read_listing(folder: &Path, commit: &str) -> Option<Vec<String>> {
+    let bytes = fs::read(folder.join("listing").join(format!("{commit}.json"))).ok()?;
+    let files: Vec<String> = serde_json::from_slice(&bytes).ok()?;
+    files.iter().all(|name| plain(name)).then_some(files)
+}
+
+/// The file that a snapshot's link leads to, which is named by its hash; a file without a link has
+/// the hash of its bytes.
+fn in_place(place: &Path, name: &str) -> Result<Option<Fetched>> {
+    let Ok(metadata) = fs::metadata(place) else { return Ok(None) };
+    let target = fs::read_link(place).ok();
+    let named = target.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let hash = match named.and_then(Hash::of_etag) {
+        Some(hash) => hash,
+        None => Hash::sha256_of(place)?,
+    };
+    let (name, path) = (name.to_string(), place.to_path_buf());
+    Ok(Some(Fetched { name, path, size: metadata.len(), hash }))
+}
+
+/// Removes a file that does not have the hash.
+fn verify(what: &str, path: &Path, expected: &Hash) -> Result<()> {
+    let found = expected.same_of(path)?;
+    if found == *expected {
+        return Ok(());
+    }
+    fs::remove_file(path).map_err(Error::io(path))?;
+    Err(HubError::WrongHash { what: what.into(), expected: expected.clone(), found }.into())
+}
+
+/// Waits for whoever fetches the same file.
+fn lock(folder: &Path, name: &str) -> Result<File> {
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let path = folder.join(name);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(Error::io(&path))?;
+    file.lock().map_err(Error::io(&path))?;
+    Ok(file)
+}
+
+/// Puts a blob in its place in a snapshot.
+fn link(blob: &Path, place: &Path, name: &str) -> Result<()> {
+    let folder = place.parent().unwrap_or(place);
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    // A link to what is no longer there, or that another process has just made.
+    let _ = fs::remove_file(place);
+    #[cfg(unix)]
+    {
+        let up = "../".repeat(1 + name.split('/').count());
+        let target = Path::new(&up).join("blobs").join(blob.file_name().unwrap_or_default());
+        std::os::unix::fs::symlink(target, place).map_err(Error::io(place))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = name;
+        fs::hard_link(blob, place).map_err(Error::io(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside_their_folder() {
+        for good in ["a", "a/b.txt", "en 1/ü.json", "...", "a..b", ".hidden"] {
+            assert!(plain(good), "{good}");
+        }
+        for bad in [
+            "", ".", "..", "../a", "a/../b", "/a", "a//b", "a/", "a\\b", "C:a", "a\nb", "~/a",
+            "a/./b",
+        ] {
+            assert!(!plain(bad), "{bad:?}");
+        }
+        for bad in ["", "../a", "a/b/c", "a b/c", "/a", "a/..", "a--b/c"] {
+            assert!(Repository::new(bad, Kind::Dataset, "main").is_err(), "{bad:?}");
+        }
+        assert!(Repository::new("a/b", Kind::Model, "../main").is_err());
+        assert!(Repository::new("a/b", Kind::Model, "refs/convert/parquet").is_ok());
+        assert_eq!(escape("a/b c+ü.txt"), "a/b%20c%2B%C3%BC.txt");
+    }
+}
