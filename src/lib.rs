@@ -19,6 +19,7 @@ pub mod injection;
 pub mod laws;
 pub mod model;
 pub mod pretraining;
+pub mod quiet;
 pub mod rng;
 pub mod run;
 pub mod store;

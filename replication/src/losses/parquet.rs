@@ -9,11 +9,9 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
 use bytes::Bytes;
+use forgetting_laws::quiet::quietly;
 use forgetting_laws::{Error, Result};
-use std::cell::Cell as Flag;
-use std::panic::{self, UnwindSafe};
 use std::path::Path;
-use std::sync::Once;
 
 /// The records of a file. A field of a struct is a column `struct.field`. Dates and times are the
 /// numbers that the file holds.
@@ -42,27 +40,6 @@ pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Records> {
         .map(|line| Record { line, cells: cells.iter_mut().filter_map(Iterator::next).collect() })
         .collect();
     Ok(Records { unit: Unit::Row, columns, rows })
-}
-
-/// What the work returns; none if it panics, of which nothing is printed. The parquet crate panics
-/// at some damaged files (one in five hundred, with one to three bytes changed at random).
-fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
-    thread_local! {
-        static QUIET: Flag<bool> = const { Flag::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let report = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                report(panic);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let done = panic::catch_unwind(work);
-    QUIET.set(false);
-    done.ok()
 }
 
 /// The names of the columns, and the cells of each.
@@ -400,13 +377,6 @@ mod tests {
             assert!(message.starts_with("a.parquet: cannot be read as Parquet"), "{message}");
             assert_eq!(message.lines().count(), 1, "{message}");
         }
-    }
-
-    #[test]
-    fn a_panic_is_none_and_the_next_work_is_done() {
-        assert_eq!(quietly(|| 7), Some(7));
-        assert_eq!(quietly(|| -> u8 { panic!("damaged") }), None);
-        assert_eq!(quietly(|| 8), Some(8));
     }
 
     #[test]

@@ -1,0 +1,312 @@
+//! What of a record is the document.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Opens an instruction.
+const OPEN: &str = "[INST]";
+/// Ends it.
+const CLOSE: &str = "[/INST]";
+
+/// What of a record (a line of JSON, a row of Parquet) is the document. A field within another one
+/// is named with dots, as `meta.pile_set_name`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fields {
+    /// The field of the text.
+    #[serde(default = "text")]
+    pub text: String,
+    /// The field that tells works apart; none: every record is one.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Which records count; none: all.
+    #[serde(default)]
+    pub filter: Option<Filter>,
+    /// How a record of instructions becomes text, in place of the field of the text.
+    #[serde(default)]
+    pub instructions: Option<Instructions>,
+}
+
+fn text() -> String {
+    "text".into()
+}
+
+/// Records in which a field has one of some values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// The field.
+    pub field: String,
+    /// Its values, numbers and truth values by their text.
+    pub values: Vec<String>,
+}
+
+/// Where the instructions and the answers of a record are. Each exchange becomes a line
+/// `[INST] instruction [/INST] answer`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Instructions {
+    /// Fields of one exchange.
+    Exchange {
+        /// The fields of the instruction, joined; those after the first may be missing or empty.
+        question: Vec<String>,
+        /// The field of the answer.
+        answer: String,
+    },
+    /// A list of turns.
+    Conversation {
+        /// The field of the list.
+        turns: String,
+        /// The field of a turn that says who speaks.
+        speaker: String,
+        /// The field of a turn that says what.
+        words: String,
+        /// Those who ask, or set the scene.
+        human: Vec<String>,
+        /// Those who answer.
+        model: Vec<String>,
+    },
+}
+
+/// What a record was found to be.
+#[derive(Debug, PartialEq)]
+pub(super) enum Found {
+    /// A document, and the name of its group.
+    Document(String, Option<String>),
+    /// Left out by the filter, for this value.
+    Other(String),
+}
+
+type Record = Map<String, Value>;
+
+impl Fields {
+    /// The text in one field, and perhaps the group in another one.
+    pub fn plain(text: &str, group: Option<&str>) -> Self {
+        let group = group.map(String::from);
+        Self { text: text.into(), group, filter: None, instructions: None }
+    }
+
+    /// The fields of a record that are needed, without what lies within them.
+    pub(super) fn outermost(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = match &self.instructions {
+            None => vec![&self.text],
+            Some(Instructions::Exchange { question, answer }) => {
+                question.iter().chain([answer]).map(String::as_str).collect()
+            }
+            Some(Instructions::Conversation { turns, .. }) => vec![turns],
+        };
+        names.extend(self.group.as_deref());
+        names.extend(self.filter.as_ref().map(|filter| filter.field.as_str()));
+        names
+    }
+
+    /// The document in a record.
+    ///
+    /// # Errors
+    /// In one line, if a field is missing or is not what it should be.
+    pub(super) fn find(&self, record: Value) -> Result<Found, String> {
+        let Value::Object(record) = record else {
+            return Err(format!("{} stands where a JSON object should", kind(&record)));
+        };
+        if let Some(Filter { field, values }) = &self.filter {
+            let value = name(field, need(&record, field)?, "a string or a number can be filtered")?;
+            if !values.contains(&value) {
+                return Ok(Found::Other(value));
+            }
+        }
+        let group = match &self.group {
+            None => None,
+            Some(field) => {
+                let value = need(&record, field)?;
+                Some(name(field, value, "a string or a number names a group")?)
+            }
+        };
+        let text = match &self.instructions {
+            None => string(&self.text, need(&record, &self.text)?)?.to_string(),
+            Some(instructions) => instructions.render(&record)?,
+        };
+        Ok(Found::Document(text, group))
+    }
+}
+
+impl Instructions {
+    fn render(&self, record: &Record) -> Result<String, String> {
+        let mut text = String::new();
+        let mut exchange = |question: &str, answer: &str| {
+            text.push_str(&format!("{OPEN} {} {CLOSE} {}\n", question.trim(), answer.trim()));
+        };
+        match self {
+            Self::Exchange { question, answer } => {
+                let mut asked = String::new();
+                for (i, field) in question.iter().enumerate() {
+                    let part = match look_up(record, field) {
+                        None | Some(Value::Null) if i > 0 => continue,
+                        None => return Err(missing(record, field)),
+                        Some(value) => string(field, value)?.trim(),
+                    };
+                    if !asked.is_empty() && !part.is_empty() {
+                        asked.push('\n');
+                    }
+                    asked.push_str(part);
+                }
+                exchange(&asked, string(answer, need(record, answer)?)?);
+            }
+            Self::Conversation { turns, speaker, words, human, model } => {
+                let list = match need(record, turns)? {
+                    Value::Array(list) => list,
+                    other => {
+                        return Err(format!("the field {turns:?} is {}, no list", kind(other)));
+                    }
+                };
+                let mut asked = String::new();
+                for turn in list {
+                    let Value::Object(turn) = turn else {
+                        return Err(format!("a turn in {turns:?} is {}", kind(turn)));
+                    };
+                    let who = string(speaker, need(turn, speaker)?)?;
+                    let what = string(words, need(turn, words)?)?.trim();
+                    if human.iter().any(|name| name == who) {
+                        if !asked.is_empty() {
+                            asked.push('\n');
+                        }
+                        asked.push_str(what);
+                    } else if !model.iter().any(|name| name == who) {
+                        let known = human.iter().chain(model).cloned().collect::<Vec<_>>();
+                        let known = known.join(", ");
+                        return Err(format!("{who:?} speaks in {turns:?}; known are {known}"));
+                    } else if !asked.is_empty() {
+                        // An answer to nothing is left out.
+                        exchange(&asked, what);
+                        asked.clear();
+                    }
+                }
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// The value at a path; a key that has the dots itself comes first.
+fn look_up<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
+    record.get(path).or_else(|| {
+        path.match_indices('.').find_map(|(dot, _)| match record.get(&path[..dot]) {
+            Some(Value::Object(inner)) => look_up(inner, &path[dot + 1..]),
+            _ => None,
+        })
+    })
+}
+
+fn need<'a>(record: &'a Record, path: &str) -> Result<&'a Value, String> {
+    look_up(record, path).ok_or_else(|| missing(record, path))
+}
+
+fn missing(record: &Record, path: &str) -> String {
+    no_field(path, record.keys().map(String::as_str))
+}
+
+/// Says that a field is not among some.
+pub(super) fn no_field<'a>(path: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let found: Vec<String> = names.take(8).map(|key| format!("{key:?}")).collect();
+    let found = if found.is_empty() { "none".into() } else { found.join(", ") };
+    format!("no field {path:?}; the fields found are: {found}")
+}
+
+fn string<'a>(field: &str, value: &'a Value) -> Result<&'a str, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(format!("the field {field:?} is {}; text is a string", kind(other))),
+    }
+}
+
+fn name(field: &str, value: &Value, requirement: &str) -> Result<String, String> {
+    match value {
+        Value::String(name) => Ok(name.clone()),
+        Value::Number(name) => Ok(name.to_string()),
+        other => Err(format!("the field {field:?} is {}; {requirement}", kind(other))),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn document(text: &str) -> Result<Found, String> {
+        Ok(Found::Document(text.into(), None))
+    }
+
+    #[test]
+    fn fields_lie_within_others() {
+        let mut fields = Fields::plain("a.text", Some("meta.id"));
+        fields.filter = Some(Filter { field: "meta.set".into(), values: vec!["Github".into()] });
+        let record = |set: &str| json!({"a": {"text": "x"}, "meta": {"set": set, "id": 7}});
+        let found = Found::Document("x".into(), Some("7".into()));
+        assert_eq!(fields.find(record("Github")), Ok(found));
+        assert_eq!(fields.find(record("ArXiv")), Ok(Found::Other("ArXiv".into())));
+        let none = fields.find(json!({"a": {"text": "x"}, "meta": "Github"})).unwrap_err();
+        assert_eq!(none, "no field \"meta.set\"; the fields found are: \"a\", \"meta\"");
+        // A key with dots is one, too.
+        let dotted = Fields::plain("a.b.c", None);
+        assert_eq!(dotted.find(json!({"a.b": {"c": "x"}})), document("x"));
+        assert_eq!(dotted.find(json!({"a.b.c": "x", "a": 1})), document("x"));
+        assert_eq!(fields.outermost(), ["a.text", "meta.id", "meta.set"]);
+    }
+
+    fn with(instructions: Instructions) -> Fields {
+        Fields { instructions: Some(instructions), ..Fields::plain("text", None) }
+    }
+
+    #[test]
+    fn exchanges_are_lines() {
+        let fields = with(Instructions::Exchange {
+            question: vec!["instruction".into(), "input".into()],
+            answer: "output".into(),
+        });
+        let found = fields.find(json!({"instruction": " Add. ", "input": "1 2", "output": "3\n"}));
+        assert_eq!(found, document("[INST] Add.\n1 2 [/INST] 3\n"));
+        for input in [json!(""), json!(null)] {
+            let record = json!({"instruction": "Add.", "input": input, "output": "3"});
+            assert_eq!(fields.find(record), document("[INST] Add. [/INST] 3\n"));
+        }
+        let found = fields.find(json!({"input": "1 2", "output": "3"}));
+        assert!(found.unwrap_err().contains("no field \"instruction\""));
+        assert!(fields.find(json!({"instruction": "Add."})).unwrap_err().contains("\"output\""));
+    }
+
+    #[test]
+    fn conversations_are_exchanges() {
+        let fields = with(Instructions::Conversation {
+            turns: "conversations".into(),
+            speaker: "from".into(),
+            words: "value".into(),
+            human: vec!["system".into(), "human".into()],
+            model: vec!["gpt".into()],
+        });
+        let turns = |turns: &[(&str, &str)]| {
+            let turns = turns.iter().map(|(from, value)| json!({"from": from, "value": value}));
+            fields.find(json!({"conversations": turns.collect::<Vec<_>>()}))
+        };
+        let both = [("system", "Be brief."), ("human", "Hi"), ("gpt", "Hello"), ("human", "1+1?")];
+        let first = "[INST] Be brief.\nHi [/INST] Hello\n";
+        assert_eq!(turns(&both), document(first));
+        let more = [&both[..], &[("gpt", "2")]].concat();
+        assert_eq!(turns(&more), document(&format!("{first}[INST] 1+1? [/INST] 2\n")));
+        assert_eq!(turns(&[("gpt", "Hello")]), document(""));
+        let error = turns(&[("tool", "x")]).unwrap_err();
+        assert_eq!(error, "\"tool\" speaks in \"conversations\"; known are system, human, gpt");
+        let error = fields.find(json!({"conversations": "x"})).unwrap_err();
+        assert_eq!(error, "the field \"conversations\" is a string, no list");
+        assert!(fields.find(json!({"conversations": [1]})).unwrap_err().contains("a number"));
+    }
+}

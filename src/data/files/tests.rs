@@ -1,0 +1,581 @@
+use super::*;
+use ::parquet::basic::Compression as Packed;
+use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::parser::parse_message_type;
+use flate2::{Compression, write::GzEncoder};
+use proptest::prelude::*;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+const TWO_LINES: &str = "{\"text\":\"one two three\"}\n{\"text\":\"four\"}\n";
+/// `TWO_LINES` packed by the zstd command line tool 1.5, with a checksum.
+const TWO_LINES_ZSTD: &[u8] = b"\x28\xb5\x2f\xfd\x04\x68\x49\x01\x00{\"text\":\"one two three\"}\
+    \n{\"text\":\"four\"}\n\x8b\x01\xcc\x58";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+/// A folder with files in it.
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+fn open(name: &str, bytes: impl AsRef<[u8]>) -> Result<Files> {
+    open_grouped(name, bytes, None)
+}
+
+fn open_grouped(name: &str, bytes: impl AsRef<[u8]>, group: Option<&str>) -> Result<Files> {
+    let folder = folder(&[(name, bytes.as_ref())]);
+    Files::open(&[folder.path().join(name)], "text", group)
+}
+
+fn texts(files: &Files) -> Vec<String> {
+    let all = 0..files.len().unwrap();
+    all.map(|i| files.document(i).unwrap().into_owned()).collect()
+}
+
+fn groups(files: &Files) -> Vec<u64> {
+    (0..files.len().unwrap()).map(|i| files.group(i)).collect()
+}
+
+/// The error's text without the folder's name.
+fn complaint(name: &str, bytes: impl AsRef<[u8]>) -> String {
+    let error = open(name, bytes).unwrap_err().to_string();
+    error[error.find(name).expect("the file is named")..].to_owned()
+}
+
+#[test]
+fn every_packing_is_the_same_source() {
+    let plain = open("a.jsonl", TWO_LINES).unwrap();
+    assert_eq!(texts(&plain), ["one two three", "four"]);
+    let halves = TWO_LINES.split_at(24);
+    let packed = [
+        ("b.jsonl.gz", gzip(TWO_LINES.as_bytes())),
+        // Two members, as `cat a.gz b.gz` makes.
+        ("b.JSONL.gz", [gzip(halves.0.as_bytes()), gzip(halves.1.as_bytes())].concat()),
+        ("b.jsonl.zst", TWO_LINES_ZSTD.to_vec()),
+        ("b.jsonl.zst", zstd(TWO_LINES.as_bytes())),
+        // Two frames, a skippable one of 3 bytes and an empty one between them.
+        (
+            "b.jsonl.zst",
+            [
+                zstd(halves.0.as_bytes()),
+                b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec(),
+                zstd(b""),
+                zstd(halves.1.as_bytes()),
+            ]
+            .concat(),
+        ),
+    ];
+    for (name, bytes) in packed {
+        let files = open(name, bytes).unwrap();
+        assert_eq!(texts(&files), texts(&plain), "{name}");
+        assert_eq!(files.content_hash(), plain.content_hash(), "{name}");
+    }
+}
+
+#[test]
+fn packed_files_that_end_early_are_damaged() {
+    let text = TWO_LINES.repeat(3);
+    for (name, whole) in [
+        ("a.jsonl.gz", gzip(text.as_bytes())),
+        ("a.jsonl.zst", zstd(text.as_bytes())),
+        ("a.jsonl.zst", TWO_LINES_ZSTD.to_vec()),
+    ] {
+        assert!(open(name, &whole).is_ok());
+        for length in 1..whole.len() {
+            let error = open(name, &whole[..length]).unwrap_err();
+            assert!(
+                matches!(&error, Error::Damaged { reason, .. } if reason.contains("end early")),
+                "{length} of {}: {error}",
+                whole.len()
+            );
+        }
+    }
+    let skippable = [TWO_LINES_ZSTD, b"\x50\x2a\x4d\x18\x03\0\0\0ab"].concat();
+    assert!(complaint("a.jsonl.zst", skippable).contains("end early"));
+}
+
+#[test]
+fn packed_files_that_are_something_else_are_damaged() {
+    assert!(complaint("a.txt.gz", "plain text").contains("cannot be unpacked"));
+    assert!(complaint("a.txt.zst", "plain text").contains("cannot be unpacked"));
+    let mut flipped = gzip(TWO_LINES.as_bytes());
+    let checksum = flipped.len() - 8;
+    flipped[checksum] ^= 1;
+    assert!(complaint("a.jsonl.gz", flipped).contains("cannot be unpacked"));
+    // A letter of the text, which lies there as it is.
+    let mut flipped = TWO_LINES_ZSTD.to_vec();
+    flipped[20] ^= 1;
+    assert!(complaint("a.jsonl.zst", flipped).contains("its checksum differs"));
+    let garbage = [TWO_LINES_ZSTD, b"garbage"].concat();
+    assert!(complaint("a.jsonl.zst", garbage).contains("cannot be unpacked"));
+}
+
+#[test]
+fn one_line_says_what_is_wrong_and_where() {
+    let lines = |line: &str| format!("{{\"text\":\"a\"}}\n\n{line}\n{{\"text\":\"b\"}}\n");
+    let cases = [
+        ("a.json.parquet.gz", "a".into(), "a.json.parquet.gz: unknown kind of file"),
+        ("a.csv", "a".into(), "a.csv: unknown kind of file; the known ones end in .txt or .jsonl"),
+        ("a.jsonl", String::new(), "a.jsonl: the file is empty"),
+        ("a.txt", String::new(), "a.txt: the file is empty"),
+        ("a.txt", "\u{feff}".into(), "a.txt: the file holds no text, only white space"),
+        ("a.txt", " \n<|endoftext|>\n".into(), "a.txt: the file holds no text"),
+        ("a.jsonl", "\n \n".into(), "a.jsonl: the file holds no text, only white space"),
+        ("a.jsonl", lines("{\"text\": \"a"), "a.jsonl, line 3: malformed JSON at column 11 (EOF"),
+        ("a.jsonl", lines("[1]"), "a.jsonl, line 3: an array stands where a JSON object"),
+        ("a.jsonl", lines("{\"text\":5}"), "a.jsonl, line 3: the field \"text\" is a number"),
+        ("a.jsonl", lines("{}"), "line 3: no field \"text\"; the fields found are: none"),
+        (
+            "a.jsonl",
+            lines("{\"body\":\"x\",\"id\":1}"),
+            "line 3: no field \"text\"; the fields found are: \"body\", \"id\"",
+        ),
+    ];
+    for (name, bytes, expected) in cases {
+        let error = open(name, &bytes).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}\n{expected}");
+        assert!(!error.contains('\n'));
+    }
+    let error = open_grouped("a.jsonl", "{\"text\":\"a\"}", Some("book")).unwrap_err();
+    let expected = "line 1: no field \"book\"; the fields found are: \"text\"";
+    assert!(error.to_string().contains(expected), "{error}");
+    let error = open_grouped("a.jsonl", "{\"text\":\"a\",\"book\":null}", Some("book"));
+    assert!(error.unwrap_err().to_string().contains("line 1: the field \"book\" is null"));
+    let missing = Files::open(&["missing.txt".into()], "text", None).unwrap_err();
+    assert!(matches!(missing, Error::Io { .. }));
+    assert!(Files::open(&[], "text", None).is_err());
+}
+
+#[test]
+fn bytes_that_are_not_utf8() {
+    let latin = b"one\ntwo\nsm\xf8r\n";
+    assert!(complaint("a.txt", latin).starts_with("a.txt, line 3: byte 10 is not UTF-8"));
+    let json = b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}";
+    assert!(complaint("a.jsonl", json).starts_with("a.jsonl, line 2: byte 22 is not UTF-8"));
+    let utf16 = b"\xff\xfea\0";
+    assert!(complaint("a.txt", utf16).starts_with("a.txt, line 1: byte 0 is not UTF-8"));
+}
+
+#[test]
+fn text_is_kept_as_it_is() {
+    let text = "\u{feff}  e\u{301}\r\n\r\n\ttwo \u{feff}\0\r\n ";
+    assert_eq!(texts(&open("a.txt", text).unwrap()), [&text[3..]]);
+    let line = "\u{feff}{\"text\":\" a\\r\\n\\u00e9\\ud83d\\ude00 \"}\r\n";
+    assert_eq!(texts(&open("a.jsonl", line).unwrap()), [" a\r\né😀 "]);
+}
+
+#[test]
+fn separated_documents_are_works() {
+    let text = "one\n<|endoftext|>two <|endoftext|> \n<|endoftext|>three";
+    let files = open("a.txt", text).unwrap();
+    assert_eq!(texts(&files), ["one\n", "two ", "three"]);
+    assert_eq!(groups(&files), [0, 1, 2]);
+    assert!(!files.blocks());
+}
+
+#[test]
+fn groups_are_named_by_a_field_in_all_files() {
+    let line = |book: &str| format!("{{\"text\":\"x\",\"book\":{book}}}\n");
+    let folder = folder(&[
+        ("1.jsonl", (line("\"b\"") + &line("\"a\"") + &line("7")).as_bytes()),
+        ("2.jsonl.gz", &gzip((line("\"a\"") + &line("\"7\"") + &line("\"c\"")).as_bytes())),
+        ("3.txt", b"a work of its own"),
+    ]);
+    let paths = [folder.path().to_path_buf()];
+    let files = Files::open(&paths, "text", Some("book")).unwrap();
+    assert_eq!(groups(&files), [0, 1, 2, 1, 2, 3, 4]);
+    let ungrouped = Files::open(&paths, "text", None);
+    assert_eq!(groups(&ungrouped.unwrap()), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_folder_is_its_text_files_in_order() {
+    let folder = folder(&[
+        ("b.txt", b"second"),
+        ("a.txt", b"first"),
+        ("c.jsonl", b"{\"text\":\"third\"}"),
+        (".a.txt", b"\xff"),
+        ("README.md", b"no document"),
+    ]);
+    fs::create_dir(folder.path().join("d.txt")).unwrap();
+    let paths = [folder.path().to_path_buf()];
+    let files = Files::open(&paths, "text", None).unwrap();
+    assert_eq!(texts(&files), ["first", "second", "third"]);
+    let error = Files::open(&[folder.path().join("d.txt")], "text", None).unwrap_err();
+    assert!(error.to_string().contains("the folder holds no .txt"), "{error}");
+    let named = ["a.txt", "b.txt", "c.jsonl"].map(|name| folder.path().join(name));
+    assert_eq!(Files::open(&named, "text", None).unwrap().content_hash(), files.content_hash());
+}
+
+#[test]
+fn the_hash_is_of_what_determines_the_content() {
+    let hash = |files: &[(&str, &[u8])], text: &str, group: Option<&str>| {
+        let folder = folder(files);
+        let paths = files.iter().map(|(name, _)| folder.path().join(name)).collect::<Vec<_>>();
+        Files::open(&paths, text, group).unwrap().content_hash()
+    };
+    let line: &[u8] = b"{\"text\":\"a\",\"b\":\"b\"}\n";
+    let hashes = [
+        hash(&[("a.jsonl", line)], "text", None),
+        hash(&[("a.jsonl", line)], "b", None),
+        hash(&[("a.jsonl", line)], "text", Some("b")),
+        hash(&[("a.txt", line)], "text", None),
+        hash(&[("a.jsonl", line), ("b.jsonl", line)], "text", None),
+        hash(&[("a.jsonl", &line.repeat(2))], "text", None),
+    ];
+    assert_eq!(hashes.iter().collect::<BTreeSet<_>>().len(), hashes.len());
+    assert_eq!(hashes[0], hash(&[("c.jsonl", line)], "text", None));
+    assert_eq!(hashes[0].len(), 64);
+}
+
+#[test]
+fn documents_outside_are_an_error() {
+    let files = open("a.txt", "a").unwrap();
+    assert!(files.document(0).is_ok());
+    assert!(files.document(1).is_err() && files.document(u64::MAX).is_err());
+}
+
+#[test]
+fn works_are_cut_at_blank_lines() {
+    let lengths =
+        |text: &str| -> Vec<usize> { pieces(text).map(|piece| piece.chars().count()).collect() };
+    // A paragraph of 100 characters, the blank line among them.
+    let paragraph = |c: &str| format!("{}\n\n", c.repeat(98));
+    assert_eq!(lengths(&paragraph("é").repeat(250)), [PIECE, PIECE, 1000]);
+    let windows = format!("{}\r\n \r\n", "a".repeat(95));
+    assert_eq!(lengths(&windows.repeat(250)), [PIECE, PIECE, 1000]);
+    // The blank line that comes one character too early does not count.
+    let early = format!("{}\n\n{}\n\nc", "a".repeat(PIECE - 3), "b".repeat(50));
+    assert_eq!(lengths(&early), [PIECE - 1 + 52, 1]);
+    // No blank lines, then no lines.
+    assert_eq!(lengths(&format!("{}\n", "a".repeat(99)).repeat(250)), [2 * PIECE, 1000]);
+    assert_eq!(lengths(&"a".repeat(3 * PIECE + 1)), [3 * PIECE, 1]);
+    assert_eq!(lengths("short"), [5]);
+}
+
+#[test]
+fn a_single_work_is_cut_into_blocks() {
+    let long = |c: char| format!("{}\n\n", String::from(c).repeat(PIECE - 2));
+    let work = |pieces: usize| (0..pieces).map(|_| long('a')).collect::<String>();
+    // 96 pieces in blocks of 3.
+    let files = open("a.txt", work(96)).unwrap();
+    assert!(files.blocks());
+    assert_eq!(groups(&files), (0..96).map(|i| i / 3).collect::<Vec<_>>());
+    // 97 in blocks of 4, two of three works cut.
+    let folder = folder(&[
+        ("a.txt", work(60).as_bytes()),
+        ("b.txt", work(3).as_bytes()),
+        ("c.txt", work(34).as_bytes()),
+    ]);
+    let paths = [folder.path().to_path_buf()];
+    let files = Files::open(&paths, "text", None).unwrap();
+    let mut sizes = groups(&files).chunk_by(|a, b| a == b).map(<[u64]>::len).collect::<Vec<_>>();
+    assert_eq!(sizes.iter().sum::<usize>(), 97);
+    assert_eq!(sizes.split_off(15), [3, 4, 4, 4, 4, 4, 4, 4, 4, 2]);
+    assert_eq!(sizes, [4; 15]);
+    assert_eq!(groups(&files).into_iter().collect::<BTreeSet<_>>().len(), 25);
+    // 16 works are enough to keep them whole; so is a work of one piece, where nothing can be
+    // cut.
+    let many = vec![work(2); 16].join(SEPARATOR);
+    let files = open("a.txt", many).unwrap();
+    assert!(!files.blocks());
+    assert_eq!(groups(&files), (0..32).map(|i| i / 2).collect::<Vec<_>>());
+    assert!(open("a.txt", vec![work(2); 15].join(SEPARATOR)).unwrap().blocks());
+    assert!(!open("a.txt", "short").unwrap().blocks());
+}
+
+proptest! {
+    #[test]
+    fn pieces_joined_are_the_work(
+        parts in prop::collection::vec(("[ab é\n]{0,9}", 1usize..6000), 0..9)
+    ) {
+        let text: String = parts.iter().map(|(part, times)| part.repeat(*times)).collect();
+        let pieces: Vec<&str> = pieces(&text).collect();
+        prop_assert_eq!(&pieces.concat(), &text);
+        for (i, piece) in pieces.iter().enumerate() {
+            let length = piece.chars().count();
+            prop_assert!(length <= 3 * PIECE);
+            prop_assert!(length >= PIECE || i + 1 == pieces.len());
+        }
+    }
+
+    /// What is packed in a damaged way is refused or read, and never takes the program down.
+    #[test]
+    fn damaged_files_are_no_disaster(at in 0usize..200, bits in 1u8..) {
+        let text = TWO_LINES.repeat(5);
+        for (name, mut bytes) in
+            [("a.jsonl.gz", gzip(text.as_bytes())), ("a.jsonl.zst", zstd(text.as_bytes()))]
+        {
+            let at = at % bytes.len();
+            bytes[at] ^= bits;
+            let _ = open(name, bytes);
+        }
+    }
+}
+
+#[test]
+fn an_array_of_records_is_read_one_by_one() {
+    let array = " [\n{\"text\":\"one two three\"},\n {\"text\":\"four\"} ]\n";
+    for (name, bytes) in [
+        ("a.json", array.as_bytes().to_vec()),
+        ("a.json", format!("\u{feff}{array}").into_bytes()),
+        ("a.json.gz", gzip(array.as_bytes())),
+        ("a.json.zst", zstd(array.as_bytes())),
+    ] {
+        assert_eq!(texts(&open(name, bytes).unwrap()), ["one two three", "four"]);
+    }
+    // Lines in a file of that name are lines.
+    let lines = open("a.json", TWO_LINES).unwrap();
+    assert_eq!(lines.content_hash(), open("a.jsonl", TWO_LINES).unwrap().content_hash());
+    for (text, expected) in [
+        ("[{\"text\":\"a\"},\n{\"text\":5}]", "a.json, line 2: the field \"text\" is a number"),
+        ("[\n7]", "a.json, line 2: a number stands where a JSON object should"),
+        ("[{\"text\":\"a\"},\n\n{\"te", "a.json, line 3: malformed JSON at column 4 (EOF while"),
+        ("[{\"text\":\"a\"}]\nx", "a.json, line 2: malformed JSON at column 1 (trailing"),
+        ("[]", "a.json: the file holds no text"),
+    ] {
+        let error = complaint("a.json", text);
+        assert!(error.starts_with(expected), "{error}\n{expected}");
+    }
+    let latin = b"[{\"text\":\"\xff\"}]";
+    assert!(complaint("a.json", latin).contains("line 1: malformed JSON"), "not UTF-8");
+    let whole = gzip(array.repeat(9).as_bytes());
+    assert!(complaint("a.json.gz", &whole[..40]).contains("gzip data end early"));
+}
+
+/// 100 MB without a line end, a hundred thousand bytes when they are packed.
+#[test]
+fn what_is_no_text_does_not_fill_the_memory() {
+    let long = |before: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(before.as_bytes()).unwrap();
+        let block = [b'a'; 1 << 16];
+        (0..100 << 20 >> 16).for_each(|_| encoder.write_all(&block).unwrap());
+        encoder.finish().unwrap()
+    };
+    for (name, before, expected) in [
+        (
+            "a.jsonl.gz",
+            "{\"text\":\"a\"}\n{\"text\":\"",
+            "line 2: the line is longer than 67108864",
+        ),
+        ("a.txt.gz", "a\n", "line 2: the line is longer than 67108864 bytes"),
+        ("a.json.gz", "[{\"text\":\"a\"},\n{\"text\":\"", "line 2: the element is longer than 67"),
+    ] {
+        let error = complaint(name, long(before));
+        assert!(error.starts_with(&format!("{name}, {expected}")), "{error}");
+    }
+}
+
+const SCHEMA: &str = "message table {
+    optional binary text (UTF8);
+    required int64 id;
+    optional group meta { optional binary pile_set_name (UTF8); }
+}";
+
+/// A file of texts, each with a number and the name of a set, in row groups.
+fn parquet_file(rows: &[(&[u8], i64, &str)], groups: usize, packed: Packed) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let properties = WriterProperties::builder().set_compression(packed).build();
+    let mut out = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut out, schema, Arc::new(properties)).unwrap();
+    for rows in rows.chunks(rows.len().div_ceil(groups)) {
+        let mut group = writer.next_row_group().unwrap();
+        let texts: Vec<ByteArray> = rows.iter().map(|row| row.0.to_vec().into()).collect();
+        let ids: Vec<i64> = rows.iter().map(|row| row.1).collect();
+        let sets: Vec<ByteArray> = rows.iter().map(|row| row.2.into()).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        let defined = vec![1; rows.len()];
+        column.typed::<ByteArrayType>().write_batch(&texts, Some(&defined), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&ids, None, None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let defined = vec![2; rows.len()];
+        column.typed::<ByteArrayType>().write_batch(&sets, Some(&defined), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+    out
+}
+
+const ROWS: [(&[u8], i64, &str); 3] =
+    [(b"one", 7, "Github"), (b"two", 8, "ArXiv"), ("drei \u{e4}".as_bytes(), 7, "Github")];
+
+fn read_one(name: &str, bytes: &[u8], fields: &Fields) -> Result<Files> {
+    let folder = folder(&[(name, bytes)]);
+    Files::read(&[folder.path().join(name)], fields)
+}
+
+#[test]
+fn rows_of_parquet_are_records() {
+    let zstd = Packed::ZSTD(Default::default());
+    let fields = Fields::plain("text", Some("id"));
+    let mut hashes = BTreeSet::new();
+    for packed in [Packed::UNCOMPRESSED, Packed::SNAPPY, zstd, Packed::GZIP(Default::default())] {
+        for groups in [1, 2, 3] {
+            let files =
+                read_one("a.parquet", &parquet_file(&ROWS, groups, packed), &fields).unwrap();
+            assert_eq!(texts(&files), ["one", "two", "drei ä"]);
+            assert_eq!(self::groups(&files), [0, 1, 0]);
+            hashes.insert(files.content_hash());
+        }
+    }
+    assert_eq!(hashes.len(), 1);
+    // More rows than are decoded at a time.
+    let many: Vec<(&[u8], i64, &str)> = (0..1000).map(|i| (&b"text"[..], i, "ArXiv")).collect();
+    let files = read_one("a.parquet", &parquet_file(&many, 3, Packed::SNAPPY), &fields).unwrap();
+    assert_eq!(self::groups(&files), (0..1000).collect::<Vec<_>>());
+    let file = parquet_file(&ROWS, 1, Packed::SNAPPY);
+    let error = read_one("a.parquet", &file, &Fields::plain("body", None)).unwrap_err().to_string();
+    let expected = "no field \"body\"; the fields found are: \"text\", \"id\", \"meta\"";
+    assert!(error.contains(expected), "{error}");
+    let error = read_one("a.parquet", &file, &Fields::plain("id", None)).unwrap_err().to_string();
+    assert!(error.contains("a.parquet: row 1: the field \"id\" is a number"), "{error}");
+}
+
+#[test]
+fn a_filter_keeps_some_records_in_every_format() {
+    let line = |(text, id, set): &(&[u8], i64, &str)| {
+        let text = std::str::from_utf8(text).unwrap();
+        let value = serde_json::json!({"text": text, "id": id, "meta": {"pile_set_name": set}});
+        value.to_string()
+    };
+    let lines = ROWS.iter().map(line).collect::<Vec<_>>().join("\n");
+    let kept = |values: &[&str]| {
+        let values = values.iter().map(|value| value.to_string()).collect();
+        let filter = Filter { field: "meta.pile_set_name".into(), values };
+        Fields { filter: Some(filter), ..Fields::plain("text", None) }
+    };
+    let parquet = parquet_file(&ROWS, 2, Packed::SNAPPY);
+    for (name, bytes) in [("a.jsonl", lines.as_bytes()), ("a.parquet", &parquet)] {
+        let github = read_one(name, bytes, &kept(&["Github"])).unwrap();
+        assert_eq!(texts(&github), ["one", "drei ä"], "{name}");
+        let both = read_one(name, bytes, &kept(&["Github", "ArXiv"])).unwrap();
+        assert_eq!(both.len(), Some(3));
+        assert_ne!(
+            both.content_hash(),
+            read_one(name, bytes, &Fields::plain("text", None)).unwrap().content_hash()
+        );
+        let error = read_one(name, bytes, &kept(&["Books3"])).unwrap_err().to_string();
+        let expected = "meta.pile_set_name = Books3: no record has it; found were ArXiv, Github";
+        assert_eq!(error, expected);
+    }
+    // A file that has none is no error where another has some.
+    let folder = folder(&[("a.jsonl", line(&ROWS[1]).as_bytes()), ("b.parquet", &parquet)]);
+    let files = Files::read(&[folder.path().into()], &kept(&["Github"])).unwrap();
+    assert_eq!(texts(&files), ["one", "drei ä"]);
+}
+
+#[test]
+fn damaged_parquet_is_said_in_one_line() {
+    let whole = parquet_file(&ROWS, 2, Packed::SNAPPY);
+    for length in 0..whole.len() {
+        let error = complaint("a.parquet", &whole[..length]);
+        assert!(error.starts_with("a.parquet is damaged: it cannot be read as Parquet"), "{error}");
+        assert!(!error.contains('\n') && error.len() < 400, "{error}");
+    }
+    let latin = parquet_file(&[(b"sm\xf8r", 1, "x")], 1, Packed::UNCOMPRESSED);
+    let error = complaint("a.parquet", latin);
+    assert!(error.contains("damaged") && error.len() < 400, "{error}");
+}
+
+/// A dictionary that claims two thousand million values in a few bytes.
+#[test]
+fn a_dictionary_that_lies_makes_no_room() {
+    let mut bytes = parquet_file(&ROWS, 1, Packed::UNCOMPRESSED);
+    // The first page's header in Thrift's compact form: its type (2, a dictionary), two sizes, then
+    // the header of the dictionary (a struct) with the number of values, 3, as a zigzag.
+    let at = bytes.windows(3).position(|w| w == [0x4c, 0x15, 0x06]).expect("a dictionary's header");
+    assert!(at < 20, "{at}");
+    let mut long = bytes[..at + 2].to_vec();
+    long.extend([0xfe, 0xff, 0xff, 0xff, 0x0f]);
+    long.extend(&bytes[at + 3..]);
+    // The offsets in the footer no longer fit; the page of the first column comes first.
+    std::mem::swap(&mut bytes, &mut long);
+    let error = complaint("a.parquet", &bytes);
+    assert!(error.contains("damaged"), "{error}");
+    assert!(error.contains("claims 2147483647 values"), "{error}");
+}
+
+#[test]
+fn patterns_stand_for_the_files_that_fit() {
+    let folder = folder(&[
+        ("b.txt", b"second"),
+        ("a.txt", b"first"),
+        ("c.jsonl", b"{\"text\":\"third\"}"),
+        (".a.txt", b"\xff"),
+        ("README.md", b"no document"),
+        ("odd[1].txt", b"fourth"),
+    ]);
+    let fitting = |pattern: &str| {
+        Files::open(&[folder.path().join(pattern)], "text", None).map(|files| texts(&files))
+    };
+    assert_eq!(fitting("*.txt").unwrap(), ["first", "second", "fourth"]);
+    assert_eq!(fitting("[ac].*").unwrap(), ["first", "third"]);
+    assert_eq!(fitting("*").unwrap(), ["first", "second", "third", "fourth"]);
+    assert_eq!(fitting("odd[1].txt").unwrap(), ["fourth"]);
+    let error = fitting("*.csv").unwrap_err().to_string();
+    assert!(error.contains("*.csv: no .txt or .jsonl"), "{error}");
+    assert!(fitting("a[").unwrap_err().to_string().contains("no pattern"));
+}
+
+#[test]
+fn a_stream_says_itself_what_it_is() {
+    let read = |bytes: &[u8]| {
+        let fields = Fields::plain("text", None);
+        let mut gathered = Gathered::new(&fields);
+        let stream = io::Cursor::new(bytes.to_vec());
+        gathered.stream(Path::new("standard input"), stream)?;
+        Ok(gathered.documents.into_iter().map(|d| d.text.to_string()).collect::<Vec<_>>())
+    };
+    let read = |bytes: &[u8]| -> Result<Vec<String>> { read(bytes) };
+    let two = ["one two three", "four"];
+    assert_eq!(read(TWO_LINES.as_bytes()).unwrap(), two);
+    assert_eq!(read(&gzip(TWO_LINES.as_bytes())).unwrap(), two);
+    assert_eq!(read(TWO_LINES_ZSTD).unwrap(), two);
+    assert_eq!(read(b" [{\"text\":\"a\"}]").unwrap(), ["a"]);
+    assert_eq!(read(b"Once {upon}").unwrap(), ["Once {upon}"]);
+    let error = read(&parquet_file(&ROWS, 1, Packed::SNAPPY)).unwrap_err().to_string();
+    assert_eq!(error, "standard input: Parquet is read from its end: name a file");
+    let error = read(b"{\"text\":1}").unwrap_err().to_string();
+    assert!(error.starts_with("standard input, line 1: the field"), "{error}");
+    assert!(read(&gzip(TWO_LINES.as_bytes())[..30]).unwrap_err().to_string().contains("end early"));
+}
+
+proptest! {
+    /// Some bytes of a Parquet file changed: refused or read, and never a panic.
+    #[test]
+    fn damaged_rows_are_no_disaster(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
+    ) {
+        let mut bytes = parquet_file(&ROWS, 2, Packed::SNAPPY);
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Err(error) = open("a.parquet", bytes) {
+            prop_assert_eq!(error.to_string().lines().count(), 1);
+        }
+    }
+}
