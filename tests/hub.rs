@@ -4,6 +4,7 @@
 
 mod loopback;
 
+use forgetting_laws::data::registry::Registry;
 use forgetting_laws::hub::{Fetched, Hash, Hub, HubError, Kind, Patience, Progress, Repository};
 use forgetting_laws::hub::{Settings, Snapshot, Token};
 use forgetting_laws::store::sha256;
@@ -474,4 +475,46 @@ fn two_that_want_the_same_file_fetch_it_once() {
         assert!(paths.iter().all(|path| Path::exists(path) && *path == paths[0]));
     });
     assert_eq!(ranges(&lab), [None]);
+}
+
+#[test]
+fn a_data_set_is_fetched_by_its_name_and_written_down() {
+    let lab = Lab::new();
+    let table = lab.home.path().join("registry.toml");
+    let text = format!(
+        "[mine]\nabout = 'x'\nrepository = '{ID}'\nfiles = ['data/*.bin']\nlicence = 'CC0'\n\
+         [listed]\nabout = 'x'\nlicence = 'CC0'\nfiles = ['2023/[a-b]']\n\
+         listing = {{ url = '{0}/list.txt', base = '{0}/v1/', suffix = '.txt' }}\n",
+        lab.server.storage
+    );
+    fs::write(&table, text).unwrap();
+    let registry = Registry::with_file(&table).unwrap();
+    let mine = registry.find("mine").unwrap();
+    assert_eq!(mine.here(&lab.hub()).unwrap(), None);
+    let manifest = mine.get(&lab.hub(), &()).unwrap();
+    assert_eq!((manifest.source.as_str(), manifest.commit.clone()), (ID, Some(commit('a'))));
+    assert_eq!(manifest.files.len(), 1);
+    assert_eq!(fs::read(&manifest.paths(&lab.hub())[0]).unwrap(), lab.large);
+    let written = fs::read_to_string(mine.manifest_path(&lab.hub())).unwrap();
+    assert!(written.contains(&sha256(&lab.large)) && !written.contains(TOKEN));
+    assert!(!written.contains(lab.home.path().to_str().unwrap()), "{written}");
+    manifest.verify(&lab.hub(), &manifest.files[0]).unwrap();
+    // What was pinned stays so, without the network, until it is fetched anew.
+    lab.server.dataset(ID, "main", &commit('b'), &lab.files());
+    lab.server.asked();
+    assert_eq!(mine.get(&lab.hub(), &()).unwrap(), manifest);
+    assert_eq!(lab.server.asked(), []);
+    assert_eq!(mine.fetch(&lab.hub(), &()).unwrap().commit, Some(commit('b')));
+    // The bytes were here under their hash.
+    assert_eq!(ranges(&lab), []);
+    let listed = registry.find("listed").unwrap();
+    lab.server.file("/list.txt", b"2023/a\n2023/b\n2024/a\n", None);
+    lab.server.file("/v1/2023/a.txt", b"a", None);
+    lab.server.file("/v1/2023/b.txt", b"b", None);
+    let manifest = listed.fetch(&lab.hub(), &()).unwrap();
+    let names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!((names, &manifest.commit), (vec!["2023/a", "2023/b"], &None));
+    fs::remove_file(&manifest.paths(&lab.hub())[1]).unwrap();
+    assert_eq!(listed.here(&lab.offline()).unwrap(), None);
+    assert!(matches!(refusal(listed.get(&lab.offline(), &())), HubError::Offline { .. }));
 }

@@ -9,6 +9,8 @@ pub mod distance;
 #[cfg(feature = "text")]
 pub mod files;
 pub mod ngram;
+#[cfg(feature = "hub")]
+pub mod registry;
 pub mod sequences;
 pub mod split;
 pub mod synthetic;

@@ -1,0 +1,545 @@
+//! Data sets by name: a table in TOML, embedded here and extended by a file of one's own, and what
+//! of them is on this machine.
+
+use super::files::{Fields, Filter, Instructions};
+use crate::hub::{Fetched, Hash, Hub, HubError, Kind, Progress, Repository};
+use crate::store::{to_json, write_atomic};
+use crate::{Error, Result};
+use glob::{MatchOptions, Pattern};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The entries that come with this library.
+const BUILT_IN: &str = include_str!("registry.toml");
+
+/// The subsets of The Pile (Gao et al., 2020) by the paper's 5 categories. Which subset belongs to
+/// which is our reading of the figures of The Pile's paper, and not verified.
+pub const THE_PILE: [(&str, &[&str]); 5] = [
+    (
+        "academic",
+        &[
+            "PubMed Central",
+            "ArXiv",
+            "FreeLaw",
+            "USPTO Backgrounds",
+            "PubMed Abstracts",
+            "PhilPapers",
+            "NIH ExPorter",
+        ],
+    ),
+    ("internet", &["Pile-CC", "OpenWebText2", "StackExchange", "Wikipedia (en)"]),
+    ("prose", &["Books3", "Gutenberg (PG-19)", "BookCorpus2"]),
+    ("dialogue", &["OpenSubtitles", "Ubuntu IRC", "EuroParl", "HackerNews", "YoutubeSubtitles"]),
+    ("misc", &["Github", "DM Mathematics", "Enron Emails"]),
+];
+
+/// A category with this many subsets or fewer is thin.
+const THIN: usize = 2;
+
+/// Data sets by name.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// What is known of a data set.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// In a sentence.
+    pub about: String,
+    /// What the paper uses it for, or what it stands for here.
+    #[serde(default)]
+    pub paper: String,
+    /// The repository of the Hub.
+    #[serde(default)]
+    pub repository: Option<String>,
+    /// What kind of one.
+    #[serde(default = "dataset")]
+    pub kind: Kind,
+    /// A branch, a tag or a commit of it.
+    #[serde(default = "main")]
+    pub revision: String,
+    /// A listing, in place of a repository.
+    #[serde(default)]
+    pub listing: Option<Listing>,
+    /// Patterns of the names of the files.
+    pub files: Vec<String>,
+    /// Field of the text.
+    #[serde(default = "text")]
+    pub text: String,
+    /// Field that tells works apart.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Which records count.
+    #[serde(default)]
+    pub filter: Option<Filter>,
+    /// How a record of instructions becomes text.
+    #[serde(default)]
+    pub instructions: Option<Instructions>,
+    /// The parts of a collection that it has.
+    #[serde(default)]
+    pub subsets: Option<Subsets>,
+    /// What its publisher says of rights.
+    pub licence: String,
+    /// How what stands here is known.
+    #[serde(default)]
+    pub checked: String,
+}
+
+fn dataset() -> Kind {
+    Kind::Dataset
+}
+
+fn main() -> String {
+    "main".into()
+}
+
+fn text() -> String {
+    "text".into()
+}
+
+/// Names of files at an address, each below another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listing {
+    /// The address of the list.
+    pub url: String,
+    /// What stands before a name.
+    pub base: String,
+    /// What stands after it.
+    #[serde(default)]
+    pub suffix: String,
+}
+
+/// A copy of a collection whose records say what subset they are of.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subsets {
+    /// The field that says it.
+    pub field: String,
+    /// Which collection.
+    pub collection: Collection,
+    /// The subsets that this copy lacks.
+    pub lacks: Vec<String>,
+}
+
+/// A collection of subsets.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Collection {
+    /// [`THE_PILE`].
+    ThePile,
+}
+
+/// A data set, or a part of one, that was asked for by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// As it was asked for.
+    pub name: String,
+    /// The entry's name.
+    pub entry_name: String,
+    /// The entry.
+    pub entry: Entry,
+    /// What of a record is the document.
+    pub fields: Fields,
+}
+
+/// What of a data set is here, and where it came from; no token is in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The entry's name.
+    pub dataset: String,
+    /// The repository of the Hub, or the address of the listing.
+    pub source: String,
+    /// What was asked for.
+    pub revision: Option<String>,
+    /// What that was.
+    pub commit: Option<String>,
+    /// The patterns of the files.
+    pub patterns: Vec<String>,
+    /// What its publisher says of rights.
+    pub licence: String,
+    /// The files, in the order in which they are read.
+    pub files: Vec<ManifestFile>,
+}
+
+/// A file of a data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Its name there.
+    pub name: String,
+    /// Where it lies, from the folder that holds the cache.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// What it was verified by.
+    pub hash: Hash,
+}
+
+impl Registry {
+    /// The entries that come with this library.
+    pub fn built_in() -> Self {
+        let entries = parse(BUILT_IN).expect("the table is tested");
+        Self { entries }
+    }
+
+    /// The same with those of a file; an entry of the same name takes the place of ours.
+    ///
+    /// # Errors
+    /// If the file cannot be read or an entry lacks something.
+    pub fn with_file(path: &Path) -> Result<Self> {
+        let mut registry = Self::built_in();
+        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let added = parse(&text).map_err(|(line, reason)| Error::content(path, line, reason))?;
+        registry.entries.extend(added);
+        Ok(registry)
+    }
+
+    /// Names and entries.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The data set `NAME`, or the part `NAME/SUBSET` of a copy of a collection.
+    ///
+    /// # Errors
+    /// If there is none, or this copy lacks the subset; says what there is.
+    pub fn find(&self, name: &str) -> Result<Dataset> {
+        let refuse = |requirement: String| Error::setting("data set", name, requirement);
+        let (entry_name, subset) = match name.split_once('/') {
+            Some((entry, subset)) => (entry, Some(subset)),
+            None => (name, None),
+        };
+        let Some(entry) = self.entries.get(entry_name) else {
+            let names: Vec<&str> = self.entries.keys().map(String::as_str).collect();
+            return Err(refuse(format!("must be one of {}", names.join(", "))));
+        };
+        let (text, group) = (entry.text.clone(), entry.group.clone());
+        let (filter, instructions) = (entry.filter.clone(), entry.instructions.clone());
+        let mut fields = Fields { text, group, filter, instructions };
+        if let Some(subset) = subset {
+            let Some(subsets) = &entry.subsets else {
+                return Err(refuse(format!("{entry_name} has no subsets")));
+            };
+            let same = |value: &&str| slug(value) == slug(subset);
+            if subsets.lacks.iter().any(|value| same(&value.as_str())) {
+                return Err(refuse(format!("this copy lacks it; {}", subsets.coverage())));
+            }
+            let Some(value) = subsets.values().find(same) else {
+                let known: Vec<String> = subsets.values().map(slug).collect();
+                return Err(refuse(format!("the subsets are {}", known.join(", "))));
+            };
+            let (field, values) = (subsets.field.clone(), vec![value.to_string()]);
+            fields.filter = Some(Filter { field, values });
+        }
+        let (name, entry_name) = (name.to_string(), entry_name.to_string());
+        Ok(Dataset { name, entry_name, entry: entry.clone(), fields })
+    }
+}
+
+/// The entries of a table, or the line and the reason why it is none.
+fn parse(text: &str) -> std::result::Result<BTreeMap<String, Entry>, (Option<u64>, String)> {
+    let entries: BTreeMap<String, Entry> = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map(|before| 1 + before.matches('\n').count() as u64);
+        (line, error.message().lines().next().unwrap_or_default().to_string())
+    })?;
+    for (name, entry) in &entries {
+        entry.check(name).map_err(|reason| (None, format!("entry {name}: {reason}")))?;
+    }
+    Ok(entries)
+}
+
+impl Entry {
+    fn check(&self, name: &str) -> std::result::Result<(), String> {
+        let good = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
+        if !name.chars().all(good) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return Err("its name must be letters, digits, points and hyphens".into());
+        }
+        match (&self.repository, &self.listing) {
+            (Some(id), None) => {
+                Repository::new(id, self.kind, &self.revision)
+                    .map_err(|error| error.to_string())?;
+            }
+            (None, Some(_)) => {}
+            _ => return Err("it needs a repository or a listing, and not both".into()),
+        }
+        if self.files.is_empty() {
+            return Err("it names no files".into());
+        }
+        self.patterns().map(drop).map_err(|error| error.to_string())
+    }
+
+    fn patterns(&self) -> std::result::Result<Vec<Pattern>, glob::PatternError> {
+        self.files.iter().map(|pattern| Pattern::new(pattern)).collect()
+    }
+
+    /// The repository or the address of the listing.
+    pub fn source(&self) -> &str {
+        let listing = self.listing.as_ref().map(|listing| listing.url.as_str());
+        self.repository.as_deref().or(listing).unwrap_or_default()
+    }
+
+    /// The names that the patterns fit, in order.
+    fn fitting(&self, name: &str, names: Vec<String>) -> Result<Vec<String>> {
+        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+        let patterns = self.patterns().expect("checked");
+        let count = names.len();
+        let fits = |name: &String| patterns.iter().any(|p| p.matches_with(name, options));
+        let fitting: Vec<String> = names.into_iter().filter(fits).collect();
+        match fitting.is_empty() {
+            true => {
+                let requirement = format!("fits none of the {count} files of {}", self.source());
+                Err(Error::setting(format!("{name}.files"), self.files.join(", "), requirement))
+            }
+            false => Ok(fitting),
+        }
+    }
+}
+
+impl Subsets {
+    /// The subsets that this copy has.
+    pub fn values(&self) -> impl Iterator<Item = &'static str> {
+        let Collection::ThePile = self.collection;
+        THE_PILE.iter().flat_map(|(_, subsets)| *subsets).copied().filter(|name| self.has(name))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        !self.lacks.iter().any(|lacking| lacking == name)
+    }
+
+    /// What of the collection is missing, and which categories that leaves thin.
+    pub fn coverage(&self) -> String {
+        let Collection::ThePile = self.collection;
+        let all: usize = THE_PILE.iter().map(|(_, subsets)| subsets.len()).sum();
+        let lacks = match self.lacks.is_empty() {
+            true => format!("all {all} subsets of The Pile"),
+            false => {
+                let has = self.values().count();
+                format!("{has} of {all} subsets of The Pile; lacks {}", self.lacks.join(", "))
+            }
+        };
+        let thin: Vec<String> = THE_PILE
+            .iter()
+            .filter_map(|(category, subsets)| {
+                let left: Vec<&str> =
+                    subsets.iter().copied().filter(|name| self.has(name)).collect();
+                let of = subsets.len();
+                let thin = left.len() < of && (left.len() <= THIN || 2 * left.len() < of);
+                thin.then(|| match left.as_slice() {
+                    [] => format!("no {category} (of {of})"),
+                    left => format!("{category} is only {} (of {of})", left.join(" and ")),
+                })
+            })
+            .collect();
+        match thin.as_slice() {
+            [] => lacks,
+            thin => format!("{lacks}; thin: {}", thin.join(", ")),
+        }
+    }
+}
+
+/// A subset's name as it is written on a command line.
+fn slug(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-").to_lowercase()
+}
+
+impl Dataset {
+    /// Fetches what is missing of it and writes down what is here. Asks the Hub what the revision is
+    /// now.
+    ///
+    /// # Errors
+    /// If it cannot be fetched, or the entry's patterns fit no file.
+    pub fn fetch(&self, hub: &Hub, progress: &dyn Progress) -> Result<Manifest> {
+        let entry = &self.entry;
+        let (commit, fetched) = match (&entry.repository, &entry.listing) {
+            (Some(id), _) => {
+                let repository = Repository::new(id, entry.kind, &entry.revision)?;
+                let snapshot = hub.snapshot(&repository, progress)?;
+                let names = entry.fitting(&self.entry_name, snapshot.files.clone())?;
+                let fetch = |name: String| hub.fetch(&snapshot, &name, progress);
+                let fetched = names.into_iter().map(fetch).collect::<Result<Vec<_>>>()?;
+                (Some(snapshot.commit.clone()), fetched)
+            }
+            (None, Some(Listing { url, base, suffix })) => {
+                let names = entry.fitting(&self.entry_name, hub.listing(url, progress)?)?;
+                let fetch =
+                    |name: String| hub.fetch_url(&format!("{base}{name}{suffix}"), &name, progress);
+                (None, names.into_iter().map(fetch).collect::<Result<Vec<_>>>()?)
+            }
+            (None, None) => unreachable!("entries are checked"),
+        };
+        let root = root(hub);
+        let file = |Fetched { name, path, size, hash }: Fetched| {
+            let path = path.strip_prefix(&root).map_or(path.clone(), Path::to_path_buf);
+            ManifestFile { name, path, size, hash }
+        };
+        let manifest = Manifest {
+            dataset: self.entry_name.clone(),
+            source: entry.source().into(),
+            revision: entry.repository.as_ref().map(|_| entry.revision.clone()),
+            commit,
+            patterns: entry.files.clone(),
+            licence: entry.licence.clone(),
+            files: fetched.into_iter().map(file).collect(),
+        };
+        let path = self.manifest_path(hub);
+        let folder = path.parent().unwrap_or(&path);
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        write_atomic(&path, &to_json(&manifest))?;
+        Ok(manifest)
+    }
+
+    /// What an earlier call fetched, if that was what the entry now says and all files are there.
+    /// Needs no network: what was pinned stays so until it is fetched again.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn here(&self, hub: &Hub) -> Result<Option<Manifest>> {
+        let path = self.manifest_path(hub);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(Error::io(&path))?,
+        };
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::content(&path, None, format!("{error}; remove the file and fetch it again"))
+        })?;
+        let entry = &self.entry;
+        let same = manifest.source == entry.source()
+            && manifest.revision.as_ref().is_none_or(|revision| *revision == entry.revision)
+            && manifest.patterns == entry.files;
+        let there = |file: &ManifestFile| {
+            fs::metadata(root(hub).join(&file.path)).is_ok_and(|found| found.len() == file.size)
+        };
+        Ok((same && manifest.files.iter().all(there)).then_some(manifest))
+    }
+
+    /// [`Self::here`], else [`Self::fetch`].
+    ///
+    /// # Errors
+    /// If it has to be fetched and cannot.
+    pub fn get(&self, hub: &Hub, progress: &dyn Progress) -> Result<Manifest> {
+        match self.here(hub)? {
+            Some(manifest) => Ok(manifest),
+            None => self.fetch(hub, progress),
+        }
+    }
+
+    /// Where what is here of it is written down.
+    pub fn manifest_path(&self, hub: &Hub) -> PathBuf {
+        hub.settings().own_folder().join(format!("{}.json", self.entry_name))
+    }
+}
+
+impl Manifest {
+    /// Where the files lie.
+    pub fn paths(&self, hub: &Hub) -> Vec<PathBuf> {
+        self.files.iter().map(|file| root(hub).join(&file.path)).collect()
+    }
+
+    /// Compares a file with the hash that it came with.
+    ///
+    /// # Errors
+    /// If it differs or cannot be read.
+    pub fn verify(&self, hub: &Hub, file: &ManifestFile) -> Result<()> {
+        let (name, path) = (file.name.clone(), root(hub).join(&file.path));
+        match fs::exists(&path) {
+            Ok(false) => {
+                let what = format!("{} of {}", file.name, self.dataset);
+                Err(HubError::Offline { what }.into())
+            }
+            _ => Fetched { name, path, size: file.size, hash: file.hash.clone() }.verify(),
+        }
+    }
+
+    /// The source and its version, in a line.
+    pub fn line(&self) -> String {
+        match &self.commit {
+            Some(commit) => format!("{} at {commit}", self.source),
+            None => self.source.clone(),
+        }
+    }
+}
+
+/// The folder that holds the cache.
+fn root(hub: &Hub) -> PathBuf {
+    let folder = hub.settings().own_folder();
+    folder.parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_says_what_it_is() {
+        let registry = Registry::built_in();
+        for name in ["redpajama-v2", "redpajama-v2-sample", "openhermes", "openhermes-2.5"] {
+            assert_eq!(registry.find(name).unwrap().entry_name, name);
+        }
+        for (name, entry) in registry.entries() {
+            for (what, text) in
+                [("about", &entry.about), ("licence", &entry.licence), ("checked", &entry.checked)]
+            {
+                assert!(text.len() > 2 && !text.contains('\n'), "{name}: {what}");
+            }
+            // Nobody could reach the Hub where the table was written.
+            assert!(entry.checked.contains("not verified"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_copy_says_what_it_lacks_and_what_that_leaves_thin() {
+        let registry = Registry::built_in();
+        assert_eq!(THE_PILE.iter().map(|(_, subsets)| subsets.len()).sum::<usize>(), 22);
+        let dataset = registry.find("pile-uncopyrighted/dm-mathematics").unwrap();
+        let values = vec!["DM Mathematics".to_string()];
+        let field = "meta.pile_set_name".to_string();
+        assert_eq!(dataset.fields.filter, Some(Filter { field, values }));
+        assert_eq!(dataset.entry_name, "pile-uncopyrighted");
+        let coverage = dataset.entry.subsets.unwrap().coverage();
+        let lacks = "17 of 22 subsets of The Pile; lacks Books3, BookCorpus2, OpenSubtitles, ";
+        assert!(coverage.starts_with(lacks), "{coverage}");
+        assert!(coverage.contains("prose is only Gutenberg (PG-19) (of 3)"), "{coverage}");
+        let error = registry.find("pile-uncopyrighted/books3").unwrap_err().to_string();
+        assert!(error.contains("this copy lacks it; 17 of 22"), "{error}");
+        let error = registry.find("pile-10k/poems").unwrap_err().to_string();
+        assert!(error.contains("wikipedia-en, books3, gutenberg-pg-19"), "{error}");
+        assert!(registry.find("pile-10k/Ubuntu IRC").is_ok());
+        assert!(registry.find("gsm8k/x").unwrap_err().to_string().contains("no subsets"));
+        let error = registry.find("pile").unwrap_err().to_string();
+        assert!(error.contains("must be one of dolly, gsm8k, mbpp"), "{error}");
+    }
+
+    #[test]
+    fn a_file_adds_entries_and_its_errors_have_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        let with = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Registry::with_file(&path)
+        };
+        let own = "[gsm8k]\nabout = 'mine'\nrepository = 'me/mine'\nfiles = ['*.jsonl']\nlicence = 'CC0'\n";
+        let registry = with(own).unwrap();
+        assert_eq!(registry.find("gsm8k").unwrap().entry.about, "mine");
+        assert!(registry.find("dolly").is_ok());
+        for (from, to, expected) in [
+            ("'mine'", "'mine", ", line 2: "),
+            ("about = 'mine'\n", "", "missing field `about`"),
+            ("about", "abut", ", line 2: unknown field `abut`"),
+            ("me/mine", "../mine", "entry gsm8k: repository = ../mine"),
+            ("repository = 'me/mine'\n", "", "needs a repository or a listing"),
+            ("['*.jsonl']", "[]", "names no files"),
+            ("'*.jsonl'", "'***'", "entry gsm8k: "),
+            ("[gsm8k]", "['../x']", "its name must be"),
+        ] {
+            let error = with(&own.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("mine.toml"), "{error}\n{expected}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}
