@@ -256,7 +256,12 @@ fn resolve_command(command: &str) -> Result<(), String> {
                 .map(drop)
         }
         ["cargo", "run", "-p", "replication", "--", "eval" | "sample", ..] => {
-            read("replication/src/model.rs".to_string()).map(drop)
+            read("replication/src/model.rs").map(drop)
+        }
+        ["cargo", "run", "-p", "replication", "--", "data", name, ..] => {
+            let commands = read("replication/src/datasets.rs")?;
+            let variant = format!("    {}{}(", name[..1].to_uppercase(), &name[1..]);
+            commands.contains(&variant).then_some(()).ok_or(format!("there is no data {name}"))
         }
         ["cargo", "run", "-p", "replication", "--", figure, ref options @ ..] => {
             if !figures().contains(&figure.to_string()) {

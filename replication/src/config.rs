@@ -13,10 +13,12 @@ use std::fmt;
 use std::path::PathBuf;
 use toml::{Table, Value};
 
-const PRESETS: [(&str, &str); 3] = [
-    ("nano", include_str!("presets/nano.toml")),
-    ("mini", include_str!("presets/mini.toml")),
-    ("paper", include_str!("presets/paper.toml")),
+/// Each a whole table, or one and what another lays over it.
+const PRESETS: [(&str, &[&str]); 4] = [
+    ("nano", &[include_str!("presets/nano.toml")]),
+    ("mini", &[include_str!("presets/mini.toml")]),
+    ("paper", &[include_str!("presets/paper.toml")]),
+    ("nano-hub", &[include_str!("presets/nano.toml"), include_str!("presets/nano-hub.toml")]),
 ];
 
 /// Every setting of the harness.
@@ -86,6 +88,9 @@ pub struct Data {
     pub text_field: String,
     /// Field of .jsonl files that names the work; empty: every document is one.
     pub group: String,
+    /// A file with data sets for hub:NAME, beside those that come with the library; empty: none.
+    #[serde(default)]
+    pub registry: PathBuf,
     /// A tokenizer.json; empty: a byte-level BPE is trained.
     pub tokenizer: PathBuf,
     /// Bytes of pretraining text that it is trained on.
@@ -260,11 +265,14 @@ impl Config {
     /// # Errors
     /// If the preset, a key or a value is not one.
     pub fn load(preset: &str, overrides: &[String]) -> Result<Self> {
-        let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset).ok_or_else(|| {
+        let (_, texts) = PRESETS.iter().find(|(name, _)| *name == preset).ok_or_else(|| {
             let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
             Error::setting("preset", preset, format!("must be one of {}", names.join(", ")))
         })?;
-        let mut table: Table = text.parse().expect("the presets are tested");
+        let mut table = Table::new();
+        for text in *texts {
+            lay_over(&mut table, text.parse().expect("the presets are tested"));
+        }
         let given = overrides.iter().filter_map(|setting| setting.split_once('='));
         own_what_is_set(&mut table, given.map(|(key, _)| key.trim()));
         for setting in overrides {
@@ -459,6 +467,18 @@ fn under(table: &str, result: Result<()>) -> Result<()> {
         }
         error => error,
     })
+}
+
+/// Lays a table over another one, table by table; the domains are those of the upper one alone.
+fn lay_over(below: &mut Table, above: Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) if key != "domains" => {
+                lay_over(inner, value)
+            }
+            (_, value) => drop(below.insert(key, value)),
+        }
+    }
 }
 
 /// Gives a block its own value of what is to be set there and so far is that of the main block.

@@ -1,11 +1,12 @@
 //! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
 
 use crate::config::Config;
+use crate::datasets::{self, Opened};
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::distance::distances;
-use forgetting_laws::data::files::Files;
 use forgetting_laws::data::ngram::Ngram;
+use forgetting_laws::data::registry::Manifest as Fetched;
 use forgetting_laws::data::split::{Split, SplitReport, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -79,6 +80,7 @@ struct Named {
     source: Box<dyn Source>,
     /// For people.
     name: String,
+    fetched: Option<Fetched>,
     spec: DataSpec,
 }
 
@@ -117,6 +119,9 @@ pub struct Facts {
 pub struct SourceFacts {
     /// For people.
     pub source: String,
+    /// Where it was fetched from, and the hashes of its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<Fetched>,
     /// How it came about.
     pub spec: DataSpec,
     /// Counts.
@@ -139,17 +144,17 @@ impl Sources {
     pub fn open(config: &Config, only_plan: bool) -> Result<Self> {
         let data = &config.data;
         let open = |paths: &[PathBuf], flag: &str, synthetic: Option<(Synthetic, String)>| {
+            let opened = |source: Box<dyn Source>, name| Opened { source, name, manifest: None };
+            let missing = |name: String| opened(Box::new(NotNamed(name.clone())), name);
             if !paths.is_empty() {
-                let group = Some(data.group.as_str()).filter(|group| !group.is_empty());
-                let files = Files::open(paths, &data.text_field, group)?;
-                return Ok((Box::new(files) as Box<dyn Source>, file_names(paths)));
+                let found = datasets::open(paths, data, flag, only_plan)?;
+                return Ok(found.unwrap_or_else(|| {
+                    missing(format!("{flag} {}, not yet fetched", paths[0].display()))
+                }));
             }
             match (synthetic, only_plan) {
-                (Some((source, name)), _) => Ok((Box::new(source) as Box<dyn Source>, name)),
-                (None, true) => {
-                    let name = format!("{flag}, not yet named");
-                    Ok((Box::new(NotNamed(name.clone())) as Box<dyn Source>, name))
-                }
+                (Some((source, name)), _) => Ok(opened(Box::new(source), name)),
+                (None, true) => Ok(missing(format!("{flag}, not yet named"))),
                 (None, false) => {
                     let requirement = "this preset needs text files, as .txt or .jsonl";
                     Err(Error::setting(flag, "(none)", requirement))
@@ -170,12 +175,12 @@ impl Sources {
         let tokenizer = match &given_tokenizer {
             Some(tokenizer) => TokenizerSpec::Given { hash: tokenizer.hash() },
             None => TokenizerSpec::Trained {
-                source: pretraining.0.content_hash(),
+                source: pretraining.source.content_hash(),
                 bytes: data.tokenizer_bytes,
                 vocab: config.model.vocab,
             },
         };
-        let named = |(source, name): (Box<dyn Source>, String), injection, training| {
+        let named = |Opened { source, name, manifest }: Opened, injection, training| {
             let spec = DataSpec {
                 source: source.content_hash(),
                 tokenizer: tokenizer.clone(),
@@ -185,7 +190,7 @@ impl Sources {
                 injection,
                 training,
             };
-            Named { source, name, spec }
+            Named { source, name, fetched: manifest, spec }
         };
         let mut targets = BTreeMap::new();
         for (name, target) in &config.domains {
@@ -266,6 +271,7 @@ impl Sources {
         let facts = |named: &Named, split: &Split| -> Result<SourceFacts> {
             Ok(SourceFacts {
                 source: named.name.clone(),
+                fetched: named.fetched.clone(),
                 spec: named.spec.clone(),
                 counts: split.report,
                 hashes: [&split.validation, &split.injection, &split.training].map(|p| p.hash()),
@@ -390,12 +396,6 @@ impl Source for NotNamed {
     fn document(&self, i: u64) -> Result<std::borrow::Cow<'_, str>> {
         Err(Error::setting("document", i, "no text was named"))
     }
-}
-
-/// Names only: the same text in another folder gives the same files.
-fn file_names(paths: &[PathBuf]) -> String {
-    let names = paths.iter().filter_map(|path| path.file_name());
-    names.map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")
 }
 
 fn train_tokenizer(source: &dyn Source, bytes: u64, vocab: usize) -> Result<Tokenizer> {

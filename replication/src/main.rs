@@ -11,6 +11,8 @@ mod compare;
 mod config;
 #[cfg(feature = "train")]
 mod data;
+#[cfg(feature = "train")]
+mod datasets;
 mod draw;
 #[cfg(feature = "train")]
 mod exec;
@@ -82,6 +84,9 @@ enum Command {
     /// Lets a model write, to see what it knows and what it forgot.
     #[cfg(feature = "train")]
     Sample(model::SampleOptions),
+    /// Data sets by name: lists, fetches, verifies and inspects them.
+    #[cfg(feature = "train")]
+    Data(datasets::Options),
     /// Draws every figure and table and the report from a file of results; trains nothing.
     Draw(draw::Options),
     /// Puts the verdicts on every claim from several files of results side by side.
@@ -134,6 +139,8 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Eval(options) => model::eval(&options),
         #[cfg(feature = "train")]
         Command::Sample(options) => model::sample(&options),
+        #[cfg(feature = "train")]
+        Command::Data(options) => datasets::run(options),
         Command::Draw(options) => draw::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Fit(arguments) => fit::run(*arguments),

@@ -2,9 +2,13 @@
 
 #[cfg(feature = "train")]
 mod display;
+#[cfg(feature = "train")]
+mod transfers;
 
 #[cfg(feature = "train")]
 pub use display::Display;
+#[cfg(feature = "train")]
+pub use transfers::Transfers;
 
 use forgetting_laws::{Error, Result};
 use std::io::{ErrorKind, Write};

@@ -13,9 +13,11 @@ use crate::exec::{self, Done, Job, Lab};
 use crate::export;
 use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
+use crate::named::named;
 use crate::progress::{Display, answer, complain};
 use crate::provenance::Machine;
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
+use forgetting_laws::data::files::STDIN;
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
 use forgetting_laws::{Error, Result, engine};
@@ -398,6 +400,15 @@ pub fn run(options: &RunOptions) -> Result<()> {
 /// # Errors
 /// If a setting or an input is refused, or a file cannot be written.
 pub fn slurm(options: &SlurmOptions) -> Result<()> {
+    let common = &options.grid.common;
+    let is_stdin = |path: &&PathBuf| {
+        let file = named(path).map_or_else(|| path.to_path_buf(), |(_, file)| file);
+        file.as_os_str() == STDIN
+    };
+    if common.pretrain.iter().chain(&common.target).any(|path| is_stdin(&path)) {
+        let requirement = "is read by one process, and not by jobs on other machines: name a file";
+        return Err(Error::setting("text file", STDIN, requirement));
+    }
     let session = open_blocks(&options.grid, true)?;
     let folder = session.folder("slurm")?;
     let arguments = options.grid.common.arguments(&session.out);

@@ -122,7 +122,7 @@ impl Files {
                     0 => "the file is empty",
                     _ => "the file holds no text, only white space",
                 };
-                return Err(Error::content(&path, None, reason));
+                return Err(Error::content(shown(&path), None, reason));
             }
             hasher.update([format as u8]);
             hasher.update(hash);
@@ -208,6 +208,11 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         files.append(&mut inside);
     }
     Ok(files)
+}
+
+/// A path as messages name it.
+fn shown(path: &Path) -> &Path {
+    if path.as_os_str() == STDIN { Path::new("standard input") } else { path }
 }
 
 /// Whether a file that nobody named by itself is meant.
@@ -377,7 +382,7 @@ impl<'a> Gathered<'a> {
                 let requirement = "standard input can be read once: name it in one place";
                 return Err(Error::setting("text file", STDIN, requirement));
             }
-            return self.stream(Path::new("standard input"), io::stdin());
+            return self.stream(shown(path), io::stdin());
         }
         let kind = Kind::of(path)?;
         if matches!(kind.format, Format::Parquet) {

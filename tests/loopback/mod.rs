@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone)]
 pub enum Fault {
     /// This status with these headers.
-    Status(u16, Vec<(&'static str, String)>),
+    Status(u16, Headers),
     /// The connection ends after so many bytes of the body.
     Cut(usize),
     /// Other bytes of the same length.
@@ -32,6 +32,8 @@ pub struct Asked {
     pub token: Option<String>,
 }
 
+type Headers = Vec<(&'static str, String)>;
+
 #[derive(Default)]
 struct State {
     /// Listings by path.
@@ -39,7 +41,7 @@ struct State {
     /// Files by path, with the entity tag.
     files: BTreeMap<String, (Vec<u8>, Option<String>)>,
     /// Where paths lead, with headers.
-    redirects: BTreeMap<String, (String, Vec<(&'static str, String)>)>,
+    redirects: BTreeMap<String, (String, Headers)>,
     faults: VecDeque<(String, &'static str, Fault)>,
     /// The token without which everything at the first port is refused.
     private: Option<String>,
@@ -183,7 +185,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>, is_hub: bool) -> Option<()> {
     let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, _, fault)| fault);
     let place = path.split('?').next()?;
     let refused = is_hub && state.private.is_some() && state.private != asked.token;
-    let (status, mut headers, mut body): (u16, Vec<(&str, String)>, Vec<u8>) = match &fault {
+    let (status, mut headers, mut body): Answer = match &fault {
         Some(Fault::Status(status, headers)) => (*status, headers.clone(), b"fault".to_vec()),
         _ if refused => (401, vec![("X-Error-Code", "RepoNotFound".into())], Vec::new()),
         _ => {
@@ -223,15 +225,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>, is_hub: bool) -> Option<()> {
     stream.flush().ok()
 }
 
-type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
+type Answer = (u16, Headers, Vec<u8>);
 
 /// A file from a byte on.
-fn part(
-    bytes: &[u8],
-    range: Option<&str>,
-    whole: bool,
-    mut headers: Vec<(&'static str, String)>,
-) -> Answer {
+fn part(bytes: &[u8], range: Option<&str>, whole: bool, mut headers: Headers) -> Answer {
     let from =
         range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let (Some(from), false) = (from, whole) else { return (200, headers, bytes.to_vec()) };

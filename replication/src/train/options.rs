@@ -1,6 +1,7 @@
 //! The options of the commands that train, and the settings that they make.
 
 use crate::config::Config;
+use crate::datasets::name_of;
 use crate::named::named;
 use clap::Args;
 use forgetting_laws::{Error, Result};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// Which settings, data and folder.
 #[derive(Args)]
 pub struct Options {
-    /// Settings to start from: nano (two CPU cores, minutes), mini (one GPU), paper (a node).
+    /// Settings to start from: nano (two CPU cores, minutes), nano-hub (the same on public data sets),
+    /// mini (one GPU), paper (a node).
     #[arg(long, default_value = "nano")]
     pub preset: String,
     /// Where to compute: auto, cpu, cuda or cuda:N.
@@ -22,12 +24,13 @@ pub struct Options {
     /// Overrides a setting; may be repeated. Example: --set seed=7
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Pretraining text: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
-    #[arg(long, num_args = 1.., value_name = "FILE")]
+    /// Pretraining text: .txt, .jsonl or .json files, plain, .gz or .zst, .parquet files, folders or
+    /// patterns of them, - for standard input, or hub:NAME for a data set (replication data list).
+    #[arg(long, num_args = 1.., value_name = "FILE|hub:NAME")]
     pub pretrain: Vec<PathBuf>,
     /// Text of the target domains, in place of the preset's: files of one domain, or NAME=FILE for
-    /// each of several.
-    #[arg(long, num_args = 1.., value_name = "[NAME=]FILE")]
+    /// each of several; or hub:NAME.
+    #[arg(long, num_args = 1.., value_name = "[NAME=]FILE|hub:NAME")]
     pub target: Vec<PathBuf>,
     /// Field of .jsonl files that names the work; pieces of one work never straddle a split.
     #[arg(long, value_name = "FIELD")]
@@ -36,6 +39,9 @@ pub struct Options {
     /// Face's form, or models that were trained here.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
     pub pretrained: Vec<PathBuf>,
+    /// A file with further data sets for hub:NAME.
+    #[arg(long, value_name = "FILE")]
+    pub registry: Option<PathBuf>,
     /// A tokenizer.json to use; without, one is trained on the pretraining text.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
@@ -100,6 +106,9 @@ impl Options {
     /// The same options for another call, with the output folder by its whole path.
     pub fn arguments(&self, out: &Path) -> Vec<String> {
         let whole = |path: &Path| {
+            if name_of(path).is_some() {
+                return path.display().to_string();
+            }
             std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
         };
         let mut arguments = vec!["--preset".into(), self.preset.clone()];
@@ -126,6 +135,9 @@ impl Options {
         }
         if let Some(tokenizer) = &self.tokenizer {
             arguments.extend(["--tokenizer".into(), whole(tokenizer)]);
+        }
+        if let Some(registry) = &self.registry {
+            arguments.extend(["--registry".into(), whole(registry)]);
         }
         arguments
     }
@@ -158,6 +170,9 @@ pub fn configure(options: &Options) -> Result<Config> {
     }
     if let Some(tokenizer) = &options.tokenizer {
         config.data.tokenizer.clone_from(tokenizer);
+    }
+    if let Some(registry) = &options.registry {
+        config.data.registry.clone_from(registry);
     }
     Ok(config)
 }

@@ -1,0 +1,354 @@
+//! Data sets by name, as users meet them: fetched from a server on loopback with the Hub's layout,
+//! verified, inspected, and trained on. Text is the test's own.
+
+#![cfg(unix)]
+
+mod common;
+#[path = "../../tests/loopback/mod.rs"]
+mod loopback;
+
+use common::{must_succeed, stderr};
+use forgetting_laws::Fraction;
+use forgetting_laws::data::Source;
+use forgetting_laws::data::synthetic::{Domain, Synthetic};
+use loopback::{Fault, File, Loopback, commit};
+use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+const TOKEN: &str = "hf_very_secret";
+
+struct Lab {
+    server: Loopback,
+    home: TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { server: Loopback::start(), home: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.home.path().join(name).to_str().unwrap().to_string()
+    }
+
+    fn in_environment(&self, mut command: Command) -> Command {
+        for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH", "http_proxy", "HTTP_PROXY"]
+        {
+            command.env_remove(name);
+        }
+        command.env("HF_HOME", self.home.path().join("hf")).env("HF_TOKEN", TOKEN);
+        command.env("HF_ENDPOINT", &self.server.endpoint).stdin(Stdio::null());
+        command
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
+        command.args(arguments);
+        self.in_environment(command)
+    }
+
+    /// A registry with one data set of JSON Lines.
+    fn own_table(&self, lines: &[u8]) -> String {
+        let files = [File { name: "data/a.jsonl", bytes: lines, large: true }];
+        self.server.dataset("me/mine", "main", &commit('a'), &files);
+        let table = self.path("mine.toml");
+        let text = "[mine]\nabout = 'x'\nrepository = 'me/mine'\nfiles = ['data/*.jsonl']\nlicence = 'CC0'\n";
+        fs::write(&table, text).unwrap();
+        table
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The one line with which a command failed.
+#[track_caller]
+fn complaint(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let all = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{all}");
+    assert!(!all.contains("panicked") && !all.contains(TOKEN), "{all}");
+    let complaints: Vec<_> = all.lines().filter(|l| l.starts_with("replication: ")).collect();
+    assert_eq!(complaints.len(), 1, "{all}");
+    complaints[0].to_string()
+}
+
+fn texts(source: Synthetic, count: u64) -> Vec<String> {
+    (0..count).map(|i| source.document(i).unwrap().into_owned()).collect()
+}
+
+fn lines(texts: &[String]) -> Vec<u8> {
+    let line = |text: &String| serde_json::json!({ "text": text }).to_string() + "\n";
+    texts.iter().map(line).collect::<String>().into_bytes()
+}
+
+/// A Parquet file of columns of text.
+fn parquet(columns: &[(&str, &[String])]) -> Vec<u8> {
+    let fields = columns.iter().map(|(name, _)| format!("optional binary {name} (UTF8); "));
+    let schema = format!("message table {{ {} }}", fields.collect::<String>());
+    let schema = Arc::new(parse_message_type(&schema).unwrap());
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let mut out = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut out, schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for (_, texts) in columns {
+        let values: Vec<ByteArray> = texts.iter().map(|text| text.as_str().into()).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        let defined = vec![1; values.len()];
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&defined), None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    out
+}
+
+#[test]
+fn the_list_says_what_there_is_and_what_copies_lack() {
+    let lab = Lab::new();
+    let table = lab.own_table(b"{}");
+    let list = stdout(&must_succeed(&mut lab.command(&["data", "list", "--registry", &table])));
+    for expected in [
+        "\nredpajama-v2\n",
+        "\nopenhermes-2.5\n",
+        "\nmine\n",
+        "  licence  MIT\n",
+        "17 of 22 subsets of The Pile; lacks Books3, ",
+        "thin: prose is only Gutenberg (PG-19) (of 3)",
+    ] {
+        assert!(list.contains(expected), "{expected}: {list}");
+    }
+    assert_eq!(lab.server.asked(), []);
+    let error = complaint(&mut lab.command(&["data", "fetch", "nothing"]));
+    assert!(error.contains("data set = nothing: must be one of dolly"), "{error}");
+    let error = complaint(&mut lab.command(&["data", "verify", "gsm8k"]));
+    assert!(error.contains("replication data fetch"), "{error}");
+}
+
+#[test]
+fn a_data_set_is_fetched_on_a_full_disk_then_wholly_verified_and_inspected() {
+    let lab = Lab::new();
+    let documents = texts(Synthetic::pretraining(1), 400);
+    let bytes = lines(&documents);
+    assert!(bytes.len() > 300_000, "{}", bytes.len());
+    let table = lab.own_table(&bytes);
+    let fetch = ["data", "fetch", "mine", "--registry", &table];
+
+    // A file may have 100 blocks, of half a kilobyte or of one: the system's own refusal.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\""]);
+    limited.arg(env!("CARGO_BIN_EXE_replication")).args(fetch);
+    let error = complaint(&mut lab.in_environment(limited));
+    assert!(error.contains(".incomplete: the disk is full"), "{error}");
+    let blobs = lab.home.path().join("hf/hub/datasets--me--mine/blobs");
+    let partial = fs::read_dir(&blobs).unwrap().next().unwrap().unwrap();
+    let here = partial.metadata().unwrap().len();
+    assert!((1..bytes.len() as u64).contains(&here), "{here}");
+
+    lab.server.asked();
+    let output = must_succeed(&mut lab.command(&fetch));
+    let asked = lab.server.asked();
+    assert!(asked.iter().any(|asked| asked.range == Some(format!("bytes={here}-"))), "{asked:?}");
+    let said = stdout(&output) + &stderr(&output);
+    assert!(said.contains(&format!("me/mine at {}", commit('a'))), "{said}");
+    assert!(said.contains("goes on from") && said.contains("sha256:"), "{said}");
+    assert!(!said.contains(TOKEN) && !said.contains("signature"), "{said}");
+    let manifest = fs::read_to_string(lab.path("hf/forgetting-laws/mine.json")).unwrap();
+    assert!(!manifest.contains(TOKEN) && manifest.contains("sha256:"), "{manifest}");
+
+    // From here on without the network.
+    let offline = |arguments: &[&str]| {
+        let mut command = lab.command(arguments);
+        command.env("HF_HUB_OFFLINE", "1").args(["--registry", &table]);
+        command
+    };
+    lab.server.asked();
+    let verified = stdout(&must_succeed(&mut offline(&["data", "verify", "mine"])));
+    assert!(verified.contains("1 file(s) as they came"), "{verified}");
+    let inspected = stdout(&must_succeed(&mut offline(&["data", "inspect", "mine"])));
+    assert!(inspected.contains("400 documents of 400 works"), "{inspected}");
+    must_succeed(&mut offline(&["data", "fetch", "mine"]));
+    let error = complaint(&mut offline(&["data", "fetch", "gsm8k"]));
+    assert!(error.contains("openai/gsm8k at main is not here"), "{error}");
+    assert_eq!(lab.server.asked(), []);
+
+    let blob = fs::read_dir(&blobs).unwrap().next().unwrap().unwrap().path();
+    let mut changed = bytes.clone();
+    changed[7] ^= 1;
+    fs::write(&blob, changed).unwrap();
+    let error = complaint(&mut offline(&["data", "verify", "mine"]));
+    assert!(error.contains("a.jsonl is damaged: its hash is sha256:"), "{error}");
+}
+
+#[test]
+fn files_patterns_and_standard_input_are_inspected_alike() {
+    let lab = Lab::new();
+    let documents = texts(Synthetic::pretraining(1), 20);
+    fs::write(lab.path("a.jsonl"), lines(&documents[..10])).unwrap();
+    fs::write(lab.path("b.parquet"), parquet(&[("text", &documents[10..])])).unwrap();
+    let pattern = lab.path("*.[jp]*");
+    let both = stdout(&must_succeed(&mut lab.command(&["data", "inspect", &pattern])));
+    assert!(both.contains("20 documents of 20 works"), "{both}");
+    let mut child = lab.command(&["data", "inspect", "-"]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&lines(&documents)).unwrap();
+    let piped = stdout(&child.wait_with_output().unwrap());
+    assert!(piped.contains("20 documents of 20 works"), "{piped}");
+    let error = complaint(&mut lab.command(&["data", "inspect", "missing.jsonl"]));
+    assert!(error.contains("missing.jsonl: No such file"), "{error}");
+    let error = complaint(&mut lab.command(&["data", "inspect", "hub:missing"]));
+    assert!(error.contains("must be one of"), "{error}");
+}
+
+/// Runs of a second.
+const SETTINGS: &[&str] = &[
+    "model.context=16",
+    "model.vocab=300",
+    "data.tokenizer_bytes=20000",
+    "data.pretrain_tokens=20000",
+    "data.injection_tokens=2000",
+    "data.validation_tokens=1024",
+    "sizes.nano-tiny.batch=4",
+    "grid.main.tokens_per_param=0.1",
+    "grid.fig5.d_ft_tokens=320",
+    "grid.fig5.steps=20",
+    "finetuning.batch=4",
+    "grid.fig5.sizes=nano-tiny",
+    "grid.fig5.p=[0.0,0.5]",
+    "grid.fig5.lr_ratios=1/30,1/3",
+];
+
+fn fig5(lab: &Lab, out: &Path, arguments: &[&str]) -> Command {
+    let mut command = lab.command(&["fig5", "--device", "cpu", "--out"]);
+    command.arg(out).args(arguments);
+    for setting in SETTINGS {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+/// The repositories of the preset nano-hub, with text of the test's own in the form of theirs.
+fn serve_nano_hub(lab: &Lab) {
+    let far = Fraction::new(1.0).unwrap();
+    let of = |kind, count| texts(Synthetic::target(kind, far, 1), count);
+    let broad = parquet(&[("text", &texts(Synthetic::pretraining(1), 400))]);
+    let (question, answer) = (of(Domain::Prose, 200), of(Domain::Arithmetic, 200));
+    let mathematics = parquet(&[("question", &question), ("answer", &answer)]);
+    let code = parquet(&[("text", &question), ("code", &of(Domain::Code, 200))]);
+    let stories = of(Domain::Prose, 200).join("\n<|endoftext|>\n");
+    let exchange = |i: usize| {
+        let (instruction, response) = (&question[i], &answer[i]);
+        let record = serde_json::json!({
+            "instruction": instruction, "context": "", "response": response, "category": "x"
+        });
+        record.to_string() + "\n"
+    };
+    let dolly: String = (0..200).map(exchange).collect();
+    let wiki = "20231101.simple/train-00000-of-00001.parquet";
+    let other = File { name: "20231101.en/train-00000-of-00041.parquet", bytes: b"x", large: true };
+    let pinned = "4bb6404fdc6cacfda99d4ac4205087b89d32030c";
+    let file = |name, bytes| File { name, bytes, large: true };
+    let server = &lab.server;
+    server.dataset("wikimedia/wikipedia", "main", &commit('1'), &[file(wiki, &broad), other]);
+    let main = "main/train-00000-of-00001.parquet";
+    server.dataset("openai/gsm8k", "main", &commit('2'), &[file(main, &mathematics)]);
+    let full = "full/test-00000-of-00001.parquet";
+    server.dataset("google-research-datasets/mbpp", pinned, pinned, &[file(full, &code)]);
+    let valid = file("TinyStories-valid.txt", stories.as_bytes());
+    server.dataset("roneneldan/TinyStories", "main", &commit('3'), &[valid]);
+    let dolly = file("databricks-dolly-15k.jsonl", dolly.as_bytes());
+    server.dataset("databricks/databricks-dolly-15k", "main", &commit('4'), &[dolly]);
+}
+
+#[test]
+fn figure_5_is_drawn_from_public_data_sets_by_a_preset() {
+    let lab = Lab::new();
+    serve_nano_hub(&lab);
+    let out = lab.home.path().join("out");
+    // A plan fetches nothing.
+    let plan = must_succeed(&mut fig5(&lab, &out, &["--preset", "nano-hub", "--dry-run"]));
+    assert!(stdout(&plan).contains('5'), "{}", stdout(&plan));
+    assert_eq!(lab.server.asked(), []);
+    lab.server.fault("/storage/", Fault::Cut(1000));
+    let output = must_succeed(&mut fig5(&lab, &out, &["--preset", "nano-hub"]));
+    assert!(!(stdout(&output) + &stderr(&output)).contains(TOKEN));
+    let asked = lab.server.asked();
+    assert!(asked.iter().any(|asked| asked.range.as_deref() == Some("bytes=1000-")));
+    // The other files of the repository stay where they are.
+    assert!(!asked.iter().any(|asked| asked.path.contains("20231101.en")));
+    let table = fs::read(out.join("fig5/fig5.csv")).unwrap();
+    let summary = fs::read_to_string(out.join("fig5/summary.md")).unwrap();
+    assert!(summary.contains("hub:simple-wikipedia") && summary.contains("hub:gsm8k"), "{summary}");
+
+    // A run's manifest says where its text is from.
+    let manifests = fs::read_dir(out.join("runs")).unwrap().map(|run| {
+        let text = fs::read_to_string(run.unwrap().path().join("manifest.json")).unwrap();
+        assert!(!text.contains(TOKEN));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    });
+    let manifests: Vec<_> = manifests.collect();
+    assert_eq!(manifests.len(), 5);
+    for manifest in &manifests {
+        let fetched = &manifest["data"]["pretraining"]["fetched"];
+        assert_eq!(fetched["commit"], commit('1'));
+        assert!(fetched["files"][0]["hash"].as_str().unwrap().starts_with("sha256:"));
+    }
+    let target = |manifest: &&serde_json::Value| manifest["data"]["target"]["fetched"].is_object();
+    let finetuned: Vec<_> = manifests.iter().filter(target).collect();
+    assert_eq!(finetuned.len(), 4);
+    assert_eq!(finetuned[0]["data"]["target"]["fetched"]["source"], "openai/gsm8k");
+
+    // Again, and elsewhere, without the network: the same figure.
+    must_succeed(&mut fig5(&lab, &out, &["--preset", "nano-hub"]));
+    assert_eq!(lab.server.asked(), []);
+    let elsewhere = lab.home.path().join("elsewhere");
+    must_succeed(fig5(&lab, &elsewhere, &["--preset", "nano-hub"]).env("HF_HUB_OFFLINE", "1"));
+    assert_eq!(fs::read(elsewhere.join("fig5/fig5.csv")).unwrap(), table);
+    assert_eq!(lab.server.asked(), []);
+}
+
+#[test]
+fn standard_input_and_patterns_are_text_to_train_on() {
+    let lab = Lab::new();
+    let out = lab.home.path().join("out");
+    let far = Fraction::new(1.0).unwrap();
+    let target = texts(Synthetic::target(Domain::Code, far, 1), 200);
+    fs::write(lab.path("1.jsonl"), lines(&target[..100])).unwrap();
+    fs::write(lab.path("2.parquet"), parquet(&[("text", &target[100..])])).unwrap();
+    let pattern = format!("code={}", lab.path("[12].*"));
+    let mut command = fig5(&lab, &out, &["--pretrain", "-", "--target", &pattern]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let broad = lines(&texts(Synthetic::pretraining(1), 400));
+    child.stdin.take().unwrap().write_all(&broad).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let piped = fs::read(out.join("fig5/fig5.csv")).unwrap();
+    // The same text from a file is the same run.
+    fs::write(lab.path("broad.jsonl"), &broad).unwrap();
+    let broad = lab.path("broad.jsonl");
+    let other = lab.home.path().join("other");
+    must_succeed(&mut fig5(&lab, &other, &["--pretrain", &broad, "--target", &pattern]));
+    assert_eq!(fs::read(other.join("fig5/fig5.csv")).unwrap(), piped);
+
+    let mut twice = fig5(&lab, &out, &["--pretrain", "-", "--target", "-"]);
+    let error = complaint(twice.stdin(fs::File::open(&broad).unwrap()));
+    assert!(error.contains("read once"), "{error}");
+    let error = complaint(&mut fig5(&lab, &out, &["--pretrain", "-"]));
+    assert!(error.contains("standard input: the file is empty"), "{error}");
+    let error = complaint(&mut fig5(&lab, &out, &["--pretrain", "hub:gsm8k", &broad]));
+    assert!(error.contains("hub:gsm8k: is a source of its own"), "{error}");
+    let slurm = ["slurm", "--pretrain", "-", "--target", &broad];
+    let error = complaint(&mut lab.command(&slurm));
+    assert!(error.contains("read by one process"), "{error}");
+}
