@@ -36,6 +36,8 @@ mod report;
 )]
 mod results;
 #[cfg(feature = "train")]
+mod tokenizer;
+#[cfg(feature = "train")]
 mod train;
 
 use clap::error::{ContextKind, ErrorKind};
@@ -82,6 +84,9 @@ enum Command {
     /// Lets a model write, to see what it knows and what it forgot.
     #[cfg(feature = "train")]
     Sample(model::SampleOptions),
+    /// Trains a tokenizer on text and saves it as a tokenizer.json.
+    #[cfg(feature = "train")]
+    Tokenizer(tokenizer::Options),
     /// Draws every figure and table and the report from a file of results; trains nothing.
     Draw(draw::Options),
     /// Puts the verdicts on every claim from several files of results side by side.
@@ -134,6 +139,8 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Eval(options) => model::eval(&options),
         #[cfg(feature = "train")]
         Command::Sample(options) => model::sample(&options),
+        #[cfg(feature = "train")]
+        Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Draw(options) => draw::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Fit(arguments) => fit::run(*arguments),
