@@ -11,6 +11,8 @@ mod compare;
 mod config;
 #[cfg(feature = "train")]
 mod data;
+#[cfg(feature = "train")]
+mod distance;
 mod draw;
 #[cfg(feature = "train")]
 mod exec;
@@ -84,6 +86,9 @@ enum Command {
     /// Lets a model write, to see what it knows and what it forgot.
     #[cfg(feature = "train")]
     Sample(model::SampleOptions),
+    /// Says how far domains are from the pretraining data, by several measures of their text.
+    #[cfg(feature = "train")]
+    Distance(distance::Options),
     /// Trains a tokenizer on text and saves it as a tokenizer.json.
     #[cfg(feature = "train")]
     Tokenizer(tokenizer::Options),
@@ -139,6 +144,8 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Eval(options) => model::eval(&options),
         #[cfg(feature = "train")]
         Command::Sample(options) => model::sample(&options),
+        #[cfg(feature = "train")]
+        Command::Distance(options) => distance::run(&options),
         #[cfg(feature = "train")]
         Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Draw(options) => draw::run(&options),

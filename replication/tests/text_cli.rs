@@ -1,4 +1,4 @@
-//! The commands that look at text alone: `tokenizer`.
+//! The commands that look at text alone: `tokenizer` and `distance`.
 
 mod common;
 
@@ -68,5 +68,77 @@ fn bad_calls_of_tokenizer_are_refused_in_one_line() {
         let said = stderr(&output);
         assert!(!output.status.success() && said.contains(why), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// Texts of the same words in another order are nearer than those of other words, and the files say
+/// what the table says; the same call again gives the same bytes.
+#[test]
+fn distances_are_a_table_and_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let mut order = WORDS;
+    order.reverse();
+    write_texts(&folder.path().join("pre.jsonl"), &WORDS, 80);
+    write_texts(&folder.path().join("near.jsonl"), &order, 80);
+    write_texts(&folder.path().join("far.jsonl"), &["10", "+", "7", "=", "17", ";", "x"], 60);
+    let (pre, near, far) = (at("pre.jsonl"), at("near.jsonl"), at("far.jsonl"));
+    let far = format!("sums={far}");
+    let mut files = Vec::new();
+    for out in [at("one"), at("two")] {
+        let arguments = ["distance", &pre, &near, &far, "synthetic:dialogue:1", "--vocab", "300"];
+        let rest = ["--tokens", "2000", "--tokenizer-bytes", "9000", "--out", &out];
+        let said = must_succeed(replication(&arguments).args(rest));
+        let said = String::from_utf8(said.stdout).unwrap();
+        for part in ["Distance from pre: 2000 tokens", "| near |", "| sums |", "classifier error"] {
+            assert!(said.contains(part), "{said}");
+        }
+        let read = |name: &str| fs::read_to_string(Path::new(&out).join(name)).unwrap();
+        files.push((said, read("distance.csv"), read("distance.json")));
+    }
+    assert_eq!(files[0], files[1]);
+    let (_, csv, json) = &files[0];
+    let json: serde_json::Value = serde_json::from_str(json).unwrap();
+    let value = |domain: usize, measure: &str| {
+        json["domains"][domain]["measures"][measure]["value"].as_f64().unwrap()
+    };
+    assert_eq!(json["domains"][2]["name"], "synthetic:dialogue:1");
+    for measure in ["unigram_js", "bigram_js", "trigram_js", "trigram_gap"] {
+        assert!(value(0, measure) < value(1, measure), "{measure}: {csv}");
+    }
+    assert!(value(1, "classifier_error") < 0.05);
+    let mut lines = csv.lines();
+    let header = lines.next().unwrap();
+    assert!(header.starts_with("domain,documents,tokens,unigram_js,unigram_js_se,"), "{header}");
+    let near: Vec<&str> = lines.next().unwrap().split(',').collect();
+    assert_eq!((near[0], near[3].parse::<f64>().unwrap()), ("near", value(0, "unigram_js")));
+    assert_eq!(lines.count(), 2);
+}
+
+#[test]
+fn bad_calls_of_distance_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.jsonl");
+    write_texts(&path, &WORDS, 30);
+    let short = folder.path().join("short.txt");
+    fs::write(&short, "too short").unwrap();
+    let (text, short) = (path.display().to_string(), short.display().to_string());
+    for (texts, why) in [
+        (vec![&*text], "2 values required"),
+        (vec![&text, &text], "NAME=FILE"),
+        (vec![&text, &short], "short: "),
+        (vec![&text, "missing.txt"], "missing.txt"),
+        (vec![&text, "synthetic:poems"], "poems"),
+        (vec![&text, "synthetic:prose:x"], "from 0 to 1"),
+    ] {
+        let mut command = replication(&["distance", "--vocab", "300", "--out"]);
+        let output = command.arg(folder.path().join("out")).args(texts).output().unwrap();
+        let said = stderr(&output);
+        assert!(!output.status.success() && said.contains(why), "{said}");
+        assert_eq!(
+            said.lines().filter(|line| line.starts_with("replication: ")).count(),
+            1,
+            "{said}"
+        );
     }
 }
