@@ -36,6 +36,36 @@ fn is_about_models(arguments: &[String]) -> bool {
     ["eval", "sample"].contains(&arguments[0].as_str())
 }
 
+/// Whether a command looks at text alone.
+fn is_about_texts(arguments: &[String]) -> bool {
+    ["distance", "tokenizer"].contains(&arguments[0].as_str())
+}
+
+#[test]
+#[cfg(feature = "train")]
+fn every_command_on_texts_runs() {
+    let mut commands = commands();
+    commands.retain(|arguments| is_about_texts(arguments));
+    assert!(commands.len() >= 2, "only {} commands were found", commands.len());
+    let folder = tempfile::tempdir().unwrap();
+    for (name, word) in [("pretrain", "sea"), ("french", "mer"), ("law", "lex"), ("drama", "ha")] {
+        let text = |i: u32| (0..40).map(|j| format!("{word}{} ", (i * i + j) % 7)).collect();
+        let line = |i| -> String {
+            let text: String = text(i);
+            format!("{{\"text\": \"{text}no. {i}\", \"source\": {i}}}\n")
+        };
+        let lines: String = (0..60).map(line).collect();
+        std::fs::write(folder.path().join(format!("{name}.jsonl")), lines).unwrap();
+    }
+    for arguments in commands {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
+        let output = command.args(&arguments).current_dir(folder.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
+        assert!(!output.stdout.is_empty());
+    }
+}
+
 #[test]
 #[cfg(all(feature = "train", unix))]
 fn every_command_on_models_runs() {
@@ -66,7 +96,10 @@ fn folder_with_models() -> tempfile::TempDir {
 #[cfg(all(feature = "train", unix))]
 fn every_command_runs_dry() {
     let mut commands = commands();
-    commands.retain(|arguments| !is_about_losses(arguments) && !is_about_models(arguments));
+    let trains = |arguments: &[String]| {
+        !is_about_losses(arguments) && !is_about_models(arguments) && !is_about_texts(arguments)
+    };
+    commands.retain(|arguments| trains(arguments));
     assert!(commands.len() > 20, "only {} commands were found", commands.len());
     let folder = folder_with_models();
     // The texts that README.md names.

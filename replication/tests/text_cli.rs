@@ -79,18 +79,18 @@ fn distances_are_a_table_and_two_files() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let mut order = WORDS;
     order.reverse();
-    write_texts(&folder.path().join("pre.jsonl"), &WORDS, 80);
-    write_texts(&folder.path().join("near.jsonl"), &order, 80);
-    write_texts(&folder.path().join("far.jsonl"), &["10", "+", "7", "=", "17", ";", "x"], 60);
+    write_texts(&folder.path().join("pre.jsonl"), &WORDS, 200);
+    write_texts(&folder.path().join("near.jsonl"), &order, 200);
+    write_texts(&folder.path().join("far.jsonl"), &["10", "+", "7", "=", "17", ";", "x"], 200);
     let (pre, near, far) = (at("pre.jsonl"), at("near.jsonl"), at("far.jsonl"));
     let far = format!("sums={far}");
     let mut files = Vec::new();
     for out in [at("one"), at("two")] {
         let arguments = ["distance", &pre, &near, &far, "synthetic:dialogue:1", "--vocab", "300"];
-        let rest = ["--tokens", "2000", "--tokenizer-bytes", "9000", "--out", &out];
+        let rest = ["--tokens", "8000", "--tokenizer-bytes", "9000", "--out", &out];
         let said = must_succeed(replication(&arguments).args(rest));
         let said = String::from_utf8(said.stdout).unwrap();
-        for part in ["Distance from pre: 2000 tokens", "| near |", "| sums |", "classifier error"] {
+        for part in ["Distance from pre: 8000 tokens", "| near |", "| sums |", "classifier error"] {
             assert!(said.contains(part), "{said}");
         }
         let read = |name: &str| fs::read_to_string(Path::new(&out).join(name)).unwrap();
