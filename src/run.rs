@@ -4,6 +4,7 @@
 //! of workers and all paths are left out, so that a run keeps its identity when it moves; they
 //! stand in its manifest instead.
 
+use crate::data::TokenizerKind;
 use crate::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use crate::injection::SamplerKind;
 use crate::model::Shape;
@@ -47,8 +48,11 @@ impl fmt::Display for RunId {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenizerSpec {
-    /// A byte-level BPE trained on the first `bytes` bytes of the documents of a source.
+    /// One trained on the first `bytes` bytes of the documents of a source.
     Trained {
+        /// Which one; a byte-level BPE where nothing is said, as in every earlier specification.
+        #[serde(default, skip_serializing_if = "TokenizerKind::is_default")]
+        kind: TokenizerKind,
         /// The source's content hash.
         source: String,
         /// Of text to train on.
@@ -247,4 +251,25 @@ pub struct Record {
     pub evaluations: Vec<Evaluation>,
     /// Hex SHA-256 of the `model.safetensors` in the run's folder, for runs that others depend on.
     pub model: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs of before there was a choice keep their identity.
+    #[test]
+    fn the_default_tokenizer_leaves_no_trace() {
+        let trained =
+            |kind| TokenizerSpec::Trained { kind, source: "ab".into(), bytes: 7, vocab: 300 };
+        let json = |kind| serde_json::to_string(&trained(kind)).unwrap();
+        let before = r#"{"trained":{"source":"ab","bytes":7,"vocab":300}}"#;
+        assert_eq!(json(TokenizerKind::Bpe), before);
+        let after = r#"{"trained":{"kind":"unigram","source":"ab","bytes":7,"vocab":300}}"#;
+        assert_eq!(json(TokenizerKind::Unigram), after);
+        for kind in TokenizerKind::ALL {
+            let read: TokenizerSpec = serde_json::from_str(&json(kind)).unwrap();
+            assert_eq!(read, trained(kind));
+        }
+    }
 }

@@ -255,6 +255,9 @@ fn resolve_command(command: &str) -> Result<(), String> {
                 .or_else(|_| read(format!("{folder}/{name}/mod.rs")))
                 .map(drop)
         }
+        ["cargo", "run", "-p", "replication", "--", name @ ("distance" | "tokenizer"), ..] => {
+            read(format!("replication/src/{name}.rs")).map(drop)
+        }
         ["cargo", "run", "-p", "replication", "--", "eval" | "sample", ..] => {
             read("replication/src/model.rs").map(drop)
         }

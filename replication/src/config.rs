@@ -1,6 +1,7 @@
 //! Settings: a preset in TOML, with `--set key=value` on top. A preset is complete; there are no
 //! defaults in the code.
 
+use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::synthetic::Domain;
 use forgetting_laws::finetuning::{Budget, EvalPlan, StopRule};
 use forgetting_laws::injection::SamplerKind;
@@ -91,8 +92,10 @@ pub struct Data {
     /// A file with data sets for hub:NAME, beside those that come with the library; empty: none.
     #[serde(default)]
     pub registry: PathBuf,
-    /// A tokenizer.json; empty: a byte-level BPE is trained.
+    /// A tokenizer.json; empty: one is trained.
     pub tokenizer: PathBuf,
+    /// Which one is trained.
+    pub tokenizer_kind: TokenizerKind,
     /// Bytes of pretraining text that it is trained on.
     pub tokenizer_bytes: u64,
     /// Cap on the tokens of the pretraining set.
@@ -414,7 +417,12 @@ impl Config {
         let check = within;
         let context = model.context as u64;
         check("model.context", context, 1, 100_000)?;
-        check("model.vocab", model.vocab as u64, MIN_VOCAB, 1_000_000)?;
+        check(
+            "model.vocab",
+            model.vocab as u64,
+            data.tokenizer_kind.min_vocab() as u64,
+            1_000_000,
+        )?;
         check("finetuning.batch", finetuning.batch, 1, MOST_SEQUENCES)?;
         for (name, size) in &self.sizes {
             check(&format!("sizes.{name}.batch"), size.batch, 1, MOST_SEQUENCES)?;
@@ -450,8 +458,6 @@ impl Run {
     }
 }
 
-/// Every byte and the end of text.
-const MIN_VOCAB: u64 = 257;
 /// The largest batch.
 const MOST_SEQUENCES: u64 = 1_000_000;
 /// The most tokens of any part of the data.
@@ -628,6 +634,7 @@ mod tests {
         assert_eq!(paper.pretraining.adamw.weight_decay, 0.1);
         assert_eq!(paper.model.context, 1024);
         assert_eq!(paper.model.vocab, 32_000);
+        assert_eq!(paper.data.tokenizer_kind, TokenizerKind::Unigram);
         assert_eq!(paper.grid[MAIN].steps, 12_000);
         assert!(!paper.finetuning.stop_when_turned);
         let gpus = ["tiny", "small", "medium", "large", "xl"].map(|s| paper.sizes[s].gpus);
@@ -721,6 +728,10 @@ mod tests {
         for least in ["data.validation_tokens=64", "data.injection_tokens=0", "model.vocab=257"] {
             load(&[least]).unwrap();
         }
+        let unigram = "data.tokenizer_kind=unigram";
+        assert!(refusal(&[unigram, "model.vocab=279"]).contains("from 280"));
+        assert_eq!(load(&[unigram]).unwrap().data.tokenizer_kind, TokenizerKind::Unigram);
+        assert!(refusal(&["data.tokenizer_kind=wordpiece"]).contains("wordpiece"));
     }
 
     #[test]

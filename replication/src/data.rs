@@ -3,13 +3,13 @@
 use crate::config::Config;
 use crate::datasets::{self, Opened};
 use forgetting_laws::checkpoint::{self, Checkpoint};
-use forgetting_laws::data::Source;
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::ngram::Ngram;
 use forgetting_laws::data::registry::Manifest as Fetched;
 use forgetting_laws::data::split::{Split, SplitReport, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::engine::{PretrainData, TargetData};
 use forgetting_laws::model::{Positions, Shape};
 use forgetting_laws::rng::Key;
@@ -175,6 +175,7 @@ impl Sources {
         let tokenizer = match &given_tokenizer {
             Some(tokenizer) => TokenizerSpec::Given { hash: tokenizer.hash() },
             None => TokenizerSpec::Trained {
+                kind: data.tokenizer_kind,
                 source: pretraining.source.content_hash(),
                 bytes: data.tokenizer_bytes,
                 vocab: config.model.vocab,
@@ -243,8 +244,10 @@ impl Sources {
         let tokenizer = match &self.given_tokenizer {
             Some(tokenizer) => tokenizer.clone(),
             None => {
-                let (bytes, vocab) = (config.data.tokenizer_bytes, config.model.vocab);
-                Arc::new(train_tokenizer(&*self.pretraining.source, bytes, vocab)?)
+                let (kind, bytes) = (config.data.tokenizer_kind, config.data.tokenizer_bytes);
+                let source = &*self.pretraining.source;
+                let documents = source.len().unwrap_or(u64::MAX);
+                Arc::new(train_tokenizer(source, documents, bytes, kind, config.model.vocab)?.0)
             }
         };
         let split = |Named { source, spec, .. }: &Named, training| {
@@ -398,21 +401,32 @@ impl Source for NotNamed {
     }
 }
 
-fn train_tokenizer(source: &dyn Source, bytes: u64, vocab: usize) -> Result<Tokenizer> {
-    let mut left = bytes;
+/// Trains a tokenizer on the first `documents` of a source, or the first of them that have so many
+/// bytes; with the number that it was trained on.
+///
+/// # Errors
+/// If a document cannot be read, there is none, or the vocabulary is too small.
+pub fn train_tokenizer(
+    source: &dyn Source,
+    documents: u64,
+    bytes: u64,
+    kind: TokenizerKind,
+    vocab: usize,
+) -> Result<(Tokenizer, u64)> {
+    let (mut left, mut read) = (bytes, 0);
     let mut error = None;
-    let documents = 0..source.len().unwrap_or(u64::MAX);
-    let texts = documents.map_while(|i| {
+    let texts = (0..documents).map_while(|i| {
         if left == 0 {
             return None;
         }
         let text = source.document(i).map_err(|e| error = Some(e)).ok()?.into_owned();
         left = left.saturating_sub(text.len() as u64);
+        read += 1;
         Some(text)
     });
-    let tokenizer = Tokenizer::train(texts, vocab);
+    let tokenizer = Tokenizer::train_kind(kind, texts, vocab);
     match error {
         Some(error) => Err(error),
-        None => tokenizer,
+        None => Ok((tokenizer?, read)),
     }
 }

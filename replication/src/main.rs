@@ -13,6 +13,7 @@ mod config;
 mod data;
 #[cfg(feature = "train")]
 mod datasets;
+mod distance;
 mod draw;
 #[cfg(feature = "train")]
 mod exec;
@@ -37,6 +38,8 @@ mod report;
     allow(dead_code, reason = "a part of it serves the commands that train")
 )]
 mod results;
+#[cfg(feature = "train")]
+mod tokenizer;
 #[cfg(feature = "train")]
 mod train;
 
@@ -87,6 +90,13 @@ enum Command {
     /// Data sets by name: lists, fetches, verifies and inspects them.
     #[cfg(feature = "train")]
     Data(datasets::Options),
+    #[cfg(feature = "train")]
+    /// Says how far domains are from the pretraining data, by several measures of their text.
+    #[cfg(feature = "train")]
+    Distance(distance::Options),
+    /// Trains a tokenizer on text and saves it as a tokenizer.json.
+    #[cfg(feature = "train")]
+    Tokenizer(tokenizer::Options),
     /// Draws every figure and table and the report from a file of results; trains nothing.
     Draw(draw::Options),
     /// Puts the verdicts on every claim from several files of results side by side.
@@ -141,6 +151,10 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Sample(options) => model::sample(&options),
         #[cfg(feature = "train")]
         Command::Data(options) => datasets::run(options),
+        #[cfg(feature = "train")]
+        Command::Distance(options) => distance::run(&options),
+        #[cfg(feature = "train")]
+        Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Draw(options) => draw::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Fit(arguments) => fit::run(*arguments),

@@ -36,6 +36,36 @@ fn is_about_models(arguments: &[String]) -> bool {
     ["eval", "sample"].contains(&arguments[0].as_str())
 }
 
+/// Whether a command looks at text alone.
+fn is_about_texts(arguments: &[String]) -> bool {
+    ["distance", "tokenizer"].contains(&arguments[0].as_str())
+}
+
+#[test]
+#[cfg(feature = "train")]
+fn every_command_on_texts_runs() {
+    let mut commands = commands();
+    commands.retain(|arguments| is_about_texts(arguments));
+    assert!(commands.len() >= 2, "only {} commands were found", commands.len());
+    let folder = tempfile::tempdir().unwrap();
+    for (name, word) in [("pretrain", "sea"), ("french", "mer"), ("law", "lex"), ("drama", "ha")] {
+        let text = |i: u32| (0..40).map(|j| format!("{word}{} ", (i * i + j) % 7)).collect();
+        let line = |i| -> String {
+            let text: String = text(i);
+            format!("{{\"text\": \"{text}no. {i}\", \"source\": {i}}}\n")
+        };
+        let lines: String = (0..60).map(line).collect();
+        std::fs::write(folder.path().join(format!("{name}.jsonl")), lines).unwrap();
+    }
+    for arguments in commands {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
+        let output = command.args(&arguments).current_dir(folder.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
+        assert!(!output.stdout.is_empty());
+    }
+}
+
 #[test]
 #[cfg(all(feature = "train", unix))]
 fn every_command_on_models_runs() {
@@ -68,7 +98,10 @@ fn every_command_runs_dry() {
     let mut commands = commands();
     // Those on data sets have tests of their own, with a server.
     let tested = |arguments: &[String]| {
-        is_about_losses(arguments) || is_about_models(arguments) || arguments[0] == "data"
+        is_about_losses(arguments)
+            || is_about_models(arguments)
+            || is_about_texts(arguments)
+            || arguments[0] == "data"
     };
     commands.retain(|arguments| !tested(arguments));
     assert!(commands.len() > 20, "only {} commands were found", commands.len());

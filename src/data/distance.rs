@@ -51,6 +51,8 @@
 //!
 //! The choice of measures, the adjustment and the classifier are ours; the paper has none.
 
+pub mod documents;
+
 use super::ngram::Ngram;
 use super::sequences::Sequences;
 use crate::{Error, Result};
@@ -171,15 +173,17 @@ fn adjusted_divergence(p: [&[u32]; 2], q: [&[u32]; 2], n: usize) -> Result<f64> 
     let mean = |(a, b): (f64, f64)| (a + b) / 2.0;
     let found = mean((divergence(p[0], q[0], n), divergence(p[1], q[1], n)));
     let floor = mean((divergence(p[0], p[1], n), divergence(q[0], q[1], n)));
-    // Rounding may leave halves without an n-gram in common a little below ln 2.
-    if floor > LN_2 * (1.0 - 1e-12) {
-        return Err(Error::setting(
-            "tokens of each side",
-            2 * p[0].len(),
-            format!("must be more: the halves of neither side share a run of {n} tokens"),
-        ));
-    }
-    Ok(LN_2 * (found - floor) / (LN_2 - floor))
+    adjust(found, floor).ok_or_else(|| {
+        let requirement =
+            format!("must be more: the halves of neither side share a run of {n} tokens");
+        Error::setting("tokens of each side", 2 * p[0].len(), requirement)
+    })
+}
+
+/// D adjusted for F; none where halves have no n-gram in common, which rounding may leave a little
+/// below ln 2.
+fn adjust(found: f64, floor: f64) -> Option<f64> {
+    (floor <= LN_2 * (1.0 - 1e-12)).then(|| LN_2 * (found - floor) / (LN_2 - floor))
 }
 
 /// The Jensen–Shannon divergence, in nats, of the n-grams of two streams of at least n tokens.

@@ -18,6 +18,7 @@ pub mod synthetic;
 pub mod tokenizer;
 
 use crate::Result;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Where documents come from.
@@ -60,4 +61,52 @@ pub trait Encode: Sync {
 
     /// The token that stands between documents.
     fn end_of_text(&self) -> u32;
+}
+
+/// Which tokenizer is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizerKind {
+    /// Byte-level BPE, as GPT-2's.
+    #[default]
+    Bpe,
+    /// A unigram language model over pieces, with bytes for rare characters, as SentencePiece's.
+    Unigram,
+}
+
+impl TokenizerKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Bpe, Self::Unigram];
+
+    /// The smallest vocabulary.
+    pub fn min_vocab(self) -> usize {
+        match self {
+            Self::Bpe => 256 + 1,
+            Self::Unigram => 256 + 1 + 1 + 22,
+        }
+    }
+
+    /// What the smallest vocabulary holds, in words.
+    pub fn least_tokens(self) -> &'static str {
+        match self {
+            Self::Bpe => "256 bytes and the end of text",
+            Self::Unigram => {
+                "256 bytes, the 22 characters of the names of bytes and of <unk>, <unk> and the \
+                 end of text"
+            }
+        }
+    }
+
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bpe => "bpe",
+            Self::Unigram => "unigram",
+        }
+    }
+
+    /// Whether it is the one that a specification does not mention.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

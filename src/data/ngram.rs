@@ -162,7 +162,8 @@ fn check_tokens(tokens: &[u32], vocab_size: usize) -> Result<()> {
     }
 }
 
-fn pack(tokens: &[u32]) -> u64 {
+/// Up to three tokens as one number.
+pub(super) fn pack(tokens: &[u32]) -> u64 {
     tokens.iter().fold(0, |packed, &token| (packed << TOKEN_BITS) | u64::from(token))
 }
 

@@ -1,12 +1,19 @@
-//! Byte-level BPE tokenizers: trained here, or given as a `tokenizer.json`.
+//! Tokenizers: trained here, or given as a `tokenizer.json`.
 //!
 //! The paper uses a SentencePiece tokenizer (with 32,000 tokens, by its model sizes) whose text is
-//! not published. The default here is GPT-2's scheme (Radford et al., "Language models are
-//! unsupervised multitask learners", 2019, section 2.2; Sennrich et al., "Neural machine
-//! translation of rare words with subword units", ACL 2016): bytes, words cut by GPT-2's regular
-//! expression, and merges of the most frequent pair. It encodes any text without loss.
+//! not published. [`Tokenizer::train_kind`] learns one of two [kinds](TokenizerKind), and both encode
+//! any text without loss:
+//!
+//! - `Bpe`, GPT-2's scheme (Radford et al., "Language models are unsupervised multitask learners",
+//!   2019, section 2.2; Sennrich et al., "Neural machine translation of rare words with subword
+//!   units", ACL 2016): bytes, words cut by GPT-2's regular expression, and merges of the most
+//!   frequent pair.
+//! - `Unigram`, a unigram language model over pieces of words, with bytes for what is rare, in the
+//!   way of SentencePiece (Kudo, ACL 2018; Kudo and Richardson, EMNLP 2018).
 
-use super::Encode;
+mod unigram;
+
+use super::{Encode, TokenizerKind};
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
@@ -26,8 +33,6 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 /// Names of that token in tokenizers from elsewhere, the first that exists is taken.
 const END_OF_TEXT_NAMES: [&str; 6] =
     [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eot_id|>"];
-/// The smallest vocabulary: every byte, and the end of text.
-const MIN_VOCAB: usize = 257;
 /// A pair that occurs once is no regularity.
 const MIN_FREQUENCY: u64 = 2;
 
@@ -43,31 +48,43 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Learns a byte-level BPE of `vocab_size` tokens, `<|endoftext|>` and the 256 bytes among
-    /// them.
-    ///
-    /// The result depends on the texts only, not on their order: of pairs that are equally
-    /// frequent, the one with the smaller ids is merged first. A text that has fewer regularities
-    /// gives a smaller vocabulary; [`vocab_size`](Self::vocab_size) tells.
+    /// Learns a byte-level BPE: [`train_kind`](Self::train_kind) of [`TokenizerKind::Bpe`].
     ///
     /// # Errors
-    /// If `vocab_size` is below 257 or there is no text.
+    /// As there.
+    pub fn train(texts: impl Iterator<Item = String>, vocab_size: usize) -> Result<Self> {
+        Self::train_kind(TokenizerKind::Bpe, texts, vocab_size)
+    }
+
+    /// Learns a tokenizer of `vocab_size` tokens, the 256 bytes and `<|endoftext|>` among them.
+    ///
+    /// The result depends on the texts only, not on their order. A text that has fewer
+    /// regularities gives a smaller vocabulary; [`vocab_size`](Self::vocab_size) tells.
+    ///
+    /// # Errors
+    /// If `vocab_size` is below the [smallest](TokenizerKind::min_vocab) or there is no text.
     ///
     /// # Examples
     /// ```
-    /// use forgetting_laws::data::tokenizer::Tokenizer;
+    /// use forgetting_laws::data::{TokenizerKind, tokenizer::Tokenizer};
     /// let texts = ["low lower lowest", "slow slower slowest"].map(String::from);
-    /// let tokenizer = Tokenizer::train(texts.into_iter(), 260)?;
-    /// let ids = tokenizer.encode("slow, ünd low")?;
-    /// assert_eq!(tokenizer.decode(&ids)?, "slow, ünd low");
+    /// for kind in TokenizerKind::ALL {
+    ///     let tokenizer = Tokenizer::train_kind(kind, texts.clone().into_iter(), 300)?;
+    ///     let ids = tokenizer.encode("slow, ünd low")?;
+    ///     assert_eq!(tokenizer.decode(&ids)?, "slow, ünd low");
+    /// }
     /// # Ok::<(), forgetting_laws::Error>(())
     /// ```
-    pub fn train(texts: impl Iterator<Item = String>, vocab_size: usize) -> Result<Self> {
-        if vocab_size < MIN_VOCAB {
+    pub fn train_kind(
+        kind: TokenizerKind,
+        texts: impl Iterator<Item = String>,
+        vocab_size: usize,
+    ) -> Result<Self> {
+        if vocab_size < kind.min_vocab() {
             return Err(Error::setting(
                 "vocabulary size",
                 vocab_size,
-                format!("must be at least {MIN_VOCAB}: 256 bytes and the end of text"),
+                format!("must be at least {}: {}", kind.min_vocab(), kind.least_tokens()),
             ));
         }
         let mut counts: HashMap<String, u64> = HashMap::new();
@@ -82,37 +99,13 @@ impl Tokenizer {
         if counts.is_empty() {
             return Err(Error::setting("text to train a tokenizer", "none", "give some text"));
         }
+        let trained = match kind {
+            TokenizerKind::Bpe => train_bpe(counts, vocab_size),
+            TokenizerKind::Unigram => unigram::train(counts, vocab_size, END_OF_TEXT),
+        };
         let origin = PathBuf::from("trained tokenizer");
-        let refuse = |error: tokenizers::Error| Error::content(&origin, None, error.to_string());
-        let byte_level = ByteLevel::new(false, false, true);
-        // Words in the byte-level alphabet, in an order that does not depend on the hash map's.
-        let mut split: BTreeMap<String, u64> = BTreeMap::new();
-        for (word, count) in counts {
-            let mut parts = PreTokenizedString::from(word);
-            byte_level.pre_tokenize(&mut parts).map_err(refuse)?;
-            for (part, _, _) in parts.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-                *split.entry(part.to_owned()).or_default() += count;
-            }
-        }
-        let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
-        alphabet.sort_unstable();
-        let tokens = std::iter::once(END_OF_TEXT.to_owned())
-            .chain(alphabet.into_iter().map(String::from))
-            .collect();
-        let (tokens, merges) = learn(tokens, split, vocab_size);
-        let vocab: HashMap<String, u32> = tokens.iter().cloned().zip(0..).collect();
-        let merges = merges
-            .into_iter()
-            .map(|(a, b)| (tokens[a as usize].clone(), tokens[b as usize].clone()))
-            .collect();
-        let model = BPE::builder()
-            .vocab_and_merges(vocab.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
-            .build()
-            .map_err(refuse)?;
-        let mut inner = tokenizers::Tokenizer::new(model);
-        inner.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
-        inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).map_err(refuse)?;
-        Self::new(inner, origin)
+        let trained = trained.map_err(|e| Error::content(&origin, None, e.to_string()))?;
+        Self::new(trained, origin)
     }
 
     /// Reads a `tokenizer.json` of any kind.
@@ -199,11 +192,37 @@ impl Tokenizer {
         self.end_of_text
     }
 
-    /// The tokens of a text. The names of special tokens in it are text like any other.
+    /// The tokens of a text. The names of special tokens in it are text like any other, and none
+    /// of the tokens is the end of text: a given tokenizer that would take its name for it gets
+    /// that name in two parts.
     ///
     /// # Errors
-    /// If the tokenizer has no token for a part of it.
+    /// If the tokenizer has no token for a part of it, or makes the end of text out of anything
+    /// but its name.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.encode_text(text)?;
+        if !ids.contains(&self.end_of_text) {
+            return Ok(ids);
+        }
+        // Models of the unigram kind know special tokens as pieces like any other.
+        let name = self.inner.id_to_token(self.end_of_text).unwrap_or_default();
+        let (mut ids, mut last) = (Vec::new(), 0);
+        for (start, _) in text.match_indices(&name) {
+            let cut = start + name.chars().next().map_or(0, char::len_utf8);
+            ids.extend(self.encode_text(&text[last..cut])?);
+            last = cut;
+        }
+        ids.extend(self.encode_text(&text[last..])?);
+        match ids.contains(&self.end_of_text) {
+            false => Ok(ids),
+            true => {
+                let reason = format!("makes the end of text, {name}, out of text without it");
+                Err(Error::content(&self.origin, None, reason))
+            }
+        }
+    }
+
+    fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
         let Some(cache) = &self.words else { return self.encode_word(text) };
         let mut ids = Vec::with_capacity(text.len() / 2);
         for word in words(text) {
@@ -280,15 +299,16 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a text's tokens are those of its [`words`], one after the other.
 fn words_are_independent(tokenizer: &tokenizers::Tokenizer) -> bool {
-    let byte_level = match tokenizer.get_pre_tokenizer() {
+    let cuts_words = match tokenizer.get_pre_tokenizer() {
         Some(PreTokenizerWrapper::ByteLevel(byte_level)) => {
             byte_level.use_regex && !byte_level.add_prefix_space
         }
-        _ => false,
+        Some(other) => unigram::cuts_words(other),
+        None => false,
     };
     // An added token that is not special is looked for in the whole text, with spaces around it.
     let all_special = tokenizer.get_added_tokens_decoder().values().all(|token| token.special);
-    byte_level && all_special && tokenizer.get_normalizer().is_none()
+    cuts_words && all_special && tokenizer.get_normalizer().is_none()
 }
 
 /// The tokens of words that were met before, for several threads.
@@ -340,6 +360,42 @@ impl Default for Words {
     fn default() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()) }
     }
+}
+
+/// Learns a byte-level BPE from words with how often they occur: of pairs that are equally
+/// frequent, the one with the smaller ids is merged first.
+fn train_bpe(
+    counts: HashMap<String, u64>,
+    vocab_size: usize,
+) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let byte_level = ByteLevel::new(false, false, true);
+    // Words in the byte-level alphabet, in an order that does not depend on the hash map's.
+    let mut split: BTreeMap<String, u64> = BTreeMap::new();
+    for (word, count) in counts {
+        let mut parts = PreTokenizedString::from(word);
+        byte_level.pre_tokenize(&mut parts)?;
+        for (part, _, _) in parts.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+            *split.entry(part.to_owned()).or_default() += count;
+        }
+    }
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let tokens = std::iter::once(END_OF_TEXT.to_owned())
+        .chain(alphabet.into_iter().map(String::from))
+        .collect();
+    let (tokens, merges) = learn(tokens, split, vocab_size);
+    let vocab: HashMap<String, u32> = tokens.iter().cloned().zip(0..).collect();
+    let merges = merges
+        .into_iter()
+        .map(|(a, b)| (tokens[a as usize].clone(), tokens[b as usize].clone()))
+        .collect();
+    let model = BPE::builder()
+        .vocab_and_merges(vocab.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+        .build()?;
+    let mut trained = tokenizers::Tokenizer::new(model);
+    trained.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+    trained.add_special_tokens([AddedToken::from(END_OF_TEXT, true)])?;
+    Ok(trained)
 }
 
 /// Two tokens next to each other.
@@ -577,10 +633,14 @@ mod tests {
 
     #[test]
     fn a_long_run_of_one_character_is_encoded() {
-        for text in [" ".repeat(300_000), "a".repeat(30_000), format!("{}a", "\n".repeat(30_000))] {
-            assert_eq!(PROSE.decode(&PROSE.encode(&text).unwrap()).unwrap(), text);
+        for tokenizer in [&*PROSE, &*PIECES] {
+            for text in
+                [" ".repeat(300_000), "a".repeat(30_000), format!("{}a", "\n".repeat(30_000))]
+            {
+                assert_eq!(tokenizer.decode(&tokenizer.encode(&text).unwrap()).unwrap(), text);
+            }
+            assert!(tokenizer.encode("").unwrap().is_empty());
         }
-        assert!(PROSE.encode("").unwrap().is_empty());
     }
 
     #[test]
@@ -686,6 +746,176 @@ mod tests {
         assert_eq!(ids, [0, 0, 1, 0]);
     }
 
+    fn train_unigram(text: &str, vocab_size: usize) -> Tokenizer {
+        let texts = [text.to_owned()].into_iter();
+        Tokenizer::train_kind(TokenizerKind::Unigram, texts, vocab_size).unwrap()
+    }
+
+    static PIECES: LazyLock<Tokenizer> = LazyLock::new(|| {
+        // Some of what is rare in prose is frequent here.
+        train_unigram(&format!("{} <0x41> ▁▁ <unk> naïve 汉字汉字 \n\n  \t", prose(1, 5000)), 500)
+    });
+
+    /// A piece is a byte, part of a word with at most one space before it, or white space.
+    #[test]
+    fn pieces_of_words() {
+        let file = json(&PIECES);
+        let vocab: Vec<(String, f64)> =
+            serde_json::from_value(file["model"]["vocab"].clone()).unwrap();
+        assert_eq!((PIECES.vocab_size(), PIECES.end_of_text(), vocab.len()), (500, 499, 499));
+        assert_eq!((vocab[0].0.as_str(), vocab[1 + 0x41].0.as_str()), ("<unk>", "<0x41>"));
+        let pieces = &vocab[257..];
+        assert!(pieces.is_sorted_by(|a, b| a.1 >= b.1 && a.1 > vocab[0].1));
+        for (piece, _) in pieces {
+            let word = piece.strip_prefix(' ').unwrap_or(piece);
+            let white = word.chars().filter(|c| c.is_whitespace()).count();
+            assert!(white == 0 || white == word.chars().count(), "{piece:?}");
+        }
+        let words = pieces.iter().filter(|(piece, _)| piece.starts_with(' ') && piece.len() > 3);
+        assert!(words.count() > 50);
+        let text = prose(7, 500);
+        let [bytes, ours] = [&train(&text, 257), &*PIECES].map(|t| t.encode(&text).unwrap().len());
+        assert!(ours * 2 < bytes, "{ours} and {bytes}");
+    }
+
+    #[test]
+    fn the_order_of_the_texts_changes_no_piece() {
+        let texts = [prose(3, 400), prose(4, 400), prose(5, 400)];
+        let train = |texts: &mut dyn Iterator<Item = &String>| {
+            let texts = texts.cloned();
+            Tokenizer::train_kind(TokenizerKind::Unigram, texts, 400).unwrap()
+        };
+        let forward = train(&mut texts.iter());
+        assert_eq!(forward.to_json(), train(&mut texts.iter().rev()).to_json());
+        assert_ne!(forward.hash(), train_unigram(&texts.concat(), 401).hash());
+    }
+
+    #[test]
+    fn pieces_are_read_back_and_the_same() {
+        let read = open(&json(&PIECES)).unwrap();
+        assert_eq!(read.hash(), PIECES.hash());
+        assert!(read.words.is_some());
+        let text = format!("{} <|endoftext|> ż", prose(9, 50));
+        assert_eq!(read.encode(&text).unwrap(), PIECES.encode(&text).unwrap());
+    }
+
+    #[test]
+    fn little_text_gives_few_pieces() {
+        let tokenizer = train_unigram("to be or not to be", 1000);
+        assert!((280..300).contains(&tokenizer.vocab_size()), "{}", tokenizer.vocab_size());
+        assert_eq!(train_unigram("to be or not to be", 280).vocab_size(), 280);
+        let texts = || ["a".to_owned()].into_iter();
+        let error = Tokenizer::train_kind(TokenizerKind::Unigram, texts(), 279).unwrap_err();
+        assert!(error.to_string().contains("at least 280"), "{error}");
+    }
+
+    /// The name of a byte is text, and a byte is written where there is no piece.
+    #[test]
+    fn bytes_and_their_names() {
+        let token = |name: &str| PIECES.inner.token_to_id(name).unwrap();
+        assert_eq!(PIECES.encode("ż").unwrap(), [token("<0xC5>"), token("<0xBC>")]);
+        for text in ["<0xC5><0xBC>", "<unk>", "<|endoftext|>", "<0x0A>"] {
+            let ids = PIECES.encode(text).unwrap();
+            let special = |id: &u32| (*id <= 256) || *id == PIECES.end_of_text();
+            let spelled = ids.iter().filter(|id| !special(id)).count();
+            assert!(spelled > 0 && !ids.contains(&token("<0xC5>")) && !ids.contains(&0), "{ids:?}");
+            assert_eq!(PIECES.decode(&ids).unwrap(), text);
+        }
+        assert_eq!(PIECES.decode(&[PIECES.end_of_text()]).unwrap(), END_OF_TEXT);
+        // Half a character is none.
+        assert_eq!(PIECES.decode(&[token("<0xC5>")]).unwrap(), "\u{fffd}");
+    }
+
+    /// As in the files of Llama 2: BPE with bytes, ▁ for a space and one in front.
+    #[test]
+    fn a_file_with_byte_fallback() {
+        let mut vocab = serde_json::Map::new();
+        for name in ["<unk>", "<s>", "</s>"] {
+            vocab.insert(name.into(), json!(vocab.len()));
+        }
+        for byte in 0..=255 {
+            vocab.insert(format!("<0x{byte:02X}>"), json!(vocab.len()));
+        }
+        for token in ["▁", "a", "b", "▁a", "▁ab", "<", "/", "s", ">"] {
+            vocab.insert(token.into(), json!(vocab.len()));
+        }
+        let special = |id: u32, name: &str| {
+            json!({"id": id, "content": name, "single_word": false, "lstrip": false,
+                   "rstrip": false, "normalized": false, "special": true})
+        };
+        let file = json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+            "pre_tokenizer": null,
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"}, {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "fuse_unk": true,
+                "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                "byte_fallback": true, "vocab": vocab, "merges": [["▁", "a"], ["▁a", "b"]]},
+        });
+        let tokenizer = open(&file).unwrap();
+        assert_eq!((tokenizer.end_of_text(), tokenizer.vocab_size()), (2, 268));
+        // No <s> in front, and é as two bytes.
+        assert_eq!(tokenizer.encode("ab aé").unwrap(), [263, 262, 3 + 0xC3, 3 + 0xA9]);
+        for text in ["ab aé", "  a\n\n b ", "</s> a", "", "漢\0"] {
+            let ids = tokenizer.encode(text).unwrap();
+            assert!(!ids.contains(&2));
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+    }
+
+    /// As in GPT-2's file: the end of text is the last of the vocabulary.
+    #[test]
+    fn a_file_with_the_end_of_text_at_the_end() {
+        let mut file = json(&PROSE);
+        let vocab = file["model"]["vocab"].as_object_mut().unwrap();
+        vocab.values_mut().for_each(|id| *id = json!((id.as_u64().unwrap() + 499) % 500));
+        file["added_tokens"][0]["id"] = json!(499);
+        file["added_tokens"][0]["normalized"] = json!(true);
+        let tokenizer = open(&file).unwrap();
+        assert_eq!((tokenizer.end_of_text(), tokenizer.vocab_size()), (499, 500));
+        assert!(tokenizer.words.is_some());
+        let text = "one<|endoftext|>two";
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(ids, PROSE.encode(text).unwrap().iter().map(|id| id - 1).collect::<Vec<_>>());
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+    }
+
+    /// As in the files of T5: the special tokens are pieces of the model, with a score of 0.
+    #[test]
+    fn a_file_whose_model_would_end_the_text() {
+        let vocab = json!([
+            ["<pad>", 0.0],
+            ["</s>", 0.0],
+            ["<unk>", 0.0],
+            ["a", -1.0],
+            ["b", -1.0],
+            ["<", -9.0],
+            ["/", -9.0],
+            ["s", -9.0],
+            [">", -9.0]
+        ]);
+        let mut file = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "model": {"type": "Unigram", "unk_id": 2, "vocab": vocab}
+        });
+        let tokenizer = open(&file).unwrap();
+        assert_eq!(tokenizer.encode("a</s>b").unwrap(), [3, 5, 6, 7, 8, 4]);
+        file["normalizer"] = json!({"type": "Lowercase"});
+        let error = open(&file).unwrap().encode("a</S>b").unwrap_err().to_string();
+        assert!(error.contains("makes the end of text, </s>"), "{error}");
+    }
+
     proptest! {
         #[test]
         fn any_text_survives(
@@ -696,18 +926,22 @@ mod tests {
                     prop::sample::select(vec![
                         " ", "  ", "\n", "\r\n", "\t ", "\u{a0}", "\u{2003}", "\u{85}", "\u{200b}",
                         "'s", "'ll", "e\u{301}", "نص", "नमस्ते", "汉字", "½", "Ⅷ", "👩‍👩‍👧", "_", "...",
-                        "<|endoftext|>", "\0", "\u{feff}",
+                        "<|endoftext|>", "\0", "\u{feff}", "▁", "▁▁a", "<0x41>", "<0xE2>", "<unk>",
+                        "</s>", "\t\t", "\u{1f9d1}\u{200d}\u{1f52c}", "\u{fffd}", "\u{10ffff}",
                     ]).prop_map(String::from),
                 ],
                 0..12,
             )
         ) {
             let text = parts.concat();
-            let ids = PROSE.encode(&text).unwrap();
-            prop_assert_eq!(PROSE.decode(&ids).unwrap(), text.clone());
-            prop_assert!(ids.iter().all(|&id| (id as usize) < PROSE.vocab_size()));
-            // By words, as the peer does it at one go.
-            prop_assert_eq!(ids, PROSE.encode_word(&text).unwrap());
+            for tokenizer in [&*PROSE, &*PIECES] {
+                let ids = tokenizer.encode(&text).unwrap();
+                prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text.clone());
+                prop_assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+                prop_assert!(!ids.contains(&tokenizer.end_of_text()));
+                // By words, as the peer does it at one go.
+                prop_assert_eq!(ids, tokenizer.encode_word(&text).unwrap());
+            }
             prop_assert_eq!(words(&text).collect::<String>(), text);
         }
     }
