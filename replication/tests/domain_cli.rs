@@ -38,7 +38,10 @@ fn text(folder: &Path) -> std::path::PathBuf {
     let line = |i: usize| {
         let (a, b) = (animals[i % 7], animals[(i / 7 + 3) % 7]);
         let place = places[(i * i + i / 5) % 5];
-        format!("{{\"text\": \"No. {i}: the {a} saw the {b} near the {place} at {} o'clock.\"}}\n", i % 12)
+        format!(
+            "{{\"text\": \"No. {i}: the {a} saw the {b} near the {place} at {} o'clock.\"}}\n",
+            i % 12
+        )
     };
     fs::write(&path, (0..300).map(line).collect::<String>()).unwrap();
     path

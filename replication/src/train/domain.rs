@@ -47,7 +47,8 @@ pub struct DomainOptions {
     /// Parameters of the model that is asked about [default: the largest of the plan].
     #[arg(long, value_name = "N", value_parser = crate::advise::size)]
     pub n_params: Option<f64>,
-    /// Tokens of the target data that are asked about [default: all there are].
+    /// Tokens of the target data that are asked about [default: all there are, or the most of the plan
+    /// where that is a small part].
     #[arg(long, value_name = "D", value_parser = crate::advise::size)]
     pub d_ft: Option<f64>,
     /// How much may be forgotten: a share of the pretraining loss (5%) or nats per token (0.05).
@@ -72,6 +73,17 @@ pub struct Plan {
     p: Vec<Fraction>,
     /// Measured FLOP/s of one worker, by size.
     rates: BTreeMap<String, f64>,
+}
+
+impl Plan {
+    /// The tokens that are asked about where the user does not say: all there are, unless that is far
+    /// beyond the plan's runs.
+    fn question(&self) -> f64 {
+        const FAR: f64 = 4.0;
+        let (all, most) =
+            (self.available as f64, self.d_ft_tokens.last().map_or(0.0, |&d| d as f64));
+        if all <= FAR * most { all } else { most }
+    }
 }
 
 /// `domain`: plans, trains what says most, and reports.

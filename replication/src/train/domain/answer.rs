@@ -60,7 +60,7 @@ pub struct Answer {
     pub on_target: Option<OnTarget>,
     /// What should be known before this is relied on.
     pub warnings: Vec<String>,
-    /// The law of forgetting, where there is one.
+    /// The law of forgetting, where it says something.
     #[serde(skip)]
     pub forgetting: Option<Fit>,
     /// L_pt⁰ at the question.
@@ -118,7 +118,10 @@ impl Answer {
             answer.larger_model(&advisor, row);
         }
         answer.how_sure(table, laws[0].as_ref().ok());
-        answer.forgetting = laws.into_iter().next().and_then(Result::ok);
+        // A law that says nothing is not drawn.
+        if answer.verdict != Verdict::NotShown {
+            answer.forgetting = laws.into_iter().next().and_then(Result::ok);
+        }
         answer
     }
 
@@ -234,10 +237,8 @@ impl Answer {
                 Some(change) => format!("; injection changes it by {} nats", numbers(change)),
                 None => String::new(),
             };
-            self.lead.push(format!(
-                "On the target L_ft is then {}{change}.",
-                numbers(&target.loss_ft)
-            ));
+            self.lead
+                .push(format!("On the target L_ft is then {}{change}.", numbers(&target.loss_ft)));
             self.warnings.extend(target.warnings.iter().cloned());
             self.on_target = Some(target);
         }
@@ -290,7 +291,9 @@ impl Answer {
                 percent(law.rise_error)
             );
             text += match law.is_supported() {
-                Some(true) => "; it is supported: on sizes held out it beats models that know nothing",
+                Some(true) => {
+                    "; it is supported: on sizes held out it beats models that know nothing"
+                }
                 Some(false) => {
                     "; it is not supported: on sizes held out it does not beat models that know \
                      nothing"

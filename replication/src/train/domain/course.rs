@@ -121,12 +121,10 @@ impl<'a> Course<'a> {
             journal: journal
                 .filter(|journal| journal.key == key)
                 .unwrap_or(Journal { key, rounds: Vec::new() }),
-            spent: spent
-                .filter(|spent| spent.text == text)
-                .unwrap_or(Spent { text, seconds: 0.0 }),
+            spent: spent.filter(|spent| spent.text == text).unwrap_or(Spent { text, seconds: 0.0 }),
             asked: (
                 options.n_params.unwrap_or(largest),
-                options.d_ft.unwrap_or(plan.available as f64),
+                options.d_ft.unwrap_or_else(|| plan.question()),
             ),
             sizes,
         })
@@ -217,7 +215,8 @@ impl<'a> Course<'a> {
         let before = self.spent.seconds;
         let (done, late) = (AtomicBool::new(false), AtomicBool::new(false));
         let (path, text) = (self.folder.join(SPENT), self.spent.text.clone());
-        let spent = || Spent { text: text.clone(), seconds: before + begun.elapsed().as_secs_f64() };
+        let spent =
+            || Spent { text: text.clone(), seconds: before + begun.elapsed().as_secs_f64() };
         let budget = self.budget;
         let ended = std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -388,11 +387,7 @@ impl<'a> Course<'a> {
             after: choice.after,
             seconds: choice.cost,
         });
-        Ok(Ok(Round {
-            runs: chosen.collect(),
-            known: records.len(),
-            before: known.deviation(),
-        }))
+        Ok(Ok(Round { runs: chosen.collect(), known: records.len(), before: known.deviation() }))
     }
 
     /// The question, and the range of what may answer it.
@@ -410,9 +405,12 @@ impl<'a> Course<'a> {
         design: &'d Design,
         records: &BTreeMap<RunId, Record>,
     ) -> Result<Knowledge<'d>> {
-        let any = self.session.grid.finetunings.iter().any(|run| {
-            records.contains_key(&run.job.spec.id())
-        });
+        let any = self
+            .session
+            .grid
+            .finetunings
+            .iter()
+            .any(|run| records.contains_key(&run.job.spec.id()));
         let table = match any {
             true => self.results()?.table(MAIN),
             false => forgetting_laws::table::Table::new(Vec::new()),

@@ -48,8 +48,7 @@ pub fn fitting(sizes: &[Sizing], seconds: f64, workers: usize) -> Result<usize> 
     let fits = |count: &usize| least_time(&sizes[..*count], workers) <= seconds;
     (LEAST_SIZES..=sizes.len()).rev().find(fits).ok_or_else(|| {
         let least = least_time(&sizes[..LEAST_SIZES], workers);
-        let names: Vec<&str> =
-            sizes[..LEAST_SIZES].iter().map(|size| size.name.as_str()).collect();
+        let names: Vec<&str> = sizes[..LEAST_SIZES].iter().map(|size| size.name.as_str()).collect();
         let requirement = format!(
             "is too little for anything here: two models ({}) and four finetunings of each take at \
              least --budget {}",
@@ -178,7 +177,10 @@ mod tests {
         assert_eq!(fitting(&sizes(), 210.0 / CHAIN + 0.1, 16).unwrap(), 3);
         assert_eq!(fitting(&sizes(), 210.0 / CHAIN - 0.1, 16).unwrap(), 2);
         let refusal = fitting(&sizes(), 10.0, 1).unwrap_err().to_string();
-        assert!(refusal.contains("--budget = 10s") && refusal.contains("--budget 72s"), "{refusal}");
+        assert!(
+            refusal.contains("--budget = 10s") && refusal.contains("--budget 72s"),
+            "{refusal}"
+        );
         assert!(fitting(&sizes()[..1], 1e6, 1).is_err());
     }
 

@@ -77,9 +77,9 @@ pub fn write(
     write_atomic(&folder.join("answer.json"), &to_json(&whole))?;
     write_atomic(&folder.join("runs.csv"), csv_of_runs(&results).as_bytes())?;
     write_atomic(&folder.join("chosen.csv"), csv_of_choices(course).as_bytes())?;
-    drawing.write(&folder.join("answer")).map_err(|error| {
-        Error::content(folder.join("answer.png"), None, error.to_string())
-    })?;
+    drawing
+        .write(&folder.join("answer"))
+        .map_err(|error| Error::content(folder.join("answer.png"), None, error.to_string()))?;
     let notes = notes(&answer, &results);
     let markdown = markdown(&title, &answer, &tables, &notes);
     write_atomic(&folder.join("report.md"), markdown.as_bytes())?;
@@ -202,17 +202,17 @@ fn chosen(course: &Course) -> Table {
         }
     }
     Table {
-        caption: "The order in which runs were chosen: each shrinks the deviation of ln of the rise \
+        caption:
+            "The order in which runs were chosen: each shrinks the deviation of ln of the rise \
                   that is asked about most for its time"
-            .into(),
+                .into(),
         columns: columns.map(String::from).to_vec(),
         rows,
     }
 }
 
 fn csv_of_runs(results: &Results) -> String {
-    let columns =
-        ["loss_pt0", "loss_pt", "loss_ft", "bottom_step", "steps", "left_out", "run_id"];
+    let columns = ["loss_pt0", "loss_pt", "loss_ft", "bottom_step", "steps", "left_out", "run_id"];
     let mut csv = style::csv_of_runs(&columns);
     for run in results.block(MAIN) {
         let bottom = run.bottom();
@@ -398,12 +398,14 @@ fn drawing(name: &str, answer: &Answer, results: &Results) -> plot::Figure {
         "without injection".into(),
     ];
     figure.legend = vec![sizes.both()];
-    figure.footnote = "Left: the law at the question with 90% intervals of the law and of a new run, \
+    figure.footnote =
+        "Left: the law at the question with 90% intervals of the law and of a new run, \
                        and runs of each size on its largest D_{ft}. Right: law and runs."
-        .into();
-    figure.description = "The rise of the pretraining loss against the injected fraction and against \
+            .into();
+    figure.description =
+        "The rise of the pretraining loss against the injected fraction and against \
                           the amount of target data."
-        .into();
+            .into();
     figure.provenance = style::provenance(results);
     figure
 }
