@@ -331,6 +331,7 @@ impl<'a> Course<'a> {
                 workers: run.workers(),
                 threads: run.threads,
                 checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
+                keep_models: run.keep_models,
                 stop: &STOP,
                 display: &display,
             },
