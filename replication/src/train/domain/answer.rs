@@ -231,7 +231,8 @@ impl Answer {
             self.rises.extend(advisor.rise(&Row { p, ..row }).ok().map(|rise| (p, rise)));
         }
         self.warnings.extend(found.warnings.iter().cloned());
-        let p = found.p.unwrap_or(found.by_law.value.min(1.0));
+        let most = self.question.p.iter().copied().fold(0.0, f64::max);
+        let p = found.p.unwrap_or(found.by_law.value.min(most));
         if let Ok(target) = advisor.on_target(&Row { p, ..row }) {
             let change = match &target.change {
                 Some(change) => format!("; injection changes it by {} nats", numbers(change)),

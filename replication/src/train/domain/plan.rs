@@ -59,8 +59,8 @@ pub fn fitting(sizes: &[Sizing], seconds: f64, workers: usize) -> Result<usize> 
     })
 }
 
-/// Between amounts of data, as near as whole sequences allow: half an order of magnitude.
-const STEP: f64 = 3.162_277_660_168_379_5;
+/// Amounts of data are half an order of magnitude apart, as near as whole sequences allow.
+const A_DECADE: f64 = 2.0;
 
 /// The most amounts of data.
 const MOST_AMOUNTS: usize = 5;
@@ -74,14 +74,12 @@ const LEAST_SEQUENCES: u64 = 4;
 /// # Errors
 /// If there is too little text, or the steps are too few, for two of them.
 pub fn amounts(available: u64, most: u64, context: u64, steps: u64) -> Result<Vec<u64>> {
-    let mut amounts = Vec::new();
-    let mut sequences = (available.min(most) / context) as f64;
-    while amounts.len() < MOST_AMOUNTS && sequences >= LEAST_SEQUENCES as f64 {
-        amounts.push(sequences.floor() as u64 * context);
-        sequences /= STEP;
-    }
+    let largest = (available.min(most) / context) as f64;
+    let sequences = (0..MOST_AMOUNTS).map(|k| largest / 10f64.powf(k as f64 / A_DECADE));
+    let enough = sequences.take_while(|sequences| *sequences >= LEAST_SEQUENCES as f64);
+    let mut amounts: Vec<u64> = enough.map(|sequences| sequences as u64 * context).collect();
     amounts.reverse();
-    let needed = (STEP * LEAST_SEQUENCES as f64).ceil() as u64 * context;
+    let needed = (10f64.powf(1.0 / A_DECADE) * LEAST_SEQUENCES as f64).ceil() as u64 * context;
     if most < needed {
         let requirement = format!(
             "is too few steps for the smallest model to reach the bottom of its U-curve on {needed} \
