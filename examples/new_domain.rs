@@ -1,11 +1,14 @@
-//! A target domain of your own: implement [`Source`], and everything else works with it. Builds
-//! without libtorch:
+//! A target domain of your own: implement [`Source`], and everything else works with it. Two small
+//! models are pretrained, finetuned on the domain with injection and without, and the law of what they
+//! forget is fitted and says how much to inject:
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example new_domain --no-default-features
+//! cargo run -p forgetting-laws --example new_domain
 //! ```
 //!
-//! For the command line, write the documents to a .jsonl file and pass it as `--target`.
+//! It takes under a minute on a CPU. With `--no-default-features` it builds without libtorch, splits
+//! the domain and says how far it is. For the command line, write the documents to a .jsonl file:
+//! `replication domain sorting --data sorting.jsonl --budget 20m`.
 
 use forgetting_laws::Result;
 use forgetting_laws::data::ngram::Ngram;
@@ -56,9 +59,9 @@ impl Encode for Bytes {
 pub fn main() -> Result<()> {
     let split = |source: &dyn Source, injection| {
         let tokens = SplitTokens { validation: 8_192, injection, training: 100_000 };
-        Split::build(source, &Bytes, Key::new(0).named("split"), tokens, 64)
+        Split::build(source, &Bytes, Key::new(0).named("split"), tokens, CONTEXT)
     };
-    let pretraining = split(&Synthetic::pretraining(0), 8_192)?;
+    let pretraining = split(&Synthetic::pretraining(0), 50_000)?;
     let target = split(&Sorting { seed: 0 }, 0)?;
     println!("{:?}", target.report.training);
     for d_ft in [1_000, 10_000, 100_000] {
@@ -71,11 +74,148 @@ pub fn main() -> Result<()> {
     println!("a trigram model of the pretraining data: {near:.2} nats a byte there, {far:.2} here");
     assert!(far > near);
 
-    // What `engine::finetune` takes.
-    #[cfg(feature = "train")]
-    let _target = forgetting_laws::engine::TargetData {
-        validation: target.validation,
-        training: target.training,
-    };
+    #[cfg(all(feature = "train", feature = "fit"))]
+    training::advise(pretraining, target)?;
     Ok(())
+}
+
+/// Tokens a sequence.
+const CONTEXT: usize = 32;
+
+#[cfg(all(feature = "train", feature = "fit"))]
+mod training {
+    use super::CONTEXT;
+    use forgetting_laws::checkpoint::Checkpoint;
+    use forgetting_laws::data::split::Split;
+    use forgetting_laws::engine::{self, Control, Observer, PretrainData, TargetData};
+    use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule, UCurve};
+    use forgetting_laws::fit::{Advisor, Bootstrap, HoldOut, Limit, Options, fit};
+    use forgetting_laws::injection::SamplerKind;
+    use forgetting_laws::laws::{Forgetting, Row};
+    use forgetting_laws::model::Shape;
+    use forgetting_laws::pretraining::Schedule;
+    use forgetting_laws::run::{FORMAT, FinetuneSpec, PretrainSpec, RunId, Spec};
+    use forgetting_laws::store::{Claim, Store};
+    use forgetting_laws::table::{Run, Table};
+    use forgetting_laws::weight_decay::AdamW;
+    use forgetting_laws::{Error, Fraction, Result};
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    /// Pretrains, finetunes, fits, and prints what the law advises.
+    pub fn advise(pretraining: Split, target: Split) -> Result<()> {
+        let data = PretrainData {
+            validation: pretraining.validation,
+            injection: pretraining.injection,
+            training: pretraining.training,
+        };
+        let target = TargetData { validation: target.validation, training: target.training };
+        let folder = std::env::temp_dir().join(format!("new-domain-{}", std::process::id()));
+        let made = runs(&data, &target, &Store::open(&folder)?);
+        // What runs leave is not needed any more.
+        let _ = std::fs::remove_dir_all(&folder);
+        let table = Table::new(made?);
+
+        let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
+        let options = Options { bootstrap, hold_out: Some(HoldOut::Data), ..Options::default() };
+        let law = fit(&table, &Forgetting, &options)?;
+        println!("{}, {:?}", law.equation, law.status);
+        for parameter in &law.params.0 {
+            println!("  {} = {:.3}", parameter.name, parameter.value);
+        }
+        let asked = table.runs.last().expect("runs were made").row;
+        let advice = Advisor::new([&law]).smallest_p(&asked, Limit::Nats(1.0), 0.9)?;
+        let rise = advice.rise_without;
+        println!("without injection L_pt rises by {:.2} nats", rise.value);
+        match advice.p {
+            Some(p) => println!("inject {:.1}% to forget at most 1 nat", 100.0 * p),
+            None => println!("no p keeps the rise within 1 nat for sure"),
+        }
+        advice.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+        Ok(())
+    }
+
+    /// Two sizes, two D_ft, p = 0 and 2%: the losses at the bottom of each U-curve.
+    fn runs(data: &PretrainData, target: &TargetData, store: &Store) -> Result<Vec<Run>> {
+        // Small models are slower on more.
+        tch::set_num_threads(1);
+        let stop = AtomicBool::new(false);
+        let control = Control {
+            device: engine::device("cpu")?,
+            stop: &stop,
+            checkpoint_every: Duration::from_secs(60),
+            end_of_text: None,
+            keep_bottom: false,
+            observer: &Silent,
+        };
+        let mut made = Vec::new();
+        for (size, peak) in [("nano-micro", 1.5e-2), ("nano-tiny", 1e-2)] {
+            let shape = Shape::named(size, 257, CONTEXT)?;
+            let spec = PretrainSpec {
+                format: FORMAT,
+                data: RunId::of(&"synthetic"),
+                shape,
+                seed: 0,
+                batch: 8,
+                schedule: Schedule::paper(peak, 300),
+                adamw: AdamW::default(),
+                clip: 5.0,
+                evaluate: EvalPlan::every(100),
+            };
+            let parent = Spec::Pretrain(spec.clone()).id();
+            let claim = claim(store, &parent)?;
+            engine::pretrain(&spec, data, &claim, &control)?;
+            let model = Checkpoint::read(claim.folder())?;
+            for (d_ft_tokens, p) in [(512, 0.0), (512, 0.02), (2048, 0.0), (2048, 0.02)] {
+                let spec = FinetuneSpec {
+                    format: FORMAT,
+                    parent: parent.clone(),
+                    target: RunId::of(&"sorting"),
+                    seed: 0,
+                    d_ft_tokens,
+                    p: Fraction::new(p)?,
+                    sampler: SamplerKind::Independent,
+                    replay_tokens: None,
+                    batch: 8,
+                    // Three times the paper's rate: few steps are to reach the bottom.
+                    schedule: finetuning::Schedule { peak, ratio: 0.1, warmup_steps: 0 },
+                    steps: 1000,
+                    adamw: AdamW::default(),
+                    clip: 5.0,
+                    evaluate: EvalPlan { min_interval: 4, ratio: 1.2, max_interval: 40 },
+                    stop: Some(StopRule { rise: 0.05, factor: 1.5, min_steps: 50 }),
+                };
+                let claim = self::claim(store, &Spec::Finetune(spec.clone()).id())?;
+                let record = engine::finetune(&spec, &model, data, target, &claim, &control)?;
+                let bottom = UCurve::new(&record.evaluations)?.bottom();
+                let n_params = shape.count().paper() as f64;
+                let loss_pt0 = record.evaluations[0].loss_pt;
+                let d_ft_tokens = d_ft_tokens as f64;
+                if let Some(bottom) = bottom.filter(|bottom| bottom.interior) {
+                    let rise = bottom.loss_pt - loss_pt0;
+                    println!(
+                        "N = {n_params}, D_ft = {d_ft_tokens}, p = {p}: L_ft {:.2}, rise {rise:.2}",
+                        bottom.loss_ft
+                    );
+                    let row = Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
+                    made.push(Run { row, loss_pt: Some(bottom.loss_pt), ..Run::default() });
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    fn claim(store: &Store, id: &RunId) -> Result<Claim> {
+        store.claim(id)?.ok_or_else(|| Error::setting("run", id, "another process works on it"))
+    }
+
+    /// Shows nothing on the way.
+    struct Silent;
+
+    impl Observer for Silent {
+        fn started(&self, _: u64, _: u64) {}
+        fn stepped(&self, _: u64, _: u64) {}
+        fn evaluated(&self, _: &Evaluation) {}
+        fn note(&self, _: &str) {}
+    }
 }

@@ -210,7 +210,7 @@ fn figures() -> Vec<String> {
     let variants = bodies(&main, "Command");
     let names = variants.lines().filter_map(|line| line.trim().split_once('('));
     let names = names.map(|(name, _)| name.to_lowercase());
-    let others = ["all", "plan", "run", "status", "slurm", "export", "report"];
+    let others = ["all", "domain", "plan", "run", "status", "slurm", "export", "report"];
     let on_the_grid = names.filter(|name| others.contains(&name.as_str()));
     on_the_grid.chain(figures_of_the_list()).collect()
 }

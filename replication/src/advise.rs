@@ -2,6 +2,9 @@
 
 mod report;
 
+#[cfg(feature = "train")]
+pub use report::{fraction, number, numbers, percent, size as short_size};
+
 use crate::fit::file;
 use crate::progress::answer;
 use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
@@ -227,7 +230,7 @@ impl Questions {
 }
 
 /// A number above 0, with a suffix or without.
-fn size(text: &str) -> Result<f64, String> {
+pub fn size(text: &str) -> Result<f64, String> {
     let wrong = || "must be a number above 0, such as 3e6, 300K, 109M, 1.27B or 2T".to_string();
     let text = text.trim();
     let unit = |suffix: char| match suffix.to_ascii_uppercase() {
@@ -246,7 +249,8 @@ fn size(text: &str) -> Result<f64, String> {
     if value.is_finite() && value > 0.0 { Ok(value) } else { Err(wrong()) }
 }
 
-fn limit(text: &str) -> Result<Limit, String> {
+/// A share of the pretraining loss, or nats per token.
+pub fn limit(text: &str) -> Result<Limit, String> {
     let (number, percent) = match text.trim().strip_suffix('%') {
         Some(number) => (number, true),
         None => (text, false),

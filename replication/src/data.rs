@@ -339,6 +339,11 @@ impl Prepared {
 /// Version of the facts.
 const FACTS: u32 = 3;
 
+/// A target's training text, in words.
+pub fn training_text(name: &str) -> String {
+    format!("the training text of the target {name}")
+}
+
 /// A target's parts, if there is as much to finetune on as asked for.
 fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
     let available = split.training.tokens();
@@ -347,7 +352,7 @@ fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
         return Ok(split);
     }
     Err(Error::Exhausted {
-        what: format!("the training text of the target {name}"),
+        what: training_text(name),
         asked: d_ft_tokens,
         available,
         remedy: "lower d_ft_tokens in the grid's blocks or give more text".into(),

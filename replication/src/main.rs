@@ -66,6 +66,9 @@ enum Command {
     /// Shows the runs of the grid, what they cost on this machine, what is done and what is left.
     #[cfg(feature = "train")]
     Plan(train::BlockOptions),
+    /// For a folder of text of one's own: trains within a budget what says most, and advises on p.
+    #[cfg(feature = "train")]
+    Domain(Box<train::DomainOptions>),
     /// Trains runs of the grid and draws nothing.
     #[cfg(feature = "train")]
     Run(Box<train::RunOptions>),
@@ -135,6 +138,8 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::All(options) => train::all(&options),
         #[cfg(feature = "train")]
         Command::Plan(options) => train::plan(&options),
+        #[cfg(feature = "train")]
+        Command::Domain(options) => train::domain(&options),
         #[cfg(feature = "train")]
         Command::Run(options) => train::run(&options),
         #[cfg(feature = "train")]

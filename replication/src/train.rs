@@ -1,9 +1,11 @@
 //! Commands that train: the runs of a grid, and what is drawn from them.
 
+mod domain;
 mod options;
 mod plan;
 mod slurm;
 
+pub use domain::{DomainOptions, run as domain};
 pub use options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
 
 use crate::config::Config;

@@ -190,7 +190,7 @@ fn brief(value: f64) -> String {
 }
 
 /// Refuses a question in which one of these is not a number above 0, or p not between 0 and 1.
-fn check(row: &Row, columns: &[Column]) -> Result<()> {
+pub(super) fn check(row: &Row, columns: &[Column]) -> Result<()> {
     for &column in columns {
         let given = row.get(column);
         match column {

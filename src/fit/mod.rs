@@ -45,6 +45,7 @@ pub mod advise;
 mod baseline;
 mod bootstrap;
 mod compare;
+pub mod design;
 mod errors;
 mod held_out;
 mod identifiability;

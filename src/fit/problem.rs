@@ -379,7 +379,10 @@ pub(super) fn suffices<'a>(law: &dyn Law, rows: impl Iterator<Item = &'a Point> 
 /// largest of the rows, as the law falls or rises with it. A coefficient is then the largest value
 /// of its term and stands still where an exponent grows without limit. The unit of p is the
 /// geometric mean of those above 0.
-fn units_of<'a>(law: &dyn Law, points: impl Iterator<Item = &'a Point> + Clone) -> Units {
+pub(super) fn units_of<'a>(
+    law: &dyn Law,
+    points: impl Iterator<Item = &'a Point> + Clone,
+) -> Units {
     let known = |of: fn(&Point) -> f64| points.clone().map(of).filter(|x| x.is_finite());
     let corner = |of: fn(&Point) -> f64, rises: bool| {
         let extreme = match rises {

@@ -215,7 +215,7 @@ impl Report {
 }
 
 /// Three significant digits, in decimals.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return if value > 0.0 { "none".into() } else { value.to_string() };
     }
@@ -230,12 +230,13 @@ fn power(value: f64) -> String {
     format!("{value:.2e}")
 }
 
-fn numbers(Estimate { value, low, high }: &Estimate) -> String {
+/// A number and its interval.
+pub fn numbers(Estimate { value, low, high }: &Estimate) -> String {
     format!("{} [{}, {}]", number(*value), number(*low), number(*high))
 }
 
 /// A fraction p, rounded up: what is advised must keep its promise.
-fn fraction(p: f64) -> String {
+pub fn fraction(p: f64) -> String {
     if p == 0.0 {
         return "0".into();
     }
@@ -245,12 +246,13 @@ fn fraction(p: f64) -> String {
     percent((steps * unit).min(1.0))
 }
 
-fn percent(share: f64) -> String {
+/// A share as a percentage.
+pub fn percent(share: f64) -> String {
     trimmed(&number(100.0 * share)) + "%"
 }
 
 /// A size as people write it: 109M, 1.27B.
-fn size(value: f64) -> String {
+pub fn size(value: f64) -> String {
     if !value.is_finite() {
         return "none".into();
     }

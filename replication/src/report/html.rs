@@ -23,6 +23,27 @@ pub fn page(results: &Results, laws: &Laws, pages: &[(&dyn Figure, Page)]) -> St
     )
 }
 
+/// A page of its own: what it is, its title, the sentences that it begins with, and the rest as HTML.
+#[cfg(feature = "train")]
+pub fn document(kicker: &str, title: &str, lead: &[String], body: &str) -> String {
+    let mut class = " class=\"lede\"";
+    let mut paragraphs = String::new();
+    for sentence in lead {
+        let _ = writeln!(paragraphs, "<p{class}>{}</p>", escape(sentence));
+        class = "";
+    }
+    fill(
+        include_str!("document.html"),
+        &[
+            ("style", include_str!("style.css")),
+            ("kicker", &escape(kicker)),
+            ("title", &escape(title)),
+            ("lead", &paragraphs),
+            ("body", body),
+        ],
+    )
+}
+
 /// The template with a text for every `{{name}}`. What is put in is not looked at again.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut parts = template.split("{{");
@@ -37,7 +58,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 }
 
 /// Text for an element or an attribute in double quotation marks.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -126,7 +147,7 @@ fn own_ids(svg: &str, id: &str) -> String {
 }
 
 /// A table, named by what stands above it.
-fn table(table: &Table, id: &str) -> String {
+pub fn table(table: &Table, id: &str) -> String {
     let (caption, name) = match table.caption.is_empty() {
         true => (String::new(), "aria-label=\"Table\"".into()),
         false => (

@@ -3,7 +3,7 @@
 //!
 //! The page needs no network and, but for the panel, no JavaScript.
 
-mod html;
+pub mod html;
 mod markdown;
 mod panel;
 

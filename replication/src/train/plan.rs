@@ -40,7 +40,7 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
         done.len()
     );
     let run = &session.config.run;
-    let rates = Rates::measure(&left, session.config.finetuning.batch, run.threads)?;
+    let rates = Rates::measure(&left, session.config.finetuning.batch, run.threads, Device::Cpu)?;
     let seconds = left.iter().fold(0.0, |sum, job| sum + job.flops / rates.of(job));
     let _ = writeln!(
         plan,
@@ -58,7 +58,7 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
 }
 
 /// FLOP/s of training, by size.
-struct Rates {
+pub struct Rates {
     of_size: BTreeMap<String, f64>,
     others: f64,
     words: String,
@@ -68,11 +68,15 @@ struct Rates {
 const MEASURED: u64 = 20_000_000;
 
 impl Rates {
-    fn measure(jobs: &[&Job], batch: u64, threads: i32) -> Result<Self> {
+    /// Measures steps on a device, of one worker with so many threads.
+    ///
+    /// # Errors
+    /// If a shape is none.
+    pub fn measure(jobs: &[&Job], batch: u64, threads: i32, device: Device) -> Result<Self> {
         let mut of_size = BTreeMap::new();
         for job in jobs.iter().filter(|job| job.shape.count().paper() <= MEASURED) {
             if !of_size.contains_key(&job.size) {
-                of_size.insert(job.size.clone(), measured(job.shape, batch, threads)?);
+                of_size.insert(job.size.clone(), measured(job.shape, batch, threads, device)?);
             }
         }
         let matmul = exec::matmul_rate(threads);
@@ -89,26 +93,27 @@ impl Rates {
         Ok(Self { of_size, others: exec::SHARE_OF_MATMUL * matmul, words })
     }
 
-    fn of(&self, job: &Job) -> f64 {
+    /// The rate of a run.
+    pub fn of(&self, job: &Job) -> f64 {
         self.of_size.get(&job.size).copied().unwrap_or(self.others)
     }
 }
 
-/// FLOP/s of training steps of a shape on the CPU, the best of some.
-fn measured(shape: Shape, batch: u64, threads: i32) -> Result<f64> {
+/// FLOP/s of training steps of a shape, the best of some.
+fn measured(shape: Shape, batch: u64, threads: i32, device: Device) -> Result<f64> {
     tch::set_num_threads(threads);
     let row = shape.context as u64 + 1;
     let token = |i| Key::new(0).below(i, shape.vocab as u64) as u32;
     let tokens: Vec<u32> = (0..batch * row).map(token).collect();
     let rows: Vec<&[u32]> = tokens.chunks(row as usize).collect();
-    let network = Network::new(shape, Key::new(0), Device::Cpu)?;
+    let network = Network::new(shape, Key::new(0), device)?;
     let mut trainer = Trainer::new(network, AdamW::default(), 5.0)?;
     let begun = Instant::now();
     let mut best = f64::INFINITY;
     let mut steps = 0;
     while steps < 3 || (begun.elapsed() < Duration::from_millis(300) && steps < 50) {
         let step = Instant::now();
-        let _ = trainer.step(&[windows(&rows, Device::Cpu)], 1e-4, 1.0, &Solo).double_value(&[]);
+        let _ = trainer.step(&[windows(&rows, device)], 1e-4, 1.0, &Solo).double_value(&[]);
         best = best.min(step.elapsed().as_secs_f64());
         steps += 1;
     }

@@ -1,0 +1,192 @@
+//! What a sequential design saves on runs that were made: replays it on a table of losses of a whole
+//! grid, choosing among its runs and looking their losses up, and compares the FLOPs that it needs with
+//! those of other orders for an interval as narrow. Trains nothing:
+//!
+//! ```sh
+//! cargo run -p forgetting-laws --example design --no-default-features --features fit
+//! ```
+//!
+//! Asked is the rise of L_pt of the largest model on the most data, at each p of the grid. The interval
+//! is that of `fit`: 90% of 200 resamples of runs, of ln of the law's rise, averaged over the p. A width
+//! is reached where it is not exceeded any more. FLOPs are 6·N·tokens; "with models" counts pretraining, "models
+//! given" finetuning alone.
+
+use forgetting_laws::Result;
+use forgetting_laws::fit::design::{Candidate, Design, Steps};
+use forgetting_laws::fit::{Bootstrap, Options, fit};
+use forgetting_laws::laws::{Forgetting, Law, Row};
+use forgetting_laws::rng::Key;
+use forgetting_laws::table::{Run, Table};
+use std::collections::BTreeMap;
+
+/// Runs of one domain.
+struct Grid {
+    runs: Vec<Run>,
+    flops: Vec<f64>,
+    steps: Vec<u64>,
+    /// Steps of one pass over the target data.
+    passes: Vec<f64>,
+    models: Vec<usize>,
+    prices: Vec<f64>,
+}
+
+fn main() -> Result<()> {
+    let path = std::env::args().nth(1).unwrap_or("golden/nano/real/losses.csv".into());
+    let text = std::fs::read_to_string(&path).map_err(forgetting_laws::Error::io(&path))?;
+    println!("domain,models,order,within,share_of_flops,runs,error,error_of_grid");
+    for (domain, grid) in grids(&text) {
+        let all: Vec<usize> = (0..grid.runs.len()).collect();
+        let (full, error_of_grid) = grid.width(&all);
+        let chance: Vec<Vec<usize>> = (0..5).map(|seed| shuffled(all.len(), seed)).collect();
+        let others: Vec<Vec<(f64, f64)>> =
+            std::iter::once(&all).chain(&chance).map(|order| grid.widths(order)).collect();
+        for (models, prices) in
+            [("with models", grid.prices.clone()), ("models given", vec![0.0; grid.prices.len()])]
+        {
+            let adaptive = grid.adaptive(&prices)?;
+            let widths = grid.widths(&adaptive);
+            for within in [1.1, 1.25, 1.5] {
+                let reached = |order: &[usize], widths: &[(f64, f64)]| {
+                    // As few runs as parameters have no residuals, and no width to speak of.
+                    let wider = |(width, _): &(f64, f64)| *width > within * full;
+                    let count = widths.iter().rposition(wider).map_or(1, |last| last + 2);
+                    let count = count.min(widths.len());
+                    let share = grid.cost(&order[..count], &prices) / grid.cost(&all, &prices);
+                    (share, count, widths[count - 1].1)
+                };
+                let of_chance = chance.iter().zip(&others[1..]).map(|(o, w)| reached(o, w));
+                let mut of_chance: Vec<_> = of_chance.collect();
+                of_chance.sort_by(|a, b| a.0.total_cmp(&b.0));
+                for (order, (share, count, error)) in [
+                    ("design", reached(&adaptive, &widths)),
+                    ("grid", reached(&all, &others[0])),
+                    ("chance (median of 5)", of_chance[2]),
+                ] {
+                    println!(
+                        "{domain},{models},{order},{within},{share:.3},{count},{error:.3},\
+                         {error_of_grid:.3}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Grid {
+    /// The order of the design, two runs at a time.
+    fn adaptive(&self, prices: &[f64]) -> Result<Vec<usize>> {
+        let design = Design::new(&Forgetting, self.asked(), self.runs.iter().map(|run| run.row))?;
+        let (mut order, mut prices) = (Vec::new(), prices.to_vec());
+        let n = |i: usize| self.runs[i].row.n_params;
+        let mut steps = Steps::new(1e5);
+        while order.len() < self.runs.len() {
+            let left: Vec<usize> = (0..self.runs.len()).filter(|i| !order.contains(i)).collect();
+            // As a user does, the design knows what is expected of a run and not what it took.
+            let candidate = |&i: &usize| Candidate {
+                row: self.runs[i].row,
+                cost: steps.expected(n(i), self.passes[i]) * (self.flops[i] / self.steps[i] as f64),
+                needs: Some(self.models[i]),
+            };
+            let candidates: Vec<Candidate> = left.iter().map(candidate).collect();
+            let table = self.table(&order);
+            for choice in design.knowing(&table).choose(&candidates, &prices, 2) {
+                let i = left[choice.index];
+                order.push(i);
+                prices[self.models[i]] = 0.0;
+                steps.learn(n(i), self.passes[i], self.steps[i]);
+            }
+        }
+        Ok(order)
+    }
+
+    /// The rows that are asked about: all p of the largest model on the most data.
+    fn asked(&self) -> Vec<Row> {
+        self.corner().map(|run| run.row).collect()
+    }
+
+    fn corner(&self) -> impl Iterator<Item = &Run> {
+        let most = |of: fn(&Row) -> f64| self.runs.iter().map(|r| of(&r.row)).fold(0.0, f64::max);
+        let (n, d) = (most(|row| row.n_params), most(|row| row.d_ft_tokens));
+        self.runs.iter().filter(move |run| run.row.n_params == n && run.row.d_ft_tokens == d)
+    }
+
+    fn table(&self, order: &[usize]) -> Table {
+        Table::new(order.iter().map(|&i| self.runs[i].clone()).collect())
+    }
+
+    fn widths(&self, order: &[usize]) -> Vec<(f64, f64)> {
+        (1..=order.len()).map(|count| self.width(&order[..count])).collect()
+    }
+
+    /// The width of the interval, and how far the law is from the runs that were made there: the mean
+    /// distance in ln of the rise.
+    fn width(&self, order: &[usize]) -> (f64, f64) {
+        let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
+        let options = Options { bootstrap, hold_out: None, ..Options::default() };
+        let Ok(fitted) = fit(&self.table(order), &Forgetting, &options) else {
+            return (f64::INFINITY, f64::NAN);
+        };
+        let ln_rise = |row: &Row, values: &[f64]| {
+            (Forgetting.predict(&row.into(), values) - row.loss_pt0).ln()
+        };
+        let draws = fitted.bootstrap.as_ref().expect("resamples were asked for");
+        let (mut width, mut error, mut count) = (0.0, 0.0, 0.0);
+        for run in self.corner() {
+            let interval = draws.interval_of(|values| ln_rise(&run.row, values));
+            let seen = (run.loss_pt.unwrap_or(f64::NAN) - run.row.loss_pt0).ln();
+            width += interval.high - interval.low;
+            error += (ln_rise(&run.row, &fitted.values()) - seen).abs();
+            count += 1.0;
+        }
+        (if width.is_nan() { f64::INFINITY } else { width / count }, error / count)
+    }
+
+    fn cost(&self, order: &[usize], prices: &[f64]) -> f64 {
+        let mut prices = prices.to_vec();
+        order.iter().map(|&i| self.flops[i] + std::mem::take(&mut prices[self.models[i]])).sum()
+    }
+}
+
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let (mut order, key): (Vec<usize>, _) = ((0..count).collect(), Key::new(seed).named("order"));
+    (1..count).rev().for_each(|i| order.swap(i, key.below(i as u64, i as u64 + 1) as usize));
+    order
+}
+
+/// The runs of each domain's main grid that count in fits.
+fn grids(text: &str) -> BTreeMap<String, Grid> {
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
+    let mut grids: BTreeMap<String, Grid> = BTreeMap::new();
+    let mut models: BTreeMap<String, usize> = BTreeMap::new();
+    for line in lines {
+        let cells: BTreeMap<&str, &str> = header.iter().copied().zip(line.split(',')).collect();
+        if cells["main"] != "true" || !cells["left_out"].is_empty() {
+            continue;
+        }
+        let number = |name: &str| cells[name].parse::<f64>().unwrap_or(f64::NAN);
+        let [n_params, d_ft_tokens, d_tokens] = ["n_params", "d_ft_tokens", "d_tokens"].map(number);
+        let row =
+            Row { n_params, d_ft_tokens, p: number("p"), loss_pt0: number("loss_pt0"), d_tokens };
+        let grid = grids.entry(cells["domain"].to_string()).or_insert_with(|| Grid {
+            runs: Vec::new(),
+            flops: Vec::new(),
+            steps: Vec::new(),
+            passes: Vec::new(),
+            models: Vec::new(),
+            prices: Vec::new(),
+        });
+        let count = models.len();
+        let model = *models.entry(cells["parent_id"].to_string()).or_insert(count);
+        grid.prices.resize(grid.prices.len().max(model + 1), 0.0);
+        grid.prices[model] = 6.0 * n_params * d_tokens;
+        grid.models.push(model);
+        grid.runs.push(Run { row, loss_pt: Some(number("loss_pt")), ..Run::default() });
+        grid.flops.push(6.0 * n_params * number("tokens"));
+        grid.steps.push(number("steps") as u64);
+        // Sequences of 64 tokens.
+        grid.passes.push(d_ft_tokens / 64.0 / number("batch"));
+    }
+    grids
+}

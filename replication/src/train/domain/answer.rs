@@ -1,0 +1,403 @@
+//! What a domain's runs say: how much to inject, and how sure that is. Needs no training.
+
+use crate::advise::{fraction, number, numbers, percent, short_size as size};
+use crate::results::distinct;
+use forgetting_laws::fit::advise::{Estimate, OnTarget, SmallestP};
+use forgetting_laws::fit::{self, Advisor, Fit, Limit, Options, Status};
+use forgetting_laws::laws::{Finetuning, FinetuningP, Forgetting, Law, Row};
+use forgetting_laws::table::{Run, Table};
+use serde::Serialize;
+
+/// What is asked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Question {
+    /// N, in parameters.
+    pub n_params: f64,
+    /// D_ft, in tokens.
+    pub d_ft_tokens: f64,
+    /// How much may be forgotten.
+    pub limit: Limit,
+    /// With which probability.
+    pub confidence: f64,
+    /// The fractions of the plan.
+    pub p: Vec<f64>,
+}
+
+/// Which answer the runs give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Inject this much.
+    Inject,
+    /// Nothing need be injected.
+    NoneNeeded,
+    /// No p keeps to the limit.
+    NoP,
+    /// The runs do not show it.
+    NotShown,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    /// Which.
+    pub verdict: Verdict,
+    /// The p to use, where there is one.
+    pub p: Option<f64>,
+    /// The sentences that a report begins with: the answer, what is forgotten without, more data, a
+    /// larger model, how sure.
+    pub lead: Vec<String>,
+    /// The question.
+    pub question: Question,
+    /// The largest rise that a limit allows, in nats per token; NaN (in JSON null) where L_pt⁰ is not
+    /// known.
+    pub limit: f64,
+    /// The rise at the question for each p of the plan, with the interval of a new run.
+    pub rises: Vec<(f64, Estimate)>,
+    /// How the smallest p was found.
+    pub smallest_p: Option<SmallestP>,
+    /// The target at that p.
+    pub on_target: Option<OnTarget>,
+    /// What should be known before this is relied on.
+    pub warnings: Vec<String>,
+    /// The law of forgetting, where it says something.
+    #[serde(skip)]
+    pub forgetting: Option<Fit>,
+    /// L_pt⁰ at the question.
+    pub loss_pt0: f64,
+}
+
+impl Answer {
+    /// What the runs of a table say.
+    pub fn of(table: &Table, question: Question, options: &Options) -> Self {
+        let fitted = |law: &'static dyn Law| fit::fit(table, law, options);
+        let laws = [fitted(&Forgetting), fitted(&Finetuning), fitted(&FinetuningP)];
+        let advisor = Advisor::new(laws.iter().filter_map(|law| law.as_ref().ok()));
+        let loss_pt0 = loss_pt0(table, laws[0].as_ref().ok(), question.n_params);
+        let row = Row {
+            n_params: question.n_params,
+            d_ft_tokens: question.d_ft_tokens,
+            p: 0.0,
+            loss_pt0,
+            ..Row::default()
+        };
+        let limit = question.limit.nats(loss_pt0).unwrap_or(f64::NAN);
+        let mut answer = Self {
+            verdict: Verdict::NotShown,
+            p: None,
+            lead: Vec::new(),
+            limit,
+            rises: Vec::new(),
+            smallest_p: None,
+            on_target: None,
+            warnings: Vec::new(),
+            forgetting: None,
+            loss_pt0,
+            question,
+        };
+        let largest = largest_rise(table);
+        let flat = largest.as_ref().is_some_and(|(rise, _)| *rise <= limit);
+        let inside = answer.is_inside(table);
+        let why = match &laws[0] {
+            Err(why) => Some(format!("there is no law of forgetting ({why})")),
+            Ok(fit) => match fit.status {
+                Status::NotIdentified => {
+                    Some("the runs do not determine the law of forgetting".to_string())
+                }
+                Status::NotConverged => Some("the fit of the law did not converge".to_string()),
+                Status::Converged | Status::AtBound => None,
+            },
+        };
+        match (why, largest) {
+            (_, Some((rise, run))) if flat && inside => answer.none_needed(rise, &run, table),
+            (Some(why), largest) => answer.not_shown(&why, largest),
+            (None, _) => answer.advised(&advisor, row),
+        }
+        if answer.verdict != Verdict::NotShown {
+            answer.more_data(&advisor, row);
+            answer.larger_model(&advisor, row);
+        }
+        answer.how_sure(table, laws[0].as_ref().ok());
+        // A law that says nothing is not drawn.
+        if answer.verdict != Verdict::NotShown {
+            answer.forgetting = laws.into_iter().next().and_then(Result::ok);
+        }
+        answer
+    }
+
+    /// Whether runs were made of models as small and on as much data as is asked about.
+    fn is_inside(&self, table: &Table) -> bool {
+        table.runs.iter().any(|run| {
+            run.row.p == 0.0
+                && run.row.n_params <= self.question.n_params
+                && run.row.d_ft_tokens >= self.question.d_ft_tokens
+        })
+    }
+
+    fn asked(&self) -> String {
+        let Question { n_params, d_ft_tokens, .. } = self.question;
+        format!("N = {} and D_ft = {}", size(n_params), size(d_ft_tokens))
+    }
+
+    fn allowed(&self) -> String {
+        let share = percent(self.limit / self.loss_pt0);
+        format!("{} nats ({share} of L_pt0 = {})", number(self.limit), number(self.loss_pt0))
+    }
+
+    fn none_needed(&mut self, rise: f64, run: &Run, table: &Table) {
+        self.verdict = Verdict::NoneNeeded;
+        self.p = Some(0.0);
+        self.lead.push(format!(
+            "Inject nothing, p = 0: none of {} runs forgot more than the {} that are allowed.",
+            table.runs.len(),
+            self.allowed(),
+        ));
+        self.lead.push(format!(
+            "The most that was forgotten are {} nats, by N = {} on D_ft = {} with p = {}.",
+            number(rise),
+            size(run.row.n_params),
+            size(run.row.d_ft_tokens),
+            fraction(run.row.p),
+        ));
+    }
+
+    fn not_shown(&mut self, why: &str, largest: Option<(f64, Run)>) {
+        self.lead.push(format!("Which p to use does not show: {why}."));
+        self.lead.push(match largest {
+            Some((rise, run)) => format!(
+                "What was measured: the pretraining loss rose by at most {} nats, for N = {} on D_ft \
+                 = {} with p = {}.",
+                number(rise),
+                size(run.row.n_params),
+                size(run.row.d_ft_tokens),
+                fraction(run.row.p)
+            ),
+            None => "No run was made whose bottom shows.".into(),
+        });
+        self.lead.push("A larger --budget goes on from here.".into());
+    }
+
+    fn advised(&mut self, advisor: &Advisor, row: Row) {
+        let found = match advisor.smallest_p(&row, self.question.limit, self.question.confidence) {
+            Ok(found) => found,
+            Err(why) => return self.not_shown(&why.to_string(), None),
+        };
+        let (asked, allowed) = (self.asked(), self.allowed());
+        let confidence = percent(self.question.confidence);
+        match found.p {
+            Some(0.0) => {
+                self.verdict = Verdict::NoneNeeded;
+                self.lead.push(format!(
+                    "Inject nothing, p = 0: for {asked} the rise of L_pt stays within {allowed} \
+                     with {confidence} confidence."
+                ));
+            }
+            Some(p) => {
+                self.verdict = Verdict::Inject;
+                let most = self.question.p.iter().copied().fold(0.0, f64::max);
+                let beyond = match p > most {
+                    true => format!(" That is more than any run injected ({}).", fraction(most)),
+                    false => String::new(),
+                };
+                self.lead.push(format!(
+                    "Inject p = {}: for {asked} it keeps the rise of L_pt within {allowed} with \
+                     {confidence} confidence.{beyond}",
+                    fraction(p)
+                ));
+            }
+            None => {
+                self.verdict = Verdict::NoP;
+                let by_law = found.by_law.value;
+                let law = match by_law.is_finite() {
+                    true => format!("; the law itself meets it at p = {}", fraction(by_law)),
+                    false => String::new(),
+                };
+                self.lead.push(format!(
+                    "No p keeps the rise of L_pt for {asked} within {allowed} with {confidence} \
+                     confidence{law}."
+                ));
+            }
+        }
+        self.p = found.p;
+        let with = match found.p {
+            Some(p) if p > 0.0 => format!("; at p = {} by {}", fraction(p), numbers(&found.rise)),
+            _ => String::new(),
+        };
+        self.lead.push(format!(
+            "Without injection the pretraining loss rises by {} nats{with}.",
+            numbers(&found.rise_without)
+        ));
+        for &p in &self.question.p {
+            self.rises.extend(advisor.rise(&Row { p, ..row }).ok().map(|rise| (p, rise)));
+        }
+        self.warnings.extend(found.warnings.iter().cloned());
+        let most = self.question.p.iter().copied().fold(0.0, f64::max);
+        let p = found.p.unwrap_or(found.by_law.value.min(most));
+        if let Ok(target) = advisor.on_target(&Row { p, ..row }) {
+            let change = match &target.change {
+                Some(change) => format!("; injection changes it by {} nats", numbers(change)),
+                None => String::new(),
+            };
+            self.lead
+                .push(format!("On the target L_ft is then {}{change}.", numbers(&target.loss_ft)));
+            self.warnings.extend(target.warnings.iter().cloned());
+            self.on_target = Some(target);
+        }
+        self.smallest_p = Some(found);
+    }
+
+    fn more_data(&mut self, advisor: &Advisor, row: Row) {
+        let twice = Row { d_ft_tokens: 2.0 * row.d_ft_tokens, ..row };
+        let mut words = Vec::new();
+        if let Ok(found) = advisor.worth_collecting(&row, 0.01) {
+            words.push(format!("lowers L_ft by {} nats", numbers(&found.doubling)));
+        }
+        if let Ok(rise) = advisor.rise(&twice) {
+            words.push(format!("forgets {} nats without injection", numbers(&rise)));
+        }
+        if !words.is_empty() {
+            self.lead.push(format!("Twice the data {}.", words.join(" and ")));
+        }
+    }
+
+    fn larger_model(&mut self, advisor: &Advisor, row: Row) {
+        let twice = Row { n_params: 2.0 * row.n_params, ..row };
+        let mut words = Vec::new();
+        if let Ok(rise) = advisor.rise(&twice) {
+            words.push(format!("forgets {} nats without injection", numbers(&rise)));
+        }
+        if let Ok(target) = advisor.on_target(&twice) {
+            words.push(format!("reaches L_ft = {}", numbers(&target.loss_ft)));
+        }
+        if !words.is_empty() {
+            self.lead.push(format!("A model twice as large {}.", words.join(" and ")));
+        }
+    }
+
+    fn how_sure(&mut self, table: &Table, law: Option<&Fit>) {
+        let count = |values: Vec<f64>| values.len();
+        let runs = || table.runs.iter().map(|run| &run.row);
+        let mut text = format!(
+            "How sure: {} runs of {} sizes, {} D_ft and {} p",
+            table.runs.len(),
+            count(distinct(runs().map(|row| row.n_params))),
+            count(distinct(runs().map(|row| row.d_ft_tokens))),
+            count(distinct(runs().map(|row| row.p))),
+        );
+        if let Some(law) = law {
+            let level = law.bootstrap.as_ref().map_or(0.9, |resampled| resampled.level);
+            text += &format!(
+                "; in brackets {} intervals of a new run; the law misses the runs' rise by {}",
+                percent(level),
+                percent(law.rise_error)
+            );
+            text += match law.is_supported() {
+                Some(true) => {
+                    "; it is supported: on sizes held out it beats models that know nothing"
+                }
+                Some(false) => {
+                    "; it is not supported: on sizes held out it does not beat models that know \
+                     nothing"
+                }
+                None => "; too few sizes to test it on one that it has not seen",
+            };
+        }
+        self.lead.push(text + ".");
+        let mut seen = std::collections::BTreeSet::new();
+        self.warnings.retain(|warning| seen.insert(warning.clone()));
+    }
+}
+
+/// The largest rise of the runs, with its run.
+fn largest_rise(table: &Table) -> Option<(f64, Run)> {
+    let rises = table.runs.iter().filter_map(|run| Some((run.loss_pt? - run.row.loss_pt0, run)));
+    let largest = rises.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some((largest.0, largest.1.clone()))
+}
+
+/// L_pt⁰ at a size: that of the law's runs, or of the runs of the nearest size.
+fn loss_pt0(table: &Table, law: Option<&Fit>, n_params: f64) -> f64 {
+    if let Some(found) = law.and_then(|law| law.loss_pt0_at(n_params)) {
+        return found.loss_pt0;
+    }
+    let distance = |run: &&Run| (run.row.n_params / n_params).ln().abs();
+    let nearest = table.runs.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    nearest.map_or(f64::NAN, |run| run.row.loss_pt0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forgetting_laws::fit::Bootstrap;
+
+    /// A full grid of runs that follow Eqs. 6 and 7 but for a ripple; the rises are scaled.
+    fn table(scale: f64) -> Table {
+        let mut runs = Vec::new();
+        for (n_params, loss_pt0) in [(1e5, 4.2), (4e5, 3.8), (1.6e6, 3.5)] {
+            for d_ft_tokens in [1e3, 1e4, 1e5] {
+                for p in [0.0, 0.01, 0.05] {
+                    let row = Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
+                    let ripple = 1.0 + 0.002 * (runs.len() as f64 * 2.4).sin();
+                    let law = Forgetting.predict(&(&row).into(), &[3.0, 300.0, 0.3, 0.25]);
+                    let loss_pt = loss_pt0 + scale * (law - loss_pt0);
+                    let loss_ft = Finetuning.predict(&(&row).into(), &[30.0, 0.1, 0.1, 1.0]);
+                    runs.push(Run {
+                        row,
+                        loss_pt: Some(loss_pt * ripple),
+                        loss_ft: Some(loss_ft * ripple),
+                        ..Run::default()
+                    });
+                }
+            }
+        }
+        Table::new(runs)
+    }
+
+    fn answer(table: &Table, n_params: f64, limit: f64) -> Answer {
+        let question = Question {
+            n_params,
+            d_ft_tokens: 1e5,
+            limit: Limit::Nats(limit),
+            confidence: 0.9,
+            p: vec![0.0, 0.01, 0.05],
+        };
+        let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
+        Answer::of(table, question, &Options { bootstrap, ..Options::default() })
+    }
+
+    #[test]
+    fn planted_runs_give_the_p_of_their_law() {
+        let found = answer(&table(1.0), 1.6e6, 0.35);
+        assert_eq!(found.verdict, Verdict::Inject);
+        // The law: 3 · 1e5^0.25 / ((1 + 300 p) · 1.6e6)^0.3 = 0.73 at p = 0, 0.35 at 0.0385.
+        let p = found.p.unwrap();
+        assert!((0.03..0.06).contains(&p), "{p}");
+        assert!(found.lead[0].starts_with("Inject p = "), "{:?}", found.lead);
+        assert!(found.lead[1].contains("Without injection"), "{:?}", found.lead);
+        for words in ["Twice the data", "twice as large", "How sure: 27 runs of 3 sizes"] {
+            assert!(found.lead.iter().any(|line| line.contains(words)), "{words}");
+        }
+        assert_eq!(found.rises.len(), 3);
+        let far = answer(&table(1.0), 1e8, 0.35);
+        assert!(far.warnings.iter().any(|warning| warning.contains("extrapolation")));
+    }
+
+    #[test]
+    fn where_nothing_is_forgotten_nothing_need_be_injected() {
+        let found = answer(&table(0.01), 1.6e6, 0.35);
+        assert_eq!((found.verdict, found.p), (Verdict::NoneNeeded, Some(0.0)));
+        assert!(found.lead[0].contains("none of 27 runs"), "{:?}", found.lead);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_show_is_said_not_to() {
+        let mut few = table(1.0);
+        few.runs.retain(|run| run.row.p == 0.0);
+        let found = answer(&few, 1.6e6, 0.35);
+        assert_eq!((found.verdict, found.p), (Verdict::NotShown, None));
+        assert!(found.lead[0].contains("does not show: there is no law"), "{:?}", found.lead);
+        assert!(found.lead[1].contains("rose by at most"), "{:?}", found.lead);
+        let none = answer(&Table::new(Vec::new()), 1.6e6, 0.35);
+        assert_eq!(none.verdict, Verdict::NotShown);
+    }
+}

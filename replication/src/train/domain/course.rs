@@ -1,0 +1,501 @@
+//! The course of a domain's runs: which are next, what they may still take, and what was chosen.
+//!
+//! Runs are chosen in rounds of as many as there are workers, from what is known when a round begins,
+//! and every round is written down before it starts. So a call that was killed finishes the round and
+//! goes on as if nothing had happened; only whether a run still fits into the time depends on the clock.
+
+use super::super::{STOP, Session, catch_interrupts, say_failures};
+use super::{DomainOptions, Plan, plan, read};
+use crate::config::MAIN;
+use crate::data::Prepared;
+use crate::exec::{self, Done, Job, Lab};
+use crate::grid::Finetuning;
+use crate::progress::{Display, complain};
+use crate::provenance::Machine;
+use crate::results::Results;
+use forgetting_laws::fit::design::{Candidate, Design, Knowledge, Steps};
+use forgetting_laws::laws::{Forgetting, Row};
+use forgetting_laws::run::{Record, RunId};
+use forgetting_laws::store::{Store, to_json, write_atomic};
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The course of a domain's runs.
+pub struct Course<'a> {
+    session: &'a Session,
+    plan: &'a Plan,
+    budget: f64,
+    folder: PathBuf,
+    /// Rounds so far.
+    pub journal: Journal,
+    spent: Spent,
+    /// N and D_ft that are asked about.
+    pub asked: (f64, f64),
+    /// N of each size of the plan, ascending.
+    sizes: Vec<f64>,
+}
+
+/// What was chosen, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Journal {
+    key: RunId,
+    /// Rounds.
+    pub rounds: Vec<Round>,
+}
+
+/// Runs that were chosen at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// The runs.
+    pub runs: Vec<Chosen>,
+    /// How many runs were known.
+    pub known: usize,
+    /// The criterion: the mean standard deviation of the predicted ln of the rise.
+    pub before: f64,
+}
+
+/// A run that was chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// Its identity.
+    pub id: RunId,
+    /// For people.
+    pub label: String,
+    /// The criterion that was expected with it and those before it.
+    pub after: f64,
+    /// The seconds of one worker that it was expected to take, with the model that it needs.
+    pub seconds: f64,
+}
+
+/// The time that a domain's calls took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Spent {
+    /// Of the text.
+    text: RunId,
+    seconds: f64,
+}
+
+const JOURNAL: &str = "journal.json";
+const SPENT: &str = "spent.json";
+
+/// How a course ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Every run of the plan was made.
+    AllMade,
+    /// No run that is left fits into the time that is left.
+    BudgetSpent,
+}
+
+impl<'a> Course<'a> {
+    /// What is there of a plan's course.
+    ///
+    /// # Errors
+    /// If a file of an earlier call cannot be read.
+    pub fn new(
+        session: &'a Session,
+        options: &DomainOptions,
+        plan: &'a Plan,
+        folder: &Path,
+    ) -> Result<Self> {
+        let key = plan.key.clone();
+        let text = session.sources.target_spec(&options.name).id();
+        let journal: Option<Journal> = read(&folder.join(JOURNAL))?;
+        let spent: Option<Spent> = read(&folder.join(SPENT))?;
+        let count = |run: &crate::grid::Pretraining| run.job.shape.count().paper() as f64;
+        let mut sizes: Vec<f64> = session.grid.pretrainings.iter().map(count).collect();
+        sizes.sort_by(f64::total_cmp);
+        sizes.dedup();
+        let largest = sizes.last().copied().unwrap_or(f64::NAN);
+        Ok(Self {
+            session,
+            plan,
+            budget: options.budget,
+            folder: folder.to_path_buf(),
+            journal: journal
+                .filter(|journal| journal.key == key)
+                .unwrap_or(Journal { key, rounds: Vec::new() }),
+            spent: spent.filter(|spent| spent.text == text).unwrap_or(Spent { text, seconds: 0.0 }),
+            asked: (
+                options.n_params.unwrap_or(largest),
+                options.d_ft.unwrap_or_else(|| plan.question()),
+            ),
+            sizes,
+        })
+    }
+
+    /// Seconds that calls on this domain took.
+    pub fn spent(&self) -> f64 {
+        self.spent.seconds
+    }
+
+    /// The plan in words.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn describe(&self) -> Result<String> {
+        let Session { config, grid, .. } = self.session;
+        let workers = config.run.workers();
+        let records = self.session.finished(&grid.jobs())?;
+        let steps = self.steps(&records);
+        let mut text = format!(
+            "{} runs to choose from: {} sizes, {} D_ft, {} p; {} of their {} models and runs are \
+             there\n",
+            grid.finetunings.len(),
+            self.plan.sizes.len(),
+            self.plan.d_ft_tokens.len(),
+            self.plan.p.len(),
+            records.len(),
+            grid.jobs().len(),
+        );
+        let largest = self.plan.d_ft_tokens.last().copied().unwrap_or(0);
+        for run in &grid.pretrainings {
+            let of_size = |other: &&Finetuning| other.size == run.size;
+            let times = grid.finetunings.iter().filter(of_size);
+            let times: Vec<f64> = times.map(|run| self.seconds(run, &steps)).collect();
+            let low = times.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = times.iter().copied().fold(0.0, f64::max);
+            let _ = writeln!(
+                text,
+                "  {:<14} N = {:<9} pretraining about {}, a finetuning {} to {}",
+                run.size,
+                run.job.shape.count().paper(),
+                plan::duration(self.pretraining_seconds(&run.job)),
+                plan::duration(low),
+                plan::duration(high),
+            );
+        }
+        let list = |values: Vec<String>| values.join(", ");
+        let d_ft = list(self.plan.d_ft_tokens.iter().map(u64::to_string).collect());
+        let _ = writeln!(text, "  D_ft = {d_ft} of {} tokens that there are", self.plan.available);
+        if largest < self.plan.available / 2 {
+            let _ = writeln!(
+                text,
+                "  on more than {largest} tokens the smallest model would not reach the bottom of \
+                 its U-curve in {} steps",
+                config.grid[MAIN].steps
+            );
+        }
+        let p = self.plan.p.iter().map(|p| crate::figures::style::percent(p.get())).collect();
+        let _ = writeln!(text, "  p = {}", list(p));
+        let every = |job: &Job| match records.contains_key(&job.spec.id()) {
+            true => 0.0,
+            false => self.pretraining_seconds(job),
+        };
+        let left = grid.finetunings.iter().filter(|run| !records.contains_key(&run.job.spec.id()));
+        let all = grid.pretrainings.iter().map(|run| every(&run.job)).sum::<f64>()
+            + left.map(|run| self.seconds(run, &steps)).sum::<f64>();
+        let _ = writeln!(
+            text,
+            "  all that is left would take about {} with {workers} worker(s); of the budget of {} \
+             there are {} left, for the runs that say most",
+            plan::duration(all / workers as f64),
+            plan::duration(self.budget),
+            plan::duration((self.budget - self.spent.seconds).max(0.0)),
+        );
+        if config.data.pretrain.is_empty() {
+            text += "  no --pretrain was given: the models are pretrained on the synthetic source, \
+                     and what they forget is synthetic text\n";
+        }
+        Ok(text)
+    }
+
+    /// Carries out rounds until nothing is left that fits.
+    ///
+    /// # Errors
+    /// If the user asks for an end, or a file cannot be written.
+    pub fn train(&mut self) -> Result<End> {
+        let begun = Instant::now();
+        let before = self.spent.seconds;
+        let (done, late) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (path, text) = (self.folder.join(SPENT), self.spent.text.clone());
+        let spent =
+            || Spent { text: text.clone(), seconds: before + begun.elapsed().as_secs_f64() };
+        let budget = self.budget;
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut written = Instant::now();
+                while !done.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(50));
+                    let now = spent();
+                    if now.seconds >= budget && !late.swap(true, Ordering::Relaxed) {
+                        STOP.store(true, Ordering::Relaxed);
+                    }
+                    if written.elapsed() > Duration::from_secs(1) {
+                        // A time that cannot be noted is not worth the runs.
+                        let _ = write_atomic(&path, &to_json(&now));
+                        written = Instant::now();
+                    }
+                }
+            });
+            let ended = self.rounds(&|| budget - spent().seconds);
+            done.store(true, Ordering::Relaxed);
+            ended
+        });
+        let ended = match ended {
+            Err(Error::Interrupted) if late.load(Ordering::Relaxed) => {
+                complain("the budget is spent; what runs had begun is kept for a larger one");
+                STOP.store(false, Ordering::Relaxed);
+                Ok(End::BudgetSpent)
+            }
+            ended => ended,
+        };
+        self.spent = spent();
+        // Nothing was trained: nothing was spent.
+        if self.spent.seconds - before > 1.0 || before == 0.0 {
+            write_atomic(&self.folder.join(SPENT), &to_json(&self.spent))?;
+        }
+        ended
+    }
+
+    fn rounds(&mut self, time_left: &dyn Fn() -> f64) -> Result<End> {
+        let store = self.session.store()?;
+        let mut prepared: Option<Prepared> = None;
+        let mut failed: BTreeSet<RunId> = BTreeSet::new();
+        loop {
+            let records = self.session.finished(&self.session.grid.jobs())?;
+            let gone = |id: &RunId| records.contains_key(id) || failed.contains(id);
+            let open = self.journal.rounds.last().map(|round| {
+                round.runs.iter().map(|run| run.id.clone()).filter(|id| !gone(id)).collect()
+            });
+            let open: Vec<RunId> = open.unwrap_or_default();
+            let next = match open.is_empty() {
+                false => open,
+                true => match self.choose(&records, &failed, time_left())? {
+                    Ok(round) => {
+                        let ids = round.runs.iter().map(|run| run.id.clone()).collect();
+                        self.journal.rounds.push(round);
+                        write_atomic(&self.folder.join(JOURNAL), &to_json(&self.journal))?;
+                        ids
+                    }
+                    Err(end) => return Ok(end),
+                },
+            };
+            let prepared = match &mut prepared {
+                Some(prepared) => prepared,
+                None => prepared.insert(self.prepare()?),
+            };
+            let jobs = self.jobs(&next);
+            let done = self.carry_out(&store, prepared, &jobs)?;
+            say_failures(&done);
+            for job in &jobs {
+                if done.failures.iter().any(|(label, _)| *label == job.label) {
+                    failed.insert(job.spec.id());
+                }
+            }
+            let orphan = |run: &&Finetuning| run.job.parent().is_some_and(|id| failed.contains(id));
+            let orphans = self.session.grid.finetunings.iter().filter(orphan);
+            let orphans: Vec<RunId> = orphans.map(|run| run.job.spec.id()).collect();
+            failed.extend(orphans);
+        }
+    }
+
+    fn prepare(&self) -> Result<Prepared> {
+        let Session { config, grid, sources, out, .. } = self.session;
+        let prepared = sources.prepare(config, &grid.domains())?;
+        for (domain, d_ft) in grid.domains() {
+            let facts = &prepared.facts[&sources.target_spec(&domain).id()];
+            facts.write(&out.join("data"), &sources.facts_id(&domain, d_ft))?;
+        }
+        Ok(prepared)
+    }
+
+    /// Some runs and the models that they need.
+    fn jobs(&self, ids: &[RunId]) -> Vec<Job> {
+        let grid = &self.session.grid;
+        let runs = grid.finetunings.iter().filter(|run| ids.contains(&run.job.spec.id()));
+        let runs: Vec<&Job> = runs.map(|run| &run.job).collect();
+        let needed: BTreeSet<&RunId> = runs.iter().filter_map(|job| job.parent()).collect();
+        let models = grid.pretrainings.iter().map(|run| &run.job);
+        let models = models.filter(|job| needed.contains(&job.spec.id()));
+        models.chain(runs).cloned().collect()
+    }
+
+    fn carry_out(&self, store: &Store, prepared: &Prepared, jobs: &[Job]) -> Result<Done> {
+        catch_interrupts();
+        let display = Display::new(jobs.iter().map(|job| job.flops).sum());
+        exec::heal(store, jobs, &display)?;
+        let run = &self.session.config.run;
+        let done = exec::execute(
+            &Lab {
+                store,
+                prepared,
+                machine: &Machine::here(self.session.device, run.threads),
+                device: self.session.device,
+                workers: run.workers(),
+                threads: run.threads,
+                checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
+                keep_models: run.keep_models,
+                stop: &STOP,
+                display: &display,
+            },
+            jobs,
+        );
+        display.finish();
+        done
+    }
+
+    /// The next round, or why there is none.
+    fn choose(
+        &self,
+        records: &BTreeMap<RunId, Record>,
+        failed: &BTreeSet<RunId>,
+        time_left: f64,
+    ) -> Result<Result<Round, End>> {
+        let grid = &self.session.grid;
+        let steps = self.steps(records);
+        let models = &grid.pretrainings;
+        let prices: Vec<f64> = models
+            .iter()
+            .map(|run| match records.contains_key(&run.job.spec.id()) {
+                true => 0.0,
+                false => self.pretraining_seconds(&run.job),
+            })
+            .collect();
+        let mut left: Vec<(&Finetuning, Candidate)> = Vec::new();
+        let mut any = false;
+        for run in &grid.finetunings {
+            let id = run.job.spec.id();
+            if records.contains_key(&id) || failed.contains(&id) {
+                continue;
+            }
+            any = true;
+            let needs = models.iter().position(|model| {
+                run.job.parent().is_some_and(|parent| *parent == model.job.spec.id())
+            });
+            let cost = self.seconds(run, &steps);
+            if cost + needs.map_or(0.0, |needs| prices[needs]) <= time_left {
+                left.push((run, Candidate { row: self.row(run, records), cost, needs }));
+            }
+        }
+        if left.is_empty() {
+            return Ok(Err(if any { End::BudgetSpent } else { End::AllMade }));
+        }
+        let design = self.design(records)?;
+        let known = self.known(&design, records)?;
+        let candidates: Vec<Candidate> = left.iter().map(|(_, candidate)| *candidate).collect();
+        let workers = self.session.config.run.workers();
+        let chosen = known.choose(&candidates, &prices, workers);
+        let chosen = chosen.iter().map(|choice| Chosen {
+            id: left[choice.index].0.job.spec.id(),
+            label: left[choice.index].0.job.label.clone(),
+            after: choice.after,
+            seconds: choice.cost,
+        });
+        Ok(Ok(Round { runs: chosen.collect(), known: records.len(), before: known.deviation() }))
+    }
+
+    /// The question, and the range of what may answer it.
+    fn design(&self, records: &BTreeMap<RunId, Record>) -> Result<Design> {
+        let (n_params, d_ft_tokens) = self.asked;
+        let loss_pt0 = self.loss_pt0(n_params, records);
+        let at = |p: f64| Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
+        let asked = self.plan.p.iter().map(|p| at(p.get())).collect();
+        let rows = self.session.grid.finetunings.iter().map(|run| self.row(run, records));
+        Design::new(&Forgetting, asked, rows)
+    }
+
+    fn known<'d>(
+        &self,
+        design: &'d Design,
+        records: &BTreeMap<RunId, Record>,
+    ) -> Result<Knowledge<'d>> {
+        let any = self
+            .session
+            .grid
+            .finetunings
+            .iter()
+            .any(|run| records.contains_key(&run.job.spec.id()));
+        let table = match any {
+            true => self.results()?.table(MAIN),
+            false => forgetting_laws::table::Table::new(Vec::new()),
+        };
+        Ok(design.knowing(&table))
+    }
+
+    /// The criterion with all runs that there are.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn deviation(&self) -> Result<f64> {
+        let records = self.session.finished(&self.session.grid.jobs())?;
+        let design = self.design(&records)?;
+        Ok(self.known(&design, &records)?.deviation())
+    }
+
+    /// The runs of the plan that there are.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn results(&self) -> Result<Results> {
+        self.session.results()
+    }
+
+    fn row(&self, run: &Finetuning, records: &BTreeMap<RunId, Record>) -> Row {
+        let n_params = run.job.shape.count().paper() as f64;
+        let context = run.job.shape.context as u64;
+        Row {
+            n_params,
+            d_ft_tokens: (run.cell.d_ft_tokens / context * context) as f64,
+            p: run.cell.p.get(),
+            loss_pt0: self.loss_pt0(n_params, records),
+            ..Row::default()
+        }
+    }
+
+    /// The pretraining loss of a size: that of its model, or of the nearest one there is, or what is
+    /// usual for the vocabulary.
+    fn loss_pt0(&self, n_params: f64, records: &BTreeMap<RunId, Record>) -> f64 {
+        let known = self.session.grid.pretrainings.iter().filter_map(|run| {
+            let record = records.get(&run.job.spec.id())?;
+            let loss = record.evaluations.last()?.loss_pt;
+            let distance = (run.job.shape.count().paper() as f64 / n_params).ln().abs();
+            (loss.is_finite() && loss > 0.0).then_some((distance, loss))
+        });
+        let nearest = known.min_by(|a, b| a.0.total_cmp(&b.0));
+        nearest.map_or(0.65 * (self.session.sources.vocab as f64).ln(), |(_, loss)| loss)
+    }
+
+    /// How long finetunings take, by those that ended.
+    fn steps(&self, records: &BTreeMap<RunId, Record>) -> Steps {
+        let logs = self.sizes.iter().map(|n| n.ln()).sum::<f64>();
+        let mut steps = Steps::new((logs / self.sizes.len() as f64).exp());
+        for run in &self.session.grid.finetunings {
+            if let Some(record) = records.get(&run.job.spec.id()) {
+                let n_params = run.job.shape.count().paper() as f64;
+                steps.learn(n_params, self.pass(run), record.steps);
+            }
+        }
+        steps
+    }
+
+    /// The steps of one pass over a run's target data.
+    fn pass(&self, run: &Finetuning) -> f64 {
+        let sequences = run.cell.d_ft_tokens / run.job.shape.context as u64;
+        sequences as f64 / self.session.config.finetuning.batch as f64
+    }
+
+    /// The seconds of one worker that a finetuning is expected to take.
+    fn seconds(&self, run: &Finetuning, steps: &Steps) -> f64 {
+        let n_params = run.job.shape.count().paper() as f64;
+        let budget = run.cell.steps as f64;
+        let finetuning = &self.session.config.finetuning;
+        let expected = match finetuning.stop_when_turned {
+            // It is looked at from so many steps on.
+            true => steps.expected(n_params, self.pass(run)).max(finetuning.stop.min_steps as f64),
+            false => budget,
+        };
+        let share = (expected / budget).min(1.0);
+        share * run.job.flops / self.plan.rates[&run.size]
+    }
+
+    fn pretraining_seconds(&self, job: &Job) -> f64 {
+        job.flops / self.plan.rates[&job.size]
+    }
+}
