@@ -1,14 +1,18 @@
 //! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
 
 use crate::config::Config;
+use crate::results::Overlaps;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::ngram::Ngram;
-use forgetting_laws::data::split::{Split, SplitReport, SplitTokens};
+use forgetting_laws::data::overlap::overlap;
+use forgetting_laws::data::sequences::Sequences;
+use forgetting_laws::data::split::{RULE, Split, SplitReport, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::data::tokens::{Origin, Recipe, Tokens};
 use forgetting_laws::engine::{PretrainData, TargetData};
 use forgetting_laws::model::{Positions, Shape};
 use forgetting_laws::rng::Key;
@@ -77,8 +81,8 @@ fn tokenizer_of(imports: &BTreeMap<String, Import>) -> Result<Option<Arc<Tokeniz
 /// A source.
 struct Named {
     source: Box<dyn Source>,
-    /// For people.
-    name: String,
+    /// Where it comes from, for people.
+    origin: Origin,
     spec: DataSpec,
 }
 
@@ -110,6 +114,10 @@ pub struct Facts {
     /// Measures of how far the target is from the pretraining data, taken between the part that is
     /// reserved for injection and the target's training part; none where these are too short.
     pub distances: Vec<(String, f64)>,
+    /// What the target's validation set has in common with what models are trained on; None in the
+    /// manifest of a pretraining run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlaps>,
 }
 
 /// What is known of the data of one source.
@@ -142,13 +150,16 @@ impl Sources {
             if !paths.is_empty() {
                 let group = Some(data.group.as_str()).filter(|group| !group.is_empty());
                 let files = Files::open(paths, &data.text_field, group)?;
-                return Ok((Box::new(files) as Box<dyn Source>, file_names(paths)));
+                let (name, files_of) = (file_names(paths), files.files().to_vec());
+                let origin = Origin { name, revision: None, files: files_of };
+                return Ok((Box::new(files) as Box<dyn Source>, origin));
             }
+            let named = |name| Origin { name, ..Origin::default() };
             match (synthetic, only_plan) {
-                (Some((source, name)), _) => Ok((Box::new(source) as Box<dyn Source>, name)),
+                (Some((source, name)), _) => Ok((Box::new(source) as Box<dyn Source>, named(name))),
                 (None, true) => {
                     let name = format!("{flag}, not yet named");
-                    Ok((Box::new(NotNamed(name.clone())) as Box<dyn Source>, name))
+                    Ok((Box::new(NotNamed(name.clone())) as Box<dyn Source>, named(name)))
                 }
                 (None, false) => {
                     let requirement = "this preset needs text files, as .txt or .jsonl";
@@ -175,7 +186,7 @@ impl Sources {
                 vocab: config.model.vocab,
             },
         };
-        let named = |(source, name): (Box<dyn Source>, String), injection, training| {
+        let named = |(source, origin): (Box<dyn Source>, Origin), injection, training| {
             let spec = DataSpec {
                 source: source.content_hash(),
                 tokenizer: tokenizer.clone(),
@@ -184,8 +195,9 @@ impl Sources {
                 validation: data.validation_tokens,
                 injection,
                 training,
+                split: source.len().map(|_| RULE),
             };
-            Named { source, name, spec }
+            Named { source, origin, spec }
         };
         let mut targets = BTreeMap::new();
         for (name, target) in &config.domains {
@@ -227,14 +239,22 @@ impl Sources {
 
     /// Identity of the facts of a target's data, prepared for a largest D_ft.
     pub fn facts_id(&self, target: &str, d_ft_tokens: u64) -> RunId {
-        RunId::of(&(FACTS, &self.pretraining.spec, &self.targets[target].spec, d_ft_tokens))
+        let (pretraining, target) = (&self.pretraining.spec, &self.targets[target].spec);
+        RunId::of(&(FACTS, OVERLAP_TOKENS, pretraining, target, d_ft_tokens))
     }
 
     /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft.
+    /// The tokens of files are kept in `folder`, so that no other D_ft, context or seed makes them
+    /// be tokenised again.
     ///
     /// # Errors
-    /// If a source cannot fill its parts.
-    pub fn prepare(&self, config: &Config, targets: &BTreeMap<String, u64>) -> Result<Prepared> {
+    /// If a source cannot fill its parts, or the folder cannot be written to.
+    pub fn prepare(
+        &self,
+        config: &Config,
+        targets: &BTreeMap<String, u64>,
+        folder: &Path,
+    ) -> Result<Prepared> {
         let tokenizer = match &self.given_tokenizer {
             Some(tokenizer) => tokenizer.clone(),
             None => {
@@ -242,14 +262,26 @@ impl Sources {
                 Arc::new(train_tokenizer(&*self.pretraining.source, bytes, vocab)?)
             }
         };
-        let split = |Named { source, spec, .. }: &Named, training| {
+        let split = |Named { source, spec, origin }: &Named, training| {
             let tokens = SplitTokens {
                 validation: spec.validation,
                 injection: spec.injection,
                 training: spec.training.unwrap_or(training),
             };
             let key = Key::new(spec.seed).named("split");
-            Split::build(&**source, &*tokenizer, key, tokens, spec.context)
+            if source.len().is_none() {
+                return Split::build(&**source, &*tokenizer, key, tokens, spec.context);
+            }
+            let recipe = Recipe {
+                source: &**source,
+                encoder: &*tokenizer,
+                tokenizer: &tokenizer.hash(),
+                vocab: tokenizer.vocab_size(),
+                shard_documents: Recipe::SHARD,
+            };
+            let folder = folder.join("tokens").join(recipe.id());
+            let store = Tokens::prepare(&folder, &recipe, origin, &|_| ())?;
+            Split::of(&Arc::new(store), key, tokens, spec.context)
         };
         let (pretraining, splits) = std::thread::scope(|scope| {
             let pretraining = scope.spawn(|| split(&self.pretraining, 0));
@@ -261,11 +293,12 @@ impl Sources {
             (pretraining.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), splits)
         });
         let pretraining = pretraining?;
-        let unigram = Ngram::train(pretraining.training.stream(), self.vocab, 1)?;
-        let trigram = Ngram::train(pretraining.training.stream(), self.vocab, 3)?;
+        let counted = first(&pretraining.training)?;
+        let unigram = Ngram::train(&counted.stream(), self.vocab, 1)?;
+        let trigram = Ngram::train(&counted.stream(), self.vocab, 3)?;
         let facts = |named: &Named, split: &Split| -> Result<SourceFacts> {
             Ok(SourceFacts {
-                source: named.name.clone(),
+                source: named.origin.name.clone(),
                 spec: named.spec.clone(),
                 counts: split.report,
                 hashes: [&split.validation, &split.injection, &split.training].map(|p| p.hash()),
@@ -279,6 +312,7 @@ impl Sources {
             pretraining: facts(&self.pretraining, &pretraining)?,
             target: None,
             distances: Vec::new(),
+            overlap: None,
         };
         let mut prepared = Prepared {
             pretraining: PretrainData {
@@ -295,12 +329,22 @@ impl Sources {
             let target = facts(&self.targets[&name], &split)?;
             let id = target.spec.id();
             // Too short a text has no distance that says anything.
-            let broad = &prepared.pretraining.injection;
-            let measured = distances(broad, &split.training, self.vocab).map(|d| d.named());
+            let PretrainData { injection: broad, training: seen, .. } = &prepared.pretraining;
+            let measured = first(broad)
+                .and_then(|broad| distances(&broad, &first(&split.training)?, self.vocab))
+                .map(|distances| distances.named());
             let distances = measured.into_iter().flatten().map(|(n, v)| (n.to_string(), v));
+            let end = prepared.tokenizer.end_of_text();
+            let found =
+                |others: &[&Sequences]| overlap(&split.validation, others, end, OVERLAP_TOKENS);
+            let overlap = Overlaps {
+                pretraining: found(&[seen, broad])?,
+                training: found(&[&split.training])?,
+            };
             let facts = Facts {
                 target: Some(target),
                 distances: distances.collect(),
+                overlap: Some(overlap),
                 ..prepared.pretraining_facts.clone()
             };
             prepared.facts.insert(id.clone(), facts);
@@ -328,7 +372,20 @@ impl Prepared {
 }
 
 /// Version of the facts.
-const FACTS: u32 = 3;
+const FACTS: u32 = 4;
+/// Tokens of the n-grams by which overlap is measured.
+const OVERLAP_TOKENS: usize = 13;
+/// Tokens that distances and reference losses are counted on at most: it takes 8 bytes of memory
+/// for each, and more say nothing more.
+const COUNTED_TOKENS: u64 = 1 << 25;
+
+/// As much of a part as is counted.
+fn first(part: &Sequences) -> Result<Sequences> {
+    match part.tokens() > COUNTED_TOKENS {
+        true => part.prefix(COUNTED_TOKENS),
+        false => Ok(part.clone()),
+    }
+}
 
 /// A target's parts, if there is as much to finetune on as asked for.
 fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
@@ -393,12 +450,16 @@ impl Source for NotNamed {
 }
 
 /// Names only: the same text in another folder gives the same files.
-fn file_names(paths: &[PathBuf]) -> String {
+pub fn file_names(paths: &[PathBuf]) -> String {
     let names = paths.iter().filter_map(|path| path.file_name());
     names.map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")
 }
 
-fn train_tokenizer(source: &dyn Source, bytes: u64, vocab: usize) -> Result<Tokenizer> {
+/// Learns a byte-level BPE of `vocab` tokens from the first `bytes` bytes of a source.
+///
+/// # Errors
+/// If a document cannot be read, or there is no text.
+pub fn train_tokenizer(source: &dyn Source, bytes: u64, vocab: usize) -> Result<Tokenizer> {
     let mut left = bytes;
     let mut error = None;
     let documents = 0..source.len().unwrap_or(u64::MAX);
@@ -414,5 +475,81 @@ fn train_tokenizer(source: &dyn Source, bytes: u64, vocab: usize) -> Result<Toke
     match error {
         Some(error) => Err(error),
         None => tokenizer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    /// 60 documents of 200 words each.
+    fn write_texts(path: &Path, seed: u64) {
+        let key = Key::new(seed);
+        let line = |i: u64| {
+            let word = |j| format!("w{}", key.child(i).below(j, 40));
+            let text: String = (0..200).map(|j| word(j) + " ").collect();
+            serde_json::json!({ "text": text }).to_string() + "\n"
+        };
+        std::fs::write(path, (0..60).map(line).collect::<String>()).unwrap();
+    }
+
+    /// The files of all stores and when each was written.
+    fn shards(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+        let stores = std::fs::read_dir(folder.join("tokens")).unwrap();
+        let files = stores.flat_map(|store| std::fs::read_dir(store.unwrap().path()).unwrap());
+        let files = files.map(|file| file.unwrap());
+        files
+            .filter(|file| !file.file_name().to_string_lossy().starts_with('.'))
+            .map(|file| (file.path(), file.metadata().unwrap().modified().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn another_call_with_other_settings_tokenises_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["pretrain.jsonl", "target.jsonl"].map(|name| folder.path().join(name));
+        write_texts(&paths[0], 0);
+        write_texts(&paths[1], 1);
+        let mut config = Config::load("nano", &[]).unwrap();
+        config.data.pretrain = vec![paths[0].clone()];
+        config.data.tokenizer_bytes = 10_000;
+        config.data.validation_tokens = 640;
+        config.data.injection_tokens = 640;
+        config.data.pretrain_tokens = 1 << 20;
+        config.model.vocab = 300;
+        let target = config.domains["far"].clone();
+        let target = crate::config::Target { files: vec![paths[1].clone()], ..target };
+        config.domains = BTreeMap::from([("mine".to_string(), target)]);
+        let data = folder.path().join("data");
+        let prepare = |config: &Config, d_ft| {
+            let sources = Sources::open(config, false).unwrap();
+            let targets = BTreeMap::from([("mine".to_string(), d_ft)]);
+            sources.prepare(config, &targets, &data).unwrap()
+        };
+        let first = prepare(&config, 1024);
+        let written = shards(&data);
+        // A shard and a manifest of each of two sources.
+        assert_eq!(written.len(), 4);
+        let larger = prepare(&config, 4096);
+        let (small, large) = (targets(&first), targets(&larger));
+        assert_eq!(small.training.hash(), large.training.prefix(1024).unwrap().hash());
+        assert_eq!(small.validation.hash(), large.validation.hash());
+        config.seed = 1;
+        config.model.context = 32;
+        config.data.validation_tokens = 320;
+        let other = prepare(&config, 2048);
+        assert_ne!(targets(&other).validation.hash(), small.validation.hash());
+        assert_eq!(shards(&data), written);
+        // Random words of the same kind on both sides: no run of 13 tokens is shared by chance.
+        let facts = first.facts.values().next().unwrap();
+        let overlap = facts.overlap.unwrap();
+        assert!(overlap.pretraining.ngrams > 500 && overlap.pretraining.found == 0);
+        assert!(overlap.training.documents > 1 && overlap.training.found == 0);
+        assert_eq!(facts.pretraining.spec.split, Some(RULE));
+    }
+
+    fn targets(prepared: &Prepared) -> &TargetData {
+        prepared.targets.values().next().unwrap()
     }
 }

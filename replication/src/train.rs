@@ -7,7 +7,7 @@ mod slurm;
 pub use options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
 
 use crate::config::Config;
-use crate::data::{Facts, Sources};
+use crate::data::{Facts, Prepared, Sources};
 use crate::draw;
 use crate::exec::{self, Done, Job, Lab};
 use crate::export;
@@ -106,6 +106,19 @@ impl Session {
         Ok(Some(facts))
     }
 
+    /// Prepares the data; what of it may mislead is said.
+    fn prepare(&self) -> Result<Prepared> {
+        let prepared =
+            self.sources.prepare(&self.config, &self.grid.domains(), &self.out.join("data"))?;
+        for (domain, _) in self.grid.domains() {
+            let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
+            if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(&domain)) {
+                complain(&warning);
+            }
+        }
+        Ok(prepared)
+    }
+
     /// Carries out jobs, whose parents are among them. Returns what became of them.
     fn train(&self, jobs: &[Job]) -> Result<Done> {
         let store = self.store()?;
@@ -122,7 +135,7 @@ impl Session {
             let failures = diverged.collect();
             return Ok(Done { records, failures, ..Done::default() });
         }
-        let prepared = self.sources.prepare(&self.config, &self.grid.domains())?;
+        let prepared = self.prepare()?;
         for (domain, d_ft) in self.grid.domains() {
             let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
             facts.write(&self.out.join("data"), &self.sources.facts_id(&domain, d_ft))?;
@@ -235,7 +248,7 @@ impl Session {
         let facts = match self.known_facts()? {
             Some(facts) => facts,
             None => {
-                let prepared = self.sources.prepare(&self.config, &self.grid.domains())?;
+                let prepared = self.prepare()?;
                 let of = |(domain, _): (String, u64)| {
                     let id = self.sources.target_spec(&domain).id();
                     (domain, prepared.facts[&id].clone())

@@ -53,6 +53,25 @@ fn every_command_on_models_runs() {
     }
 }
 
+/// A store is made before it is verified, as `--data` comes before `--verify`.
+#[test]
+#[cfg(feature = "train")]
+fn every_command_on_texts_runs() {
+    let mut commands = commands();
+    commands.retain(|arguments| arguments[0] == "prepare");
+    assert!(commands.len() >= 2, "only {} commands were found", commands.len());
+    let folder = tempfile::tempdir().unwrap();
+    let line = r#"{"text": "Once upon a time.", "source": "a book"}"#;
+    std::fs::write(folder.path().join("texts.jsonl"), line).unwrap();
+    for arguments in commands {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
+        let output = command.args(&arguments).current_dir(folder.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
+        assert!(!output.stdout.is_empty());
+    }
+}
+
 /// A folder from which the models of the documents are found.
 #[cfg(all(feature = "train", unix))]
 fn folder_with_models() -> tempfile::TempDir {
@@ -67,6 +86,7 @@ fn folder_with_models() -> tempfile::TempDir {
 fn every_command_runs_dry() {
     let mut commands = commands();
     commands.retain(|arguments| !is_about_losses(arguments) && !is_about_models(arguments));
+    commands.retain(|arguments| arguments[0] != "prepare");
     assert!(commands.len() > 20, "only {} commands were found", commands.len());
     let folder = folder_with_models();
     // The texts that README.md names.

@@ -1,6 +1,7 @@
 //! Text files as a source of documents: `.txt` and `.jsonl`, plain or packed as `.gz` or `.zst`.
 
 use super::Source;
+use super::tokens::OriginFile;
 use crate::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
@@ -42,6 +43,9 @@ const SEPARATOR: &str = "<|endoftext|>";
 #[derive(Debug)]
 pub struct Files {
     documents: Vec<Document>,
+    /// The names of those groups that a field names.
+    names: HashMap<u64, String>,
+    files: Vec<OriginFile>,
     hash: String,
     blocks: bool,
 }
@@ -83,6 +87,7 @@ impl Files {
             hasher.update((field.len() as u64).to_le_bytes());
             hasher.update(field);
         }
+        let mut files = Vec::new();
         for path in expand(paths)? {
             let kind = Kind::of(&path)?;
             let file = File::open(&path).map_err(Error::io(&path))?;
@@ -106,18 +111,27 @@ impl Files {
                 };
                 return Err(Error::content(&path, None, reason));
             }
+            let digest = lines.reader.into_inner().hasher.finalize();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.push(OriginFile { name, sha256: format!("{digest:x}") });
             hasher.update([kind.format as u8]);
-            hasher.update(lines.reader.into_inner().hasher.finalize());
+            hasher.update(digest);
         }
         let blocks = gathered.groups < FEW_GROUPS && gathered.cut_into_blocks();
         let hash = format!("{:x}", hasher.finalize());
-        Ok(Self { documents: gathered.documents, hash, blocks })
+        let names = gathered.named.into_iter().map(|(name, group)| (group, name)).collect();
+        Ok(Self { documents: gathered.documents, names, files, hash, blocks })
     }
 
     /// Whether works were cut into blocks because there are so few of them, so that a split by
     /// group no longer keeps whole works apart.
     pub fn blocks(&self) -> bool {
         self.blocks
+    }
+
+    /// The files in order, with the hashes of what they hold unpacked.
+    pub fn files(&self) -> &[OriginFile] {
+        &self.files
     }
 }
 
@@ -146,6 +160,10 @@ impl Source for Files {
 
     fn group(&self, i: u64) -> u64 {
         self.documents.get(i as usize).map_or(i, |document| document.group)
+    }
+
+    fn work(&self, i: u64) -> Option<&str> {
+        self.names.get(&self.group(i)).map(String::as_str)
     }
 }
 
@@ -741,6 +759,9 @@ mod tests {
         let paths = [folder.path().to_path_buf()];
         let files = Files::open(&paths, "text", Some("book")).unwrap();
         assert_eq!(groups(&files), [0, 1, 2, 1, 2, 3, 4]);
+        let works: Vec<Option<&str>> = (0..7).map(|i| files.work(i)).collect();
+        let named = ["b", "a", "7", "a", "7", "c"].map(Some);
+        assert_eq!(works, [&named[..], &[None]].concat());
         let ungrouped = Files::open(&paths, "text", None);
         assert_eq!(groups(&ungrouped.unwrap()), [0, 1, 2, 3, 4, 5, 6]);
     }
@@ -762,6 +783,9 @@ mod tests {
         assert!(error.to_string().contains("the folder holds no .txt"), "{error}");
         let named = ["a.txt", "b.txt", "c.jsonl"].map(|name| folder.path().join(name));
         assert_eq!(Files::open(&named, "text", None).unwrap().content_hash(), files.content_hash());
+        let names: Vec<&str> = files.files().iter().map(|file| &*file.name).collect();
+        assert_eq!(names, ["a.txt", "b.txt", "c.jsonl"]);
+        assert_eq!(files.files()[0].sha256, crate::store::sha256(b"first"));
     }
 
     #[test]
