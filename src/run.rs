@@ -85,6 +85,10 @@ pub struct DataSpec {
     /// Cap on the tokens of the training part. None for a target: its D_ft subsets are prefixes,
     /// and each run states its own.
     pub training: Option<u64>,
+    /// Version of the rule that splits a finite source ([`crate::data::split::RULE`]); None for an
+    /// unlimited one, which is taken as it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<u32>,
 }
 
 impl DataSpec {

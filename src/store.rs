@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,10 +33,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// # Errors
 /// If the system refuses; nothing is left behind then, and an older file stays as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unique = format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-    let partial = path.with_file_name(format!(".{name}.{unique}{PARTIAL}"));
+    let partial = partial_beside(path);
     let written = File::create(&partial)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&partial, path));
@@ -48,6 +45,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// How a file ends while it is being written.
 const PARTIAL: &str = ".partial";
+
+/// Where a file is written before it is renamed: a name that no other writer uses.
+fn partial_beside(path: &Path) -> PathBuf {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unique = format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+    path.with_file_name(format!(".{name}.{unique}{PARTIAL}"))
+}
 
 /// Hex digits of the hash in a file's name.
 const HASH_DIGITS: usize = 16;
@@ -85,6 +90,38 @@ pub fn verify_file(path: &Path, hash: &str) -> Result<()> {
     }
     let reason = format!("its content has the hash {found}, and {hash} was written");
     Err(Error::Damaged { path: path.to_path_buf(), reason })
+}
+
+/// As [`write_hashed`], for a file that need not fit into memory: `write` writes it piece by piece.
+/// Returns its path and the whole hash.
+///
+/// # Errors
+/// If `write` or the system refuses; nothing is left behind then.
+pub fn write_hashed_stream(
+    folder: &Path,
+    stem: &str,
+    extension: &str,
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>,
+) -> Result<(PathBuf, String)> {
+    let partial = partial_beside(&folder.join(stem));
+    let written = || {
+        let file = File::create(&partial).map_err(Error::io(&partial))?;
+        let mut writer = BufWriter::with_capacity(1 << 16, &file);
+        write(&mut writer)?;
+        writer.flush().and_then(|()| file.sync_all()).map_err(Error::io(&partial))?;
+        drop(writer);
+        let hash = hash_file(&partial)?;
+        let path = folder.join(format!("{stem}.{}.{extension}", &hash[..HASH_DIGITS]));
+        fs::rename(&partial, &path).map_err(Error::io(&path))?;
+        Ok((path, hash))
+    };
+    written().inspect_err(|_| drop(fs::remove_file(&partial)))
+}
+
+/// Whether a file's name, as [`write_hashed`] makes it, states this hash.
+pub fn states_hash(path: &Path, hash: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.rsplit('.').nth(1) == hash.get(..HASH_DIGITS)
 }
 
 /// Reads a file that [`write_hashed`] wrote.

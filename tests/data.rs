@@ -6,11 +6,13 @@ use forgetting_laws::data::ngram::Ngram;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::data::split::{Split, SplitTokens};
 use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
 use forgetting_laws::data::{Encode, Source};
 use forgetting_laws::rng::Key;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// 40 works of 6 pieces; each piece names its work at its start.
 fn write_corpus(folder: &Path) -> PathBuf {
@@ -47,7 +49,7 @@ fn write_corpus(folder: &Path) -> PathBuf {
 }
 
 fn works(tokenizer: &Tokenizer, sequences: &Sequences) -> BTreeSet<String> {
-    let text = tokenizer.decode(sequences.stream()).unwrap();
+    let text = tokenizer.decode(&sequences.stream()).unwrap();
     let words = text
         .split_whitespace()
         .filter(|word| word.strip_prefix("work").and_then(|rest| rest.strip_suffix('x')).is_some());
@@ -84,10 +86,29 @@ fn files_become_parts_that_share_no_work() {
     let again = Split::build(&files, &read, Key::new(0), tokens, 64).unwrap();
     assert_eq!(again.training.hash(), parts.training.hash());
 
+    // Kept on the disk and mapped, they are the same.
+    let recipe = Recipe {
+        source: &files,
+        encoder: &tokenizer,
+        tokenizer: &tokenizer.hash(),
+        vocab: tokenizer.vocab_size(),
+        shard_documents: 50,
+    };
+    let store = folder.path().join("store");
+    let origin = Origin { name: "corpus".into(), revision: None, files: files.files().to_vec() };
+    Tokens::prepare(&store, &recipe, &origin, &|_| ()).unwrap();
+    assert_eq!(Manifest::read(&store).unwrap().unwrap().shards.len(), 5);
+    let mapped = Arc::new(Tokens::open(&store).unwrap());
+    let mapped = Split::of(&mapped, Key::new(0), tokens, 64).unwrap();
+    assert_eq!(mapped.report, parts.report);
+    assert_eq!(mapped.validation.hash(), parts.validation.hash());
+    assert_eq!(mapped.injection.hash(), parts.injection.hash());
+    assert_eq!(mapped.training.hash(), parts.training.hash());
+
     // Longer contexts predict better, and all do better than chance.
     let losses: Vec<f64> = (1..=3)
         .map(|order| {
-            let model = Ngram::train(parts.training.stream(), tokenizer.vocab_size(), order);
+            let model = Ngram::train(&parts.training.stream(), tokenizer.vocab_size(), order);
             model.unwrap().loss(&parts.validation).unwrap()
         })
         .collect();

@@ -577,7 +577,7 @@ mod runs {
         let network = Network::new(shape, Key::new(0), Device::Cpu).unwrap();
         let set = sequences(7, 700, 8);
         let trainer = Trainer::new(network, AdamW::default(), 1.0).unwrap();
-        let rows: Vec<&[u32]> = set.iter().collect();
+        let rows: Vec<_> = set.iter().collect();
         let all = windows(&rows, Device::Cpu);
         let (inputs, targets) = (all.narrow(1, 0, 8), all.narrow(1, 1, 8));
         let log_probs =

@@ -2,13 +2,17 @@
 
 use crate::config::Config;
 use crate::datasets::{self, Opened};
+use crate::results::Overlaps;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::ngram::Ngram;
+use forgetting_laws::data::overlap::overlap;
 use forgetting_laws::data::registry::Manifest as Fetched;
-use forgetting_laws::data::split::{Split, SplitReport, SplitTokens};
+use forgetting_laws::data::sequences::Sequences;
+use forgetting_laws::data::split::{RULE, Split, SplitReport, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::data::tokens::{Origin, Recipe, Tokens};
 use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::engine::{PretrainData, TargetData};
 use forgetting_laws::model::{Positions, Shape};
@@ -78,8 +82,8 @@ fn tokenizer_of(imports: &BTreeMap<String, Import>) -> Result<Option<Arc<Tokeniz
 /// A source.
 struct Named {
     source: Box<dyn Source>,
-    /// For people.
-    name: String,
+    /// Where it comes from, for people.
+    origin: Origin,
     fetched: Option<Fetched>,
     spec: DataSpec,
 }
@@ -112,6 +116,10 @@ pub struct Facts {
     /// Measures of how far the target is from the pretraining data, taken between the part that is
     /// reserved for injection and the target's training part; none where these are too short.
     pub distances: Vec<(String, f64)>,
+    /// What the target's validation set has in common with what models are trained on; None in the
+    /// manifest of a pretraining run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlaps>,
 }
 
 /// What is known of the data of one source.
@@ -144,7 +152,10 @@ impl Sources {
     pub fn open(config: &Config, only_plan: bool) -> Result<Self> {
         let data = &config.data;
         let open = |paths: &[PathBuf], flag: &str, synthetic: Option<(Synthetic, String)>| {
-            let opened = |source: Box<dyn Source>, name| Opened { source, name, manifest: None };
+            let opened = |source: Box<dyn Source>, name| {
+                let origin = Origin { name, ..Origin::default() };
+                Opened { source, origin, manifest: None }
+            };
             let missing = |name: String| opened(Box::new(NotNamed(name.clone())), name);
             if !paths.is_empty() {
                 let found = datasets::open(paths, data, flag, only_plan)?;
@@ -181,7 +192,7 @@ impl Sources {
                 vocab: config.model.vocab,
             },
         };
-        let named = |Opened { source, name, manifest }: Opened, injection, training| {
+        let named = |Opened { source, origin, manifest }: Opened, injection, training| {
             let spec = DataSpec {
                 source: source.content_hash(),
                 tokenizer: tokenizer.clone(),
@@ -190,8 +201,9 @@ impl Sources {
                 validation: data.validation_tokens,
                 injection,
                 training,
+                split: source.len().map(|_| RULE),
             };
-            Named { source, name, fetched: manifest, spec }
+            Named { source, origin, fetched: manifest, spec }
         };
         let mut targets = BTreeMap::new();
         for (name, target) in &config.domains {
@@ -233,14 +245,22 @@ impl Sources {
 
     /// Identity of the facts of a target's data, prepared for a largest D_ft.
     pub fn facts_id(&self, target: &str, d_ft_tokens: u64) -> RunId {
-        RunId::of(&(FACTS, &self.pretraining.spec, &self.targets[target].spec, d_ft_tokens))
+        let (pretraining, target) = (&self.pretraining.spec, &self.targets[target].spec);
+        RunId::of(&(FACTS, OVERLAP_TOKENS, pretraining, target, d_ft_tokens))
     }
 
     /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft.
+    /// The tokens of files are kept in `folder`, where there is one, so that no other D_ft, context or seed makes them
+    /// be tokenised again.
     ///
     /// # Errors
-    /// If a source cannot fill its parts.
-    pub fn prepare(&self, config: &Config, targets: &BTreeMap<String, u64>) -> Result<Prepared> {
+    /// If a source cannot fill its parts, or the folder cannot be written to.
+    pub fn prepare(
+        &self,
+        config: &Config,
+        targets: &BTreeMap<String, u64>,
+        folder: Option<&Path>,
+    ) -> Result<Prepared> {
         let tokenizer = match &self.given_tokenizer {
             Some(tokenizer) => tokenizer.clone(),
             None => {
@@ -250,14 +270,26 @@ impl Sources {
                 Arc::new(train_tokenizer(source, documents, bytes, kind, config.model.vocab)?.0)
             }
         };
-        let split = |Named { source, spec, .. }: &Named, training| {
+        let split = |Named { source, spec, origin, .. }: &Named, training| {
             let tokens = SplitTokens {
                 validation: spec.validation,
                 injection: spec.injection,
                 training: spec.training.unwrap_or(training),
             };
             let key = Key::new(spec.seed).named("split");
-            Split::build(&**source, &*tokenizer, key, tokens, spec.context)
+            let (Some(folder), Some(_)) = (folder, source.len()) else {
+                return Split::build(&**source, &*tokenizer, key, tokens, spec.context);
+            };
+            let recipe = Recipe {
+                source: &**source,
+                encoder: &*tokenizer,
+                tokenizer: &tokenizer.hash(),
+                vocab: tokenizer.vocab_size(),
+                shard_documents: Recipe::SHARD,
+            };
+            let folder = folder.join("tokens").join(recipe.id());
+            let store = Tokens::prepare(&folder, &recipe, origin, &|_| ())?;
+            Split::of(&Arc::new(store), key, tokens, spec.context)
         };
         let (pretraining, splits) = std::thread::scope(|scope| {
             let pretraining = scope.spawn(|| split(&self.pretraining, 0));
@@ -269,11 +301,12 @@ impl Sources {
             (pretraining.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), splits)
         });
         let pretraining = pretraining?;
-        let unigram = Ngram::train(pretraining.training.stream(), self.vocab, 1)?;
-        let trigram = Ngram::train(pretraining.training.stream(), self.vocab, 3)?;
+        let counted = first(&pretraining.training)?;
+        let unigram = Ngram::train(&counted.stream(), self.vocab, 1)?;
+        let trigram = Ngram::train(&counted.stream(), self.vocab, 3)?;
         let facts = |named: &Named, split: &Split| -> Result<SourceFacts> {
             Ok(SourceFacts {
-                source: named.name.clone(),
+                source: named.origin.name.clone(),
                 fetched: named.fetched.clone(),
                 spec: named.spec.clone(),
                 counts: split.report,
@@ -288,6 +321,7 @@ impl Sources {
             pretraining: facts(&self.pretraining, &pretraining)?,
             target: None,
             distances: Vec::new(),
+            overlap: None,
         };
         let mut prepared = Prepared {
             pretraining: PretrainData {
@@ -304,12 +338,22 @@ impl Sources {
             let target = facts(&self.targets[&name], &split)?;
             let id = target.spec.id();
             // Too short a text has no distance that says anything.
-            let broad = &prepared.pretraining.injection;
-            let measured = distances(broad, &split.training, self.vocab).map(|d| d.named());
+            let PretrainData { injection: broad, training: seen, .. } = &prepared.pretraining;
+            let measured = first(broad)
+                .and_then(|broad| distances(&broad, &first(&split.training)?, self.vocab))
+                .map(|distances| distances.named());
             let distances = measured.into_iter().flatten().map(|(n, v)| (n.to_string(), v));
+            let end = prepared.tokenizer.end_of_text();
+            let found =
+                |others: &[&Sequences]| overlap(&split.validation, others, end, OVERLAP_TOKENS);
+            let overlap = Overlaps {
+                pretraining: found(&[seen, broad])?,
+                training: found(&[&split.training])?,
+            };
             let facts = Facts {
                 target: Some(target),
                 distances: distances.collect(),
+                overlap: Some(overlap),
                 ..prepared.pretraining_facts.clone()
             };
             prepared.facts.insert(id.clone(), facts);
@@ -337,7 +381,20 @@ impl Prepared {
 }
 
 /// Version of the facts.
-const FACTS: u32 = 3;
+const FACTS: u32 = 4;
+/// Tokens of the n-grams by which overlap is measured.
+const OVERLAP_TOKENS: usize = 13;
+/// Tokens that distances and reference losses are counted on at most: it takes 8 bytes of memory
+/// for each, and more say nothing more.
+const COUNTED_TOKENS: u64 = 1 << 25;
+
+/// As much of a part as is counted.
+fn first(part: &Sequences) -> Result<Sequences> {
+    match part.tokens() > COUNTED_TOKENS {
+        true => part.prefix(COUNTED_TOKENS),
+        false => Ok(part.clone()),
+    }
+}
 
 /// A target's training text, in words.
 pub fn training_text(name: &str) -> String {
@@ -433,5 +490,81 @@ pub fn train_tokenizer(
     match error {
         Some(error) => Err(error),
         None => Ok((tokenizer?, read)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    /// 60 documents of 200 words each.
+    fn write_texts(path: &Path, seed: u64) {
+        let key = Key::new(seed);
+        let line = |i: u64| {
+            let word = |j| format!("w{}", key.child(i).below(j, 40));
+            let text: String = (0..200).map(|j| word(j) + " ").collect();
+            serde_json::json!({ "text": text }).to_string() + "\n"
+        };
+        std::fs::write(path, (0..60).map(line).collect::<String>()).unwrap();
+    }
+
+    /// The files of all stores and when each was written.
+    fn shards(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+        let stores = std::fs::read_dir(folder.join("tokens")).unwrap();
+        let files = stores.flat_map(|store| std::fs::read_dir(store.unwrap().path()).unwrap());
+        let files = files.map(|file| file.unwrap());
+        files
+            .filter(|file| !file.file_name().to_string_lossy().starts_with('.'))
+            .map(|file| (file.path(), file.metadata().unwrap().modified().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn another_call_with_other_settings_tokenises_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["pretrain.jsonl", "target.jsonl"].map(|name| folder.path().join(name));
+        write_texts(&paths[0], 0);
+        write_texts(&paths[1], 1);
+        let mut config = Config::load("nano", &[]).unwrap();
+        config.data.pretrain = vec![paths[0].clone()];
+        config.data.tokenizer_bytes = 10_000;
+        config.data.validation_tokens = 640;
+        config.data.injection_tokens = 640;
+        config.data.pretrain_tokens = 1 << 20;
+        config.model.vocab = 300;
+        let target = config.domains["far"].clone();
+        let target = crate::config::Target { files: vec![paths[1].clone()], ..target };
+        config.domains = BTreeMap::from([("mine".to_string(), target)]);
+        let data = folder.path().join("data");
+        let prepare = |config: &Config, d_ft| {
+            let sources = Sources::open(config, false).unwrap();
+            let targets = BTreeMap::from([("mine".to_string(), d_ft)]);
+            sources.prepare(config, &targets, Some(&data)).unwrap()
+        };
+        let first = prepare(&config, 1024);
+        let written = shards(&data);
+        // A shard and a manifest of each of two sources.
+        assert_eq!(written.len(), 4);
+        let larger = prepare(&config, 4096);
+        let (small, large) = (targets(&first), targets(&larger));
+        assert_eq!(small.training.hash(), large.training.prefix(1024).unwrap().hash());
+        assert_eq!(small.validation.hash(), large.validation.hash());
+        config.seed = 1;
+        config.model.context = 32;
+        config.data.validation_tokens = 320;
+        let other = prepare(&config, 2048);
+        assert_ne!(targets(&other).validation.hash(), small.validation.hash());
+        assert_eq!(shards(&data), written);
+        // Random words of the same kind on both sides: no run of 13 tokens is shared by chance.
+        let facts = first.facts.values().next().unwrap();
+        let overlap = facts.overlap.unwrap();
+        assert!(overlap.pretraining.ngrams > 500 && overlap.pretraining.found == 0);
+        assert!(overlap.training.documents > 1 && overlap.training.found == 0);
+        assert_eq!(facts.pretraining.spec.split, Some(RULE));
+    }
+
+    fn targets(prepared: &Prepared) -> &TargetData {
+        prepared.targets.values().next().unwrap()
     }
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN};
 use forgetting_laws::data::registry::{Dataset, Manifest, Registry};
+use forgetting_laws::data::tokens::Origin;
 use forgetting_laws::hub::Hub;
 use forgetting_laws::{Error, Result};
 use indicatif::{DecimalBytes, HumanCount};
@@ -220,9 +221,9 @@ pub fn name_of(path: &Path) -> Option<&str> {
 pub struct Opened {
     /// The documents.
     pub source: Box<dyn Source>,
-    /// For people.
-    pub name: String,
-    /// Where it came from, if it has a name in the registry.
+    /// Where it comes from, for people.
+    pub origin: Origin,
+    /// What was fetched, if it has a name in the registry.
     pub manifest: Option<Manifest>,
 }
 
@@ -240,8 +241,9 @@ pub fn open(
     let Some(name) = paths.iter().find_map(|path| name_of(path)) else {
         let group = Some(data.group.as_str()).filter(|group| !group.is_empty());
         let files = Files::open(paths, &data.text_field, group)?;
-        let source = Box::new(files);
-        return Ok(Some(Opened { source, name: file_names(paths), manifest: None }));
+        let files_of = files.files().to_vec();
+        let origin = Origin { name: file_names(paths), revision: None, files: files_of };
+        return Ok(Some(Opened { source: Box::new(files), origin, manifest: None }));
     };
     if paths.len() > 1 {
         let requirement = "is a source of its own: name nothing beside it";
@@ -254,12 +256,17 @@ pub fn open(
         false => Some(dataset.get(&hub, &Transfers::default())?),
     };
     let Some(manifest) = manifest else { return Ok(None) };
-    let source = Box::new(Files::read(&manifest.paths(&hub), &dataset.fields)?);
-    Ok(Some(Opened { source, name: format!("{HUB}{name}"), manifest: Some(manifest) }))
+    let files = Files::read(&manifest.paths(&hub), &dataset.fields)?;
+    let origin = Origin {
+        name: format!("{HUB}{name}"),
+        revision: manifest.commit.clone(),
+        files: files.files().to_vec(),
+    };
+    Ok(Some(Opened { source: Box::new(files), origin, manifest: Some(manifest) }))
 }
 
 /// Names only: the same text in another folder gives the same files.
-fn file_names(paths: &[PathBuf]) -> String {
+pub fn file_names(paths: &[PathBuf]) -> String {
     let names = paths.iter().filter_map(|path| path.file_name());
     names.map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")
 }

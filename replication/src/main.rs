@@ -29,6 +29,8 @@ mod model;
 mod named;
 mod plot;
 mod predict;
+#[cfg(feature = "train")]
+mod prepare;
 mod progress;
 #[cfg(feature = "train")]
 mod provenance;
@@ -81,6 +83,9 @@ enum Command {
     /// Writes the tables of losses of the runs that there are.
     #[cfg(feature = "train")]
     Export(train::Options),
+    /// Tokenises text files into a store, or verifies one.
+    #[cfg(feature = "train")]
+    Prepare(prepare::Options),
     /// Draws every figure and table from the runs that there are and writes the report.
     #[cfg(feature = "train")]
     Report(train::Options),
@@ -148,6 +153,8 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Status(options) => train::status(&options),
         #[cfg(feature = "train")]
         Command::Export(options) => train::export(&options),
+        #[cfg(feature = "train")]
+        Command::Prepare(options) => prepare::run(&options),
         #[cfg(feature = "train")]
         Command::Report(options) => train::report(&options),
         #[cfg(feature = "train")]

@@ -9,7 +9,7 @@ pub use domain::{DomainOptions, run as domain};
 pub use options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
 
 use crate::config::Config;
-use crate::data::{Facts, Sources};
+use crate::data::{Facts, Prepared, Sources};
 use crate::draw;
 use crate::exec::{self, Done, Job, Lab};
 use crate::export;
@@ -110,6 +110,19 @@ impl Session {
         Ok(Some(facts))
     }
 
+    /// Prepares the data; what of it may mislead is said.
+    fn prepare(&self) -> Result<Prepared> {
+        let folder = self.out.join("data");
+        let prepared = self.sources.prepare(&self.config, &self.grid.domains(), Some(&folder))?;
+        for (domain, _) in self.grid.domains() {
+            let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
+            if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(&domain)) {
+                complain(&warning);
+            }
+        }
+        Ok(prepared)
+    }
+
     /// Carries out jobs, whose parents are among them. Returns what became of them.
     fn train(&self, jobs: &[Job]) -> Result<Done> {
         let store = self.store()?;
@@ -126,7 +139,7 @@ impl Session {
             let failures = diverged.collect();
             return Ok(Done { records, failures, ..Done::default() });
         }
-        let prepared = self.sources.prepare(&self.config, &self.grid.domains())?;
+        let prepared = self.prepare()?;
         for (domain, d_ft) in self.grid.domains() {
             let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
             facts.write(&self.out.join("data"), &self.sources.facts_id(&domain, d_ft))?;
@@ -239,7 +252,7 @@ impl Session {
         let facts = match self.known_facts()? {
             Some(facts) => facts,
             None => {
-                let prepared = self.sources.prepare(&self.config, &self.grid.domains())?;
+                let prepared = self.prepare()?;
                 let of = |(domain, _): (String, u64)| {
                     let id = self.sources.target_spec(&domain).id();
                     (domain, prepared.facts[&id].clone())

@@ -83,6 +83,25 @@ fn every_command_on_models_runs() {
     }
 }
 
+/// A store is made before it is verified, as `--data` comes before `--verify`.
+#[test]
+#[cfg(feature = "train")]
+fn every_command_on_stores_runs() {
+    let mut commands = commands();
+    commands.retain(|arguments| arguments[0] == "prepare");
+    assert!(commands.len() >= 2, "only {} commands were found", commands.len());
+    let folder = tempfile::tempdir().unwrap();
+    let line = r#"{"text": "Once upon a time.", "source": "a book"}"#;
+    std::fs::write(folder.path().join("texts.jsonl"), line).unwrap();
+    for arguments in commands {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
+        let output = command.args(&arguments).current_dir(folder.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
+        assert!(!output.stdout.is_empty());
+    }
+}
+
 /// A folder from which the models of the documents are found.
 #[cfg(all(feature = "train", unix))]
 fn folder_with_models() -> tempfile::TempDir {
@@ -101,7 +120,7 @@ fn every_command_runs_dry() {
         is_about_losses(arguments)
             || is_about_models(arguments)
             || is_about_texts(arguments)
-            || arguments[0] == "data"
+            || ["data", "prepare"].contains(&arguments[0].as_str())
     };
     commands.retain(|arguments| !tested(arguments));
     assert!(commands.len() > 20, "only {} commands were found", commands.len());

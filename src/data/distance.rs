@@ -138,10 +138,11 @@ pub fn distances(
             });
         }
     }
-    let (model, held_out) = split(pretraining, m)?;
+    let (p, q) = (pretraining.stream(), target.stream());
+    let (model, held_out) = split(&p, m, context)?;
     let model = Ngram::train(model, vocab_size, ORDERS)?;
     let trigram_excess = model.loss(target)? - model.loss(&held_out)?;
-    let (p, q) = (halves(pretraining, m), halves(target, m));
+    let (p, q) = (halves(&p, m * context), halves(&q, m * context));
     Ok(Distances {
         unigram_js: adjusted_divergence(p, q, 1)?,
         bigram_js: adjusted_divergence(p, q, 2)?,
@@ -156,15 +157,13 @@ pub fn distances(
 const ORDERS: usize = 3;
 
 /// All tokens before the last `m` sequences, and those sequences.
-fn split(sequences: &Sequences, m: usize) -> Result<(&[u32], Sequences)> {
-    let (stream, context) = (sequences.stream(), sequences.context());
+fn split(stream: &[u32], m: usize, context: usize) -> Result<(&[u32], Sequences)> {
     let start = stream.len() - 1 - m * context;
     Ok((&stream[..=start], Sequences::new(stream[start..].to_vec(), context)?))
 }
 
-/// The predicted tokens of the first and of the last `m` sequences: m · T each, none shared.
-fn halves(sequences: &Sequences, m: usize) -> [&[u32]; 2] {
-    let (stream, tokens) = (sequences.stream(), m * sequences.context());
+/// The first and the last `tokens` predicted tokens.
+fn halves(stream: &[u32], tokens: usize) -> [&[u32]; 2] {
     [&stream[1..=tokens], &stream[stream.len() - tokens..]]
 }
 
@@ -449,13 +448,14 @@ mod tests {
     #[test]
     fn parts_are_disjoint_and_equally_large() {
         let all = sequences(&(0..101).collect::<Vec<_>>(), 10);
-        let (model, held_out) = split(&all, 3).unwrap();
+        let stream = all.stream();
+        let (model, held_out) = split(&stream, 3, 10).unwrap();
         assert_eq!((model[0], model[model.len() - 1], model.len()), (0, 70, 71));
         assert_eq!((held_out.len(), held_out.stream()[0], held_out.stream()[30]), (3, 70, 100));
-        let [first, last] = halves(&all, 5);
+        let [first, last] = halves(&stream, 50);
         assert_eq!((first[0], first[49], first.len()), (1, 50, 50));
         assert_eq!((last[0], last[49], last.len()), (51, 100, 50));
-        let [first, last] = halves(&all, 2);
+        let [first, last] = halves(&stream, 20);
         assert_eq!((first[0], first[19], last[0], last[19]), (1, 20, 81, 100));
     }
 

@@ -9,6 +9,7 @@ mod parquet;
 pub use fields::{Fields, Filter, Instructions};
 
 use super::Source;
+use super::tokens::OriginFile;
 use crate::{Error, Result};
 use fields::Found;
 use packing::Packing;
@@ -58,6 +59,9 @@ const SEPARATOR: &str = "<|endoftext|>";
 #[derive(Debug)]
 pub struct Files {
     documents: Vec<Document>,
+    /// The names of those groups that a field names.
+    names: HashMap<u64, String>,
+    files: Vec<OriginFile>,
     hash: String,
     blocks: bool,
 }
@@ -114,6 +118,7 @@ impl Files {
             let rest = (&fields.filter, &fields.instructions);
             hasher.update(serde_json::to_vec(&rest).expect("fields have string keys"));
         }
+        let mut files = Vec::new();
         for path in expand(paths)? {
             let before = gathered.documents.len();
             let (format, hash, length) = gathered.file(&path)?;
@@ -124,6 +129,9 @@ impl Files {
                 };
                 return Err(Error::content(shown(&path), None, reason));
             }
+            let digits = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.push(OriginFile { name, sha256: digits });
             hasher.update([format as u8]);
             hasher.update(hash);
         }
@@ -137,13 +145,19 @@ impl Files {
         }
         let blocks = gathered.groups < FEW_GROUPS && gathered.cut_into_blocks();
         let hash = format!("{:x}", hasher.finalize());
-        Ok(Self { documents: gathered.documents, hash, blocks })
+        let names = gathered.named.into_iter().map(|(name, group)| (group, name)).collect();
+        Ok(Self { documents: gathered.documents, names, files, hash, blocks })
     }
 
     /// Whether works were cut into blocks because there are so few of them, so that a split by
     /// group no longer keeps whole works apart.
     pub fn blocks(&self) -> bool {
         self.blocks
+    }
+
+    /// The files in order, with the hashes of what they hold unpacked.
+    pub fn files(&self) -> &[OriginFile] {
+        &self.files
     }
 }
 
@@ -172,6 +186,10 @@ impl Source for Files {
 
     fn group(&self, i: u64) -> u64 {
         self.documents.get(i as usize).map_or(i, |document| document.group)
+    }
+
+    fn work(&self, i: u64) -> Option<&str> {
+        self.names.get(&self.group(i)).map(String::as_str)
     }
 }
 

@@ -1,14 +1,16 @@
 //! Data: where documents come from, and how they become sequences of tokens.
 //!
-//! A [`Source`] yields documents, an [`Encode`] turns them into tokens, [`split::Split`] parts
-//! them into validation, injection and training, and [`sequences::Sequences`] is what a model
-//! reads. The paper pretrains on RedPajama V2 and finetunes on domains of The Pile; its
+//! A [`Source`] yields documents, an [`Encode`] turns them into tokens, [`tokens::Tokens`] keeps
+//! them, [`split::Split`] parts them into validation, injection and training, and
+//! [`sequences::Sequences`] is what a model reads. The paper pretrains on RedPajama V2 and finetunes on domains of The Pile; its
 //! preprocessing and its splits are not published, so the rules of these modules are ours.
 
 pub mod distance;
 #[cfg(feature = "text")]
 pub mod files;
 pub mod ngram;
+pub mod overlap;
+mod parallel;
 #[cfg(feature = "hub")]
 pub mod registry;
 pub mod sequences;
@@ -16,6 +18,7 @@ pub mod split;
 pub mod synthetic;
 #[cfg(feature = "text")]
 pub mod tokenizer;
+pub mod tokens;
 
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -48,6 +51,14 @@ pub trait Source: Send + Sync {
     /// a group of its own.
     fn group(&self, i: u64) -> u64 {
         i
+    }
+
+    /// The name of the work that document `i` belongs to, where it has one that stays the same
+    /// when documents are added to the source, as the value of a field does. It decides on which
+    /// side of a split the work lies; where there is none, the documents' text does.
+    fn work(&self, i: u64) -> Option<&str> {
+        let _ = i;
+        None
     }
 }
 

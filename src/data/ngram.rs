@@ -122,11 +122,11 @@ impl Ngram {
                 remedy: "ask for some validation tokens".into(),
             });
         }
-        check_tokens(sequences.stream(), self.vocab_size)?;
+        sequences.chunks(1 << 16).try_for_each(|chunk| check_tokens(&chunk, self.vocab_size))?;
         let sequence_loss = |sequence: &[u32]| -> f64 {
             (1..sequence.len()).map(|i| -self.probability(&sequence[..i], sequence[i]).ln()).sum()
         };
-        Ok(sequences.iter().map(sequence_loss).sum::<f64>() / sequences.tokens() as f64)
+        Ok(sequences.iter().map(|s| sequence_loss(&s)).sum::<f64>() / sequences.tokens() as f64)
     }
 }
 

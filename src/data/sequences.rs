@@ -1,8 +1,11 @@
 //! A stream of tokens, cut into the fixed-length sequences that a model is trained and evaluated
 //! on.
 
+use super::tokens::Chosen;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Consecutive sequences of T tokens of one stream.
@@ -10,11 +13,41 @@ use std::sync::Arc;
 /// Sequence i takes tokens i·T to i·T + T − 1 in and predicts tokens i·T + 1 to i·T + T, so that
 /// n sequences lie on n·T + 1 tokens and each of n·T tokens is predicted exactly once. What is
 /// left at the stream's end is cut off. Clones and prefixes share the tokens.
+///
+/// The stream lies in memory, where sequences are borrowed, or in a token store, from which they
+/// are copied one by one: it may be larger than memory.
 #[derive(Debug, Clone)]
 pub struct Sequences {
-    tokens: Arc<Vec<u32>>,
+    stream: Arc<Stream>,
     context: usize,
     count: usize,
+}
+
+/// Where the tokens lie.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Memory(Vec<u32>),
+    Stored(Chosen),
+}
+
+impl Stream {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Memory(tokens) => tokens.len(),
+            Self::Stored(chosen) => chosen.len(),
+        }
+    }
+
+    fn get(&self, range: Range<usize>) -> Cow<'_, [u32]> {
+        match self {
+            Self::Memory(tokens) => Cow::Borrowed(&tokens[range]),
+            Self::Stored(chosen) => {
+                let mut tokens = Vec::with_capacity(range.len());
+                chosen.read(range, &mut tokens);
+                Cow::Owned(tokens)
+            }
+        }
+    }
 }
 
 impl Sequences {
@@ -28,21 +61,33 @@ impl Sequences {
     /// use forgetting_laws::data::sequences::Sequences;
     /// let sequences = Sequences::new(vec![10, 11, 12, 13, 14, 15], 2)?;
     /// assert_eq!(sequences.len(), 2);
-    /// assert_eq!(sequences.get(1), [12, 13, 14]);
+    /// assert_eq!(*sequences.get(1), [12, 13, 14]);
     /// # Ok::<(), forgetting_laws::Error>(())
     /// ```
     pub fn new(tokens: Vec<u32>, context: usize) -> Result<Self> {
+        Self::of(Stream::Memory(tokens), context)
+    }
+
+    /// All whole sequences of `context` tokens in documents of a token store.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn stored(documents: Chosen, context: usize) -> Result<Self> {
+        Self::of(Stream::Stored(documents), context)
+    }
+
+    pub(super) fn of(stream: Stream, context: usize) -> Result<Self> {
         check_context(context)?;
-        let count = tokens.len().saturating_sub(1) / context;
+        let count = stream.len().saturating_sub(1) / context;
         if count == 0 {
             return Err(Error::Exhausted {
                 what: format!("a stream for sequences of {context}"),
                 asked: context as u64 + 1,
-                available: tokens.len() as u64,
+                available: stream.len() as u64,
                 remedy: "give more text or use a shorter context".into(),
             });
         }
-        Ok(Self { tokens: Arc::new(tokens), context, count })
+        Ok(Self { stream: Arc::new(stream), context, count })
     }
 
     /// No sequence at all: a part that was not asked for.
@@ -51,7 +96,7 @@ impl Sequences {
     /// If `context` is 0.
     pub fn empty(context: usize) -> Result<Self> {
         check_context(context)?;
-        Ok(Self { tokens: Arc::new(Vec::new()), context, count: 0 })
+        Ok(Self { stream: Arc::new(Stream::Memory(Vec::new())), context, count: 0 })
     }
 
     /// T, the tokens that a sequence predicts.
@@ -78,19 +123,33 @@ impl Sequences {
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).
-    pub fn get(&self, i: usize) -> &[u32] {
+    pub fn get(&self, i: usize) -> Cow<'_, [u32]> {
         assert!(i < self.count, "sequence {i} of {}", self.count);
-        &self.tokens[i * self.context..=(i + 1) * self.context]
+        self.stream.get(i * self.context..(i + 1) * self.context + 1)
     }
 
     /// Every sequence, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u32]> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Cow<'_, [u32]>> {
         (0..self.count).map(|i| self.get(i))
     }
 
-    /// The stream under the sequences: n·T + 1 tokens, or none where there is no sequence.
-    pub fn stream(&self) -> &[u32] {
-        if self.is_empty() { &[] } else { &self.tokens[..=self.count * self.context] }
+    /// The stream under the sequences: n·T + 1 tokens, or none where there is no sequence. Out of
+    /// a token store all of it comes into memory; [`chunks`](Self::chunks) does with a part.
+    pub fn stream(&self) -> Cow<'_, [u32]> {
+        self.stream.get(0..self.stream_len())
+    }
+
+    /// The stream in chunks of so many tokens, the last of fewer.
+    ///
+    /// # Panics
+    /// If `size` is 0.
+    pub fn chunks(&self, size: usize) -> impl Iterator<Item = Cow<'_, [u32]>> {
+        let all = self.stream_len();
+        (0..all).step_by(size).map(move |start| self.stream.get(start..all.min(start + size)))
+    }
+
+    pub(super) fn stream_len(&self) -> usize {
+        if self.is_empty() { 0 } else { self.count * self.context + 1 }
     }
 
     /// The first ⌊`tokens` / T⌋ sequences: the target's unique data of D_ft tokens.
@@ -118,14 +177,14 @@ impl Sequences {
                 remedy: "give more text or ask for fewer tokens".into(),
             });
         }
-        Ok(Self { tokens: Arc::clone(&self.tokens), context: self.context, count })
+        Ok(Self { stream: Arc::clone(&self.stream), context: self.context, count })
     }
 
     /// The hexadecimal SHA-256 of T and the stream, each number in little-endian order.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new_with_prefix((self.context as u64).to_le_bytes());
         let mut bytes = Vec::with_capacity(4 * 4096);
-        for chunk in self.stream().chunks(4096) {
+        for chunk in self.chunks(4096) {
             bytes.clear();
             bytes.extend(chunk.iter().flat_map(|token| token.to_le_bytes()));
             hasher.update(&bytes);

@@ -15,6 +15,7 @@ use crate::run::{FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Realised, Reco
 use crate::store::{Claim, hash_file, hashed_files, read_hashed, write_atomic, write_hashed};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -285,7 +286,7 @@ struct Job<'a> {
     /// Learning rate and multiplier of a step, counted from 0.
     rates: &'a dyn Fn(u64) -> (f64, f64),
     /// The windows of a step, each of T + 1 tokens.
-    rows: &'a dyn Fn(u64) -> Vec<&'a [u32]>,
+    rows: &'a dyn Fn(u64) -> Vec<Cow<'a, [u32]>>,
     evaluate: &'a EvalPlan,
     /// Measures L_ft; None in pretraining.
     target: Option<&'a Sequences>,

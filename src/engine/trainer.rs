@@ -152,7 +152,7 @@ pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
     let mut sum = Tensor::zeros([], (Kind::Double, network.device()));
     for start in (0..set.len()).step_by(per_pass) {
         let end = (start + per_pass).min(set.len());
-        let rows: Vec<&[u32]> = (start..end).map(|i| set.get(i)).collect();
+        let rows: Vec<_> = (start..end).map(|i| set.get(i)).collect();
         let (inputs, targets) = inputs_and_targets(&windows(&rows, network.device()));
         sum += network.loss_sum(&inputs, &targets);
     }
@@ -160,9 +160,10 @@ pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
 }
 
 /// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device.
-pub fn windows(rows: &[&[u32]], device: Device) -> Tensor {
-    let width = rows.first().map_or(0, |row| row.len()) as i64;
-    let flat: Vec<i64> = rows.iter().flat_map(|row| row.iter().map(|&t| i64::from(t))).collect();
+pub fn windows<R: AsRef<[u32]>>(rows: &[R], device: Device) -> Tensor {
+    let width = rows.first().map_or(0, |row| row.as_ref().len()) as i64;
+    let tokens = rows.iter().flat_map(|row| row.as_ref());
+    let flat: Vec<i64> = tokens.map(|&token| i64::from(token)).collect();
     Tensor::from_slice(&flat).view([-1, width]).to_device(device)
 }
 

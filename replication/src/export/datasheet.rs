@@ -98,6 +98,15 @@ fn how(results: &Results) -> String {
         rows: results.domains.iter().map(domain).collect(),
     };
     let _ = write!(text, "\n{}", domains.markdown());
+    let measured = results.domains.iter().filter_map(|d| Some((&d.name, d.overlap?.words())));
+    let lines: String = measured.map(|(name, words)| format!("- {name}: {words}\n")).collect();
+    if !lines.is_empty() {
+        let _ = write!(
+            text,
+            "\nWhat a model has seen in training it predicts from memory, so its loss there says \
+             little; no run of tokens lies across the end of a document:\n\n{lines}"
+        );
+    }
     text
 }
 

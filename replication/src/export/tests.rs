@@ -224,3 +224,28 @@ fn the_tables_are_the_pinned_ones() {
         assert_eq!(made, expected, "{}; if it is meant, set UPDATE_GOLDEN=1", path.display());
     }
 }
+
+#[test]
+fn the_overlap_stands_in_the_datasheet_where_it_was_measured() {
+    use crate::results::Overlaps;
+    use forgetting_laws::data::overlap::Overlap;
+    let mut results = planted();
+    let without = datasheet::markdown(&results, &[]);
+    assert!(!without.contains("runs of 13 tokens"));
+    let training = Overlap { n: 13, ngrams: 400, found: 1, documents: 8, touched: 1 };
+    let pretraining = Overlap { found: 40, touched: 4, ..training };
+    let overlap = Overlaps { pretraining, training };
+    results.domains[0].overlap = Some(overlap);
+    let with = datasheet::markdown(&results, &[]);
+    let line = format!(
+        "- {}: of the validation set's runs of 13 tokens 10.00% occur in the pretraining data (in \
+         50.0% of the documents one at least), 0.25% occur in the target's own training text (in \
+         12.5% of the documents one at least)\n",
+        results.domains[0].name
+    );
+    assert!(with.contains(&line), "{with}");
+    assert_eq!(overlap.warning("a"), None);
+    let high = Overlaps { training: Overlap { found: 41, ..training }, pretraining };
+    let warning = high.warning("a").unwrap();
+    assert!(warning.contains("domain a: ") && warning.contains("10.25%"), "{warning}");
+}

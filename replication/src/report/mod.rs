@@ -156,7 +156,9 @@ fn provenance(results: &Results) -> Vec<(String, String)> {
         ),
     ];
     facts.extend(results.domains.iter().map(|domain| {
-        (format!("Domain {}", domain.name), format!("{}; {}", domain.source, domain.data))
+        let overlap = domain.overlap.map(|o| format!("; {}", o.words())).unwrap_or_default();
+        let data = format!("{}; {}{overlap}", domain.source, domain.data);
+        (format!("Domain {}", domain.name), data)
     }));
     facts.extend(results.machines.iter().map(|machine| ("Machine".to_string(), machine.clone())));
     facts

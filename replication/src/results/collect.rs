@@ -91,6 +91,7 @@ impl Results {
                 trigram_ft: target.trigram,
                 counts: target.counts,
                 distances: facts.distances.clone(),
+                overlap: facts.overlap,
             })
         };
         let jobs = grid.pretrainings.len() + grid.finetunings.len();

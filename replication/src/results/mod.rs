@@ -16,6 +16,7 @@ pub use preregistration::Corner;
 pub use preregistration::{Forecast, Preregistration, Registered, Withheld};
 
 use forgetting_laws::ParamCount;
+use forgetting_laws::data::overlap::Overlap;
 use forgetting_laws::data::split::SplitReport;
 use forgetting_laws::finetuning::{Bottom, UCurve};
 use forgetting_laws::injection::SamplerKind;
@@ -239,7 +240,55 @@ pub struct Domain {
     pub counts: SplitReport,
     /// Measures of how far it is from the pretraining data, by name: larger is farther.
     pub distances: Vec<(String, f64)>,
+    /// What its validation set has in common with what models are trained on; None in results of
+    /// before this was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlaps>,
 }
+
+/// What a target's validation set has in common with other text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Overlaps {
+    /// With the pretraining data, for pretraining and for injection.
+    pub pretraining: Overlap,
+    /// With the target's own training part.
+    pub training: Overlap,
+}
+
+impl Overlaps {
+    /// The two, each with what the validation set was compared with.
+    pub fn named(&self) -> [(&'static str, Overlap); 2] {
+        [
+            ("the pretraining data", self.pretraining),
+            ("the target's own training text", self.training),
+        ]
+    }
+
+    /// In a line, for people.
+    pub fn words(&self) -> String {
+        let of = |(text, overlap): (&str, Overlap)| {
+            let (share, documents) = (100.0 * overlap.share(), 100.0 * overlap.document_share());
+            format!(
+                "{share:.2}% occur in {text} (in {documents:.1}% of the documents one at least)"
+            )
+        };
+        let n = self.pretraining.n;
+        format!("of the validation set's runs of {n} tokens {}", self.named().map(of).join(", "))
+    }
+
+    /// What to say where so much of a domain's validation set was seen in training that its loss
+    /// may come from memory.
+    pub fn warning(&self, domain: &str) -> Option<String> {
+        let high = self.named().into_iter().any(|(_, overlap)| overlap.share() > HIGH_OVERLAP);
+        high.then(|| {
+            let words = self.words();
+            format!("domain {domain}: {words}; losses there may come from memory")
+        })
+    }
+}
+
+/// The share of a validation set's runs of tokens that may occur elsewhere without a warning.
+const HIGH_OVERLAP: f64 = 0.1;
 
 /// The pretraining data.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -138,6 +138,7 @@ fn grid() -> Results {
             ("trigram_excess".into(), 0.3 + 0.8 * i as f64),
             ("classifier".into(), 0.6 + 0.15 * i as f64),
         ],
+        overlap: None,
     };
     let mut domains: Vec<Domain> = DOMAINS.into_iter().enumerate().map(domain).collect();
     domains.sort_by(|a, b| a.name.cmp(&b.name));

@@ -182,7 +182,7 @@ fn make(
     all: [bool; 2],
 ) -> Result<Plan> {
     complain("counting the tokens of the text and measuring training steps");
-    let available = count(session, &options.name)?;
+    let available = count(session, options)?;
     let config = &session.config;
     let main = &config.grid[MAIN];
     let (context, batch) = (config.model.context as u64, config.finetuning.batch);
@@ -245,10 +245,13 @@ fn make(
 }
 
 /// The tokens of the domain's training part, up to as many as the pretraining set may have.
-fn count(session: &Session, name: &str) -> Result<u64> {
+fn count(session: &Session, options: &DomainOptions) -> Result<u64> {
+    let name = &options.name;
+    // Who only asks for the plan finds nothing written.
+    let folder = (!options.dry_run).then(|| session.out.join("data"));
     let most = session.config.data.pretrain_tokens;
     let asked = BTreeMap::from([(name.to_string(), most)]);
-    match session.sources.prepare(&session.config, &asked) {
+    match session.sources.prepare(&session.config, &asked, folder.as_deref()) {
         Err(Error::Exhausted { what, available, .. })
             if what == crate::data::training_text(name) =>
         {

@@ -202,6 +202,9 @@ fn groups_are_named_by_a_field_in_all_files() {
     let paths = [folder.path().to_path_buf()];
     let files = Files::open(&paths, "text", Some("book")).unwrap();
     assert_eq!(groups(&files), [0, 1, 2, 1, 2, 3, 4]);
+    let works: Vec<Option<&str>> = (0..7).map(|i| files.work(i)).collect();
+    let named = ["b", "a", "7", "a", "7", "c"].map(Some);
+    assert_eq!(works, [&named[..], &[None]].concat());
     let ungrouped = Files::open(&paths, "text", None);
     assert_eq!(groups(&ungrouped.unwrap()), [0, 1, 2, 3, 4, 5, 6]);
 }
@@ -223,6 +226,9 @@ fn a_folder_is_its_text_files_in_order() {
     assert!(error.to_string().contains("the folder holds no .txt"), "{error}");
     let named = ["a.txt", "b.txt", "c.jsonl"].map(|name| folder.path().join(name));
     assert_eq!(Files::open(&named, "text", None).unwrap().content_hash(), files.content_hash());
+    let names: Vec<&str> = files.files().iter().map(|file| &*file.name).collect();
+    assert_eq!(names, ["a.txt", "b.txt", "c.jsonl"]);
+    assert_eq!(files.files()[0].sha256, crate::store::sha256(b"first"));
 }
 
 #[test]

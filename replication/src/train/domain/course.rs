@@ -297,8 +297,8 @@ impl<'a> Course<'a> {
     }
 
     fn prepare(&self) -> Result<Prepared> {
-        let Session { config, grid, sources, out, .. } = self.session;
-        let prepared = sources.prepare(config, &grid.domains())?;
+        let Session { grid, sources, out, .. } = self.session;
+        let prepared = self.session.prepare()?;
         for (domain, d_ft) in grid.domains() {
             let facts = &prepared.facts[&sources.target_spec(&domain).id()];
             facts.write(&out.join("data"), &sources.facts_id(&domain, d_ft))?;

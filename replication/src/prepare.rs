@@ -1,0 +1,131 @@
+//! `prepare`: text files as a token store, and a store's integrity.
+
+use crate::data::train_tokenizer;
+use crate::datasets::file_names;
+use crate::progress::answer;
+use clap::Args;
+use forgetting_laws::data::TokenizerKind;
+use forgetting_laws::data::files::Files;
+use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
+use forgetting_laws::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// What to tokenise, or to verify.
+#[derive(Args)]
+pub struct Options {
+    /// Text files or folders: .txt and .jsonl, plain, .gz or .zst.
+    #[arg(long, num_args = 1.., value_name = "FILE", required_unless_present = "verify")]
+    data: Vec<PathBuf>,
+    /// A tokenizer.json.
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["verify", "vocab"])]
+    tokenizer: Option<PathBuf>,
+    /// Trains one of so many tokens on the text instead.
+    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
+    vocab: Option<usize>,
+    /// Which one: bpe or unigram.
+    #[arg(long, value_name = "KIND", default_value = "bpe", value_parser = crate::tokenizer::kind)]
+    tokenizer_kind: TokenizerKind,
+    /// Bytes of text that it is trained on.
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    tokenizer_bytes: u64,
+    /// The field of .jsonl files that holds the text.
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    text_field: String,
+    /// The field of .jsonl files that names the work, whose pieces never straddle a split.
+    #[arg(long, value_name = "FIELD")]
+    group: Option<String>,
+    /// The folder of the store; what an interrupted call has finished there is kept.
+    #[arg(long, value_name = "FOLDER", required_unless_present = "verify")]
+    out: Option<PathBuf>,
+    /// Reads every byte of a store and names what is damaged.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with_all = ["data", "tokenizer", "vocab", "group", "out"]
+    )]
+    verify: Option<PathBuf>,
+}
+
+/// Carries out the command.
+///
+/// # Errors
+/// If a file or a setting is refused, or something is damaged.
+pub fn run(options: &Options) -> Result<()> {
+    match (&options.verify, &options.out) {
+        (Some(folder), _) => verify(folder),
+        (None, Some(out)) => prepare(options, out),
+        (None, None) => unreachable!("one of the two is required"),
+    }
+}
+
+/// The file beside the shards that turned text into tokens.
+const TOKENIZER: &str = "tokenizer.json";
+
+fn prepare(options: &Options, out: &Path) -> Result<()> {
+    let source = Files::open(&options.data, &options.text_field, options.group.as_deref())?;
+    let tokenizer = match (&options.tokenizer, options.vocab) {
+        (Some(path), _) => Tokenizer::from_file(path)?,
+        (None, Some(vocab)) => {
+            let (bytes, kind) = (options.tokenizer_bytes, options.tokenizer_kind);
+            train_tokenizer(&source, u64::MAX, bytes, kind, vocab)?.0
+        }
+        (None, None) => unreachable!("one of the two is required"),
+    };
+    let hash = tokenizer.hash();
+    let recipe = Recipe {
+        source: &source,
+        encoder: &tokenizer,
+        tokenizer: &hash,
+        vocab: tokenizer.vocab_size(),
+        shard_documents: Recipe::SHARD,
+    };
+    let name = file_names(&options.data);
+    let origin = Origin { name, revision: None, files: source.files().to_vec() };
+    let documents = forgetting_laws::data::Source::len(&source).unwrap_or(0);
+    let bar = ProgressBar::with_draw_target(
+        Some(documents),
+        match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        },
+    );
+    let tokens = Tokens::prepare(out, &recipe, &origin, &|documents| bar.inc(documents))?;
+    bar.finish_and_clear();
+    tokenizer.save(out.join(TOKENIZER))?;
+    answer(&format!(
+        "{} documents, {} tokens; store: {}\n",
+        tokens.documents(),
+        tokens.tokens(),
+        out.display()
+    ))
+}
+
+fn verify(folder: &Path) -> Result<()> {
+    let mut damages = Tokens::verify(folder)?;
+    let manifest = Manifest::read(folder)?.expect("it was verified");
+    let path = folder.join(TOKENIZER);
+    if path.exists() {
+        match Tokenizer::from_file(&path) {
+            Ok(tokenizer) if tokenizer.hash() == manifest.tokenizer => {}
+            Ok(_) => damages.push(Error::Damaged {
+                path,
+                reason: "it is not the tokenizer that the store was made with".into(),
+            }),
+            Err(error) => damages.push(error),
+        }
+    }
+    if damages.is_empty() {
+        return answer(&format!(
+            "{} shards, {} documents, {} tokens: all as written\n",
+            manifest.shards.len(),
+            manifest.documents,
+            manifest.tokens
+        ));
+    }
+    let named: Vec<String> = damages.iter().map(Error::to_string).collect();
+    let reason = format!("{}; remove these and prepare again", named.join("; "));
+    Err(Error::Content { path: folder.to_path_buf(), line: None, reason })
+}

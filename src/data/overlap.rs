@@ -1,0 +1,207 @@
+//! How much of a validation set also occurs in text that a model is trained on.
+//!
+//! A split keeps equal documents and the pieces of one work apart, but not quotations, boilerplate
+//! and editions, nor what the target and the pretraining data have in common. What a model has
+//! seen in training it predicts from memory, and its loss there says little about the domain. So
+//! the overlap is measured: the share of the validation set's n-grams of tokens that occur in the
+//! other text, and the share of its documents with any. 13 tokens, the default elsewhere in this
+//! project, is the length that Brown et al., "Language models are few-shot learners" (2020),
+//! appendix C, looks for, there in words.
+
+use super::sequences::Sequences;
+use crate::rng::mix;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, VecDeque};
+
+/// What a validation set has in common with other text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// Tokens of an n-gram.
+    pub n: usize,
+    /// N-grams of the validation set, none across the end of a document.
+    pub ngrams: u64,
+    /// Those that occur in the other text.
+    pub found: u64,
+    /// Documents of the validation set that have an n-gram.
+    pub documents: u64,
+    /// Those of which an n-gram occurs in the other text.
+    pub touched: u64,
+}
+
+impl Overlap {
+    /// The share of n-grams that occur in the other text, from 0 to 1; 0 where there are none.
+    pub fn share(&self) -> f64 {
+        self.found as f64 / self.ngrams.max(1) as f64
+    }
+
+    /// The share of documents with an n-gram that occurs there.
+    pub fn document_share(&self) -> f64 {
+        self.touched as f64 / self.documents.max(1) as f64
+    }
+}
+
+/// Looks for every n-gram of `validation` in the documents of `others`, which the token
+/// `end_of_text` separates in both.
+///
+/// Memory grows with the validation set, by some 40 bytes a token, and not with the others. N-grams
+/// are compared by a hash of 64 bits, so that one in 10¹² of those that are not there is found by
+/// accident if the validation set has millions.
+///
+/// # Errors
+/// If `n` is 0.
+///
+/// # Examples
+/// Of the pairs 12, 23, 34 and 56, two occur in the other text; 45 lies across a document's end.
+/// ```
+/// use forgetting_laws::data::{overlap::overlap, sequences::Sequences};
+/// let validation = Sequences::new(vec![1, 2, 3, 4, 0, 5, 6], 6)?;
+/// let other = Sequences::new(vec![2, 3, 4, 5, 0, 6, 6], 6)?;
+/// let found = overlap(&validation, &[&other], 0, 2)?;
+/// assert_eq!((found.ngrams, found.found), (4, 2));
+/// assert_eq!((found.documents, found.touched), (2, 1));
+/// # Ok::<(), forgetting_laws::Error>(())
+/// ```
+pub fn overlap(
+    validation: &Sequences,
+    others: &[&Sequences],
+    end_of_text: u32,
+    n: usize,
+) -> Result<Overlap> {
+    if n == 0 {
+        return Err(Error::setting("tokens of an n-gram", n, "must be at least 1"));
+    }
+    // The n-grams of each document, one after the other, and of each whether it was found.
+    let (mut wanted, mut found) = (Vec::new(), HashMap::new());
+    Ngrams::new(n, end_of_text).each(validation, |document, hash| {
+        wanted.push((document, hash));
+        found.insert(hash, false);
+    });
+    for other in others {
+        Ngrams::new(n, end_of_text).each(other, |_, hash| {
+            if let Some(found) = found.get_mut(&hash) {
+                *found = true;
+            }
+        });
+    }
+    let mut overlap =
+        Overlap { n, ngrams: wanted.len() as u64, found: 0, documents: 0, touched: 0 };
+    for document in wanted.chunk_by(|a, b| a.0 == b.0) {
+        let here = document.iter().filter(|(_, hash)| found[hash]).count() as u64;
+        overlap.found += here;
+        overlap.documents += 1;
+        overlap.touched += u64::from(here > 0);
+    }
+    Ok(overlap)
+}
+
+/// Tokens of a stream that are in memory at a time.
+const CHUNK: usize = 1 << 16;
+/// The base of the polynomial: any odd number without a pattern.
+const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The rolling hashes of a stream's n-grams: polynomials modulo 2⁶⁴ of mixed tokens.
+struct Ngrams {
+    n: usize,
+    end_of_text: u32,
+    /// BASE to the n.
+    power: u64,
+    /// The last n tokens of the document, mixed.
+    window: VecDeque<u64>,
+    hash: u64,
+    document: u64,
+}
+
+impl Ngrams {
+    fn new(n: usize, end_of_text: u32) -> Self {
+        let power = (0..n).fold(1u64, |power, _| power.wrapping_mul(BASE));
+        let window = VecDeque::with_capacity(n.min(CHUNK) + 1);
+        Self { n, end_of_text, power, window, hash: 0, document: 0 }
+    }
+
+    /// Calls `hear` with every n-gram and the number of its document.
+    fn each(mut self, sequences: &Sequences, mut hear: impl FnMut(u64, u64)) {
+        for chunk in sequences.chunks(CHUNK) {
+            for &token in chunk.iter() {
+                if let Some(hash) = self.push(token) {
+                    hear(self.document, hash);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, token: u32) -> Option<u64> {
+        if token == self.end_of_text {
+            self.window.clear();
+            self.hash = 0;
+            self.document += 1;
+            return None;
+        }
+        let mixed = mix(u64::from(token) + 1);
+        self.hash = self.hash.wrapping_mul(BASE).wrapping_add(mixed);
+        self.window.push_back(mixed);
+        if self.window.len() > self.n {
+            let left = self.window.pop_front().expect("longer than n");
+            self.hash = self.hash.wrapping_sub(left.wrapping_mul(self.power));
+        }
+        (self.window.len() == self.n).then_some(self.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const END: u32 = 9;
+
+    fn by_hand(validation: &[u32], others: &[&[u32]], n: usize) -> Overlap {
+        let ngrams = |stream: &[u32]| -> Vec<Vec<Vec<u32>>> {
+            let of = |document: &[u32]| document.windows(n).map(<[u32]>::to_vec).collect();
+            stream.split(|&token| token == END).map(of).collect()
+        };
+        let there: HashSet<Vec<u32>> =
+            others.iter().flat_map(|other| ngrams(other)).flatten().collect();
+        let documents: Vec<Vec<Vec<u32>>> =
+            ngrams(validation).into_iter().filter(|document| !document.is_empty()).collect();
+        let found = |document: &&Vec<Vec<u32>>| document.iter().any(|ngram| there.contains(ngram));
+        let all = || documents.iter().flatten();
+        Overlap {
+            n,
+            ngrams: all().count() as u64,
+            found: all().filter(|ngram| there.contains(*ngram)).count() as u64,
+            documents: documents.len() as u64,
+            touched: documents.iter().filter(found).count() as u64,
+        }
+    }
+
+    #[test]
+    fn streams_are_looked_at_across_chunks() {
+        let stream: Vec<u32> = (0..CHUNK as u32 + 40).map(|i| i % 70_001 + 10).collect();
+        let all = Sequences::new(stream.clone(), 1).unwrap();
+        let part = Sequences::new(stream[CHUNK - 20..CHUNK + 20].to_vec(), 1).unwrap();
+        let found = overlap(&part, &[&all], END, 13).unwrap();
+        assert_eq!((found.ngrams, found.found), (28, 28));
+        assert_eq!((found.share(), found.document_share()), (1.0, 1.0));
+        assert!(overlap(&part, &[&all], END, 0).is_err());
+        // Longer than any document: nothing to look for, and no shares of nothing.
+        let none = overlap(&part, &[&all], END, 41).unwrap();
+        assert_eq!((none.ngrams, none.documents, none.share()), (0, 0, 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_is_counted_by_hand(
+            validation in prop::collection::vec(0u32..=END, 2..60),
+            one in prop::collection::vec(0u32..=END, 2..60),
+            two in prop::collection::vec(0u32..=END, 2..60),
+            n in 1usize..5,
+        ) {
+            let sequences = |stream: &[u32]| Sequences::new(stream.to_vec(), 1).unwrap();
+            let (first, second) = (sequences(&one), sequences(&two));
+            let measured = overlap(&sequences(&validation), &[&first, &second], END, n).unwrap();
+            prop_assert_eq!(measured, by_hand(&validation, &[&one, &two], n));
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A token store on the disk: written in parts that are each whole or not there, opened by
+//! mapping, verified by hashes.
+
+use super::shard::{Header, Shard};
+use super::{Tokens, pack};
+use crate::data::{Encode, Source};
+use crate::store::{
+    Claim, hash_file, hashed_files, states_hash, to_json, verify_file, write_atomic,
+    write_hashed_stream,
+};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Component, Path};
+
+/// What a store is made of.
+#[derive(Clone, Copy)]
+pub struct Recipe<'a> {
+    /// The documents; finite.
+    pub source: &'a dyn Source,
+    /// Turns them into tokens.
+    pub encoder: &'a dyn Encode,
+    /// Hash of the tokenizer.
+    pub tokenizer: &'a str,
+    /// Its vocabulary: tokens lie below. Up to 2¹⁶ a token takes 2 bytes, else 4.
+    pub vocab: usize,
+    /// Documents of a shard; [`Recipe::SHARD`] unless there is a reason.
+    pub shard_documents: u64,
+}
+
+impl Recipe<'_> {
+    /// Documents of a shard: some 50 MB of the documents that the web and books are cut into.
+    pub const SHARD: u64 = 1 << 14;
+
+    /// What determines every byte of every shard.
+    fn header(&self) -> Header {
+        let (vocab, end_of_text) = (self.vocab as u64, self.encoder.end_of_text());
+        let width = if vocab <= 1 << 16 { 2 } else { 4 };
+        let (source, shard) = (self.source.content_hash(), self.shard_documents);
+        let all = (FORMAT, source, self.tokenizer, vocab, end_of_text, shard);
+        let json = serde_json::to_vec(&all).expect("numbers and strings");
+        let identity = <sha2::Sha256 as sha2::Digest>::digest(json).into();
+        Header { width, vocab, end_of_text, tokens: 0, documents: 0, first: 0, identity }
+    }
+
+    /// The identity of the store: 16 hex digits, for the name of a folder that is shared.
+    pub fn id(&self) -> String {
+        hex(&self.header().identity)[..16].to_string()
+    }
+}
+
+/// Version of what a store holds of a document.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+const SHARD: &str = "shard-";
+
+/// Where a source comes from, as far as it is known; nothing depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// For people.
+    pub name: String,
+    /// Of the repository that it was fetched from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<OriginFile>,
+}
+
+/// A file of a source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OriginFile {
+    /// Its name without folders.
+    pub name: String,
+    /// Hex SHA-256 of its unpacked content.
+    pub sha256: String,
+}
+
+/// What a store holds: `manifest.json`, written last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format.
+    pub format: u32,
+    /// Hex SHA-256 of what determines the tokens.
+    pub identity: String,
+    /// Where the source comes from.
+    pub origin: Origin,
+    /// The source's content hash.
+    pub source: String,
+    /// Hash of the tokenizer.
+    pub tokenizer: String,
+    /// Tokens lie below this.
+    pub vocab: u64,
+    /// The token after each document.
+    pub end_of_text: u32,
+    /// Bytes of a token.
+    pub bytes_per_token: u32,
+    /// All documents.
+    pub documents: u64,
+    /// All tokens.
+    pub tokens: u64,
+    /// How documents are dealt to the parts of a split.
+    pub split: String,
+    /// The shards in order.
+    pub shards: Vec<ShardFile>,
+}
+
+/// A shard of a manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardFile {
+    /// Its name.
+    pub file: String,
+    /// Hex SHA-256 of the file.
+    pub sha256: String,
+    /// Its documents.
+    pub documents: u64,
+    /// Its tokens.
+    pub tokens: u64,
+}
+
+impl Manifest {
+    /// The manifest of a folder, or None where there is none: the store is not finished.
+    ///
+    /// # Errors
+    /// If there is one and it cannot be read.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(MANIFEST);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(Error::io(&path))?,
+        };
+        let refuse = |reason: String| Err(Error::content(&path, None, reason));
+        let manifest: Self = match serde_json::from_slice(&bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => return refuse(format!("not the manifest of a token store ({error})")),
+        };
+        if manifest.format != FORMAT {
+            let found = manifest.format;
+            return refuse(format!("format {found}; this program reads {FORMAT}"));
+        }
+        for ShardFile { file, .. } in &manifest.shards {
+            let mut parts = Path::new(file).components();
+            if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+                return refuse(format!("the shard {file:?} does not lie in the folder"));
+            }
+        }
+        Ok(Some(manifest))
+    }
+
+    fn of(folder: &Path) -> Result<Self> {
+        let unfinished = || {
+            let reason = "no token store, or one that is not finished: prepare it";
+            Error::content(folder, None, reason)
+        };
+        Self::read(folder)?.ok_or_else(unfinished)
+    }
+
+    /// Maps a shard and compares its header with what stands here.
+    fn open(&self, folder: &Path, i: usize, first: u64) -> Result<Shard> {
+        let entry = &self.shards[i];
+        let path = folder.join(&entry.file);
+        let shard = Shard::open(path.clone()).map_err(|error| match error {
+            Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                let reason = "the manifest names it and it is not there; prepare again".into();
+                Error::Damaged { path, reason }
+            }
+            error => error,
+        })?;
+        let expected = Header {
+            width: self.bytes_per_token,
+            vocab: self.vocab,
+            end_of_text: self.end_of_text,
+            tokens: entry.tokens,
+            documents: entry.documents,
+            first,
+            identity: shard.header().identity,
+        };
+        if *shard.header() != expected || hex(&expected.identity) != self.identity {
+            let reason = "its header is not the one that the manifest speaks of".into();
+            return Err(Error::Damaged { path, reason });
+        }
+        Ok(shard)
+    }
+
+    /// All shards.
+    fn shards(&self, folder: &Path) -> impl Iterator<Item = Result<Shard>> {
+        let mut first = 0u64;
+        (0..self.shards.len()).map(move |i| {
+            let shard = self.open(folder, i, first);
+            first = first.saturating_add(self.shards[i].documents);
+            shard
+        })
+    }
+}
+
+impl Tokens {
+    /// Tokenises a finite source into a folder, or opens what is there already. `progress` hears
+    /// of every few documents that are done.
+    ///
+    /// A shard appears whole or not at all. One that an interrupted call has finished is verified
+    /// and kept; so the bytes do not depend on interruptions, nor on the number of threads. Where
+    /// another process prepares the same folder, this one waits for it.
+    ///
+    /// # Errors
+    /// If the folder holds the tokens of something else, a shard of a finished store is damaged, a
+    /// document cannot be read or tokenised, or the system refuses.
+    pub fn prepare(
+        folder: &Path,
+        recipe: &Recipe<'_>,
+        origin: &Origin,
+        progress: &dyn Fn(u64),
+    ) -> Result<Self> {
+        let documents = recipe.source.len().ok_or_else(|| {
+            Error::setting("documents", "unlimited", "must be finite to be kept on the disk")
+        })?;
+        if recipe.shard_documents == 0 {
+            return Err(Error::setting("documents of a shard", 0, "must be at least 1"));
+        }
+        let claim = Claim::wait_for(folder)?;
+        let header = recipe.header();
+        let known = Manifest::read(folder)?;
+        if known.as_ref().is_some_and(|known| known.identity != hex(&header.identity)) {
+            let requirement = "holds the tokens of another source or tokenizer; name another \
+                               folder or remove this one";
+            return Err(Error::setting("folder", folder.display(), requirement));
+        }
+        let mut shards = Vec::new();
+        for first in (0..documents).step_by(recipe.shard_documents as usize) {
+            let end = documents.min(first.saturating_add(recipe.shard_documents));
+            let listed = known.as_ref().and_then(|known| known.shards.get(shards.len()));
+            let header = Header { first, ..header };
+            let stem = format!("{SHARD}{:05}", shards.len());
+            let file = match kept(folder, &stem, &header, end - first, listed)? {
+                Some(file) => file,
+                None => {
+                    let path = folder.join(&stem);
+                    let (path, sha256) = write_hashed_stream(folder, &stem, "tokens", |out| {
+                        let Recipe { source, encoder, .. } = *recipe;
+                        pack(source, encoder, first..end, header, &path, out, progress)
+                    })?;
+                    let shard = Shard::open(path)?;
+                    entry(&shard, sha256)
+                }
+            };
+            shards.push(file);
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            identity: hex(&header.identity),
+            origin: origin.clone(),
+            source: recipe.source.content_hash(),
+            tokenizer: recipe.tokenizer.into(),
+            vocab: header.vocab,
+            end_of_text: header.end_of_text,
+            bytes_per_token: header.width,
+            documents,
+            tokens: shards.iter().map(|shard| shard.tokens).sum(),
+            split: crate::data::split::RULE_TEXT.into(),
+            shards,
+        };
+        if known.is_none_or(|known| known.shards != manifest.shards) {
+            write_atomic(&folder.join(MANIFEST), &to_json(&manifest))?;
+        }
+        drop(claim);
+        Self::open(folder)
+    }
+
+    /// Opens a store. It takes the same time however long the shards are: their headers and
+    /// lengths are compared with the manifest, and [`Tokens::verify`] looks at the rest.
+    ///
+    /// # Errors
+    /// If there is no finished store, or a shard is missing, truncated or not the manifest's; it
+    /// is named.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let shards = Manifest::of(folder)?.shards(folder).collect::<Result<_>>()?;
+        Self::new(shards)
+    }
+
+    /// Reads every byte of a store and compares the hashes with the manifest. Returns what is
+    /// damaged; nothing where all is whole.
+    ///
+    /// # Errors
+    /// If there is no finished store.
+    pub fn verify(folder: &Path) -> Result<Vec<Error>> {
+        let manifest = Manifest::of(folder)?;
+        let check = |(shard, entry): (Result<Shard>, &ShardFile)| -> Result<()> {
+            let shard = shard?;
+            verify_file(&folder.join(&entry.file), &entry.sha256)?;
+            shard.check()
+        };
+        let mut damages: Vec<Error> =
+            manifest.shards(folder).zip(&manifest.shards).filter_map(|s| check(s).err()).collect();
+        let total = |count: fn(&ShardFile) -> u64| {
+            manifest.shards.iter().map(count).fold(0, u64::saturating_add)
+        };
+        if total(|s| s.documents) != manifest.documents || total(|s| s.tokens) != manifest.tokens {
+            let reason = "its counts are not those of its shards".into();
+            damages.push(Error::Damaged { path: folder.join(MANIFEST), reason });
+        }
+        Ok(damages)
+    }
+}
+
+/// A shard that is there already. One of a finished store must be as the manifest says; of an
+/// unfinished one what is not whole goes.
+fn kept(
+    folder: &Path,
+    stem: &str,
+    header: &Header,
+    documents: u64,
+    listed: Option<&ShardFile>,
+) -> Result<Option<ShardFile>> {
+    if let Some(listed) = listed {
+        return Ok(folder.join(&listed.file).exists().then(|| listed.clone()));
+    }
+    let mut found = None;
+    for path in hashed_files(folder, &format!("{stem}."))? {
+        let hash = hash_file(&path)?;
+        let whole = states_hash(&path, &hash)
+            .then(|| Shard::open(path.clone()).ok())
+            .flatten()
+            .filter(|shard| {
+                let counts = Header { tokens: shard.header().tokens, documents, ..*header };
+                *shard.header() == counts
+            });
+        match whole {
+            Some(shard) => found = Some(entry(&shard, hash)),
+            None => fs::remove_file(&path).map_err(Error::io(&path))?,
+        }
+    }
+    Ok(found)
+}
+
+fn entry(shard: &Shard, sha256: String) -> ShardFile {
+    let Header { documents, tokens, .. } = *shard.header();
+    let file = shard.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    ShardFile { file, sha256, documents, tokens }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

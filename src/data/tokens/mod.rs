@@ -1,0 +1,248 @@
+//! The tokens of a finite source: every document tokenised once, on the disk or in memory.
+//!
+//! A [`Tokens`] holds the documents of a source in the source's order, each with the end-of-text
+//! token behind it, and what a split needs to know of each. Everything else (which part a document
+//! belongs to, D_ft, the context, the seed) is a choice of documents in it, so that no other
+//! setting than the source and the tokenizer ever makes a text be tokenised again.
+//!
+//! On the disk it is a folder:
+//!
+//! ```text
+//! manifest.json               the source and its files, the tokenizer, counts, every shard's hash
+//! shard-00000.<hash>.tokens   some documents; mapped, so it may be larger than memory
+//! ```
+
+#[cfg(feature = "text")]
+mod folder;
+mod shard;
+
+#[cfg(feature = "text")]
+pub use folder::{Manifest, Origin, OriginFile, Recipe, ShardFile};
+
+use super::parallel::in_parallel;
+use super::{Encode, Source};
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use shard::{Bytes, Document, Header, Shard, Writer};
+use std::io::{Cursor, Seek, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The tokens of a finite source, by document.
+#[derive(Debug)]
+pub struct Tokens {
+    shards: Vec<Shard>,
+    documents: u64,
+    tokens: u64,
+}
+
+impl Tokens {
+    /// Tokenises all of a finite source into memory, on all cores.
+    ///
+    /// # Errors
+    /// If the source is unlimited, or a document cannot be read or tokenised.
+    pub fn of(source: &dyn Source, encoder: &dyn Encode) -> Result<Self> {
+        let documents = source.len().ok_or_else(|| {
+            let requirement = "must be finite: an unlimited source is tokenised as it is needed";
+            Error::setting("documents", "unlimited", requirement)
+        })?;
+        let path = PathBuf::from("tokens in memory");
+        let mut bytes = Cursor::new(Vec::new());
+        let header = Header {
+            width: 4,
+            vocab: 1 << 32,
+            end_of_text: encoder.end_of_text(),
+            tokens: 0,
+            documents: 0,
+            first: 0,
+            identity: [0; 32],
+        };
+        pack(source, encoder, 0..documents, header, &path, &mut bytes, &|_| ())?;
+        Self::new(vec![Shard::new(path, Bytes::Memory(bytes.into_inner()))?])
+    }
+
+    fn new(shards: Vec<Shard>) -> Result<Self> {
+        let total = |count: fn(&Header) -> u64| -> u64 {
+            shards.iter().map(|shard| count(shard.header())).sum()
+        };
+        let (documents, tokens) = (total(|header| header.documents), total(|h| h.tokens));
+        Ok(Self { shards, documents, tokens })
+    }
+
+    /// The number of documents.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
+    /// The number of tokens, those between documents included.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// What is known of every document, in the source's order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Result<Document>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| (0..shard.header().documents).map(|i| shard.document(i)))
+    }
+
+    /// The tokens of document `i`, counted from 0, with the end of text.
+    ///
+    /// # Errors
+    /// If there is no such document, or the store is damaged there.
+    pub fn document(&self, i: u64) -> Result<Vec<u32>> {
+        if i >= self.documents {
+            let requirement = format!("must be below their number, {}", self.documents);
+            return Err(Error::setting("document", i, requirement));
+        }
+        let (shard, i) = self.locate(i);
+        let mut tokens = Vec::new();
+        shard.read(shard.document(i)?.tokens, &mut tokens);
+        Ok(tokens)
+    }
+
+    /// The shard of a document, and its number there.
+    fn locate(&self, i: u64) -> (&Shard, u64) {
+        let after = self.shards.partition_point(|shard| shard.header().first <= i);
+        let shard = &self.shards[after - 1];
+        (shard, i - shard.header().first)
+    }
+}
+
+/// Documents of a [`Tokens`], in some order, as one stream.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    tokens: Arc<Tokens>,
+    documents: Vec<u64>,
+    /// Where each document ends in the stream.
+    ends: Vec<usize>,
+}
+
+impl Chosen {
+    /// The stream of these documents.
+    ///
+    /// # Errors
+    /// If there is no such document, or the store is damaged there.
+    pub fn new(tokens: Arc<Tokens>, documents: Vec<u64>) -> Result<Self> {
+        let (mut end, mut ends) = (0, Vec::with_capacity(documents.len()));
+        for &document in &documents {
+            if document >= tokens.documents {
+                let requirement = format!("must be below their number, {}", tokens.documents);
+                return Err(Error::setting("document", document, requirement));
+            }
+            let (shard, i) = tokens.locate(document);
+            let range = shard.document(i)?.tokens;
+            end += (range.end - range.start) as usize;
+            ends.push(end);
+        }
+        Ok(Self { tokens, documents, ends })
+    }
+
+    /// Tokens in the stream.
+    pub fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Appends a part of the stream.
+    ///
+    /// # Panics
+    /// If the stream is shorter.
+    pub fn read(&self, range: Range<usize>, into: &mut Vec<u32>) {
+        assert!(range.end <= self.len(), "tokens {range:?} of {}", self.len());
+        let mut at = range.start;
+        let first = self.ends.partition_point(|&end| end <= at);
+        for (&document, &end) in self.documents[first..].iter().zip(&self.ends[first..]) {
+            if at >= range.end {
+                break;
+            }
+            let (shard, i) = self.tokens.locate(document);
+            let tokens = shard.document(i).expect("was looked at when it was chosen").tokens;
+            let stop = end.min(range.end);
+            shard.read(tokens.end - (end - at) as u64..tokens.end - (end - stop) as u64, into);
+            at = stop;
+        }
+    }
+}
+
+/// Tokenises documents of a source on all cores and writes them as a shard. `progress` hears of
+/// every few documents.
+fn pack(
+    source: &dyn Source,
+    encoder: &dyn Encode,
+    documents: Range<u64>,
+    header: Header,
+    path: &Path,
+    out: &mut (impl Write + Seek),
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let tokenise = |i: u64| -> Result<(Vec<u32>, Document)> {
+        let text = source.document(i)?;
+        let fingerprint = fingerprint(&text);
+        let place = match source.work(i) {
+            Some(work) => first_64_bits(work.as_bytes()),
+            None => place(&text).unwrap_or(fingerprint as u64),
+        };
+        let document = Document { tokens: 0..0, fingerprint, place, group: source.group(i) };
+        Ok((encoder.encode(&text)?, document))
+    };
+    let mut writer = Writer::new(out, path, header)?;
+    let (mut next, mut batch) = (documents.start, SMALLEST_BATCH);
+    while next < documents.end {
+        let count = batch.min(usize::try_from(documents.end - next).unwrap_or(usize::MAX));
+        let mut tokens = 0;
+        for tokenised in in_parallel(count, |i| tokenise(next + i as u64)) {
+            let (encoded, document) = tokenised?;
+            tokens += encoded.len();
+            writer.push(&encoded, &document)?;
+        }
+        next += count as u64;
+        progress(count as u64);
+        batch = (BATCH_TOKENS * count / tokens.max(1)).clamp(SMALLEST_BATCH, 64 * SMALLEST_BATCH);
+    }
+    writer.finish()
+}
+
+/// Documents that are tokenised at one go, where nothing better is known.
+const SMALLEST_BATCH: usize = 64;
+/// Tokens of a batch, about.
+const BATCH_TOKENS: usize = 1 << 19;
+
+/// 128 bits of the SHA-256 of a text in lower case with single spaces. Punctuation and digits
+/// stay: they are all that tells two short exercises in arithmetic apart.
+pub(super) fn fingerprint(text: &str) -> u128 {
+    let mut folded = String::with_capacity(text.len() + 1);
+    for word in text.split_whitespace() {
+        folded.extend(word.chars().flat_map(char::to_lowercase));
+        folded.push(' ');
+    }
+    let digest = Sha256::digest(folded.as_bytes());
+    digest.iter().take(16).fold(0, |bits, &byte| (bits << 8) | u128::from(byte))
+}
+
+/// 64 bits of the SHA-256 of a text's letters and digits in lower case: the same for copies that
+/// differ in typography. None where there are none.
+fn place(text: &str) -> Option<u64> {
+    let mut folded = String::with_capacity(text.len());
+    for c in text.chars().filter(|c| c.is_alphanumeric()) {
+        if c.is_ascii() {
+            folded.push(c.to_ascii_lowercase());
+        } else {
+            folded.extend(c.to_lowercase());
+        }
+    }
+    (!folded.is_empty()).then(|| first_64_bits(folded.as_bytes()))
+}
+
+fn first_64_bits(bytes: &[u8]) -> u64 {
+    let digest = Sha256::digest(bytes);
+    u64::from_be_bytes(*digest.first_chunk().expect("32 bytes"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! The format of one shard, in a file or in memory.
+//!
+//! ```text
+//! header     96 bytes: magic, version, what it holds, and a checksum of the header
+//! tokens     each in 2 or 4 bytes
+//! documents  40 bytes each: where its tokens end, and what a split needs to know of it
+//! ```
+//!
+//! All numbers are little-endian.
+
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::io::{Seek, SeekFrom, Write};
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+
+/// Bytes of the header.
+pub const HEADER: usize = 96;
+/// Bytes of a document's entry.
+pub const ENTRY: usize = 40;
+const MAGIC: [u8; 8] = *b"fl-token";
+const VERSION: u32 = 1;
+/// Bytes of the header that its checksum covers.
+const CHECKED: usize = HEADER - 8;
+
+/// What the header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes of a token, 2 or 4.
+    pub width: u32,
+    /// Tokens lie below this.
+    pub vocab: u64,
+    /// The token after each document.
+    pub end_of_text: u32,
+    /// Tokens, those after documents included.
+    pub tokens: u64,
+    /// Documents.
+    pub documents: u64,
+    /// The number in the source of the first of them.
+    pub first: u64,
+    /// SHA-256 of what determines the tokens of the whole source.
+    pub identity: [u8; 32],
+}
+
+impl Header {
+    /// The header as it stands in front of a shard.
+    pub fn to_bytes(self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.width.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.tokens.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.documents.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.first.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.vocab.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.end_of_text.to_le_bytes());
+        // 52 to 56 are 0.
+        bytes[56..88].copy_from_slice(&self.identity);
+        let digest = Sha256::digest(&bytes[..CHECKED]);
+        bytes[CHECKED..].copy_from_slice(&digest[..8]);
+        bytes
+    }
+
+    /// The header of a shard, whose length must be the one that follows from it.
+    fn of(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let damaged = |reason: String| Error::Damaged { path: path.to_path_buf(), reason };
+        if bytes.get(..8) != Some(&MAGIC) {
+            return Err(Error::content(path, None, "not a shard of a token store"));
+        }
+        let Some(header) = bytes.first_chunk::<HEADER>() else {
+            return Err(damaged("it ends within its header".into()));
+        };
+        if Sha256::digest(&header[..CHECKED])[..8] != header[CHECKED..] {
+            return Err(damaged("its header was altered".into()));
+        }
+        let version = u32_at(header, 8);
+        let found = Self {
+            width: u32_at(header, 12),
+            tokens: u64_at(header, 16),
+            documents: u64_at(header, 24),
+            first: u64_at(header, 32),
+            vocab: u64_at(header, 40),
+            end_of_text: u32_at(header, 48),
+            identity: header[56..88].try_into().expect("32 bytes"),
+        };
+        if version != VERSION || found.to_bytes() != *header {
+            let reason = format!("version {version} of the format; this program reads {VERSION}");
+            return Err(Error::content(path, None, reason));
+        }
+        if !matches!(found.width, 2 | 4) {
+            return Err(damaged(format!("tokens of {} bytes", found.width)));
+        }
+        let expected = u128::from(found.tokens) * u128::from(found.width)
+            + u128::from(found.documents) * ENTRY as u128
+            + HEADER as u128;
+        if bytes.len() as u128 != expected {
+            let reason = format!("{} bytes, and its header speaks of {expected}", bytes.len());
+            return Err(damaged(reason));
+        }
+        Ok(found)
+    }
+}
+
+/// A document of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its tokens in the shard, the end of text among them.
+    pub tokens: Range<u64>,
+    /// The same for equal texts, as [`fingerprint`](super::fingerprint) has it.
+    pub fingerprint: u128,
+    /// Where a split lays its work; of the pieces of one work the smallest counts.
+    pub place: u64,
+    /// Its group in the source.
+    pub group: u64,
+}
+
+/// A shard's bytes.
+pub enum Bytes {
+    Memory(Vec<u8>),
+    #[cfg(feature = "text")]
+    Mapped(memmap2::Mmap),
+}
+
+impl Bytes {
+    /// The file as memory: the system reads what is asked for.
+    #[cfg(feature = "text")]
+    #[allow(unsafe_code, reason = "a mapped file has no safe interface")]
+    fn map(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(Error::io(path))?;
+        // SAFETY: shards are renamed into place when they are whole, and never written to again;
+        // whoever else alters one while it is read is outside what this program can guard against.
+        let mapped = unsafe { memmap2::Mmap::map(&file) };
+        mapped.map(Self::Mapped).map_err(Error::io(path))
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            #[cfg(feature = "text")]
+            Self::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+/// A shard that can be read.
+pub struct Shard {
+    path: PathBuf,
+    header: Header,
+    bytes: Bytes,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("path", &self.path).field("header", &self.header).finish()
+    }
+}
+
+impl Shard {
+    /// Of bytes; `path` names them in errors.
+    ///
+    /// # Errors
+    /// If the header is not that of a shard of this length.
+    pub fn new(path: PathBuf, bytes: Bytes) -> Result<Self> {
+        Ok(Self { header: Header::of(&path, &bytes)?, path, bytes })
+    }
+
+    /// Maps a file, in a time that does not depend on its length.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the header is not that of a shard of this length.
+    #[cfg(feature = "text")]
+    pub fn open(path: PathBuf) -> Result<Self> {
+        let bytes = Bytes::map(&path)?;
+        Self::new(path, bytes)
+    }
+
+    /// Its file.
+    #[cfg(feature = "text")]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Document `i` of the shard, counted from 0.
+    ///
+    /// # Errors
+    /// If there is none, or its entry contradicts the others.
+    pub fn document(&self, i: u64) -> Result<Document> {
+        if i >= self.header.documents {
+            let requirement = format!("must be below {}", self.header.documents);
+            return Err(Error::setting("document of the shard", i, requirement));
+        }
+        let start = if i == 0 { 0 } else { u64_at(self.entry(i - 1), 0) };
+        let entry = self.entry(i);
+        let end = u64_at(entry, 0);
+        if start >= end || end > self.header.tokens {
+            let reason = format!("document {i} is said to lie on tokens {start} to {end}");
+            return Err(Error::Damaged { path: self.path.clone(), reason });
+        }
+        Ok(Document {
+            tokens: start..end,
+            fingerprint: u128::from_le_bytes(entry[8..24].try_into().expect("16 bytes")),
+            place: u64_at(entry, 24),
+            group: u64_at(entry, 32),
+        })
+    }
+
+    fn entry(&self, i: u64) -> &[u8] {
+        let start = HEADER as u64 + self.header.tokens * u64::from(self.header.width);
+        let start = (start + i * ENTRY as u64) as usize;
+        &self.bytes[start..start + ENTRY]
+    }
+
+    /// Appends tokens of the shard.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    pub fn read(&self, tokens: Range<u64>, into: &mut Vec<u32>) {
+        assert!(tokens.end <= self.header.tokens, "tokens {tokens:?} of {}", self.header.tokens);
+        let width = self.header.width as usize;
+        let at = |token: u64| HEADER + token as usize * width;
+        let bytes = &self.bytes[at(tokens.start)..at(tokens.end)];
+        match width {
+            2 => {
+                let pairs = bytes.as_chunks::<2>().0;
+                into.extend(pairs.iter().map(|&pair| u32::from(u16::from_le_bytes(pair))));
+            }
+            _ => {
+                let quads = bytes.as_chunks::<4>().0;
+                into.extend(quads.iter().map(|&quad| u32::from_le_bytes(quad)));
+            }
+        }
+    }
+
+    /// Looks at every document and token: entries in order, every document with the end of text
+    /// at its end, every token in the vocabulary.
+    ///
+    /// # Errors
+    /// What is not so.
+    #[cfg(feature = "text")]
+    pub fn check(&self) -> Result<()> {
+        let damaged = |reason| Err(Error::Damaged { path: self.path.clone(), reason });
+        let (mut tokens, mut end) = (Vec::new(), 0);
+        for i in 0..self.header.documents {
+            let document = self.document(i)?;
+            end = document.tokens.end;
+            tokens.clear();
+            self.read(document.tokens, &mut tokens);
+            if tokens.last() != Some(&self.header.end_of_text) {
+                return damaged(format!("document {i} has no end"));
+            }
+            if let Some(token) = tokens.iter().find(|&&t| u64::from(t) >= self.header.vocab) {
+                let vocab = self.header.vocab;
+                return damaged(format!("document {i} has the token {token} of {vocab}"));
+            }
+        }
+        match end == self.header.tokens {
+            true => Ok(()),
+            false => damaged(format!("its documents end at token {end}")),
+        }
+    }
+}
+
+/// Writes a shard from its documents, of which only the entries stay in memory. The header comes
+/// last.
+pub struct Writer<'a, W> {
+    out: &'a mut W,
+    path: &'a Path,
+    header: Header,
+    entries: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl<'a, W: Write + Seek> Writer<'a, W> {
+    /// Begins a shard whose header will be this one but for the counts.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn new(out: &'a mut W, path: &'a Path, header: Header) -> Result<Self> {
+        out.write_all(&[0; HEADER]).map_err(Error::io(path))?;
+        let header = Header { tokens: 0, documents: 0, ..header };
+        Ok(Self { out, path, header, entries: Vec::new(), buffer: Vec::new() })
+    }
+
+    /// Adds a document; its range of tokens is not looked at.
+    ///
+    /// # Errors
+    /// If the system refuses or a token is not below the vocabulary.
+    pub fn push(&mut self, tokens: &[u32], document: &Document) -> Result<()> {
+        let vocab = self.header.vocab;
+        if let Some(token) = tokens.iter().find(|&&token| u64::from(token) >= vocab) {
+            let requirement = format!("must be below the vocabulary size, {vocab}");
+            return Err(Error::setting("token", token, requirement));
+        }
+        self.buffer.clear();
+        for token in tokens.iter().chain([&self.header.end_of_text]) {
+            self.buffer.extend_from_slice(&token.to_le_bytes()[..self.header.width as usize]);
+        }
+        self.out.write_all(&self.buffer).map_err(Error::io(self.path))?;
+        self.header.tokens += tokens.len() as u64 + 1;
+        self.header.documents += 1;
+        self.entries.extend_from_slice(&self.header.tokens.to_le_bytes());
+        self.entries.extend_from_slice(&document.fingerprint.to_le_bytes());
+        self.entries.extend_from_slice(&document.place.to_le_bytes());
+        self.entries.extend_from_slice(&document.group.to_le_bytes());
+        Ok(())
+    }
+
+    /// Ends the shard.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn finish(self) -> Result<()> {
+        let mut written = || {
+            self.out.write_all(&self.entries)?;
+            self.out.seek(SeekFrom::Start(0))?;
+            self.out.write_all(&self.header.to_bytes())
+        };
+        written().map_err(Error::io(self.path))
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+}
