@@ -37,6 +37,7 @@ fn is_about_models(arguments: &[String]) -> bool {
 }
 
 /// Whether a command looks at text alone.
+#[cfg(feature = "train")]
 fn is_about_texts(arguments: &[String]) -> bool {
     ["distance", "tokenizer"].contains(&arguments[0].as_str())
 }
