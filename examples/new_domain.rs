@@ -85,6 +85,7 @@ const CONTEXT: usize = 32;
 #[cfg(all(feature = "train", feature = "fit"))]
 mod training {
     use super::CONTEXT;
+    use forgetting_laws::checkpoint::Checkpoint;
     use forgetting_laws::data::split::Split;
     use forgetting_laws::engine::{self, Control, Observer, PretrainData, TargetData};
     use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule, UCurve};
@@ -143,6 +144,8 @@ mod training {
             device: engine::device("cpu")?,
             stop: &stop,
             checkpoint_every: Duration::from_secs(60),
+            end_of_text: Some(256),
+            keep_bottom: false,
             observer: &Silent,
         };
         let mut made = Vec::new();
@@ -161,8 +164,8 @@ mod training {
             };
             let parent = Spec::Pretrain(spec.clone()).id();
             let claim = claim(store, &parent)?;
-            let pretrained = engine::pretrain(&spec, data, &claim, &control)?;
-            let model = claim.folder().join(pretrained.model.expect("pretraining writes a model"));
+            engine::pretrain(&spec, data, &claim, &control)?;
+            let model = Checkpoint::read(claim.folder())?;
             for (d_ft_tokens, p) in [(512, 0.0), (512, 0.02), (2048, 0.0), (2048, 0.02)] {
                 let spec = FinetuneSpec {
                     format: FORMAT,
@@ -183,8 +186,7 @@ mod training {
                     stop: Some(StopRule { rise: 0.05, factor: 1.5, min_steps: 50 }),
                 };
                 let claim = self::claim(store, &Spec::Finetune(spec.clone()).id())?;
-                let record =
-                    engine::finetune(&spec, shape, &model, data, target, &claim, &control)?;
+                let record = engine::finetune(&spec, &model, data, target, &claim, &control)?;
                 let bottom = UCurve::new(&record.evaluations)?.bottom();
                 let n_params = shape.count().paper() as f64;
                 let loss_pt0 = record.evaluations[0].loss_pt;
