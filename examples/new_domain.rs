@@ -68,7 +68,7 @@ pub fn main() -> Result<()> {
         println!("D_ft = {} tokens", target.training.prefix(d_ft)?.tokens());
     }
 
-    let trigram = Ngram::train(&pretraining.training.stream(), 257, 3)?;
+    let trigram = Ngram::train(pretraining.training.stream(), 257, 3)?;
     let near = trigram.loss(&pretraining.validation)?;
     let far = trigram.loss(&target.validation)?;
     println!("a trigram model of the pretraining data: {near:.2} nats a byte there, {far:.2} here");
@@ -144,7 +144,7 @@ mod training {
             device: engine::device("cpu")?,
             stop: &stop,
             checkpoint_every: Duration::from_secs(60),
-            end_of_text: None,
+            end_of_text: Some(256),
             keep_bottom: false,
             observer: &Silent,
         };
