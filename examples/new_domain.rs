@@ -68,7 +68,7 @@ pub fn main() -> Result<()> {
         println!("D_ft = {} tokens", target.training.prefix(d_ft)?.tokens());
     }
 
-    let trigram = Ngram::train(pretraining.training.stream(), 257, 3)?;
+    let trigram = Ngram::train(&pretraining.training.stream(), 257, 3)?;
     let near = trigram.loss(&pretraining.validation)?;
     let far = trigram.loss(&target.validation)?;
     println!("a trigram model of the pretraining data: {near:.2} nats a byte there, {far:.2} here");

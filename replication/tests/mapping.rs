@@ -132,6 +132,12 @@ fn every_command_runs_dry() {
         let lines = r#"{"text": "Once upon a time.", "source": "a book"}"#;
         std::fs::write(folder.path().join(name), lines).unwrap();
     }
+    // A domain's text is counted before anything is planned.
+    let document =
+        |i: u32| format!("{{\"text\": \"{}\"}}\n", format!("{i} seas and skies. ").repeat(200));
+    std::fs::create_dir(folder.path().join("texts")).unwrap();
+    let texts: String = (0..100).map(document).collect();
+    std::fs::write(folder.path().join("texts/a.jsonl"), &texts).unwrap();
     let scripts = tempfile::tempdir().unwrap();
     let next = AtomicUsize::new(0);
     let run = || {
