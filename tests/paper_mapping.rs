@@ -256,7 +256,7 @@ fn resolve_command(command: &str) -> Result<(), String> {
                 .map(drop)
         }
         ["cargo", "run", "-p", "replication", "--", "eval" | "sample", ..] => {
-            read("replication/src/model.rs".to_string()).map(drop)
+            read("replication/src/model.rs").map(drop)
         }
         ["cargo", "run", "-p", "replication", "--", figure, ref options @ ..] => {
             if !figures().contains(&figure.to_string()) {
