@@ -6,7 +6,7 @@
 //! cargo run -p forgetting-laws --example new_domain
 //! ```
 //!
-//! It takes under a minute on a CPU. With `--no-default-features` it builds without libtorch, splits
+//! It takes about 20 seconds on a CPU. With `--no-default-features` it builds without libtorch, splits
 //! the domain and says how far it is. For the command line, write the documents to a .jsonl file:
 //! `replication domain sorting --data sorting.jsonl --budget 20m`.
 
@@ -117,11 +117,11 @@ mod training {
         let table = Table::new(made?);
 
         let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
-        let options = Options { bootstrap, hold_out: Some(HoldOut::Data), ..Options::default() };
+        let options = Options { bootstrap, hold_out: Some(HoldOut::P), ..Options::default() };
         let law = fit(&table, &Forgetting, &options)?;
         println!("{}, {:?}", law.equation, law.status);
         for parameter in &law.params.0 {
-            println!("  {} = {:.3}", parameter.name, parameter.value);
+            println!("  {} = {:.3e}", parameter.name, parameter.value);
         }
         let asked = table.runs.last().expect("runs were made").row;
         let advice = Advisor::new([&law]).smallest_p(&asked, Limit::Nats(1.0), 0.9)?;
@@ -135,7 +135,7 @@ mod training {
         Ok(())
     }
 
-    /// Two sizes, two D_ft, p = 0 and 2%: the losses at the bottom of each U-curve.
+    /// Two sizes, two D_ft, p = 0, 1% and 10%: the losses at the bottom of each U-curve.
     fn runs(data: &PretrainData, target: &TargetData, store: &Store) -> Result<Vec<Run>> {
         // Small models are slower on more.
         tch::set_num_threads(1);
@@ -157,7 +157,7 @@ mod training {
                 shape,
                 seed: 0,
                 batch: 8,
-                schedule: Schedule::paper(peak, 300),
+                schedule: Schedule::paper(peak, 1000),
                 adamw: AdamW::default(),
                 clip: 5.0,
                 evaluate: EvalPlan::every(100),
@@ -166,7 +166,9 @@ mod training {
             let claim = claim(store, &parent)?;
             engine::pretrain(&spec, data, &claim, &control)?;
             let model = Checkpoint::read(claim.folder())?;
-            for (d_ft_tokens, p) in [(512, 0.0), (512, 0.02), (2048, 0.0), (2048, 0.02)] {
+            for (d_ft_tokens, p) in
+                [(512, 0.0), (512, 0.01), (512, 0.1), (2048, 0.0), (2048, 0.01), (2048, 0.1)]
+            {
                 let spec = FinetuneSpec {
                     format: FORMAT,
                     parent: parent.clone(),

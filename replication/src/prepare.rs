@@ -4,10 +4,10 @@ use crate::data::train_tokenizer;
 use crate::datasets::file_names;
 use crate::progress::answer;
 use clap::Args;
-use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
+use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::io::IsTerminal;
@@ -70,7 +70,7 @@ fn prepare(options: &Options, out: &Path) -> Result<()> {
         (Some(path), _) => Tokenizer::from_file(path)?,
         (None, Some(vocab)) => {
             let (bytes, kind) = (options.tokenizer_bytes, options.tokenizer_kind);
-            train_tokenizer(&source, u64::MAX, bytes, kind, vocab)?.0
+            train_tokenizer(&source, source.len().unwrap_or(u64::MAX), bytes, kind, vocab)?.0
         }
         (None, None) => unreachable!("one of the two is required"),
     };
@@ -84,7 +84,7 @@ fn prepare(options: &Options, out: &Path) -> Result<()> {
     };
     let name = file_names(&options.data);
     let origin = Origin { name, revision: None, files: source.files().to_vec() };
-    let documents = forgetting_laws::data::Source::len(&source).unwrap_or(0);
+    let documents = source.len().unwrap_or(0);
     let bar = ProgressBar::with_draw_target(
         Some(documents),
         match std::io::stderr().is_terminal() {
