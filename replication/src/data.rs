@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::datasets::{self, Opened};
+use crate::model::folder_of;
 use crate::results::Overlaps;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::distance::distances;
@@ -47,15 +48,16 @@ pub struct Import {
 }
 
 impl Import {
-    fn open(folder: &Path, context: usize) -> Result<Self> {
-        let model = Checkpoint::read(folder)?;
+    fn open(named: &Path, context: usize) -> Result<Self> {
+        let folder = folder_of(named)?;
+        let model = Checkpoint::read(&folder)?;
         let (shape, positions) = (model.shape, model.shape.context);
         if shape.positions == Positions::Learned && context > positions {
             let folder = folder.display();
             let requirement = format!("must be at most {positions}, the positions of {folder}");
             return Err(Error::setting("model.context", context, requirement));
         }
-        Ok(Self { folder: folder.to_path_buf(), shape, hash: model.hash() })
+        Ok(Self { folder, shape, hash: model.hash() })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Models from the command line: `eval` measures one on any text, `sample` lets one write.
 
-use crate::progress::answer;
+use crate::progress::{Transfers, answer};
 use clap::Args;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::engine::{self, Network, Sampling, TextLoss};
+use forgetting_laws::hub::{Hub, Kind, Repository};
 use forgetting_laws::rng::Key;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Result};
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// A model and a text.
 #[derive(Args)]
 pub struct EvalOptions {
-    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin.
+    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin; or
+    /// the Hub's hub:OWNER/NAME.
     pub model: PathBuf,
     /// Text to measure it on: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
@@ -42,7 +44,8 @@ pub struct EvalOptions {
 /// A model and how it writes.
 #[derive(Args)]
 pub struct SampleOptions {
-    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin.
+    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin; or
+    /// the Hub's hub:OWNER/NAME.
     pub model: PathBuf,
     /// What the text begins with; without, it begins as a document does.
     #[arg(long, default_value = "")]
@@ -74,10 +77,45 @@ struct Reader {
     hash: String,
 }
 
+/// The folder of a model: itself, or that of what the Hub has under `hub:OWNER/NAME`, after
+/// `@` at a revision. A name without `hub:` is a repository where no folder has it.
+///
+/// # Errors
+/// If the repository has no such model or cannot be fetched.
+pub fn folder_of(named: &Path) -> Result<PathBuf> {
+    let text = named.to_str().unwrap_or_default();
+    let parts = text.split('/').filter(|part| !part.is_empty() && !part.starts_with('.')).count();
+    let name = match text.strip_prefix("hub:") {
+        Some(name) => name,
+        None if !named.exists() && parts == 2 && text.matches('/').count() == 1 => text,
+        None => return Ok(named.to_path_buf()),
+    };
+    let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
+    let hub = Hub::from_env()?;
+    let progress = Transfers::default();
+    let snapshot = hub.snapshot(&Repository::new(id, Kind::Model, revision)?, &progress)?;
+    let parts = snapshot.files.iter().filter(|file| {
+        let shard = file.starts_with("model-") && file.ends_with(".safetensors");
+        shard || file.as_str() == "model.safetensors.index.json"
+    });
+    let whole = snapshot.files.iter().any(|file| file == checkpoint::WEIGHTS);
+    let weights: Vec<&str> = match whole {
+        true => vec![checkpoint::WEIGHTS],
+        false => parts.map(String::as_str).collect(),
+    };
+    let mut folder = PathBuf::new();
+    for name in [checkpoint::CONFIG, checkpoint::TOKENIZER].into_iter().chain(weights) {
+        let fetched = hub.fetch(&snapshot, name, &progress)?;
+        folder = fetched.path.parent().unwrap_or(&fetched.path).to_path_buf();
+    }
+    Ok(folder)
+}
+
 impl Reader {
-    fn open(folder: &Path, device: &str) -> Result<Self> {
+    fn open(named: &Path, device: &str) -> Result<Self> {
         let device = engine::device(device)?;
-        let model = Checkpoint::read(folder)?;
+        let folder = folder_of(named)?;
+        let model = Checkpoint::read(&folder)?;
         let tokenizer = Tokenizer::from_file(folder.join(checkpoint::TOKENIZER))?;
         let (tokens, vocab) = (tokenizer.vocab_size(), model.shape.vocab);
         if tokens > vocab {

@@ -352,3 +352,38 @@ fn standard_input_and_patterns_are_text_to_train_on() {
     let error = complaint(&mut lab.command(&slurm));
     assert!(error.contains("read by one process"), "{error}");
 }
+
+#[test]
+fn a_model_of_the_hub_is_one_like_any_other() {
+    let lab = Lab::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint/nano-small");
+    let names = ["config.json", "model.safetensors", "tokenizer.json"];
+    let bytes = names.map(|name| fs::read(golden.join(name)).unwrap());
+    let file = |i: usize| File { name: names[i], bytes: &bytes[i], large: i == 1 };
+    let other = File { name: "model.onnx", bytes: b"not asked for", large: true };
+    let files = [file(0), file(1), file(2), other];
+    lab.server.model("we/nano", "main", &commit('c'), &files);
+    let text = lab.path("text.txt");
+    fs::write(&text, "rik taid faik").unwrap();
+    let of =
+        |model: &str| stdout(&must_succeed(&mut lab.command(&["eval", model, "--data", &text])));
+    // A transfer that breaks off goes on by itself.
+    lab.server.fault("/storage/", Fault::Cut(1000));
+    assert_eq!(of("hub:we/nano"), of(golden.to_str().unwrap()));
+    let asked = lab.server.asked();
+    assert!(!asked.iter().any(|asked| asked.path.contains("onnx")));
+    let storage = |asked: &&loopback::Asked| asked.path.contains("/storage/");
+    assert!(asked.iter().filter(storage).all(|asked| asked.token.is_none()));
+    // By its bare name and at its commit too, from the cache.
+    assert_eq!(of("we/nano"), of(&format!("hub:we/nano@{}", commit('c'))));
+    assert!(!lab.server.asked().iter().any(|asked| asked.path.contains("resolve")));
+
+    let out = lab.path("out");
+    let set = ["grid.main.sizes=nano-micro", "data.pretrain_tokens=4096"];
+    let mut plan =
+        lab.command(&["fig1", "--dry-run", "--pretrained", "hub:we/nano", "--out", &out]);
+    let said = stdout(&must_succeed(plan.args(["--set", set[0], "--set", set[1]])));
+    assert!(said.contains("nano ") && said.contains("FLOPs left"), "{said}");
+    let said = complaint(&mut lab.command(&["sample", "hub:we/none"]));
+    assert!(said.contains("we/none"), "{said}");
+}

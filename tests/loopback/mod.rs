@@ -93,16 +93,32 @@ impl Loopback {
 
     /// A repository of datasets at a revision.
     pub fn dataset(&self, id: &str, revision: &str, commit: &str, files: &[File]) {
+        self.repository(["datasets", "/datasets"], id, revision, commit, files);
+    }
+
+    /// A repository of a model at a revision.
+    pub fn model(&self, id: &str, revision: &str, commit: &str, files: &[File]) {
+        self.repository(["models", ""], id, revision, commit, files);
+    }
+
+    fn repository(
+        &self,
+        [kind, before]: [&str; 2],
+        id: &str,
+        revision: &str,
+        commit: &str,
+        files: &[File],
+    ) {
         let names = files.iter().map(|file| serde_json::json!({ "rfilename": file.name }));
         let info =
             serde_json::json!({ "id": id, "sha": commit, "siblings": names.collect::<Vec<_>>() });
         let mut state = self.state.lock().unwrap();
         for revision in [revision, commit] {
-            let path = format!("/api/datasets/{id}/revision/{}", revision.replace('/', "%2F"));
+            let path = format!("/api/{kind}/{id}/revision/{}", revision.replace('/', "%2F"));
             state.texts.insert(path, info.to_string().into_bytes());
         }
         for file in files {
-            let path = format!("/datasets/{id}/resolve/{commit}/{}", file.name.replace(' ', "%20"));
+            let path = format!("{before}/{id}/resolve/{commit}/{}", file.name.replace(' ', "%20"));
             let repo_commit = ("X-Repo-Commit", commit.to_string());
             if file.large {
                 let hash = sha256(file.bytes);

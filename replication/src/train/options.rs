@@ -36,7 +36,7 @@ pub struct Options {
     #[arg(long, value_name = "FIELD")]
     pub group: Option<String>,
     /// Folders of models to finetune, in place of the preset's sizes: GPT-2 and its kin in Hugging
-    /// Face's form, or models that were trained here.
+    /// Face's form, from the Hub as hub:OWNER/NAME, or models that were trained here.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
     pub pretrained: Vec<PathBuf>,
     /// A file with further data sets for hub:NAME.
@@ -128,7 +128,10 @@ impl Options {
         if !self.pretrained.is_empty() {
             arguments.push("--pretrained".into());
             let models = models(&self.pretrained).into_iter();
-            arguments.extend(models.map(|(name, folder)| format!("{name}={}", whole(&folder))));
+            arguments.extend(models.map(|(name, folder)| match folder.exists() {
+                true => format!("{name}={}", whole(&folder)),
+                false => format!("{name}={}", folder.display()),
+            }));
         }
         if let Some(group) = &self.group {
             arguments.extend(["--group".into(), group.clone()]);
