@@ -77,7 +77,8 @@ fn a_text_is_planned_trained_and_reported_and_a_killed_call_goes_on() {
     let text = text(folder.path());
     let out = folder.path().join("whole");
     // A plan writes nothing.
-    let plan = stdout(&must_succeed(domain(&out, &text, "10m").arg("--dry-run")));
+    let pattern = folder.path().join("*.jsonl");
+    let plan = stdout(&must_succeed(domain(&out, &pattern, "10m").arg("--dry-run")));
     assert!(plan.contains("2 sizes") && plan.contains("the runs that say most"), "{plan}");
     assert!(plan.contains("synthetic source"), "{plan}");
     assert!(!out.exists());

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 pub struct DomainOptions {
     /// A name for the domain: of its folder, and in the report.
     pub name: String,
-    /// Text of the domain: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
+    /// Text of the domain: files, folders or patterns as 'texts/*.jsonl', or hub:NAME.
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
     pub data: Vec<PathBuf>,
     /// Wall time to spend on training with all workers, as 90s, 20m or 2h; what earlier calls spent on
