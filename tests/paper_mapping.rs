@@ -247,7 +247,7 @@ fn resolve_command(command: &str) -> Result<(), String> {
             "-p",
             "replication",
             "--",
-            name @ ("fit" | "predict" | "advise" | "compare" | "prepare"),
+            name @ ("fit" | "predict" | "advise" | "compare"),
             ..,
         ] => {
             let folder = "replication/src";

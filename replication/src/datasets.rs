@@ -1,6 +1,7 @@
 //! Data sets by name: `replication data`, and `hub:NAME` wherever text is named.
 
 use crate::config;
+use crate::prepare;
 use crate::progress::{Transfers, answer};
 use clap::{Args, Subcommand};
 use forgetting_laws::data::Source;
@@ -30,7 +31,10 @@ enum Command {
     List(Table),
     /// Fetches a data set, or goes on with it, and says where its files lie.
     Fetch(Named),
-    /// Compares the files of a data set with the hashes that they came with.
+    /// Tokenises text into a store that is mapped.
+    Prepare(prepare::Options),
+    /// Compares the files of a data set, or the folder of a token store, with the hashes that they
+    /// came with.
     Verify(Named),
     /// Says what a data set or files hold: documents, works, lengths, the beginning.
     Inspect(Inspect),
@@ -45,7 +49,7 @@ struct Table {
 
 #[derive(Args)]
 struct Named {
-    /// The data set, or NAME/SUBSET for a part of a collection.
+    /// The data set, NAME/SUBSET for a part of a collection, or to verify a folder.
     name: String,
     #[command(flatten)]
     table: Table,
@@ -80,6 +84,10 @@ pub fn run(options: Options) -> Result<()> {
                 files(&dataset, &manifest, &hub),
                 written.display()
             ))
+        }
+        Command::Prepare(options) => prepare::run(&options),
+        Command::Verify(named) if Path::new(&named.name).exists() => {
+            prepare::verify(Path::new(&named.name))
         }
         Command::Verify(named) => {
             let (dataset, hub) = (named.find()?, Hub::from_env()?);

@@ -4,11 +4,14 @@
 use crate::data::train_tokenizer;
 use crate::figures::Table;
 use crate::fit::tables::{Csv, cell};
+use crate::model::Reader;
 use crate::named::named;
 use crate::progress::{answer, complain};
 use crate::tokenizer::kind;
 use clap::Args;
-use forgetting_laws::data::distance::documents::{Measured, Measures, Sample, WINDOW, compare};
+use forgetting_laws::data::distance::documents::{
+    Loss, Measured, Measures, Sample, WINDOW, compare, excess,
+};
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -48,6 +51,13 @@ pub struct Options {
     /// Bytes of pretraining text that it is trained on.
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     tokenizer_bytes: u64,
+    /// A pretrained model, whose loss on each domain above that on the pretraining data is measured
+    /// too: a folder or the Hub's hub:OWNER/NAME. It reads with its own tokenizer.
+    #[arg(long, value_name = "FOLDER")]
+    model: Option<PathBuf>,
+    /// Where the model computes: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
     /// Seed of synthetic texts.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -65,6 +75,9 @@ struct Report {
     /// Tokens of each text that were compared.
     tokens: u64,
     pretraining: Text,
+    /// SHA-256 of the pretrained model's shape and parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
     domains: Vec<Domain>,
 }
 
@@ -82,6 +95,18 @@ struct Domain {
     #[serde(flatten)]
     text: Text,
     measures: Measures,
+    /// The pretrained model's loss on the domain above that on the pretraining data, in nats per
+    /// token of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_excess: Option<Measured>,
+}
+
+impl Domain {
+    /// All measures with their names.
+    fn named(&self) -> impl Iterator<Item = (&'static str, Measured)> {
+        let model = self.model_excess.map(|excess| ("model_excess", excess));
+        self.measures.named().into_iter().chain(model)
+    }
 }
 
 /// Measures every domain, prints a table and writes it.
@@ -111,12 +136,26 @@ pub fn run(options: &Options) -> Result<()> {
         documents: samples[i].documents(tokens).len(),
     };
     let numbers: Vec<usize> = (1..texts.len()).collect();
-    let domains = in_threads(&numbers, |&i| {
+    let mut domains = in_threads(&numbers, |&i| {
         let measures = compare(&samples[0], &samples[i], tokens, tokenizer.vocab_size());
-        Ok(Domain { text: text(i), measures: measures.map_err(|error| of(&texts[i].0, error))? })
+        let measures = measures.map_err(|error| of(&texts[i].0, error))?;
+        Ok(Domain { text: text(i), measures, model_excess: None })
     })?;
+    let model = options.model.as_ref().map(|model| Reader::open(model, &options.device));
+    let model = model.transpose()?;
+    if let Some(model) = &model {
+        let losses = |i: usize| -> Result<Vec<Loss>> {
+            let works = model.works(&*texts[i].1, &samples[i].documents(tokens))?;
+            Ok(works.iter().map(|work| Loss { nats: work.sum, tokens: work.tokens }).collect())
+        };
+        let pretraining = losses(0)?;
+        for (i, domain) in domains.iter_mut().enumerate() {
+            domain.model_excess = Some(excess(&pretraining, &losses(i + 1)?));
+        }
+    }
     let (tokenizer, vocab) = (tokenizer.hash(), tokenizer.vocab_size());
-    let report = Report { tokenizer, vocab, tokens, pretraining: text(0), domains };
+    let model = model.map(|model| model.hash);
+    let report = Report { tokenizer, vocab, tokens, pretraining: text(0), model, domains };
     std::fs::create_dir_all(&options.out).map_err(Error::io(&options.out))?;
     write_atomic(&options.out.join("distance.json"), &to_json(&report))?;
     write_atomic(&options.out.join("distance.csv"), report.csv().as_bytes())?;
@@ -222,13 +261,14 @@ fn synthetic(path: &Path, seed: u64) -> Result<Synthetic> {
 impl Report {
     fn csv(&self) -> String {
         let columns = ["domain", "documents", "tokens"].map(String::from).into_iter();
-        let measures = self.domains.first().into_iter().flat_map(|one| one.measures.named());
+        let measures = self.domains.first().into_iter().flat_map(Domain::named);
         let measures = measures.flat_map(|(name, _)| [name.to_string(), format!("{name}_se")]);
         let columns: Vec<String> = columns.chain(measures).collect();
         let mut csv = Csv::new(columns.iter().map(String::as_str));
-        for Domain { text, measures } in &self.domains {
+        for domain in &self.domains {
+            let text = &domain.text;
             let counts = [text.name.clone(), text.documents.to_string(), self.tokens.to_string()];
-            let numbers = measures.named().into_iter().flat_map(|(_, m)| [m.value, m.error]);
+            let numbers = domain.named().flat_map(|(_, m)| [m.value, m.error]);
             csv.row(counts.into_iter().chain(numbers.map(cell)));
         }
         csv.text()
@@ -237,11 +277,13 @@ impl Report {
     fn table(&self) -> Table {
         let with_error =
             |(_, Measured { value, error }): (_, Measured)| format!("{value:.3} ± {error:.3}");
-        let row = |Domain { text, measures }: &Domain| {
-            std::iter::once(text.name.clone()).chain(measures.named().map(with_error)).collect()
+        let row = |domain: &Domain| {
+            let name = std::iter::once(domain.text.name.clone());
+            name.chain(domain.named().map(with_error)).collect()
         };
         let columns = ["domain", "unigram JS", "bigram JS", "trigram JS", "trigram gap"];
         let columns = columns.into_iter().chain(["trigram excess", "classifier error"]);
+        let columns = columns.chain(self.model.as_ref().map(|_| "model excess"));
         Table {
             caption: format!(
                 "Distance from {}: {} tokens of each, vocabulary {}; nats, and shares of windows \

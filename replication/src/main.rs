@@ -13,6 +13,7 @@ mod config;
 mod data;
 #[cfg(feature = "train")]
 mod datasets;
+#[cfg(feature = "train")]
 mod distance;
 mod draw;
 #[cfg(feature = "train")]
@@ -83,9 +84,6 @@ enum Command {
     /// Writes the tables of losses of the runs that there are.
     #[cfg(feature = "train")]
     Export(train::Options),
-    /// Tokenises text files into a store, or verifies one.
-    #[cfg(feature = "train")]
-    Prepare(prepare::Options),
     /// Draws every figure and table from the runs that there are and writes the report.
     #[cfg(feature = "train")]
     Report(train::Options),
@@ -153,8 +151,6 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Status(options) => train::status(&options),
         #[cfg(feature = "train")]
         Command::Export(options) => train::export(&options),
-        #[cfg(feature = "train")]
-        Command::Prepare(options) => prepare::run(&options),
         #[cfg(feature = "train")]
         Command::Report(options) => train::report(&options),
         #[cfg(feature = "train")]

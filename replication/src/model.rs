@@ -12,6 +12,8 @@ use forgetting_laws::rng::Key;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -71,10 +73,11 @@ pub struct SampleOptions {
 }
 
 /// A model that can read text.
-struct Reader {
+pub struct Reader {
     network: Network,
     tokenizer: Tokenizer,
-    hash: String,
+    /// Of its shape and parameters.
+    pub hash: String,
 }
 
 /// The folder of a model: itself, or that of what the Hub has under `hub:OWNER/NAME`, after
@@ -112,7 +115,11 @@ pub fn folder_of(named: &Path) -> Result<PathBuf> {
 }
 
 impl Reader {
-    fn open(named: &Path, device: &str) -> Result<Self> {
+    /// Opens a folder or what the Hub has.
+    ///
+    /// # Errors
+    /// If the model, its tokenizer or the device is refused.
+    pub fn open(named: &Path, device: &str) -> Result<Self> {
         let device = engine::device(device)?;
         let folder = folder_of(named)?;
         let model = Checkpoint::read(&folder)?;
@@ -125,6 +132,31 @@ impl Reader {
         tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
         let network = Network::from_checkpoint(&model, device)?;
         Ok(Self { network, tokenizer, hash: model.hash() })
+    }
+
+    /// The losses of texts, window by window.
+    fn losses(&self, texts: &[Cow<'_, str>]) -> Result<Vec<Vec<TextLoss>>> {
+        let encoded = texts.iter().map(|text| self.tokenizer.encode(text));
+        engine::losses(&self.network, &encoded.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The losses of some documents of a source, those of one work together.
+    ///
+    /// # Errors
+    /// If a document cannot be read.
+    pub fn works(&self, source: &dyn Source, documents: &[u64]) -> Result<Vec<TextLoss>> {
+        let mut works: BTreeMap<u64, TextLoss> = BTreeMap::new();
+        for some in documents.chunks(AT_A_TIME as usize) {
+            let texts = some.iter().map(|&i| source.document(i)).collect::<Result<Vec<_>>>()?;
+            for (&document, windows) in some.iter().zip(self.losses(&texts)?) {
+                let work = works.entry(source.group(document)).or_default();
+                for window in windows {
+                    work.sum += window.sum;
+                    work.tokens += window.tokens;
+                }
+            }
+        }
+        Ok(works.into_values().filter(|work| work.tokens > 0).collect())
     }
 }
 
@@ -191,8 +223,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     for first in (0..count).step_by(AT_A_TIME as usize) {
         let range = first..(first + AT_A_TIME).min(count);
         let texts = range.clone().map(|i| files.document(i)).collect::<Result<Vec<_>>>()?;
-        let encoded = texts.iter().map(|text| reader.tokenizer.encode(text));
-        let losses = engine::losses(&reader.network, &encoded.collect::<Result<Vec<_>>>()?)?;
+        let losses = reader.losses(&texts)?;
         for ((document, text), of_windows) in range.zip(&texts).zip(losses) {
             let whole = TextLoss {
                 sum: of_windows.iter().map(|window| window.sum).sum(),

@@ -1,4 +1,4 @@
-//! `prepare`: text files as a token store, and a store's integrity.
+//! `data prepare`: text files as a token store, and a store's integrity.
 
 use crate::data::train_tokenizer;
 use crate::datasets::file_names;
@@ -13,14 +13,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// What to tokenise, or to verify.
+/// What to tokenise.
 #[derive(Args)]
 pub struct Options {
-    /// Text files or folders: .txt and .jsonl, plain, .gz or .zst.
-    #[arg(long, num_args = 1.., value_name = "FILE", required_unless_present = "verify")]
+    /// Text: files, folders or patterns as 'texts/*.jsonl', or - for standard input.
+    #[arg(long, num_args = 1.., value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
     /// A tokenizer.json.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["verify", "vocab"])]
+    #[arg(long, value_name = "FILE", required_unless_present = "vocab")]
     tokenizer: Option<PathBuf>,
     /// Trains one of so many tokens on the text instead.
     #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
@@ -38,33 +38,19 @@ pub struct Options {
     #[arg(long, value_name = "FIELD")]
     group: Option<String>,
     /// The folder of the store; what an interrupted call has finished there is kept.
-    #[arg(long, value_name = "FOLDER", required_unless_present = "verify")]
-    out: Option<PathBuf>,
-    /// Reads every byte of a store and names what is damaged.
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        conflicts_with_all = ["data", "tokenizer", "vocab", "group", "out"]
-    )]
-    verify: Option<PathBuf>,
-}
-
-/// Carries out the command.
-///
-/// # Errors
-/// If a file or a setting is refused, or something is damaged.
-pub fn run(options: &Options) -> Result<()> {
-    match (&options.verify, &options.out) {
-        (Some(folder), _) => verify(folder),
-        (None, Some(out)) => prepare(options, out),
-        (None, None) => unreachable!("one of the two is required"),
-    }
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
 }
 
 /// The file beside the shards that turned text into tokens.
 const TOKENIZER: &str = "tokenizer.json";
 
-fn prepare(options: &Options, out: &Path) -> Result<()> {
+/// Makes a store.
+///
+/// # Errors
+/// If a file or a setting is refused, or a shard that is there is damaged.
+pub fn run(options: &Options) -> Result<()> {
+    let out = options.out.as_path();
     let source = Files::open(&options.data, &options.text_field, options.group.as_deref())?;
     let tokenizer = match (&options.tokenizer, options.vocab) {
         (Some(path), _) => Tokenizer::from_file(path)?,
@@ -103,7 +89,11 @@ fn prepare(options: &Options, out: &Path) -> Result<()> {
     ))
 }
 
-fn verify(folder: &Path) -> Result<()> {
+/// Reads every byte of a store and names what is damaged.
+///
+/// # Errors
+/// If something is, or there is no store.
+pub fn verify(folder: &Path) -> Result<()> {
     let mut damages = Tokens::verify(folder)?;
     let manifest = Manifest::read(folder)?.expect("it was verified");
     let path = folder.join(TOKENIZER);

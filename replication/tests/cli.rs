@@ -710,24 +710,24 @@ fn an_out_folder_that_cannot_be_made_is_named() {
     assert_eq!(fs::read(&file).unwrap(), b"here");
 }
 
-/// `replication prepare` makes a store, verifies it, keeps what is there, and names what is damaged.
+/// `replication data prepare` makes a store, verifies it, keeps what is there, and names what is damaged.
 #[test]
 fn a_token_store_is_made_kept_and_verified() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
     let line = |i: u32| format!("{{\"text\": \"document {i} of some words\"}}\n");
     fs::write(path("a.jsonl"), (0..50).map(line).collect::<String>()).unwrap();
-    let prepare = |arguments: &[&str]| {
+    let data = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
-        let output = command.arg("prepare").args(arguments).current_dir(&folder);
+        let output = command.arg("data").args(arguments).current_dir(&folder);
         output.stdin(Stdio::null()).output().unwrap()
     };
     let said = |output: &Output| {
         assert!(output.status.success(), "{}", stderr(output));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let made = ["--data", "a.jsonl", "--vocab", "300", "--out", "store"];
-    let first = said(&prepare(&made));
+    let made = ["prepare", "--data", "a.jsonl", "--vocab", "300", "--out", "store"];
+    let first = said(&data(&made));
     assert!(first.starts_with("50 documents, ") && first.contains("store: store"), "{first}");
     let shard = || {
         let files = fs::read_dir(path("store")).unwrap().map(|file| file.unwrap().path());
@@ -735,25 +735,29 @@ fn a_token_store_is_made_kept_and_verified() {
         shards.next().unwrap()
     };
     let written = fs::metadata(shard()).unwrap().modified().unwrap();
-    let given = ["--data", "a.jsonl", "--tokenizer", "store/tokenizer.json", "--out", "store"];
-    assert_eq!(said(&prepare(&given)), first);
+    let given =
+        ["prepare", "--data", "a.jsonl", "--tokenizer", "store/tokenizer.json", "--out", "store"];
+    assert_eq!(said(&data(&given)), first);
     assert_eq!(fs::metadata(shard()).unwrap().modified().unwrap(), written);
-    assert!(said(&prepare(&["--verify", "store"])).contains("1 shards, 50 documents"));
+    assert!(said(&data(&["verify", "store"])).contains("1 shards, 50 documents"));
 
-    let other = ["--data", "a.jsonl", "--vocab", "258", "--out", "store"];
-    assert!(complaint(&prepare(&other)).contains("another source or tokenizer"));
+    let other = ["prepare", "--data", "a.jsonl", "--vocab", "258", "--out", "store"];
+    assert!(complaint(&data(&other)).contains("another source or tokenizer"));
     let mut bytes = fs::read(shard()).unwrap();
     bytes[200] ^= 1;
     fs::write(shard(), &bytes).unwrap();
     let name = shard().file_name().unwrap().to_string_lossy().into_owned();
-    let refused = complaint(&prepare(&["--verify", "store"]));
+    let refused = complaint(&data(&["verify", "store"]));
     assert!(refused.contains(&name) && refused.contains("damaged"), "{refused}");
     fs::write(shard(), &bytes[..bytes.len() - 1]).unwrap();
-    assert!(complaint(&prepare(&made)).contains(&name));
+    assert!(complaint(&data(&made)).contains(&name));
     fs::remove_file(shard()).unwrap();
-    assert_eq!(said(&prepare(&made)), first);
-    assert!(said(&prepare(&["--verify", "store"])).contains("all as written"));
-    assert!(complaint(&prepare(&["--verify", "a.jsonl"])).contains("a.jsonl"));
-    assert!(complaint(&prepare(&["--verify", "."])).contains("not finished"));
-    assert!(complaint(&prepare(&["--data", "a.jsonl", "--out", "store"])).contains("--tokenizer"));
+    assert_eq!(said(&data(&made)), first);
+    assert!(said(&data(&["verify", "store"])).contains("all as written"));
+    assert!(complaint(&data(&["verify", "a.jsonl"])).contains("a.jsonl"));
+    assert!(complaint(&data(&["verify", "."])).contains("not finished"));
+    assert!(
+        complaint(&data(&["prepare", "--data", "a.jsonl", "--out", "store"]))
+            .contains("--tokenizer")
+    );
 }

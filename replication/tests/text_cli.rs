@@ -115,6 +115,28 @@ fn distances_are_a_table_and_two_files() {
     assert_eq!(lines.count(), 2);
 }
 
+/// A model loses more on a domain the farther it is from what it was pretrained on.
+#[test]
+fn a_pretrained_model_is_a_measure_too() {
+    let out = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint/nano-small");
+    let texts = ["synthetic", "near=synthetic:prose:0.25", "far=synthetic:dialogue:1"];
+    let mut call = replication(&["distance", "--vocab", "300", "--tokens", "8000"]);
+    call.args(texts).args(["--device", "cpu", "--tokenizer-bytes", "9000", "--model"]).arg(model);
+    let said = must_succeed(call.arg("--out").arg(out.path()));
+    assert!(String::from_utf8(said.stdout).unwrap().contains("| model excess |"));
+    let json = fs::read_to_string(out.path().join("distance.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let excess = |domain: usize, field: &str| {
+        json["domains"][domain]["model_excess"][field].as_f64().unwrap()
+    };
+    assert!(excess(0, "value") > 0.0 && excess(1, "value") > excess(0, "value"), "{json}");
+    assert!(excess(0, "error") > 0.0 && excess(0, "error") < excess(0, "value"), "{json}");
+    let csv = fs::read_to_string(out.path().join("distance.csv")).unwrap();
+    assert!(csv.lines().next().unwrap().ends_with("model_excess,model_excess_se"), "{csv}");
+    assert_eq!(json["model"].as_str().map(str::len), Some(64));
+}
+
 #[test]
 fn bad_calls_of_distance_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
