@@ -13,6 +13,7 @@ use forgetting_laws::data::distance::documents::{
     Loss, Measured, Measures, Sample, WINDOW, compare, excess,
 };
 use forgetting_laws::data::files::Files;
+use forgetting_laws::data::parallel::in_parallel;
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::{Source, TokenizerKind};
@@ -124,10 +125,11 @@ pub fn run(options: &Options) -> Result<()> {
             train_tokenizer(&**pretraining, documents, bytes, options.kind, vocab)?.0
         }
     };
-    let draw = |(name, source): &(String, Box<dyn Source>)| {
+    let draw = |i: usize| {
+        let (name, source) = &texts[i];
         Sample::draw(&**source, &tokenizer, options.tokens).map_err(|error| of(name, error))
     };
-    let samples = in_threads(&texts, draw)?;
+    let samples: Vec<Sample> = in_parallel(texts.len(), draw).into_iter().collect::<Result<_>>()?;
     let available = samples.iter().map(Sample::tokens).min().unwrap_or(0);
     let tokens = available.min(options.tokens);
     let text = |i: usize| Text {
@@ -135,12 +137,14 @@ pub fn run(options: &Options) -> Result<()> {
         source: texts[i].1.content_hash(),
         documents: samples[i].documents(tokens).len(),
     };
-    let numbers: Vec<usize> = (1..texts.len()).collect();
-    let mut domains = in_threads(&numbers, |&i| {
+    let measure = |domain: usize| {
+        let i = domain + 1;
         let measures = compare(&samples[0], &samples[i], tokens, tokenizer.vocab_size());
         let measures = measures.map_err(|error| of(&texts[i].0, error))?;
         Ok(Domain { text: text(i), measures, model_excess: None })
-    })?;
+    };
+    let mut domains: Vec<Domain> =
+        in_parallel(texts.len() - 1, measure).into_iter().collect::<Result<_>>()?;
     let model = options.model.as_ref().map(|model| Reader::open(model, &options.device));
     let model = model.transpose()?;
     if let Some(model) = &model {
@@ -181,28 +185,6 @@ fn of(name: &str, error: Error) -> Error {
         }
         error => error,
     }
-}
-
-/// `work` of all, in their order, on all cores.
-fn in_threads<T: Sync, R: Send>(
-    all: &[T],
-    work: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut done = Vec::new();
-    for together in all.chunks(cores) {
-        let results: Vec<Result<R>> = std::thread::scope(|scope| {
-            let running: Vec<_> = together.iter().map(|one| scope.spawn(|| work(one))).collect();
-            let result = |one: std::thread::ScopedJoinHandle<'_, Result<R>>| {
-                one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            running.into_iter().map(result).collect()
-        });
-        for result in results {
-            done.push(result?);
-        }
-    }
-    Ok(done)
 }
 
 /// The texts with their names, in the order in which they were given.

@@ -150,10 +150,7 @@ impl Reader {
             let texts = some.iter().map(|&i| source.document(i)).collect::<Result<Vec<_>>>()?;
             for (&document, windows) in some.iter().zip(self.losses(&texts)?) {
                 let work = works.entry(source.group(document)).or_default();
-                for window in windows {
-                    work.sum += window.sum;
-                    work.tokens += window.tokens;
-                }
+                *work = std::iter::once(*work).chain(windows).sum();
             }
         }
         Ok(works.into_values().filter(|work| work.tokens > 0).collect())
@@ -200,11 +197,11 @@ struct DocumentLoss {
 /// independently (Cochran, Sampling Techniques, 1977, Section 6.4): tokens of one document are not.
 fn standard_error(clusters: &[TextLoss]) -> Option<f64> {
     let count = clusters.len() as f64;
-    let tokens: u64 = clusters.iter().map(|cluster| cluster.tokens).sum();
-    let loss = clusters.iter().map(|cluster| cluster.sum).sum::<f64>() / tokens as f64;
+    let whole: TextLoss = clusters.iter().copied().sum();
+    let loss = whole.mean();
     let residual = |cluster: &TextLoss| (cluster.sum - loss * cluster.tokens as f64).powi(2);
     let squares: f64 = clusters.iter().map(residual).sum();
-    (clusters.len() > 1).then(|| (squares * count / (count - 1.0)).sqrt() / tokens as f64)
+    (clusters.len() > 1).then(|| (squares * count / (count - 1.0)).sqrt() / whole.tokens as f64)
 }
 
 /// Documents that are tokenised at a time.
@@ -225,10 +222,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         let texts = range.clone().map(|i| files.document(i)).collect::<Result<Vec<_>>>()?;
         let losses = reader.losses(&texts)?;
         for ((document, text), of_windows) in range.zip(&texts).zip(losses) {
-            let whole = TextLoss {
-                sum: of_windows.iter().map(|window| window.sum).sum(),
-                tokens: of_windows.iter().map(|window| window.tokens).sum(),
-            };
+            let whole: TextLoss = of_windows.iter().copied().sum();
             documents.push(DocumentLoss {
                 document,
                 loss: (whole.tokens > 0).then(|| whole.mean()),
@@ -245,15 +239,15 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         1 => (windows, "windows"),
         _ => (clusters, "documents"),
     };
-    let (sum, tokens) =
-        clusters.iter().fold((0.0, 0), |(sum, tokens), c| (sum + c.sum, tokens + c.tokens));
+    let whole: TextLoss = clusters.iter().copied().sum();
+    let TextLoss { sum, tokens } = whole;
     if tokens == 0 {
         let requirement = "must hold a document of two tokens or more";
         return Err(Error::setting("--data", options.data[0].display(), requirement));
     }
     let bytes: u64 = documents.iter().map(|document| document.bytes).sum();
     let evaluation = Evaluation {
-        loss: sum / tokens as f64,
+        loss: whole.mean(),
         stderr: standard_error(&clusters),
         tokens,
         bits_per_byte: sum / std::f64::consts::LN_2 / bytes as f64,

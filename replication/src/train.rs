@@ -139,28 +139,44 @@ impl Session {
             let failures = diverged.collect();
             return Ok(Done { records, failures, ..Done::default() });
         }
+        let prepared = self.prepare_runs()?;
+        self.in_lab(&store, &prepared, jobs, |lab| self.in_order(lab, jobs))
+    }
+
+    /// Prepares the data of runs, and writes down what is known of it.
+    fn prepare_runs(&self) -> Result<Prepared> {
         let prepared = self.prepare()?;
         for (domain, d_ft) in self.grid.domains() {
             let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
             facts.write(&self.out.join("data"), &self.sources.facts_id(&domain, d_ft))?;
         }
+        Ok(prepared)
+    }
+
+    /// What carries out jobs, with all that runs share; damaged models that they need are mended.
+    fn in_lab(
+        &self,
+        store: &Store,
+        prepared: &Prepared,
+        jobs: &[Job],
+        work: impl FnOnce(&Lab<'_>) -> Result<Done>,
+    ) -> Result<Done> {
         catch_interrupts();
         let display = Display::new(jobs.iter().map(|job| job.flops).sum());
-        exec::heal(&store, jobs, &display)?;
+        exec::heal(store, jobs, &display)?;
         let run = &self.config.run;
-        let lab = Lab {
-            store: &store,
-            prepared: &prepared,
+        let done = work(&Lab {
+            store,
+            prepared,
             machine: &Machine::here(self.device, run.threads),
             device: self.device,
             workers: run.workers(),
             threads: run.threads,
             checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
-            keep_models,
+            keep_models: run.keep_models,
             stop: &STOP,
             display: &display,
-        };
-        let done = self.in_order(&lab, jobs);
+        });
         display.finish();
         done
     }

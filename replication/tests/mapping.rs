@@ -42,6 +42,15 @@ fn is_about_texts(arguments: &[String]) -> bool {
     ["distance", "tokenizer"].contains(&arguments[0].as_str())
 }
 
+/// Runs a command in a folder: it succeeds and says something.
+fn must_answer(arguments: &[String], folder: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
+    let output = command.args(arguments).current_dir(folder).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
+    assert!(!output.stdout.is_empty(), "{}", arguments.join(" "));
+}
+
 #[test]
 #[cfg(feature = "train")]
 fn every_command_on_texts_runs() {
@@ -58,13 +67,7 @@ fn every_command_on_texts_runs() {
         let lines: String = (0..60).map(line).collect();
         std::fs::write(folder.path().join(format!("{name}.jsonl")), lines).unwrap();
     }
-    for arguments in commands {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
-        let output = command.args(&arguments).current_dir(folder.path()).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
-        assert!(!output.stdout.is_empty());
-    }
+    commands.iter().for_each(|arguments| must_answer(arguments, folder.path()));
 }
 
 #[test]
@@ -75,13 +78,7 @@ fn every_command_on_models_runs() {
     assert!(commands.len() >= 2, "only {} commands were found", commands.len());
     let folder = folder_with_models();
     std::fs::write(folder.path().join("notes.txt"), "Once upon a time.").unwrap();
-    for arguments in commands {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
-        let output = command.args(&arguments).current_dir(folder.path()).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
-        assert!(!output.stdout.is_empty());
-    }
+    commands.iter().for_each(|arguments| must_answer(arguments, folder.path()));
 }
 
 /// Whether a command on data makes or verifies a token store.
@@ -101,13 +98,7 @@ fn every_command_on_stores_runs() {
     let folder = tempfile::tempdir().unwrap();
     let line = r#"{"text": "Once upon a time.", "source": "a book"}"#;
     std::fs::write(folder.path().join("texts.jsonl"), line).unwrap();
-    for arguments in commands {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
-        let output = command.args(&arguments).current_dir(folder.path()).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
-        assert!(!output.stdout.is_empty());
-    }
+    commands.iter().for_each(|arguments| must_answer(arguments, folder.path()));
 }
 
 /// A folder from which the models of the documents are found.
@@ -210,13 +201,6 @@ fn every_command_on_losses_runs() {
             }
             arguments.extend(["--bootstrap", "10"].map(str::to_string));
         }
-        let output = Command::new(env!("CARGO_BIN_EXE_replication"))
-            .args(&arguments)
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
-        assert!(!output.stdout.is_empty(), "{}", arguments.join(" "));
+        must_answer(&arguments, folder.path());
     }
 }

@@ -219,6 +219,7 @@ fn check_rest(weights: &mut Weights, prefix: &str, layout: &Layout, theta: &[f32
     Ok(())
 }
 
-fn le_bytes(values: &[f32]) -> Vec<u8> {
+/// Elements as a safetensors file has them.
+pub(crate) fn le_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

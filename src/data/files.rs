@@ -10,6 +10,7 @@ pub use fields::{Fields, Filter, Instructions};
 
 use super::Source;
 use super::tokens::OriginFile;
+use crate::store::hex;
 use crate::{Error, Result};
 use fields::Found;
 use packing::Packing;
@@ -129,9 +130,8 @@ impl Files {
                 };
                 return Err(Error::content(shown(&path), None, reason));
             }
-            let digits = hash.iter().map(|byte| format!("{byte:02x}")).collect();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.push(OriginFile { name, sha256: digits });
+            files.push(OriginFile { name, sha256: hex(&hash) });
             hasher.update([format as u8]);
             hasher.update(hash);
         }

@@ -10,7 +10,7 @@ pub mod distance;
 pub mod files;
 pub mod ngram;
 pub mod overlap;
-mod parallel;
+pub mod parallel;
 #[cfg(feature = "hub")]
 pub mod registry;
 pub mod sequences;

@@ -4,6 +4,7 @@ use super::network::Network;
 use super::trainer::EVALUATION_TOKENS;
 use crate::rng::Key;
 use crate::{Error, Result};
+use std::iter::Sum;
 use tch::{Kind, Tensor};
 
 /// The loss of one document, or of one window of it.
@@ -13,6 +14,13 @@ pub struct TextLoss {
     pub sum: f64,
     /// Predicted tokens: all but the first, which nothing precedes.
     pub tokens: u64,
+}
+
+impl Sum for TextLoss {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        let add = |a: Self, b: Self| Self { sum: a.sum + b.sum, tokens: a.tokens + b.tokens };
+        parts.fold(Self::default(), add)
+    }
 }
 
 impl TextLoss {
@@ -32,11 +40,8 @@ impl TextLoss {
 /// # Errors
 /// If a token is outside the vocabulary.
 pub fn losses(network: &Network, documents: &[Vec<u32>]) -> Result<Vec<Vec<TextLoss>>> {
-    let (context, vocab) = (network.shape().context, network.shape().vocab);
-    if let Some(&token) = documents.iter().flatten().find(|&&token| token as usize >= vocab) {
-        let requirement = format!("must be below {vocab}, the model's vocabulary");
-        return Err(Error::setting("token", token, requirement));
-    }
+    check_tokens(network, documents.iter().flatten())?;
+    let context = network.shape().context;
     let mut results: Vec<Vec<TextLoss>> = Vec::with_capacity(documents.len());
     let mut windows: Vec<(usize, usize, &[u32])> = Vec::new();
     for (document, tokens) in documents.iter().enumerate() {
@@ -60,6 +65,18 @@ pub fn losses(network: &Network, documents: &[Vec<u32>]) -> Result<Vec<Vec<TextL
         }
     }
     Ok(results)
+}
+
+/// Refuses a token that the model does not know.
+fn check_tokens<'a>(network: &Network, tokens: impl IntoIterator<Item = &'a u32>) -> Result<()> {
+    let vocab = network.shape().vocab;
+    match tokens.into_iter().find(|&&token| token as usize >= vocab) {
+        None => Ok(()),
+        Some(token) => {
+            let requirement = format!("must be below {vocab}, the model's vocabulary");
+            Err(Error::setting("token", token, requirement))
+        }
+    }
 }
 
 /// The sum of each window's losses. Shorter windows are filled up at their end, where causal
@@ -160,11 +177,8 @@ pub fn generate(
     key: Key,
 ) -> Result<Vec<u32>> {
     sampling.validate()?;
-    let (context, vocab) = (network.shape().context, network.shape().vocab);
-    if let Some(&token) = prompt.iter().find(|&&token| token as usize >= vocab) {
-        let requirement = format!("must be below {vocab}, the model's vocabulary");
-        return Err(Error::setting("token", token, requirement));
-    }
+    check_tokens(network, prompt)?;
+    let context = network.shape().context;
     if prompt.is_empty() {
         return Err(Error::setting("prompt", "(empty)", "must hold one token at least"));
     }

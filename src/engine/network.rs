@@ -11,6 +11,7 @@ use crate::model::{Init, Layout, Positions, Shape};
 use crate::rng::Key;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor, no_grad};
 
 /// Epsilon of the normalisations, GPT-2's.
@@ -284,10 +285,7 @@ impl Network {
             let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
             let mut sum = Tensor::zeros([], (Kind::Double, self.device()));
             for rows in self.row_chunks(targets.numel() as i64) {
-                let log_probs =
-                    hidden.i(rows.clone()).linear::<&Tensor>(&self.wte, None).log_softmax(-1, None);
-                let picked = log_probs.gather(1, &targets.i(rows).unsqueeze(1), false);
-                sum -= picked.sum(Kind::Double);
+                sum -= self.log_probs_at(&hidden, &targets, rows).sum(Kind::Double);
             }
             sum
         })
@@ -312,14 +310,17 @@ impl Network {
             let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
             let chunks: Vec<Tensor> = self
                 .row_chunks(flat.numel() as i64)
-                .map(|rows| {
-                    let logits = hidden.i(rows.clone()).linear::<&Tensor>(&self.wte, None);
-                    let at_target = flat.i(rows).unsqueeze(1);
-                    -logits.log_softmax(-1, None).gather(1, &at_target, false).squeeze_dim(1)
-                })
+                .map(|rows| -self.log_probs_at(&hidden, &flat, rows).squeeze_dim(1))
                 .collect();
             Tensor::cat(&chunks, 0).view_as(targets)
         })
+    }
+
+    /// The logarithms of the targets' probabilities, `[n, 1]`, in n rows of hidden states `[·, d]`
+    /// and targets `[·]`.
+    fn log_probs_at(&self, hidden: &Tensor, targets: &Tensor, rows: Range<i64>) -> Tensor {
+        let logits = hidden.i(rows.clone()).linear::<&Tensor>(&self.wte, None);
+        logits.log_softmax(-1, None).gather(1, &targets.i(rows).unsqueeze(1), false)
     }
 
     /// Adds the gradient of the mean cross-entropy of `targets` given `inputs`, both
@@ -383,7 +384,7 @@ impl Network {
         let _ = self.gradient.zero_();
     }
 
-    fn row_chunks(&self, rows: i64) -> impl Iterator<Item = std::ops::Range<i64>> + use<> {
+    fn row_chunks(&self, rows: i64) -> impl Iterator<Item = Range<i64>> + use<> {
         let size = (LOGIT_ELEMENTS / self.shape.vocab as i64).max(1);
         (0..rows).step_by(size as usize).map(move |start| start..(start + size).min(rows))
     }

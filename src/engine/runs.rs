@@ -346,8 +346,8 @@ fn drive(
             };
             metrics.append(&evaluation)?;
             control.observer.evaluated(&evaluation);
-            let lowest = state.evaluations.iter().all(|other| evaluation.loss_ft < other.loss_ft);
-            if control.keep_bottom && lowest {
+            let lowest = || state.evaluations.iter().all(|e| evaluation.loss_ft < e.loss_ft);
+            if control.keep_bottom && job.target.is_some() && lowest() {
                 trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)?;
             }
             state.evaluations.push(evaluation);

@@ -3,6 +3,7 @@
 use super::comm::Comm;
 use super::network::Network;
 use super::{half_open, to_f32};
+use crate::checkpoint::le_bytes;
 use crate::data::sequences::Sequences;
 use crate::weight_decay::{AdamW, Step};
 use crate::{Error, Result};
@@ -197,8 +198,4 @@ fn view(dims: Vec<usize>, bytes: &[u8]) -> TensorView<'_> {
 
 fn f32_bytes(tensor: &Tensor) -> Vec<u8> {
     le_bytes(&to_f32(tensor))
-}
-
-fn le_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

@@ -1,5 +1,6 @@
 //! The two hashes that the Hub knows files by.
 
+use crate::store::hex;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
@@ -104,7 +105,7 @@ fn digest<D: Digest>(path: &Path, before: &[u8]) -> Result<String> {
             read => digest.update(&buffer[..read]),
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest.finalize()))
 }
 
 #[cfg(test)]

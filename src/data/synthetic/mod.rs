@@ -54,11 +54,11 @@ mod writer;
 
 use super::Source;
 use crate::rng::{Draws, Key};
+use crate::store::sha256;
 use crate::{Error, Fraction, Result};
 use chance::Alias;
 use language::{Language, TOPICS};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -206,7 +206,7 @@ impl Source for Synthetic {
             }
         };
         let identity = format!("synthetic version {VERSION} seed {} {kind}", self.seed);
-        Sha256::digest(identity).iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256(identity.as_bytes())
     }
 
     fn len(&self) -> Option<u64> {

@@ -5,7 +5,7 @@ use super::shard::{Header, Shard};
 use super::{Tokens, pack};
 use crate::data::{Encode, Source};
 use crate::store::{
-    Claim, hash_file, hashed_files, states_hash, to_json, verify_file, write_atomic,
+    Claim, hash_file, hashed_files, hex, states_hash, to_json, verify_file, write_atomic,
     write_hashed_stream,
 };
 use crate::{Error, Result};
@@ -335,8 +335,4 @@ fn entry(shard: &Shard, sha256: String) -> ShardFile {
     let Header { documents, tokens, .. } = *shard.header();
     let file = shard.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     ShardFile { file, sha256, documents, tokens }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

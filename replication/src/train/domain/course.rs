@@ -4,19 +4,18 @@
 //! and every round is written down before it starts. So a call that was killed finishes the round and
 //! goes on as if nothing had happened; only whether a run still fits into the time depends on the clock.
 
-use super::super::{STOP, Session, catch_interrupts, say_failures};
+use super::super::{STOP, Session, say_failures};
 use super::{DomainOptions, Plan, plan, read};
 use crate::config::MAIN;
 use crate::data::Prepared;
-use crate::exec::{self, Done, Job, Lab};
+use crate::exec::{self, Job};
 use crate::grid::Finetuning;
-use crate::progress::{Display, complain};
-use crate::provenance::Machine;
+use crate::progress::complain;
 use crate::results::Results;
 use forgetting_laws::fit::design::{Candidate, Design, Knowledge, Steps};
 use forgetting_laws::laws::{Forgetting, Row};
 use forgetting_laws::run::{Record, RunId};
-use forgetting_laws::store::{Store, to_json, write_atomic};
+use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -279,10 +278,11 @@ impl<'a> Course<'a> {
             };
             let prepared = match &mut prepared {
                 Some(prepared) => prepared,
-                None => prepared.insert(self.prepare()?),
+                None => prepared.insert(self.session.prepare_runs()?),
             };
             let jobs = self.jobs(&next);
-            let done = self.carry_out(&store, prepared, &jobs)?;
+            let done =
+                self.session.in_lab(&store, prepared, &jobs, |lab| exec::execute(lab, &jobs))?;
             say_failures(&done);
             for job in &jobs {
                 if done.failures.iter().any(|(label, _)| *label == job.label) {
@@ -296,16 +296,6 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn prepare(&self) -> Result<Prepared> {
-        let Session { grid, sources, out, .. } = self.session;
-        let prepared = self.session.prepare()?;
-        for (domain, d_ft) in grid.domains() {
-            let facts = &prepared.facts[&sources.target_spec(&domain).id()];
-            facts.write(&out.join("data"), &sources.facts_id(&domain, d_ft))?;
-        }
-        Ok(prepared)
-    }
-
     /// Some runs and the models that they need.
     fn jobs(&self, ids: &[RunId]) -> Vec<Job> {
         let grid = &self.session.grid;
@@ -315,30 +305,6 @@ impl<'a> Course<'a> {
         let models = grid.pretrainings.iter().map(|run| &run.job);
         let models = models.filter(|job| needed.contains(&job.spec.id()));
         models.chain(runs).cloned().collect()
-    }
-
-    fn carry_out(&self, store: &Store, prepared: &Prepared, jobs: &[Job]) -> Result<Done> {
-        catch_interrupts();
-        let display = Display::new(jobs.iter().map(|job| job.flops).sum());
-        exec::heal(store, jobs, &display)?;
-        let run = &self.session.config.run;
-        let done = exec::execute(
-            &Lab {
-                store,
-                prepared,
-                machine: &Machine::here(self.session.device, run.threads),
-                device: self.session.device,
-                workers: run.workers(),
-                threads: run.threads,
-                checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
-                keep_models: run.keep_models,
-                stop: &STOP,
-                display: &display,
-            },
-            jobs,
-        );
-        display.finish();
-        done
     }
 
     /// The next round, or why there is none.
