@@ -1,0 +1,154 @@
+#include "c10d.h"
+
+#include <c10/util/Logging.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef USE_C10D_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+using std::chrono::milliseconds;
+
+struct torch_ext_store {
+  c10::intrusive_ptr<c10d::TCPStore> store;
+};
+
+struct torch_ext_group {
+  c10::intrusive_ptr<c10d::Backend> backend;
+};
+
+namespace {
+
+char *copy(const std::string &text) {
+  auto *bytes = static_cast<char *>(std::malloc(text.size() + 1));
+  std::memcpy(bytes, text.c_str(), text.size() + 1);
+  return bytes;
+}
+
+// No exception may cross into Rust.
+template <class Work>
+char *guarded(Work work) {
+  try {
+    work();
+    return nullptr;
+  } catch (const c10::Error &error) {
+    return copy(error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    return copy(error.what());
+  } catch (...) {
+    return copy("an unknown exception");
+  }
+}
+
+std::vector<uint8_t> bytes(const char *text) {
+  return {text, text + std::strlen(text)};
+}
+
+milliseconds limit(int64_t timeout) {
+  return timeout > 0 ? milliseconds(timeout) : c10d::kUnsetTimeout;
+}
+
+}  // namespace
+
+void torch_ext_free(void *bytes) { std::free(bytes); }
+
+bool torch_ext_has_nccl() {
+#ifdef USE_C10D_NCCL
+  return true;
+#else
+  return false;
+#endif
+}
+
+void torch_ext_quiet() { FLAGS_caffe2_log_level = 3; }
+
+char *torch_ext_store_open(const char *host, uint16_t port, bool serve, int64_t timeout,
+                           torch_ext_store **store) {
+  return guarded([&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = serve;
+    // Who has come is counted by the caller, who can then say who is missing.
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout);
+    *store = new torch_ext_store{c10::make_intrusive<c10d::TCPStore>(host, options)};
+  });
+}
+
+void torch_ext_store_close(torch_ext_store *store) {
+  guarded([&] { delete store; });
+}
+
+uint16_t torch_ext_store_port(const torch_ext_store *store) { return store->store->getPort(); }
+
+char *torch_ext_store_add(torch_ext_store *store, const char *key, int64_t by, int64_t *sum) {
+  return guarded([&] { *sum = store->store->add(key, by); });
+}
+
+char *torch_ext_store_set(torch_ext_store *store, const char *key, const char *value) {
+  return guarded([&] { store->store->set(key, bytes(value)); });
+}
+
+char *torch_ext_store_get(torch_ext_store *store, const char *key, int64_t timeout, char **value) {
+  return guarded([&] {
+    store->store->wait({key}, milliseconds(timeout));
+    const auto found = store->store->get(key);
+    *value = copy(std::string(found.begin(), found.end()));
+  });
+}
+
+char *torch_ext_group_open(torch_ext_store *store, const char *prefix, int rank, int world,
+                           bool nccl, const char *host, int64_t timeout, torch_ext_group **group) {
+  return guarded([&] {
+    auto keys = c10::make_intrusive<c10d::PrefixStore>(prefix, store->store);
+    c10::intrusive_ptr<c10d::Backend> backend;
+    if (nccl) {
+#ifdef USE_C10D_NCCL
+      auto options = c10d::ProcessGroupNCCL::Options::create();
+      options->timeout = milliseconds(timeout);
+      backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(keys, rank, world, options);
+#else
+      throw std::runtime_error("built without NCCL");
+#endif
+    } else {
+      auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
+      options->devices.push_back(host == nullptr
+                                     ? c10d::ProcessGroupGloo::createDefaultDevice()
+                                     : c10d::ProcessGroupGloo::createDeviceForHostname(host));
+      backend = c10::make_intrusive<c10d::ProcessGroupGloo>(keys, rank, world, options);
+    }
+    *group = new torch_ext_group{std::move(backend)};
+  });
+}
+
+void torch_ext_group_close(torch_ext_group *group) {
+  guarded([&] { delete group; });
+}
+
+char *torch_ext_all_reduce(torch_ext_group *group, void *tensor, bool largest, int64_t timeout) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*static_cast<at::Tensor *>(tensor)};
+    c10d::AllreduceOptions options;
+    options.reduceOp = largest ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
+    options.timeout = limit(timeout);
+    group->backend->allreduce(tensors, options)->wait();
+  });
+}
+
+char *torch_ext_broadcast(torch_ext_group *group, void *tensor, int64_t timeout) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*static_cast<at::Tensor *>(tensor)};
+    c10d::BroadcastOptions options;
+    options.timeout = limit(timeout);
+    group->backend->broadcast(tensors, options)->wait();
+  });
+}
+
+void torch_ext_group_abort(torch_ext_group *group) {
+  guarded([&] { group->backend->abort(); });
+}

@@ -1,0 +1,100 @@
+//! Safe Rust over the part of libtorch's c10d that data-parallel training needs: the TCPStore where
+//! processes meet, and process groups of Gloo (CPU) and NCCL (CUDA) with all-reduce, broadcast,
+//! barrier and abort.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use torch_ext::{Backend, Group, Place};
+//!
+//! // As torchrun, srun or `Launch` started this process.
+//! let place = Place::from_env()?.expect("started with RANK and WORLD_SIZE");
+//! let store = place.meet(Duration::from_secs(60))?;
+//! let group = Group::open(&store, &place, "gradients", Backend::Gloo, Duration::from_secs(600))?;
+//! let mut flat = tch::Tensor::ones([1 << 20], tch::kind::FLOAT_CPU);
+//! group.all_reduce_sum(&mut flat)?;
+//! # Ok::<(), torch_ext::Error>(())
+//! ```
+
+#![allow(unsafe_code, reason = "this crate is the safe side of calls of C++")]
+
+mod ffi;
+mod group;
+mod place;
+mod store;
+
+pub use group::{Backend, Group, has_nccl};
+pub use place::Place;
+pub use store::Store;
+
+use std::ffi::{CStr, CString, c_char};
+use std::time::Duration;
+
+/// What went wrong between the ranks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A variable of the environment that cannot be.
+    #[error("{name}={value} {requirement}")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        requirement: String,
+    },
+    /// Not every rank came, or they do not fit together.
+    #[error("{0}")]
+    Meeting(String),
+    /// c10d refused, or another rank was lost.
+    #[error("{what}: {said}")]
+    C10d {
+        /// What was tried.
+        what: String,
+        /// What c10d said.
+        said: String,
+    },
+}
+
+/// The result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Keeps libtorch's own notes on connections that are tried again from standard error; what fails is
+/// said by this crate's errors.
+pub fn quiet() {
+    // SAFETY: sets one number.
+    unsafe { ffi::torch_ext_quiet() }
+}
+
+/// The text behind a pointer that C++ gave away.
+fn taken(text: *mut c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: not null, it is a string that ends with a zero and is given to us to free.
+    unsafe {
+        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+        ffi::torch_ext_free(text.cast());
+        Some(owned)
+    }
+}
+
+/// An error if C++ returned one. Its text is one line here: traces follow on others.
+fn check(what: impl FnOnce() -> String, returned: *mut c_char) -> Result<()> {
+    match taken(returned) {
+        None => Ok(()),
+        Some(said) => {
+            let said = said.lines().next().unwrap_or_default().trim().to_string();
+            Err(Error::C10d { what: what(), said })
+        }
+    }
+}
+
+/// A text without inner zeros for C++.
+fn c_text(text: &str) -> CString {
+    let bytes = text.bytes().filter(|&byte| byte != 0).collect::<Vec<u8>>();
+    CString::new(bytes).expect("zeros are left out")
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1)
+}
