@@ -24,7 +24,8 @@ fn step(c: &mut Criterion) {
         let network = Network::new(shape, Key::new(0), Device::Cpu).expect("a valid shape");
         let mut trainer = Trainer::new(network, AdamW::default(), 5.0).expect("valid settings");
         group.bench_function(size, |b| {
-            b.iter(|| trainer.step(&[windows(&rows, Device::Cpu)], 1e-4, 1.0, &Solo));
+            let positions = (rows.len() * (rows[0].len() - 1)) as u64;
+            b.iter(|| trainer.step(&[windows(&rows, Device::Cpu)], positions, 1e-4, 1.0, &Solo));
         });
     }
 }

@@ -142,6 +142,8 @@ mod training {
         let stop = AtomicBool::new(false);
         let control = Control {
             device: engine::device("cpu")?,
+            comm: &engine::Solo,
+            micro_batch: usize::MAX,
             stop: &stop,
             checkpoint_every: Duration::from_secs(60),
             end_of_text: Some(256),
@@ -164,7 +166,7 @@ mod training {
             };
             let parent = Spec::Pretrain(spec.clone()).id();
             let claim = claim(store, &parent)?;
-            engine::pretrain(&spec, data, &claim, &control)?;
+            engine::pretrain(&spec, data, Some(&claim), &control)?;
             let model = Checkpoint::read(claim.folder())?;
             for (d_ft_tokens, p) in
                 [(512, 0.0), (512, 0.01), (512, 0.1), (2048, 0.0), (2048, 0.01), (2048, 0.1)]
@@ -188,7 +190,7 @@ mod training {
                     stop: Some(StopRule { rise: 0.05, factor: 1.5, min_steps: 50 }),
                 };
                 let claim = self::claim(store, &Spec::Finetune(spec.clone()).id())?;
-                let record = engine::finetune(&spec, &model, data, target, &claim, &control)?;
+                let record = engine::finetune(&spec, &model, data, target, Some(&claim), &control)?;
                 let bottom = UCurve::new(&record.evaluations)?.bottom();
                 let n_params = shape.count().paper() as f64;
                 let loss_pt0 = record.evaluations[0].loss_pt;

@@ -71,6 +71,14 @@ pub enum Error {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] crate::hub::HubError),
+    /// The ranks of a run lost one another: nothing goes on in this process.
+    #[cfg(feature = "train")]
+    #[error("{0}")]
+    RankLost(String),
+    /// Another rank failed in a run, and says why itself.
+    #[cfg(feature = "train")]
+    #[error("another rank failed and says why in a line of its own")]
+    RankFailed,
     /// libtorch refused.
     #[cfg(feature = "train")]
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]

@@ -6,8 +6,8 @@ use approx::assert_abs_diff_eq;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::{
-    Control, Network, Observer, PretrainData, Solo, TargetData, Trainer, evaluate, finetune,
-    import, pretrain, remove_checkpoints, windows,
+    Comm, Control, Network, Observer, PretrainData, Signals, Solo, TargetData, Trainer, evaluate,
+    finetune, import, pretrain, remove_checkpoints, windows,
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use forgetting_laws::injection::SamplerKind;
@@ -23,8 +23,8 @@ use forgetting_laws::{Error, Fraction};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -84,14 +84,14 @@ fn logits_loss_and_gradients_are_pytorchs() {
         }
         assert_eq!(logits.len(), expected.len());
 
-        let positions = targets.numel() as f64;
+        let positions = targets.numel() as u64;
         let sum = network.loss_sum(&tokens, &targets).double_value(&[]);
-        assert_abs_diff_eq!(sum / positions, golden.loss, epsilon = F32);
+        assert_abs_diff_eq!(sum / positions as f64, golden.loss, epsilon = F32);
 
         // Twice half of it: accumulation over micro-batches, into the adopted buffer.
         for micro in 0..2 {
-            let loss = network.accumulate_gradient(&tokens, &targets, 2).double_value(&[]);
-            assert_abs_diff_eq!(loss, golden.loss, epsilon = F32);
+            let loss = network.accumulate_gradient(&tokens, &targets, 2 * positions);
+            assert_abs_diff_eq!(loss.double_value(&[]), golden.loss / 2.0, epsilon = F32);
             let share = f64::from(micro + 1) / 2.0;
             let gradient = values(network.gradient());
             for t in network.layout().tensors() {
@@ -114,7 +114,7 @@ fn gradients_are_those_of_finite_differences() {
     let mut network = Network::new(shape, Key::new(3), Device::Cpu).unwrap();
     let inputs = tensor(&[vec![0, 1, 2, 3, 4, 5], vec![6, 5, 0, 0, 1, 2]]);
     let targets = tensor(&[vec![1, 2, 3, 4, 5, 6], vec![5, 0, 0, 1, 2, 3]]);
-    let _ = network.accumulate_gradient(&inputs, &targets, 1);
+    let _ = network.accumulate_gradient(&inputs, &targets, 12);
     let gradient = values(network.gradient());
     let mut theta = network.theta().shallow_clone();
     let start = values(&theta);
@@ -163,13 +163,15 @@ fn steps_are_those_of_the_reference() {
                 for t in 1..=3u64 {
                     let (lr, multiplier) = (1e-2 / t as f64, 1.0 / t as f64);
                     let batch = windows(&rows, Device::Cpu);
-                    let _ = trainer.step(&[batch.shallow_clone()], lr, multiplier, &Solo);
+                    let positions = 8 * rows.len() as u64;
+                    let micro = [batch.shallow_clone()];
+                    let _ = trainer.step(&micro, positions, lr, multiplier, &Solo).unwrap();
                     // The gradient that the step used, before clipping.
                     let mut network = golden.network();
                     let start: Vec<f32> = theta.iter().map(|&x| x as f32).collect();
                     no_grad(|| network.theta().shallow_clone().copy_(&Tensor::from_slice(&start)));
                     let (inputs, targets) = (batch.narrow(1, 0, 8), batch.narrow(1, 1, 8));
-                    let _ = network.accumulate_gradient(&inputs, &targets, 1);
+                    let _ = network.accumulate_gradient(&inputs, &targets, positions);
                     let mut gradient = as_f64(network.gradient());
                     clip_global_norm(&mut gradient, clip).unwrap();
                     let step = Step { t, lr, multiplier };
@@ -206,14 +208,14 @@ fn gradients_stay_in_one_buffer() {
     let golden = Golden::read("bias_false.json");
     let mut network = golden.network();
     let (tokens, targets) = (tensor(&golden.tokens), tensor(&golden.targets));
-    let _ = network.accumulate_gradient(&tokens, &targets, 1);
+    let _ = network.accumulate_gradient(&tokens, &targets, targets.numel() as u64);
     let flat = network.gradient().data_ptr();
     let before = network.gradient_pointers();
     for (t, pointer) in network.layout().tensors().iter().zip(&before) {
         assert_eq!(*pointer as usize, flat as usize + 4 * t.offset, "{}", t.name);
     }
     network.zero_gradient();
-    let _ = network.accumulate_gradient(&tokens, &targets, 1);
+    let _ = network.accumulate_gradient(&tokens, &targets, targets.numel() as u64);
     assert_eq!(network.gradient_pointers(), before);
     assert!(values(network.gradient()).iter().any(|&g| g != 0.0));
 }
@@ -328,6 +330,8 @@ mod runs {
     fn control(watch: &Watch, checkpoint_every: Duration) -> Control<'_> {
         Control {
             device: Device::Cpu,
+            comm: &Solo,
+            micro_batch: 4,
             stop: &watch.stop,
             checkpoint_every,
             end_of_text: None,
@@ -351,7 +355,7 @@ mod runs {
         tch::set_num_threads(1);
         let spec = pretraining();
         let claim = claim(store, &Spec::Pretrain(spec.clone()));
-        pretrain(&spec, &data().0, &claim, &control(watch, every))
+        pretrain(&spec, &data().0, Some(&claim), &control(watch, every))
     }
 
     fn finetuned(
@@ -365,7 +369,7 @@ mod runs {
         let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
         let claim = claim(store, &Spec::Finetune(spec.clone()));
         let (pretraining, target) = data();
-        finetune(spec, &model, &pretraining, &target, &claim, &control(watch, every))
+        finetune(spec, &model, &pretraining, &target, Some(&claim), &control(watch, every))
     }
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -490,7 +494,8 @@ mod runs {
         let imported = claim(&store, &Spec::Import(import_spec.clone()));
         let watch = watch(0);
         let control = control(&watch, NEVER);
-        let record = import(&import_spec, &model, &pretraining_data, &imported, &control).unwrap();
+        let record =
+            import(&import_spec, &model, &pretraining_data, Some(&imported), &control).unwrap();
         let last = own.evaluations.last().unwrap();
         assert_eq!(record.evaluations[0].loss_pt.to_bits(), last.loss_pt.to_bits());
         assert_eq!(record.model, own.model);
@@ -501,7 +506,7 @@ mod runs {
         let run = |spec: &FinetuneSpec, keep_bottom| {
             let claim = claim(&store, &Spec::Finetune(spec.clone()));
             let control = Control { keep_bottom, ..control };
-            let record = finetune(spec, &model, &pretraining_data, &target, &claim, &control);
+            let record = finetune(spec, &model, &pretraining_data, &target, Some(&claim), &control);
             (record.unwrap(), claim.folder().to_path_buf())
         };
         let (a, _) = run(&of_own, false);
@@ -516,13 +521,189 @@ mod runs {
         assert_ne!(Some(bottom), b.evaluations.last().map(|e| e.loss_ft), "a U that turned");
 
         let other = ImportSpec { weights: "0".repeat(64), ..import_spec };
-        let message = import(&other, &model, &pretraining_data, &imported, &control);
+        let message = import(&other, &model, &pretraining_data, Some(&imported), &control);
         assert!(message.unwrap_err().to_string().contains("hash"));
         let long = Sequences::new(vec![0; 30], model.shape.context + 1).unwrap();
         let long = PretrainData { validation: long, ..pretraining_data };
         let spec = ImportSpec { weights: model.hash(), ..other };
-        let message = import(&spec, &model, &long, &imported, &control).unwrap_err().to_string();
+        let message =
+            import(&spec, &model, &long, Some(&imported), &control).unwrap_err().to_string();
         assert!(message.contains("positions of the model"), "{message}");
+    }
+
+    /// Ranks as threads, which exchange bytes.
+    struct Team {
+        world: usize,
+        barrier: Barrier,
+        sent: Mutex<Vec<Vec<u8>>>,
+    }
+
+    struct Member<'a>(&'a Team, usize);
+
+    impl Team {
+        fn new(world: usize) -> Self {
+            Self { world, barrier: Barrier::new(world), sent: Mutex::new(vec![Vec::new(); world]) }
+        }
+
+        /// What each of them returns.
+        fn work<T: Send>(&self, work: impl Fn(Member<'_>) -> T + Sync) -> Vec<T> {
+            let work = &work;
+            std::thread::scope(|scope| {
+                let rank = |rank| scope.spawn(move || work(Member(self, rank)));
+                let threads: Vec<_> = (0..self.world).map(rank).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            })
+        }
+    }
+
+    impl Member<'_> {
+        fn exchange(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+            self.0.sent.lock().unwrap()[self.1] = bytes;
+            self.0.barrier.wait();
+            let all = self.0.sent.lock().unwrap().clone();
+            self.0.barrier.wait();
+            all
+        }
+    }
+
+    impl Comm for Member<'_> {
+        fn rank(&self) -> usize {
+            self.1
+        }
+        fn world(&self) -> usize {
+            self.0.world
+        }
+        fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<(), Error> {
+            let numbers = Vec::<f64>::try_from(flat.to_kind(Kind::Double).view([-1])).unwrap();
+            let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let all = self.exchange(bytes);
+            let of = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
+            let sum = |i: usize| all.iter().map(|bytes| of(&bytes[8 * i..8 * i + 8])).sum::<f64>();
+            let sums: Vec<f64> = (0..numbers.len()).map(sum).collect();
+            no_grad(|| flat.copy_(&Tensor::from_slice(&sums).view_as(flat)));
+            Ok(())
+        }
+        fn broadcast(&self, flat: &mut Tensor) -> Result<(), Error> {
+            if self.1 > 0 {
+                let _ = no_grad(|| flat.zero_());
+            }
+            self.all_reduce_sum(flat)
+        }
+        fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+            Ok(self.exchange(bytes).remove(0))
+        }
+        fn agree(&self, mine: Signals) -> Result<Signals, Error> {
+            let all = self.exchange([mine.stop, mine.due, mine.failed].map(u8::from).to_vec());
+            let any = |i: usize| all.iter().any(|said| said[i] > 0);
+            Ok(Signals { stop: any(0), due: any(1), failed: any(2) })
+        }
+    }
+
+    /// A finetuning by several ranks, with what each returns. The one of them that `watch` stops
+    /// stops all.
+    fn by_ranks(
+        spec: &FinetuneSpec,
+        store: &Store,
+        world: usize,
+        watched: usize,
+        watch: &Watch,
+    ) -> Vec<Result<Record, Error>> {
+        tch::set_num_threads(1);
+        let parent = pretrained(store, &Watch::default(), NEVER).unwrap();
+        let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
+        let (pretraining, target) = data();
+        let claim = claim(store, &Spec::Finetune(spec.clone()));
+        Team::new(world).work(|member| {
+            let other = Watch::default();
+            let watch = if member.rank() == watched { watch } else { &other };
+            let control = Control { comm: &member, ..control(watch, NEVER) };
+            let claim = (member.rank() == 0).then_some(&claim);
+            finetune(spec, &model, &pretraining, &target, claim, &control)
+        })
+    }
+
+    /// Losses of two runs of the same steps. Sums in another order differ by their rounding, which
+    /// fifty steps carry on.
+    fn assert_close(a: &Record, b: &Record) {
+        let same =
+            |record: &Record| (record.steps, record.realised.clone(), record.evaluations.len());
+        assert_eq!(same(a), same(b));
+        for (a, b) in a.evaluations.iter().zip(&b.evaluations) {
+            assert_eq!(a.step, b.step);
+            assert_abs_diff_eq!(a.loss_ft, b.loss_ft, epsilon = 1e-4);
+            assert_abs_diff_eq!(a.loss_pt, b.loss_pt, epsilon = 1e-4);
+            let train = [a, b].map(|e| e.loss_train.unwrap_or(0.0));
+            assert_abs_diff_eq!(train[0], train[1], epsilon = 1e-4);
+        }
+    }
+
+    /// Of any number, also one that does not divide the batch of 4 or exceeds it.
+    #[test]
+    fn ranks_and_micro_batches_take_the_steps_of_one_process() {
+        let spec = finetuning(&pretraining());
+        let (_a, store_a) = store();
+        let alone = finetuned(&spec, &store_a, &watch(0), NEVER).unwrap();
+        for world in [2, 3, 4, 5] {
+            let (_b, store) = store();
+            let records = by_ranks(&spec, &store, world, 0, &watch(0));
+            let records: Vec<Record> = records.into_iter().map(Result::unwrap).collect();
+            assert_close(&records[0], &alone);
+            // To the bit on all of them.
+            records.iter().for_each(|record| assert_same(record, &records[0]));
+        }
+        for micro_batch in [1, 3] {
+            let (_b, store) = store();
+            let parent = pretrained(&store, &Watch::default(), NEVER).unwrap();
+            let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
+            let (pretraining, target) = data();
+            let watch = watch(0);
+            let claim = claim(&store, &Spec::Finetune(spec.clone()));
+            let control = Control { micro_batch, ..control(&watch, NEVER) };
+            let record = finetune(&spec, &model, &pretraining, &target, Some(&claim), &control);
+            assert_close(&record.unwrap(), &alone);
+        }
+    }
+
+    /// A checkpoint does not know how many wrote it.
+    #[test]
+    fn a_checkpoint_of_four_ranks_goes_on_on_any_number() {
+        let spec = finetuning(&pretraining());
+        let (_a, store_a) = store();
+        let whole = by_ranks(&spec, &store_a, 4, 0, &watch(0)).remove(0).unwrap();
+        for (world, watched) in [(1, 0), (2, 1), (4, 3), (8, 2)] {
+            let (_b, store) = store();
+            // Stopped by one of them, amid two evaluations.
+            let interrupted = by_ranks(&spec, &store, 4, watched % 4, &watch(23));
+            assert!(interrupted.iter().all(|r| matches!(r, Err(Error::Interrupted))));
+            let resumed = by_ranks(&spec, &store, world, 0, &watch(0)).remove(0).unwrap();
+            match world {
+                4 => assert_same(&resumed, &whole),
+                _ => assert_close(&resumed, &whole),
+            }
+        }
+    }
+
+    #[test]
+    fn a_rank_that_fails_ends_the_run_of_the_others() {
+        let (_a, store) = store();
+        let parent = pretrained(&store, &Watch::default(), NEVER).unwrap();
+        let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
+        let (pretraining, target) = data();
+        let spec = finetuning(&self::pretraining());
+        let claim = claim(&store, &Spec::Finetune(spec.clone()));
+        let results = Team::new(3).work(|member| {
+            let watch = Watch::default();
+            let control = Control { comm: &member, ..control(&watch, NEVER) };
+            if member.rank() == 1 {
+                return member.agree(Signals { failed: true, ..Signals::default() }).map(drop);
+            }
+            let claim = (member.rank() == 0).then_some(&claim);
+            finetune(&spec, &model, &pretraining, &target, claim, &control).map(drop)
+        });
+        assert!(results[1].is_ok());
+        for rank in [0, 2] {
+            assert!(matches!(results[rank], Err(Error::RankFailed)));
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Compiles the C++ file against the libtorch that torch-sys was compiled against.
 //!
-//! Gloo is inside every libtorch for Linux, and needs nothing more. NCCL needs the headers of CUDA
-//! and of NCCL, and a libtorch with CUDA: it is compiled where all three are found.
+//! Gloo is inside every libtorch for Linux, and needs nothing more. NCCL needs a libtorch
+//! with CUDA, and the headers of CUDA and NCCL: it is compiled where all three are found. Beside PyTorch
+//! from pip they come with it, but for those of the packages nvidia-cuda-crt and nvidia-cuda-cccl.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ fn main() {
         .file("src/c10d.cpp");
     if let Some(nccl) = Nccl::find(&library) {
         build.define("USE_C10D_NCCL", None).include(&nccl.cuda).include(&nccl.nccl);
+        build.include(nccl.cuda.join("cccl"));
         println!("cargo::rustc-cfg=nccl");
         for library in ["torch_cuda", "c10_cuda"] {
             println!("cargo::rustc-link-lib=dylib={library}");
@@ -65,15 +67,17 @@ impl Nccl {
         let packages = library.ancestors().nth(2).map(|folder| folder.join("nvidia"));
         let named = |name: &str| env::var_os(name).map(|home| PathBuf::from(home).join("include"));
         let system = ["/usr/local/cuda/include", "/usr/include"].map(PathBuf::from);
-        let find = |header: &str, own: &str, variable: &str| {
+        let find = |headers: &[&[&str]], own: &str, variable: &str| {
             let own = packages.as_ref().map(|packages| packages.join(own).join("include"));
             let places = named(variable).into_iter().chain(own).chain(system.clone());
-            places.into_iter().find(|place| place.join(header).exists())
+            // Of each header one of the places that versions have it at.
+            let has = |place: &Path, at: &[&str]| at.iter().any(|at| place.join(at).exists());
+            places.into_iter().find(|place| headers.iter().all(|at| has(place, at)))
         };
-        let nccl = find("nccl.h", "nccl", "NCCL_HOME")?;
-        let cuda = ["cu13", "cuda_runtime"]
-            .into_iter()
-            .find_map(|own| find("cuda_runtime_api.h", own, "CUDA_HOME"))?;
+        let nccl = find(&[&["nccl.h"]], "nccl", "NCCL_HOME")?;
+        let cuda: [&[&str]; 3] =
+            [&["cuda_runtime_api.h"], &["crt/host_config.h"], &["nv/target", "cccl/nv/target"]];
+        let cuda = find(&cuda, "cu13", "CUDA_HOME")?;
         Some(Self { cuda, nccl })
     }
 }

@@ -204,6 +204,8 @@ pub struct Run {
     pub workers: usize,
     /// Threads of a run.
     pub threads: i32,
+    /// Sequences that a process takes through a model at a time.
+    pub micro_batch: usize,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u64,
     /// Whether finetunings keep their model at the bottom of the U-curve.

@@ -7,8 +7,9 @@
 use crate::data::Prepared;
 use crate::progress::Display;
 use crate::provenance::{Machine, Manifest, cpu_seconds};
+use crate::ranks::Ranks;
 use forgetting_laws::checkpoint::{self, Checkpoint};
-use forgetting_laws::engine::{self, Control, Observer};
+use forgetting_laws::engine::{self, Comm, Control, Observer, Signals, Solo};
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::model::Shape;
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
@@ -28,7 +29,7 @@ use tch::{Device, Kind, TchError, Tensor};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A run that a figure needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     /// What determines it.
     pub spec: Spec,
@@ -66,10 +67,14 @@ pub struct Lab<'a> {
     pub machine: &'a Machine,
     /// Where to compute.
     pub device: Device,
+    /// Where several processes carry out a run together.
+    pub ranks: Option<&'a Ranks>,
     /// Runs at a time.
     pub workers: usize,
     /// Threads of a run.
     pub threads: i32,
+    /// Sequences of a pass.
+    pub micro_batch: usize,
     /// Between checkpoints.
     pub checkpoint_every: Duration,
     /// Whether finetunings keep their model at the bottom of the U-curve.
@@ -78,6 +83,15 @@ pub struct Lab<'a> {
     pub stop: &'a AtomicBool,
     /// What the user sees.
     pub display: &'a Display,
+}
+
+impl Lab<'_> {
+    fn comm(&self) -> &dyn Comm {
+        match self.ranks {
+            Some(ranks) => ranks,
+            None => &Solo,
+        }
+    }
 }
 
 /// Records of all jobs that are finished in the store.
@@ -176,13 +190,15 @@ struct Queue {
     pending: Vec<Job>,
     running: usize,
     done: Done,
-    interrupted: bool,
+    /// Why all ends before its end.
+    ended: Option<Error>,
 }
 
 /// Carries out all jobs, whose parents are among them.
 ///
 /// # Errors
-/// [`Error::Interrupted`], when the user asks for an end. What runs have done by then is kept.
+/// [`Error::Interrupted`], when the user asks for an end, or [`Error::RankLost`]. What runs have done by
+/// then is kept.
 pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
     let mut pending = jobs.to_vec();
     // What others wait for first, then the longest.
@@ -190,7 +206,7 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
         let waits = |job: &Job| job.parent().is_some();
         waits(a).cmp(&waits(b)).then(b.flops.total_cmp(&a.flops))
     });
-    let queue = Queue { pending, running: 0, done: Done::default(), interrupted: false };
+    let queue = Queue { pending, running: 0, done: Done::default(), ended: None };
     let shared = (Mutex::new(queue), Condvar::new());
     std::thread::scope(|scope| {
         for _ in 0..lab.workers.clamp(1, jobs.len().max(1)) {
@@ -202,22 +218,19 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
         }
     });
     let queue = shared.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match queue.interrupted {
-        true => Err(Error::Interrupted),
-        false => Ok(queue.done),
-    }
+    queue.ended.map_or(Ok(queue.done), Err)
 }
 
 /// Takes one job and carries it out. Returns false when nothing is left to do.
 fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
     let mut state = lock(queue);
     let job = loop {
-        if state.pending.is_empty() && state.running == 0 {
+        if state.ended.is_some() || (state.pending.is_empty() && state.running == 0) {
             changed.notify_all();
             return false;
         }
         if lab.stop.load(Ordering::Relaxed) {
-            state.interrupted = true;
+            state.ended = Some(Error::Interrupted);
             changed.notify_all();
             return false;
         }
@@ -251,7 +264,7 @@ fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool 
             let _ = changed.wait_timeout(state, LOOK_EVERY);
             return true;
         }
-        Err(Error::Interrupted) => state.interrupted = true,
+        Err(error @ (Error::Interrupted | Error::RankLost(_))) => state.ended = Some(error),
         Err(error) => state.fail(job, error),
     }
     changed.notify_all();
@@ -302,21 +315,55 @@ fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
     if let Some(record) = finished()? {
         return usable(job, &record).map(|()| Some(record));
     }
-    let attempt = || attempt(lab, job, &claim);
-    let result = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
-        refusal_of_libtorch(&*panic).map_or_else(|| resume_unwind(panic), Err)
-    });
-    match result {
+    if let Some(ranks) = lab.ranks {
+        ranks.begin(job)?;
+    }
+    match together(lab, || attempt(lab, job, &claim)) {
         Ok(record) => {
             claim.remove_if_there(FAILURE)?;
             usable(job, &record).map(|()| Some(record))
         }
-        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(error @ (Error::Interrupted | Error::RankLost(_))) => Err(error),
         Err(error) => {
             // Where not even this can be written, the reason is still said.
             let _ = claim.write_json(FAILURE, &Failure::new(&claim, &error));
             Err(error)
         }
+    }
+}
+
+/// Carries out a run that the first rank leads, as another one. A failure is said and told.
+///
+/// # Errors
+/// If a rank is lost.
+pub fn assist(lab: &Lab<'_>, job: &Job) -> Result<()> {
+    tch::set_num_threads(lab.threads);
+    let display = lab.display.run(&job.label, job.flops);
+    match together(lab, || train(lab, job, None, &display)) {
+        Err(error @ Error::RankLost(_)) => Err(error),
+        // The first rank says how it ended.
+        Ok(_) | Err(Error::Interrupted | Error::RankFailed) => Ok(()),
+        Err(error) => {
+            lab.ranks.expect("who assists is a rank").complain(job, &error);
+            Ok(())
+        }
+    }
+}
+
+/// What work on a run led to here; then all ranks learn whether it failed in one of them.
+fn together<T>(lab: &Lab<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        refusal_of_libtorch(&*panic).map_or_else(|| resume_unwind(panic), Err)
+    });
+    // These came from the others.
+    if matches!(result, Err(Error::RankLost(_) | Error::RankFailed)) {
+        return result;
+    }
+    let failed = !matches!(result, Ok(_) | Err(Error::Interrupted));
+    let told = lab.comm().agree(Signals { failed, ..Signals::default() })?;
+    match told.failed && !failed {
+        true => Err(Error::RankFailed),
+        false => result,
     }
 }
 
@@ -369,16 +416,38 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     write_atomic(&claim.folder().join(checkpoint::TOKENIZER), data.tokenizer.to_json().as_bytes())?;
     let mut manifest = Manifest::open(claim, &job.label, lab.machine, data.facts_of(&job.spec)?)?;
     let display = lab.display.run(&job.label, job.flops);
+    let begun = (Instant::now(), cpu_seconds());
+    let result = train(lab, job, Some(claim), &display);
+    manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1);
+    claim.write_json("manifest.json", &manifest)?;
+    let record = result?;
+    claim.write_json("record.json", &record)?;
+    if let Spec::Finetune(_) = job.spec {
+        engine::remove_checkpoints(claim)?;
+    }
+    display.note(&summary(&record));
+    Ok(record)
+}
+
+/// Trains a run; without a claim as a rank other than the first.
+fn train(
+    lab: &Lab<'_>,
+    job: &Job,
+    claim: Option<&Claim>,
+    observer: &dyn Observer,
+) -> Result<Record> {
+    let data = lab.prepared;
     let control = Control {
         device: lab.device,
+        comm: lab.comm(),
+        micro_batch: lab.micro_batch,
         stop: lab.stop,
         checkpoint_every: lab.checkpoint_every,
         end_of_text: Some(data.tokenizer.end_of_text()),
         keep_bottom: lab.keep_models,
-        observer: &display,
+        observer,
     };
-    let begun = (Instant::now(), cpu_seconds());
-    let result = match &job.spec {
+    match &job.spec {
         Spec::Pretrain(spec) => engine::pretrain(spec, &data.pretraining, claim, &control),
         Spec::Import(spec) => {
             let folder = job.import.as_deref().expect("a job that imports has a folder");
@@ -389,16 +458,7 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
             let (pretraining, target) = (&data.pretraining, &data.targets[&spec.target]);
             engine::finetune(spec, &model, pretraining, target, claim, &control)
         }),
-    };
-    manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1);
-    claim.write_json("manifest.json", &manifest)?;
-    let record = result?;
-    claim.write_json("record.json", &record)?;
-    if let Spec::Finetune(_) = job.spec {
-        engine::remove_checkpoints(claim)?;
     }
-    display.note(&summary(&record));
-    Ok(record)
 }
 
 fn parent_model(store: &Store, parent: &RunId) -> Result<Checkpoint> {

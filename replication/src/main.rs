@@ -35,6 +35,8 @@ mod prepare;
 mod progress;
 #[cfg(feature = "train")]
 mod provenance;
+#[cfg(feature = "train")]
+mod ranks;
 mod report;
 #[cfg_attr(
     not(feature = "train"),
@@ -131,7 +133,12 @@ fn main() -> ExitCode {
         }
     };
     #[cfg(feature = "train")]
-    train::report_bugs_alone();
+    {
+        train::report_bugs_alone();
+        if let Some(ended) = call.launch() {
+            return ended.map_or_else(|error| end(Err(error)), ExitCode::from);
+        }
+    }
     end(call.carry_out())
 }
 
@@ -193,6 +200,35 @@ enum Call {
 }
 
 impl Call {
+    /// Starts the processes that carry it out together, if it asks for several; returns the status to
+    /// end with.
+    #[cfg(feature = "train")]
+    fn launch(&self) -> Option<forgetting_laws::Result<u8>> {
+        let ranks = match self {
+            Self::Figure(_, options) if !options.dry_run => &options.ranks,
+            Self::Command(command) => match &**command {
+                Command::All(options) if !options.dry_run => &options.ranks,
+                Command::Run(options) => &options.ranks,
+                _ => return None,
+            },
+            Self::Figure(..) => return None,
+        };
+        // What every rank would refuse is refused once.
+        let check = || match self {
+            Self::Figure(figure, options) => train::check(&options.common, Some(figure.blocks())),
+            Self::Command(command) => match &**command {
+                Command::All(options) => train::check(&options.common, None),
+                Command::Run(options) => train::check_blocks(&options.grid),
+                _ => Ok(()),
+            },
+        };
+        match ranks.launches() {
+            Ok(false) => None,
+            Ok(true) => Some(check().and_then(|()| ranks::launch(ranks))),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     fn carry_out(self) -> forgetting_laws::Result<()> {
         match self {
             Self::Command(command) => carry_out(*command),

@@ -32,6 +32,13 @@ pub struct Machine {
     pub blas: String,
     /// Intra-op threads of the run.
     pub threads: i32,
+    /// Processes that carried it out together.
+    #[serde(default = "one")]
+    pub ranks: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Machine {
@@ -54,6 +61,7 @@ impl Machine {
             processor: processor(),
             blas: if tch::utils::has_mkl() { "MKL" } else { "not MKL" }.into(),
             threads,
+            ranks: one(),
         }
     }
 }
@@ -61,10 +69,12 @@ impl Machine {
 impl Machine {
     /// In one line.
     pub fn line(&self) -> String {
-        let Self { software, versions, device, cpu_capability, processor, blas, threads } = self;
+        let Self { software, versions, device, cpu_capability, processor, blas, threads, ranks } =
+            self;
+        let ranks = if *ranks > 1 { format!(", {ranks} ranks") } else { String::new() };
         format!(
             "{software}; {versions}; device {device}, {processor} ({cpu_capability}), {blas}, \
-             {threads} thread(s) a run"
+             {threads} thread(s) a run{ranks}"
         )
     }
 }

@@ -18,8 +18,10 @@ use crate::grid::{self, Finetuning, Grid};
 use crate::named::named;
 use crate::progress::{Display, answer, complain};
 use crate::provenance::Machine;
+use crate::ranks::{RankOptions, Ranks};
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
 use forgetting_laws::data::files::STDIN;
+use forgetting_laws::engine::Comm;
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
 use forgetting_laws::{Error, Result, engine};
@@ -50,10 +52,19 @@ struct Session {
     sources: Sources,
     grid: Grid,
     device: Device,
+    /// Where this is one of several processes.
+    ranks: Option<Ranks>,
     out: PathBuf,
 }
 
 impl Session {
+    /// The same as one of several processes, if this is one.
+    fn together(mut self, options: &Options, ranks: &RankOptions) -> Result<Self> {
+        self.device = engine::device(&Ranks::own_device(&options.device)?)?;
+        self.ranks = Ranks::join(ranks, self.device)?;
+        Ok(self)
+    }
+
     /// Of some blocks, or of all.
     fn open(options: &Options, blocks: Option<&[&str]>, only_plan: bool) -> Result<Self> {
         Self::of(options, configure(options)?, blocks, only_plan)
@@ -72,7 +83,8 @@ impl Session {
         exec::check(&grid.jobs(), config.data.injection_tokens)?;
         let out = options.out.clone();
         let out = out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
-        Ok(Self { preset: options.preset.clone(), config, sources, grid, device, out })
+        let preset = options.preset.clone();
+        Ok(Self { preset, config, sources, grid, device, ranks: None, out })
     }
 
     /// The store of the runs, made if it is missing.
@@ -123,8 +135,44 @@ impl Session {
         Ok(prepared)
     }
 
-    /// Carries out jobs, whose parents are among them. Returns what became of them.
-    fn train(&self, jobs: &[Job]) -> Result<Done> {
+    /// Carries out jobs, whose parents are among them. Returns what became of them; None in a rank
+    /// other than the first, which has nothing more to do.
+    fn train(&self, jobs: &[Job]) -> Result<Option<Done>> {
+        match &self.ranks {
+            None => self.lead(jobs).map(Some),
+            Some(ranks) if ranks.follows() => self.follow(ranks, jobs).map(|()| None),
+            Some(ranks) => {
+                let done = self.lead(jobs);
+                ranks.dismiss();
+                done.map(Some)
+            }
+        }
+    }
+
+    /// Carries out what the first rank begins, with it.
+    fn follow(&self, ranks: &Ranks, jobs: &[Job]) -> Result<()> {
+        catch_interrupts(false);
+        let store = self.store()?;
+        let mut prepared: Option<Prepared> = None;
+        if exec::finished(&store, jobs)?.len() < jobs.len() {
+            // While the first does the same. Why it cannot be is said when it is needed.
+            prepared = self.prepare().ok();
+        }
+        let display = Display::silent();
+        loop {
+            let job = ranks.next(|_| {
+                if prepared.is_none() {
+                    prepared = Some(self.prepare()?);
+                }
+                Ok(())
+            })?;
+            let (Some(job), Some(prepared)) = (job, &prepared) else { return Ok(()) };
+            let machine = self.machine();
+            exec::assist(&self.lab(&store, prepared, &machine, &display), &job)?;
+        }
+    }
+
+    fn lead(&self, jobs: &[Job]) -> Result<Done> {
         let store = self.store()?;
         let records = exec::finished(&store, jobs)?;
         exec::remove_leftovers(&store, &records, jobs)?;
@@ -161,24 +209,43 @@ impl Session {
         jobs: &[Job],
         work: impl FnOnce(&Lab<'_>) -> Result<Done>,
     ) -> Result<Done> {
-        catch_interrupts();
+        catch_interrupts(true);
         let display = Display::new(jobs.iter().map(|job| job.flops).sum());
         exec::heal(store, jobs, &display)?;
+        let machine = self.machine();
+        let done = work(&self.lab(store, prepared, &machine, &display));
+        display.finish();
+        done
+    }
+
+    fn machine(&self) -> Machine {
+        let ranks = self.ranks.as_ref().map_or(1, Comm::world);
+        Machine { ranks, ..Machine::here(self.device, self.config.run.threads) }
+    }
+
+    fn lab<'a>(
+        &'a self,
+        store: &'a Store,
+        prepared: &'a Prepared,
+        machine: &'a Machine,
+        display: &'a Display,
+    ) -> Lab<'a> {
         let run = &self.config.run;
-        let done = work(&Lab {
+        Lab {
             store,
             prepared,
-            machine: &Machine::here(self.device, run.threads),
+            machine,
             device: self.device,
-            workers: run.workers(),
+            ranks: self.ranks.as_ref(),
+            // All ranks are on one run at a time.
+            workers: if self.ranks.is_some() { 1 } else { run.workers() },
             threads: run.threads,
+            micro_batch: run.micro_batch,
             checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
             keep_models: run.keep_models,
             stop: &STOP,
-            display: &display,
-        });
-        display.finish();
-        done
+            display,
+        }
     }
 
     /// Carries out first what Table 4 predicts from, and what it predicts once its predictions are
@@ -296,6 +363,22 @@ impl Session {
     }
 }
 
+/// Refuses options that every rank would refuse, before any is started.
+///
+/// # Errors
+/// If a setting or an input is refused.
+pub fn check(options: &Options, blocks: Option<&[&str]>) -> Result<()> {
+    Session::open(options, blocks, true).map(drop)
+}
+
+/// The same for `run`.
+///
+/// # Errors
+/// As above.
+pub fn check_blocks(options: &BlockOptions) -> Result<()> {
+    open_blocks(options, true).map(drop)
+}
+
 /// A figure of the list: trains what it needs and draws it.
 ///
 /// # Errors
@@ -308,7 +391,8 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
         return plan::print(&session, &jobs);
     }
     let begun = Instant::now();
-    let done = session.train(&jobs)?;
+    let session = session.together(&options.common, &options.ranks)?;
+    let Some(done) = session.train(&jobs)? else { return Ok(()) };
     say_failures(&done);
     let results = session.results()?;
     let laws = Laws::of(&results);
@@ -341,7 +425,8 @@ pub fn all(options: &FigureOptions) -> Result<()> {
         return plan::print(&session, &jobs);
     }
     let begun = Instant::now();
-    let done = session.train(&jobs)?;
+    let session = session.together(&options.common, &options.ranks)?;
+    let Some(done) = session.train(&jobs)? else { return Ok(()) };
     say_failures(&done);
     let report = write_report(&session)?;
     answer(&format!(
@@ -420,7 +505,8 @@ pub fn run(options: &RunOptions) -> Result<()> {
     if let Some(shard) = &options.shard {
         jobs = part(jobs, shard)?;
     }
-    let done = session.train(&jobs)?;
+    let session = session.together(&options.grid.common, &options.ranks)?;
+    let Some(done) = session.train(&jobs)? else { return Ok(()) };
     answer(&format!("{} of {} runs done\n", done.records.len(), jobs.len()))?;
     say_waiting(&done);
     done.all().map(drop)
@@ -498,13 +584,15 @@ fn say_waiting(done: &Done) {
 }
 
 /// The first Ctrl-C lets runs write their checkpoints, the second ends the process at once.
-fn catch_interrupts() {
+fn catch_interrupts(says_so: bool) {
     static ONCE: std::sync::Once = std::sync::Once::new();
-    let handler = || {
+    let handler = move || {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        complain("writing checkpoints; Ctrl-C again ends at once");
+        if says_so {
+            complain("writing checkpoints; Ctrl-C again ends at once");
+        }
     };
     ONCE.call_once(|| {
         if let Err(error) = ctrlc::set_handler(handler) {

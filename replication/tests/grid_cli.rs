@@ -289,6 +289,9 @@ fn scripts_for_slurm_split_the_runs_and_ask_for_the_papers_gpus() {
             assert!(text.contains("#SBATCH --requeue\n#SBATCH --open-mode=append\n"), "{text}");
             assert!(text.contains("#SBATCH --partition=gpu\n"), "{text}");
             assert!(text.contains("'/opt/a b/replication' run --preset paper"), "{text}");
+            let ranks = if gpus > 1 { format!(" --ranks {gpus}") } else { String::new() };
+            assert_eq!(text.contains(" --ranks"), gpus > 1, "{text}");
+            assert!(text.contains(&format!(" --size {size}{ranks}")), "{text}");
             let path = out.path().join("slurm").join(&name);
             assert!(Command::new("bash").arg("-n").arg(path).status().unwrap().success(), "{name}");
         }

@@ -1,15 +1,47 @@
-//! How several processes agree on one gradient.
+//! How several processes, the ranks, train one model: each computes the gradient of its part of the
+//! step's sequences, and all take the same step.
 
+use crate::Result;
 use tch::Tensor;
 
-/// A group of processes that train one model on different samples.
-pub trait Comm: Send {
-    /// This process among `world`.
+/// A group of ranks. All call the same operations in the same order.
+pub trait Comm: Send + Sync {
+    /// This process among `world`, from 0. Rank 0 alone writes.
     fn rank(&self) -> usize;
     /// Number of processes.
     fn world(&self) -> usize;
-    /// Replaces the flat buffer by its mean over all processes.
-    fn all_reduce_mean(&self, flat: &mut Tensor);
+    /// Replaces a buffer on the model's device by its sum over all ranks.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<()>;
+    /// Replaces a buffer on the model's device by that of rank 0.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    fn broadcast(&self, flat: &mut Tensor) -> Result<()>;
+    /// The bytes of rank 0, whatever the others give.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
+    /// What any of the ranks says. It is how those who fail tell the others: whoever fails between two
+    /// operations of a run says so in place of its next word.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    fn agree(&self, mine: Signals) -> Result<Signals>;
+}
+
+/// What a rank tells the others before each step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Signals {
+    /// The run is to write a checkpoint and end.
+    pub stop: bool,
+    /// A checkpoint is due.
+    pub due: bool,
+    /// It has failed and leaves the run.
+    pub failed: bool,
 }
 
 /// One process alone.
@@ -23,5 +55,16 @@ impl Comm for Solo {
     fn world(&self) -> usize {
         1
     }
-    fn all_reduce_mean(&self, _flat: &mut Tensor) {}
+    fn all_reduce_sum(&self, _flat: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+    fn broadcast(&self, _flat: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+    fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        Ok(bytes)
+    }
+    fn agree(&self, mine: Signals) -> Result<Signals> {
+        Ok(mine)
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Four rules keep every later step simple: parameters, gradients and moments are flat buffers;
 //! a step is backward, all-reduce, clip, update; a sample is addressed by
-//! `position = step · batch + i`, whoever computes it; small models on a CPU run on one thread
+//! `position = step · batch + i`, whichever rank computes it; small models on a CPU run on one thread
 //! each, as many at once as there are cores.
 
 mod comm;
@@ -11,12 +11,12 @@ mod network;
 mod runs;
 mod trainer;
 
-pub use comm::{Comm, Solo};
+pub use comm::{Comm, Signals, Solo};
 pub use inference::{Sampling, TextLoss, generate, losses};
 pub use network::Network;
 pub use runs::{Control, Observer, PretrainData, TargetData};
 pub use runs::{finetune, has_checkpoints, import, mixture, pretrain, remove_checkpoints};
-pub use trainer::{Trainer, evaluate, windows};
+pub use trainer::{Trainer, evaluate, evaluate_together, windows};
 
 use crate::{Error, Result};
 use std::ops::Range;

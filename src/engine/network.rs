@@ -323,10 +323,11 @@ impl Network {
         logits.log_softmax(-1, None).gather(1, &targets.i(rows).unsqueeze(1), false)
     }
 
-    /// Adds the gradient of the mean cross-entropy of `targets` given `inputs`, both
-    /// `[batch, time]` of i64, divided by `micro_batches`, to the flat gradient. Returns the mean
-    /// cross-entropy, a scalar in nats on the device (reading it waits for the device; not reading
-    /// it does not).
+    /// Adds the gradient of the cross-entropy of `targets` given `inputs`, both `[batch, time]` of
+    /// i64, summed over their places and divided by `positions`, to the flat gradient: with the
+    /// positions of a whole step, of all micro-batches on all ranks, what they add is the gradient of
+    /// the step's mean. Returns the sum divided so, a scalar in nats on the device (reading it waits
+    /// for the device; not reading it does not).
     ///
     /// The tied head and its cross-entropy are differentiated by hand: the chain of autograd would
     /// pass over `[batch · time, vocab]` more often, and keep more of it.
@@ -334,11 +335,11 @@ impl Network {
         &mut self,
         inputs: &Tensor,
         targets: &Tensor,
-        micro_batches: u64,
+        positions: u64,
     ) -> Tensor {
         let targets = targets.reshape([-1, 1]);
-        let positions = targets.numel() as f64;
-        let scale = 1.0 / (positions * micro_batches as f64);
+        let positions = positions as f64;
+        let scale = 1.0 / positions;
         let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
         let (loss, d_hidden) = no_grad(|| self.head_backward(&hidden.detach(), &targets, scale));
         (hidden * d_hidden).sum(Kind::Float).backward();

@@ -2,9 +2,9 @@
 //! are one loop of steps, evaluations and checkpoints; what differs is where windows come from,
 //! the learning rate, and what is evaluated.
 
-use super::comm::Solo;
+use super::comm::{Comm, Signals};
 use super::network::Network;
-use super::trainer::{Trainer, checkpoint_state, evaluate, windows};
+use super::trainer::{Trainer, checkpoint_state, evaluate_together, windows};
 use crate::checkpoint::{Checkpoint, WEIGHTS};
 use crate::data::sequences::Sequences;
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
@@ -47,6 +47,12 @@ pub struct TargetData {
 pub struct Control<'a> {
     /// Where to compute.
     pub device: Device,
+    /// The ranks that carry it out together. What they add up differs from one process's in its last
+    /// digits.
+    pub comm: &'a dyn Comm,
+    /// Sequences that a rank takes through the model at a time: fewer need less memory. Gradients add
+    /// up over them.
+    pub micro_batch: usize,
     /// Set from outside to make the run write a checkpoint and end with [`Error::Interrupted`].
     pub stop: &'a AtomicBool,
     /// Time between checkpoints.
@@ -71,14 +77,15 @@ pub trait Observer: Sync {
     fn note(&self, text: &str);
 }
 
-/// Pretrains a model, from the last checkpoint in the claim's folder if there is one.
+/// Pretrains a model, from the last checkpoint in the claim's folder if there is one. Ranks other than
+/// the first write nothing and have no claim: here and below.
 ///
 /// # Errors
 /// If a setting, the data or the disk refuses, or the run is interrupted.
 pub fn pretrain(
     spec: &PretrainSpec,
     data: &PretrainData,
-    claim: &Claim,
+    claim: Option<&Claim>,
     control: &Control<'_>,
 ) -> Result<Record> {
     spec.schedule.validate()?;
@@ -105,7 +112,9 @@ pub fn pretrain(
     if epochs > 1.0 {
         control.observer.note(&format!("the pretraining text was used {epochs:.2} times"));
     }
-    let model = trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)?;
+    let write = |claim: &Claim| {
+        trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)
+    };
     Ok(Record {
         id,
         outcome,
@@ -119,7 +128,7 @@ pub fn pretrain(
             ..Realised::default()
         },
         evaluations: state.evaluations,
-        model: Some(model),
+        model: claim.map(write).transpose()?,
     })
 }
 
@@ -134,7 +143,7 @@ pub fn import(
     spec: &ImportSpec,
     model: &Checkpoint,
     data: &PretrainData,
-    claim: &Claim,
+    claim: Option<&Claim>,
     control: &Control<'_>,
 ) -> Result<Record> {
     let found = model.hash();
@@ -146,7 +155,7 @@ pub fn import(
     let evaluation = Evaluation {
         step: 0,
         loss_ft: f64::NAN,
-        loss_pt: evaluate(&network, &data.validation),
+        loss_pt: evaluate_together(&network, &data.validation, control.comm)?,
         loss_train: None,
     };
     if !evaluation.loss_pt.is_finite() {
@@ -162,7 +171,7 @@ pub fn import(
         n_params: model.shape.count(),
         realised: Realised::default(),
         evaluations: vec![evaluation],
-        model: Some(model.write(claim.folder(), control.end_of_text)?),
+        model: claim.map(|claim| model.write(claim.folder(), control.end_of_text)).transpose()?,
     })
 }
 
@@ -187,7 +196,7 @@ pub fn finetune(
     model: &Checkpoint,
     pretraining: &PretrainData,
     target: &TargetData,
-    claim: &Claim,
+    claim: Option<&Claim>,
     control: &Control<'_>,
 ) -> Result<Record> {
     spec.schedule.validate()?;
@@ -233,9 +242,9 @@ pub fn finetune(
             epochs: counts.target as f64 / d_ft.len() as f64,
         },
         evaluations: state.evaluations,
-        model: match control.keep_bottom {
-            true => Some(hash_file(&claim.folder().join(WEIGHTS))?),
-            false => None,
+        model: match claim.filter(|_| control.keep_bottom) {
+            Some(claim) => Some(hash_file(&claim.folder().join(WEIGHTS))?),
+            None => None,
         },
     })
 }
@@ -304,8 +313,38 @@ struct State {
     /// Optimiser steps taken.
     step: u64,
     evaluations: Vec<Evaluation>,
-    /// Sum of the training losses since the last evaluation.
+    /// Sum of the training losses since the last evaluation, the first rank's part.
     loss_sum: f64,
+    /// The parts of the other ranks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    other_loss_sums: Vec<f64>,
+}
+
+impl State {
+    /// What a rank goes on from; those who were more when the checkpoint was written leave their parts
+    /// to the first.
+    fn loss_sum_of(&self, comm: &dyn Comm) -> f64 {
+        let others = self.other_loss_sums.get(comm.world() - 1..).unwrap_or_default();
+        match comm.rank() {
+            0 => others.iter().fold(self.loss_sum, |sum, other| sum + other),
+            rank => self.other_loss_sums.get(rank - 1).copied().unwrap_or(0.0),
+        }
+    }
+}
+
+/// The part of `of` rows that a rank takes.
+fn part(of: usize, comm: &dyn Comm) -> std::ops::Range<usize> {
+    let (rank, world) = (comm.rank(), comm.world());
+    of * rank / world..of * (rank + 1) / world
+}
+
+/// One number of each rank, in their order.
+fn gather(value: f64, comm: &dyn Comm, device: Device) -> Result<Vec<f64>> {
+    let mut values = vec![0.0; comm.world()];
+    values[comm.rank()] = value;
+    let mut all = Tensor::from_slice(&values).to_device(device);
+    comm.all_reduce_sum(&mut all)?;
+    Ok(Vec::try_from(all.to_device(Device::Cpu)).expect("a flat tensor of f64"))
 }
 
 /// How the names of checkpoints start.
@@ -319,17 +358,25 @@ fn drive(
     job: &Job<'_>,
     id: &RunId,
     trainer: &mut Trainer,
-    claim: &Claim,
+    claim: Option<&Claim>,
     control: &Control<'_>,
 ) -> Result<(State, Outcome)> {
     job.evaluate.validate()?;
     let evaluated_steps = job.evaluate.steps(job.total_steps);
-    let mut state = resume(id, trainer, claim, control.observer)?;
-    let mut metrics = Metrics::open(claim, &state.evaluations)?;
+    let comm = control.comm;
+    let mut state = State { run: id.to_string(), ..State::default() };
+    let mut metrics = None;
+    if let Some(claim) = claim {
+        state = resume(id, trainer, claim, control.observer)?;
+        metrics = Some(Metrics::open(claim, &state.evaluations)?);
+    }
+    if comm.world() > 1 {
+        state = follow(state, trainer, comm)?;
+    }
     control.observer.started(state.step, job.total_steps);
     let device = control.device;
     let scalar = |value: f64| Tensor::from(value).to_device(device);
-    let mut loss_sum = scalar(state.loss_sum);
+    let mut loss_sum = scalar(state.loss_sum_of(comm));
     let mut last_checkpoint = Instant::now();
     loop {
         let evaluated_before = state.evaluations.last().map(|evaluation| evaluation.step);
@@ -337,17 +384,25 @@ fn drive(
             && evaluated_before != Some(state.step)
         {
             let steps = state.step - evaluated_before.unwrap_or(0);
-            let mean = || loss_sum.double_value(&[]) / steps as f64;
+            let losses = gather(loss_sum.double_value(&[]), comm, device)?;
+            let mean = || losses.iter().sum::<f64>() / steps as f64;
+            let evaluate = |set| evaluate_together(trainer.network(), set, comm);
             let evaluation = Evaluation {
                 step: state.step,
-                loss_ft: job.target.map_or(f64::NAN, |set| evaluate(trainer.network(), set)),
-                loss_pt: evaluate(trainer.network(), job.pretraining),
+                loss_ft: job.target.map(evaluate).transpose()?.unwrap_or(f64::NAN),
+                loss_pt: evaluate(job.pretraining)?,
                 loss_train: (steps > 0).then(mean),
             };
-            metrics.append(&evaluation)?;
+            if let Some(metrics) = &mut metrics {
+                metrics.append(&evaluation)?;
+            }
             control.observer.evaluated(&evaluation);
             let lowest = || state.evaluations.iter().all(|e| evaluation.loss_ft < e.loss_ft);
-            if control.keep_bottom && job.target.is_some() && lowest() {
+            if let Some(claim) = claim
+                && control.keep_bottom
+                && job.target.is_some()
+                && lowest()
+            {
                 trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)?;
             }
             state.evaluations.push(evaluation);
@@ -362,11 +417,22 @@ fn drive(
             _ if state.step >= job.total_steps => Some(Outcome::Completed),
             _ => None,
         };
-        let interrupted = outcome.is_none() && control.stop.load(Ordering::Relaxed);
-        let due = last_checkpoint.elapsed() >= control.checkpoint_every;
-        if due || interrupted || outcome.is_some() {
-            state.loss_sum = loss_sum.double_value(&[]);
-            write_checkpoint(trainer, &state, claim)?;
+        let told = comm.agree(Signals {
+            stop: control.stop.load(Ordering::Relaxed),
+            due: last_checkpoint.elapsed() >= control.checkpoint_every,
+            failed: false,
+        })?;
+        if told.failed {
+            return Err(Error::RankFailed);
+        }
+        let interrupted = outcome.is_none() && told.stop;
+        if told.due || interrupted || outcome.is_some() {
+            let mut losses = gather(loss_sum.double_value(&[]), comm, device)?;
+            state.loss_sum = losses.remove(0);
+            state.other_loss_sums = losses;
+            if let Some(claim) = claim {
+                write_checkpoint(trainer, &state, claim)?;
+            }
             last_checkpoint = Instant::now();
         }
         if let Some(outcome) = outcome {
@@ -378,10 +444,25 @@ fn drive(
         let rows = (job.rows)(state.step);
         let tokens = rows.iter().map(|row| row.len() as u64 - 1).sum();
         let (lr, multiplier) = (job.rates)(state.step);
-        loss_sum += trainer.step(&[windows(&rows, device)], lr, multiplier, &Solo);
+        let mine = &rows[part(rows.len(), comm)];
+        let passes = mine.chunks(control.micro_batch.max(1)).map(|rows| windows(rows, device));
+        let passes: Vec<Tensor> = passes.collect();
+        loss_sum += trainer.step(&passes, tokens, lr, multiplier, comm)?;
         state.step += 1;
         control.observer.stepped(state.step, tokens);
     }
+}
+
+/// The state of the first rank's run, taken over by all.
+fn follow(state: State, trainer: &mut Trainer, comm: &dyn Comm) -> Result<State> {
+    if comm.agree(Signals::default())?.failed {
+        return Err(Error::RankFailed);
+    }
+    let json = serde_json::to_vec(&state).expect("our types have string keys");
+    let state: State = serde_json::from_slice(&comm.share(json)?)
+        .map_err(|error| Error::RankLost(format!("rank 0 sent no state ({error})")))?;
+    trainer.follow(state.step, comm)?;
+    Ok(state)
 }
 
 fn diverged(evaluation: &Evaluation, has_target: bool) -> bool {

@@ -1,6 +1,6 @@
 //! One optimiser step, evaluation, and the state that a checkpoint holds.
 
-use super::comm::Comm;
+use super::comm::{Comm, Solo};
 use super::network::Network;
 use super::{half_open, to_f32};
 use crate::checkpoint::le_bytes;
@@ -52,34 +52,48 @@ impl Trainer {
         self.steps
     }
 
-    /// One step on micro-batches of windows, each `[sequences, T + 1]` of i64: backward, mean of
-    /// the gradient over `comm`, clip by the global norm, AdamW. Returns the mean cross-entropy of
-    /// this process's windows before the update, a scalar in nats on the device.
+    /// One step on this rank's micro-batches of windows, each `[sequences, T + 1]` of i64, of a step
+    /// that predicts `positions` tokens in all, on all ranks: backward, sum of the gradient over
+    /// `comm`, clip by the global norm, AdamW. Returns this rank's part of the mean cross-entropy
+    /// before the update, a scalar in nats on the device: the ranks' parts add up to the mean.
+    ///
+    /// # Errors
+    /// If a rank is lost.
     pub fn step(
         &mut self,
         micro_batches: &[Tensor],
+        positions: u64,
         lr: f64,
         multiplier: f64,
         comm: &dyn Comm,
-    ) -> Tensor {
-        let count = micro_batches.len() as u64;
+    ) -> Result<Tensor> {
         self.network.zero_gradient();
         let mut loss = Tensor::zeros([], (Kind::Float, self.network.device()));
         for windows in micro_batches {
             let (inputs, targets) = inputs_and_targets(windows);
-            loss += self.network.accumulate_gradient(&inputs, &targets, count) / count as f64;
+            loss += self.network.accumulate_gradient(&inputs, &targets, positions);
         }
         self.steps += 1;
         let step = Step { t: self.steps, lr, multiplier };
         no_grad(|| {
             let mut gradient = self.network.gradient().shallow_clone();
-            comm.all_reduce_mean(&mut gradient);
+            comm.all_reduce_sum(&mut gradient)?;
             // As torch.nn.utils.clip_grad_norm_, on the device: nothing waits for the norm.
             let coefficient = (self.clip / (gradient.norm() + 1e-6)).clamp_max(1.0);
             let _ = gradient.g_mul_(&coefficient);
             self.adamw_step(&mut gradient, step);
-        });
-        loss
+            Ok(loss)
+        })
+    }
+
+    /// Takes parameters, moments and the number of steps from rank 0.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn follow(&mut self, steps: u64, comm: &dyn Comm) -> Result<()> {
+        self.steps = steps;
+        let mut theta = self.network.theta().shallow_clone();
+        [&mut theta, &mut self.m, &mut self.v].into_iter().try_for_each(|flat| comm.broadcast(flat))
     }
 
     /// [`AdamW::reference_step`] on whole buffers.
@@ -149,15 +163,25 @@ pub fn checkpoint_state(path: &Path, bytes: &[u8]) -> Result<String> {
 
 /// Mean cross-entropy over every predicted token of a validation set, in nats.
 pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
+    evaluate_together(network, set, &Solo).expect("one process loses no other")
+}
+
+/// The same by all ranks, each of which takes every so many-th pass; all get the one loss.
+///
+/// # Errors
+/// If a rank is lost.
+pub fn evaluate_together(network: &Network, set: &Sequences, comm: &dyn Comm) -> Result<f64> {
     let per_pass = (EVALUATION_TOKENS / set.context()).max(1);
     let mut sum = Tensor::zeros([], (Kind::Double, network.device()));
-    for start in (0..set.len()).step_by(per_pass) {
+    let first = comm.rank() * per_pass;
+    for start in (first..set.len()).step_by(comm.world() * per_pass) {
         let end = (start + per_pass).min(set.len());
         let rows: Vec<_> = (start..end).map(|i| set.get(i)).collect();
         let (inputs, targets) = inputs_and_targets(&windows(&rows, network.device()));
         sum += network.loss_sum(&inputs, &targets);
     }
-    sum.double_value(&[]) / set.tokens() as f64
+    comm.all_reduce_sum(&mut sum)?;
+    Ok(sum.double_value(&[]) / set.tokens() as f64)
 }
 
 /// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device.

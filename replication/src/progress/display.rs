@@ -33,6 +33,13 @@ impl Display {
         Self { bars, total, on_terminal }
     }
 
+    /// One that shows nothing.
+    pub fn silent() -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let total = bars.add(ProgressBar::new(0));
+        Self { bars, total, on_terminal: true }
+    }
+
     /// A line that stays.
     pub fn line(&self, text: &str) {
         if self.on_terminal {

@@ -121,6 +121,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         config,
         sources,
         device,
+        ranks: None,
         out,
     };
     let planned = match known.filter(|plan| plan.key == key) {

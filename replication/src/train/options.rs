@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::datasets::name_of;
 use crate::named::named;
+use crate::ranks::RankOptions;
 use clap::Args;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
@@ -52,6 +53,8 @@ pub struct Options {
 pub struct FigureOptions {
     #[command(flatten)]
     pub common: Options,
+    #[command(flatten)]
+    pub ranks: RankOptions,
     /// Only say what would be done, and what it would cost.
     #[arg(long)]
     pub dry_run: bool,
@@ -72,6 +75,8 @@ pub struct BlockOptions {
 pub struct RunOptions {
     #[command(flatten)]
     pub grid: BlockOptions,
+    #[command(flatten)]
+    pub ranks: RankOptions,
     /// Only every N-th finetuning from the I-th on, counted from 0, and the models that these need.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,

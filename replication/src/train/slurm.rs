@@ -6,7 +6,7 @@
 //! wait until the predictions are written down. A job that is preempted or reaches its time limit
 //! writes checkpoints at the signal and is put back into the queue.
 //!
-//! A run trains on one device; the other GPUs of a job are asked for and not yet used.
+//! A job with several GPUs carries out each of its runs by as many ranks, one run after the other.
 
 use super::SlurmOptions;
 use crate::config::Config;
@@ -26,6 +26,13 @@ struct Size {
     rank: usize,
     gpus: u64,
     finetunings: u64,
+}
+
+impl Size {
+    /// The option that uses all GPUs.
+    fn ranks(&self) -> String {
+        if self.gpus > 1 { format!(" --ranks {}", self.gpus) } else { String::new() }
+    }
 }
 
 /// Writes a script for each step and size and one that submits them all.
@@ -73,7 +80,7 @@ pub fn write(
     let mut pretrainings = Vec::new();
     for (name, size) in &sizes {
         let script = format!("pretrain-{name}.sh");
-        let call = format!("{call} --size {} --pretraining-only", quoted(name));
+        let call = format!("{call} --size {} --pretraining-only{}", quoted(name), size.ranks());
         put(folder, &script, &batch(options, &format!("pt-{name}"), size.gpus, None, &call))?;
         let _ = writeln!(submit, "{}=$(sbatch --parsable {script})", variable("pt", size.rank));
         pretrainings.push(format!("${}", variable("pt", size.rank)));
@@ -82,8 +89,8 @@ pub fn write(
     for (name, size) in sizes.iter().filter(|(_, size)| size.finetunings > 0) {
         let script = format!("finetune-{name}.sh");
         let jobs = size.finetunings.min(options.jobs);
-        let call =
-            format!("{call} --size {} --shard \"$SLURM_ARRAY_TASK_ID/{jobs}\"", quoted(name));
+        let call = format!("{call} --size {}{}", quoted(name), size.ranks());
+        let call = format!("{call} --shard \"$SLURM_ARRAY_TASK_ID/{jobs}\"");
         let array = Some(jobs);
         put(folder, &script, &batch(options, &format!("ft-{name}"), size.gpus, array, &call))?;
         let (ft, pt) = (variable("ft", size.rank), variable("pt", size.rank));
@@ -92,7 +99,7 @@ pub fn write(
     }
     for (name, size) in sizes.iter().filter(|(_, size)| size.finetunings > 0) {
         let script = format!("rest-{name}.sh");
-        let call = format!("{call} --size {}", quoted(name));
+        let call = format!("{call} --size {}{}", quoted(name), size.ranks());
         put(folder, &script, &batch(options, &format!("rest-{name}"), size.gpus, None, &call))?;
         let after = arrays.join(":");
         let _ = writeln!(submit, "sbatch --dependency=afterany:{after} {script}");
