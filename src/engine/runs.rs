@@ -8,7 +8,7 @@ use super::trainer::{Trainer, checkpoint_state, evaluate_together, windows};
 use crate::checkpoint::{Checkpoint, WEIGHTS};
 use crate::data::sequences::Sequences;
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
-use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle};
+use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle, share};
 use crate::model::Positions;
 use crate::rng::Key;
 use crate::run::{FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec};
@@ -332,12 +332,6 @@ impl State {
     }
 }
 
-/// The part of `of` rows that a rank takes.
-fn part(of: usize, comm: &dyn Comm) -> std::ops::Range<usize> {
-    let (rank, world) = (comm.rank(), comm.world());
-    of * rank / world..of * (rank + 1) / world
-}
-
 /// One number of each rank, in their order.
 fn gather(value: f64, comm: &dyn Comm, device: Device) -> Result<Vec<f64>> {
     let mut values = vec![0.0; comm.world()];
@@ -444,7 +438,8 @@ fn drive(
         let rows = (job.rows)(state.step);
         let tokens = rows.iter().map(|row| row.len() as u64 - 1).sum();
         let (lr, multiplier) = (job.rates)(state.step);
-        let mine = &rows[part(rows.len(), comm)];
+        let mine = share(rows.len() as u64, comm.rank() as u64, comm.world() as u64);
+        let mine = &rows[mine.start as usize..mine.end as usize];
         let passes = mine.chunks(control.micro_batch.max(1)).map(|rows| windows(rows, device));
         let passes: Vec<Tensor> = passes.collect();
         loss_sum += trainer.step(&passes, tokens, lr, multiplier, comm)?;

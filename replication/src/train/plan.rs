@@ -50,11 +50,50 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
         run.threads,
         rates.words
     );
-    let a100 = flops / (0.4 * 312e12) / 3600.0;
-    let _ = writeln!(plan, "{a100:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)");
+    let _ =
+        writeln!(plan, "{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", gpu_hours(flops));
     let disk: f64 = jobs.iter().map(disk).sum();
     let _ = writeln!(plan, "{:.1} MB of disk at most, {:.1} MB kept", disk / 1e6, kept(jobs) / 1e6);
+    plan.push_str(&costs(session, &left));
     answer(&plan)
+}
+
+/// Hours of an A100, of whose 312 TFLOP/s in bf16 40% are used: an assumption, as nothing here has been
+/// measured on one.
+fn gpu_hours(flops: f64) -> f64 {
+    flops / (0.4 * 312e12) / 3600.0
+}
+
+/// What the runs of each size cost, largest last.
+fn costs(session: &Session, jobs: &[&Job]) -> String {
+    let mut table = format!(
+        "\n{:<16} {:>12} {:>5} {:>12} {:>12} {:>12} {:>12} {:>10}\n",
+        "size", "N", "GPUs", "pretraining", "finetunings", "PT A100 h", "FT A100 h", "disk, GB"
+    );
+    let mut sizes: Vec<(u64, &str)> =
+        jobs.iter().map(|job| (job.shape.count().paper(), job.size.as_str())).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    for (n, size) in sizes {
+        let of = |tuned: bool| {
+            jobs.iter().filter(move |job| job.size == size && job.parent().is_some() == tuned)
+        };
+        let flops = |tuned| of(tuned).fold(0.0, |sum, job| sum + job.flops);
+        let count = |tuned: bool| of(tuned).count();
+        let gigabytes =
+            [false, true].into_iter().flat_map(of).map(|job| disk(job)).sum::<f64>() / 1e9;
+        let [pt, ft] = [false, true].map(flops);
+        let gpus = session.config.sizes.get(size).map_or(1, |size| size.gpus);
+        let _ = writeln!(
+            table,
+            "{size:<16} {n:>12} {gpus:>5} {:>12} {:>12} {:>12.3} {:>12.3} {gigabytes:>10.3}",
+            format!("{} {pt:.1e}", count(false)),
+            format!("{} {ft:.1e}", count(true)),
+            gpu_hours(pt),
+            gpu_hours(ft)
+        );
+    }
+    table
 }
 
 /// FLOP/s of training, by size.
