@@ -48,6 +48,7 @@ fn torch(arguments: &mut Vec<String>) {
         // The file that every distribution of libtorch carries.
         if let Ok(version) = std::fs::read_to_string(folder.join("build-version")) {
             println!("cargo::metadata=libtorch_version={}", version.trim());
+            println!("cargo::rustc-env=FORGETTING_LAWS_LIBTORCH={}", version.trim());
         }
     }
     arguments.push(format!("-Wl,-rpath,{}", library.display()));

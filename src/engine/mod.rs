@@ -6,6 +6,7 @@
 //! each, as many at once as there are cores.
 
 mod comm;
+pub mod cuda;
 mod inference;
 mod network;
 mod runs;
@@ -32,30 +33,23 @@ fn to_f32(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor.to_device(Device::Cpu)).expect("a flat f32 tensor")
 }
 
-/// The device of a name: `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+/// The device of a name: `auto` (the first GPU if there is one), `cpu`, `cuda` (the first GPU) or
+/// `cuda:N`. For all but `cpu`, the CUDA half of libtorch is looked for: see [`cuda`].
 ///
 /// # Errors
-/// If the name is none of these, or no such device is there.
+/// If the name is none of these, or no such device is there, or a CUDA half that the user named
+/// cannot be used.
 pub fn device(name: &str) -> Result<Device> {
-    let requirement = "must be auto, cpu, cuda or cuda:N";
-    let device = match name {
-        "auto" => Device::cuda_if_available(),
-        "cpu" => Device::Cpu,
-        "cuda" => Device::Cuda(0),
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if !cuda::is_there()? => return Ok(Device::Cpu),
+        "auto" | "cuda" => 0,
         _ => {
             let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
-            Device::Cuda(index.ok_or_else(|| Error::setting("device", name, requirement))?)
+            let requirement = "must be auto, cpu, cuda or cuda:N";
+            index.ok_or_else(|| Error::setting("device", name, requirement))?
         }
     };
-    if let Device::Cuda(index) = device {
-        let found = tch::Cuda::device_count();
-        if !tch::Cuda::is_available() || index as i64 >= found {
-            let requirement = match found {
-                0 => "libtorch found no CUDA device; use --device cpu".to_string(),
-                _ => format!("libtorch found {found} CUDA device(s), numbered from 0"),
-            };
-            return Err(Error::setting("device", name, requirement));
-        }
-    }
-    Ok(device)
+    cuda::check(name, index)?;
+    Ok(Device::Cuda(index))
 }
