@@ -92,7 +92,7 @@ mod training {
     use forgetting_laws::fit::{Advisor, Bootstrap, HoldOut, Limit, Options, fit};
     use forgetting_laws::injection::SamplerKind;
     use forgetting_laws::laws::{Forgetting, Row};
-    use forgetting_laws::model::Shape;
+    use forgetting_laws::model::{Precision, Shape};
     use forgetting_laws::pretraining::Schedule;
     use forgetting_laws::run::{FORMAT, FinetuneSpec, PretrainSpec, RunId, Spec};
     use forgetting_laws::store::{Claim, Store};
@@ -157,6 +157,7 @@ mod training {
                 format: FORMAT,
                 data: RunId::of(&"synthetic"),
                 shape,
+                precision: Precision::F32,
                 seed: 0,
                 batch: 8,
                 schedule: Schedule::paper(peak, 1000),
@@ -175,6 +176,7 @@ mod training {
                     format: FORMAT,
                     parent: parent.clone(),
                     target: RunId::of(&"sorting"),
+                    precision: Precision::F32,
                     seed: 0,
                     d_ft_tokens,
                     p: Fraction::new(p)?,

@@ -64,6 +64,26 @@ impl Positions {
     }
 }
 
+/// What a model computes in. Parameters, gradients and moments are kept in f32 either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// The paper's: matrix products, attention and the GELU take and give bf16, of parameters that
+    /// are rounded to it once a pass. Normalisations, embeddings, the residual stream, attention's
+    /// softmax and the cross-entropy are computed in f32.
+    Bf16,
+}
+
+impl Precision {
+    /// The default, which specifications leave out.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
 /// `(name, layers, width, heads)`: the paper's five sizes, then sizes a thousand times smaller for
 /// two CPU cores, and three in between for one GPU. The number of heads of `tiny` and `large` is ours; the others are the sister
 /// papers'.

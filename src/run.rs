@@ -7,7 +7,7 @@
 use crate::data::TokenizerKind;
 use crate::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use crate::injection::SamplerKind;
-use crate::model::Shape;
+use crate::model::{Precision, Shape};
 use crate::pretraining::Schedule;
 use crate::store::sha256;
 use crate::weight_decay::AdamW;
@@ -107,6 +107,9 @@ pub struct PretrainSpec {
     pub data: RunId,
     /// The model.
     pub shape: Shape,
+    /// What the model computes in; f32 where nothing is said, as in every earlier specification.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Of the initialisation and the order of the data.
     pub seed: u64,
     /// Sequences a step.
@@ -130,6 +133,9 @@ pub struct ImportSpec {
     pub data: RunId,
     /// The model.
     pub shape: Shape,
+    /// What its loss is measured in; f32 where nothing is said, as in every earlier specification.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Hex SHA-256 of its shape and parameters.
     pub weights: String,
 }
@@ -143,6 +149,9 @@ pub struct FinetuneSpec {
     pub parent: RunId,
     /// Identity of the target's [`DataSpec`].
     pub target: RunId,
+    /// What the model computes in; f32 where nothing is said, as in every earlier specification.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Of the order of the data and of the injection.
     pub seed: u64,
     /// Unique target tokens asked for; whole sequences are used.
@@ -185,6 +194,15 @@ impl Spec {
     /// The run's identity.
     pub fn id(&self) -> RunId {
         RunId::of(self)
+    }
+
+    /// What the model computes in.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Pretrain(spec) => spec.precision,
+            Self::Import(spec) => spec.precision,
+            Self::Finetune(spec) => spec.precision,
+        }
     }
 }
 
@@ -274,6 +292,28 @@ mod tests {
         for kind in TokenizerKind::ALL {
             let read: TokenizerSpec = serde_json::from_str(&json(kind)).unwrap();
             assert_eq!(read, trained(kind));
+        }
+    }
+
+    /// The same of runs in f32: their specifications, and so their identities, are those of before.
+    #[test]
+    fn f32_leaves_no_trace() {
+        let shape = Shape::named("nano-tiny", 300, 64).unwrap();
+        let import = |precision| {
+            let (data, weights) = (RunId::of(&"data"), "ab".into());
+            Spec::Import(ImportSpec { format: FORMAT, data, shape, precision, weights })
+        };
+        let json = |precision| serde_json::to_string(&import(precision)).unwrap();
+        assert!(!json(Precision::F32).contains("precision"), "{}", json(Precision::F32));
+        assert!(
+            json(Precision::Bf16).contains(r#""precision":"bf16""#),
+            "{}",
+            json(Precision::Bf16)
+        );
+        assert_ne!(import(Precision::F32).id(), import(Precision::Bf16).id());
+        for precision in [Precision::F32, Precision::Bf16] {
+            let read: Spec = serde_json::from_str(&json(precision)).unwrap();
+            assert_eq!((read.precision(), &read), (precision, &import(precision)));
         }
     }
 }

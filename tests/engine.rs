@@ -11,7 +11,7 @@ use forgetting_laws::engine::{
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use forgetting_laws::injection::SamplerKind;
-use forgetting_laws::model::{Positions, Shape};
+use forgetting_laws::model::{Positions, Precision, Shape};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{
@@ -220,6 +220,36 @@ fn gradients_stay_in_one_buffer() {
     assert!(values(network.gradient()).iter().any(|&g| g != 0.0));
 }
 
+/// bf16 has 8 bits of mantissa, a relative rounding of 2^-9; a few of them add up in each value.
+#[test]
+fn gradients_in_bf16_are_those_of_f32_up_to_rounding() {
+    for name in ["bias_false.json", "bias_true.json", "rotary.json"] {
+        let golden = Golden::read(name);
+        let mut network = golden.network().in_precision(Precision::Bf16);
+        assert_eq!(network.precision(), Precision::Bf16);
+        let (tokens, targets) = (tensor(&golden.tokens), tensor(&golden.targets));
+        // Half, and half again: what the first pass left in the buffer of bf16 would be counted twice.
+        let positions = 2 * targets.numel() as u64;
+        for _ in 0..2 {
+            let loss = network.accumulate_gradient(&tokens, &targets, positions).double_value(&[]);
+            assert_abs_diff_eq!(2.0 * loss, golden.loss, epsilon = 0.01);
+        }
+        let gradient = values(network.gradient());
+        for t in network.layout().tensors() {
+            let expected = &golden.gradients[&t.name];
+            let norm = |values: &mut dyn Iterator<Item = f64>| {
+                values.map(|value| value.powi(2)).sum::<f64>().sqrt()
+            };
+            let found = gradient[t.range()].iter().map(|&value| f64::from(value));
+            let error = norm(&mut found.zip(expected).map(|(found, expected)| found - expected));
+            let share = error / norm(&mut expected.iter().copied());
+            assert!(share < 0.05, "{name} {}: {share:.2e}", t.name);
+        }
+        let back = network.in_precision(Precision::F32);
+        assert_eq!(values(back.theta()), values(golden.network().theta()), "nothing was rounded");
+    }
+}
+
 #[test]
 fn initialisation_has_gpt2s_scale_and_its_own_seed() {
     let shape = Shape::named("nano-small", 512, 64).unwrap();
@@ -270,6 +300,7 @@ mod runs {
             format: FORMAT,
             data: forgetting_laws::run::RunId::of(&"data"),
             shape: shape(),
+            precision: Precision::F32,
             seed: 1,
             batch: 4,
             schedule: Schedule::paper(1e-2, 60),
@@ -284,6 +315,7 @@ mod runs {
             format: FORMAT,
             parent: Spec::Pretrain(parent.clone()).id(),
             target: forgetting_laws::run::RunId::of(&"target"),
+            precision: Precision::F32,
             seed: 1,
             d_ft_tokens: 20 * 8 + 3,
             p: Fraction::new(0.25).unwrap(),
@@ -352,8 +384,16 @@ mod runs {
     }
 
     fn pretrained(store: &Store, watch: &Watch, every: Duration) -> Result<Record, Error> {
+        pretrained_by(pretraining(), store, watch, every)
+    }
+
+    fn pretrained_by(
+        spec: PretrainSpec,
+        store: &Store,
+        watch: &Watch,
+        every: Duration,
+    ) -> Result<Record, Error> {
         tch::set_num_threads(1);
-        let spec = pretraining();
         let claim = claim(store, &Spec::Pretrain(spec.clone()));
         pretrain(&spec, &data().0, Some(&claim), &control(watch, every))
     }
@@ -395,6 +435,69 @@ mod runs {
             // The record holds the hash of every bit of the model's parameters.
             assert_same(&record, &whole);
         }
+    }
+
+    /// Checkpoints hold the parameters in f32, and what is rounded is made of them.
+    #[test]
+    fn bf16_resumes_to_the_bit() {
+        let spec = PretrainSpec { precision: Precision::Bf16, ..pretraining() };
+        let (_a, plain) = store();
+        let whole = pretrained_by(spec.clone(), &plain, &watch(0), NEVER).unwrap();
+        let (_b, resumed) = store();
+        let first = pretrained_by(spec.clone(), &resumed, &watch(33), NEVER);
+        assert!(matches!(first, Err(Error::Interrupted)));
+        assert_same(&pretrained_by(spec, &resumed, &watch(0), NEVER).unwrap(), &whole);
+        let (_c, other) = store();
+        let f32 = pretrained(&other, &watch(0), NEVER).unwrap();
+        assert_ne!(f32.id, whole.id);
+        assert_ne!(f32.model, whole.model, "bf16 is another computation");
+        let theta = Checkpoint::read(&plain.folder(&whole.id)).unwrap().theta;
+        assert!(theta.iter().any(|x| x.to_bits() & 0xffff != 0), "parameters are kept in f32");
+    }
+
+    /// The mean training loss of the last 50 of 300 steps, and the loss on a validation set.
+    fn trained(precision: Precision, round_parameters: bool) -> (f64, f64) {
+        tch::set_num_threads(1);
+        let shape =
+            Shape { positions: Positions::Rotary, ..Shape::named("nano-tiny", 13, 16).unwrap() };
+        let network =
+            Network::new(shape, Key::new(5), Device::Cpu).unwrap().in_precision(precision);
+        let mut trainer = Trainer::new(network, AdamW::default(), 5.0).unwrap();
+        let (set, validation) = (sequences(8, 1200, 16), sequences(9, 64, 16));
+        let schedule = Schedule::paper(1e-3, 300);
+        let mut sum = 0.0;
+        for step in 0..300 {
+            let rows: Vec<_> = (4 * step..4 * (step + 1)).map(|i| set.get(i)).collect();
+            let batch = windows(&rows, Device::Cpu);
+            let lr = schedule.lr(step as u64);
+            let loss = trainer.step(&[batch], 4 * 16, lr, schedule.multiplier(step as u64), &Solo);
+            let loss = loss.unwrap();
+            if round_parameters {
+                let mut theta = trainer.network().theta().shallow_clone();
+                no_grad(|| theta.copy_(&theta.to_kind(Kind::BFloat16).to_kind(Kind::Float)));
+            }
+            sum += if step >= 250 { loss.double_value(&[]) } else { 0.0 };
+        }
+        (sum / 50.0, evaluate(trainer.network(), &validation))
+    }
+
+    /// Over hundreds of steps bf16 stays within 0.002 nats of f32 (0.0001 where this was written), and parameters that are themselves
+    /// kept in bf16 do not.
+    #[test]
+    fn bf16_learns_what_f32_learns() {
+        let (f32, f32_validation) = trained(Precision::F32, false);
+        let (bf16, bf16_validation) = trained(Precision::Bf16, false);
+        let (kept, kept_validation) = trained(Precision::Bf16, true);
+        let words = format!(
+            "training {f32:.4}, {bf16:.4} and {kept:.4}, validation {f32_validation:.4}, \
+             {bf16_validation:.4} and {kept_validation:.4}"
+        );
+        let ln_13 = 13f64.ln();
+        assert!(f32 < ln_13 - 0.5, "something was learned: {words}");
+        assert_ne!(f32.to_bits(), bf16.to_bits());
+        assert_abs_diff_eq!(f32, bf16, epsilon = 0.002);
+        assert_abs_diff_eq!(f32_validation, bf16_validation, epsilon = 0.002);
+        assert!((f32 - kept).abs() > 0.01, "{words}");
     }
 
     #[test]
@@ -489,6 +592,7 @@ mod runs {
             format: FORMAT,
             data: RunId::of(&"data"),
             shape: model.shape,
+            precision: Precision::F32,
             weights: model.hash(),
         };
         let imported = claim(&store, &Spec::Import(import_spec.clone()));

@@ -5,7 +5,7 @@ use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::synthetic::Domain;
 use forgetting_laws::finetuning::{Budget, EvalPlan, StopRule};
 use forgetting_laws::injection::SamplerKind;
-use forgetting_laws::model::Positions;
+use forgetting_laws::model::{Positions, Precision};
 use forgetting_laws::weight_decay::AdamW;
 use forgetting_laws::{Error, Fraction, Result};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,9 @@ pub struct Model {
     pub bias: bool,
     /// How models know where a token stands.
     pub positions: Positions,
+    /// What models compute in.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
 }
 
 /// What a size has of its own.
@@ -636,6 +639,7 @@ mod tests {
         assert_eq!(paper.pretraining.adamw.weight_decay, 0.1);
         assert_eq!(paper.model.context, 1024);
         assert_eq!(paper.model.vocab, 32_000);
+        assert_eq!(paper.model.precision, Precision::Bf16);
         assert_eq!(paper.data.tokenizer_kind, TokenizerKind::Unigram);
         assert_eq!(paper.grid[MAIN].steps, 12_000);
         assert!(!paper.finetuning.stop_when_turned);

@@ -251,6 +251,7 @@ impl Planner<'_> {
             format: FORMAT,
             data: self.sources.pretraining_spec().id(),
             shape,
+            precision: self.config.model.precision,
             seed: self.config.seed,
             batch: settings.batch,
             schedule: Schedule {
@@ -286,6 +287,7 @@ impl Planner<'_> {
             format: FORMAT,
             data: self.sources.pretraining_spec().id(),
             shape: import.shape,
+            precision: self.config.model.precision,
             weights: import.hash.clone(),
         });
         let evaluated = self.config.data.validation_tokens;
@@ -307,6 +309,7 @@ impl Planner<'_> {
             format: FORMAT,
             parent: parent.job.spec.id(),
             target: self.sources.target_spec(domain).id(),
+            precision: self.config.model.precision,
             seed: cell.seed,
             d_ft_tokens: cell.d_ft_tokens,
             p: cell.p,

@@ -4,11 +4,18 @@
 //! gradient is a view of one flat gradient, in which backwards accumulate in place. Clipping, AdamW, checkpoints and all-reduce are then a few operations on whole buffers.
 //! (Views that are part of the graph would make each view's backward allocate a gradient of the
 //! full size.)
+//!
+//! In bf16 ([`Precision::Bf16`]) the matrices of the graph are such views of a second buffer, into
+//! which θ is rounded before each pass, and their gradients views of another, which is added to the
+//! flat gradient after each backward: rounding is two operations on whole buffers, and gradients of
+//! micro-batches add up in f32. All other parameters are leaves in f32. Evaluations compute as
+//! training does.
 
 use super::{half_open, to_f32};
 use crate::checkpoint::Checkpoint;
-use crate::model::{Init, Layout, Positions, Shape};
+use crate::model::{Init, Layout, Positions, Precision, Shape, TensorSpec};
 use crate::rng::Key;
+use crate::weight_decay::ParamKind;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,6 +27,9 @@ const NORM_EPS: f64 = 1e-5;
 /// Rows of logits in memory at a time hold at most this many elements (64 MiB of f32), so that the
 /// loss over a vocabulary of 32,000 needs no buffer of batch × context × vocabulary.
 const LOGIT_ELEMENTS: i64 = 1 << 24;
+
+/// The same on a GPU (512 MiB), which larger products keep busy.
+const LOGIT_ELEMENTS_ON_GPU: i64 = 1 << 27;
 
 #[derive(Debug)]
 struct Block {
@@ -38,8 +48,11 @@ struct Linear {
 }
 
 impl Linear {
+    /// In the precision of the weight.
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        let kind = self.weight.kind();
+        let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
+        x.to_kind(kind).linear(&self.weight, bias.as_ref())
     }
 }
 
@@ -91,13 +104,52 @@ impl Rotation {
         Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
 
-    /// Turns `[batch, heads, time, width]` by the angles of its places.
+    /// Turns `[batch, heads, time, width]` by the angles of its places, in f32.
     fn turn(&self, x: &Tensor) -> Tensor {
+        let kind = x.kind();
+        let x = x.to_kind(Kind::Float);
         let (time, width) = (x.size()[2], x.size()[3]);
         let halves = x.split(width / 2, 3);
         let quarter = Tensor::cat(&[-&halves[1], halves[0].shallow_clone()], 3);
-        x * self.cos.narrow(0, 0, time) + quarter * self.sin.narrow(0, 0, time)
+        let turned = x * self.cos.narrow(0, 0, time) + quarter * self.sin.narrow(0, 0, time);
+        turned.to_kind(kind)
     }
+}
+
+/// What matrix products in bf16 need beside θ and its gradient.
+#[derive(Debug)]
+struct Half {
+    /// θ up to the last matrix, rounded before each pass.
+    theta: Tensor,
+    /// Gradient of the matrices, zero between passes.
+    gradient: Tensor,
+    /// Where they lie in the flat buffers.
+    matrices: Range<usize>,
+}
+
+impl Half {
+    fn new(layout: &Layout, theta: &Tensor) -> Self {
+        let matrices = layout.range_of(is_matrix).expect("a model has matrices");
+        // Embeddings lie before the matrices, and the head is one.
+        let rounded = half_open(theta, 0..matrices.end).to_kind(Kind::BFloat16);
+        let gradient = half_open(&rounded, matrices.clone()).zeros_like();
+        Self { theta: rounded, gradient, matrices }
+    }
+
+    fn round(&self, theta: &Tensor) {
+        let theta = half_open(theta, 0..self.matrices.end);
+        no_grad(|| self.theta.shallow_clone().copy_(&theta));
+    }
+
+    /// Adds the gradient of a pass to the flat one.
+    fn hand_over(&mut self, gradient: &Tensor) {
+        let _ = half_open(gradient, self.matrices.clone()).g_add_(&self.gradient);
+        let _ = self.gradient.zero_();
+    }
+}
+
+fn is_matrix(tensor: &TensorSpec) -> bool {
+    tensor.kind == ParamKind::Matrix
 }
 
 /// A GPT-2-style decoder: parameters θ and their gradient, each one flat buffer of
@@ -114,6 +166,10 @@ pub struct Network {
     places: Places,
     blocks: Vec<Block>,
     ln_f: Norm,
+    /// In bf16.
+    half: Option<Half>,
+    /// The matrix of the head, `[vocab, d]`, in the precision of the products.
+    head: Tensor,
 }
 
 impl Network {
@@ -164,14 +220,40 @@ impl Network {
 
     fn from_values(shape: Shape, layout: Layout, values: &[f32], device: Device) -> Self {
         let theta = Tensor::from_slice(values).to_device(device);
+        Self::assemble(shape, layout, theta, Precision::F32)
+    }
+
+    /// The same network, computing in a precision.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        match precision == self.precision() {
+            true => self,
+            false => Self::assemble(self.shape, self.layout, self.theta, precision),
+        }
+    }
+
+    fn assemble(shape: Shape, layout: Layout, theta: Tensor, precision: Precision) -> Self {
+        let device = theta.device();
         let gradient = theta.zeros_like();
+        let half = match precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(Half::new(&layout, &theta)),
+        };
+        // The buffers of a leaf and of its gradient, and where it lies in the latter.
+        let place = |tensor: &TensorSpec| match &half {
+            Some(half) if is_matrix(tensor) => {
+                let start = tensor.offset - half.matrices.start;
+                (&half.theta, &half.gradient, start..start + tensor.len())
+            }
+            _ => (&theta, &gradient, tensor.range()),
+        };
+        let view = |flat: &Tensor, tensor: &TensorSpec| {
+            let dims: Vec<i64> = tensor.dims.iter().map(|&d| d as i64).collect();
+            half_open(flat, tensor.range()).view(&dims[..]).detach()
+        };
         let leaves: Vec<Tensor> = layout
             .tensors()
             .iter()
-            .map(|tensor| {
-                let dims: Vec<i64> = tensor.dims.iter().map(|&d| d as i64).collect();
-                half_open(&theta, tensor.range()).view(&dims[..]).detach().set_requires_grad(true)
-            })
+            .map(|tensor| view(place(tensor).0, tensor).set_requires_grad(true))
             .collect();
         // A backward that adds nothing makes the gradients; from then on they are the flat buffer,
         // and later backwards accumulate in place.
@@ -183,7 +265,8 @@ impl Network {
         .backward();
         no_grad(|| {
             for (tensor, leaf) in layout.tensors().iter().zip(&leaves) {
-                leaf.grad().set_data(&half_open(&gradient, tensor.range()).view_as(leaf));
+                let (_, gradient, range) = place(tensor);
+                leaf.grad().set_data(&half_open(gradient, range).view_as(leaf));
             }
         });
         let named: BTreeMap<&str, &Tensor> =
@@ -213,7 +296,19 @@ impl Network {
             Positions::Rotary => Places::Rotary(Rotation::new(&shape, device)),
         };
         let (wte, ln_f) = (must("wte".into()), norm("ln_f".into()));
-        Self { shape, layout, theta, gradient, leaves, wte, places, blocks, ln_f }
+        let head = match &half {
+            None => wte.detach(),
+            Some(half) => view(&half.theta, &layout.tensors()[0]),
+        };
+        Self { shape, layout, theta, gradient, leaves, wte, places, blocks, ln_f, half, head }
+    }
+
+    /// What the network computes in.
+    pub fn precision(&self) -> Precision {
+        match self.half {
+            None => Precision::F32,
+            Some(_) => Precision::Bf16,
+        }
     }
 
     /// The architecture.
@@ -246,6 +341,9 @@ impl Network {
     fn hidden(&self, tokens: &Tensor) -> Tensor {
         let (batch, time) = tokens.size2().expect("tokens are [batch, time]");
         let (d, heads) = (self.shape.d_model as i64, self.shape.n_heads as i64);
+        if let Some(half) = &self.half {
+            half.round(&self.theta);
+        }
         let mut x = Tensor::embedding(&self.wte, tokens, -1, false, false);
         if let Places::Learned(wpe) = &self.places {
             x += wpe.narrow(0, 0, time);
@@ -274,7 +372,13 @@ impl Network {
 
     /// Logits `[batch, time, vocab]` for tokens `[batch, time]` of i64.
     pub fn logits(&self, tokens: &Tensor) -> Tensor {
-        no_grad(|| self.hidden(tokens).linear::<&Tensor>(&self.wte, None))
+        no_grad(|| self.head_logits(&self.hidden(tokens)))
+    }
+
+    /// Logits in f32 for hidden states `[…, d]`.
+    fn head_logits(&self, hidden: &Tensor) -> Tensor {
+        let hidden = hidden.to_kind(self.head.kind());
+        hidden.linear::<&Tensor>(&self.head, None).to_kind(Kind::Float)
     }
 
     /// The sum over positions of the cross-entropy, a scalar in nats, for inputs and targets
@@ -298,7 +402,7 @@ impl Network {
         to_f32(&no_grad(|| {
             let hidden = self.hidden(&tokens);
             let last = hidden.i((0, hidden.size()[1] - 1));
-            last.view([1, -1]).linear::<&Tensor>(&self.wte, None).view([-1])
+            self.head_logits(&last.view([1, -1])).view([-1])
         }))
     }
 
@@ -319,7 +423,7 @@ impl Network {
     /// The logarithms of the targets' probabilities, `[n, 1]`, in n rows of hidden states `[·, d]`
     /// and targets `[·]`.
     fn log_probs_at(&self, hidden: &Tensor, targets: &Tensor, rows: Range<i64>) -> Tensor {
-        let logits = hidden.i(rows.clone()).linear::<&Tensor>(&self.wte, None);
+        let logits = self.head_logits(&hidden.i(rows.clone()));
         logits.log_softmax(-1, None).gather(1, &targets.i(rows).unsqueeze(1), false)
     }
 
@@ -343,6 +447,9 @@ impl Network {
         let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
         let (loss, d_hidden) = no_grad(|| self.head_backward(&hidden.detach(), &targets, scale));
         (hidden * d_hidden).sum(Kind::Float).backward();
+        if let Some(half) = &mut self.half {
+            half.hand_over(&self.gradient);
+        }
         loss / positions
     }
 
@@ -352,14 +459,16 @@ impl Network {
     ///
     /// With logits z = h·Wᵀ, e = exp(z − max z) and s = Σ e in each row, the gradient for z is
     /// e / s less one at the target. Dividing the rows of h and of the product by s, in place of
-    /// those of e, saves a pass over `[n, vocab]`.
+    /// those of e, saves a pass over `[n, vocab]`. In bf16 the three products alone are; their sum
+    /// over chunks is in f32.
     fn head_backward(&mut self, hidden: &Tensor, targets: &Tensor, scale: f64) -> (Tensor, Tensor) {
         let mut head_gradient = self.wte.grad();
+        let kind = self.head.kind();
         let d_hidden = hidden.empty_like();
         let mut loss = Tensor::zeros([], (Kind::Float, self.device()));
         for rows in self.row_chunks(targets.numel() as i64) {
             let (hidden, targets) = (hidden.i(rows.clone()), targets.i(rows.clone()));
-            let mut z = hidden.matmul(&self.wte.tr());
+            let mut z = hidden.to_kind(kind).matmul(&self.head.tr()).to_kind(Kind::Float);
             let at_target = z.gather(1, &targets, false);
             let max = z.amax([1], true);
             let _ = z.g_sub_(&max).exp_();
@@ -367,8 +476,13 @@ impl Network {
             loss += (sum.log() + max - at_target).sum(Kind::Float);
             let _ = z.scatter_add_(1, &targets, &-&sum);
             let weight = scale / sum;
-            d_hidden.i(rows).copy_(&(z.matmul(&self.wte) * &weight));
-            let _ = head_gradient.addmm_(&z.tr(), &(hidden * weight));
+            let z = z.to_kind(kind);
+            d_hidden.i(rows).copy_(&(z.matmul(&self.head) * &weight));
+            let weighted = hidden * weight;
+            let _ = match kind {
+                Kind::Float => head_gradient.addmm_(&z.tr(), &weighted),
+                _ => head_gradient.g_add_(&z.tr().matmul(&weighted.to_kind(kind))),
+            };
         }
         (loss, d_hidden)
     }
@@ -386,7 +500,11 @@ impl Network {
     }
 
     fn row_chunks(&self, rows: i64) -> impl Iterator<Item = Range<i64>> + use<> {
-        let size = (LOGIT_ELEMENTS / self.shape.vocab as i64).max(1);
+        let elements = match self.device() {
+            Device::Cuda(_) => LOGIT_ELEMENTS_ON_GPU,
+            _ => LOGIT_ELEMENTS,
+        };
+        let size = (elements / self.shape.vocab as i64).max(1);
         (0..rows).step_by(size as usize).map(move |start| start..(start + size).min(rows))
     }
 }

@@ -90,7 +90,8 @@ pub fn pretrain(
 ) -> Result<Record> {
     spec.schedule.validate()?;
     let key = Key::new(spec.seed).named("pretraining");
-    let network = Network::new(spec.shape, key.named("initialisation"), control.device)?;
+    let network = Network::new(spec.shape, key.named("initialisation"), control.device)?
+        .in_precision(spec.precision);
     let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
     let order = Shuffle::new(key.named("order"), data.training.len() as u64)?;
     let job = Job {
@@ -151,7 +152,7 @@ pub fn import(
         return Err(Error::setting("model", found, format!("must have the hash {}", spec.weights)));
     }
     check_context(model, &data.validation)?;
-    let network = Network::from_checkpoint(model, control.device)?;
+    let network = Network::from_checkpoint(model, control.device)?.in_precision(spec.precision);
     let evaluation = Evaluation {
         step: 0,
         loss_ft: f64::NAN,
@@ -207,7 +208,7 @@ pub fn finetune(
     if spec.p.get() > 0.0 && mixture.counts(spec.steps).pretrain == 0 {
         control.observer.note("p is above 0, but so small that no sequence will be injected");
     }
-    let network = Network::from_checkpoint(model, control.device)?;
+    let network = Network::from_checkpoint(model, control.device)?.in_precision(spec.precision);
     let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
     let job = Job {
         total_steps: spec.steps,

@@ -184,12 +184,21 @@ pub fn evaluate_together(network: &Network, set: &Sequences, comm: &dyn Comm) ->
     Ok(sum.double_value(&[]) / set.tokens() as f64)
 }
 
-/// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device.
+/// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device. A GPU fetches them when it
+/// comes to them: nothing waits, and the next windows are prepared while it computes.
 pub fn windows<R: AsRef<[u32]>>(rows: &[R], device: Device) -> Tensor {
     let width = rows.first().map_or(0, |row| row.as_ref().len()) as i64;
     let tokens = rows.iter().flat_map(|row| row.as_ref());
     let flat: Vec<i64> = tokens.map(|&token| i64::from(token)).collect();
-    Tensor::from_slice(&flat).view([-1, width]).to_device(device)
+    let windows = Tensor::from_slice(&flat).view([-1, width]);
+    match device {
+        Device::Cuda(_) => {
+            // Out of pinned memory; without any, the copy waits for what was computed before.
+            let pinned = windows.f_internal_pin_memory(device).unwrap_or(windows);
+            pinned.to_device_(device, Kind::Int64, true, false)
+        }
+        _ => windows.to_device(device),
+    }
 }
 
 /// Windows `[rows, T + 1]` as inputs, the first T tokens, and targets, the last T.
