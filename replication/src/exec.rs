@@ -6,12 +6,12 @@
 
 use crate::data::Prepared;
 use crate::progress::Display;
-use crate::provenance::{Machine, Manifest, cpu_seconds};
+use crate::provenance::{Machine, Manifest, Memory, cpu_seconds};
 use crate::ranks::Ranks;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::engine::{self, Comm, Control, Observer, Signals, Solo};
 use forgetting_laws::finetuning::Evaluation;
-use forgetting_laws::model::Shape;
+use forgetting_laws::model::{Precision, Shape};
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
 use forgetting_laws::store::{Claim, Store, verify_file, write_atomic};
 use forgetting_laws::{Error, Result};
@@ -418,14 +418,15 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let display = lab.display.run(&job.label, job.flops);
     let begun = (Instant::now(), cpu_seconds());
     let result = train(lab, job, Some(claim), &display);
-    manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1);
+    let memory = Memory::now(lab.device);
+    manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
     claim.write_json("manifest.json", &manifest)?;
     let record = result?;
     claim.write_json("record.json", &record)?;
     if let Spec::Finetune(_) = job.spec {
         engine::remove_checkpoints(claim)?;
     }
-    display.note(&summary(&record));
+    display.note(&(summary(&record) + &memory.words()));
     Ok(record)
 }
 
@@ -534,14 +535,19 @@ pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
 /// The share of a matrix product's rate that estimates assume a training step to reach.
 pub const SHARE_OF_MATMUL: f64 = 0.3;
 
-/// FLOP/s of a square matrix product of f32 on the CPU, the best of a few.
-pub fn matmul_rate(threads: i32) -> f64 {
+/// FLOP/s of a square matrix product, the best of a few.
+pub fn matmul_rate(threads: i32, device: Device, precision: Precision) -> f64 {
     tch::set_num_threads(threads);
-    let n = 1024;
-    let a = Tensor::ones([n, n], (Kind::Float, Device::Cpu));
+    let n = if device.is_cuda() { 8192 } else { 1024 };
+    let kind = match precision {
+        Precision::F32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
+    };
+    let a = Tensor::ones([n, n], (kind, device));
     let seconds = (0..5).map(|_| {
         let begun = Instant::now();
-        let _ = a.matmul(&a);
+        // Reading one element waits for the device.
+        let _ = a.matmul(&a).double_value(&[0, 0]);
         begun.elapsed().as_secs_f64()
     });
     2.0 * (n as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)

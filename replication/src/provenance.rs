@@ -3,6 +3,7 @@
 
 use crate::data::Facts;
 use forgetting_laws::Result;
+use forgetting_laws::engine::cuda;
 use forgetting_laws::run::RunId;
 use forgetting_laws::store::{Claim, Store};
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,9 @@ pub fn program() -> String {
 pub struct Machine {
     /// `forgetting-laws` and its commit, with `-dirty` where files were changed.
     pub software: String,
-    /// Of libtorch, the bindings and the compiler's target.
+    /// Of libtorch, and of its CUDA half where that computes, the bindings and the compiler's target.
     pub versions: String,
-    /// `cpu` or `cuda:N`.
+    /// `cpu`, or `cuda:N` and what it is called.
     pub device: String,
     /// The instruction set that libtorch's CPU kernels use: bits depend on it.
     pub cpu_capability: String,
@@ -44,19 +45,22 @@ fn one() -> usize {
 impl Machine {
     /// This machine.
     pub fn here(device: Device, threads: i32) -> Self {
-        let device = match device {
-            Device::Cuda(index) => format!("cuda:{index}"),
-            other => format!("{other:?}").to_lowercase(),
+        let cuda = match device {
+            Device::Cuda(_) => {
+                cuda::load().map(|found| format!(", libtorch_cuda {}", found.version))
+            }
+            _ => None,
         };
         Self {
             software: program(),
             versions: format!(
-                "libtorch {}, tch 0.24.0, {} {}",
+                "libtorch {}{}, tch 0.24.0, {} {}",
                 env!("REPLICATION_LIBTORCH"),
+                cuda.unwrap_or_default(),
                 std::env::consts::ARCH,
                 std::env::consts::OS
             ),
-            device,
+            device: device_name(device),
             cpu_capability: cpu_capability(),
             processor: processor(),
             blas: if tch::utils::has_mkl() { "MKL" } else { "not MKL" }.into(),
@@ -77,6 +81,23 @@ impl Machine {
              {threads} thread(s) a run{ranks}"
         )
     }
+}
+
+/// `cpu`, or `cuda:N` and what the device is called.
+fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => {
+            let name = cuda::name(index).map(|name| format!(" {name}")).unwrap_or_default();
+            format!("cuda:{index}{name}")
+        }
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// Where runs compute, and what was found where a GPU was looked for.
+pub fn device_line(device: Device) -> String {
+    let findings = cuda::findings().map(|findings| format!("; {findings}")).unwrap_or_default();
+    format!("device {}{findings}", device_name(device))
 }
 
 /// As libtorch chooses: the variable ATEN_CPU_CAPABILITY, else the best that the processor has.
@@ -140,6 +161,62 @@ pub struct Session {
     /// Seconds of a processor that the run's own thread used; all of them where it has only one.
     #[serde(default)]
     pub cpu_seconds: Option<f64>,
+    /// What memory was needed by its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+}
+
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The most that the process ever held, with all its workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process_peak: Option<u64>,
+    /// In use on the GPU, by all processes: libtorch keeps what it once took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_device: Option<u64>,
+    /// What the GPU has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_device: Option<u64>,
+}
+
+impl Memory {
+    /// As it is now.
+    pub fn now(device: Device) -> Self {
+        let on_device = match device {
+            Device::Cuda(index) => cuda::memory(index),
+            _ => None,
+        };
+        Self {
+            process_peak: peak_memory(),
+            on_device: on_device.map(|(used, _)| used),
+            of_device: on_device.map(|(_, total)| total),
+        }
+    }
+
+    /// In words, as the end of a line; empty where nothing is known.
+    pub fn words(&self) -> String {
+        match *self {
+            Self { on_device: Some(used), of_device: Some(total), .. } => {
+                format!(
+                    ", {:.1} of {:.1} GB of the GPU in use",
+                    used as f64 / 1e9,
+                    total as f64 / 1e9
+                )
+            }
+            Self { process_peak: Some(peak), .. } => {
+                format!(", {:.0} MB of memory", peak as f64 / 1e6)
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// The most memory that this process ever held, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 impl Manifest {
@@ -152,7 +229,7 @@ impl Manifest {
         let earlier: Option<Self> = earlier.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let mut sessions = earlier.map(|manifest| manifest.sessions).unwrap_or_default();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        sessions.push(Session { started, seconds: None, cpu_seconds: None });
+        sessions.push(Session { started, seconds: None, cpu_seconds: None, memory: None });
         let manifest = Self {
             label: label.to_string(),
             machine: machine.clone(),
@@ -164,10 +241,11 @@ impl Manifest {
     }
 
     /// Ends the session.
-    pub fn end_session(&mut self, seconds: Duration, cpu_seconds: f64) {
+    pub fn end_session(&mut self, seconds: Duration, cpu_seconds: f64, memory: Memory) {
         if let Some(session) = self.sessions.last_mut() {
             session.seconds = Some(seconds.as_secs_f64());
             session.cpu_seconds = Some(cpu_seconds);
+            session.memory = Some(memory);
         }
     }
 }
@@ -186,4 +264,32 @@ pub fn cpu_seconds() -> f64 {
 #[cfg(not(unix))]
 pub fn cpu_seconds() -> f64 {
     0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_is_touched_counts() {
+        let before = Memory::now(Device::Cpu);
+        let much = vec![1u8; 100_000_000];
+        assert!(much.iter().step_by(4096).all(|&byte| byte == 1));
+        let after = Memory::now(Device::Cpu);
+        // Other tests may have held as much before.
+        assert!(after.process_peak.unwrap() >= before.process_peak.unwrap().max(100_000_000));
+        assert_eq!((after.on_device, after.of_device), (None, None));
+        assert!(after.words().ends_with(" MB of memory"), "{}", after.words());
+        let gpu =
+            Memory { on_device: Some(2_000_000_000), of_device: Some(80_000_000_000), ..after };
+        assert_eq!(gpu.words(), ", 2.0 of 80.0 GB of the GPU in use");
+    }
+
+    #[test]
+    fn manifests_of_before_are_read() {
+        let session = r#"{"started":7,"seconds":1.5}"#;
+        let session: Session = serde_json::from_str(session).unwrap();
+        assert_eq!((session.started, session.memory), (7, None));
+    }
 }

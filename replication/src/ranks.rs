@@ -12,7 +12,7 @@ pub use launch::launch;
 
 use crate::exec::Job;
 use clap::Args;
-use forgetting_laws::engine::{Comm, Signals};
+use forgetting_laws::engine::{self, Comm, Signals};
 use forgetting_laws::{Error, Result};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
@@ -116,7 +116,7 @@ impl Ranks {
     pub fn own_device(name: &str) -> Result<String> {
         match (place()?, name) {
             (Some(place), "cuda") => Ok(format!("cuda:{}", place.local_rank)),
-            (Some(place), "auto") if tch::Cuda::is_available() => {
+            (Some(place), "auto") if engine::cuda::count() > 0 => {
                 Ok(format!("cuda:{}", place.local_rank))
             }
             _ => Ok(name.to_string()),

@@ -1,6 +1,7 @@
 //! Commands that train: the runs of a grid, and what is drawn from them.
 
 mod domain;
+mod helpers;
 mod options;
 mod plan;
 mod slurm;
@@ -15,17 +16,16 @@ use crate::exec::{self, Done, Job, Lab};
 use crate::export;
 use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
-use crate::named::named;
 use crate::progress::{Display, answer, complain};
-use crate::provenance::Machine;
+use crate::provenance::{Machine, device_line};
 use crate::ranks::{RankOptions, Ranks};
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
-use forgetting_laws::data::files::STDIN;
-use forgetting_laws::engine::Comm;
+use forgetting_laws::engine::{self, Comm, cuda};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
-use forgetting_laws::{Error, Result, engine};
-use options::configure;
+use forgetting_laws::{Error, Result};
+use helpers::Helpers;
+use options::{configure, refuse_helpers, refuse_stdin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,9 @@ struct Session {
     /// Where this is one of several processes.
     ranks: Option<Ranks>,
     out: PathBuf,
+    options: Options,
+    /// The grid's.
+    blocks: Vec<String>,
 }
 
 impl Session {
@@ -62,6 +65,9 @@ impl Session {
     fn together(mut self, options: &Options, ranks: &RankOptions) -> Result<Self> {
         self.device = engine::device(&Ranks::own_device(&options.device)?)?;
         self.ranks = Ranks::join(ranks, self.device)?;
+        if self.ranks.is_some() {
+            refuse_helpers(options)?;
+        }
         Ok(self)
     }
 
@@ -77,14 +83,32 @@ impl Session {
         only_plan: bool,
     ) -> Result<Self> {
         let device = engine::device(&options.device)?;
+        if options.workers_per_device.is_some() {
+            refuse_stdin(options)?;
+        }
         let sources = Sources::open(&config, only_plan)?;
-        let all: Vec<&str> = config.grid.keys().map(String::as_str).collect();
-        let grid = Grid::new(&config, &sources, blocks.unwrap_or(&all))?;
+        let asked = |name: &&String| blocks.is_none_or(|asked| asked.contains(&name.as_str()));
+        let blocks: Vec<String> = config.grid.keys().filter(asked).cloned().collect();
+        let names: Vec<&str> = blocks.iter().map(String::as_str).collect();
+        let grid = Grid::new(&config, &sources, &names)?;
         exec::check(&grid.jobs(), config.data.injection_tokens)?;
         let out = options.out.clone();
         let out = out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
-        let preset = options.preset.clone();
-        Ok(Self { preset, config, sources, grid, device, ranks: None, out })
+        let (preset, options) = (options.preset.clone(), options.clone());
+        Ok(Self { preset, config, sources, grid, device, ranks: None, out, options, blocks })
+    }
+
+    /// How many runs are worked on at once, how many of them are sure not to share a device's time,
+    /// and where they are, in words.
+    fn workers(&self) -> Result<(usize, usize, String)> {
+        let (each, devices) = match self.options.workers_per_device {
+            Some(each) => (each, helpers::devices(&self.options)?.len()),
+            None => (self.config.run.workers(), 1),
+        };
+        Ok(match self.device {
+            Device::Cuda(_) => (each * devices, devices, format!(" on {devices} GPU(s)")),
+            _ => (each, each, String::new()),
+        })
     }
 
     /// The store of the runs, made if it is missing.
@@ -188,7 +212,10 @@ impl Session {
             return Ok(Done { records, failures, ..Done::default() });
         }
         let prepared = self.prepare_runs()?;
-        self.in_lab(&store, &prepared, jobs, |lab| self.in_order(lab, jobs))
+        let helpers = Helpers::start(&self.options, &self.blocks, &self.out, jobs)?;
+        let done = self.in_lab(&store, &prepared, jobs, |lab| self.in_order(lab, jobs));
+        drop(helpers);
+        done
     }
 
     /// Prepares the data of runs, and writes down what is known of it.
@@ -211,6 +238,9 @@ impl Session {
     ) -> Result<Done> {
         catch_interrupts(true);
         let display = Display::new(jobs.iter().map(|job| job.flops).sum());
+        if self.device.is_cuda() || cuda::findings().is_some() {
+            display.line(&device_line(self.device));
+        }
         exec::heal(store, jobs, &display)?;
         let machine = self.machine();
         let done = work(&self.lab(store, prepared, &machine, &display));
@@ -368,6 +398,7 @@ impl Session {
 /// # Errors
 /// If a setting or an input is refused.
 pub fn check(options: &Options, blocks: Option<&[&str]>) -> Result<()> {
+    refuse_helpers(options)?;
     Session::open(options, blocks, true).map(drop)
 }
 
@@ -376,6 +407,7 @@ pub fn check(options: &Options, blocks: Option<&[&str]>) -> Result<()> {
 /// # Errors
 /// As above.
 pub fn check_blocks(options: &BlockOptions) -> Result<()> {
+    refuse_helpers(&options.common)?;
     open_blocks(options, true).map(drop)
 }
 
@@ -490,6 +522,10 @@ pub fn status(options: &BlockOptions) -> Result<()> {
 pub fn run(options: &RunOptions) -> Result<()> {
     let session = open_blocks(&options.grid, false)?;
     let mut jobs = session.grid.jobs();
+    if options.helper {
+        let told = helpers::told()?;
+        jobs.retain(|job| told.contains(job.spec.id().as_str()));
+    }
     for size in &options.sizes {
         if !jobs.iter().any(|job| job.size == *size) {
             let requirement = "is no size of these blocks; replication plan lists them";
@@ -518,14 +554,7 @@ pub fn run(options: &RunOptions) -> Result<()> {
 /// If a setting or an input is refused, or a file cannot be written.
 pub fn slurm(options: &SlurmOptions) -> Result<()> {
     let common = &options.grid.common;
-    let is_stdin = |path: &&PathBuf| {
-        let file = named(path).map_or_else(|| path.to_path_buf(), |(_, file)| file);
-        file.as_os_str() == STDIN
-    };
-    if common.pretrain.iter().chain(&common.target).any(|path| is_stdin(&path)) {
-        let requirement = "is read by one process, and not by jobs on other machines: name a file";
-        return Err(Error::setting("text file", STDIN, requirement));
-    }
+    refuse_stdin(common)?;
     let session = open_blocks(&options.grid, true)?;
     let folder = session.folder("slurm")?;
     let arguments = options.grid.common.arguments(&session.out);

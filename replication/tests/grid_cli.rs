@@ -8,6 +8,7 @@ mod common;
 use common::{must_succeed, stderr};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -324,4 +325,49 @@ fn scripts_for_slurm_split_the_runs_and_ask_for_the_papers_gpus() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(job.wait().unwrap().code(), Some(130));
     assert_eq!(fs::read_to_string(requeued).unwrap(), "requeue 7\n");
+}
+
+/// Three processes make what one makes, to the bit.
+#[test]
+fn workers_of_a_device_share_the_grid() {
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path();
+    must_succeed(replication("run", out).args(["--workers-per-device", "3"]));
+    for log in ["cpu-1.log", "cpu-2.log"] {
+        let log = fs::read_to_string(out.join("workers").join(log)).unwrap();
+        assert!(!log.contains("panicked") && !log.contains("--help"), "{log}");
+    }
+    must_succeed(&mut replication("export", out));
+    assert_eq!(tables(out), tables(reference().0.path()));
+    let refused = replication("run", out).args(["--workers-per-device", "0"]).output().unwrap();
+    assert!(stderr(&refused).contains("must be from 1 to 64"), "{}", stderr(&refused));
+}
+
+/// A helper makes the runs that it is told, and ends where nobody holds its standard input.
+#[test]
+fn a_helper_makes_what_it_is_told_and_ends_with_the_one_it_helps() {
+    let is_model = |run: &&PathBuf| {
+        let spec = fs::read_to_string(run.join("spec.json")).unwrap();
+        spec.contains("\"pretrain\"")
+    };
+    let reference = runs(reference().0.path());
+    let model = reference.iter().find(is_model).unwrap().file_name().unwrap().to_owned();
+    let id = model.to_str().unwrap();
+    for (told, made) in [(format!("{id}\n\n"), 1), (format!("{id}\n"), 0)] {
+        let out = tempfile::tempdir().unwrap();
+        let mut call = replication("run", out.path());
+        call.arg("--helper").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut helper = call.spawn().unwrap();
+        let mut pipe = helper.stdin.take().unwrap();
+        pipe.write_all(told.as_bytes()).unwrap();
+        // Told all, it ends by itself; else it ends with the pipe.
+        let held = (made == 1).then_some(pipe);
+        let output = helper.wait_with_output().unwrap();
+        drop(held);
+        assert_eq!(records(out.path()), made, "{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(if made == 1 { 0 } else { 130 }));
+        if made == 1 {
+            assert_eq!(runs(out.path())[0].file_name().unwrap(), model);
+        }
+    }
 }

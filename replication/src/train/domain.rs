@@ -123,6 +123,8 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         device,
         ranks: None,
         out,
+        options: common.clone(),
+        blocks: vec![MAIN.into()],
     };
     let planned = match known.filter(|plan| plan.key == key) {
         Some(plan) => plan,
@@ -147,6 +149,10 @@ pub fn run(options: &DomainOptions) -> Result<()> {
 const PLAN: &str = "plan.json";
 
 fn check(options: &DomainOptions) -> Result<()> {
+    if let Some(workers) = options.common.workers_per_device {
+        let requirement = "a domain's rounds are planned for one process: --set run.workers=N";
+        return Err(Error::setting("--workers-per-device", workers, requirement));
+    }
     let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     if options.name.is_empty() || !options.name.chars().all(good) {
         let requirement = "must be one word of letters, digits, _ and -";

@@ -5,12 +5,13 @@ use crate::datasets::name_of;
 use crate::named::named;
 use crate::ranks::RankOptions;
 use clap::Args;
+use forgetting_laws::data::files::STDIN;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which settings, data and folder.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Options {
     /// Settings to start from: nano (two CPU cores, minutes), nano-hub (the same on public data sets),
     /// mini (one GPU), paper (a node).
@@ -19,6 +20,10 @@ pub struct Options {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Works on so many runs at once on the device, each in a process of its own; with --device cuda,
+    /// on each GPU. In place of run.workers.
+    #[arg(long, value_name = "N", value_parser = at_most_64)]
+    pub workers_per_device: Option<usize>,
     /// Folder of the runs and figures [default: out/PRESET].
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -86,6 +91,14 @@ pub struct RunOptions {
     /// Only the pretraining runs.
     #[arg(long)]
     pub pretraining_only: bool,
+    /// Helps another process, which says on standard input with which runs.
+    #[arg(long, hide = true)]
+    pub helper: bool,
+}
+
+fn at_most_64(text: &str) -> std::result::Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=64).contains(number));
+    number.ok_or_else(|| "must be from 1 to 64".into())
 }
 
 /// A grid on a cluster.
@@ -118,6 +131,9 @@ impl Options {
         };
         let mut arguments = vec!["--preset".into(), self.preset.clone()];
         arguments.extend(["--device".into(), self.device.clone(), "--out".into(), whole(out)]);
+        if let Some(workers) = self.workers_per_device {
+            arguments.extend(["--workers-per-device".into(), workers.to_string()]);
+        }
         arguments.extend(self.set.iter().flat_map(|set| ["--set".into(), set.clone()]));
         if !self.pretrain.is_empty() {
             arguments.push("--pretrain".into());
@@ -151,12 +167,41 @@ impl Options {
     }
 }
 
+/// Refuses several workers on a device where ranks share each run.
+///
+/// # Errors
+/// If there are to be some.
+pub fn refuse_helpers(options: &Options) -> Result<()> {
+    let Some(workers) = options.workers_per_device else { return Ok(()) };
+    let requirement = "is for processes that have a run each, and ranks are on one run at a time";
+    Err(Error::setting("--workers-per-device", workers, requirement))
+}
+
+/// Refuses text on standard input where several processes are to read it.
+///
+/// # Errors
+/// If there is any.
+pub fn refuse_stdin(options: &Options) -> Result<()> {
+    let is_stdin = |path: &&PathBuf| {
+        let file = named(path).map_or_else(|| path.to_path_buf(), |(_, file)| file);
+        file.as_os_str() == STDIN
+    };
+    if options.pretrain.iter().chain(&options.target).any(|path| is_stdin(&path)) {
+        let requirement = "is read by one process, and not by others: name a file";
+        return Err(Error::setting("text file", STDIN, requirement));
+    }
+    Ok(())
+}
+
 /// The settings that the options ask for.
 ///
 /// # Errors
 /// If one of them is none.
 pub fn configure(options: &Options) -> Result<Config> {
     let mut config = Config::load(&options.preset, &options.set)?;
+    if options.workers_per_device.is_some() {
+        config.run.workers = 1;
+    }
     if !options.pretrain.is_empty() {
         config.data.pretrain.clone_from(&options.pretrain);
     }

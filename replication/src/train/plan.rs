@@ -3,10 +3,10 @@
 use super::Session;
 use crate::exec::{self, Failure, Job};
 use crate::progress::answer;
+use crate::provenance::device_line;
 use forgetting_laws::Result;
 use forgetting_laws::engine::{Network, Solo, Trainer, windows};
 use forgetting_laws::finetuning::Evaluation;
-use forgetting_laws::model::Shape;
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{Outcome, Record, Spec};
 use forgetting_laws::store::Store;
@@ -40,16 +40,18 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
         done.len()
     );
     let run = &session.config.run;
-    let rates = Rates::measure(&left, session.config.finetuning.batch, run.threads, Device::Cpu)?;
+    let batch = session.config.finetuning.batch;
+    let rates = Rates::measure(&left, batch, run.threads, session.device)?;
     let seconds = left.iter().fold(0.0, |sum, job| sum + job.flops / rates.of(job));
+    let (workers, at_once, where_) = session.workers()?;
     let _ = writeln!(
         plan,
-        "{:.3} hours here at most: {} worker(s) with {} CPU thread(s) each; {}",
-        seconds / 3600.0 / run.workers() as f64,
-        run.workers(),
+        "{:.3} hours here at most: {workers} worker(s){where_} with {} CPU thread(s) each; {}",
+        seconds / 3600.0 / at_once as f64,
         run.threads,
         rates.words
     );
+    let _ = writeln!(plan, "{}", device_line(session.device));
     let _ =
         writeln!(plan, "{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", gpu_hours(flops));
     let disk: f64 = jobs.iter().map(disk).sum();
@@ -106,6 +108,9 @@ pub struct Rates {
 /// Models up to this size are measured; a step of larger ones takes long on a CPU.
 const MEASURED: u64 = 20_000_000;
 
+/// The same on a GPU, whose memory larger ones may fill.
+const MEASURED_ON_GPU: u64 = 200_000_000;
+
 impl Rates {
     /// Measures steps on a device, of one worker with so many threads.
     ///
@@ -113,12 +118,14 @@ impl Rates {
     /// If a shape is none.
     pub fn measure(jobs: &[&Job], batch: u64, threads: i32, device: Device) -> Result<Self> {
         let mut of_size = BTreeMap::new();
-        for job in jobs.iter().filter(|job| job.shape.count().paper() <= MEASURED) {
+        let most = if device.is_cuda() { MEASURED_ON_GPU } else { MEASURED };
+        for job in jobs.iter().filter(|job| job.shape.count().paper() <= most) {
             if !of_size.contains_key(&job.size) {
-                of_size.insert(job.size.clone(), measured(job.shape, batch, threads, device)?);
+                of_size.insert(job.size.clone(), measured(job, batch, threads, device)?);
             }
         }
-        let matmul = exec::matmul_rate(threads);
+        let precision = jobs.first().map(|job| job.spec.precision()).unwrap_or_default();
+        let matmul = exec::matmul_rate(threads, device, precision);
         let sizes = jobs.iter().map(|job| &job.size).collect::<std::collections::BTreeSet<_>>();
         let words = match sizes.len() - of_size.len() {
             0 => "measured steps of every size".to_string(),
@@ -138,14 +145,15 @@ impl Rates {
     }
 }
 
-/// FLOP/s of training steps of a shape, the best of some.
-fn measured(shape: Shape, batch: u64, threads: i32, device: Device) -> Result<f64> {
+/// FLOP/s of training steps of a run's model, the best of some.
+fn measured(job: &Job, batch: u64, threads: i32, device: Device) -> Result<f64> {
     tch::set_num_threads(threads);
+    let shape = job.shape;
     let row = shape.context as u64 + 1;
     let token = |i| Key::new(0).below(i, shape.vocab as u64) as u32;
     let tokens: Vec<u32> = (0..batch * row).map(token).collect();
     let rows: Vec<&[u32]> = tokens.chunks(row as usize).collect();
-    let network = Network::new(shape, Key::new(0), device)?;
+    let network = Network::new(shape, Key::new(0), device)?.in_precision(job.spec.precision());
     let mut trainer = Trainer::new(network, AdamW::default(), 5.0)?;
     let begun = Instant::now();
     let mut best = f64::INFINITY;
