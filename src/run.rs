@@ -243,9 +243,17 @@ pub struct Realised {
     pub tokens: u64,
     /// Those of them in injected sequences.
     pub injected_tokens: u64,
+    /// Of all predicted tokens those that count in the loss; None: all. Injected ones all do, so
+    /// that their share of the loss may be larger than their share of the sequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_tokens: Option<u64>,
     /// Unique tokens of the set that is repeated: the target's D_ft, or the pretraining set.
     pub unique_tokens: u64,
-    /// Passes over that set, begun passes as fractions.
+    /// Those of them that count in the loss; None: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_counted_tokens: Option<u64>,
+    /// Passes over that set, or over the sequences of it of which a token counts; begun passes as
+    /// fractions.
     pub epochs: f64,
 }
 

@@ -234,6 +234,7 @@ proptest! {
 #[cfg(feature = "train")]
 mod trained {
     use super::*;
+    use forgetting_laws::data::mask::Encoded;
     use forgetting_laws::engine::{Network, Sampling, TextLoss, generate, losses};
     use std::collections::BTreeMap;
     use tch::{Device, IndexOp, Tensor};
@@ -309,7 +310,8 @@ mod trained {
         let token = |i: usize| ((7 * i + i * i) % 11) as u32;
         let documents: Vec<Vec<u32>> =
             [0, 1, 2, 8, 9, 10, 17, 30].map(|length| (0..length).map(token).collect()).into();
-        let found = losses(&network, &documents).unwrap();
+        let encoded: Vec<Encoded> = documents.iter().cloned().map(Encoded::from).collect();
+        let found = losses(&network, &encoded).unwrap();
         for (document, found) in documents.iter().zip(&found) {
             let predicted: u64 = found.iter().map(|window| window.tokens).sum();
             assert_eq!(predicted, document.len().saturating_sub(1) as u64);
@@ -326,7 +328,7 @@ mod trained {
             }
         }
         assert!(TextLoss::default().mean().is_nan());
-        let message = losses(&network, &[vec![1, 11]]).unwrap_err().to_string();
+        let message = losses(&network, &[vec![1, 11].into()]).unwrap_err().to_string();
         assert!(message.contains("11") && message.contains("vocabulary"), "{message}");
     }
 

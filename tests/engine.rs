@@ -272,6 +272,8 @@ fn initialisation_has_gpt2s_scale_and_its_own_seed() {
 mod runs {
     use super::*;
 
+    mod masks;
+
     fn sequences(seed: u64, count: u64, context: usize) -> Sequences {
         // A noisy cycle, so that there is something to learn and something to memorise.
         let key = Key::new(seed);
@@ -404,11 +406,20 @@ mod runs {
         watch: &Watch,
         every: Duration,
     ) -> Result<Record, Error> {
+        finetuned_on(spec, store, watch, every, data())
+    }
+
+    fn finetuned_on(
+        spec: &FinetuneSpec,
+        store: &Store,
+        watch: &Watch,
+        every: Duration,
+        (pretraining, target): (PretrainData, TargetData),
+    ) -> Result<Record, Error> {
         tch::set_num_threads(1);
         let parent = pretrained(store, &Watch::default(), NEVER).unwrap();
         let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
         let claim = claim(store, &Spec::Finetune(spec.clone()));
-        let (pretraining, target) = data();
         finetune(spec, &model, &pretraining, &target, Some(&claim), &control(watch, every))
     }
 

@@ -9,6 +9,7 @@ mod parquet;
 pub use fields::{Fields, Filter, Instructions};
 
 use super::Source;
+use super::mask::Passage;
 use super::tokens::OriginFile;
 use crate::store::hex;
 use crate::{Error, Result};
@@ -69,7 +70,7 @@ pub struct Files {
 
 #[derive(Debug)]
 struct Document {
-    text: Box<str>,
+    text: Passage<'static>,
     group: u64,
     /// Whether this is a piece of a work in a text file, which blocks may cut.
     plain: bool,
@@ -115,9 +116,8 @@ impl Files {
             hasher.update((field.len() as u64).to_le_bytes());
             hasher.update(field);
         }
-        if fields.filter.is_some() || fields.instructions.is_some() {
-            let rest = (&fields.filter, &fields.instructions);
-            hasher.update(serde_json::to_vec(&rest).expect("fields have string keys"));
+        if let Some(rest) = fields.rest() {
+            hasher.update(rest);
         }
         let mut files = Vec::new();
         for path in expand(paths)? {
@@ -162,9 +162,10 @@ impl Files {
 }
 
 impl Source for Files {
-    /// The SHA-256 of the names of the fields, and of the kind and the unpacked bytes of every
-    /// file in order; of a Parquet file, the texts and groups. Neither names nor packing count: a
-    /// file that is renamed or compressed stays the same source.
+    /// The SHA-256 of the names of the fields, of what counts in the loss where that is not all, and
+    /// of the kind and the unpacked bytes of every file in order; of a Parquet file, the texts and
+    /// groups. Neither names nor packing count: a file that is renamed or compressed stays the same
+    /// source.
     fn content_hash(&self) -> String {
         self.hash.clone()
     }
@@ -174,10 +175,14 @@ impl Source for Files {
     }
 
     fn document(&self, i: u64) -> Result<Cow<'_, str>> {
+        self.passage(i).map(|passage| passage.text)
+    }
+
+    fn passage(&self, i: u64) -> Result<Passage<'_>> {
         usize::try_from(i)
             .ok()
             .and_then(|i| self.documents.get(i))
-            .map(|document| Cow::Borrowed(&*document.text))
+            .map(|document| document.text.borrowed())
             .ok_or_else(|| {
                 let count = self.documents.len();
                 Error::setting("document", i, format!("must be below their number, {count}"))
@@ -452,9 +457,9 @@ impl<'a> Gathered<'a> {
         Ok((format, reader.into_inner().hasher.finalize().to_vec(), offset))
     }
 
-    fn push(&mut self, text: &str, group: u64, plain: bool) {
-        if !text.trim().is_empty() {
-            self.documents.push(Document { text: text.into(), group, plain });
+    fn push(&mut self, text: Passage<'static>, group: u64, plain: bool) {
+        if !text.text.trim().is_empty() {
+            self.documents.push(Document { text, group, plain });
         }
     }
 
@@ -488,7 +493,7 @@ impl<'a> Gathered<'a> {
             },
             None => self.new_group(),
         };
-        self.push(&text, group, false);
+        self.push(text, group, false);
     }
 
     fn new_group(&mut self) -> u64 {
@@ -501,7 +506,7 @@ impl<'a> Gathered<'a> {
         while lines.append(&mut bytes, &mut text)? {}
         for work in text.split(SEPARATOR).filter(|work| !work.trim().is_empty()) {
             let group = self.new_group();
-            pieces(work).for_each(|piece| self.push(piece, group, true));
+            pieces(work).for_each(|piece| self.push(Passage::plain(piece.to_owned()), group, true));
         }
         Ok(())
     }
@@ -540,10 +545,14 @@ impl<'a> Gathered<'a> {
         parquet::rows(path, &fields.outermost(), |value| {
             rows += 1;
             let found = fields.find(value)?;
-            if let Found::Document(text, group) = &found {
-                for part in [text, group.as_deref().unwrap_or_default()] {
+            if let Found::Document(passage, group) = &found {
+                for part in [&passage.text, group.as_deref().unwrap_or_default()] {
                     hasher.update((part.len() as u64).to_le_bytes());
                     hasher.update(part);
+                }
+                for range in passage.counted.iter().flat_map(|counted| counted.iter()) {
+                    hasher.update((range.start as u64).to_le_bytes());
+                    hasher.update((range.end as u64).to_le_bytes());
                 }
             }
             self.keep(found);

@@ -8,6 +8,7 @@
 pub mod distance;
 #[cfg(feature = "text")]
 pub mod files;
+pub mod mask;
 pub mod ngram;
 pub mod overlap;
 pub mod parallel;
@@ -21,8 +22,10 @@ pub mod tokenizer;
 pub mod tokens;
 
 use crate::Result;
+use mask::Passage;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Where documents come from.
 ///
@@ -45,6 +48,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// If `i` is not below [`len`](Self::len), or if the text cannot be produced.
     fn document(&self, i: u64) -> Result<Cow<'_, str>>;
+
+    /// The same text, and which of its bytes count in the loss; by default all.
+    ///
+    /// # Errors
+    /// As [`document`](Self::document).
+    fn passage(&self, i: u64) -> Result<Passage<'_>> {
+        self.document(i).map(Passage::plain)
+    }
 
     /// The group of document `i`. Documents of one group are pieces of one work (a novel, a
     /// repository, a thread) and never lie on both sides of a split. By default every document is
@@ -69,6 +80,27 @@ pub trait Encode: Sync {
     /// # Errors
     /// If the text cannot be encoded.
     fn encode(&self, text: &str) -> Result<Vec<u32>>;
+
+    /// The tokens of a text of which some bytes count in the loss (in order, without overlap, cut
+    /// between characters), and of each token whether it counts: whether one of its bytes does.
+    ///
+    /// By default the parts that count and those that do not are encoded each by itself. Who knows
+    /// which bytes a token stands for gives the tokens of [`encode`](Self::encode).
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn encode_counted(
+        &self,
+        text: &str,
+        counted: &[Range<usize>],
+    ) -> Result<(Vec<u32>, Vec<bool>)> {
+        let (mut tokens, mut mask) = (Vec::new(), Vec::new());
+        for (part, counts) in mask::parts(text, counted) {
+            tokens.append(&mut self.encode(part)?);
+            mask.resize(tokens.len(), counts);
+        }
+        Ok((tokens, mask))
+    }
 
     /// The token that stands between documents.
     fn end_of_text(&self) -> u32;

@@ -18,7 +18,7 @@
 //!
 //! These references are ours; what the paper compares with is not known.
 
-use super::sequences::Sequences;
+use super::sequences::{Sequences, Window};
 use crate::{Error, Result};
 
 /// Bits of one token in a packed n-gram.
@@ -106,7 +106,7 @@ impl Ngram {
         probability
     }
 
-    /// The mean loss in nats per token over every predicted token.
+    /// The mean loss in nats per token over every predicted token that counts; NaN where none does.
     ///
     /// The context starts anew with every sequence, as it does for the transformer: the first
     /// prediction of a sequence sees one token.
@@ -123,10 +123,14 @@ impl Ngram {
             });
         }
         sequences.chunks(1 << 16).try_for_each(|chunk| check_tokens(&chunk, self.vocab_size))?;
-        let sequence_loss = |sequence: &[u32]| -> f64 {
-            (1..sequence.len()).map(|i| -self.probability(&sequence[..i], sequence[i]).ln()).sum()
+        let sequence_loss = |window: Window<'_>| -> f64 {
+            let sequence = &window.tokens;
+            let counts = |&i: &usize| window.counted.as_ref().is_none_or(|counted| counted[i - 1]);
+            let loss = |i| -self.probability(&sequence[..i], sequence[i]).ln();
+            (1..sequence.len()).filter(counts).map(loss).sum()
         };
-        Ok(sequences.iter().map(|s| sequence_loss(&s)).sum::<f64>() / sequences.tokens() as f64)
+        let sum: f64 = (0..sequences.len()).map(|i| sequence_loss(sequences.window(i))).sum();
+        Ok(sum / sequences.counted_tokens() as f64)
     }
 }
 

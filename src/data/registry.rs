@@ -2,6 +2,7 @@
 //! of them is on this machine.
 
 use super::files::{Fields, Filter, Instructions};
+use super::mask::Loss;
 use crate::hub::{Fetched, Hash, Hub, HubError, Kind, Progress, Repository};
 use crate::store::{to_json, write_atomic};
 use crate::{Error, Result};
@@ -79,6 +80,9 @@ pub struct Entry {
     /// How a record of instructions becomes text.
     #[serde(default)]
     pub instructions: Option<Instructions>,
+    /// What of instructions counts in the loss.
+    #[serde(default)]
+    pub loss: Loss,
     /// The parts of a collection that it has.
     #[serde(default)]
     pub subsets: Option<Subsets>,
@@ -219,7 +223,7 @@ impl Registry {
         };
         let (text, group) = (entry.text.clone(), entry.group.clone());
         let (filter, instructions) = (entry.filter.clone(), entry.instructions.clone());
-        let mut fields = Fields { text, group, filter, instructions };
+        let mut fields = Fields { text, group, filter, instructions, loss: entry.loss };
         if let Some(subset) = subset {
             let Some(subsets) = &entry.subsets else {
                 return Err(refuse(format!("{entry_name} has no subsets")));
@@ -269,6 +273,9 @@ impl Entry {
         }
         if self.files.is_empty() {
             return Err("it names no files".into());
+        }
+        if self.loss == Loss::Answer && self.instructions.is_none() {
+            return Err("its loss is that of answers, and it has no instructions".into());
         }
         self.patterns().map(drop).map_err(|error| error.to_string())
     }

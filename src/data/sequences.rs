@@ -1,6 +1,7 @@
 //! A stream of tokens, cut into the fixed-length sequences that a model is trained and evaluated
-//! on.
+//! on, each with what of its targets counts in the loss.
 
+use super::mask::Encoded;
 use super::tokens::Chosen;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -26,25 +27,67 @@ pub struct Sequences {
 /// Where the tokens lie.
 #[derive(Debug)]
 pub(super) enum Stream {
-    Memory(Vec<u32>),
+    Memory(Encoded),
     Stored(Chosen),
+}
+
+/// A sequence of tokens, and what of it counts in the loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window<'a> {
+    /// T + 1 tokens, of which the first T are the input and the last T the targets.
+    pub tokens: Cow<'a, [u32]>,
+    /// Of each target whether it counts; None: all do.
+    pub counted: Option<Vec<bool>>,
+}
+
+impl Window<'_> {
+    /// Targets.
+    pub fn targets(&self) -> u64 {
+        self.tokens.len() as u64 - 1
+    }
+
+    /// Targets that count in the loss.
+    pub fn counted(&self) -> u64 {
+        let ones = |mask: &Vec<bool>| mask.iter().filter(|&&counts| counts).count() as u64;
+        self.counted.as_ref().map_or(self.targets(), ones)
+    }
 }
 
 impl Stream {
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Memory(tokens) => tokens.len(),
+            Self::Memory(encoded) => encoded.tokens.len(),
             Self::Stored(chosen) => chosen.len(),
         }
     }
 
     fn get(&self, range: Range<usize>) -> Cow<'_, [u32]> {
         match self {
-            Self::Memory(tokens) => Cow::Borrowed(&tokens[range]),
+            Self::Memory(encoded) => Cow::Borrowed(&encoded.tokens[range]),
             Self::Stored(chosen) => {
                 let mut tokens = Vec::with_capacity(range.len());
                 chosen.read(range, &mut tokens);
                 Cow::Owned(tokens)
+            }
+        }
+    }
+
+    fn is_masked(&self) -> bool {
+        match self {
+            Self::Memory(encoded) => encoded.counted.is_some(),
+            Self::Stored(chosen) => chosen.is_masked(),
+        }
+    }
+
+    /// Which tokens count in the loss.
+    fn counted(&self, range: Range<usize>) -> Vec<bool> {
+        match self {
+            Self::Memory(Encoded { counted: Some(counted), .. }) => counted[range].to_vec(),
+            Self::Memory(_) => vec![true; range.len()],
+            Self::Stored(chosen) => {
+                let mut counted = Vec::with_capacity(range.len());
+                chosen.read_counted(range, &mut counted);
+                counted
             }
         }
     }
@@ -65,7 +108,34 @@ impl Sequences {
     /// # Ok::<(), forgetting_laws::Error>(())
     /// ```
     pub fn new(tokens: Vec<u32>, context: usize) -> Result<Self> {
-        Self::of(Stream::Memory(tokens), context)
+        Self::masked(tokens.into(), context)
+    }
+
+    /// The same of a stream of which some tokens may not count in the loss.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and if the mask is of another length than the stream.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::data::{mask::Encoded, sequences::Sequences};
+    /// let counted = Some(vec![true, false, true, false, false]);
+    /// let stream = Encoded { tokens: vec![10, 11, 12, 13, 14], counted };
+    /// let sequences = Sequences::masked(stream, 2)?;
+    /// assert_eq!((sequences.tokens(), sequences.counted_tokens()), (4, 1));
+    /// // The first token is no target.
+    /// assert_eq!(sequences.window(0).counted, Some(vec![false, true]));
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn masked(stream: Encoded, context: usize) -> Result<Self> {
+        let (tokens, mask) = (stream.tokens.len(), stream.counted.as_ref().map(Vec::len));
+        match mask {
+            Some(mask) if mask != tokens => {
+                let requirement = format!("must be {tokens}, that of the stream");
+                Err(Error::setting("length of the mask", mask, requirement))
+            }
+            _ => Self::of(Stream::Memory(stream), context),
+        }
     }
 
     /// All whole sequences of `context` tokens in documents of a token store.
@@ -96,7 +166,7 @@ impl Sequences {
     /// If `context` is 0.
     pub fn empty(context: usize) -> Result<Self> {
         check_context(context)?;
-        Ok(Self { stream: Arc::new(Stream::Memory(Vec::new())), context, count: 0 })
+        Ok(Self { stream: Arc::new(Stream::Memory(Encoded::default())), context, count: 0 })
     }
 
     /// T, the tokens that a sequence predicts.
@@ -126,6 +196,41 @@ impl Sequences {
     pub fn get(&self, i: usize) -> Cow<'_, [u32]> {
         assert!(i < self.count, "sequence {i} of {}", self.count);
         self.stream.get(i * self.context..(i + 1) * self.context + 1)
+    }
+
+    /// Sequence `i` with what of its targets counts in the loss.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len).
+    pub fn window(&self, i: usize) -> Window<'_> {
+        let tokens = self.get(i);
+        let targets = i * self.context + 1..(i + 1) * self.context + 1;
+        let counted = self.is_masked().then(|| self.stream.counted(targets));
+        let counted = counted.filter(|counted| counted.contains(&false));
+        Window { tokens, counted }
+    }
+
+    /// Whether some tokens of the stream may not count in the loss.
+    pub fn is_masked(&self) -> bool {
+        self.stream.is_masked()
+    }
+
+    /// Of the tokens that all sequences together predict those that count in the loss. Where the
+    /// stream is masked all of its mask is read.
+    pub fn counted_tokens(&self) -> u64 {
+        match self.is_masked() {
+            true => self
+                .masks()
+                .map(|mask| mask.iter().map(|&counts| u64::from(counts)).sum::<u64>())
+                .sum(),
+            false => self.tokens(),
+        }
+    }
+
+    /// Of all targets, in parts, whether they count.
+    fn masks(&self) -> impl Iterator<Item = Vec<bool>> {
+        let all = self.stream_len();
+        (1..all).step_by(MASKS).map(move |start| self.stream.counted(start..all.min(start + MASKS)))
     }
 
     /// Every sequence, in order.
@@ -180,7 +285,8 @@ impl Sequences {
         Ok(Self { stream: Arc::clone(&self.stream), context: self.context, count })
     }
 
-    /// The hexadecimal SHA-256 of T and the stream, each number in little-endian order.
+    /// The hexadecimal SHA-256 of T and the stream, each number in little-endian order, and, where
+    /// some targets do not count in the loss, of a byte a target, 1 where it counts.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new_with_prefix((self.context as u64).to_le_bytes());
         let mut bytes = Vec::with_capacity(4 * 4096);
@@ -189,9 +295,17 @@ impl Sequences {
             bytes.extend(chunk.iter().flat_map(|token| token.to_le_bytes()));
             hasher.update(&bytes);
         }
+        if self.counted_tokens() < self.tokens() {
+            for mask in self.masks() {
+                hasher.update(mask.into_iter().map(u8::from).collect::<Vec<_>>());
+            }
+        }
         format!("{:x}", hasher.finalize())
     }
 }
+
+/// Targets whose mask is in memory at a time.
+const MASKS: usize = 1 << 16;
 
 fn check_context(context: usize) -> Result<()> {
     if context == 0 {

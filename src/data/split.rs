@@ -5,6 +5,7 @@
 //! never seen in pretraining: the paper streams fresh pretraining data into the finetuning
 //! mixture. How the paper splits its data is not known; the rules here are ours.
 
+use super::mask::Encoded;
 use super::parallel::in_parallel;
 use super::sequences::{Sequences, Stream, whole_sequences};
 use super::tokens::{Chosen, Tokens, fingerprint};
@@ -48,6 +49,9 @@ pub struct PartReport {
     pub asked: u64,
     /// The predicted tokens of its whole sequences.
     pub tokens: u64,
+    /// Those of them that count in the loss; None: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<u64>,
     /// The documents that they come from.
     pub documents: u64,
     /// The groups that those documents belong to.
@@ -222,6 +226,7 @@ impl Part {
         let report = PartReport {
             asked,
             tokens: sequences.tokens(),
+            counted: Some(sequences.counted_tokens()).filter(|&n| n < sequences.tokens()),
             documents: self.documents.len() as u64,
             groups: groups.len() as u64,
         };
@@ -324,24 +329,23 @@ impl Reader<'_> {
     /// Takes the documents `first`, `first` + 1, … until they hold `need` tokens or there are only
     /// repeats. Returns the number after the last one as well.
     fn fill(&mut self, need: usize, first: u64) -> Result<(Part, u64)> {
-        let (mut stream, mut documents) = (Vec::new(), Vec::new());
+        let (mut stream, mut documents) = (Encoded::default(), Vec::new());
         let (mut next, mut repeats) = (first, 0);
-        while stream.len() < need && repeats < REPEATS_IN_A_ROW {
-            let mean = (stream.len() / documents.len().max(1)).max(1);
+        while stream.tokens.len() < need && repeats < REPEATS_IN_A_ROW {
+            let mean = (stream.tokens.len() / documents.len().max(1)).max(1);
             let wanted = match documents.len() {
                 0 => BATCH,
-                _ => ((need - stream.len()) / mean + 1).clamp(BATCH / 4, 32 * BATCH),
+                _ => ((need - stream.tokens.len()) / mean + 1).clamp(BATCH / 4, 32 * BATCH),
             };
             for tokenised in in_parallel(wanted, |i| self.tokenise(next + i as u64)) {
                 let (fingerprint, encoded) = tokenised?;
-                if stream.len() >= need {
+                if stream.tokens.len() >= need {
                     break;
                 }
                 if self.seen.insert(fingerprint) {
                     repeats = 0;
-                    documents.push((self.source.group(next), stream.len()));
-                    stream.extend_from_slice(&encoded);
-                    stream.push(self.encoder.end_of_text());
+                    documents.push((self.source.group(next), stream.tokens.len()));
+                    stream.append(encoded);
                 } else {
                     repeats += 1;
                     self.duplicates += 1;
@@ -354,9 +358,9 @@ impl Reader<'_> {
     }
 
     /// A document's fingerprint and tokens.
-    fn tokenise(&self, document: u64) -> Result<(u128, Vec<u32>)> {
-        let text = self.source.document(document)?;
-        Ok((fingerprint(&text), self.encoder.encode(&text)?))
+    fn tokenise(&self, document: u64) -> Result<(u128, Encoded)> {
+        let passage = self.source.passage(document)?;
+        Ok((fingerprint(&passage.text), Encoded::ended(self.encoder, &passage)?))
     }
 }
 

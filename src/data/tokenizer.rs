@@ -13,6 +13,7 @@
 
 mod unigram;
 
+use super::mask::counts;
 use super::{Encode, TokenizerKind};
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -21,12 +22,14 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, ModelWrapper, PreTokenizer, PreTokenizerWrapper};
+use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString};
+use tokenizers::{PreTokenizer, PreTokenizerWrapper};
 
 /// The token between documents in a tokenizer that is trained here.
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -137,6 +140,8 @@ impl Tokenizer {
             return Err(Error::content(&origin, None, reason));
         }
         let json = inner.to_string(false).map_err(refuse)?;
+        // Adds special tokens, which are not wanted, and may move the bytes that a token stands for.
+        inner.with_post_processor(None::<PostProcessorWrapper>);
         // A document that spells out the name of a special token does not end there.
         inner.set_encode_special_tokens(true);
         let end_of_text =
@@ -200,26 +205,108 @@ impl Tokenizer {
     /// If the tokenizer has no token for a part of it, or makes the end of text out of anything
     /// but its name.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.encode_text(text)?;
-        if !ids.contains(&self.end_of_text) {
-            return Ok(ids);
+        self.without_end(text, |id| *id, |range| self.encode_text(&text[range]))
+    }
+
+    /// The tokens of [`encode`](Self::encode), and of each whether it counts: whether one of the
+    /// bytes that it stands for does. Which bytes count is in order, without overlap, and cut between
+    /// characters.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    ///
+    /// # Panics
+    /// If the bytes are not in the text or cut within a character.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::data::tokenizer::Tokenizer;
+    /// let tokenizer = Tokenizer::train(["one two"].map(String::from).into_iter(), 300)?;
+    /// let (tokens, counted) = tokenizer.encode_counted("one two", &[4..7])?;
+    /// assert_eq!(tokens, tokenizer.encode("one two")?);
+    /// assert_eq!(counted.len(), tokens.len());
+    /// assert!(!counted[0] && counted[tokens.len() - 1]);
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn encode_counted(
+        &self,
+        text: &str,
+        counted: &[Range<usize>],
+    ) -> Result<(Vec<u32>, Vec<bool>)> {
+        let mask = |range: Range<usize>| self.mask_text(text, range, counted);
+        Ok(self.without_end(text, |&(id, _)| id, mask)?.into_iter().unzip())
+    }
+
+    /// What `encode` makes of a text, which is encoded in parts where the name of the end of text
+    /// would be taken for it. `id` is the token of what it makes.
+    fn without_end<T>(
+        &self,
+        text: &str,
+        id: impl Fn(&T) -> u32,
+        encode: impl Fn(Range<usize>) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let has_end = |encoded: &[T]| encoded.iter().any(|token| id(token) == self.end_of_text);
+        let encoded = encode(0..text.len())?;
+        if !has_end(&encoded) {
+            return Ok(encoded);
         }
         // Models of the unigram kind know special tokens as pieces like any other.
         let name = self.inner.id_to_token(self.end_of_text).unwrap_or_default();
-        let (mut ids, mut last) = (Vec::new(), 0);
+        let (mut encoded, mut last) = (Vec::new(), 0);
         for (start, _) in text.match_indices(&name) {
             let cut = start + name.chars().next().map_or(0, char::len_utf8);
-            ids.extend(self.encode_text(&text[last..cut])?);
+            encoded.append(&mut encode(last..cut)?);
             last = cut;
         }
-        ids.extend(self.encode_text(&text[last..])?);
-        match ids.contains(&self.end_of_text) {
-            false => Ok(ids),
+        encoded.append(&mut encode(last..text.len())?);
+        match has_end(&encoded) {
+            false => Ok(encoded),
             true => {
                 let reason = format!("makes the end of text, {name}, out of text without it");
                 Err(Error::content(&self.origin, None, reason))
             }
         }
+    }
+
+    /// The tokens of [`encode_text`](Self::encode_text) of a part of a text, and whether each counts.
+    fn mask_text(
+        &self,
+        text: &str,
+        part: Range<usize>,
+        counted: &[Range<usize>],
+    ) -> Result<Vec<(u32, bool)>> {
+        if self.words.is_none() {
+            return self.mask_word(&text[part.clone()], part.start, counted);
+        }
+        let (mut masked, mut start) = (Vec::new(), part.start);
+        for word in words(&text[part]) {
+            let bytes = start..start + word.len();
+            // Most words count from end to end, or not at all.
+            let border = |at: usize| bytes.start < at && at < bytes.end;
+            if counted.iter().any(|range| border(range.start) || border(range.end)) {
+                masked.append(&mut self.mask_word(word, start, counted)?);
+            } else {
+                let counts = counts(bytes.clone(), counted);
+                masked.extend(self.encode_text(word)?.into_iter().map(|id| (id, counts)));
+            }
+            start = bytes.end;
+        }
+        Ok(masked)
+    }
+
+    /// The tokens of a word, or of a text, that begins at byte `start`, and whether each counts.
+    fn mask_word(
+        &self,
+        word: &str,
+        start: usize,
+        counted: &[Range<usize>],
+    ) -> Result<Vec<(u32, bool)>> {
+        let encoding = self.inner.encode(word, false);
+        let encoding =
+            encoding.map_err(|error| Error::content(&self.origin, None, error.to_string()))?;
+        let places = encoding.get_offsets().iter();
+        let masks = places.map(|&(from, to)| counts(start + from..start + to, counted));
+        Ok(encoding.get_ids().iter().copied().zip(masks).collect())
     }
 
     fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
@@ -270,6 +357,14 @@ impl std::fmt::Debug for Tokenizer {
 impl Encode for Tokenizer {
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode(text)
+    }
+
+    fn encode_counted(
+        &self,
+        text: &str,
+        counted: &[Range<usize>],
+    ) -> Result<(Vec<u32>, Vec<bool>)> {
+        self.encode_counted(text, counted)
     }
 
     fn end_of_text(&self) -> u32 {

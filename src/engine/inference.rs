@@ -2,6 +2,8 @@
 
 use super::network::Network;
 use super::trainer::EVALUATION_TOKENS;
+use crate::data::mask::Encoded;
+use crate::data::sequences::Window;
 use crate::rng::Key;
 use crate::{Error, Result};
 use std::iter::Sum;
@@ -10,9 +12,9 @@ use tch::{Kind, Tensor};
 /// The loss of one document, or of one window of it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TextLoss {
-    /// Sum of the cross-entropies of its predicted tokens, in nats.
+    /// Sum of the cross-entropies of these tokens, in nats.
     pub sum: f64,
-    /// Predicted tokens: all but the first, which nothing precedes.
+    /// Predicted tokens that count: of all but the first, which nothing precedes.
     pub tokens: u64,
 }
 
@@ -24,7 +26,7 @@ impl Sum for TextLoss {
 }
 
 impl TextLoss {
-    /// Mean cross-entropy in nats per token; NaN where nothing is predicted.
+    /// Mean cross-entropy in nats per token; NaN where nothing counts.
     pub fn mean(&self) -> f64 {
         self.sum / self.tokens as f64
     }
@@ -35,33 +37,39 @@ impl TextLoss {
 /// No token is added before or after a document. Its windows of up to T inputs, the model's
 /// positions, follow one another without overlap, and each token but the first is predicted once:
 /// window k predicts the tokens k·T + 1 to (k + 1)·T from those before them in the window. A
-/// document of fewer than two tokens has no window.
+/// document of fewer than two tokens has no window. Tokens that do not count are read only.
 ///
 /// # Errors
 /// If a token is outside the vocabulary.
-pub fn losses(network: &Network, documents: &[Vec<u32>]) -> Result<Vec<Vec<TextLoss>>> {
-    check_tokens(network, documents.iter().flatten())?;
+pub fn losses(network: &Network, documents: &[Encoded]) -> Result<Vec<Vec<TextLoss>>> {
+    check_tokens(network, documents.iter().flat_map(|document| &document.tokens))?;
     let context = network.shape().context;
     let mut results: Vec<Vec<TextLoss>> = Vec::with_capacity(documents.len());
-    let mut windows: Vec<(usize, usize, &[u32])> = Vec::new();
-    for (document, tokens) in documents.iter().enumerate() {
+    let mut windows: Vec<(usize, usize, Window<'_>)> = Vec::new();
+    for (document, Encoded { tokens, counted }) in documents.iter().enumerate() {
         let starts = (0..tokens.len().saturating_sub(1)).step_by(context);
-        let cut = starts.map(|start| &tokens[start..tokens.len().min(start + context + 1)]);
+        let cut = starts.map(|start| {
+            let end = tokens.len().min(start + context + 1);
+            let counted = counted.as_ref().map(|counted| counted[start + 1..end].to_vec());
+            Window { tokens: tokens[start..end].into(), counted }
+        });
         let before = windows.len();
         windows.extend(cut.enumerate().map(|(i, window)| (document, i, window)));
         results.push(vec![TextLoss::default(); windows.len() - before]);
     }
     // Windows of about one length go together, so that little is padded.
-    windows.sort_by_key(|&(document, i, window)| (std::cmp::Reverse(window.len()), document, i));
+    windows.sort_by_key(|(document, i, window)| {
+        (std::cmp::Reverse(window.tokens.len()), *document, *i)
+    });
     let mut rest = windows.as_slice();
     while let Some((_, _, longest)) = rest.first() {
-        let width = longest.len() - 1;
+        let width = longest.targets() as usize;
         let rows = (EVALUATION_TOKENS / width).max(1).min(rest.len());
         let (batch, others) = rest.split_at(rows);
         rest = others;
-        let sums = batch_losses(network, batch.iter().map(|&(_, _, window)| window), width);
-        for (&(document, i, window), sum) in batch.iter().zip(sums) {
-            results[document][i] = TextLoss { sum, tokens: window.len() as u64 - 1 };
+        let sums = batch_losses(network, batch.iter().map(|(_, _, window)| window), width);
+        for ((document, i, window), sum) in batch.iter().zip(sums) {
+            results[*document][*i] = TextLoss { sum, tokens: window.counted() };
         }
     }
     Ok(results)
@@ -79,23 +87,24 @@ fn check_tokens<'a>(network: &Network, tokens: impl IntoIterator<Item = &'a u32>
     }
 }
 
-/// The sum of each window's losses. Shorter windows are filled up at their end, where causal
+/// The sum of each window's losses that count. Shorter windows are filled up at their end, where causal
 /// attention keeps it from what is predicted before.
 fn batch_losses<'a>(
     network: &Network,
-    windows: impl Iterator<Item = &'a [u32]>,
+    windows: impl Iterator<Item = &'a Window<'a>>,
     width: usize,
 ) -> Vec<f64> {
     let (mut inputs, mut targets, mut counted) = (Vec::new(), Vec::new(), Vec::new());
     for window in windows {
-        let length = window.len() - 1;
+        let (tokens, length) = (&window.tokens, window.tokens.len() - 1);
         let filled = |tokens: &[u32]| {
             let tokens = tokens.iter().map(|&token| i64::from(token));
             tokens.chain(std::iter::repeat_n(0, width - length)).collect::<Vec<_>>()
         };
-        inputs.extend(filled(&window[..length]));
-        targets.extend(filled(&window[1..]));
-        counted.extend((0..width).map(|i| if i < length { 1.0 } else { 0f64 }));
+        inputs.extend(filled(&tokens[..length]));
+        targets.extend(filled(&tokens[1..]));
+        let counts = |i| i < length && window.counted.as_ref().is_none_or(|counted| counted[i]);
+        counted.extend((0..width).map(|i| if counts(i) { 1.0 } else { 0f64 }));
     }
     let device = network.device();
     let rows = |values: Tensor| values.view([-1, width as i64]).to_device(device);

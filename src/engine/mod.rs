@@ -17,7 +17,7 @@ pub use inference::{Sampling, TextLoss, generate, losses};
 pub use network::Network;
 pub use runs::{Control, Observer, PretrainData, TargetData};
 pub use runs::{finetune, has_checkpoints, import, mixture, pretrain, remove_checkpoints};
-pub use trainer::{Trainer, evaluate, evaluate_together, windows};
+pub use trainer::{Trainer, Windows, evaluate, evaluate_together, windows};
 
 use crate::{Error, Result};
 use std::ops::Range;

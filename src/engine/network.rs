@@ -441,11 +441,26 @@ impl Network {
         targets: &Tensor,
         positions: u64,
     ) -> Tensor {
+        self.accumulate_masked_gradient(inputs, targets, None, positions)
+    }
+
+    /// [`accumulate_gradient`](Self::accumulate_gradient) of the targets that count: `counted` is 1
+    /// where one does and else 0, f32 of `[batch, time]`; None: 1 everywhere. `positions` are those
+    /// of a whole step that count.
+    pub fn accumulate_masked_gradient(
+        &mut self,
+        inputs: &Tensor,
+        targets: &Tensor,
+        counted: Option<&Tensor>,
+        positions: u64,
+    ) -> Tensor {
         let targets = targets.reshape([-1, 1]);
+        let counted = counted.map(|counted| counted.reshape([-1, 1]));
         let positions = positions as f64;
         let scale = 1.0 / positions;
         let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
-        let (loss, d_hidden) = no_grad(|| self.head_backward(&hidden.detach(), &targets, scale));
+        let (loss, d_hidden) =
+            no_grad(|| self.head_backward(&hidden.detach(), &targets, counted.as_ref(), scale));
         (hidden * d_hidden).sum(Kind::Float).backward();
         if let Some(half) = &mut self.half {
             half.hand_over(&self.gradient);
@@ -453,29 +468,40 @@ impl Network {
         loss / positions
     }
 
-    /// The head alone, for hidden states h `[n, d]` and targets `[n, 1]`: the sum of the
-    /// cross-entropy, and its gradient for h times `scale`, `[n, d]`. The gradient of the head's
-    /// weight W, times `scale`, is added to the flat gradient.
+    /// The head alone, for hidden states h `[n, d]`, targets `[n, 1]` and 1 where one counts and else
+    /// 0, `[n, 1]`: the sum of the cross-entropies that count, and its gradient for h times `scale`,
+    /// `[n, d]`. The gradient of the head's weight W, times `scale`, is added to the flat gradient.
     ///
     /// With logits z = h·Wᵀ, e = exp(z − max z) and s = Σ e in each row, the gradient for z is
     /// e / s less one at the target. Dividing the rows of h and of the product by s, in place of
     /// those of e, saves a pass over `[n, vocab]`. In bf16 the three products alone are; their sum
     /// over chunks is in f32.
-    fn head_backward(&mut self, hidden: &Tensor, targets: &Tensor, scale: f64) -> (Tensor, Tensor) {
+    fn head_backward(
+        &mut self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        counted: Option<&Tensor>,
+        scale: f64,
+    ) -> (Tensor, Tensor) {
         let mut head_gradient = self.wte.grad();
         let kind = self.head.kind();
         let d_hidden = hidden.empty_like();
         let mut loss = Tensor::zeros([], (Kind::Float, self.device()));
         for rows in self.row_chunks(targets.numel() as i64) {
             let (hidden, targets) = (hidden.i(rows.clone()), targets.i(rows.clone()));
+            let counted = counted.map(|counted| counted.i(rows.clone()));
+            let masked = |x: Tensor| match &counted {
+                Some(counted) => x * counted,
+                None => x,
+            };
             let mut z = hidden.to_kind(kind).matmul(&self.head.tr()).to_kind(Kind::Float);
             let at_target = z.gather(1, &targets, false);
             let max = z.amax([1], true);
             let _ = z.g_sub_(&max).exp_();
             let sum = z.sum_dim_intlist(1, true, Kind::Float);
-            loss += (sum.log() + max - at_target).sum(Kind::Float);
+            loss += masked(sum.log() + max - at_target).sum(Kind::Float);
             let _ = z.scatter_add_(1, &targets, &-&sum);
-            let weight = scale / sum;
+            let weight = masked(scale / sum);
             let z = z.to_kind(kind);
             d_hidden.i(rows).copy_(&(z.matmul(&self.head) * &weight));
             let weighted = hidden * weight;

@@ -4,9 +4,9 @@
 
 use super::comm::{Comm, Signals};
 use super::network::Network;
-use super::trainer::{Trainer, checkpoint_state, evaluate_together, windows};
+use super::trainer::{Trainer, Windows, checkpoint_state, evaluate_together};
 use crate::checkpoint::{Checkpoint, WEIGHTS};
-use crate::data::sequences::Sequences;
+use crate::data::sequences::{Sequences, Window};
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
 use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle, share};
 use crate::model::Positions;
@@ -15,7 +15,6 @@ use crate::run::{FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Realised, Reco
 use crate::store::{Claim, hash_file, hashed_files, read_hashed, write_atomic, write_hashed};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,7 +98,8 @@ pub fn pretrain(
         rates: &|step| (spec.schedule.lr(step), spec.schedule.multiplier(step)),
         rows: &|step| {
             let positions = step * spec.batch..(step + 1) * spec.batch;
-            positions.map(|position| data.training.get(order.at(position) as usize)).collect()
+            let window = |position| data.training.window(order.at(position) as usize);
+            positions.map(window).collect()
         },
         evaluate: &spec.evaluate,
         target: None,
@@ -204,7 +204,12 @@ pub fn finetune(
     check_context(model, &target.training)?;
     let context = target.training.context() as u64;
     let d_ft = target.training.prefix(spec.d_ft_tokens)?;
-    let mixture = mixture(spec, context, pretraining.injection.len() as u64)?;
+    let read = Read::of(&d_ft)?;
+    if target.validation.counted_tokens() == 0 {
+        return Err(nothing_counts("the target's validation set", target.validation.tokens()));
+    }
+    let reserved = pretraining.injection.len() as u64;
+    let mixture = mixture_of(spec, context, read.len() as u64, reserved)?;
     if spec.p.get() > 0.0 && mixture.counts(spec.steps).pretrain == 0 {
         control.observer.note("p is above 0, but so small that no sequence will be injected");
     }
@@ -215,8 +220,8 @@ pub fn finetune(
         rates: &|step| (spec.schedule.lr(step), spec.schedule.multiplier(step)),
         rows: &|step| {
             let sequence = |draw| match draw {
-                Draw::Target(i) => d_ft.get(i as usize),
-                Draw::Pretrain(j) => pretraining.injection.get(j as usize),
+                Draw::Target(i) => d_ft.window(read.at(i)),
+                Draw::Pretrain(j) => pretraining.injection.window(j as usize),
             };
             mixture.batch(step).map(sequence).collect()
         },
@@ -239,8 +244,10 @@ pub fn finetune(
             injected_sequences: counts.pretrain,
             tokens: sequences * context,
             injected_tokens: counts.pretrain * context,
+            counted_tokens: read.counted(&mixture, sequences, context),
             unique_tokens: d_ft.tokens(),
-            epochs: counts.target as f64 / d_ft.len() as f64,
+            unique_counted_tokens: Some(d_ft.counted_tokens()).filter(|&n| n < d_ft.tokens()),
+            epochs: counts.target as f64 / read.len() as f64,
         },
         evaluations: state.evaluations,
         model: match claim.filter(|_| control.keep_bottom) {
@@ -261,17 +268,81 @@ fn finetuning_key(spec: &FinetuneSpec) -> Key {
 /// # Errors
 /// If the reserved sequences do not suffice, or a setting refuses.
 pub fn mixture(spec: &FinetuneSpec, context: u64, reserved_sequences: u64) -> Result<Mixture> {
+    mixture_of(spec, context, spec.d_ft_tokens / context, reserved_sequences)
+}
+
+/// The same where not all sequences of D_ft are drawn from. Which positions are injected does not
+/// depend on it.
+fn mixture_of(
+    spec: &FinetuneSpec,
+    context: u64,
+    target_sequences: u64,
+    reserved_sequences: u64,
+) -> Result<Mixture> {
     MixtureSpec {
         sampler: spec.sampler,
         p: spec.p,
         steps: spec.steps,
         global_batch: spec.batch,
-        target_sequences: spec.d_ft_tokens / context,
+        target_sequences,
         reserved_sequences,
         replay_sequences: spec.replay_tokens.map(|tokens| tokens / context),
         sequence_tokens: context,
     }
     .build(finetuning_key(spec))
+}
+
+/// The sequences of D_ft that are drawn from: those of which a target counts in the loss.
+enum Read {
+    /// The first so many, all of them, with all their targets.
+    All(usize),
+    /// Some, and how many targets of each count.
+    These(Vec<(usize, u64)>),
+}
+
+impl Read {
+    fn of(d_ft: &Sequences) -> Result<Self> {
+        if d_ft.counted_tokens() == d_ft.tokens() {
+            return Ok(Self::All(d_ft.len()));
+        }
+        let counted = (0..d_ft.len()).map(|i| (i, d_ft.window(i).counted()));
+        let read: Vec<_> = counted.filter(|&(_, counted)| counted > 0).collect();
+        match read.is_empty() {
+            true => Err(nothing_counts("D_ft", d_ft.tokens())),
+            false => Ok(Self::These(read)),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::These(sequences) => sequences.len(),
+        }
+    }
+
+    fn at(&self, draw: u64) -> usize {
+        match self {
+            Self::All(_) => draw as usize,
+            Self::These(sequences) => sequences[draw as usize].0,
+        }
+    }
+
+    /// Targets that count in the first sequences of a run, of T each; None: all.
+    fn counted(&self, mixture: &Mixture, sequences: u64, context: u64) -> Option<u64> {
+        let Self::These(read) = self else { return None };
+        let of = |draw| match draw {
+            Draw::Target(i) => read[i as usize].1,
+            Draw::Pretrain(_) => context,
+        };
+        Some((0..sequences).filter_map(|position| mixture.draw(position)).map(of).sum())
+    }
+}
+
+/// No loss can be taken.
+fn nothing_counts(what: &str, tokens: u64) -> Error {
+    let requirement = "must hold one at least that counts in the loss, and all are of instructions; \
+                       ask for more tokens or let all count (data.loss)";
+    Error::setting(format!("tokens of {what}"), tokens, requirement)
 }
 
 /// Whether a run's folder holds checkpoints.
@@ -296,7 +367,7 @@ struct Job<'a> {
     /// Learning rate and multiplier of a step, counted from 0.
     rates: &'a dyn Fn(u64) -> (f64, f64),
     /// The windows of a step, each of T + 1 tokens.
-    rows: &'a dyn Fn(u64) -> Vec<Cow<'a, [u32]>>,
+    rows: &'a dyn Fn(u64) -> Vec<Window<'a>>,
     evaluate: &'a EvalPlan,
     /// Measures L_ft; None in pretraining.
     target: Option<&'a Sequences>,
@@ -437,13 +508,13 @@ fn drive(
             return Err(Error::Interrupted);
         }
         let rows = (job.rows)(state.step);
-        let tokens = rows.iter().map(|row| row.len() as u64 - 1).sum();
+        let tokens = rows.iter().map(Window::targets).sum();
         let (lr, multiplier) = (job.rates)(state.step);
         let mine = share(rows.len() as u64, comm.rank() as u64, comm.world() as u64);
         let mine = &rows[mine.start as usize..mine.end as usize];
-        let passes = mine.chunks(control.micro_batch.max(1)).map(|rows| windows(rows, device));
-        let passes: Vec<Tensor> = passes.collect();
-        loss_sum += trainer.step(&passes, tokens, lr, multiplier, comm)?;
+        let passes = mine.chunks(control.micro_batch.max(1)).map(|rows| Windows::of(rows, device));
+        let counted = rows.iter().map(Window::counted).sum();
+        loss_sum += trainer.step(passes, counted, lr, multiplier, comm)?;
         state.step += 1;
         control.observer.stepped(state.step, tokens);
     }

@@ -4,7 +4,7 @@ use super::comm::{Comm, Solo};
 use super::network::Network;
 use super::{half_open, to_f32};
 use crate::checkpoint::le_bytes;
-use crate::data::sequences::Sequences;
+use crate::data::sequences::{Sequences, Window};
 use crate::weight_decay::{AdamW, Step};
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -52,16 +52,16 @@ impl Trainer {
         self.steps
     }
 
-    /// One step on this rank's micro-batches of windows, each `[sequences, T + 1]` of i64, of a step
-    /// that predicts `positions` tokens in all, on all ranks: backward, sum of the gradient over
-    /// `comm`, clip by the global norm, AdamW. Returns this rank's part of the mean cross-entropy
-    /// before the update, a scalar in nats on the device: the ranks' parts add up to the mean.
+    /// One step on this rank's micro-batches of windows, of a step in which `positions` targets count
+    /// in all, on all ranks: backward, sum of the gradient over `comm`, clip by the global norm,
+    /// AdamW. Returns this rank's part of the mean cross-entropy before the update, a scalar in nats
+    /// on the device: the ranks' parts add up to the mean.
     ///
     /// # Errors
     /// If a rank is lost.
     pub fn step(
         &mut self,
-        micro_batches: &[Tensor],
+        micro_batches: impl IntoIterator<Item = impl Into<Windows>>,
         positions: u64,
         lr: f64,
         multiplier: f64,
@@ -70,8 +70,10 @@ impl Trainer {
         self.network.zero_gradient();
         let mut loss = Tensor::zeros([], (Kind::Float, self.network.device()));
         for windows in micro_batches {
-            let (inputs, targets) = inputs_and_targets(windows);
-            loss += self.network.accumulate_gradient(&inputs, &targets, positions);
+            let Windows { tokens, counted } = windows.into();
+            let (inputs, targets) = inputs_and_targets(&tokens);
+            let counted = counted.as_ref();
+            loss += self.network.accumulate_masked_gradient(&inputs, &targets, counted, positions);
         }
         self.steps += 1;
         let step = Step { t: self.steps, lr, multiplier };
@@ -161,7 +163,8 @@ pub fn checkpoint_state(path: &Path, bytes: &[u8]) -> Result<String> {
     state.ok_or_else(|| Error::content(path, None, "a safetensors file, but not a checkpoint"))
 }
 
-/// Mean cross-entropy over every predicted token of a validation set, in nats.
+/// Mean cross-entropy over every predicted token of a validation set that counts, in nats; NaN where
+/// none does.
 pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
     evaluate_together(network, set, &Solo).expect("one process loses no other")
 }
@@ -171,17 +174,57 @@ pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
 /// # Errors
 /// If a rank is lost.
 pub fn evaluate_together(network: &Network, set: &Sequences, comm: &dyn Comm) -> Result<f64> {
+    let device = network.device();
     let per_pass = (EVALUATION_TOKENS / set.context()).max(1);
-    let mut sum = Tensor::zeros([], (Kind::Double, network.device()));
+    let mut sum = Tensor::zeros([], (Kind::Double, device));
     let first = comm.rank() * per_pass;
     for start in (first..set.len()).step_by(comm.world() * per_pass) {
         let end = (start + per_pass).min(set.len());
-        let rows: Vec<_> = (start..end).map(|i| set.get(i)).collect();
-        let (inputs, targets) = inputs_and_targets(&windows(&rows, network.device()));
-        sum += network.loss_sum(&inputs, &targets);
+        let rows: Vec<_> = (start..end).map(|i| set.window(i)).collect();
+        let Windows { tokens, counted } = Windows::of(&rows, device);
+        let (inputs, targets) = inputs_and_targets(&tokens);
+        sum += match &counted {
+            None => network.loss_sum(&inputs, &targets),
+            Some(counted) => {
+                let losses = network.token_losses(&inputs, &targets).to_kind(Kind::Double);
+                (losses * counted).sum(Kind::Double)
+            }
+        };
     }
     comm.all_reduce_sum(&mut sum)?;
-    Ok(sum.double_value(&[]) / set.tokens() as f64)
+    Ok(sum.double_value(&[]) / set.counted_tokens() as f64)
+}
+
+/// Windows of tokens on the device, and which of their targets count in the loss.
+#[derive(Debug)]
+pub struct Windows {
+    /// `[rows, T + 1]` of i64.
+    tokens: Tensor,
+    /// `[rows, T]` of f32, 1 where a target counts and else 0; None: 1 everywhere.
+    counted: Option<Tensor>,
+}
+
+impl Windows {
+    /// Windows on the device.
+    pub fn of(rows: &[Window<'_>], device: Device) -> Self {
+        let tokens: Vec<&[u32]> = rows.iter().map(|row| &*row.tokens).collect();
+        let counts = |row: &Window<'_>, i| row.counted.as_ref().is_none_or(|counted| counted[i]);
+        let of_row = |row| (0..Window::targets(row) as usize).map(move |i| counts(row, i));
+        let masked = rows.iter().any(|row| row.counted.is_some());
+        let counted = masked.then(|| {
+            let flat: Vec<f32> =
+                rows.iter().flat_map(of_row).map(|c| f32::from(u8::from(c))).collect();
+            Tensor::from_slice(&flat).view([rows.len() as i64, -1]).to_device(device)
+        });
+        Self { tokens: windows(&tokens, device), counted }
+    }
+}
+
+impl From<&Tensor> for Windows {
+    /// Tokens `[rows, T + 1]` of i64 of which every target counts.
+    fn from(tokens: &Tensor) -> Self {
+        Self { tokens: tokens.shallow_clone(), counted: None }
+    }
 }
 
 /// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device. A GPU fetches them when it

@@ -181,7 +181,8 @@ fn at_another_rate(mut run: Finetuned, times: f64) -> Finetuned {
 }
 
 fn counts(training: u64, injection: u64) -> SplitReport {
-    let part = |tokens| PartReport { asked: tokens, tokens, documents: 10, groups: 10 };
+    let part =
+        |tokens| PartReport { asked: tokens, tokens, counted: None, documents: 10, groups: 10 };
     SplitReport {
         validation: part(8_192),
         injection: part(injection),

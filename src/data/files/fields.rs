@@ -1,7 +1,9 @@
 //! What of a record is the document.
 
+use crate::data::mask::{Loss, Passage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::ops::Range;
 
 /// Opens an instruction.
 const OPEN: &str = "[INST]";
@@ -25,6 +27,9 @@ pub struct Fields {
     /// How a record of instructions becomes text, in place of the field of the text.
     #[serde(default)]
     pub instructions: Option<Instructions>,
+    /// What of them counts in the loss; text in a field counts everywhere.
+    #[serde(default, skip_serializing_if = "Loss::is_default")]
+    pub loss: Loss,
 }
 
 fn text() -> String {
@@ -43,6 +48,9 @@ pub struct Filter {
 
 /// Where the instructions and the answers of a record are. Each exchange becomes a line
 /// `[INST] instruction [/INST] answer`.
+///
+/// An answer that counts in the loss counts from behind `[/INST]` to the end of its line, so that a
+/// model learns where it ends. An empty one does not count at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Instructions {
@@ -72,7 +80,7 @@ pub enum Instructions {
 #[derive(Debug, PartialEq)]
 pub(super) enum Found {
     /// A document, and the name of its group.
-    Document(String, Option<String>),
+    Document(Passage<'static>, Option<String>),
     /// Left out by the filter, for this value.
     Other(String),
 }
@@ -83,7 +91,23 @@ impl Fields {
     /// The text in one field, and perhaps the group in another one.
     pub fn plain(text: &str, group: Option<&str>) -> Self {
         let group = group.map(String::from);
-        Self { text: text.into(), group, filter: None, instructions: None }
+        Self { text: text.into(), group, filter: None, instructions: None, loss: Loss::All }
+    }
+
+    /// What determines a text beside the names of the fields, as JSON; None where nothing does.
+    pub(super) fn rest(&self) -> Option<Vec<u8>> {
+        let rest = (&self.filter, &self.instructions);
+        let json = match (rest, self.counts_answers()) {
+            ((None, None), _) => return None,
+            (rest, false) => serde_json::to_vec(&rest),
+            (rest, true) => serde_json::to_vec(&(rest.0, rest.1, self.loss)),
+        };
+        Some(json.expect("fields have string keys"))
+    }
+
+    /// Whether answers alone count in the loss.
+    fn counts_answers(&self) -> bool {
+        self.instructions.is_some() && self.loss == Loss::Answer
     }
 
     /// The fields of a record that are needed, without what lies within them.
@@ -122,18 +146,28 @@ impl Fields {
             }
         };
         let text = match &self.instructions {
-            None => string(&self.text, need(&record, &self.text)?)?.to_string(),
-            Some(instructions) => instructions.render(&record)?,
+            None => Passage::plain(string(&self.text, need(&record, &self.text)?)?.to_string()),
+            Some(instructions) => {
+                let (text, answers) = instructions.render(&record)?;
+                let counted = self.counts_answers().then(|| answers.into());
+                Passage { text: text.into(), counted }
+            }
         };
         Ok(Found::Document(text, group))
     }
 }
 
 impl Instructions {
-    fn render(&self, record: &Record) -> Result<String, String> {
-        let mut text = String::new();
+    /// The text, and the bytes of the answers in it.
+    fn render(&self, record: &Record) -> Result<(String, Vec<Range<usize>>), String> {
+        let (mut text, mut answers) = (String::new(), Vec::new());
         let mut exchange = |question: &str, answer: &str| {
-            text.push_str(&format!("{OPEN} {} {CLOSE} {}\n", question.trim(), answer.trim()));
+            text.push_str(&format!("{OPEN} {} {CLOSE}", question.trim()));
+            let (start, answer) = (text.len(), answer.trim());
+            text.push_str(&format!(" {answer}\n"));
+            if !answer.is_empty() {
+                answers.push(start..text.len());
+            }
         };
         match self {
             Self::Exchange { question, answer } => {
@@ -182,7 +216,7 @@ impl Instructions {
                 }
             }
         }
-        Ok(text)
+        Ok((text, answers))
     }
 }
 
@@ -243,7 +277,7 @@ mod tests {
     use serde_json::json;
 
     fn document(text: &str) -> Result<Found, String> {
-        Ok(Found::Document(text.into(), None))
+        Ok(Found::Document(Passage::plain(text.to_string()), None))
     }
 
     #[test]
@@ -251,7 +285,7 @@ mod tests {
         let mut fields = Fields::plain("a.text", Some("meta.id"));
         fields.filter = Some(Filter { field: "meta.set".into(), values: vec!["Github".into()] });
         let record = |set: &str| json!({"a": {"text": "x"}, "meta": {"set": set, "id": 7}});
-        let found = Found::Document("x".into(), Some("7".into()));
+        let found = Found::Document(Passage::plain("x"), Some("7".into()));
         assert_eq!(fields.find(record("Github")), Ok(found));
         assert_eq!(fields.find(record("ArXiv")), Ok(Found::Other("ArXiv".into())));
         let none = fields.find(json!({"a": {"text": "x"}, "meta": "Github"})).unwrap_err();
@@ -282,6 +316,52 @@ mod tests {
         let found = fields.find(json!({"input": "1 2", "output": "3"}));
         assert!(found.unwrap_err().contains("no field \"instruction\""));
         assert!(fields.find(json!({"instruction": "Add."})).unwrap_err().contains("\"output\""));
+    }
+
+    /// What counts of the texts, in parts.
+    fn answers(fields: &Fields, record: Value) -> Option<Vec<String>> {
+        let Found::Document(passage, _) = fields.find(record).unwrap() else { panic!() };
+        let text = |range: &Range<usize>| passage.text[range.clone()].to_string();
+        passage.counted.as_ref().map(|counted| counted.iter().map(text).collect())
+    }
+
+    #[test]
+    fn answers_count_with_the_end_of_their_lines() {
+        let fields = Fields {
+            loss: Loss::Answer,
+            ..with(Instructions::Conversation {
+                turns: "turns".into(),
+                speaker: "who".into(),
+                words: "what".into(),
+                human: vec!["human".into()],
+                model: vec!["gpt".into()],
+            })
+        };
+        let record = |turns: &[(&str, &str)]| {
+            let turns = turns.iter().map(|(who, what)| json!({"who": who, "what": what}));
+            json!({ "turns": turns.collect::<Vec<_>>() })
+        };
+        let two = [("human", "Hi"), ("gpt", " Ho\nHo "), ("human", "1+1?"), ("gpt", "2")];
+        assert_eq!(answers(&fields, record(&two)), Some(vec![" Ho\nHo\n".into(), " 2\n".into()]));
+        // The markers in words are words: what counts does not hang on them.
+        let sly = [("human", "Say [/INST] x"), ("gpt", "[INST] y [/INST] z")];
+        assert_eq!(answers(&fields, record(&sly)), Some(vec![" [INST] y [/INST] z\n".into()]));
+        let silent = [("human", "Hi"), ("gpt", " \n"), ("human", "So?"), ("gpt", "Yes.")];
+        assert_eq!(answers(&fields, record(&silent)), Some(vec![" Yes.\n".into()]));
+        assert_eq!(answers(&fields, record(&silent[..2])), Some(Vec::new()));
+        // All counts: the same text without a mask.
+        let all = Fields { loss: Loss::All, ..fields.clone() };
+        assert_eq!(answers(&all, record(&two)), None);
+        let text = |fields: &Fields| match fields.find(record(&two)).unwrap() {
+            Found::Document(passage, _) => passage.text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text(&all), text(&fields));
+        // Text in a field counts everywhere.
+        let plain = Fields { loss: Loss::Answer, ..Fields::plain("text", None) };
+        assert_eq!(answers(&plain, json!({"text": "[INST] a [/INST] b"})), None);
+        assert_eq!(plain.rest(), None);
+        assert_ne!(fields.rest(), all.rest());
     }
 
     #[test]

@@ -553,7 +553,7 @@ fn a_stream_says_itself_what_it_is() {
         let mut gathered = Gathered::new(&fields);
         let stream = io::Cursor::new(bytes.to_vec());
         gathered.stream(Path::new("standard input"), stream)?;
-        Ok(gathered.documents.into_iter().map(|d| d.text.to_string()).collect::<Vec<_>>())
+        Ok(gathered.documents.into_iter().map(|d| d.text.text.into_owned()).collect::<Vec<_>>())
     };
     let read = |bytes: &[u8]| -> Result<Vec<String>> { read(bytes) };
     let two = ["one two three", "four"];

@@ -40,7 +40,8 @@ impl Recipe<'_> {
         let all = (FORMAT, source, self.tokenizer, vocab, end_of_text, shard);
         let json = serde_json::to_vec(&all).expect("numbers and strings");
         let identity = <sha2::Sha256 as sha2::Digest>::digest(json).into();
-        Header { width, vocab, end_of_text, tokens: 0, documents: 0, first: 0, identity }
+        let (tokens, documents, first, masked) = (0, 0, 0, false);
+        Header { width, vocab, end_of_text, tokens, documents, first, masked, identity }
     }
 
     /// The identity of the store: 16 hex digits, for the name of a folder that is shared.
@@ -99,6 +100,9 @@ pub struct Manifest {
     pub documents: u64,
     /// All tokens.
     pub tokens: u64,
+    /// Those that count in the loss; None: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<u64>,
     /// How documents are dealt to the parts of a split.
     pub split: String,
     /// The shards in order.
@@ -116,6 +120,16 @@ pub struct ShardFile {
     pub documents: u64,
     /// Its tokens.
     pub tokens: u64,
+    /// Those that count in the loss, where it has a mask; None: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<u64>,
+}
+
+/// The tokens of shards that count in the loss, where some do not.
+fn counted(shards: &[ShardFile]) -> Option<u64> {
+    let masked = shards.iter().any(|shard| shard.counted.is_some());
+    let counted = |shard: &ShardFile| shard.counted.unwrap_or(shard.tokens);
+    masked.then(|| shards.iter().map(counted).fold(0, u64::saturating_add))
 }
 
 impl Manifest {
@@ -173,6 +187,7 @@ impl Manifest {
             tokens: entry.tokens,
             documents: entry.documents,
             first,
+            masked: entry.counted.is_some(),
             identity: shard.header().identity,
         };
         if *shard.header() != expected || hex(&expected.identity) != self.identity {
@@ -255,6 +270,7 @@ impl Tokens {
             bytes_per_token: header.width,
             documents,
             tokens: shards.iter().map(|shard| shard.tokens).sum(),
+            counted: counted(&shards),
             split: crate::data::split::RULE_TEXT.into(),
             shards,
         };
@@ -285,15 +301,24 @@ impl Tokens {
         let manifest = Manifest::of(folder)?;
         let check = |(shard, entry): (Result<Shard>, &ShardFile)| -> Result<()> {
             let shard = shard?;
-            verify_file(&folder.join(&entry.file), &entry.sha256)?;
-            shard.check()
+            let path = folder.join(&entry.file);
+            verify_file(&path, &entry.sha256)?;
+            shard.check()?;
+            match shard.counted() == entry.counted {
+                true => Ok(()),
+                false => {
+                    let reason = "the manifest says otherwise how many of its tokens count".into();
+                    Err(Error::Damaged { path, reason })
+                }
+            }
         };
         let mut damages: Vec<Error> =
             manifest.shards(folder).zip(&manifest.shards).filter_map(|s| check(s).err()).collect();
         let total = |count: fn(&ShardFile) -> u64| {
             manifest.shards.iter().map(count).fold(0, u64::saturating_add)
         };
-        if total(|s| s.documents) != manifest.documents || total(|s| s.tokens) != manifest.tokens {
+        let all = (manifest.documents, manifest.tokens, manifest.counted);
+        if (total(|s| s.documents), total(|s| s.tokens), counted(&manifest.shards)) != all {
             let reason = "its counts are not those of its shards".into();
             damages.push(Error::Damaged { path: folder.join(MANIFEST), reason });
         }
@@ -320,8 +345,8 @@ fn kept(
             .then(|| Shard::open(path.clone()).ok())
             .flatten()
             .filter(|shard| {
-                let counts = Header { tokens: shard.header().tokens, documents, ..*header };
-                *shard.header() == counts
+                let Header { tokens, masked, .. } = *shard.header();
+                *shard.header() == Header { tokens, documents, masked, ..*header }
             });
         match whole {
             Some(shard) => found = Some(entry(&shard, hash)),
@@ -334,5 +359,5 @@ fn kept(
 fn entry(shard: &Shard, sha256: String) -> ShardFile {
     let Header { documents, tokens, .. } = *shard.header();
     let file = shard.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    ShardFile { file, sha256, documents, tokens }
+    ShardFile { file, sha256, documents, tokens, counted: shard.counted() }
 }

@@ -19,6 +19,7 @@ mod shard;
 #[cfg(feature = "text")]
 pub use folder::{Manifest, Origin, OriginFile, Recipe, ShardFile};
 
+use super::mask::Encoded;
 use super::parallel::in_parallel;
 use super::{Encode, Source};
 use crate::{Error, Result};
@@ -56,6 +57,7 @@ impl Tokens {
             tokens: 0,
             documents: 0,
             first: 0,
+            masked: false,
             identity: [0; 32],
         };
         pack(source, encoder, 0..documents, header, &path, &mut bytes, &|_| ())?;
@@ -92,14 +94,34 @@ impl Tokens {
     /// # Errors
     /// If there is no such document, or the store is damaged there.
     pub fn document(&self, i: u64) -> Result<Vec<u32>> {
+        let ((shard, range), mut tokens) = (self.find(i)?, Vec::new());
+        shard.read(range, &mut tokens);
+        Ok(tokens)
+    }
+
+    /// Of each of these tokens whether it counts in the loss.
+    ///
+    /// # Errors
+    /// As [`document`](Self::document).
+    pub fn counted(&self, i: u64) -> Result<Vec<bool>> {
+        let ((shard, range), mut counted) = (self.find(i)?, Vec::new());
+        shard.read_counted(range, &mut counted);
+        Ok(counted)
+    }
+
+    /// Whether some tokens do not count in the loss.
+    pub fn is_masked(&self) -> bool {
+        self.shards.iter().any(|shard| shard.header().masked)
+    }
+
+    /// The shard of a document, and its tokens there.
+    fn find(&self, i: u64) -> Result<(&Shard, Range<u64>)> {
         if i >= self.documents {
             let requirement = format!("must be below their number, {}", self.documents);
             return Err(Error::setting("document", i, requirement));
         }
         let (shard, i) = self.locate(i);
-        let mut tokens = Vec::new();
-        shard.read(shard.document(i)?.tokens, &mut tokens);
-        Ok(tokens)
+        Ok((shard, shard.document(i)?.tokens))
     }
 
     /// The shard of a document, and its number there.
@@ -127,12 +149,7 @@ impl Chosen {
     pub fn new(tokens: Arc<Tokens>, documents: Vec<u64>) -> Result<Self> {
         let (mut end, mut ends) = (0, Vec::with_capacity(documents.len()));
         for &document in &documents {
-            if document >= tokens.documents {
-                let requirement = format!("must be below their number, {}", tokens.documents);
-                return Err(Error::setting("document", document, requirement));
-            }
-            let (shard, i) = tokens.locate(document);
-            let range = shard.document(i)?.tokens;
+            let (_, range) = tokens.find(document)?;
             end += (range.end - range.start) as usize;
             ends.push(end);
         }
@@ -149,11 +166,29 @@ impl Chosen {
         self.ends.is_empty()
     }
 
+    /// Whether some tokens of the store do not count in the loss.
+    pub fn is_masked(&self) -> bool {
+        self.tokens.is_masked()
+    }
+
     /// Appends a part of the stream.
     ///
     /// # Panics
     /// If the stream is shorter.
     pub fn read(&self, range: Range<usize>, into: &mut Vec<u32>) {
+        self.each(range, |shard, tokens| shard.read(tokens, into));
+    }
+
+    /// Appends of a part of the stream whether each token counts in the loss.
+    ///
+    /// # Panics
+    /// If the stream is shorter.
+    pub fn read_counted(&self, range: Range<usize>, into: &mut Vec<bool>) {
+        self.each(range, |shard, tokens| shard.read_counted(tokens, into));
+    }
+
+    /// Calls `hear` with the tokens of every document in a part of the stream.
+    fn each(&self, range: Range<usize>, mut hear: impl FnMut(&Shard, Range<u64>)) {
         assert!(range.end <= self.len(), "tokens {range:?} of {}", self.len());
         let mut at = range.start;
         let first = self.ends.partition_point(|&end| end <= at);
@@ -161,10 +196,10 @@ impl Chosen {
             if at >= range.end {
                 break;
             }
-            let (shard, i) = self.tokens.locate(document);
-            let tokens = shard.document(i).expect("was looked at when it was chosen").tokens;
+            let (shard, tokens) =
+                self.tokens.find(document).expect("was looked at when it was chosen");
             let stop = end.min(range.end);
-            shard.read(tokens.end - (end - at) as u64..tokens.end - (end - stop) as u64, into);
+            hear(shard, tokens.end - (end - at) as u64..tokens.end - (end - stop) as u64);
             at = stop;
         }
     }
@@ -181,15 +216,15 @@ fn pack(
     out: &mut (impl Write + Seek),
     progress: &dyn Fn(u64),
 ) -> Result<()> {
-    let tokenise = |i: u64| -> Result<(Vec<u32>, Document)> {
-        let text = source.document(i)?;
-        let fingerprint = fingerprint(&text);
+    let tokenise = |i: u64| -> Result<(Encoded, Document)> {
+        let passage = source.passage(i)?;
+        let fingerprint = fingerprint(&passage.text);
         let place = match source.work(i) {
             Some(work) => first_64_bits(work.as_bytes()),
-            None => place(&text).unwrap_or(fingerprint as u64),
+            None => place(&passage.text).unwrap_or(fingerprint as u64),
         };
         let document = Document { tokens: 0..0, fingerprint, place, group: source.group(i) };
-        Ok((encoder.encode(&text)?, document))
+        Ok((Encoded::ended(encoder, &passage)?, document))
     };
     let mut writer = Writer::new(out, path, header)?;
     let (mut next, mut batch) = (documents.start, SMALLEST_BATCH);
@@ -198,7 +233,7 @@ fn pack(
         let mut tokens = 0;
         for tokenised in in_parallel(count, |i| tokenise(next + i as u64)) {
             let (encoded, document) = tokenised?;
-            tokens += encoded.len();
+            tokens += encoded.tokens.len();
             writer.push(&encoded, &document)?;
         }
         next += count as u64;

@@ -4,10 +4,13 @@
 //! header     96 bytes: magic, version, what it holds, and a checksum of the header
 //! tokens     each in 2 or 4 bytes
 //! documents  40 bytes each: where its tokens end, and what a split needs to know of it
+//! mask       a bit a token, from the lowest of each byte on: whether it counts in the loss; only
+//!            in version 2, of shards in which some do not, and 0 behind the last token
 //! ```
 //!
 //! All numbers are little-endian.
 
+use crate::data::mask::Encoded;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::io::{Seek, SeekFrom, Write};
@@ -19,7 +22,8 @@ pub const HEADER: usize = 96;
 /// Bytes of a document's entry.
 pub const ENTRY: usize = 40;
 const MAGIC: [u8; 8] = *b"fl-token";
-const VERSION: u32 = 1;
+/// Versions without and with a mask.
+const VERSIONS: [u32; 2] = [1, 2];
 /// Bytes of the header that its checksum covers.
 const CHECKED: usize = HEADER - 8;
 
@@ -38,6 +42,8 @@ pub struct Header {
     pub documents: u64,
     /// The number in the source of the first of them.
     pub first: u64,
+    /// Whether there is a mask: some tokens do not count in the loss.
+    pub masked: bool,
     /// SHA-256 of what determines the tokens of the whole source.
     pub identity: [u8; 32],
 }
@@ -47,7 +53,8 @@ impl Header {
     pub fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let version = VERSIONS[usize::from(self.masked)];
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.width.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.tokens.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.documents.to_le_bytes());
@@ -81,10 +88,13 @@ impl Header {
             first: u64_at(header, 32),
             vocab: u64_at(header, 40),
             end_of_text: u32_at(header, 48),
+            masked: version == VERSIONS[1],
             identity: header[56..88].try_into().expect("32 bytes"),
         };
-        if version != VERSION || found.to_bytes() != *header {
-            let reason = format!("version {version} of the format; this program reads {VERSION}");
+        if !VERSIONS.contains(&version) || found.to_bytes() != *header {
+            let [first, last] = VERSIONS;
+            let reason =
+                format!("version {version} of the format; this program reads {first} to {last}");
             return Err(Error::content(path, None, reason));
         }
         if !matches!(found.width, 2 | 4) {
@@ -92,12 +102,17 @@ impl Header {
         }
         let expected = u128::from(found.tokens) * u128::from(found.width)
             + u128::from(found.documents) * ENTRY as u128
+            + u128::from(found.mask_bytes())
             + HEADER as u128;
         if bytes.len() as u128 != expected {
             let reason = format!("{} bytes, and its header speaks of {expected}", bytes.len());
             return Err(damaged(reason));
         }
         Ok(found)
+    }
+
+    fn mask_bytes(&self) -> u64 {
+        if self.masked { self.tokens.div_ceil(8) } else { 0 }
     }
 }
 
@@ -240,8 +255,33 @@ impl Shard {
         }
     }
 
+    /// Appends of tokens of the shard whether they count in the loss.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    pub fn read_counted(&self, tokens: Range<u64>, into: &mut Vec<bool>) {
+        assert!(tokens.end <= self.header.tokens, "tokens {tokens:?} of {}", self.header.tokens);
+        let mask = self.mask();
+        let counts = |token: u64| mask[(token / 8) as usize] >> (token % 8) & 1 == 1;
+        match self.header.masked {
+            true => into.extend(tokens.map(counts)),
+            false => into.resize(into.len() + (tokens.end - tokens.start) as usize, true),
+        }
+    }
+
+    /// The number of tokens that count in the loss; None where all do.
+    #[cfg(feature = "text")]
+    pub fn counted(&self) -> Option<u64> {
+        let ones = || self.mask().iter().map(|byte| u64::from(byte.count_ones())).sum();
+        self.header.masked.then(ones)
+    }
+
+    fn mask(&self) -> &[u8] {
+        &self.bytes[self.bytes.len() - self.header.mask_bytes() as usize..]
+    }
+
     /// Looks at every document and token: entries in order, every document with the end of text
-    /// at its end, every token in the vocabulary.
+    /// at its end, every token in the vocabulary, nothing in the mask behind the last token.
     ///
     /// # Errors
     /// What is not so.
@@ -262,20 +302,26 @@ impl Shard {
                 return damaged(format!("document {i} has the token {token} of {vocab}"));
             }
         }
-        match end == self.header.tokens {
-            true => Ok(()),
-            false => damaged(format!("its documents end at token {end}")),
+        if end != self.header.tokens {
+            return damaged(format!("its documents end at token {end}"));
+        }
+        let rest = self.mask().last().map_or(0, |&last| u32::from(last) >> ((end + 7) % 8 + 1));
+        match rest {
+            0 => Ok(()),
+            _ => damaged("its mask goes on behind its last token".into()),
         }
     }
 }
 
-/// Writes a shard from its documents, of which only the entries stay in memory. The header comes
-/// last.
+/// Writes a shard from its documents, of which only the entries and the mask stay in memory. The
+/// header comes last.
 pub struct Writer<'a, W> {
     out: &'a mut W,
     path: &'a Path,
     header: Header,
     entries: Vec<u8>,
+    /// Empty as long as every token counts.
+    mask: Vec<u8>,
     buffer: Vec<u8>,
 }
 
@@ -286,26 +332,36 @@ impl<'a, W: Write + Seek> Writer<'a, W> {
     /// If the system refuses.
     pub fn new(out: &'a mut W, path: &'a Path, header: Header) -> Result<Self> {
         out.write_all(&[0; HEADER]).map_err(Error::io(path))?;
-        let header = Header { tokens: 0, documents: 0, ..header };
-        Ok(Self { out, path, header, entries: Vec::new(), buffer: Vec::new() })
+        let header = Header { tokens: 0, documents: 0, masked: false, ..header };
+        let (entries, mask, buffer) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { out, path, header, entries, mask, buffer })
     }
 
-    /// Adds a document; its range of tokens is not looked at.
+    /// Adds a document, its tokens with the end of text; its range of tokens is not looked at.
     ///
     /// # Errors
     /// If the system refuses or a token is not below the vocabulary.
-    pub fn push(&mut self, tokens: &[u32], document: &Document) -> Result<()> {
-        let vocab = self.header.vocab;
+    pub fn push(&mut self, encoded: &Encoded, document: &Document) -> Result<()> {
+        let (tokens, vocab) = (&encoded.tokens, self.header.vocab);
         if let Some(token) = tokens.iter().find(|&&token| u64::from(token) >= vocab) {
             let requirement = format!("must be below the vocabulary size, {vocab}");
             return Err(Error::setting("token", token, requirement));
         }
         self.buffer.clear();
-        for token in tokens.iter().chain([&self.header.end_of_text]) {
+        for token in tokens {
             self.buffer.extend_from_slice(&token.to_le_bytes()[..self.header.width as usize]);
         }
+        let counted = encoded.counted.as_ref().filter(|counted| counted.contains(&false));
+        if counted.is_some() && !self.header.masked {
+            self.header.masked = true;
+            append_bits(&mut self.mask, 0, (0..self.header.tokens).map(|_| true));
+        }
+        if self.header.masked {
+            let bits = (0..tokens.len()).map(|i| counted.is_none_or(|counted| counted[i]));
+            append_bits(&mut self.mask, self.header.tokens, bits);
+        }
         self.out.write_all(&self.buffer).map_err(Error::io(self.path))?;
-        self.header.tokens += tokens.len() as u64 + 1;
+        self.header.tokens += tokens.len() as u64;
         self.header.documents += 1;
         self.entries.extend_from_slice(&self.header.tokens.to_le_bytes());
         self.entries.extend_from_slice(&document.fingerprint.to_le_bytes());
@@ -321,10 +377,23 @@ impl<'a, W: Write + Seek> Writer<'a, W> {
     pub fn finish(self) -> Result<()> {
         let mut written = || {
             self.out.write_all(&self.entries)?;
+            if self.header.masked {
+                self.out.write_all(&self.mask)?;
+            }
             self.out.seek(SeekFrom::Start(0))?;
             self.out.write_all(&self.header.to_bytes())
         };
         written().map_err(Error::io(self.path))
+    }
+}
+
+/// Appends bits to `length` of them.
+fn append_bits(bytes: &mut Vec<u8>, length: u64, bits: impl Iterator<Item = bool>) {
+    for (place, bit) in (length..).zip(bits) {
+        if place.is_multiple_of(8) {
+            bytes.push(0);
+        }
+        *bytes.last_mut().expect("there is one") |= u8::from(bit) << (place % 8);
     }
 }
 

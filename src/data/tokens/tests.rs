@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::mask::Passage;
 use crate::data::sequences::Sequences;
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -21,6 +22,37 @@ impl Source for Texts {
     fn group(&self, i: u64) -> u64 {
         i / 2
     }
+}
+
+/// The same texts, of which letters and digits count.
+struct Letters(Texts);
+
+impl Source for Letters {
+    fn content_hash(&self) -> String {
+        format!("letters of {}", self.0.content_hash())
+    }
+    fn len(&self) -> Option<u64> {
+        self.0.len()
+    }
+    fn document(&self, i: u64) -> Result<Cow<'_, str>> {
+        self.0.document(i)
+    }
+    fn passage(&self, i: u64) -> Result<Passage<'_>> {
+        let text = self.document(i)?;
+        let letters = text.char_indices().filter(|(_, c)| c.is_alphanumeric());
+        let counted: Vec<_> = letters.map(|(at, c)| at..at + c.len_utf8()).collect();
+        Ok(Passage { text, counted: Some(counted.into()) })
+    }
+    fn group(&self, i: u64) -> u64 {
+        self.0.group(i)
+    }
+}
+
+/// Which tokens of a text in [`Letters`] count.
+fn letters(text: &str) -> Vec<bool> {
+    let bytes = |c: char| std::iter::repeat_n(c.is_alphanumeric(), c.len_utf8());
+    let end = text.chars().last().is_some_and(char::is_alphanumeric);
+    text.chars().flat_map(bytes).chain([end]).collect()
 }
 
 /// A token a byte.
@@ -78,12 +110,13 @@ proptest! {
         choice in prop::collection::vec(any::<prop::sample::Index>(), 1..20),
         context in 1usize..9,
     ) {
-        let source = Texts(texts);
+        let source = Letters(Texts(texts));
+        let texts = &source.0.0;
         let tokens = Arc::new(Tokens::of(&source, &Bytewise).unwrap());
-        prop_assert_eq!(tokens.documents(), source.0.len() as u64);
-        let choice: Vec<u64> = choice.iter().map(|i| i.index(source.0.len()) as u64).collect();
-        let stream: Vec<u32> =
-            choice.iter().flat_map(|&i| expected(&source.0[i as usize])).collect();
+        prop_assert_eq!(tokens.documents(), texts.len() as u64);
+        let choice: Vec<u64> = choice.iter().map(|i| i.index(texts.len()) as u64).collect();
+        let stream: Vec<u32> = choice.iter().flat_map(|&i| expected(&texts[i as usize])).collect();
+        let mask: Vec<bool> = choice.iter().flat_map(|&i| letters(&texts[i as usize])).collect();
         let chosen = Chosen::new(Arc::clone(&tokens), choice).unwrap();
         prop_assert_eq!(chosen.len(), stream.len());
         for start in 0..stream.len() {
@@ -91,13 +124,32 @@ proptest! {
                 let mut read = Vec::new();
                 chosen.read(start..end, &mut read);
                 prop_assert_eq!(&read, &stream[start..end]);
+                let mut read = Vec::new();
+                chosen.read_counted(start..end, &mut read);
+                prop_assert_eq!(&read, &mask[start..end]);
             }
         }
         if stream.len() > context {
+            let plain = Sequences::new(stream.clone(), context).unwrap();
+            let all = mask[1..=plain.len() * context].iter().all(|&counts| counts);
+            let encoded = Encoded { tokens: stream, counted: Some(mask.clone()) };
             let (stored, memory) = (
                 Sequences::stored(chosen, context).unwrap(),
-                Sequences::new(stream, context).unwrap(),
+                Sequences::masked(encoded, context).unwrap(),
             );
+            let mut counted = 0;
+            for i in 0..stored.len() {
+                let window = stored.window(i);
+                prop_assert_eq!(&window, &memory.window(i));
+                let naive = &mask[i * context + 1..(i + 1) * context + 1];
+                let given = window.counted.clone().unwrap_or_else(|| vec![true; context]);
+                prop_assert_eq!(&given, naive);
+                counted += window.counted();
+            }
+            prop_assert_eq!(counted, stored.counted_tokens());
+            prop_assert_eq!(counted, memory.counted_tokens());
+            // A mask that leaves nothing out leaves no trace.
+            prop_assert_eq!(stored.hash() == plain.hash(), all);
             prop_assert!(stored.iter().eq(memory.iter()));
             prop_assert_eq!(stored.hash(), memory.hash());
             prop_assert_eq!(stored.stream(), memory.stream());
@@ -109,12 +161,14 @@ proptest! {
     fn hostile_headers(
         width in prop_oneof![Just(2u32), Just(4), any::<u32>()],
         (tokens, documents, first) in (number(), number(), number()),
+        masked: bool,
         body in prop::collection::vec(any::<u8>(), 0..200),
         cut in 0usize..300,
         flip in prop::option::of((any::<prop::sample::Index>(), 1u8..)),
     ) {
+        let (vocab, end_of_text, identity) = (9, 1, [7; 32]);
         let header =
-            Header { width, tokens, documents, first, vocab: 9, end_of_text: 1, identity: [7; 32] };
+            Header { width, tokens, documents, first, vocab, end_of_text, masked, identity };
         let mut bytes = header.to_bytes().to_vec();
         bytes.extend(&body);
         if let Some((at, bits)) = flip {
@@ -124,11 +178,13 @@ proptest! {
         bytes.truncate(cut);
         if let Ok(shard) = Shard::new("hostile".into(), Bytes::Memory(bytes)) {
             prop_assert_eq!(shard.header(), &header);
-            let length = tokens * u64::from(width) + documents * shard::ENTRY as u64;
+            let mask = if masked { tokens.div_ceil(8) } else { 0 };
+            let length = tokens * u64::from(width) + documents * shard::ENTRY as u64 + mask;
             prop_assert!(length <= body.len() as u64);
             for i in (0..documents).chain([u64::MAX]) {
                 if let Ok(document) = shard.document(i) {
-                    shard.read(document.tokens, &mut Vec::new());
+                    shard.read(document.tokens.clone(), &mut Vec::new());
+                    shard.read_counted(document.tokens, &mut Vec::new());
                 }
             }
             let _ = Tokens::new(vec![shard]).unwrap().document(0);
@@ -182,7 +238,7 @@ mod on_the_disk {
         )
     }
 
-    fn recipe<'a>(source: &'a Texts, encoder: &'a dyn Encode) -> Recipe<'a> {
+    fn recipe<'a>(source: &'a dyn Source, encoder: &'a dyn Encode) -> Recipe<'a> {
         Recipe { source, encoder, tokenizer: "bytes", vocab: 257, shard_documents: 7 }
     }
 
@@ -344,9 +400,13 @@ mod on_the_disk {
     /// length or the name, else by the hash.
     #[test]
     fn every_flipped_byte_and_every_truncation_is_named() {
+        every_flip_and_truncation_is_named(&texts(9));
+        every_flip_and_truncation_is_named(&Letters(texts(9)));
+    }
+
+    fn every_flip_and_truncation_is_named(source: &dyn Source) {
         let folder = tempfile::tempdir().unwrap();
-        let source = texts(9);
-        prepare(folder.path(), &recipe(&source, &Bytewise)).unwrap();
+        prepare(folder.path(), &recipe(source, &Bytewise)).unwrap();
         assert!(Tokens::verify(folder.path()).unwrap().is_empty());
         let name = &Manifest::read(folder.path()).unwrap().unwrap().shards[1].file;
         let path = folder.path().join(name);
@@ -373,6 +433,63 @@ mod on_the_disk {
         }
         fs::write(&path, &whole).unwrap();
         assert!(Tokens::verify(folder.path()).unwrap().is_empty());
+    }
+
+    /// A store whose text all counts is the one of before there were masks, byte by byte; of a masked
+    /// one only the shards in which something does not count have a mask.
+    #[test]
+    fn what_all_counts_has_no_mask() {
+        let words = |text: &str| Texts(vec![text.into(); 14]);
+        let shards = |source: &dyn Source| {
+            let folder = tempfile::tempdir().unwrap();
+            prepare(folder.path(), &recipe(source, &Bytewise)).unwrap();
+            assert!(Tokens::verify(folder.path()).unwrap().is_empty());
+            Manifest::read(folder.path()).unwrap().unwrap()
+        };
+        let (plain, all) = (shards(&words("abc")), shards(&Letters(words("abc"))));
+        assert_eq!((plain.counted, all.counted), (None, None));
+        assert!(!serde_json::to_string(&plain).unwrap().contains("\"counted\""));
+        // Version 1, written by Python's struct and hashlib.
+        let version_1 = "aa09010877bb4d38b2ffb17ec5b2f0c6bcce14b1672fd4cc5607c5cf2d1100e2";
+        assert_eq!(plain.shards[0].sha256, version_1);
+        let mut some = words("abc");
+        some.0[3] = "a c".into();
+        let some = shards(&Letters(some));
+        assert_eq!([some.shards[0].counted, some.shards[1].counted], [Some(27), None]);
+        assert_eq!((some.counted, some.tokens), (Some(55), 56));
+    }
+
+    /// A mask that is cut off, says more than there is, or is kept quiet about.
+    #[test]
+    fn hostile_masks() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Letters(texts(9));
+        prepare(folder.path(), &recipe(&source, &Bytewise)).unwrap();
+        let manifest = folder.path().join("manifest.json");
+        let text = fs::read_to_string(&manifest).unwrap();
+        let parsed = Manifest::read(folder.path()).unwrap().unwrap();
+        let shard = &parsed.shards[0];
+        let counted = format!("\"counted\": {}", shard.counted.unwrap());
+        assert!(text.contains(&counted), "{text}");
+        // The manifest says another number, or that all count.
+        fs::write(&manifest, text.replacen(&counted, "\"counted\": 1", 1)).unwrap();
+        let damages: Vec<String> =
+            Tokens::verify(folder.path()).unwrap().iter().map(Error::to_string).collect();
+        assert!(damages[0].contains(&shard.file) && damages[0].contains("count"), "{damages:?}");
+        fs::write(&manifest, text.replacen(&counted, "\"counted\": null", 1)).unwrap();
+        let error = Tokens::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(&shard.file) && error.contains("header"), "{error}");
+        // A mask with bits behind the last token, in a file whose hash is right.
+        let path = folder.path().join(&shard.file);
+        let mut bytes = fs::read(&path).unwrap();
+        assert_ne!(shard.tokens % 8, 0, "the last byte has room");
+        *bytes.last_mut().unwrap() |= 1 << 7;
+        fs::write(&path, &bytes).unwrap();
+        let hash = crate::store::sha256(&bytes);
+        fs::write(&manifest, text.replace(&shard.sha256, &hash)).unwrap();
+        let found = Tokens::open(folder.path()).unwrap();
+        let shard = &found.shards[0];
+        assert!(shard.check().unwrap_err().to_string().contains("behind its last token"));
     }
 
     #[test]
@@ -411,10 +528,18 @@ mod on_the_disk {
         fn round_trip(texts in prop::collection::vec(any::<String>(), 0..20), shard in 1u64..30) {
             prop_assume!(!texts.iter().any(|text| text == "refused"));
             let folder = tempfile::tempdir().unwrap();
-            let source = Texts(texts);
+            let source = Letters(Texts(texts));
             let recipe = Recipe { shard_documents: shard, ..recipe(&source, &Bytewise) };
             let tokens = prepare(folder.path(), &recipe).unwrap();
-            check(&tokens, &source);
+            check(&tokens, &source.0);
+            let mut counted = 0;
+            for (i, text) in source.0.0.iter().enumerate() {
+                let mask = letters(text);
+                counted += mask.iter().filter(|&&counts| counts).count() as u64;
+                prop_assert_eq!(tokens.counted(i as u64).unwrap(), mask);
+            }
+            let manifest = Manifest::read(folder.path()).unwrap().unwrap();
+            prop_assert_eq!(manifest.counted.unwrap_or(manifest.tokens), counted);
             let memory = Tokens::of(&source, &Bytewise).unwrap();
             prop_assert_eq!(tokens.tokens(), memory.tokens());
             for (disk, memory) in tokens.entries().zip(memory.entries()) {
