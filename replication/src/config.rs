@@ -2,6 +2,7 @@
 //! defaults in the code.
 
 use forgetting_laws::data::TokenizerKind;
+use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::synthetic::Domain;
 use forgetting_laws::finetuning::{Budget, EvalPlan, StopRule};
 use forgetting_laws::injection::SamplerKind;
@@ -95,6 +96,12 @@ pub struct Data {
     /// A file with data sets for hub:NAME, beside those that come with the library; empty: none.
     #[serde(default)]
     pub registry: PathBuf,
+    /// A data set whose form the records of the targets' files have; empty: they have a text field.
+    #[serde(default)]
+    pub like: String,
+    /// What of the targets' instructions counts in the loss.
+    #[serde(default)]
+    pub loss: Loss,
     /// A tokenizer.json; empty: one is trained.
     pub tokenizer: PathBuf,
     /// Which one is trained.

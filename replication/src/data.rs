@@ -1,11 +1,12 @@
 //! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
 
 use crate::config::Config;
-use crate::datasets::{self, Opened};
+use crate::datasets::{self, For, Opened};
 use crate::model::folder_of;
 use crate::results::Overlaps;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::distance::distances;
+use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::ngram::Ngram;
 use forgetting_laws::data::overlap::overlap;
 use forgetting_laws::data::registry::Manifest as Fetched;
@@ -153,20 +154,24 @@ impl Sources {
     /// no synthetic source; a plan needs no files that nobody has named.
     pub fn open(config: &Config, only_plan: bool) -> Result<Self> {
         let data = &config.data;
-        let open = |paths: &[PathBuf], flag: &str, synthetic: Option<(Synthetic, String)>| {
-            let opened = |source: Box<dyn Source>, name| {
+        let open = |paths: &[PathBuf], flag: &str, of, synthetic: Option<(Synthetic, String)>| {
+            let opened = |source: Box<dyn Source>, name, answers| {
                 let origin = Origin { name, ..Origin::default() };
-                Opened { source, origin, manifest: None }
+                Opened { source, origin, manifest: None, answers }
             };
-            let missing = |name: String| opened(Box::new(NotNamed(name.clone())), name);
+            // What is not there yet may be instructions.
+            let missing = |name: String| opened(Box::new(NotNamed(name.clone())), name, true);
             if !paths.is_empty() {
-                let found = datasets::open(paths, data, flag, only_plan)?;
+                let found = datasets::open(paths, data, flag, of, only_plan)?;
                 return Ok(found.unwrap_or_else(|| {
                     missing(format!("{flag} {}, not yet fetched", paths[0].display()))
                 }));
             }
             match (synthetic, only_plan) {
-                (Some((source, name)), _) => Ok(opened(Box::new(source), name)),
+                (Some((source, name)), _) => {
+                    let answers = source.counts_answers();
+                    Ok(opened(Box::new(source), name, answers))
+                }
                 (None, true) => Ok(missing(format!("{flag}, not yet named"))),
                 (None, false) => {
                     let requirement = "this preset needs text files, as .txt or .jsonl";
@@ -175,7 +180,8 @@ impl Sources {
             }
         };
         let broad = || (Synthetic::pretraining(config.seed), "synthetic, broad".to_string());
-        let pretraining = open(&data.pretrain, "--pretrain", data.synthetic.then(broad))?;
+        let pretraining =
+            open(&data.pretrain, "--pretrain", For::Pretraining, data.synthetic.then(broad))?;
         let models = config.sizes.iter().filter_map(|(name, size)| {
             let folder = size.pretrained.as_ref()?;
             Some(Import::open(folder, config.model.context).map(|import| (name.clone(), import)))
@@ -194,7 +200,7 @@ impl Sources {
                 vocab: config.model.vocab,
             },
         };
-        let named = |Opened { source, origin, manifest }: Opened, injection, training| {
+        let named = |Opened { source, origin, manifest, .. }: Opened, injection, training| {
             let spec = DataSpec {
                 source: source.content_hash(),
                 tokenizer: tokenizer.clone(),
@@ -207,16 +213,23 @@ impl Sources {
             };
             Named { source, origin, fetched: manifest, spec }
         };
-        let mut targets = BTreeMap::new();
+        let (mut targets, mut answers) = (BTreeMap::new(), false);
         for (name, target) in &config.domains {
             let far = Fraction::new(1.0)?;
             let synthetic = target.kind.map(|kind| {
                 let distance = target.distance.unwrap_or(far);
                 let text = format!("synthetic {}, distance {}", kind.name(), distance.get());
-                (Synthetic::target(kind, distance, config.seed), text)
+                (Synthetic::target(kind, distance, config.seed).counting(data.loss), text)
             });
-            let opened = open(&target.files, &format!("--target {name}"), synthetic)?;
+            let flag = format!("--target {name}");
+            let opened = open(&target.files, &flag, For::Target, synthetic)?;
+            answers |= opened.answers;
             targets.insert(name.clone(), named(opened, 0, None));
+        }
+        if data.loss == Loss::Answer && !answers {
+            let requirement = "no target is of instructions; data.like names the form of their \
+                               records";
+            return Err(Error::setting("data.loss", data.loss.name(), requirement));
         }
         if let (Some(tokenizer), Some(smallest)) =
             (&given_tokenizer, imports.values().min_by_key(|import| import.shape.vocab))
@@ -407,6 +420,14 @@ pub fn training_text(name: &str) -> String {
 fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
     let available = split.training.tokens();
     let context = split.training.context() as u64;
+    for (part, what) in [(&split.validation, "validation"), (&split.training, "training")] {
+        if part.counted_tokens() == 0 {
+            let setting = format!("{what} tokens of the target {name}");
+            let requirement = "none of them counts in the loss: all are of instructions; give more \
+                               text or let all count with data.loss";
+            return Err(Error::setting(setting, part.tokens(), requirement));
+        }
+    }
     if available >= d_ft_tokens / context * context {
         return Ok(split);
     }

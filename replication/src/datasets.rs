@@ -3,9 +3,11 @@
 use crate::config;
 use crate::prepare;
 use crate::progress::{Transfers, answer};
+use crate::records::{Records, counting, fields};
 use clap::{Args, Subcommand};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN};
+use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::registry::{Dataset, Manifest, Registry};
 use forgetting_laws::data::tokens::Origin;
 use forgetting_laws::hub::Hub;
@@ -67,7 +69,7 @@ struct Inspect {
     #[arg(long, value_name = "FIELD")]
     group: Option<String>,
     #[command(flatten)]
-    table: Table,
+    records: Records,
 }
 
 /// # Errors
@@ -109,7 +111,11 @@ impl Table {
     }
 }
 
-fn registry(file: Option<&Path>) -> Result<Registry> {
+/// The data sets that come with the library, and those of a file.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn registry(file: Option<&Path>) -> Result<Registry> {
     file.map_or_else(|| Ok(Registry::built_in()), Registry::with_file)
 }
 
@@ -126,12 +132,14 @@ fn list(registry: &Registry) -> String {
             Some(_) => format!("{} at {}", entry.source(), entry.revision),
             None => entry.source().to_string(),
         };
+        let loss = if entry.loss == Loss::Answer { "of answers only" } else { "" };
         let _ = writeln!(text, "{name}");
         for (head, what) in [
             ("about", &entry.about),
             ("paper", &entry.paper),
             ("source", &source),
             ("licence", &entry.licence),
+            ("loss", &loss.to_string()),
             ("checked", &entry.checked),
         ] {
             if !what.is_empty() {
@@ -165,7 +173,7 @@ impl Inspect {
             [one] => name_of(one).or_else(|| one.to_str().filter(|_| !is_file(one))),
             _ => None,
         };
-        let registry = self.table.registry()?;
+        let registry = registry(self.records.registry.as_deref())?;
         // What is neither a file nor a name is said to be no file, unless it says that it is a name.
         let dataset = match named {
             Some(name) if name_of(&self.what[0]).is_some() => Some(registry.find(name)?),
@@ -173,12 +181,13 @@ impl Inspect {
             None => None,
         };
         let Some(dataset) = dataset else {
-            let fields = Fields::plain(&self.text, self.group.as_deref());
+            let fields = self.records.fields(&self.text, self.group.as_deref())?;
             return answer(&content(&Files::read(&self.what, &fields)?)?);
         };
         let hub = Hub::from_env()?;
         let manifest = dataset.get(&hub, &Transfers::default())?;
-        let source = Files::read(&manifest.paths(&hub), &dataset.fields)?;
+        let fields = counting(dataset.fields.clone(), self.records.loss);
+        let source = Files::read(&manifest.paths(&hub), &fields)?;
         answer(&(files(&dataset, &manifest, &hub) + &content(&source)?))
     }
 }
@@ -193,10 +202,24 @@ fn content(source: &Files) -> Result<String> {
     let count = source.len().unwrap_or_default();
     let mut lengths = Vec::new();
     let mut groups = BTreeSet::new();
+    let (mut bytes, mut counted, mut silent) = (0, 0, 0);
     for i in 0..count {
-        lengths.push(source.document(i)?.chars().count() as u64);
+        let passage = source.passage(i)?;
+        lengths.push(passage.text.chars().count() as u64);
         groups.insert(source.group(i));
+        bytes += passage.text.len();
+        counted += passage.counted_bytes();
+        silent += u64::from(passage.counted_bytes() == 0);
     }
+    let counts = match counted == bytes {
+        true => String::new(),
+        false => format!(
+            "in the loss count {} of {} bytes, and nothing of {} documents\n",
+            HumanCount(counted as u64),
+            HumanCount(bytes as u64),
+            HumanCount(silent)
+        ),
+    };
     let all: u64 = lengths.iter().sum();
     lengths.sort_unstable();
     let at = |place: usize| HumanCount(lengths.get(place).copied().unwrap_or_default());
@@ -210,7 +233,7 @@ fn content(source: &Files) -> Result<String> {
     let shown: String = first.chars().take(SHOWN).collect();
     Ok(format!(
         "{} documents of {works}, {} characters\ncharacters a document: {} at least, {} in the \
-         middle, {} at most\nhash: {}\nthe first begins: {shown}\n",
+         middle, {} at most\n{counts}hash: {}\nthe first begins: {shown}\n",
         HumanCount(count),
         HumanCount(all),
         at(0),
@@ -233,6 +256,17 @@ pub struct Opened {
     pub origin: Origin,
     /// What was fetched, if it has a name in the registry.
     pub manifest: Option<Manifest>,
+    /// Whether answers alone count in the loss.
+    pub answers: bool,
+}
+
+/// What text is for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum For {
+    /// Pretraining and injection: all of it counts.
+    Pretraining,
+    /// A target, by the settings.
+    Target,
 }
 
 /// Opens files, or the one data set that is named; fetches what is missing of it. None where it is
@@ -244,33 +278,45 @@ pub fn open(
     paths: &[PathBuf],
     data: &config::Data,
     flag: &str,
+    of: For,
     only_plan: bool,
 ) -> Result<Option<Opened>> {
+    let some = |text: &'_ str| Some(text.to_string()).filter(|text| !text.is_empty());
+    let table = Some(data.registry.as_path()).filter(|file| !file.as_os_str().is_empty());
+    let asked = |fields: Fields| match of {
+        For::Pretraining => Fields { loss: Loss::All, ..fields },
+        For::Target => counting(fields, data.loss),
+    };
     let Some(name) = paths.iter().find_map(|path| name_of(path)) else {
-        let group = Some(data.group.as_str()).filter(|group| !group.is_empty());
-        let files = Files::open(paths, &data.text_field, group)?;
+        let like = some(&data.like).filter(|_| of == For::Target);
+        let group = some(&data.group);
+        let fields = fields(like.as_deref(), table, &data.text_field, group.as_deref())?;
+        let fields = asked(fields);
+        let files = Files::read(paths, &fields)?;
         let files_of = files.files().to_vec();
         let origin = Origin { name: file_names(paths), revision: None, files: files_of };
-        return Ok(Some(Opened { source: Box::new(files), origin, manifest: None }));
+        let answers = fields.counts_answers();
+        return Ok(Some(Opened { source: Box::new(files), origin, manifest: None, answers }));
     };
     if paths.len() > 1 {
         let requirement = "is a source of its own: name nothing beside it";
         return Err(Error::setting(flag, format!("{HUB}{name}"), requirement));
     }
-    let file = Some(data.registry.as_path()).filter(|file| !file.as_os_str().is_empty());
-    let (dataset, hub) = (registry(file)?.find(name)?, Hub::from_env()?);
+    let (dataset, hub) = (registry(table)?.find(name)?, Hub::from_env()?);
     let manifest = match only_plan {
         true => dataset.here(&hub)?,
         false => Some(dataset.get(&hub, &Transfers::default())?),
     };
     let Some(manifest) = manifest else { return Ok(None) };
-    let files = Files::read(&manifest.paths(&hub), &dataset.fields)?;
+    let fields = asked(dataset.fields.clone());
+    let files = Files::read(&manifest.paths(&hub), &fields)?;
     let origin = Origin {
         name: format!("{HUB}{name}"),
         revision: manifest.commit.clone(),
         files: files.files().to_vec(),
     };
-    Ok(Some(Opened { source: Box::new(files), origin, manifest: Some(manifest) }))
+    let (manifest, answers) = (Some(manifest), fields.counts_answers());
+    Ok(Some(Opened { source: Box::new(files), origin, manifest, answers }))
 }
 
 /// Names only: the same text in another folder gives the same files.

@@ -37,6 +37,7 @@ mod progress;
 mod provenance;
 #[cfg(feature = "train")]
 mod ranks;
+mod records;
 mod report;
 #[cfg_attr(
     not(feature = "train"),

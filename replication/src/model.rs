@@ -1,10 +1,12 @@
 //! Models from the command line: `eval` measures one on any text, `sample` lets one write.
 
 use crate::progress::{Transfers, answer};
+use crate::records::Records;
 use clap::Args;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::Files;
+use forgetting_laws::data::mask::{Encoded, Passage};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::engine::{self, Network, Sampling, TextLoss};
 use forgetting_laws::hub::{Hub, Kind, Repository};
@@ -12,7 +14,6 @@ use forgetting_laws::rng::Key;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::Serialize;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct EvalOptions {
     /// Field of .jsonl files that holds the text.
     #[arg(long, default_value = "text", value_name = "FIELD")]
     pub text_field: String,
+    #[command(flatten)]
+    pub records: Records,
     /// Measures the first so many documents only.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub documents: Option<u64>,
@@ -135,8 +138,8 @@ impl Reader {
     }
 
     /// The losses of texts, window by window.
-    fn losses(&self, texts: &[Cow<'_, str>]) -> Result<Vec<Vec<TextLoss>>> {
-        let encoded = texts.iter().map(|text| self.tokenizer.encode(text));
+    fn losses(&self, texts: &[Passage<'_>]) -> Result<Vec<Vec<TextLoss>>> {
+        let encoded = texts.iter().map(|text| Encoded::of(&self.tokenizer, text));
         engine::losses(&self.network, &encoded.collect::<Result<Vec<_>>>()?)
     }
 
@@ -147,7 +150,7 @@ impl Reader {
     pub fn works(&self, source: &dyn Source, documents: &[u64]) -> Result<Vec<TextLoss>> {
         let mut works: BTreeMap<u64, TextLoss> = BTreeMap::new();
         for some in documents.chunks(AT_A_TIME as usize) {
-            let texts = some.iter().map(|&i| source.document(i)).collect::<Result<Vec<_>>>()?;
+            let texts = some.iter().map(|&i| source.passage(i)).collect::<Result<Vec<_>>>()?;
             for (&document, windows) in some.iter().zip(self.losses(&texts)?) {
                 let work = works.entry(source.group(document)).or_default();
                 *work = std::iter::once(*work).chain(windows).sum();
@@ -160,13 +163,13 @@ impl Reader {
 /// What `eval` writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Evaluation {
-    /// Mean cross-entropy over all predicted tokens, in nats.
+    /// Mean cross-entropy over all predicted tokens that count, in nats.
     loss: f64,
     /// Its standard error; none where there is one cluster only.
     stderr: Option<f64>,
-    /// Predicted tokens.
+    /// Predicted tokens that count.
     tokens: u64,
-    /// The same loss in bits per byte of the text, which models of other tokenizers share.
+    /// The same loss in bits per byte of the text that counts, which models of other tokenizers share.
     bits_per_byte: f64,
     /// What the standard error takes as drawn independently: documents, or the windows of one.
     clusters: &'static str,
@@ -213,13 +216,14 @@ const AT_A_TIME: u64 = 256;
 /// If the model or a file is refused, or there is nothing to predict.
 pub fn eval(options: &EvalOptions) -> Result<()> {
     let reader = Reader::open(&options.model, &options.device)?;
-    let files = Files::open(&options.data, &options.text_field, None)?;
+    let fields = options.records.fields(&options.text_field, None)?;
+    let files = Files::read(&options.data, &fields)?;
     let count = files.len().unwrap_or(0);
     let count = options.documents.map_or(count, |most| most.min(count));
     let (mut documents, mut clusters, mut windows) = (Vec::new(), Vec::new(), Vec::new());
     for first in (0..count).step_by(AT_A_TIME as usize) {
         let range = first..(first + AT_A_TIME).min(count);
-        let texts = range.clone().map(|i| files.document(i)).collect::<Result<Vec<_>>>()?;
+        let texts = range.clone().map(|i| files.passage(i)).collect::<Result<Vec<_>>>()?;
         let losses = reader.losses(&texts)?;
         for ((document, text), of_windows) in range.zip(&texts).zip(losses) {
             let whole: TextLoss = of_windows.iter().copied().sum();
@@ -227,7 +231,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
                 document,
                 loss: (whole.tokens > 0).then(|| whole.mean()),
                 tokens: whole.tokens,
-                bytes: text.len() as u64,
+                bytes: text.counted_bytes() as u64,
             });
             if whole.tokens > 0 {
                 clusters.push(whole);
@@ -242,7 +246,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     let whole: TextLoss = clusters.iter().copied().sum();
     let TextLoss { sum, tokens } = whole;
     if tokens == 0 {
-        let requirement = "must hold a document of two tokens or more";
+        let requirement = "must hold a document of two tokens or more, one of which counts";
         return Err(Error::setting("--data", options.data[0].display(), requirement));
     }
     let bytes: u64 = documents.iter().map(|document| document.bytes).sum();

@@ -3,6 +3,7 @@
 use crate::data::train_tokenizer;
 use crate::datasets::file_names;
 use crate::progress::answer;
+use crate::records::Records;
 use clap::Args;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -37,6 +38,8 @@ pub struct Options {
     /// The field of .jsonl files that names the work, whose pieces never straddle a split.
     #[arg(long, value_name = "FIELD")]
     group: Option<String>,
+    #[command(flatten)]
+    records: Records,
     /// The folder of the store; what an interrupted call has finished there is kept.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -51,7 +54,8 @@ const TOKENIZER: &str = "tokenizer.json";
 /// If a file or a setting is refused, or a shard that is there is damaged.
 pub fn run(options: &Options) -> Result<()> {
     let out = options.out.as_path();
-    let source = Files::open(&options.data, &options.text_field, options.group.as_deref())?;
+    let fields = options.records.fields(&options.text_field, options.group.as_deref())?;
+    let source = Files::read(&options.data, &fields)?;
     let tokenizer = match (&options.tokenizer, options.vocab) {
         (Some(path), _) => Tokenizer::from_file(path)?,
         (None, Some(vocab)) => {
@@ -81,12 +85,19 @@ pub fn run(options: &Options) -> Result<()> {
     let tokens = Tokens::prepare(out, &recipe, &origin, &|documents| bar.inc(documents))?;
     bar.finish_and_clear();
     tokenizer.save(out.join(TOKENIZER))?;
+    let counted = Manifest::read(out)?.and_then(|manifest| manifest.counted);
     answer(&format!(
-        "{} documents, {} tokens; store: {}\n",
+        "{} documents, {} tokens{}; store: {}\n",
         tokens.documents(),
         tokens.tokens(),
+        counting(counted),
         out.display()
     ))
+}
+
+/// How many tokens count in the loss, where not all do.
+fn counting(counted: Option<u64>) -> String {
+    counted.map_or(String::new(), |counted| format!(", {counted} of them count in the loss"))
 }
 
 /// Reads every byte of a store and names what is damaged.
@@ -109,10 +120,11 @@ pub fn verify(folder: &Path) -> Result<()> {
     }
     if damages.is_empty() {
         return answer(&format!(
-            "{} shards, {} documents, {} tokens: all as written\n",
+            "{} shards, {} documents, {} tokens{}: all as written\n",
             manifest.shards.len(),
             manifest.documents,
-            manifest.tokens
+            manifest.tokens,
+            counting(manifest.counted)
         ));
     }
     let named: Vec<String> = damages.iter().map(Error::to_string).collect();

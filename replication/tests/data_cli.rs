@@ -353,6 +353,160 @@ fn standard_input_and_patterns_are_text_to_train_on() {
     assert!(error.contains("read by one process"), "{error}");
 }
 
+/// Conversations in the form of OpenHermes 2.5; every tenth answer is empty.
+fn conversations(count: usize, answer: impl Fn(usize) -> String) -> String {
+    let far = Fraction::new(1.0).unwrap();
+    let asked = texts(Synthetic::target(Domain::Prose, far, 1), count as u64);
+    let exchange = |(i, asked): (usize, &String)| {
+        let asked: String = asked.chars().take(60).collect();
+        let turn = |from: &str, value: &str| serde_json::json!({"from": from, "value": value});
+        let turns = [turn("system", "Count."), turn("human", &asked), turn("gpt", &answer(i))];
+        serde_json::json!({ "conversations": turns }).to_string() + "\n"
+    };
+    asked.iter().enumerate().map(exchange).collect()
+}
+
+/// The records and manifests of the finetunings, by their folders.
+fn finetunings(out: &Path) -> Vec<(serde_json::Value, serde_json::Value)> {
+    let json = |path: &Path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
+    let both = runs.filter(|run| run.join("record.json").exists()).map(|run| {
+        let pair: (serde_json::Value, serde_json::Value) =
+            (json(&run.join("record.json")), json(&run.join("manifest.json")));
+        pair
+    });
+    both.filter(|(_, manifest)| manifest["data"]["target"].is_object()).collect()
+}
+
+#[test]
+fn answers_alone_count_where_that_is_asked_for() {
+    let lab = Lab::new();
+    let of_answers = |i| if i % 10 == 0 { String::new() } else { format!("{i} and {i}.") };
+    let text = conversations(300, of_answers);
+    let chats = lab.path("chats.jsonl");
+    fs::write(&chats, &text).unwrap();
+    let like = ["--like", "openhermes-2.5"];
+    let with = |command: &[&str], more: &[&str]| lab.command(&[command, &like, more].concat());
+
+    let inspect = ["data", "inspect", &chats];
+    let said = stdout(&must_succeed(&mut with(&inspect, &["--loss", "answer"])));
+    assert!(said.contains("300 documents") && said.contains("nothing of 30 documents"), "{said}");
+    assert!(!stdout(&must_succeed(&mut with(&inspect, &[]))).contains("in the loss"));
+
+    // A store keeps the mask, and its damage is seen.
+    let store = lab.path("store");
+    let prepare = ["data", "prepare", "--data", &chats, "--vocab", "300", "--out", &store];
+    let said = stdout(&must_succeed(&mut with(&prepare, &["--loss", "answer"])));
+    assert!(said.contains("of them count in the loss"), "{said}");
+    let verify = ["data", "verify", &store];
+    let said = stdout(&must_succeed(&mut lab.command(&verify)));
+    assert!(said.contains("count in the loss: all as written"), "{said}");
+    let error = complaint(&mut with(&prepare, &[]));
+    assert!(error.contains("another source or tokenizer"), "{error}");
+    let shards = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let shard = shards.filter(|path| path.extension().is_some_and(|e| e == "tokens")).next();
+    let shard = shard.unwrap();
+    let mut bytes = fs::read(&shard).unwrap();
+    let last = bytes.len() - 9;
+    bytes[last] ^= 1;
+    fs::write(&shard, &bytes).unwrap();
+    let name = shard.file_name().unwrap().to_str().unwrap();
+    assert!(complaint(&mut lab.command(&verify)).contains(name));
+    bytes.pop();
+    fs::write(&shard, &bytes).unwrap();
+    assert!(complaint(&mut lab.command(&verify)).contains(name));
+
+    // Runs on answers are others than those on all, and say how much counts.
+    let target = format!("chat={chats}");
+    let train = |out: &Path, more: &[&str]| {
+        let mut command = fig5(&lab, out, &[&["--target", &target], more].concat());
+        command.args(["--set", "data.like=openhermes-2.5"]);
+        command
+    };
+    let [all, answers, named] = ["all", "answers", "named"].map(|name| lab.home.path().join(name));
+    must_succeed(&mut train(&all, &[]));
+    must_succeed(&mut train(&answers, &["--set", "data.loss=answer"]));
+    let table = |out: &Path| fs::read_to_string(out.join("fig5/fig5.csv")).unwrap();
+    assert_ne!(table(&all), table(&answers));
+    let pretrained = |out: &Path| fs::read_dir(out.join("runs")).unwrap().count();
+    assert_eq!((pretrained(&all), pretrained(&answers)), (5, 5));
+    for (record, manifest) in finetunings(&all) {
+        assert!(record["realised"]["counted_tokens"].is_null());
+        assert!(manifest["data"]["target"]["counts"]["validation"]["counted"].is_null());
+    }
+    let finetuned = finetunings(&answers);
+    assert_eq!(finetuned.len(), 4);
+    for (record, manifest) in finetuned {
+        let number = |value: &serde_json::Value| value.as_u64().unwrap();
+        let counts = &manifest["data"]["target"]["counts"];
+        for part in ["validation", "training"] {
+            let (counted, tokens) = (&counts[part]["counted"], &counts[part]["tokens"]);
+            assert!(number(counted) > 0 && 2 * number(counted) < number(tokens), "{counts}");
+        }
+        assert!(manifest["data"]["pretraining"]["counts"]["training"]["counted"].is_null());
+        let realised = &record["realised"];
+        assert_eq!(number(&realised["unique_tokens"]), 320);
+        assert!(number(&realised["unique_counted_tokens"]) < 160, "{realised}");
+        let (counted, injected) = (&realised["counted_tokens"], &realised["injected_tokens"]);
+        assert!(number(counted) > number(injected), "{realised}");
+        assert!(number(counted) < number(&realised["tokens"]), "{realised}");
+    }
+
+    // An entry of a registry can ask for it, too: the same text, the same runs.
+    let files = [File { name: "chats.jsonl", bytes: text.as_bytes(), large: true }];
+    lab.server.dataset("me/chats", "main", &commit('a'), &files);
+    let registry = lab.path("chats.toml");
+    let entry = "[chats]\nabout = 'x'\nrepository = 'me/chats'\nfiles = ['*.jsonl']\n\
+                 licence = 'CC0'\nloss = 'answer'\n\
+                 instructions = { turns = 'conversations', speaker = 'from', words = 'value', \
+                 human = ['system', 'human'], model = ['gpt'] }\n";
+    fs::write(&registry, entry).unwrap();
+    let target = ["--registry", &registry, "--target", "chat=hub:chats"];
+    must_succeed(&mut fig5(&lab, &named, &target));
+    assert_eq!(table(&named), table(&answers));
+    let list = lab.command(&["data", "list", "--registry", &registry]).output().unwrap();
+    assert!(stdout(&list).contains("of answers only"));
+
+    // A model is measured on answers.
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint/nano-small");
+    let eval = ["eval", golden.to_str().unwrap(), "--data", &chats];
+    let losses = lab.path("losses.json");
+    let measured = |more: &[&str]| {
+        must_succeed(with(&eval, &["--json", &losses]).args(more));
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(&losses).unwrap()).unwrap();
+        (json["loss"].as_f64().unwrap(), json["tokens"].as_u64().unwrap())
+    };
+    let ((all, of_all), (answers, of_answers)) = (measured(&[]), measured(&["--loss", "answer"]));
+    assert!(2 * of_answers < of_all && of_answers > 0, "{of_answers} of {of_all}");
+    assert_ne!(all, answers);
+}
+
+#[test]
+fn answers_that_are_not_there_are_said_in_one_line() {
+    let lab = Lab::new();
+    let chats = lab.path("chats.jsonl");
+    fs::write(&chats, conversations(200, |_| " ".into())).unwrap();
+    let out = lab.home.path().join("out");
+    let train = |more: &[&str]| {
+        let set = ["--target", &format!("chat={chats}"), "--set", "data.loss=answer"];
+        complaint(&mut fig5(&lab, &out, &[&set, more].concat()))
+    };
+    let error = train(&["--set", "data.like=openhermes-2.5"]);
+    assert!(error.contains("validation tokens of the target chat = 1024: none"), "{error}");
+    let error = train(&["--set", "data.text_field=conversations"]);
+    assert!(error.contains("is an array"), "{error}");
+    let error = train(&["--set", "data.like=nothing"]);
+    assert!(error.contains("must be one of dolly"), "{error}");
+    fs::write(&chats, lines(&texts(Synthetic::pretraining(1), 100))).unwrap();
+    let error = train(&[]);
+    assert!(error.contains("data.loss = answer: no target is of instructions"), "{error}");
+    let error = train(&["--set", "data.loss=question"]);
+    assert!(error.contains("question") && error.contains("answer"), "{error}");
+    let inspect = ["data", "inspect", &chats, "--loss", "answer"];
+    let error = complaint(&mut lab.command(&inspect));
+    assert!(error.contains("--loss = answer") && error.contains("--like"), "{error}");
+}
+
 #[test]
 fn a_model_of_the_hub_is_one_like_any_other() {
     let lab = Lab::new();

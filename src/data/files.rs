@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,6 +62,7 @@ const SEPARATOR: &str = "<|endoftext|>";
 #[derive(Debug)]
 pub struct Files {
     documents: Vec<Document>,
+    counted: Counted,
     /// The names of those groups that a field names.
     names: HashMap<u64, String>,
     files: Vec<OriginFile>,
@@ -68,9 +70,12 @@ pub struct Files {
     blocks: bool,
 }
 
+/// The bytes that count in the loss, of the documents of which not all do.
+type Counted = HashMap<u64, Box<[Range<usize>]>>;
+
 #[derive(Debug)]
 struct Document {
-    text: Passage<'static>,
+    text: Box<str>,
     group: u64,
     /// Whether this is a piece of a work in a text file, which blocks may cut.
     plain: bool,
@@ -146,7 +151,8 @@ impl Files {
         let blocks = gathered.groups < FEW_GROUPS && gathered.cut_into_blocks();
         let hash = format!("{:x}", hasher.finalize());
         let names = gathered.named.into_iter().map(|(name, group)| (group, name)).collect();
-        Ok(Self { documents: gathered.documents, names, files, hash, blocks })
+        let Gathered { documents, counted, .. } = gathered;
+        Ok(Self { documents, counted, names, files, hash, blocks })
     }
 
     /// Whether works were cut into blocks because there are so few of them, so that a split by
@@ -175,18 +181,19 @@ impl Source for Files {
     }
 
     fn document(&self, i: u64) -> Result<Cow<'_, str>> {
-        self.passage(i).map(|passage| passage.text)
-    }
-
-    fn passage(&self, i: u64) -> Result<Passage<'_>> {
         usize::try_from(i)
             .ok()
             .and_then(|i| self.documents.get(i))
-            .map(|document| document.text.borrowed())
+            .map(|document| Cow::Borrowed(&*document.text))
             .ok_or_else(|| {
                 let count = self.documents.len();
                 Error::setting("document", i, format!("must be below their number, {count}"))
             })
+    }
+
+    fn passage(&self, i: u64) -> Result<Passage<'_>> {
+        let counted = self.counted.get(&i).map(|counted| Cow::Borrowed(&**counted));
+        Ok(Passage { text: self.document(i)?, counted })
     }
 
     fn group(&self, i: u64) -> u64 {
@@ -385,6 +392,7 @@ impl Lines<'_> {
 struct Gathered<'a> {
     fields: &'a Fields,
     documents: Vec<Document>,
+    counted: Counted,
     groups: u64,
     named: HashMap<String, u64>,
     /// Some of the values that the filter left out.
@@ -394,7 +402,7 @@ struct Gathered<'a> {
 impl<'a> Gathered<'a> {
     fn new(fields: &'a Fields) -> Self {
         let (documents, named, left_out) = (Vec::new(), HashMap::new(), BTreeSet::new());
-        Self { fields, documents, groups: 0, named, left_out }
+        Self { fields, documents, counted: Counted::new(), groups: 0, named, left_out }
     }
 
     /// Reads a file. Returns its format, a hash of its content, and its length in bytes or rows.
@@ -457,9 +465,9 @@ impl<'a> Gathered<'a> {
         Ok((format, reader.into_inner().hasher.finalize().to_vec(), offset))
     }
 
-    fn push(&mut self, text: Passage<'static>, group: u64, plain: bool) {
-        if !text.text.trim().is_empty() {
-            self.documents.push(Document { text, group, plain });
+    fn push(&mut self, text: &str, group: u64, plain: bool) {
+        if !text.trim().is_empty() {
+            self.documents.push(Document { text: text.into(), group, plain });
         }
     }
 
@@ -473,8 +481,8 @@ impl<'a> Gathered<'a> {
     fn keep(&mut self, found: Found) {
         /// More would not fit into a line.
         const SHOWN: usize = 24;
-        let (text, group) = match found {
-            Found::Document(text, group) => (text, group),
+        let (passage, group) = match found {
+            Found::Document(passage, group) => (passage, group),
             Found::Other(value) => {
                 if self.left_out.len() < SHOWN {
                     self.left_out.insert(value);
@@ -493,7 +501,11 @@ impl<'a> Gathered<'a> {
             },
             None => self.new_group(),
         };
-        self.push(text, group, false);
+        let document = self.documents.len();
+        self.push(&passage.text, group, false);
+        if let (Some(counted), true) = (passage.counted, self.documents.len() > document) {
+            self.counted.insert(document as u64, counted.into());
+        }
     }
 
     fn new_group(&mut self) -> u64 {
@@ -506,7 +518,7 @@ impl<'a> Gathered<'a> {
         while lines.append(&mut bytes, &mut text)? {}
         for work in text.split(SEPARATOR).filter(|work| !work.trim().is_empty()) {
             let group = self.new_group();
-            pieces(work).for_each(|piece| self.push(Passage::plain(piece.to_owned()), group, true));
+            pieces(work).for_each(|piece| self.push(piece, group, true));
         }
         Ok(())
     }

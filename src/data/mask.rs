@@ -56,12 +56,6 @@ impl<'a> Passage<'a> {
         Self { text: text.into(), counted: None }
     }
 
-    /// The same without copies.
-    pub fn borrowed(&self) -> Passage<'_> {
-        let counted = self.counted.as_deref().map(Cow::Borrowed);
-        Passage { text: Cow::Borrowed(&self.text), counted }
-    }
-
     /// The number of bytes that count.
     pub fn counted_bytes(&self) -> usize {
         let length = |counted: &Cow<'_, [Range<usize>]>| counted.iter().map(Range::len).sum();

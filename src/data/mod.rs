@@ -21,8 +21,8 @@ pub mod synthetic;
 pub mod tokenizer;
 pub mod tokens;
 
+use self::mask::Passage;
 use crate::Result;
-use mask::Passage;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;

@@ -801,6 +801,8 @@ mod tests {
         let tokenizer = open(&file("</s>")).unwrap();
         assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text()), (10, 9));
         assert_eq!(tokenizer.encode("A b\n c").unwrap(), [0, 1, 2]);
+        let masked = tokenizer.encode_counted("A b\n c", &[1..3]).unwrap();
+        assert_eq!(masked, (vec![0, 1, 2], vec![false, true, false]));
         let error = open(&file("end")).unwrap_err().to_string();
         for name in END_OF_TEXT_NAMES {
             assert!(error.contains(name), "{error}");
@@ -1038,6 +1040,53 @@ mod tests {
                 prop_assert_eq!(ids, tokenizer.encode_word(&text).unwrap());
             }
             prop_assert_eq!(words(&text).collect::<String>(), text);
+        }
+
+        /// What counts changes no token, and a token counts with any of its bytes: worked out from
+        /// the lengths of the tokens, which make up the text.
+        #[test]
+        fn masks_of_tokens(
+            words in prop::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    prop::sample::select(vec![
+                        " ", "\n", "[INST] sum [/INST]", " [/INST]", " two  words\n", "naïve 汉字",
+                        "👩‍👩‍👧", "<|endoftext|>", "<0x41>", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                    ]).prop_map(String::from),
+                ],
+                0..12,
+            ),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..9),
+        ) {
+            let text = words.concat();
+            let borders: Vec<usize> = (0..=text.len()).filter(|&at| text.is_char_boundary(at)).collect();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| borders[cut.index(borders.len())]).collect();
+            cuts.sort_unstable();
+            let counted: Vec<_> = cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
+            for tokenizer in [&*PROSE, &*PIECES] {
+                let (ids, mask) = tokenizer.encode_counted(&text, &counted).unwrap();
+                prop_assert_eq!(&ids, &tokenizer.encode(&text).unwrap());
+                // By words, as at one go.
+                let whole = tokenizer.mask_word(&text, 0, &counted).unwrap();
+                prop_assert_eq!(whole.into_iter().unzip::<_, _, Vec<_>, Vec<_>>(), (ids.clone(), mask.clone()));
+                let mut start = 0;
+                for (&id, counts) in ids.iter().zip(mask) {
+                    let name = tokenizer.inner.id_to_token(id).unwrap();
+                    let length = match (std::ptr::eq(tokenizer, &*PROSE), id) {
+                        // In the byte-level alphabet a character is a byte.
+                        (true, _) => name.chars().count(),
+                        // The names of bytes.
+                        (false, 1..=256) => 1,
+                        (false, _) => name.len(),
+                    };
+                    let token = start..start + length;
+                    let overlaps = |range: &Range<usize>| range.start < token.end && token.start < range.end;
+                    let naive = counted.iter().filter(|range| !range.is_empty()).any(overlaps);
+                    start = token.end;
+                    prop_assert_eq!(counts, naive, "{:?} at {}", name, token.start);
+                }
+                prop_assert_eq!(start, text.len());
+            }
         }
     }
 }

@@ -256,6 +256,7 @@ fn finetuning(
                 injected_tokens: injected * 64,
                 unique_tokens: d_ft,
                 epochs: (steps * 512) as f64 / d_ft as f64,
+                ..Realised::default()
             },
             evaluations: (0..=20).map(at).collect(),
             model: None,

@@ -106,7 +106,7 @@ impl Fields {
     }
 
     /// Whether answers alone count in the loss.
-    fn counts_answers(&self) -> bool {
+    pub fn counts_answers(&self) -> bool {
         self.instructions.is_some() && self.loss == Loss::Answer
     }
 

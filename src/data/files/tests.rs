@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::mask::Loss;
 use ::parquet::basic::Compression as Packed;
 use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use ::parquet::file::properties::WriterProperties;
@@ -553,7 +554,7 @@ fn a_stream_says_itself_what_it_is() {
         let mut gathered = Gathered::new(&fields);
         let stream = io::Cursor::new(bytes.to_vec());
         gathered.stream(Path::new("standard input"), stream)?;
-        Ok(gathered.documents.into_iter().map(|d| d.text.text.into_owned()).collect::<Vec<_>>())
+        Ok(gathered.documents.into_iter().map(|d| d.text.to_string()).collect::<Vec<_>>())
     };
     let read = |bytes: &[u8]| -> Result<Vec<String>> { read(bytes) };
     let two = ["one two three", "four"];
@@ -584,4 +585,36 @@ proptest! {
             prop_assert_eq!(error.to_string().lines().count(), 1);
         }
     }
+}
+
+/// What counts is part of the content, beside the text; files of text count everywhere.
+#[test]
+fn answers_count_alone_where_that_is_asked_for() {
+    let instructions = Instructions::Exchange { question: vec!["q".into()], answer: "a".into() };
+    let fields = |loss| Fields {
+        instructions: Some(instructions.clone()),
+        loss,
+        ..Fields::plain("text", None)
+    };
+    let lines = "{\"q\":\"1+1?\",\"a\":\"2\"}\n{\"q\":\"So?\",\"a\":\"\"}\n";
+    let texts_of = |files: &Files| texts(files);
+    let folder = folder(&[("a.jsonl", lines.as_bytes()), ("b.txt", b"plain text")]);
+    let read = |loss| Files::read(&[folder.path().to_path_buf()], &fields(loss)).unwrap();
+    let (all, answers) = (read(Loss::All), read(Loss::Answer));
+    assert_eq!(texts_of(&all), texts_of(&answers));
+    assert_ne!(all.content_hash(), answers.content_hash());
+    let counted = |files: &Files, i| files.passage(i).unwrap().counted.map(Cow::into_owned);
+    assert_eq!((0..3).map(|i| counted(&all, i)).collect::<Vec<_>>(), [None, None, None]);
+    let text = "[INST] 1+1? [/INST] 2\n";
+    assert_eq!(texts_of(&answers)[0], text);
+    let answer = text.len() - " 2\n".len()..text.len();
+    let expected = [Some(vec![answer]), Some(vec![]), None];
+    assert_eq!((0..3).map(|i| counted(&answers, i)).collect::<Vec<_>>(), expected);
+    assert!(answers.passage(3).is_err());
+    // Where a text field is read there is nothing to leave out, and the source is the same.
+    let plain = |loss| {
+        let fields = Fields { loss, ..Fields::plain("q", None) };
+        Files::read(&[folder.path().join("a.jsonl")], &fields).unwrap().content_hash()
+    };
+    assert_eq!(plain(Loss::All), plain(Loss::Answer));
 }

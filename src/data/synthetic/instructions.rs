@@ -8,6 +8,7 @@
 use super::components::{self, Sum};
 use super::language::{Class, Link, Role};
 use super::writer::{Register, Writer};
+use std::ops::Range;
 
 /// Opens the instruction.
 const OPEN: &str = "[INST]";
@@ -30,6 +31,17 @@ pub(super) fn instructions(w: &mut Writer) {
         }
         w.raw("\n");
     }
+}
+
+/// The bytes of the answers in such a text, each with the end of its line. No task writes a marker.
+pub(super) fn answers(text: &str) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let of_line = |line: &str| {
+        let start = end;
+        end += line.len();
+        line.find(CLOSE).map(|at| start + at + CLOSE.len()..end)
+    };
+    text.split_inclusive('\n').filter_map(of_line).collect()
 }
 
 /// What a noun is: its kind, its quality, what it does. Always the same for the same noun; the few

@@ -53,6 +53,7 @@ mod language;
 mod writer;
 
 use super::Source;
+use super::mask::{Loss, Passage};
 use crate::rng::{Draws, Key};
 use crate::store::sha256;
 use crate::{Error, Fraction, Result};
@@ -156,6 +157,7 @@ pub struct Synthetic {
     kind: Kind,
     language: Language,
     documents: Key,
+    loss: Loss,
 }
 
 enum Kind {
@@ -174,6 +176,7 @@ impl Synthetic {
             },
             language: Language::new(key.named("language"), false),
             documents: key.named("documents").named("pretraining"),
+            loss: Loss::All,
         }
     }
 
@@ -193,7 +196,19 @@ impl Synthetic {
             kind: Kind::Target { domain, distance, first_topic: first_topic as usize },
             language,
             documents: key.named("documents").named(domain.name()),
+            loss: Loss::All,
         }
+    }
+
+    /// The same text with what of instructions counts in the loss; other text counts everywhere.
+    pub fn counting(self, loss: Loss) -> Self {
+        Self { loss, ..self }
+    }
+
+    /// Whether answers alone count in the loss.
+    pub fn counts_answers(&self) -> bool {
+        let instructions = matches!(&self.kind, Kind::Target { domain: Domain::Instructions, .. });
+        instructions && self.loss == Loss::Answer
     }
 }
 
@@ -205,7 +220,8 @@ impl Source for Synthetic {
                 format!("target {domain} distance {:016x}", distance.get().to_bits())
             }
         };
-        let identity = format!("synthetic version {VERSION} seed {} {kind}", self.seed);
+        let loss = if self.counts_answers() { " loss answer" } else { "" };
+        let identity = format!("synthetic version {VERSION} seed {} {kind}{loss}", self.seed);
         sha256(identity.as_bytes())
     }
 
@@ -230,5 +246,11 @@ impl Source for Synthetic {
             }
         };
         Ok(Cow::Owned(text))
+    }
+
+    fn passage(&self, i: u64) -> Result<Passage<'_>> {
+        let text = self.document(i)?;
+        let counted = self.counts_answers().then(|| instructions::answers(&text).into());
+        Ok(Passage { text, counted })
     }
 }
