@@ -2,6 +2,7 @@
 
 use forgetting_laws::Fraction;
 use forgetting_laws::data::Source;
+use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::synthetic::{Domain, Synthetic};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,6 +28,24 @@ fn any_source() -> impl Strategy<Value = (Option<Domain>, f64, u64)> {
 
 fn make((domain, distance, seed): (Option<Domain>, f64, u64)) -> Synthetic {
     domain.map_or_else(|| Synthetic::pretraining(seed), |domain| target(domain, distance, seed))
+}
+
+/// What stands behind the markers, and nothing else, where that is asked for.
+fn answers_count_alone(distance: f64, seed: u64) {
+    let answers = target(Domain::Instructions, distance, seed).counting(Loss::Answer);
+    let all = target(Domain::Instructions, distance, seed);
+    assert_ne!(answers.content_hash(), all.content_hash());
+    assert_eq!(all.passage(3).unwrap().counted, None);
+    let passage = answers.passage(3).unwrap();
+    assert_eq!(passage.text, all.document(3).unwrap());
+    let counted = passage.counted.unwrap();
+    let found: Vec<&str> = counted.iter().map(|range| &passage.text[range.clone()]).collect();
+    let expected = exchanges(&passage.text).into_iter().map(|(_, answer)| format!(" {answer}\n"));
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    // Other text counts everywhere, and stays the same source.
+    let prose = || target(Domain::Prose, distance, seed);
+    assert_eq!(prose().counting(Loss::Answer).content_hash(), prose().content_hash());
+    assert_eq!(prose().counting(Loss::Answer).passage(3).unwrap().counted, None);
 }
 
 proptest! {
@@ -103,6 +122,7 @@ proptest! {
     /// question of fact has the same answer in all documents.
     #[test]
     fn instructions_are_answered(distance in 0.0..=1.0f64, seed in 0u64..100) {
+        answers_count_alone(distance, seed);
         let text = text(&target(Domain::Instructions, distance, seed), 0, 60);
         let mut answers = BTreeMap::new();
         let (mut sums, mut lists, mut facts, mut again, mut others) = (0, 0, 0, 0, 0);

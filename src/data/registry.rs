@@ -541,6 +541,8 @@ mod tests {
             ("me/mine", "../mine", "entry gsm8k: repository = ../mine"),
             ("repository = 'me/mine'\n", "", "needs a repository or a listing"),
             ("['*.jsonl']", "[]", "names no files"),
+            ("about", "loss = 'answer'\nabout", "it has no instructions"),
+            ("about", "loss = 'x'\nabout", ", line 2: unknown variant `x`"),
             ("'*.jsonl'", "'***'", "entry gsm8k: "),
             ("[gsm8k]", "['../x']", "its name must be"),
         ] {

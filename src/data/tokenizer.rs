@@ -304,8 +304,16 @@ impl Tokenizer {
         let encoding = self.inner.encode(word, false);
         let encoding =
             encoding.map_err(|error| Error::content(&self.origin, None, error.to_string()))?;
-        let places = encoding.get_offsets().iter();
-        let masks = places.map(|&(from, to)| counts(start + from..start + to, counted));
+        // A stretch of characters without a piece is spelled out in bytes, each of which is said to
+        // stand for all of it.
+        let stretches = encoding.get_offsets().chunk_by(|a, b| a == b);
+        let masks = stretches.flat_map(|tokens| {
+            let (from, to) = (start + tokens[0].0, start + tokens[0].1);
+            let bytes = tokens.len() == to - from;
+            (from..)
+                .take(tokens.len())
+                .map(move |at| counts(if bytes { at..at + 1 } else { from..to }, counted))
+        });
         Ok(encoding.get_ids().iter().copied().zip(masks).collect())
     }
 
