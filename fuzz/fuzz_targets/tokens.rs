@@ -39,7 +39,8 @@ impl Source for Numbers {
     /// From number 5 on the digits alone count.
     fn passage(&self, i: u64) -> Result<Passage<'_>> {
         let text = self.document(i)?;
-        let counted = (i > 4).then(|| vec!["number ".len()..text.len()].into());
+        let number = "number ".len()..text.len();
+        let counted = (i > 4).then(|| vec![number].into());
         Ok(Passage { text, counted })
     }
 }

@@ -403,9 +403,8 @@ fn answers_alone_count_where_that_is_asked_for() {
     assert!(said.contains("count in the loss: all as written"), "{said}");
     let error = complaint(&mut with(&prepare, &[]));
     assert!(error.contains("another source or tokenizer"), "{error}");
-    let shards = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
-    let shard = shards.filter(|path| path.extension().is_some_and(|e| e == "tokens")).next();
-    let shard = shard.unwrap();
+    let mut shards = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let shard = shards.find(|path| path.extension().is_some_and(|e| e == "tokens")).unwrap();
     let mut bytes = fs::read(&shard).unwrap();
     let last = bytes.len() - 9;
     bytes[last] ^= 1;

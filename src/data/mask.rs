@@ -169,6 +169,7 @@ pub(super) fn counts(token: Range<usize>, counted: &[Range<usize>]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is meant")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -212,7 +213,6 @@ mod tests {
         let refusal = |counted: &[Range<usize>]| {
             Encoded::of(&Bytewise, &passage("aäb", counted)).unwrap_err().to_string()
         };
-        #[allow(clippy::reversed_empty_ranges)]
         let backwards = [Range { start: 2, end: 1 }];
         assert!(refusal(&[1..3, 0..1]).contains("in order"));
         assert!(refusal(&backwards).contains("in order"));

@@ -809,7 +809,7 @@ mod tests {
         let tokenizer = open(&file("</s>")).unwrap();
         assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text()), (10, 9));
         assert_eq!(tokenizer.encode("A b\n c").unwrap(), [0, 1, 2]);
-        let masked = tokenizer.encode_counted("A b\n c", &[1..3]).unwrap();
+        let masked = tokenizer.encode_counted("A b\n c", std::slice::from_ref(&(1..3))).unwrap();
         assert_eq!(masked, (vec![0, 1, 2], vec![false, true, false]));
         let error = open(&file("end")).unwrap_err().to_string();
         for name in END_OF_TEXT_NAMES {
