@@ -37,6 +37,7 @@ mod progress;
 mod provenance;
 #[cfg(feature = "train")]
 mod ranks;
+#[cfg(feature = "train")]
 mod records;
 mod report;
 #[cfg_attr(
