@@ -36,6 +36,7 @@ impl Loss {
     }
 
     /// Whether it is the one that nothing mentions.
+    #[cfg(feature = "text")]
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
