@@ -5,6 +5,8 @@ mod fields;
 mod json;
 mod packing;
 mod parquet;
+mod pieces;
+mod texts;
 
 pub use fields::{Fields, Filter, Instructions};
 
@@ -15,6 +17,7 @@ use crate::store::hex;
 use crate::{Error, Result};
 use fields::Found;
 use packing::Packing;
+use pieces::Pieces;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -24,6 +27,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use texts::Texts;
 
 /// A line of a text file or a record of a JSON file that is longer, in bytes, is refused: what is no
 /// text would else fill the memory before anybody notices.
@@ -31,8 +35,6 @@ pub const MAX_LINE: usize = 64 << 20;
 /// The name of standard input among files.
 pub const STDIN: &str = "-";
 
-/// A text longer than this many characters is cut at the first blank line after them.
-const PIECE: usize = 12_000;
 /// Below this many groups, plain texts are cut into blocks that are groups of their own.
 const FEW_GROUPS: u64 = 16;
 /// The number of such blocks that all plain texts make together, about.
@@ -40,7 +42,13 @@ const BLOCKS: usize = 32;
 /// The line, or word, that separates documents in the plain text files of several corpora.
 const SEPARATOR: &str = "<|endoftext|>";
 
-/// Text files, held in memory.
+/// Text files, read once.
+///
+/// # Memory
+/// The documents' text is held in memory while it is short. Beyond 16 MiB it lies unpacked in a
+/// file without a name in the system's folder for such files (the variable TMPDIR names another),
+/// which goes with the last use of it. So documents can be read in any order, from packed files and
+/// standard input too, and memory holds 24 bytes of each, whatever its length.
 ///
 /// # Documents and groups
 /// - A line of a `.jsonl` file, an element of the array in a `.json` file (whose first character is
@@ -61,6 +69,7 @@ const SEPARATOR: &str = "<|endoftext|>";
 /// the start of a file is no text and is dropped, and so are documents of white space only.
 #[derive(Debug)]
 pub struct Files {
+    texts: Texts,
     documents: Vec<Document>,
     counted: Counted,
     /// The names of those groups that a field names.
@@ -75,7 +84,8 @@ type Counted = HashMap<u64, Box<[Range<usize>]>>;
 
 #[derive(Debug)]
 struct Document {
-    text: Box<str>,
+    /// Where its text ends and that of the next one begins.
+    end: u64,
     group: u64,
     /// Whether this is a piece of a work in a text file, which blocks may cut.
     plain: bool,
@@ -104,18 +114,23 @@ impl Files {
     /// name, without hidden files and sub-folders; so do the names that a pattern fits. Standard
     /// input is taken for what its first bytes say, text or JSON, packed or not.
     ///
-    /// Beside the documents, memory holds one line, of [`MAX_LINE`] bytes at most, or a page of a
-    /// Parquet file at a time.
+    /// Memory holds one line or record at a time, of [`MAX_LINE`] bytes at most, or a page of a
+    /// Parquet file.
     ///
     /// # Errors
     /// The file, and where there is one the line or row, is named if a file is missing, empty,
     /// damaged, truncated, of an unknown kind, not UTF-8, or holds malformed JSON, a longer line or a
-    /// record without the fields; and if no record is let through by the filter.
+    /// record without the fields; if no record is let through by the filter; and if there is no room
+    /// for the text.
     pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Self> {
+        Self::keep(paths, fields, texts::Writer::new())
+    }
+
+    fn keep(paths: &[PathBuf], fields: &Fields, texts: texts::Writer) -> Result<Self> {
         if paths.is_empty() {
             return Err(Error::setting("text files", "none", "name one file or folder at least"));
         }
-        let mut gathered = Gathered::new(fields);
+        let mut gathered = Gathered::new(fields, texts);
         let mut hasher = Sha256::new();
         for field in [&fields.text, fields.group.as_deref().unwrap_or_default()] {
             hasher.update((field.len() as u64).to_le_bytes());
@@ -125,15 +140,16 @@ impl Files {
             hasher.update(rest);
         }
         let mut files = Vec::new();
-        for path in expand(paths)? {
+        let paths = expand(paths)?;
+        for path in &paths {
             let before = gathered.documents.len();
-            let (format, hash, length) = gathered.file(&path)?;
+            let (format, hash, length) = gathered.file(path)?;
             if gathered.documents.len() == before && fields.filter.is_none() {
                 let reason = match length {
                     0 => "the file is empty",
                     _ => "the file holds no text, only white space",
                 };
-                return Err(Error::content(shown(&path), None, reason));
+                return Err(Error::content(shown(path), None, reason));
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             files.push(OriginFile { name, sha256: hex(&hash) });
@@ -151,8 +167,10 @@ impl Files {
         let blocks = gathered.groups < FEW_GROUPS && gathered.cut_into_blocks();
         let hash = format!("{:x}", hasher.finalize());
         let names = gathered.named.into_iter().map(|(name, group)| (group, name)).collect();
+        let last = shown(&paths[paths.len() - 1]);
+        let texts = gathered.texts.finish().map_err(|why| Error::content(last, None, why))?;
         let Gathered { documents, counted, .. } = gathered;
-        Ok(Self { documents, counted, names, files, hash, blocks })
+        Ok(Self { texts, documents, counted, names, files, hash, blocks })
     }
 
     /// Whether works were cut into blocks because there are so few of them, so that a split by
@@ -181,14 +199,18 @@ impl Source for Files {
     }
 
     fn document(&self, i: u64) -> Result<Cow<'_, str>> {
-        usize::try_from(i)
-            .ok()
-            .and_then(|i| self.documents.get(i))
-            .map(|document| Cow::Borrowed(&*document.text))
-            .ok_or_else(|| {
-                let count = self.documents.len();
-                Error::setting("document", i, format!("must be below their number, {count}"))
-            })
+        let count = self.documents.len();
+        if i >= count as u64 {
+            return Err(Error::setting(
+                "document",
+                i,
+                format!("must be below their number, {count}"),
+            ));
+        }
+        let i = i as usize;
+        let start = if i == 0 { 0 } else { self.documents[i - 1].end };
+        let text = self.texts.read(start..self.documents[i].end);
+        text.map(Cow::Owned).map_err(Error::io(self.texts.folder()))
     }
 
     fn passage(&self, i: u64) -> Result<Passage<'_>> {
@@ -391,6 +413,7 @@ impl Lines<'_> {
 /// The documents while the files are read.
 struct Gathered<'a> {
     fields: &'a Fields,
+    texts: texts::Writer,
     documents: Vec<Document>,
     counted: Counted,
     groups: u64,
@@ -400,9 +423,10 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn new(fields: &'a Fields) -> Self {
+    fn new(fields: &'a Fields, texts: texts::Writer) -> Self {
         let (documents, named, left_out) = (Vec::new(), HashMap::new(), BTreeSet::new());
-        Self { fields, documents, counted: Counted::new(), groups: 0, named, left_out }
+        let counted = Counted::new();
+        Self { fields, texts, documents, counted, groups: 0, named, left_out }
     }
 
     /// Reads a file. Returns its format, a hash of its content, and its length in bytes or rows.
@@ -465,20 +489,21 @@ impl<'a> Gathered<'a> {
         Ok((format, reader.into_inner().hasher.finalize().to_vec(), offset))
     }
 
-    fn push(&mut self, text: &str, group: u64, plain: bool) {
+    fn push(&mut self, text: &str, group: u64, plain: bool) -> Result<(), String> {
         if !text.trim().is_empty() {
-            self.documents.push(Document { text: text.into(), group, plain });
+            let end = self.texts.push(text)?;
+            self.documents.push(Document { end, group, plain });
         }
+        Ok(())
     }
 
     /// Keeps the document in a record.
     fn record(&mut self, value: Value) -> Result<(), String> {
         let found = self.fields.find(value)?;
-        self.keep(found);
-        Ok(())
+        self.keep(found)
     }
 
-    fn keep(&mut self, found: Found) {
+    fn keep(&mut self, found: Found) -> Result<(), String> {
         /// More would not fit into a line.
         const SHOWN: usize = 24;
         let (passage, group) = match found {
@@ -487,7 +512,7 @@ impl<'a> Gathered<'a> {
                 if self.left_out.len() < SHOWN {
                     self.left_out.insert(value);
                 }
-                return;
+                return Ok(());
             }
         };
         let group = match group {
@@ -502,10 +527,11 @@ impl<'a> Gathered<'a> {
             None => self.new_group(),
         };
         let document = self.documents.len();
-        self.push(&passage.text, group, false);
+        self.push(&passage.text, group, false)?;
         if let (Some(counted), true) = (passage.counted, self.documents.len() > document) {
             self.counted.insert(document as u64, counted.into());
         }
+        Ok(())
     }
 
     fn new_group(&mut self) -> u64 {
@@ -514,13 +540,31 @@ impl<'a> Gathered<'a> {
     }
 
     fn text(&mut self, lines: &mut Lines) -> Result<()> {
-        let (mut bytes, mut text) = (Vec::new(), String::new());
-        while lines.append(&mut bytes, &mut text)? {}
-        for work in text.split(SEPARATOR).filter(|work| !work.trim().is_empty()) {
-            let group = self.new_group();
-            pieces(work).for_each(|piece| self.push(piece, group, true));
+        let (mut bytes, mut line) = (Vec::new(), String::new());
+        let (mut pieces, mut group) = (Pieces::new(), None);
+        while lines.append(&mut bytes, &mut line)? {
+            for (i, part) in line.split(SEPARATOR).enumerate() {
+                let mut read = || -> Result<(), String> {
+                    if i > 0 {
+                        pieces.end(|piece| self.piece(piece, &mut group))?;
+                        group = None;
+                    }
+                    pieces.push(part, |piece| self.piece(piece, &mut group))
+                };
+                read().map_err(|reason| lines.error(reason))?;
+            }
+            line.clear();
         }
-        Ok(())
+        pieces.end(|piece| self.piece(piece, &mut group)).map_err(|reason| lines.error(reason))
+    }
+
+    /// Keeps a piece of a work, which is a group from its first piece on that is a document.
+    fn piece(&mut self, piece: &str, group: &mut Option<u64>) -> Result<(), String> {
+        if piece.trim().is_empty() {
+            return Ok(());
+        }
+        let group = *group.get_or_insert_with(|| self.new_group());
+        self.push(piece, group, true)
     }
 
     fn json_lines(&mut self, lines: &mut Lines) -> Result<()> {
@@ -567,8 +611,7 @@ impl<'a> Gathered<'a> {
                     hasher.update((range.end as u64).to_le_bytes());
                 }
             }
-            self.keep(found);
-            Ok(())
+            self.keep(found)
         })?;
         Ok((hasher.finalize().to_vec(), rows))
     }
@@ -593,30 +636,6 @@ impl<'a> Gathered<'a> {
         }
         self.groups > before
     }
-}
-
-/// Cuts a work into pieces of about [`PIECE`] characters; joined, they are the work.
-fn pieces(work: &str) -> impl Iterator<Item = &str> {
-    let mut rest = work;
-    std::iter::from_fn(move || {
-        let (mut length, mut blank) = (0, true);
-        let mut end = rest.len();
-        for (i, c) in rest.char_indices() {
-            length += 1;
-            let line_end = c == '\n';
-            if (line_end && blank && length >= PIECE)
-                || (line_end && length >= 2 * PIECE)
-                || length >= 3 * PIECE
-            {
-                end = i + c.len_utf8();
-                break;
-            }
-            blank = line_end || (blank && c.is_whitespace());
-        }
-        let (piece, after) = rest.split_at(end);
-        rest = after;
-        (!piece.is_empty()).then_some(piece)
-    })
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@
 //! mixture. How the paper splits its data is not known; the rules here are ours.
 
 use super::mask::Encoded;
-use super::parallel::in_parallel;
 use super::sequences::{Sequences, Stream, whole_sequences};
-use super::tokens::{Chosen, Tokens, fingerprint};
+use super::tokens::{Chosen, Tokens, fingerprint, flow};
 use super::{Encode, Source};
 use crate::rng::Key;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// The classes that the works of a finite source fall into, by a hash. A held-out part takes whole
@@ -331,41 +331,35 @@ impl Reader<'_> {
     fn fill(&mut self, need: usize, first: u64) -> Result<(Part, u64)> {
         let (mut stream, mut documents) = (Encoded::default(), Vec::new());
         let (mut next, mut repeats) = (first, 0);
-        while stream.tokens.len() < need && repeats < REPEATS_IN_A_ROW {
-            let mean = (stream.tokens.len() / documents.len().max(1)).max(1);
-            let wanted = match documents.len() {
-                0 => BATCH,
-                _ => ((need - stream.tokens.len()) / mean + 1).clamp(BATCH / 4, 32 * BATCH),
-            };
-            for tokenised in in_parallel(wanted, |i| self.tokenise(next + i as u64)) {
-                let (fingerprint, encoded) = tokenised?;
-                if stream.tokens.len() >= need {
-                    break;
-                }
-                if self.seen.insert(fingerprint) {
-                    repeats = 0;
-                    documents.push((self.source.group(next), stream.tokens.len()));
-                    stream.append(encoded);
-                } else {
-                    repeats += 1;
-                    self.duplicates += 1;
-                }
-                next += 1;
-            }
+        if need == 0 {
+            return Ok((Part { stream: Stream::Memory(stream), documents }, next));
         }
+        let (source, encoder) = (self.source, self.encoder);
+        // A document's fingerprint and tokens.
+        let tokenise = |document: u64| {
+            let passage = source.passage(document)?;
+            Ok((fingerprint(&passage.text), Encoded::ended(encoder, &passage)?))
+        };
+        let take = |(fingerprint, encoded): (u128, Encoded)| {
+            if self.seen.insert(fingerprint) {
+                repeats = 0;
+                documents.push((source.group(next), stream.tokens.len()));
+                stream.append(encoded);
+            } else {
+                repeats += 1;
+                self.duplicates += 1;
+            }
+            next += 1;
+            Ok(match stream.tokens.len() >= need || repeats >= REPEATS_IN_A_ROW {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+        };
+        flow().run(first..u64::MAX, tokenise, |(_, encoded)| encoded.tokens.len(), take)?;
         stream.truncate(need);
         Ok((Part { stream: Stream::Memory(stream), documents }, next))
     }
-
-    /// A document's fingerprint and tokens.
-    fn tokenise(&self, document: u64) -> Result<(u128, Encoded)> {
-        let passage = self.source.passage(document)?;
-        Ok((fingerprint(&passage.text), Encoded::ended(self.encoder, &passage)?))
-    }
 }
-
-/// Documents that are tokenised at one go, where nothing better is known.
-const BATCH: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,3 +1,4 @@
+use super::pieces::PIECE;
 use super::*;
 use crate::data::mask::Loss;
 use ::parquet::basic::Compression as Packed;
@@ -260,10 +261,25 @@ fn documents_outside_are_an_error() {
     assert!(files.document(1).is_err() && files.document(u64::MAX).is_err());
 }
 
+/// The pieces of a work that is read in parts of so many characters.
+fn cut(work: &str, part: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut each = |piece: &str| {
+        found.push(piece.to_string());
+        Ok::<_, ()>(())
+    };
+    let (mut pieces, characters) = (Pieces::new(), work.chars().collect::<Vec<_>>());
+    for part in characters.chunks(part) {
+        pieces.push(&part.iter().collect::<String>(), &mut each).unwrap();
+    }
+    pieces.end(each).unwrap();
+    found
+}
+
 #[test]
 fn works_are_cut_at_blank_lines() {
     let lengths =
-        |text: &str| -> Vec<usize> { pieces(text).map(|piece| piece.chars().count()).collect() };
+        |text: &str| -> Vec<usize> { cut(text, 7001).iter().map(|p| p.chars().count()).collect() };
     // A paragraph of 100 characters, the blank line among them.
     let paragraph = |c: &str| format!("{}\n\n", c.repeat(98));
     assert_eq!(lengths(&paragraph("é").repeat(250)), [PIECE, PIECE, 1000]);
@@ -312,15 +328,83 @@ fn a_single_work_is_cut_into_blocks() {
 proptest! {
     #[test]
     fn pieces_joined_are_the_work(
-        parts in prop::collection::vec(("[ab é\n]{0,9}", 1usize..6000), 0..9)
+        parts in prop::collection::vec(("[ab é\n]{0,9}", 1usize..6000), 0..9),
+        read in 1usize..50_000,
     ) {
         let text: String = parts.iter().map(|(part, times)| part.repeat(*times)).collect();
-        let pieces: Vec<&str> = pieces(&text).collect();
+        let pieces = cut(&text, usize::MAX);
+        prop_assert_eq!(&cut(&text, read), &pieces);
         prop_assert_eq!(&pieces.concat(), &text);
         for (i, piece) in pieces.iter().enumerate() {
             let length = piece.chars().count();
             prop_assert!(length <= 3 * PIECE);
             prop_assert!(length >= PIECE || i + 1 == pieces.len());
+        }
+    }
+
+    /// Works in a text file, whatever the lines they lie on, and wherever their text is kept.
+    #[test]
+    fn works_are_read_line_by_line(
+        parts in prop::collection::vec(prop_oneof![
+            4 => ("[ab é\n]{0,9}", 1usize..1500),
+            1 => Just(("\n".to_string(), 40_000)),
+            3 => Just((SEPARATOR.to_string(), 1)),
+            1 => Just(("<|endof".to_string(), 1)),
+        ], 0..30),
+        memory in 0usize..200_000,
+    ) {
+        let text: String = parts.iter().map(|(part, times)| part.repeat(*times)).collect();
+        prop_assume!(text.split(SEPARATOR).any(|work| !work.trim().is_empty()));
+        let (mut documents, mut works) = (Vec::new(), Vec::new());
+        let all = text.split(SEPARATOR).filter(|work| !work.trim().is_empty());
+        for (i, work) in all.enumerate() {
+            let pieces = cut(work, usize::MAX).into_iter().filter(|p| !p.trim().is_empty());
+            documents.extend(pieces);
+            works.resize(documents.len(), i as u64);
+        }
+        let folder = folder(&[("a.txt", text.as_bytes())]);
+        let place = texts::Writer::within(folder.path(), memory);
+        let paths = [folder.path().join("a.txt")];
+        let files = Files::keep(&paths, &Fields::plain("text", None), place).unwrap();
+        prop_assert_eq!(texts(&files), documents);
+        prop_assert!(files.blocks() || groups(&files) == works);
+    }
+
+    /// Texts of records, wherever they are kept; and they are tokenised to the same.
+    #[test]
+    fn records_are_the_same_on_the_disk(
+        records in prop::collection::vec((".{0,30}", 0u64..9), 1..40),
+        memory in 0usize..600,
+    ) {
+        struct Letters;
+        impl crate::data::Encode for Letters {
+            fn encode(&self, text: &str) -> Result<Vec<u32>> {
+                Ok(text.chars().map(u32::from).collect())
+            }
+            fn end_of_text(&self) -> u32 {
+                u32::MAX
+            }
+        }
+        prop_assume!(records.iter().any(|(text, _)| !text.trim().is_empty()));
+        let line = |(text, id): &(String, u64)| {
+            serde_json::json!({"text": text, "id": id}).to_string() + "\n"
+        };
+        let lines: String = records.iter().map(line).collect();
+        let folder = folder(&[("a.jsonl", lines.as_bytes())]);
+        let paths = [folder.path().join("a.jsonl")];
+        let fields = Fields::plain("text", Some("id"));
+        let place = texts::Writer::within(folder.path(), memory);
+        let files = Files::keep(&paths, &fields, place).unwrap();
+        let kept: Vec<&(String, u64)> =
+            records.iter().filter(|(text, _)| !text.trim().is_empty()).collect();
+        prop_assert!(texts(&files).iter().eq(kept.iter().map(|(text, _)| text)));
+        let ids: Vec<String> = kept.iter().map(|(_, id)| id.to_string()).collect();
+        let works: Vec<Option<&str>> = (0..kept.len()).map(|i| files.work(i as u64)).collect();
+        prop_assert!(works.into_iter().eq(ids.iter().map(|id| Some(&**id))));
+        let tokens = crate::data::tokens::Tokens::of(&files, &Letters).unwrap();
+        for (i, (text, _)) in kept.iter().enumerate() {
+            let expected: Vec<u32> = text.chars().map(u32::from).chain([u32::MAX]).collect();
+            prop_assert_eq!(tokens.document(i as u64).unwrap(), expected);
         }
     }
 
@@ -551,10 +635,13 @@ fn patterns_stand_for_the_files_that_fit() {
 fn a_stream_says_itself_what_it_is() {
     let read = |bytes: &[u8]| {
         let fields = Fields::plain("text", None);
-        let mut gathered = Gathered::new(&fields);
+        let mut gathered = Gathered::new(&fields, texts::Writer::new());
         let stream = io::Cursor::new(bytes.to_vec());
         gathered.stream(Path::new("standard input"), stream)?;
-        Ok(gathered.documents.into_iter().map(|d| d.text.to_string()).collect::<Vec<_>>())
+        let (mut start, written) = (0, gathered.texts.finish().unwrap());
+        let text =
+            |d: &Document| written.read(std::mem::replace(&mut start, d.end)..d.end).unwrap();
+        Ok(gathered.documents.iter().map(text).collect::<Vec<_>>())
     };
     let read = |bytes: &[u8]| -> Result<Vec<String>> { read(bytes) };
     let two = ["one two three", "four"];

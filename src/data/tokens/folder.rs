@@ -1,8 +1,8 @@
 //! A token store on the disk: written in parts that are each whole or not there, opened by
 //! mapping, verified by hashes.
 
-use super::shard::{Header, Shard};
-use super::{Tokens, pack};
+use super::shard::{Header, Shard, Writer};
+use super::{Tokens, flow, pack};
 use crate::data::{Encode, Source};
 use crate::store::{
     Claim, hash_file, hashed_files, hex, states_hash, to_json, verify_file, write_atomic,
@@ -210,7 +210,8 @@ impl Manifest {
 
 impl Tokens {
     /// Tokenises a finite source into a folder, or opens what is there already. `progress` hears
-    /// of every few documents that are done.
+    /// of every document that is done. Memory holds what [`Recipe::source`] does, some megabytes of
+    /// tokens that wait to be written, and the entries of one shard.
     ///
     /// A shard appears whole or not at all. One that an interrupted call has finished is verified
     /// and kept; so the bytes do not depend on interruptions, nor on the number of threads. Where
@@ -251,7 +252,8 @@ impl Tokens {
                     let path = folder.join(&stem);
                     let (path, sha256) = write_hashed_stream(folder, &stem, "tokens", |out| {
                         let Recipe { source, encoder, .. } = *recipe;
-                        pack(source, encoder, first..end, header, &path, out, progress)
+                        let writer = Writer::new(out, &path, header)?;
+                        pack(source, encoder, first..end, writer, flow(), progress)
                     })?;
                     let shard = Shard::open(path)?;
                     entry(&shard, sha256)

@@ -20,14 +20,14 @@ mod shard;
 pub use folder::{Manifest, Origin, OriginFile, Recipe, ShardFile};
 
 use super::mask::Encoded;
-use super::parallel::in_parallel;
+use super::parallel::Flow;
 use super::{Encode, Source};
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use shard::{Bytes, Document, Header, Shard, Writer};
 use std::io::{Cursor, Seek, Write};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The tokens of a finite source, by document.
@@ -60,7 +60,8 @@ impl Tokens {
             masked: false,
             identity: [0; 32],
         };
-        pack(source, encoder, 0..documents, header, &path, &mut bytes, &|_| ())?;
+        let writer = Writer::new(&mut bytes, &path, header)?;
+        pack(source, encoder, 0..documents, writer, flow(), &|_| ())?;
         Self::new(vec![Shard::new(path, Bytes::Memory(bytes.into_inner()))?])
     }
 
@@ -205,15 +206,14 @@ impl Chosen {
     }
 }
 
-/// Tokenises documents of a source on all cores and writes them as a shard. `progress` hears of
-/// every few documents.
+/// Tokenises documents of a source and writes them as a shard, as they are done and in their order.
+/// `progress` hears of every document.
 fn pack(
     source: &dyn Source,
     encoder: &dyn Encode,
     documents: Range<u64>,
-    header: Header,
-    path: &Path,
-    out: &mut (impl Write + Seek),
+    mut writer: Writer<'_, impl Write + Seek>,
+    flow: Flow,
     progress: &dyn Fn(u64),
 ) -> Result<()> {
     let tokenise = |i: u64| -> Result<(Encoded, Document)> {
@@ -226,27 +226,19 @@ fn pack(
         let document = Document { tokens: 0..0, fingerprint, place, group: source.group(i) };
         Ok((Encoded::ended(encoder, &passage)?, document))
     };
-    let mut writer = Writer::new(out, path, header)?;
-    let (mut next, mut batch) = (documents.start, SMALLEST_BATCH);
-    while next < documents.end {
-        let count = batch.min(usize::try_from(documents.end - next).unwrap_or(usize::MAX));
-        let mut tokens = 0;
-        for tokenised in in_parallel(count, |i| tokenise(next + i as u64)) {
-            let (encoded, document) = tokenised?;
-            tokens += encoded.tokens.len();
-            writer.push(&encoded, &document)?;
-        }
-        next += count as u64;
-        progress(count as u64);
-        batch = (BATCH_TOKENS * count / tokens.max(1)).clamp(SMALLEST_BATCH, 64 * SMALLEST_BATCH);
-    }
+    let write = |(encoded, document): (Encoded, Document)| {
+        writer.push(&encoded, &document)?;
+        progress(1);
+        Ok(ControlFlow::Continue(()))
+    };
+    flow.run(documents, tokenise, |(encoded, _)| encoded.tokens.len(), write)?;
     writer.finish()
 }
 
-/// Documents that are tokenised at one go, where nothing better is known.
-const SMALLEST_BATCH: usize = 64;
-/// Tokens of a batch, about.
-const BATCH_TOKENS: usize = 1 << 19;
+/// On all cores; 4 MB of tokens wait to be written, and beyond them a document of each core.
+pub(super) fn flow() -> Flow {
+    Flow::new(1 << 20)
+}
 
 /// 128 bits of the SHA-256 of a text in lower case with single spaces. Punctuation and digits
 /// stay: they are all that tells two short exercises in arithmetic apart.

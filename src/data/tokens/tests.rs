@@ -102,7 +102,53 @@ fn an_unlimited_source_has_no_store() {
     assert!(Tokens::of(&source, &Bytewise).unwrap_err().to_string().contains("finite"));
 }
 
+/// A shard's bytes, of documents that `write` writes.
+fn written(write: impl FnOnce(Writer<'_, Cursor<Vec<u8>>>) -> Result<()>) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let header = Header {
+        width: 2,
+        vocab: 257,
+        end_of_text: END,
+        tokens: 0,
+        documents: 0,
+        first: 3,
+        identity: [7; 32],
+    };
+    write(Writer::new(&mut bytes, "a shard".as_ref(), header).unwrap()).unwrap();
+    bytes.into_inner()
+}
+
 proptest! {
+    /// What is tokenised as a stream is what is tokenised document by document, whatever the
+    /// number of threads and however little may wait.
+    #[test]
+    fn a_shard_depends_on_no_flow(
+        texts in prop::collection::vec(".{0,60}", 0..60),
+        from in any::<prop::sample::Index>(),
+        threads in 1usize..6,
+        waiting in 0usize..300,
+    ) {
+        let from = from.index(texts.len() + 1);
+        let expected = written(|mut writer| {
+            for (i, text) in texts.iter().enumerate().skip(from) {
+                let fingerprint = fingerprint(text);
+                let place = place(text).unwrap_or(fingerprint as u64);
+                let document = Document { tokens: 0..0, fingerprint, place, group: i as u64 / 2 };
+                writer.push(&Bytewise.encode(text)?, &document)?;
+            }
+            writer.finish()
+        });
+        let source = Texts(texts);
+        let heard = std::cell::Cell::new(from as u64);
+        let found = written(|writer| {
+            let flow = Flow { threads, waiting };
+            let documents = from as u64..source.0.len() as u64;
+            pack(&source, &Bytewise, documents, writer, flow, &|n| heard.set(heard.get() + n))
+        });
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(heard.get(), source.0.len() as u64);
+    }
+
     /// Any choice of documents, in any order, is the stream that they make one after the other.
     #[test]
     fn chosen_documents_are_one_stream(
@@ -202,6 +248,7 @@ mod on_the_disk {
     use super::*;
     use std::collections::BTreeMap;
     use std::fs;
+    use std::path::Path;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Counts what it encodes, and gives up after so many.
