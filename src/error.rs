@@ -105,6 +105,12 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
+    /// A file whose content has another hash than what was written.
+    pub(crate) fn altered(path: impl AsRef<Path>, found: &str, written: &str) -> Self {
+        let reason = format!("its content has the hash {found}, and {written} was written");
+        Self::Damaged { path: path.as_ref().to_path_buf(), reason }
+    }
+
     /// Content of `path` (at `line`, counted from 1) that is not what it should be.
     pub fn content(
         path: impl AsRef<Path>,

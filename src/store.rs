@@ -93,8 +93,7 @@ pub fn verify_file(path: &Path, hash: &str) -> Result<()> {
     if found == hash {
         return Ok(());
     }
-    let reason = format!("its content has the hash {found}, and {hash} was written");
-    Err(Error::Damaged { path: path.to_path_buf(), reason })
+    Err(Error::altered(path, &found, hash))
 }
 
 /// As [`write_hashed`], for a file that need not fit into memory: `write` writes it piece by piece.

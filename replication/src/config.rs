@@ -114,6 +114,19 @@ pub struct Data {
     pub injection_tokens: u64,
     /// Tokens of each validation set.
     pub validation_tokens: u64,
+    /// Tokens of the n-grams by which the overlap of a validation set with other text is measured.
+    #[serde(default = "overlap_ngram", skip_serializing_if = "is_usual_ngram")]
+    pub overlap_ngram: usize,
+}
+
+/// The length, in words, that GPT-3's authors looked for.
+fn overlap_ngram() -> usize {
+    13
+}
+
+/// Plans of domains are known by their settings, and those of before have no other.
+fn is_usual_ngram(n: &usize) -> bool {
+    *n == overlap_ngram()
 }
 
 /// A target domain: files, or a synthetic one.
@@ -440,6 +453,7 @@ impl Config {
             check(&format!("sizes.{name}.batch"), size.batch, 1, MOST_SEQUENCES)?;
         }
         check("data.tokenizer_bytes", data.tokenizer_bytes, 1, MOST_TOKENS)?;
+        check("data.overlap_ngram", data.overlap_ngram as u64, 1, 64)?;
         check("run.workers", self.run.workers as u64, 0, 1_000)?;
         if !(1..=1_000).contains(&self.run.threads) {
             return Err(Error::setting("run.threads", self.run.threads, "must be from 1 to 1000"));
@@ -717,6 +731,8 @@ mod tests {
             ("run.threads=-3", "-3"),
             ("run.workers=1000000000", "to 1000"),
             ("data.tokenizer_bytes=0", "from 1"),
+            ("data.overlap_ngram=0", "from 1"),
+            ("data.overlap_ngram=65", "to 64"),
             ("data.validation_tokens=63", "64 tokens"),
             ("data.pretrain_tokens=63", "64 tokens"),
             ("data.injection_tokens=63", "be 0, or"),
@@ -745,6 +761,14 @@ mod tests {
         assert!(refusal(&[unigram, "model.vocab=279"]).contains("from 280"));
         assert_eq!(load(&[unigram]).unwrap().data.tokenizer_kind, TokenizerKind::Unigram);
         assert!(refusal(&["data.tokenizer_kind=wordpiece"]).contains("wordpiece"));
+    }
+
+    #[test]
+    fn what_is_usual_leaves_settings_as_they_were_known() {
+        let written = |config: &Config| serde_json::to_string(config).unwrap();
+        assert!(!written(&load(&[]).unwrap()).contains("overlap_ngram"));
+        let other = load(&["data.overlap_ngram=8"]).unwrap();
+        assert!(written(&other).contains("\"overlap_ngram\":8"));
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use crate::config::Config;
 use crate::datasets::{self, For, Opened};
-use crate::model::folder_of;
+use crate::import::{Import, tokenizer_of};
 use crate::results::Overlaps;
-use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::ngram::Ngram;
@@ -17,7 +16,6 @@ use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Origin, Recipe, Tokens};
 use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::engine::{PretrainData, TargetData};
-use forgetting_laws::model::{Positions, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{DataSpec, RunId, Spec, TokenizerSpec};
 use forgetting_laws::store::{Claim, to_json, write_atomic};
@@ -36,50 +34,8 @@ pub struct Sources {
     pub imports: BTreeMap<String, Import>,
     /// Size of the vocabulary that models have.
     pub vocab: usize,
-}
-
-/// A model that comes pretrained.
-pub struct Import {
-    /// Where it is.
-    pub folder: PathBuf,
-    /// Its architecture.
-    pub shape: Shape,
-    /// Of its architecture and parameters.
-    pub hash: String,
-}
-
-impl Import {
-    fn open(named: &Path, context: usize) -> Result<Self> {
-        let folder = folder_of(named)?;
-        let model = Checkpoint::read(&folder)?;
-        let (shape, positions) = (model.shape, model.shape.context);
-        if shape.positions == Positions::Learned && context > positions {
-            let folder = folder.display();
-            let requirement = format!("must be at most {positions}, the positions of {folder}");
-            return Err(Error::setting("model.context", context, requirement));
-        }
-        Ok(Self { folder, shape, hash: model.hash() })
-    }
-}
-
-/// The tokenizer that models bring, where it is one for all: losses per token of different
-/// tokenizers cannot be compared.
-fn tokenizer_of(imports: &BTreeMap<String, Import>) -> Result<Option<Arc<Tokenizer>>> {
-    let mut found: Option<(Tokenizer, &Import)> = None;
-    for import in imports.values() {
-        let own = Tokenizer::from_file(import.folder.join(checkpoint::TOKENIZER))?;
-        match &found {
-            Some((first, other)) if first.hash() != own.hash() => {
-                let (a, b) = (other.folder.display(), import.folder.display());
-                let requirement =
-                    format!("must have the tokenizer of {a}; name one by --tokenizer");
-                return Err(Error::setting("--pretrained", b, requirement));
-            }
-            Some(_) => {}
-            None => found = Some((own, import)),
-        }
-    }
-    Ok(found.map(|(tokenizer, _)| Arc::new(tokenizer)))
+    /// Tokens of the n-grams by which overlap is measured.
+    overlap_ngram: usize,
 }
 
 /// A source.
@@ -147,12 +103,13 @@ pub struct SourceFacts {
 }
 
 impl Sources {
-    /// Opens what the settings name.
+    /// Opens what the settings name. What is known of a model is kept in `folder`, so that it need
+    /// not be read for every plan.
     ///
     /// # Errors
     /// If a file is missing, empty or not what its name says, or the settings name no files and
     /// no synthetic source; a plan needs no files that nobody has named.
-    pub fn open(config: &Config, only_plan: bool) -> Result<Self> {
+    pub fn open(config: &Config, only_plan: bool, folder: Option<&Path>) -> Result<Self> {
         let data = &config.data;
         let open = |paths: &[PathBuf], flag: &str, of, synthetic: Option<(Synthetic, String)>| {
             let opened = |source: Box<dyn Source>, name, answers| {
@@ -183,8 +140,8 @@ impl Sources {
         let pretraining =
             open(&data.pretrain, "--pretrain", For::Pretraining, data.synthetic.then(broad))?;
         let models = config.sizes.iter().filter_map(|(name, size)| {
-            let folder = size.pretrained.as_ref()?;
-            Some(Import::open(folder, config.model.context).map(|import| (name.clone(), import)))
+            let import = Import::open(size.pretrained.as_ref()?, config.model.context, folder);
+            Some(import.map(|import| (name.clone(), import)))
         });
         let imports: BTreeMap<String, Import> = models.collect::<Result<_>>()?;
         let given_tokenizer = match data.tokenizer.as_os_str().is_empty() {
@@ -245,6 +202,7 @@ impl Sources {
             pretraining: named(pretraining, data.injection_tokens, Some(data.pretrain_tokens)),
             targets,
             given_tokenizer,
+            overlap_ngram: data.overlap_ngram,
         })
     }
 
@@ -261,7 +219,7 @@ impl Sources {
     /// Identity of the facts of a target's data, prepared for a largest D_ft.
     pub fn facts_id(&self, target: &str, d_ft_tokens: u64) -> RunId {
         let (pretraining, target) = (&self.pretraining.spec, &self.targets[target].spec);
-        RunId::of(&(FACTS, OVERLAP_TOKENS, pretraining, target, d_ft_tokens))
+        RunId::of(&(FACTS, self.overlap_ngram, pretraining, target, d_ft_tokens))
     }
 
     /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft.
@@ -359,8 +317,8 @@ impl Sources {
                 .map(|distances| distances.named());
             let distances = measured.into_iter().flatten().map(|(n, v)| (n.to_string(), v));
             let end = prepared.tokenizer.end_of_text();
-            let found =
-                |others: &[&Sequences]| overlap(&split.validation, others, end, OVERLAP_TOKENS);
+            let n = self.overlap_ngram;
+            let found = |others: &[&Sequences]| overlap(&split.validation, others, end, n);
             let overlap = Overlaps {
                 pretraining: found(&[seen, broad])?,
                 training: found(&[&split.training])?,
@@ -397,8 +355,6 @@ impl Prepared {
 
 /// Version of the facts.
 const FACTS: u32 = 4;
-/// Tokens of the n-grams by which overlap is measured.
-const OVERLAP_TOKENS: usize = 13;
 /// Tokens that distances and reference losses are counted on at most: it takes 8 bytes of memory
 /// for each, and more say nothing more.
 const COUNTED_TOKENS: u64 = 1 << 25;
@@ -486,8 +442,8 @@ impl Source for NotNamed {
     }
 }
 
-/// Trains a tokenizer on the first `documents` of a source, or the first of them that have so many
-/// bytes; with the number that it was trained on.
+/// Trains a tokenizer on a sample: the first `documents` of a source, or the first of them that have
+/// so many bytes, whole documents in their order, and no more of them are in memory; with the number that it was trained on.
 ///
 /// # Errors
 /// If a document cannot be read, there is none, or the vocabulary is too small.
@@ -561,7 +517,7 @@ mod tests {
         config.domains = BTreeMap::from([("mine".to_string(), target)]);
         let data = folder.path().join("data");
         let prepare = |config: &Config, d_ft| {
-            let sources = Sources::open(config, false).unwrap();
+            let sources = Sources::open(config, false, None).unwrap();
             let targets = BTreeMap::from([("mine".to_string(), d_ft)]);
             sources.prepare(config, &targets, Some(&data)).unwrap()
         };
@@ -585,6 +541,26 @@ mod tests {
         assert!(overlap.pretraining.ngrams > 500 && overlap.pretraining.found == 0);
         assert!(overlap.training.documents > 1 && overlap.training.found == 0);
         assert_eq!(facts.pretraining.spec.split, Some(RULE));
+
+        // Shorter runs are shared by any two texts of these words, and are other facts of the same
+        // data.
+        config.data.overlap_ngram = 2;
+        let short = prepare(&config, 2048);
+        let found = |prepared: &Prepared| prepared.facts.values().next().unwrap().overlap.unwrap();
+        assert_eq!((overlap.training.n, found(&short).training.n), (13, 2));
+        assert!(found(&short).training.share() > 0.5, "{:?}", found(&short));
+        assert_eq!(short.facts.keys().next(), other.facts.keys().next());
+        assert_eq!(shards(&data), written);
+        let mut id = |n| {
+            config.data.overlap_ngram = n;
+            let sources = Sources::open(&config, true, None).unwrap();
+            let (spec, target) = (sources.pretraining_spec(), sources.target_spec("mine"));
+            // The identity of before there was a setting.
+            let constant = RunId::of(&(FACTS, 13usize, spec, target, 2048u64));
+            (sources.facts_id("mine", 2048), constant)
+        };
+        let ((usual, of_before), (short, _)) = (id(13), id(2));
+        assert!(usual == of_before && usual != short);
     }
 
     fn targets(prepared: &Prepared) -> &TargetData {

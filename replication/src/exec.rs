@@ -472,8 +472,7 @@ fn parent_model(store: &Store, parent: &RunId) -> Result<Checkpoint> {
                 "names no model; remove it and run again",
             )
         })?;
-    verify_file(&folder.join(checkpoint::WEIGHTS), &hash)?;
-    Checkpoint::read(&folder)
+    Checkpoint::read_verified(&folder, &hash)
 }
 
 /// A line on how a run ended.

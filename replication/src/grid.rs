@@ -4,9 +4,10 @@
 //! for are one. A pretrained model is a run too, and finetunings depend on it.
 
 use crate::config::{Block, Config, MAIN, Ratio};
-use crate::data::{Import, Sources};
+use crate::data::Sources;
 use crate::exec::Job;
 use crate::figures::style::percent;
+use crate::import::Import;
 use forgetting_laws::finetuning;
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::model::Shape;
@@ -417,7 +418,7 @@ mod tests {
 
     fn grid(preset: &str, blocks: &[&str]) -> Grid {
         let config = Config::load(preset, &[]).unwrap();
-        let sources = Sources::open(&config, true).unwrap();
+        let sources = Sources::open(&config, true, None).unwrap();
         let all: Vec<&str> = config.grid.keys().map(String::as_str).collect();
         Grid::new(&config, &sources, if blocks.is_empty() { &all } else { blocks }).unwrap()
     }
@@ -426,7 +427,7 @@ mod tests {
     fn positions_and_budgets_are_settings() {
         let set = ["model.positions=rotary", "finetuning.budget=target", "grid.main.p=0,0.5"];
         let config = Config::load("nano", &set.map(String::from)).unwrap();
-        let sources = Sources::open(&config, true).unwrap();
+        let sources = Sources::open(&config, true, None).unwrap();
         let grid = Grid::new(&config, &sources, &["main"]).unwrap();
         assert!(grid.pretrainings.iter().all(|run| run.job.shape.positions == Positions::Rotary));
         for run in &grid.finetunings {

@@ -24,6 +24,8 @@ mod figures;
 mod fit;
 #[cfg(feature = "train")]
 mod grid;
+#[cfg(feature = "train")]
+mod import;
 mod losses;
 #[cfg(feature = "train")]
 mod model;

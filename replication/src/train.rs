@@ -32,6 +32,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::Device;
 
+/// The folder within that of the results for what is known of data and models.
+const DATA: &str = "data";
+
 /// Set by Ctrl-C: runs write a checkpoint and end.
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -86,14 +89,14 @@ impl Session {
         if options.workers_per_device.is_some() {
             refuse_stdin(options)?;
         }
-        let sources = Sources::open(&config, only_plan)?;
+        let out = options.out.clone();
+        let out = out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
+        let sources = Sources::open(&config, only_plan, Some(&out.join(DATA)))?;
         let asked = |name: &&String| blocks.is_none_or(|asked| asked.contains(&name.as_str()));
         let blocks: Vec<String> = config.grid.keys().filter(asked).cloned().collect();
         let names: Vec<&str> = blocks.iter().map(String::as_str).collect();
         let grid = Grid::new(&config, &sources, &names)?;
         exec::check(&grid.jobs(), config.data.injection_tokens)?;
-        let out = options.out.clone();
-        let out = out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
         let (preset, options) = (options.preset.clone(), options.clone());
         Ok(Self { preset, config, sources, grid, device, ranks: None, out, options, blocks })
     }
@@ -134,7 +137,7 @@ impl Session {
             // What was prepared for all blocks has all that some of them need.
             let read = |d_ft| {
                 let id = self.sources.facts_id(&domain, d_ft);
-                Facts::read(&self.out.join("data"), &id)
+                Facts::read(&self.out.join(DATA), &id)
             };
             let known = match read(d_ft)? {
                 Some(known) => Some(known),
@@ -148,7 +151,7 @@ impl Session {
 
     /// Prepares the data; what of it may mislead is said.
     fn prepare(&self) -> Result<Prepared> {
-        let folder = self.out.join("data");
+        let folder = self.out.join(DATA);
         let prepared = self.sources.prepare(&self.config, &self.grid.domains(), Some(&folder))?;
         for (domain, _) in self.grid.domains() {
             let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
@@ -223,7 +226,7 @@ impl Session {
         let prepared = self.prepare()?;
         for (domain, d_ft) in self.grid.domains() {
             let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
-            facts.write(&self.out.join("data"), &self.sources.facts_id(&domain, d_ft))?;
+            facts.write(&self.out.join(DATA), &self.sources.facts_id(&domain, d_ft))?;
         }
         Ok(prepared)
     }
@@ -637,7 +640,7 @@ mod tests {
     #[test]
     fn shards_share_the_finetunings_and_bring_their_models() {
         let config = Config::load("nano", &[]).unwrap();
-        let sources = Sources::open(&config, true).unwrap();
+        let sources = Sources::open(&config, true, None).unwrap();
         let jobs = Grid::new(&config, &sources, &["main", "fig17"]).unwrap().jobs();
         let mut seen = BTreeMap::new();
         for i in 0..5 {

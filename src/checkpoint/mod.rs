@@ -22,7 +22,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use weights::Weights;
 
 /// The architecture, in a checkpoint's folder.
@@ -59,7 +59,35 @@ impl Checkpoint {
     /// ```
     pub fn read(folder: &Path) -> Result<Self> {
         let shape = Self::read_shape(folder)?;
-        let mut weights = Weights::open(folder)?;
+        Self::of(shape, &mut Weights::open(folder, false)?)
+    }
+
+    /// Reads a folder whose `model.safetensors` must have a hash, which
+    /// [`write`](Checkpoint::write) returned. Every byte is read once.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`], and if the hash is another one.
+    pub fn read_verified(folder: &Path, hash: &str) -> Result<Self> {
+        let shape = Self::read_shape(folder)?;
+        let mut weights = Weights::open(folder, true)?;
+        let read = Self::of(shape, &mut weights);
+        weights.verify(hash).and(read)
+    }
+
+    /// The files that [`Checkpoint::read`] reads of a folder: what it returns depends on nothing
+    /// else.
+    ///
+    /// # Errors
+    /// If one is missing, or it is plain from its header that it is no model.
+    pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+        Self::read_shape(folder)?;
+        let weights = Weights::open(folder, false)?;
+        let mut files = vec![folder.join(CONFIG), weights.path().to_path_buf()];
+        files.extend(weights.files().filter(|&file| file != weights.path()).map(Path::to_path_buf));
+        Ok(files)
+    }
+
+    fn of(shape: Shape, weights: &mut Weights) -> Result<Self> {
         let path = weights.path().to_path_buf();
         let prefix =
             ["transformer.", ""].into_iter().find(|p| weights.has(&format!("{p}wte.weight")));
@@ -72,11 +100,16 @@ impl Checkpoint {
             weights.check(&hugging_face_name(prefix, &tensor.name), &stored_dims(tensor))?;
         }
         let mut theta = vec![0f32; layout.buffer_len()];
-        for tensor in layout.tensors() {
-            let values = weights.read(&hugging_face_name(prefix, &tensor.name))?;
-            place(tensor, &values, &mut theta[tensor.range()]);
+        let mut tensors: Vec<(String, &TensorSpec)> = layout
+            .tensors()
+            .iter()
+            .map(|tensor| (hugging_face_name(prefix, &tensor.name), tensor))
+            .collect();
+        tensors.sort_by_key(|(name, _)| weights.place(name));
+        for (name, tensor) in tensors {
+            place(tensor, &weights.read(&name)?, &mut theta[tensor.range()]);
         }
-        check_rest(&mut weights, prefix, &layout, &theta)?;
+        check_rest(weights, prefix, &layout, &theta)?;
         Ok(Self { shape, theta })
     }
 

@@ -4,9 +4,10 @@ use super::WEIGHTS;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The list of files of a checkpoint in pieces.
@@ -26,7 +27,7 @@ pub struct Weights {
 /// One file.
 struct Piece {
     path: PathBuf,
-    file: File,
+    file: Hashed,
     /// Where the tensors begin.
     start: u64,
     header: Metadata,
@@ -38,8 +39,8 @@ struct Index {
 }
 
 impl Weights {
-    /// Opens a folder's files and reads their headers.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// Opens a folder's files and reads their headers. With `hashing` what is read is hashed.
+    pub fn open(folder: &Path, hashing: bool) -> Result<Self> {
         let single = folder.join(WEIGHTS);
         let index = folder.join(INDEX);
         if single.exists() || !index.exists() {
@@ -48,7 +49,7 @@ impl Weights {
                               read; save it again with safe_serialization=True";
                 return Err(Error::content(folder, None, reason));
             }
-            let piece = Piece::open(single.clone())?;
+            let piece = Piece::open(single.clone(), hashing)?;
             let places = piece.header.tensors().into_keys().map(|name| (name, 0)).collect();
             return Ok(Self { path: single, files: vec![piece], places });
         }
@@ -67,7 +68,7 @@ impl Weights {
                             "{file:?} is no name of a file in its folder"
                         )));
                     }
-                    weights.files.push(Piece::open(folder.join(&file))?);
+                    weights.files.push(Piece::open(folder.join(&file), hashing)?);
                     numbers.insert(file, weights.files.len() - 1);
                     weights.files.len() - 1
                 }
@@ -79,6 +80,30 @@ impl Weights {
             weights.places.insert(name, number);
         }
         Ok(weights)
+    }
+
+    /// The files that tensors lie in.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|piece| piece.path.as_path())
+    }
+
+    /// Where a tensor lies: whoever reads in this order reads every file from its beginning to its
+    /// end.
+    pub fn place(&self, name: &str) -> Option<(usize, usize)> {
+        let (number, info) = self.find(name).ok()?;
+        Some((number, info.data_offsets.0))
+    }
+
+    /// Refuses a checkpoint in one file whose content does not have a hash, in hex. What was read
+    /// already is not read again.
+    pub fn verify(self, hash: &str) -> Result<()> {
+        for Piece { path, file, .. } in self.files {
+            let found = file.hash().map_err(Error::io(&path))?;
+            if found != hash {
+                return Err(Error::altered(path, &found, hash));
+            }
+        }
+        Ok(())
     }
 
     /// For messages.
@@ -122,18 +147,19 @@ impl Weights {
 }
 
 impl Piece {
-    fn open(path: PathBuf) -> Result<Self> {
-        let mut file = File::open(&path).map_err(Error::io(&path))?;
+    fn open(path: PathBuf, hashing: bool) -> Result<Self> {
+        let file = File::open(&path).map_err(Error::io(&path))?;
         let length = file.metadata().map_err(Error::io(&path))?.len();
+        let mut file = Hashed { file, hasher: hashing.then(Sha256::new), hashed: 0 };
         let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
         let mut size = [0u8; 8];
-        file.read_exact(&mut size).map_err(|_| damaged("it ends within its header".into()))?;
+        file.read(0, &mut size).map_err(|_| damaged("it ends within its header".into()))?;
         let size = u64::from_le_bytes(size);
         if size > MOST_HEADER || size > length - 8 {
             return Err(damaged(format!("its header says to have {size} bytes")));
         }
         let mut header = vec![0u8; size as usize];
-        file.read_exact(&mut header).map_err(Error::io(&path))?;
+        file.read(8, &mut header).map_err(Error::io(&path))?;
         let header: Metadata = serde_json::from_slice(&header).map_err(|error| {
             Error::content(&path, None, format!("not a safetensors file: {error}"))
         })?;
@@ -171,15 +197,51 @@ impl Piece {
             return Err(Error::Damaged { path: self.path.clone(), reason });
         };
         let mut data = vec![0u8; bytes];
-        self.file
-            .seek(SeekFrom::Start(self.start + begin))
-            .and_then(|_| self.file.read_exact(&mut data))
-            .map_err(Error::io(&self.path))?;
+        self.file.read(self.start + begin, &mut data).map_err(Error::io(&self.path))?;
         Ok(match dtype {
             Dtype::F32 => data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             Dtype::F16 => halves(&data).map(from_f16).collect(),
             _ => halves(&data).map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
         })
+    }
+}
+
+/// A file whose bytes are hashed, if they are to be, when they are read for the first time.
+struct Hashed {
+    file: File,
+    hasher: Option<Sha256>,
+    /// How many bytes, from the beginning, went into the hash.
+    hashed: u64,
+}
+
+impl Hashed {
+    /// Reads bytes at a place. Those before it that nobody has read are hashed first.
+    fn read(&mut self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.hash_up_to(at)?;
+        self.file.seek(SeekFrom::Start(at))?;
+        self.file.read_exact(into)?;
+        if let Some(hasher) = &mut self.hasher {
+            let known = ((self.hashed - at) as usize).min(into.len());
+            hasher.update(&into[known..]);
+            self.hashed = self.hashed.max(at + into.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn hash_up_to(&mut self, end: u64) -> io::Result<()> {
+        if let Some(hasher) = &mut self.hasher
+            && self.hashed < end
+        {
+            self.file.seek(SeekFrom::Start(self.hashed))?;
+            self.hashed += io::copy(&mut self.file.by_ref().take(end - self.hashed), hasher)?;
+        }
+        Ok(())
+    }
+
+    /// Hex SHA-256 of the whole file.
+    fn hash(mut self) -> io::Result<String> {
+        self.hash_up_to(u64::MAX)?;
+        Ok(format!("{:x}", self.hasher.unwrap_or_default().finalize()))
     }
 }
 

@@ -9,9 +9,9 @@ mod course;
 mod plan;
 mod report;
 
-use super::Session;
 use super::options::{Options, configure};
 use super::plan::Rates;
+use super::{DATA, Session};
 use crate::config::MAIN;
 use crate::data::Sources;
 use crate::exec;
@@ -99,8 +99,8 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     config.set_targets(files, std::slice::from_ref(&options.name));
     config.grid.retain(|name, _| name == MAIN);
     let given = |key: &str| common.set.iter().any(|set| set.trim_start().starts_with(key));
-    let sources = Sources::open(&config, false)?;
     let out = common.out.clone().unwrap_or_else(|| PathBuf::from("out").join(&common.preset));
+    let sources = Sources::open(&config, false, Some(&out.join(DATA)))?;
     let folder = out.join("domains").join(&options.name);
     let key = RunId::of(&(
         &config,

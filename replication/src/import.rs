@@ -1,0 +1,193 @@
+//! Models that come pretrained, and what is known of them without reading them again.
+
+use crate::model::folder_of;
+use forgetting_laws::checkpoint::{self, Checkpoint};
+use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::model::{Positions, Shape};
+use forgetting_laws::store::{Claim, sha256, to_json, write_atomic};
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// A model that comes pretrained.
+pub struct Import {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Its architecture.
+    pub shape: Shape,
+    /// Of its architecture and parameters.
+    pub hash: String,
+}
+
+impl Import {
+    /// Opens a model. Its hash is kept in `cache`, if there is one, and taken anew when a file of
+    /// the model has another length or time than it had then.
+    ///
+    /// # Errors
+    /// If the model is refused or has too few positions.
+    pub fn open(named: &Path, context: usize, cache: Option<&Path>) -> Result<Self> {
+        let folder = folder_of(named)?;
+        let (shape, hash) = Known::of(&folder, cache)?;
+        let positions = shape.context;
+        if shape.positions == Positions::Learned && context > positions {
+            let folder = folder.display();
+            let requirement = format!("must be at most {positions}, the positions of {folder}");
+            return Err(Error::setting("model.context", context, requirement));
+        }
+        Ok(Self { folder, shape, hash })
+    }
+}
+
+/// The hash of a model, and what its files were like when it was taken.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Known {
+    /// Version of what the hash is of.
+    version: u32,
+    shape: Shape,
+    files: Vec<Stamp>,
+    hash: String,
+}
+
+/// What a file is known by.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Stamp {
+    file: PathBuf,
+    bytes: u64,
+    /// When it was changed, in seconds and nanoseconds since 1970.
+    changed: (u64, u32),
+}
+
+impl Known {
+    const VERSION: u32 = 1;
+
+    /// The architecture and the hash of a model.
+    fn of(folder: &Path, cache: Option<&Path>) -> Result<(Shape, String)> {
+        let shape = Checkpoint::read_shape(folder)?;
+        // Before it is read: a file that changes meanwhile has another stamp the next time.
+        let (cache, files) = match (cache, stamps(folder)?) {
+            (Some(cache), Some(files)) => (cache, files),
+            _ => return Checkpoint::read(folder).map(|model| (model.shape, model.hash())),
+        };
+        let name = sha256(files[0].file.as_os_str().as_encoded_bytes());
+        let path = cache.join(format!("model-{}.json", &name[..16]));
+        let known: Option<Self> =
+            fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let Some(known) = known
+            && (known.version, known.shape, &known.files) == (Self::VERSION, shape, &files)
+        {
+            return Ok((shape, known.hash));
+        }
+        let model = Checkpoint::read(folder)?;
+        let found = Self { version: Self::VERSION, shape: model.shape, files, hash: model.hash() };
+        // Without it the model is read again: no reason to end here.
+        let _ =
+            Claim::wait_for(cache).and_then(|_one_at_a_time| write_atomic(&path, &to_json(&found)));
+        Ok((found.shape, found.hash))
+    }
+}
+
+/// What the files of a model are known by; None where the system keeps no times.
+fn stamps(folder: &Path) -> Result<Option<Vec<Stamp>>> {
+    let stamp = |file: PathBuf| -> Result<Option<Stamp>> {
+        let metadata = fs::metadata(&file).map_err(Error::io(&file))?;
+        let file = fs::canonicalize(&file).map_err(Error::io(&file))?;
+        let changed =
+            metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(changed.map(|changed| Stamp {
+            file,
+            bytes: metadata.len(),
+            changed: (changed.as_secs(), changed.subsec_nanos()),
+        }))
+    };
+    Checkpoint::files(folder)?.into_iter().map(stamp).collect()
+}
+
+/// The tokenizer that models bring, where it is one for all: losses per token of different
+/// tokenizers cannot be compared.
+///
+/// # Errors
+/// If a model has none, or two are not the same.
+pub fn tokenizer_of(imports: &BTreeMap<String, Import>) -> Result<Option<Arc<Tokenizer>>> {
+    let mut found: Option<(Tokenizer, &Import)> = None;
+    for import in imports.values() {
+        let own = Tokenizer::from_file(import.folder.join(checkpoint::TOKENIZER))?;
+        match &found {
+            Some((first, other)) if first.hash() != own.hash() => {
+                let (a, b) = (other.folder.display(), import.folder.display());
+                let requirement =
+                    format!("must have the tokenizer of {a}; name one by --tokenizer");
+                return Err(Error::setting("--pretrained", b, requirement));
+            }
+            Some(_) => {}
+            None => found = Some((own, import)),
+        }
+    }
+    Ok(found.map(|(tokenizer, _)| Arc::new(tokenizer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    fn golden(name: &str, file: &str) -> Vec<u8> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint").join(name);
+        fs::read(folder.join(file)).unwrap()
+    }
+
+    fn set_time(path: &Path, time: SystemTime) {
+        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_model_is_read_again_when_it_changes_and_only_then() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, cache) = (root.path().join("model"), root.path().join("out/data"));
+        fs::create_dir(&folder).unwrap();
+        for file in [checkpoint::CONFIG, checkpoint::WEIGHTS] {
+            fs::write(folder.join(file), golden("f32", file)).unwrap();
+        }
+        let weights = folder.join(checkpoint::WEIGHTS);
+        let then = SystemTime::now() - Duration::from_secs(1000);
+        set_time(&weights, then);
+        let open = |cache| Known::of(&folder, cache);
+        let first = open(Some(&cache)).unwrap();
+        assert_eq!(first, open(None).unwrap());
+        assert_eq!(first.1, Checkpoint::read(&folder).unwrap().hash());
+
+        // Other parameters of the same length and time are not looked at: nothing was read.
+        let mut other = fs::read(&weights).unwrap();
+        let last = other.len() - 1;
+        other[last] ^= 1;
+        fs::write(&weights, &other).unwrap();
+        set_time(&weights, then);
+        assert_eq!(open(Some(&cache)).unwrap(), first);
+
+        // Another time, and they are.
+        set_time(&weights, then + Duration::from_nanos(1_000_000));
+        let second = open(Some(&cache)).unwrap();
+        assert_ne!(second.1, first.1);
+        assert_eq!(second, open(None).unwrap());
+        // Another length: zeros at the end, which no tensor has.
+        fs::write(&weights, [&golden("f32", checkpoint::WEIGHTS)[..], &[0; 8]].concat()).unwrap();
+        set_time(&weights, then + Duration::from_nanos(1_000_000));
+        let third = open(Some(&cache)).unwrap_or_else(|_| open(None).unwrap());
+        assert_eq!(third, first);
+        // Another architecture in the place of the one that is known, and a cache that is none.
+        let config = String::from_utf8(golden("f32", checkpoint::CONFIG)).unwrap();
+        fs::write(folder.join(checkpoint::CONFIG), config.replace("\"n_head\"", "\"n_heads\""))
+            .unwrap();
+        assert!(open(Some(&cache)).is_err());
+        fs::write(folder.join(checkpoint::CONFIG), config).unwrap();
+        for file in fs::read_dir(&cache).unwrap() {
+            fs::write(file.unwrap().path(), "{").unwrap();
+        }
+        assert_eq!(open(Some(&cache)).unwrap(), first);
+        // Nowhere to keep it.
+        assert_eq!(open(Some(&weights)).unwrap(), first);
+    }
+}
