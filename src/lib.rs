@@ -17,6 +17,7 @@ pub mod fit;
 pub mod hub;
 pub mod injection;
 pub mod laws;
+pub mod loss;
 pub mod model;
 pub mod pretraining;
 pub mod quiet;

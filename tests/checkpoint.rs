@@ -191,6 +191,23 @@ fn files_that_lie_are_refused() {
     assert!(refusal(folder.path()).contains("index"));
 }
 
+#[test]
+fn the_files_of_a_model() {
+    let names = |folder: &str| -> Vec<String> {
+        let files = Checkpoint::files(&golden(folder)).unwrap();
+        let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+        files.iter().map(name).collect()
+    };
+    assert_eq!(names("f32"), [CONFIG, WEIGHTS]);
+    let sharded = names("sharded");
+    assert_eq!(sharded[..2], [CONFIG, "model.safetensors.index.json"]);
+    assert_eq!(sharded.len(), 5);
+    assert!(sharded[2..].iter().all(|name| name.starts_with("model-0000")));
+    let missing = copy("sharded");
+    fs::remove_file(missing.path().join("model-00002-of-00003.safetensors")).unwrap();
+    assert!(Checkpoint::files(missing.path()).unwrap_err().to_string().contains("model-00002"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -207,8 +224,16 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let hash = checkpoint.write(folder.path(), Some(0)).unwrap();
         let path = folder.path().join(WEIGHTS);
-        prop_assert_eq!(forgetting_laws::store::hash_file(&path).unwrap(), hash);
-        prop_assert_eq!(Checkpoint::read(folder.path()).unwrap(), checkpoint);
+        prop_assert_eq!(forgetting_laws::store::hash_file(&path).unwrap(), hash.clone());
+        prop_assert_eq!(Checkpoint::read(folder.path()).unwrap(), checkpoint.clone());
+        prop_assert_eq!(Checkpoint::read_verified(folder.path(), &hash).unwrap(), checkpoint);
+        // Whichever byte is another one, it is noticed, those that hold no number too.
+        let mut bytes = fs::read(&path).unwrap();
+        let at = seed as usize % bytes.len();
+        bytes[at] ^= 1 << (seed % 7);
+        fs::write(&path, bytes).unwrap();
+        let altered = Checkpoint::read_verified(folder.path(), &hash).unwrap_err().to_string();
+        prop_assert!(altered.contains(WEIGHTS), "{}", altered);
     }
 
     /// Any bytes changed, left out or put in: a model or an error, no panic, no more memory than
@@ -235,7 +260,8 @@ proptest! {
 mod trained {
     use super::*;
     use forgetting_laws::data::mask::Encoded;
-    use forgetting_laws::engine::{Network, Sampling, TextLoss, generate, losses};
+    use forgetting_laws::engine::{Network, Sampling, generate, losses};
+    use forgetting_laws::loss::Loss;
     use std::collections::BTreeMap;
     use tch::{Device, IndexOp, Tensor};
 
@@ -324,10 +350,10 @@ mod trained {
                 let expected: f64 = (0..inputs.len())
                     .map(|i| -log_probs.double_value(&[i as i64, i64::from(tokens[i + 1])]))
                     .sum();
-                assert!((window.sum - expected).abs() < 1e-5, "{} {expected}", window.sum);
+                assert!((window.nats - expected).abs() < 1e-5, "{} {expected}", window.nats);
             }
         }
-        assert!(TextLoss::default().mean().is_nan());
+        assert!(Loss::default().mean().is_nan());
         let message = losses(&network, &[vec![1, 11].into()]).unwrap_err().to_string();
         assert!(message.contains("11") && message.contains("vocabulary"), "{message}");
     }

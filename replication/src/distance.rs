@@ -9,14 +9,13 @@ use crate::named::named;
 use crate::progress::{answer, complain};
 use crate::tokenizer::kind;
 use clap::Args;
-use forgetting_laws::data::distance::documents::{
-    Loss, Measured, Measures, Sample, WINDOW, compare, excess,
-};
+use forgetting_laws::data::distance::documents::{Measures, Sample, WINDOW, compare};
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::parallel::in_parallel;
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::{Source, TokenizerKind};
+use forgetting_laws::loss::Measured;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Fraction, Result};
 use serde::Serialize;
@@ -148,13 +147,10 @@ pub fn run(options: &Options) -> Result<()> {
     let model = options.model.as_ref().map(|model| Reader::open(model, &options.device));
     let model = model.transpose()?;
     if let Some(model) = &model {
-        let losses = |i: usize| -> Result<Vec<Loss>> {
-            let works = model.works(&*texts[i].1, &samples[i].documents(tokens))?;
-            Ok(works.iter().map(|work| Loss { nats: work.sum, tokens: work.tokens }).collect())
-        };
+        let losses = |i: usize| model.works(&*texts[i].1, &samples[i].documents(tokens));
         let pretraining = losses(0)?;
         for (i, domain) in domains.iter_mut().enumerate() {
-            domain.model_excess = Some(excess(&pretraining, &losses(i + 1)?));
+            domain.model_excess = Some(Measured::excess(&pretraining, &losses(i + 1)?));
         }
     }
     let (tokenizer, vocab) = (tokenizer.hash(), tokenizer.vocab_size());

@@ -8,8 +8,9 @@ use forgetting_laws::data::Source;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::mask::{Encoded, Passage};
 use forgetting_laws::data::tokenizer::Tokenizer;
-use forgetting_laws::engine::{self, Network, Sampling, TextLoss};
+use forgetting_laws::engine::{self, Network, Sampling};
 use forgetting_laws::hub::{Hub, Kind, Repository};
+use forgetting_laws::loss::{Loss, Measured};
 use forgetting_laws::rng::Key;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Result};
@@ -138,7 +139,7 @@ impl Reader {
     }
 
     /// The losses of texts, window by window.
-    fn losses(&self, texts: &[Passage<'_>]) -> Result<Vec<Vec<TextLoss>>> {
+    fn losses(&self, texts: &[Passage<'_>]) -> Result<Vec<Vec<Loss>>> {
         let encoded = texts.iter().map(|text| Encoded::of(&self.tokenizer, text));
         engine::losses(&self.network, &encoded.collect::<Result<Vec<_>>>()?)
     }
@@ -147,8 +148,8 @@ impl Reader {
     ///
     /// # Errors
     /// If a document cannot be read.
-    pub fn works(&self, source: &dyn Source, documents: &[u64]) -> Result<Vec<TextLoss>> {
-        let mut works: BTreeMap<u64, TextLoss> = BTreeMap::new();
+    pub fn works(&self, source: &dyn Source, documents: &[u64]) -> Result<Vec<Loss>> {
+        let mut works: BTreeMap<u64, Loss> = BTreeMap::new();
         for some in documents.chunks(AT_A_TIME as usize) {
             let texts = some.iter().map(|&i| source.passage(i)).collect::<Result<Vec<_>>>()?;
             for (&document, windows) in some.iter().zip(self.losses(&texts)?) {
@@ -196,17 +197,6 @@ struct DocumentLoss {
     bytes: u64,
 }
 
-/// The standard error of a ratio of sums, Σ sums / Σ tokens, over clusters that are drawn
-/// independently (Cochran, Sampling Techniques, 1977, Section 6.4): tokens of one document are not.
-fn standard_error(clusters: &[TextLoss]) -> Option<f64> {
-    let count = clusters.len() as f64;
-    let whole: TextLoss = clusters.iter().copied().sum();
-    let loss = whole.mean();
-    let residual = |cluster: &TextLoss| (cluster.sum - loss * cluster.tokens as f64).powi(2);
-    let squares: f64 = clusters.iter().map(residual).sum();
-    (clusters.len() > 1).then(|| (squares * count / (count - 1.0)).sqrt() / whole.tokens as f64)
-}
-
 /// Documents that are tokenised at a time.
 const AT_A_TIME: u64 = 256;
 
@@ -226,7 +216,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         let texts = range.clone().map(|i| files.passage(i)).collect::<Result<Vec<_>>>()?;
         let losses = reader.losses(&texts)?;
         for ((document, text), of_windows) in range.zip(&texts).zip(losses) {
-            let whole: TextLoss = of_windows.iter().copied().sum();
+            let whole: Loss = of_windows.iter().copied().sum();
             documents.push(DocumentLoss {
                 document,
                 loss: (whole.tokens > 0).then(|| whole.mean()),
@@ -243,8 +233,8 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         1 => (windows, "windows"),
         _ => (clusters, "documents"),
     };
-    let whole: TextLoss = clusters.iter().copied().sum();
-    let TextLoss { sum, tokens } = whole;
+    let whole: Loss = clusters.iter().copied().sum();
+    let Loss { nats, tokens } = whole;
     if tokens == 0 {
         let requirement = "must hold a document of two tokens or more, one of which counts";
         return Err(Error::setting("--data", options.data[0].display(), requirement));
@@ -252,9 +242,9 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     let bytes: u64 = documents.iter().map(|document| document.bytes).sum();
     let evaluation = Evaluation {
         loss: whole.mean(),
-        stderr: standard_error(&clusters),
+        stderr: (clusters.len() > 1).then(|| Measured::mean(&clusters).error),
         tokens,
-        bits_per_byte: sum / std::f64::consts::LN_2 / bytes as f64,
+        bits_per_byte: nats / std::f64::consts::LN_2 / bytes as f64,
         clusters: of,
         model: reader.hash,
         tokenizer: reader.tokenizer.hash(),
@@ -314,29 +304,4 @@ pub fn sample(options: &SampleOptions) -> Result<()> {
         answer(&format!("{text}{between}\n"))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two clusters of 1 and 3 tokens with means 4 and 2: loss 10/4, residuals 1.5 and −1.5.
-    #[test]
-    fn the_standard_error_by_hand() {
-        let cluster = |sum, tokens| TextLoss { sum, tokens };
-        let error = standard_error(&[cluster(4.0, 1), cluster(6.0, 3)]).unwrap();
-        assert!((error - (2.0f64 * 4.5).sqrt() / 4.0).abs() < 1e-15, "{error}");
-        assert_eq!(standard_error(&[cluster(4.0, 1)]), None);
-    }
-
-    /// For clusters of one size it is that of their means: s / √n.
-    #[test]
-    fn the_standard_error_of_equal_clusters_is_the_usual_one() {
-        let means = [1.0, 2.0, 4.0, 4.5];
-        let clusters = means.map(|mean| TextLoss { sum: 10.0 * mean, tokens: 10 });
-        let mean = means.iter().sum::<f64>() / 4.0;
-        let variance = means.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / 3.0;
-        let error = standard_error(&clusters).unwrap();
-        assert!((error - (variance / 4.0).sqrt()).abs() < 1e-15);
-    }
 }

@@ -4,33 +4,10 @@ use super::network::Network;
 use super::trainer::EVALUATION_TOKENS;
 use crate::data::mask::Encoded;
 use crate::data::sequences::Window;
+use crate::loss::Loss;
 use crate::rng::Key;
 use crate::{Error, Result};
-use std::iter::Sum;
 use tch::{Kind, Tensor};
-
-/// The loss of one document, or of one window of it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct TextLoss {
-    /// Sum of the cross-entropies of these tokens, in nats.
-    pub sum: f64,
-    /// Predicted tokens that count: of all but the first, which nothing precedes.
-    pub tokens: u64,
-}
-
-impl Sum for TextLoss {
-    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
-        let add = |a: Self, b: Self| Self { sum: a.sum + b.sum, tokens: a.tokens + b.tokens };
-        parts.fold(Self::default(), add)
-    }
-}
-
-impl TextLoss {
-    /// Mean cross-entropy in nats per token; NaN where nothing counts.
-    pub fn mean(&self) -> f64 {
-        self.sum / self.tokens as f64
-    }
-}
 
 /// The losses of documents, window by window.
 ///
@@ -41,10 +18,10 @@ impl TextLoss {
 ///
 /// # Errors
 /// If a token is outside the vocabulary.
-pub fn losses(network: &Network, documents: &[Encoded]) -> Result<Vec<Vec<TextLoss>>> {
+pub fn losses(network: &Network, documents: &[Encoded]) -> Result<Vec<Vec<Loss>>> {
     check_tokens(network, documents.iter().flat_map(|document| &document.tokens))?;
     let context = network.shape().context;
-    let mut results: Vec<Vec<TextLoss>> = Vec::with_capacity(documents.len());
+    let mut results: Vec<Vec<Loss>> = Vec::with_capacity(documents.len());
     let mut windows: Vec<(usize, usize, Window<'_>)> = Vec::new();
     for (document, Encoded { tokens, counted }) in documents.iter().enumerate() {
         let starts = (0..tokens.len().saturating_sub(1)).step_by(context);
@@ -55,7 +32,7 @@ pub fn losses(network: &Network, documents: &[Encoded]) -> Result<Vec<Vec<TextLo
         });
         let before = windows.len();
         windows.extend(cut.enumerate().map(|(i, window)| (document, i, window)));
-        results.push(vec![TextLoss::default(); windows.len() - before]);
+        results.push(vec![Loss::default(); windows.len() - before]);
     }
     // Windows of about one length go together, so that little is padded.
     windows.sort_by_key(|(document, i, window)| {
@@ -68,8 +45,8 @@ pub fn losses(network: &Network, documents: &[Encoded]) -> Result<Vec<Vec<TextLo
         let (batch, others) = rest.split_at(rows);
         rest = others;
         let sums = batch_losses(network, batch.iter().map(|(_, _, window)| window), width);
-        for ((document, i, window), sum) in batch.iter().zip(sums) {
-            results[*document][*i] = TextLoss { sum, tokens: window.counted() };
+        for ((document, i, window), nats) in batch.iter().zip(sums) {
+            results[*document][*i] = Loss { nats, tokens: window.counted() };
         }
     }
     Ok(results)

@@ -13,7 +13,7 @@ mod runs;
 mod trainer;
 
 pub use comm::{Comm, Signals, Solo};
-pub use inference::{Sampling, TextLoss, generate, losses};
+pub use inference::{Sampling, generate, losses};
 pub use network::Network;
 pub use runs::{Control, Observer, PretrainData, TargetData};
 pub use runs::{finetune, has_checkpoints, import, mixture, pretrain, remove_checkpoints};

@@ -1,0 +1,129 @@
+//! Losses over tokens, and how sure they are.
+//!
+//! Tokens of one text are not drawn independently of one another, so a standard error is taken over
+//! parts that are: documents, works, blocks of works. It is the jackknife's (Efron and Stein, "The
+//! jackknife estimate of variance", Annals of Statistics 9, 1981): the measure is taken without
+//! each of the parts. For a mean over parts of one size that is s / √n.
+
+use serde::{Deserialize, Serialize};
+use std::iter::Sum;
+
+/// A loss over some tokens that stand or fall together: a window's, a document's, a work's, a
+/// block's.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Loss {
+    /// The sum of the tokens' losses, in nats.
+    pub nats: f64,
+    /// How many tokens.
+    pub tokens: u64,
+}
+
+impl Sum for Loss {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        let add = |a: Self, b: Self| Self { nats: a.nats + b.nats, tokens: a.tokens + b.tokens };
+        parts.fold(Self::default(), add)
+    }
+}
+
+impl Loss {
+    /// Nats per token; NaN where there is no token.
+    pub fn mean(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+}
+
+/// A number and its standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The number.
+    pub value: f64,
+    /// Its standard error.
+    pub error: f64,
+}
+
+impl Measured {
+    /// The mean over all tokens, with an error that takes the parts as drawn independently: NaN
+    /// where there are fewer than two with tokens.
+    pub fn mean(parts: &[Loss]) -> Self {
+        let whole: Loss = parts.iter().copied().sum();
+        let without = |part: &Loss| {
+            let rest = Loss { nats: whole.nats - part.nats, tokens: whole.tokens - part.tokens };
+            rest.mean()
+        };
+        let without: Vec<f64> = parts.iter().map(without).collect();
+        Self { value: whole.mean(), error: variance(&without).sqrt() }
+    }
+
+    /// How far the mean over `target` lies above that over `pretraining`, in nats per token: the
+    /// loss of any model there and here.
+    pub fn excess(pretraining: &[Loss], target: &[Loss]) -> Self {
+        let (there, here) = (Self::mean(target), Self::mean(pretraining));
+        Self { value: there.value - here.value, error: there.error.hypot(here.error) }
+    }
+}
+
+/// The jackknife's variance, given the values without each part.
+pub(crate) fn variance(without: &[f64]) -> f64 {
+    let n = without.len() as f64;
+    let mean = without.iter().sum::<f64>() / n;
+    (n - 1.0) / n * without.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    fn part(nats: f64, tokens: u64) -> Loss {
+        Loss { nats, tokens }
+    }
+
+    #[test]
+    fn the_jackknife_of_a_mean() {
+        let part = |nats| part(nats, 2);
+        let found = Measured::mean(&[part(2.0), part(4.0), part(12.0)]);
+        // Means of 1, 2 and 6: their mean is 3 and their variance 7.
+        assert_relative_eq!(found.value, 3.0);
+        assert_relative_eq!(found.error, (7.0f64 / 3.0).sqrt(), epsilon = 1e-14);
+        let larger = Measured::excess(&[part(2.0), part(2.0)], &[part(2.0), part(4.0), part(12.0)]);
+        assert_relative_eq!(larger.value, 2.0);
+        assert_relative_eq!(larger.error, found.error);
+    }
+    /// Two parts of 1 and 3 tokens with means 4 and 2: 10/4 in all, and 2 and 4 without each, so
+    /// that the variance is (2 − 1)/2 · (1 + 1).
+    #[test]
+    fn the_error_by_hand() {
+        let found = Measured::mean(&[part(4.0, 1), part(6.0, 3)]);
+        assert_eq!(found, Measured { value: 2.5, error: 1.0 });
+        assert!(Measured::mean(&[part(4.0, 1)]).error.is_nan());
+        assert!(Measured::mean(&[]).value.is_nan() && Loss::default().mean().is_nan());
+    }
+
+    /// For parts of one size it is that of their means: s / √n.
+    #[test]
+    fn the_error_of_equal_parts_is_the_usual_one() {
+        let means = [1.0, 2.0, 4.0, 4.5];
+        let error = Measured::mean(&means.map(|mean| part(10.0 * mean, 10))).error;
+        let mean = means.iter().sum::<f64>() / 4.0;
+        let variance = means.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / 3.0;
+        assert!((error - (variance / 4.0).sqrt()).abs() < 1e-15);
+    }
+
+    /// For many parts of different sizes it is nearly that of a ratio of sums over clusters
+    /// (Cochran, Sampling Techniques, 1977, Section 6.4).
+    #[test]
+    fn the_error_of_many_parts_is_that_of_a_ratio() {
+        let key = crate::rng::Key::new(3);
+        let draw = |i: u64| {
+            let tokens = 1 + key.below(i, 50);
+            part(tokens as f64 * (3.0 + key.child(1).normal(i)), tokens)
+        };
+        let parts: Vec<Loss> = (0..2000).map(draw).collect();
+        let (whole, n) = (parts.iter().copied().sum::<Loss>(), parts.len() as f64);
+        let residual = |part: &Loss| (part.nats - whole.mean() * part.tokens as f64).powi(2);
+        let squares: f64 = parts.iter().map(residual).sum();
+        let ratio = (squares * n / (n - 1.0)).sqrt() / whole.tokens as f64;
+        let error = Measured::mean(&parts).error;
+        assert!((error / ratio - 1.0).abs() < 0.01, "{error} and {ratio}");
+    }
+}
