@@ -45,7 +45,7 @@ const SEPARATOR: &str = "<|endoftext|>";
 /// Text files, read once.
 ///
 /// # Memory
-/// The documents' text is held in memory while it is short. Beyond 16 MiB it lies unpacked in a
+/// The documents' text is held in memory while it is short. Beyond 4 MiB it lies unpacked in a
 /// file without a name in the system's folder for such files (the variable TMPDIR names another),
 /// which goes with the last use of it. So documents can be read in any order, from packed files and
 /// standard input too, and memory holds 24 bytes of each, whatever its length.

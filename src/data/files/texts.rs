@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::{SpooledTempFile, spooled_tempfile_in};
 
 /// Bytes of text that stay in memory.
-const IN_MEMORY: usize = 16 << 20;
+const IN_MEMORY: usize = 4 << 20;
 
 /// Text that is being written.
 pub(super) struct Writer {
