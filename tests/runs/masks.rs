@@ -67,7 +67,7 @@ fn documents_are_measured_where_they_count() {
         let (all, mask) = (all.get(row), mask.get(row));
         let masked = found[0][row as usize];
         let expected = (&all * &mask).sum(Kind::Double).double_value(&[]);
-        assert_abs_diff_eq!(masked.sum, expected, epsilon = 1e-6);
+        assert_abs_diff_eq!(masked.nats, expected, epsilon = 1e-6);
         assert_eq!(masked.tokens as f64, mask.sum(Kind::Double).double_value(&[]));
         assert_eq!(found[1][row as usize].tokens, 8);
     }

@@ -112,6 +112,7 @@ fn written(write: impl FnOnce(Writer<'_, Cursor<Vec<u8>>>) -> Result<()>) -> Vec
         tokens: 0,
         documents: 0,
         first: 3,
+        masked: false,
         identity: [7; 32],
     };
     write(Writer::new(&mut bytes, "a shard".as_ref(), header).unwrap()).unwrap();
@@ -134,7 +135,7 @@ proptest! {
                 let fingerprint = fingerprint(text);
                 let place = place(text).unwrap_or(fingerprint as u64);
                 let document = Document { tokens: 0..0, fingerprint, place, group: i as u64 / 2 };
-                writer.push(&Bytewise.encode(text)?, &document)?;
+                writer.push(&Encoded::ended(&Bytewise, &Passage::plain(text))?, &document)?;
             }
             writer.finish()
         });
