@@ -214,7 +214,7 @@ impl Windows {
         let counted = masked.then(|| {
             let flat: Vec<f32> =
                 rows.iter().flat_map(of_row).map(|c| f32::from(u8::from(c))).collect();
-            Tensor::from_slice(&flat).view([rows.len() as i64, -1]).to_device(device)
+            fetched(Tensor::from_slice(&flat).view([rows.len() as i64, -1]), device)
         });
         Self { tokens: windows(&tokens, device), counted }
     }
@@ -227,20 +227,24 @@ impl From<&Tensor> for Windows {
     }
 }
 
-/// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device. A GPU fetches them when it
-/// comes to them: nothing waits, and the next windows are prepared while it computes.
+/// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device.
 pub fn windows<R: AsRef<[u32]>>(rows: &[R], device: Device) -> Tensor {
     let width = rows.first().map_or(0, |row| row.as_ref().len()) as i64;
     let tokens = rows.iter().flat_map(|row| row.as_ref());
     let flat: Vec<i64> = tokens.map(|&token| i64::from(token)).collect();
-    let windows = Tensor::from_slice(&flat).view([-1, width]);
+    fetched(Tensor::from_slice(&flat).view([-1, width]), device)
+}
+
+/// A tensor of the CPU on the device. A GPU fetches it when it comes to it: nothing waits, and the
+/// next one is prepared while it computes.
+fn fetched(tensor: Tensor, device: Device) -> Tensor {
     match device {
         Device::Cuda(_) => {
             // Out of pinned memory; without any, the copy waits for what was computed before.
-            let pinned = windows.f_internal_pin_memory(device).unwrap_or(windows);
-            pinned.to_device_(device, Kind::Int64, true, false)
+            let pinned = tensor.f_internal_pin_memory(device).unwrap_or(tensor);
+            pinned.to_device_(device, pinned.kind(), true, false)
         }
-        _ => windows.to_device(device),
+        _ => tensor.to_device(device),
     }
 }
 
