@@ -80,7 +80,7 @@ pub fn write(
     let mut pretrainings = Vec::new();
     for (name, size) in &sizes {
         let script = format!("pretrain-{name}.sh");
-        let call = format!("{call} --size {} --pretraining-only{}", quoted(name), size.ranks());
+        let call = format!("{call} --size {}{} --pretraining-only", quoted(name), size.ranks());
         put(folder, &script, &batch(options, &format!("pt-{name}"), size.gpus, None, &call))?;
         let _ = writeln!(submit, "{}=$(sbatch --parsable {script})", variable("pt", size.rank));
         pretrainings.push(format!("${}", variable("pt", size.rank)));
