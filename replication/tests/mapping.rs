@@ -26,6 +26,10 @@ fn commands() -> Vec<Vec<String>> {
     found.into_iter().collect()
 }
 
+/// A conversation in the form of OpenHermes 2.5.
+#[cfg(feature = "train")]
+const CHAT: &str = r#"{"conversations": [{"from": "human", "value": "Who sailed?"}, {"from": "gpt", "value": "She did."}]}"#;
+
 /// Whether a command works on losses that there are, and trains nothing.
 fn is_about_losses(arguments: &[String]) -> bool {
     ["fit", "predict", "advise", "compare"].contains(&arguments[0].as_str())
@@ -78,6 +82,7 @@ fn every_command_on_models_runs() {
     assert!(commands.len() >= 2, "only {} commands were found", commands.len());
     let folder = folder_with_models();
     std::fs::write(folder.path().join("notes.txt"), "Once upon a time.").unwrap();
+    std::fs::write(folder.path().join("chats.jsonl"), CHAT).unwrap();
     commands.iter().for_each(|arguments| must_answer(arguments, folder.path()));
 }
 
@@ -130,6 +135,7 @@ fn every_command_runs_dry() {
         let lines = r#"{"text": "Once upon a time.", "source": "a book"}"#;
         std::fs::write(folder.path().join(name), lines).unwrap();
     }
+    std::fs::write(folder.path().join("chats.jsonl"), CHAT).unwrap();
     // A domain's text is counted before anything is planned.
     let document =
         |i: u32| format!("{{\"text\": \"{}\"}}\n", format!("{i} seas and skies. ").repeat(200));

@@ -81,17 +81,22 @@ fn assert_close(a: &Path, b: &Path) {
     }
 }
 
-/// Waits until a file of a run is there.
-fn wait_for(out: &Path, name: &str) {
-    let begun = Instant::now();
-    let there = || {
-        let runs = fs::read_dir(out.join("runs")).into_iter().flatten().flatten();
-        runs.filter_map(|run| fs::read_dir(run.path()).ok())
-            .flat_map(|files| files.flatten())
-            .any(|file| file.file_name().to_string_lossy().starts_with(name))
+/// The step of the newest checkpoint of any run.
+fn checkpoint(out: &Path) -> u64 {
+    let runs = fs::read_dir(out.join("runs")).into_iter().flatten().flatten();
+    let files = runs.filter_map(|run| fs::read_dir(run.path()).ok()).flatten().flatten();
+    let step = |file: fs::DirEntry| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        name.strip_prefix("checkpoint-")?.split(['-', '.']).next()?.parse().ok()
     };
-    while !there() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "no {name}");
+    files.filter_map(step).max().unwrap_or(0)
+}
+
+/// Waits until a checkpoint of a later step is there.
+fn wait_for_checkpoint(out: &Path, after: u64) {
+    let begun = Instant::now();
+    while checkpoint(out) <= after {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint after {after}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -143,7 +148,8 @@ fn a_killed_rank_ends_the_others_and_the_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let often = [&LONG[..], &["run.checkpoint_seconds=0"]].concat();
     let call = run(folder.path(), &often, 3).spawn().unwrap();
-    wait_for(folder.path(), "checkpoint-");
+    // Of the pretraining there are none beyond step 35.
+    wait_for_checkpoint(folder.path(), 40);
     let ids = children(&call);
     assert_eq!(ids.len(), 3);
     let begun = Instant::now();
@@ -161,8 +167,9 @@ fn a_killed_rank_ends_the_others_and_the_run_goes_on() {
     assert!(said.contains("rank 2 was ended by signal 9"), "{said}");
     assert!(!said.contains("frame #"), "{said}");
 
-    let call = run(folder.path(), &LONG, 2).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(3));
+    let reached = checkpoint(folder.path());
+    let call = run(folder.path(), &often, 2).spawn().unwrap();
+    wait_for_checkpoint(folder.path(), reached);
     signal("-TERM", &call.id().to_string());
     let output = call.wait_with_output().unwrap();
     let said = text(&output.stderr);
