@@ -24,8 +24,8 @@ pub struct Import {
 }
 
 impl Import {
-    /// Opens a model. Its hash is kept in `cache`, if there is one, and taken anew when a file of
-    /// the model has another length or time than it had then.
+    /// Opens a model. Its hash is kept in the folder `cache`, if that is there (a plan makes none), and
+    /// taken anew when a file of the model has another length or time than it had then.
     ///
     /// # Errors
     /// If the model is refused or has too few positions.
@@ -68,6 +68,7 @@ impl Known {
     fn of(folder: &Path, cache: Option<&Path>) -> Result<(Shape, String)> {
         let shape = Checkpoint::read_shape(folder)?;
         // Before it is read: a file that changes meanwhile has another stamp the next time.
+        let cache = cache.filter(|cache| cache.is_dir());
         let (cache, files) = match (cache, stamps(folder)?) {
             (Some(cache), Some(files)) => (cache, files),
             _ => return Checkpoint::read(folder).map(|model| (model.shape, model.hash())),
