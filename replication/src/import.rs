@@ -148,6 +148,7 @@ mod tests {
     fn a_model_is_read_again_when_it_changes_and_only_then() {
         let root = tempfile::tempdir().unwrap();
         let (folder, cache) = (root.path().join("model"), root.path().join("out/data"));
+        fs::create_dir_all(&cache).unwrap();
         fs::create_dir(&folder).unwrap();
         for file in [checkpoint::CONFIG, checkpoint::WEIGHTS] {
             fs::write(folder.join(file), golden("f32", file)).unwrap();
