@@ -2,7 +2,7 @@
 //! the dictionary are made from.
 
 use super::sheet::{Column, Sheet};
-use crate::results::{Finetuned, MAIN, Pretrained, Results};
+use crate::results::{Finetuned, MAIN, Pretrained, Results, known};
 use forgetting_laws::Result;
 use forgetting_laws::finetuning::{Bottom, Evaluation};
 use forgetting_laws::injection::SamplerKind;
@@ -55,8 +55,8 @@ fn losses<'a>() -> Vec<Column<Finetuning<'a>>> {
         C::integer("n_params", "parameters", "The model size N as the paper counts it: with the tied embeddings, without positions.", |r| Some(r.run.n_params())),
         C::integer("n_params_non_embedding", "parameters", "N without the embeddings.", |r| Some(r.run.count().non_embedding)),
         C::integer("d_ft_tokens", "tokens", "D_ft: the unique tokens of the target that were used.", |r| Some(r.run.unique_tokens())),
-        C::integer("d_tokens", "tokens", "D: the tokens of the pretraining, repeats included.", |r| Some(r.run.d_tokens)),
-        C::number("tokens_per_param", "tokens per parameter", "d_tokens / n_params.", |r| r.run.d_tokens as f64 / r.run.n_params() as f64),
+        C::integer("d_tokens", "tokens", "D: the tokens of the pretraining, repeats included.", |r| Some(r.run.d_tokens).filter(|&d| d > 0)),
+        C::number("tokens_per_param", "tokens per parameter", "d_tokens / n_params.", |r| known(r.run.d_tokens) / r.run.n_params() as f64),
         C::number("p", "fraction", "The fraction of injected pretraining data, from 0 to 1; the realised one is injected_sequences / sequences.", |r| r.run.p),
         C::integer("seed", "", "The seed of the order of the data and of the injection.", |r| Some(r.run.seed)),
         C::number("loss_pt0", NATS, "L_pt0: the loss on the pretraining's validation set before the first step.", |r| r.run.loss_pt0()),
@@ -103,8 +103,8 @@ fn pretrainings<'a>() -> Vec<Column<(&'a Results, &'a Pretrained)>> {
         C::integer("n_heads", "heads", "Attention heads.", |(_, r)| Some(r.shape.n_heads as u64)),
         C::integer("vocab", "tokens", "Different tokens.", |(_, r)| Some(r.shape.vocab as u64)),
         C::integer("context", "tokens", "Tokens a sequence.", |(_, r)| Some(r.shape.context as u64)),
-        C::integer("d_tokens", "tokens", "D: tokens that were predicted in training, repeats included.", |(_, r)| Some(r.d_tokens())),
-        C::number("tokens_per_param", "tokens per parameter", "d_tokens / n_params.", |(_, r)| r.d_tokens() as f64 / r.record.n_params.paper() as f64),
+        C::integer("d_tokens", "tokens", "D: tokens that were predicted in training, repeats included.", |(_, r)| Some(r.d_tokens()).filter(|&d| d > 0)),
+        C::number("tokens_per_param", "tokens per parameter", "d_tokens / n_params.", |(_, r)| known(r.d_tokens()) / r.record.n_params.paper() as f64),
         C::integer("unique_tokens", "tokens", "Tokens of the pretraining set.", |(_, r)| Some(r.record.realised.unique_tokens)),
         C::number("epochs", "passes", "Passes over the pretraining set, begun ones as fractions.", |(_, r)| r.record.realised.epochs),
         C::integer("seed", "", "The seed of the initialisation and of the order of the data.", |(_, r)| Some(r.seed)),

@@ -46,6 +46,22 @@ fn the_tables_are_read_back_and_are_those_of_the_laws() {
     assert_eq!(runs(&parquet, &COUNTED), expected);
 }
 
+/// Of a model that came pretrained nobody knows on how many tokens; the laws need not.
+#[test]
+fn unknown_tokens_of_the_pretraining_keep_no_law_from_being_fitted() {
+    let mut results = planted();
+    results.pretrained.iter_mut().for_each(|model| model.record.realised.tokens = 0);
+    results.finetuned.iter_mut().for_each(|run| run.d_tokens = 0);
+    let own = fit(&results.table(MAIN), &Forgetting, &Options::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    write(&results, folder.path()).unwrap();
+    for name in ["losses.csv", "losses.parquet"] {
+        let table = Table::new(runs(&folder.path().join(name), &COUNTED));
+        let read = fit(&table, &Forgetting, &Options::default()).unwrap();
+        assert_eq!(read.params, own.params);
+    }
+}
+
 #[test]
 fn every_column_of_every_table_is_explained_and_no_other() {
     let folder = exported();

@@ -83,7 +83,7 @@ pub struct Finetuned {
     pub domain: String,
     /// D_ft as asked for; the whole sequences that were used are in the record.
     pub d_ft_tokens: u64,
-    /// Tokens of the pretraining, D.
+    /// Tokens of the pretraining, D; 0 where the model came pretrained.
     pub d_tokens: u64,
     /// The fraction of injected pretraining data.
     pub p: f64,
@@ -204,7 +204,7 @@ impl Finetuned {
             d_ft_tokens: self.unique_tokens() as f64,
             p: self.p,
             loss_pt0: self.loss_pt0(),
-            d_tokens: self.d_tokens as f64,
+            d_tokens: known(self.d_tokens),
         }
     }
 
@@ -369,6 +369,12 @@ impl Results {
             pretrained.chain(self.finetuned.iter().map(|run| &run.record)).collect();
         RunId::of(&records)
     }
+}
+
+/// Tokens of a pretraining for a law: those of a model that came pretrained, 0 in its record, are not
+/// known.
+pub fn known(d_tokens: u64) -> f64 {
+    if d_tokens == 0 { f64::NAN } else { d_tokens as f64 }
 }
 
 /// The distinct values of some numbers, ascending.

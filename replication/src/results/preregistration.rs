@@ -102,7 +102,7 @@ impl Withheld {
             d_ft_tokens: self.d_ft_tokens as f64,
             p: self.p,
             loss_pt0: self.loss_pt0,
-            d_tokens: self.d_tokens as f64,
+            d_tokens: super::known(self.d_tokens),
         }
     }
 }
