@@ -10,6 +10,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <vector>
 
 using std::chrono::milliseconds;
@@ -51,6 +52,20 @@ std::vector<uint8_t> bytes(const char *text) {
 
 milliseconds limit(int64_t timeout) {
   return timeout > 0 ? milliseconds(timeout) : c10d::kUnsetTimeout;
+}
+
+// c10d notes every collective in a record of the whole process, whose map of groups takes new ones
+// without a lock: two threads that begin one at the same time would break it.
+std::mutex beginning;
+
+template <class Begin>
+void carry_out(Begin begin) {
+  c10::intrusive_ptr<c10d::Work> work;
+  {
+    const std::lock_guard<std::mutex> one_at_a_time(beginning);
+    work = begin();
+  }
+  work->wait();
 }
 
 }  // namespace
@@ -136,7 +151,7 @@ char *torch_ext_all_reduce(torch_ext_group *group, void *tensor, bool largest, i
     c10d::AllreduceOptions options;
     options.reduceOp = largest ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
     options.timeout = limit(timeout);
-    group->backend->allreduce(tensors, options)->wait();
+    carry_out([&] { return group->backend->allreduce(tensors, options); });
   });
 }
 
@@ -145,7 +160,7 @@ char *torch_ext_broadcast(torch_ext_group *group, void *tensor, int64_t timeout)
     std::vector<at::Tensor> tensors{*static_cast<at::Tensor *>(tensor)};
     c10d::BroadcastOptions options;
     options.timeout = limit(timeout);
-    group->backend->broadcast(tensors, options)->wait();
+    carry_out([&] { return group->backend->broadcast(tensors, options); });
   });
 }
 
