@@ -308,10 +308,6 @@ fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
     }
     let Some(claim) = lab.store.claim(&id)? else { return Ok(None) };
     // It may have been finished between the look and the claim.
-    let finished = || {
-        let record: Option<Record> = lab.store.record(&id)?;
-        Ok::<_, Error>(record.filter(|record| !lacks_model(record, lab.keep_models)))
-    };
     if let Some(record) = finished()? {
         return usable(job, &record).map(|()| Some(record));
     }

@@ -208,29 +208,15 @@ impl Call {
     /// end with.
     #[cfg(feature = "train")]
     fn launch(&self) -> Option<forgetting_laws::Result<u8>> {
-        let ranks = match self {
-            Self::Figure(_, options) if !options.dry_run => &options.ranks,
+        let launched = match self {
+            Self::Figure(figure, options) => train::launch(options, Some(figure.blocks())),
             Self::Command(command) => match &**command {
-                Command::All(options) if !options.dry_run => &options.ranks,
-                Command::Run(options) => &options.ranks,
-                _ => return None,
-            },
-            Self::Figure(..) => return None,
-        };
-        // What every rank would refuse is refused once.
-        let check = || match self {
-            Self::Figure(figure, options) => train::check(&options.common, Some(figure.blocks())),
-            Self::Command(command) => match &**command {
-                Command::All(options) => train::check(&options.common, None),
-                Command::Run(options) => train::check_blocks(&options.grid),
-                _ => Ok(()),
+                Command::All(options) => train::launch(options, None),
+                Command::Run(options) => train::launch_run(options),
+                _ => Ok(None),
             },
         };
-        match ranks.launches() {
-            Ok(false) => None,
-            Ok(true) => Some(check().and_then(|()| ranks::launch(ranks))),
-            Err(error) => Some(Err(error)),
-        }
+        launched.transpose()
     }
 
     fn carry_out(self) -> forgetting_laws::Result<()> {

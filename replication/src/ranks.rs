@@ -147,7 +147,7 @@ impl Ranks {
     ///
     /// # Errors
     /// If a rank is lost.
-    pub fn next(&self, mut ready: impl FnMut(&Job) -> Result<()>) -> Result<Option<Job>> {
+    pub fn next(&self, mut ready: impl FnMut() -> Result<()>) -> Result<Option<Job>> {
         loop {
             let order = self.send(Vec::new(), Some(IDLE))?;
             if order.is_empty() {
@@ -155,7 +155,7 @@ impl Ranks {
             }
             let job: Job = serde_json::from_slice(&order)
                 .map_err(|error| Error::RankLost(format!("rank 0 ordered no run ({error})")))?;
-            let begun = ready(&job);
+            let begun = ready();
             let mine = Signals { failed: begun.is_err(), ..Signals::default() };
             let told = self.agree_within(mine, Some(IDLE))?;
             if let Err(error) = begun {

@@ -18,7 +18,7 @@ use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
 use crate::progress::{Display, answer, complain};
 use crate::provenance::{Machine, device_line};
-use crate::ranks::{RankOptions, Ranks};
+use crate::ranks::{self, RankOptions, Ranks};
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
 use forgetting_laws::engine::{self, Comm, cuda};
 use forgetting_laws::run::{Record, RunId};
@@ -50,7 +50,6 @@ pub fn report_bugs_alone() {
 
 /// Settings, sources and runs of a call.
 struct Session {
-    preset: String,
     config: Config,
     sources: Sources,
     grid: Grid,
@@ -65,11 +64,11 @@ struct Session {
 
 impl Session {
     /// The same as one of several processes, if this is one.
-    fn together(mut self, options: &Options, ranks: &RankOptions) -> Result<Self> {
-        self.device = engine::device(&Ranks::own_device(&options.device)?)?;
+    fn together(mut self, ranks: &RankOptions) -> Result<Self> {
+        self.device = engine::device(&Ranks::own_device(&self.options.device)?)?;
         self.ranks = Ranks::join(ranks, self.device)?;
         if self.ranks.is_some() {
-            refuse_helpers(options)?;
+            refuse_helpers(&self.options)?;
         }
         Ok(self)
     }
@@ -97,8 +96,8 @@ impl Session {
         let names: Vec<&str> = blocks.iter().map(String::as_str).collect();
         let grid = Grid::new(&config, &sources, &names)?;
         exec::check(&grid.jobs(), config.data.injection_tokens)?;
-        let (preset, options) = (options.preset.clone(), options.clone());
-        Ok(Self { preset, config, sources, grid, device, ranks: None, out, options, blocks })
+        let options = options.clone();
+        Ok(Self { config, sources, grid, device, ranks: None, out, options, blocks })
     }
 
     /// How many runs are worked on at once, how many of them are sure not to share a device's time,
@@ -187,7 +186,7 @@ impl Session {
         }
         let display = Display::silent();
         loop {
-            let job = ranks.next(|_| {
+            let job = ranks.next(|| {
                 if prepared.is_none() {
                     prepared = Some(self.prepare()?);
                 }
@@ -377,7 +376,8 @@ impl Session {
             }
         };
         let store = self.store()?;
-        let mut results = Results::collect(&self.preset, &self.config, &self.grid, &store, &facts)?;
+        let mut results =
+            Results::collect(&self.options.preset, &self.config, &self.grid, &store, &facts)?;
         results.preregistration = Preregistration::read(&self.preregistration())?;
         Ok(results)
     }
@@ -396,22 +396,31 @@ impl Session {
     }
 }
 
-/// Refuses options that every rank would refuse, before any is started.
+/// Starts the ranks that make a figure, or all, if several are asked for. What every rank would refuse
+/// is refused once, before. Returns the status to end with.
 ///
 /// # Errors
-/// If a setting or an input is refused.
-pub fn check(options: &Options, blocks: Option<&[&str]>) -> Result<()> {
-    refuse_helpers(options)?;
-    Session::open(options, blocks, true).map(drop)
+/// If a setting or an input is refused, or a process cannot be started.
+pub fn launch(options: &FigureOptions, blocks: Option<&[&str]>) -> Result<Option<u8>> {
+    if options.dry_run || !options.ranks.launches()? {
+        return Ok(None);
+    }
+    refuse_helpers(&options.common)?;
+    Session::open(&options.common, blocks, true)?;
+    ranks::launch(&options.ranks).map(Some)
 }
 
 /// The same for `run`.
 ///
 /// # Errors
 /// As above.
-pub fn check_blocks(options: &BlockOptions) -> Result<()> {
-    refuse_helpers(&options.common)?;
-    open_blocks(options, true).map(drop)
+pub fn launch_run(options: &RunOptions) -> Result<Option<u8>> {
+    if !options.ranks.launches()? {
+        return Ok(None);
+    }
+    refuse_helpers(&options.grid.common)?;
+    open_blocks(&options.grid, true)?;
+    ranks::launch(&options.ranks).map(Some)
 }
 
 /// A figure of the list: trains what it needs and draws it.
@@ -426,7 +435,7 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
         return plan::print(&session, &jobs);
     }
     let begun = Instant::now();
-    let session = session.together(&options.common, &options.ranks)?;
+    let session = session.together(&options.ranks)?;
     let Some(done) = session.train(&jobs)? else { return Ok(()) };
     say_failures(&done);
     let results = session.results()?;
@@ -460,7 +469,7 @@ pub fn all(options: &FigureOptions) -> Result<()> {
         return plan::print(&session, &jobs);
     }
     let begun = Instant::now();
-    let session = session.together(&options.common, &options.ranks)?;
+    let session = session.together(&options.ranks)?;
     let Some(done) = session.train(&jobs)? else { return Ok(()) };
     say_failures(&done);
     let report = write_report(&session)?;
@@ -544,7 +553,7 @@ pub fn run(options: &RunOptions) -> Result<()> {
     if let Some(shard) = &options.shard {
         jobs = part(jobs, shard)?;
     }
-    let session = session.together(&options.grid.common, &options.ranks)?;
+    let session = session.together(&options.ranks)?;
     let Some(done) = session.train(&jobs)? else { return Ok(()) };
     answer(&format!("{} of {} runs done\n", done.records.len(), jobs.len()))?;
     say_waiting(&done);

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{must_succeed, stderr};
+use common::{TINY, must_succeed, stderr};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,6 @@ use tempfile::TempDir;
 
 /// One pretraining of 108 steps and four finetunings of 20, a second of work.
 const SETTINGS: &[&str] = &[
-    "model.context=16",
-    "model.vocab=300",
-    "data.tokenizer_bytes=20000",
-    "data.pretrain_tokens=20000",
-    "data.injection_tokens=2000",
-    "data.validation_tokens=1024",
     "sizes.nano-tiny.batch=4",
     "sizes.nano-tiny.peak_lr=1e-2",
     "grid.main.tokens_per_param=0.2",
@@ -46,7 +40,7 @@ const RUNS_HEADER: &str = "size,n_params,d_ft_tokens,p,lr_ratio,seed,bottom_step
 fn fig5_anywhere(out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
     command.args(["fig5", "--out"]).arg(out);
-    set(&mut command, SETTINGS);
+    set(set(&mut command, &TINY), SETTINGS);
     command.stdin(Stdio::null());
     command
 }

@@ -7,7 +7,7 @@ mod common;
 #[path = "../../tests/loopback/mod.rs"]
 mod loopback;
 
-use common::{must_succeed, stderr};
+use common::{TINY, must_succeed, stderr};
 use forgetting_laws::Fraction;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::synthetic::{Domain, Synthetic};
@@ -212,12 +212,6 @@ fn files_patterns_and_standard_input_are_inspected_alike() {
 
 /// Runs of a second.
 const SETTINGS: &[&str] = &[
-    "model.context=16",
-    "model.vocab=300",
-    "data.tokenizer_bytes=20000",
-    "data.pretrain_tokens=20000",
-    "data.injection_tokens=2000",
-    "data.validation_tokens=1024",
     "sizes.nano-tiny.batch=4",
     "grid.main.tokens_per_param=0.1",
     "grid.fig5.d_ft_tokens=320",
@@ -231,7 +225,7 @@ const SETTINGS: &[&str] = &[
 fn fig5(lab: &Lab, out: &Path, arguments: &[&str]) -> Command {
     let mut command = lab.command(&["fig5", "--device", "cpu", "--out"]);
     command.arg(out).args(arguments);
-    for setting in SETTINGS {
+    for setting in TINY.iter().chain(SETTINGS) {
         command.args(["--set", setting]);
     }
     command

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{must_succeed, stderr};
+use common::{TINY, must_succeed, stderr};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -17,12 +17,6 @@ use tempfile::TempDir;
 
 /// Two models, two domains, three D_ft and three p, and a run or two of every other block.
 const SETTINGS: &[&str] = &[
-    "model.context=16",
-    "model.vocab=300",
-    "data.tokenizer_bytes=20000",
-    "data.pretrain_tokens=20000",
-    "data.injection_tokens=2000",
-    "data.validation_tokens=1024",
     "sizes.nano-micro.batch=4",
     "sizes.nano-tiny.batch=4",
     "grid.main.tokens_per_param=0.2",
@@ -80,7 +74,7 @@ const MAIN: usize = 2 * 2 * 3 * 3;
 fn replication(command: &str, out: &Path) -> Command {
     let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
     call.arg(command).args(["--device", "cpu", "--out"]).arg(out);
-    for setting in SETTINGS {
+    for setting in TINY.iter().chain(SETTINGS) {
         call.args(["--set", setting]);
     }
     call.stdin(Stdio::null());

@@ -1,19 +1,16 @@
 //! Runs that several processes carry out together.
 
+mod common;
+
+use common::{TINY, must_succeed};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// One small model and two finetunings of it.
 const SETTINGS: &[&str] = &[
-    "model.context=16",
-    "model.vocab=300",
-    "data.tokenizer_bytes=20000",
-    "data.pretrain_tokens=20000",
-    "data.injection_tokens=2000",
-    "data.validation_tokens=1024",
     "sizes.nano-micro.batch=4",
     "finetuning.batch=4",
     "finetuning.evaluate.max_interval=4",
@@ -38,7 +35,7 @@ fn run(out: &Path, settings: &[&str], ranks: usize) -> Command {
 
 fn arguments(call: &mut Command, out: &Path, settings: &[&str]) {
     call.args(["run", "--block", "main", "--device", "cpu", "--out"]).arg(out);
-    for setting in SETTINGS.iter().chain(settings) {
+    for setting in TINY.iter().chain(SETTINGS).chain(settings) {
         call.args(["--set", setting]);
     }
     call.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -46,12 +43,6 @@ fn arguments(call: &mut Command, out: &Path, settings: &[&str]) {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn must_succeed(call: &mut Command) -> Output {
-    let output = call.output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    output
 }
 
 /// The losses of every run, by its identity.

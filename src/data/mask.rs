@@ -173,20 +173,10 @@ pub(super) fn counts(token: Range<usize>, counted: &[Range<usize>]) -> bool {
 #[allow(clippy::single_range_in_vec_init, reason = "one range is meant")]
 mod tests {
     use super::*;
+    use crate::data::Bytes;
     use proptest::prelude::*;
 
     const END: u32 = 256;
-
-    struct Bytewise;
-
-    impl Encode for Bytewise {
-        fn encode(&self, text: &str) -> Result<Vec<u32>> {
-            Ok(text.bytes().map(u32::from).collect())
-        }
-        fn end_of_text(&self) -> u32 {
-            END
-        }
-    }
 
     fn passage<'a>(text: &'a str, counted: &[Range<usize>]) -> Passage<'a> {
         Passage { text: text.into(), counted: Some(counted.to_vec().into()) }
@@ -195,7 +185,7 @@ mod tests {
     #[test]
     fn the_end_of_text_counts_behind_an_answer() {
         let mask = |counted: &[Range<usize>]| {
-            let encoded = Encoded::ended(&Bytewise, &passage("abc", counted)).unwrap();
+            let encoded = Encoded::ended(&Bytes, &passage("abc", counted)).unwrap();
             assert_eq!(encoded.tokens, [97, 98, 99, END]);
             encoded.counted.unwrap()
         };
@@ -203,7 +193,7 @@ mod tests {
         assert_eq!(mask(&[0..1, 1..2]), [true, true, false, false]);
         assert_eq!(mask(&[]), [false; 4]);
         assert_eq!(mask(&[0..1, 3..3]), [true, false, false, false]);
-        let plain = Encoded::ended(&Bytewise, &Passage::plain("abc")).unwrap();
+        let plain = Encoded::ended(&Bytes, &Passage::plain("abc")).unwrap();
         assert_eq!((plain.tokens.len(), plain.counted), (4, None));
         assert_eq!(passage("abc", &[0..1, 2..3]).counted_bytes(), 2);
         assert_eq!(Passage::plain("abc").counted_bytes(), 3);
@@ -212,7 +202,7 @@ mod tests {
     #[test]
     fn what_does_not_lie_in_the_text_is_refused() {
         let refusal = |counted: &[Range<usize>]| {
-            Encoded::of(&Bytewise, &passage("aäb", counted)).unwrap_err().to_string()
+            Encoded::of(&Bytes, &passage("aäb", counted)).unwrap_err().to_string()
         };
         let backwards = [Range { start: 2, end: 1 }];
         assert!(refusal(&[1..3, 0..1]).contains("in order"));
@@ -253,7 +243,7 @@ mod tests {
             let naive: Vec<bool> =
                 (0..text.len()).map(|i| counted.iter().any(|range| range.contains(&i))).collect();
             prop_assert_eq!(&flags, &naive);
-            let encoded = Encoded::of(&Bytewise, &passage(&text, &counted)).unwrap();
+            let encoded = Encoded::of(&Bytes, &passage(&text, &counted)).unwrap();
             prop_assert_eq!(encoded.counted.unwrap(), naive);
         }
 

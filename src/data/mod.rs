@@ -153,3 +153,18 @@ impl TokenizerKind {
         *self == Self::default()
     }
 }
+
+/// For tests: each byte is a token, and 256 the end of text.
+#[cfg(test)]
+pub(crate) struct Bytes;
+
+#[cfg(test)]
+impl Encode for Bytes {
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(text.bytes().map(u32::from).collect())
+    }
+
+    fn end_of_text(&self) -> u32 {
+        256
+    }
+}

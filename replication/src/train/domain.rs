@@ -116,7 +116,6 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     };
     let known: Option<Plan> = read(&folder.join(PLAN))?;
     let mut session = Session {
-        preset: common.preset.clone(),
         grid: Grid::new(&config, &sources, &[MAIN])?,
         config,
         sources,

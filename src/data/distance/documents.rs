@@ -434,25 +434,13 @@ fn js(p: &[u32], q: &[u32]) -> f64 {
 mod tests {
     use super::*;
     use crate::Fraction;
+    use crate::data::Bytes;
     use crate::data::synthetic::{Domain, Synthetic};
     use crate::rng::Key;
     use approx::assert_relative_eq;
     use proptest::prelude::*;
     use std::borrow::Cow;
     use std::collections::BTreeSet;
-
-    /// Each byte is a token, and 256 the end of text.
-    struct Bytes;
-
-    impl Encode for Bytes {
-        fn encode(&self, text: &str) -> Result<Vec<u32>> {
-            Ok(text.bytes().map(u32::from).collect())
-        }
-
-        fn end_of_text(&self) -> u32 {
-            256
-        }
-    }
 
     const VOCAB: usize = 257;
 

@@ -63,7 +63,7 @@ pub fn write(
     }
     let whole = Whole {
         domain: &options.name,
-        preset: &session.preset,
+        preset: &session.options.preset,
         answer: &answer,
         deviation,
         ended: *ended,
