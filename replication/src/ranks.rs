@@ -2,7 +2,7 @@
 //! started by torchrun or srun.
 //!
 //! Rank 0 leads: it alone claims runs, writes files and draws. The others wait for its orders and
-//! train with it. Gradients go through NCCL where the models are on GPUs and this build has it,
+//! train with it. Gradients go through NCCL where the models are on GPUs and libtorch has it,
 //! otherwise through Gloo; what ranks tell each other goes through a group of Gloo's own, so that
 //! nobody waits for a GPU to hear it.
 

@@ -4,9 +4,9 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#ifdef USE_C10D_NCCL
-#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
-#endif
+#include <torch/version.h>
+
+#include <dlfcn.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -68,17 +68,69 @@ void carry_out(Begin begin) {
   work->wait();
 }
 
+// ProcessGroupNCCL is in libtorch_cuda, which is loaded when the program runs, if at all, and its header
+// asks for those of CUDA and NCCL. Of the class only two constructors are needed: all else is virtual in
+// Backend. They are found by their names, and their objects get more room than they take in libtorch 2.11
+// (1,112 and 248 bytes). Both classes have one base, at their start.
+namespace nccl {
+
+static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 11,
+              "compare names and sizes with ProcessGroupNCCL.hpp");
+
+using Options = c10::intrusive_ptr<c10d::Backend::Options>;
+
+// ProcessGroupNCCL::Options(bool is_high_priority_stream)
+constexpr const char *kOptions = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb";
+using ConstructOptions = void (*)(void *self, bool);
+constexpr size_t kOptionsRoom = 4096;
+
+// ProcessGroupNCCL(intrusive_ptr<Store>, int rank, int size, intrusive_ptr<Options>)
+constexpr const char *kGroup =
+    "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail34intrusive_target_"
+    "default_null_typeIS3_EEEEiiNS2_INS0_7OptionsENS5_IS8_EEEE";
+using ConstructGroup = void (*)(void *self, c10::intrusive_ptr<c10d::Store>, int, int, Options);
+constexpr size_t kGroupRoom = 16384;
+
+template <class Function>
+Function find(const char *name) {
+  return reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
+}
+
+bool is_there() {
+  return find<ConstructOptions>(kOptions) != nullptr && find<ConstructGroup>(kGroup) != nullptr;
+}
+
+template <class Base, class Construct>
+c10::intrusive_ptr<Base> make(size_t room, Construct construct) {
+  void *memory = ::operator new(room);
+  try {
+    construct(memory);
+  } catch (...) {
+    ::operator delete(memory);
+    throw;
+  }
+  return c10::intrusive_ptr<Base>::unsafe_steal_from_new(static_cast<Base *>(memory));
+}
+
+c10::intrusive_ptr<c10d::Backend> open(c10::intrusive_ptr<c10d::Store> store, int rank, int world,
+                                       milliseconds timeout) {
+  const auto options = find<ConstructOptions>(kOptions);
+  const auto group = find<ConstructGroup>(kGroup);
+  if (options == nullptr || group == nullptr) {
+    throw std::runtime_error("no libtorch_cuda with NCCL is loaded");
+  }
+  auto set = make<c10d::Backend::Options>(kOptionsRoom, [&](void *self) { options(self, false); });
+  set->timeout = timeout;
+  return make<c10d::Backend>(kGroupRoom, [&](void *self) { group(self, store, rank, world, set); });
+}
+
+}  // namespace nccl
+
 }  // namespace
 
 void torch_ext_free(void *bytes) { std::free(bytes); }
 
-bool torch_ext_has_nccl() {
-#ifdef USE_C10D_NCCL
-  return true;
-#else
-  return false;
-#endif
-}
+bool torch_ext_has_nccl() { return nccl::is_there(); }
 
 void torch_ext_quiet() { FLAGS_caffe2_log_level = 3; }
 
@@ -118,18 +170,13 @@ char *torch_ext_store_get(torch_ext_store *store, const char *key, int64_t timeo
 }
 
 char *torch_ext_group_open(torch_ext_store *store, const char *prefix, int rank, int world,
-                           bool nccl, const char *host, int64_t timeout, torch_ext_group **group) {
+                           bool on_nccl, const char *host, int64_t timeout,
+                           torch_ext_group **group) {
   return guarded([&] {
     auto keys = c10::make_intrusive<c10d::PrefixStore>(prefix, store->store);
     c10::intrusive_ptr<c10d::Backend> backend;
-    if (nccl) {
-#ifdef USE_C10D_NCCL
-      auto options = c10d::ProcessGroupNCCL::Options::create();
-      options->timeout = milliseconds(timeout);
-      backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(keys, rank, world, options);
-#else
-      throw std::runtime_error("built without NCCL");
-#endif
+    if (on_nccl) {
+      backend = nccl::open(keys, rank, world, milliseconds(timeout));
     } else {
       auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
       options->devices.push_back(host == nullptr

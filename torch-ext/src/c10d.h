@@ -11,6 +11,7 @@ struct torch_ext_store;
 struct torch_ext_group;
 
 void torch_ext_free(void *bytes);
+// Whether a libtorch_cuda with NCCL is loaded.
 bool torch_ext_has_nccl();
 // Only what is fatal is still written to standard error by libtorch itself.
 void torch_ext_quiet();
@@ -28,7 +29,8 @@ char *torch_ext_store_get(torch_ext_store *store, const char *key, int64_t timeo
 // A process group over a store, all of whose keys start with `prefix`. `host`: the address that Gloo
 // listens at, or null for the one of this machine's name.
 char *torch_ext_group_open(torch_ext_store *store, const char *prefix, int rank, int world,
-                           bool nccl, const char *host, int64_t timeout, torch_ext_group **group);
+                           bool on_nccl, const char *host, int64_t timeout,
+                           torch_ext_group **group);
 void torch_ext_group_close(torch_ext_group *group);
 // `tensor` is an at::Tensor *. A time-out of 0 is that of the group.
 char *torch_ext_all_reduce(torch_ext_group *group, void *tensor, bool largest, int64_t timeout);

@@ -47,7 +47,7 @@ unsafe extern "C" {
         prefix: *const c_char,
         rank: c_int,
         world: c_int,
-        nccl: bool,
+        on_nccl: bool,
         host: *const c_char,
         timeout: i64,
         group: *mut *mut RawGroup,

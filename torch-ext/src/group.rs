@@ -15,10 +15,9 @@ pub enum Backend {
     Nccl,
 }
 
-/// Whether this build can use NCCL: it was compiled against a libtorch with CUDA, with the headers
-/// of CUDA and NCCL.
+/// Whether NCCL can be used: a libtorch with CUDA and NCCL is linked, or was loaded before this call.
 pub fn has_nccl() -> bool {
-    // SAFETY: returns a constant.
+    // SAFETY: looks for two names in what is loaded.
     unsafe { ffi::torch_ext_has_nccl() }
 }
 
@@ -39,7 +38,7 @@ impl Group {
     /// `timeout` fails.
     ///
     /// # Errors
-    /// If a rank cannot be reached, or this build has no such backend.
+    /// If a rank cannot be reached, or for NCCL no libtorch with CUDA is loaded, or no GPU there.
     pub fn open(
         store: &Store,
         place: &Place,
