@@ -723,10 +723,20 @@ mod runs {
         watched: usize,
         watch: &Watch,
     ) -> Vec<Result<Record, Error>> {
+        by_ranks_on(spec, store, world, watched, watch, data())
+    }
+
+    fn by_ranks_on(
+        spec: &FinetuneSpec,
+        store: &Store,
+        world: usize,
+        watched: usize,
+        watch: &Watch,
+        (pretraining, target): (PretrainData, TargetData),
+    ) -> Vec<Result<Record, Error>> {
         tch::set_num_threads(1);
         let parent = pretrained(store, &Watch::default(), NEVER).unwrap();
         let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
-        let (pretraining, target) = data();
         let claim = claim(store, &Spec::Finetune(spec.clone()));
         Team::new(world).work(|member| {
             let other = Watch::default();

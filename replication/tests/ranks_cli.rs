@@ -132,6 +132,20 @@ fn ranks_make_the_losses_of_one_process() {
     assert_eq!(text(&output.stdout), "3 of 3 runs done\n");
 }
 
+/// Of instructions the answers alone count: ranks have unequal shares of what does.
+#[test]
+fn ranks_make_the_losses_of_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let [alone, together] = ["alone", "together"].map(|name| folder.path().join(name));
+    let answers = ["grid.main.domains=instructions", "data.loss=answer"];
+    must_succeed(&mut run(&alone, &answers, 1));
+    must_succeed(&mut run(&together, &answers, 3));
+    assert_close(&alone, &together);
+    let runs = fs::read_dir(together.join("runs")).unwrap().map(|entry| entry.unwrap().path());
+    let records = runs.map(|run| fs::read_to_string(run.join("record.json")).unwrap());
+    assert_eq!(records.filter(|record| record.contains("\"counted_tokens\"")).count(), 2);
+}
+
 /// A rank that is killed ends the others, each with a line; the run goes on from its checkpoint, on
 /// another number of ranks, and a stop is heard by all.
 #[test]

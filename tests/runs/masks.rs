@@ -217,6 +217,20 @@ fn masked_runs_resume_to_the_bit_and_are_counted() {
     assert!((least * d_ft.counted_tokens()..most * d_ft.counted_tokens()).contains(&counted));
 }
 
+/// However a step's sequences are cut among ranks, each target that counts weighs the same: some ranks
+/// have more of them than others.
+#[test]
+fn ranks_and_masks() {
+    let spec = finetuning(&pretraining());
+    let (_a, alone) = store();
+    let alone = finetuned_on(&spec, &alone, &watch(0), NEVER, answers()).unwrap();
+    for world in [2, 3] {
+        let (_b, store) = store();
+        let records = by_ranks_on(&spec, &store, world, 0, &watch(0), answers());
+        assert_close(records[0].as_ref().unwrap(), &alone);
+    }
+}
+
 #[test]
 fn data_of_which_nothing_counts_are_refused_before_the_run() {
     let spec = finetuning(&pretraining());
