@@ -6,7 +6,7 @@
 
 use crate::data::Prepared;
 use crate::progress::Display;
-use crate::provenance::{Machine, Manifest, Memory, cpu_seconds};
+use crate::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::ranks::Ranks;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::engine::{self, Comm, Control, Observer, Signals, Solo};
@@ -416,7 +416,7 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let result = train(lab, job, Some(claim), &display);
     let memory = Memory::now(lab.device);
     manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
-    claim.write_json("manifest.json", &manifest)?;
+    claim.write_json(MANIFEST, &manifest)?;
     let record = result?;
     claim.write_json("record.json", &record)?;
     if let Spec::Finetune(_) = job.spec {

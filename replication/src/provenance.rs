@@ -8,6 +8,7 @@ use forgetting_laws::run::RunId;
 use forgetting_laws::store::{Claim, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tch::Device;
 
@@ -143,9 +144,7 @@ pub struct Manifest {
 /// says so: its result stands.
 pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec<String> {
     let lines = runs.map(|id| {
-        let bytes = std::fs::read(store.folder(id).join("manifest.json")).ok();
-        let manifest: Option<Manifest> =
-            bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let manifest = Manifest::read(&store.folder(id));
         manifest.map_or("unknown machine".into(), |manifest| manifest.machine.line())
     });
     lines.collect::<BTreeSet<String>>().into_iter().collect()
@@ -219,15 +218,28 @@ fn peak_memory() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// Its file in a run's folder.
+pub const MANIFEST: &str = "manifest.json";
+
 impl Manifest {
+    /// That of a run's folder, if it is there and can be read.
+    pub fn read(folder: &Path) -> Option<Self> {
+        let bytes = std::fs::read(folder.join(MANIFEST)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Seconds that were worked on the run; None where not all are known.
+    pub fn seconds(&self) -> Option<f64> {
+        self.sessions.iter().map(|session| session.seconds).sum()
+    }
+
     /// The manifest in the claim's folder with a session more, or a new one; written at once.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn open(claim: &Claim, label: &str, machine: &Machine, data: &Facts) -> Result<Self> {
-        let earlier = std::fs::read(claim.folder().join("manifest.json")).ok();
-        let earlier: Option<Self> = earlier.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut sessions = earlier.map(|manifest| manifest.sessions).unwrap_or_default();
+        let mut sessions =
+            Self::read(claim.folder()).map(|manifest| manifest.sessions).unwrap_or_default();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         sessions.push(Session { started, seconds: None, cpu_seconds: None, memory: None });
         let manifest = Self {
@@ -236,7 +248,7 @@ impl Manifest {
             data: data.clone(),
             sessions,
         };
-        claim.write_json("manifest.json", &manifest)?;
+        claim.write_json(MANIFEST, &manifest)?;
         Ok(manifest)
     }
 

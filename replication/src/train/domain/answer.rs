@@ -33,6 +33,9 @@ pub enum Verdict {
     NoneNeeded,
     /// No p keeps to the limit.
     NoP,
+    /// Whether any p keeps to the limit does not show: none does with the confidence that is asked for,
+    /// and not all of the laws that fit the runs exclude it.
+    Unsure,
     /// The runs do not show it.
     NotShown,
 }
@@ -205,16 +208,28 @@ impl Answer {
                     fraction(p)
                 ));
             }
-            None => {
+            None if found.by_law.low.is_infinite() => {
                 self.verdict = Verdict::NoP;
-                let by_law = found.by_law.value;
-                let law = match by_law.is_finite() {
-                    true => format!("; the law itself meets it at p = {}", fraction(by_law)),
-                    false => String::new(),
-                };
                 self.lead.push(format!(
                     "No p keeps the rise of L_pt for {asked} within {allowed} with {confidence} \
-                     confidence{law}."
+                     confidence, nor does one by the law itself."
+                ));
+            }
+            None => {
+                self.verdict = Verdict::Unsure;
+                let p = |p: f64| match p.is_finite() {
+                    true => fraction(p),
+                    false => "none".to_string(),
+                };
+                let Estimate { value, low, high } = found.by_law;
+                self.lead.push(format!(
+                    "Whether any p keeps the rise of L_pt for {asked} within {allowed} does not show: \
+                     none does with {confidence} confidence ({} of simulated runs keep to it even at p \
+                     = 100%), and by the law itself it is met at p = {} [{}, {}].",
+                    percent(found.share),
+                    p(value),
+                    p(low),
+                    p(high)
                 ));
             }
         }
@@ -387,6 +402,24 @@ mod tests {
         let found = answer(&table(0.01), 1.6e6, 0.35);
         assert_eq!((found.verdict, found.p), (Verdict::NoneNeeded, Some(0.0)));
         assert!(found.lead[0].contains("none of 27 runs"), "{:?}", found.lead);
+    }
+
+    #[test]
+    fn that_no_p_is_enough_is_said_where_the_law_says_so() {
+        // The law: 0.02 even where everything is injected.
+        let found = answer(&table(1.0), 1.6e6, 0.01);
+        assert_eq!((found.verdict, found.p), (Verdict::NoP, None));
+        assert!(found.lead[0].starts_with("No p keeps"), "{:?}", found.lead);
+        // At p = 0.7 the law is within 0.15, but the runs miss it by more than what is left.
+        let mut noisy = table(1.0);
+        for (i, run) in noisy.runs.iter_mut().enumerate() {
+            let rise = run.loss_pt.unwrap() - run.row.loss_pt0;
+            run.loss_pt = Some(run.row.loss_pt0 + rise * (0.6 * (i as f64 * 2.4).sin()).exp());
+        }
+        let found = answer(&noisy, 1.6e6, 0.15);
+        assert_eq!((found.verdict, found.p), (Verdict::Unsure, None), "{:?}", found.lead);
+        assert!(found.lead[0].contains("does not show") && found.lead[0].contains("at p = "));
+        assert!(found.lead.iter().any(|line| line.contains("Without injection")));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::data::Prepared;
 use crate::exec::{self, Job};
 use crate::grid::Finetuning;
 use crate::progress::complain;
+use crate::provenance::Manifest;
 use crate::results::Results;
 use forgetting_laws::fit::design::{Candidate, Design, Knowledge, Steps};
 use forgetting_laws::laws::{Forgetting, Row};
@@ -143,6 +144,7 @@ impl<'a> Course<'a> {
         let workers = config.run.workers();
         let records = self.session.finished(&grid.jobs())?;
         let steps = self.steps(&records);
+        let pace = self.pace(&records)?;
         let mut text = format!(
             "{} runs to choose from: {} sizes, {} D_ft, {} p; {} of their {} models and runs are \
              there\n",
@@ -157,7 +159,7 @@ impl<'a> Course<'a> {
         for run in &grid.pretrainings {
             let of_size = |other: &&Finetuning| other.size == run.size;
             let times = grid.finetunings.iter().filter(of_size);
-            let times: Vec<f64> = times.map(|run| self.seconds(run, &steps)).collect();
+            let times: Vec<f64> = times.map(|run| pace * self.seconds(run, &steps)).collect();
             let low = times.iter().copied().fold(f64::INFINITY, f64::min);
             let high = times.iter().copied().fold(0.0, f64::max);
             let _ = writeln!(
@@ -165,7 +167,7 @@ impl<'a> Course<'a> {
                 "  {:<14} N = {:<9} pretraining about {}, a finetuning {} to {}",
                 run.size,
                 run.job.shape.count().paper(),
-                plan::duration(self.pretraining_seconds(&run.job)),
+                plan::duration(pace * self.whole_seconds(&run.job)),
                 plan::duration(low),
                 plan::duration(high),
             );
@@ -185,7 +187,7 @@ impl<'a> Course<'a> {
         let _ = writeln!(text, "  p = {}", list(p));
         let every = |job: &Job| match records.contains_key(&job.spec.id()) {
             true => 0.0,
-            false => self.pretraining_seconds(job),
+            false => self.whole_seconds(job),
         };
         let left = grid.finetunings.iter().filter(|run| !records.contains_key(&run.job.spec.id()));
         let all = grid.pretrainings.iter().map(|run| every(&run.job)).sum::<f64>()
@@ -194,7 +196,7 @@ impl<'a> Course<'a> {
             text,
             "  all that is left would take about {} with {workers} worker(s); of the budget of {} \
              there are {} left, for the runs that say most",
-            plan::duration(all / workers as f64),
+            plan::duration(pace * all / workers as f64),
             plan::duration(self.budget),
             plan::duration((self.budget - self.spent.seconds).max(0.0)),
         );
@@ -316,12 +318,14 @@ impl<'a> Course<'a> {
     ) -> Result<Result<Round, End>> {
         let grid = &self.session.grid;
         let steps = self.steps(records);
+        // What is chosen follows from the plan's times; only what still fits, from those it took.
+        let time_left = time_left / self.pace(records)?;
         let models = &grid.pretrainings;
         let prices: Vec<f64> = models
             .iter()
             .map(|run| match records.contains_key(&run.job.spec.id()) {
                 true => 0.0,
-                false => self.pretraining_seconds(&run.job),
+                false => self.whole_seconds(&run.job),
             })
             .collect();
         let mut left: Vec<(&Finetuning, Candidate)> = Vec::new();
@@ -458,10 +462,53 @@ impl<'a> Course<'a> {
             false => budget,
         };
         let share = (expected / budget).min(1.0);
-        share * run.job.flops / self.plan.rates[&run.size]
+        share * self.whole_seconds(&run.job)
     }
 
-    fn pretraining_seconds(&self, job: &Job) -> f64 {
+    /// How many times as long as the plan's rates say the runs took that there are; 1 before any.
+    fn pace(&self, records: &BTreeMap<RunId, Record>) -> Result<f64> {
+        let store = self.session.store()?;
+        let grid = &self.session.grid;
+        let models = grid.pretrainings.iter().map(|run| (&run.job, 1.0));
+        let of_budget =
+            |run: &Finetuning, record: &Record| record.steps as f64 / run.cell.steps as f64;
+        let runs = grid
+            .finetunings
+            .iter()
+            .filter_map(|run| Some((&run.job, of_budget(run, records.get(&run.job.spec.id())?))));
+        let times = models.chain(runs).filter_map(|(job, share)| {
+            let id = job.spec.id();
+            records.get(&id)?;
+            let took = Manifest::read(&store.folder(&id))?.seconds()?;
+            Some((took, share * self.whole_seconds(job)))
+        });
+        Ok(pace(times))
+    }
+
+    /// The seconds of one worker that a job takes to its last step, by the plan's rates.
+    fn whole_seconds(&self, job: &Job) -> f64 {
         job.flops / self.plan.rates[&job.size]
+    }
+}
+
+/// The ratio of times taken to times expected, in all; 1 where there are none. A factor beyond 5 is
+/// taken for one of a machine that did other things.
+fn pace(times: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (took, expected) =
+        times.fold((0.0, 0.0), |sum, (took, expected)| (sum.0 + took, sum.1 + expected));
+    let ratio = took / expected;
+    if ratio.is_finite() && ratio > 0.0 { ratio.clamp(0.2, 5.0) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_that_of_all_runs() {
+        assert_eq!(pace([].into_iter()), 1.0);
+        assert_eq!(pace([(3.0, 1.0), (3.0, 2.0)].into_iter()), 2.0);
+        assert_eq!(pace([(1e9, 1.0)].into_iter()), 5.0);
+        assert_eq!(pace([(0.0, 1.0)].into_iter()), 1.0);
     }
 }
