@@ -137,9 +137,14 @@ fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<Fold>, Strin
             (format!("each {column} in turn"), folds)
         }
     };
+    // What a size does is seen on two others at least, whatever the law needs.
+    let trend = |fold: &Fold| {
+        let first = fold.train.first().map(|&i| value(Column::NParams, i));
+        by != HoldOut::Size || fold.train.iter().any(|&i| Some(value(Column::NParams, i)) != first)
+    };
     let enough = |fold: &Fold| {
         let rows = fold.train.iter().map(|&i| &sample.points[i]);
-        !fold.test.is_empty() && suffices(law, rows)
+        !fold.test.is_empty() && suffices(law, rows) && trend(fold)
     };
     let good: Vec<Fold> = all.into_iter().filter(enough).collect();
     match good.is_empty() {

@@ -8,7 +8,9 @@ use crate::table::Column;
 ///
 /// Injecting a fraction p acts as if the model were 1 + B·p times as large. One fit a domain; the
 /// parameters are A, B, α, β in this order: A in nats · parameters^α / tokens^β, B without unit.
-/// With p = 0 alone, B has no effect and cannot be found.
+/// With p = 0 alone, B has no effect and cannot be found. Runs of one size are enough for the law of that
+/// model: α is then known from three or more p alone, A is what fits that N, and of other sizes the law only
+/// supposes that N acts as 1 + B·p does.
 ///
 /// # Examples
 /// The paper's B for wikipedia is 829: one percent of injection gives 9.3 N.
@@ -28,7 +30,7 @@ const PARAMETERS: &[Parameter] =
     &[coefficient("A"), strength("B"), exponent("alpha"), exponent("beta")];
 
 pub(super) const INPUTS: &[Input] = &[
-    input(Column::NParams, 2),
+    input(Column::NParams, 1),
     input(Column::DFtTokens, 2),
     input(Column::P, 2),
     input(Column::LossPt0, 1),

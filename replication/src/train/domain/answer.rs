@@ -3,7 +3,7 @@
 use crate::advise::{fraction, number, numbers, percent, short_size as size};
 use crate::results::distinct;
 use forgetting_laws::fit::advise::{Estimate, OnTarget, SmallestP};
-use forgetting_laws::fit::{self, Advisor, Fit, Limit, Options, Status};
+use forgetting_laws::fit::{self, Advisor, Fit, HoldOut, Limit, Options, Status};
 use forgetting_laws::laws::{Finetuning, FinetuningP, Forgetting, Law, Row};
 use forgetting_laws::table::{Run, Table};
 use serde::Serialize;
@@ -73,7 +73,10 @@ pub struct Answer {
 impl Answer {
     /// What the runs of a table say.
     pub fn of(table: &Table, question: Question, options: &Options) -> Self {
-        let fitted = |law: &'static dyn Law| fit::fit(table, law, options);
+        let one_model = distinct(table.runs.iter().map(|run| run.row.n_params)).len() == 1;
+        let hold_out = if one_model { HoldOut::Data } else { HoldOut::Size };
+        let options = Options { hold_out: Some(hold_out), ..options.clone() };
+        let fitted = |law: &'static dyn Law| fit::fit(table, law, &options);
         let laws = [fitted(&Forgetting), fitted(&Finetuning), fitted(&FinetuningP)];
         let advisor = Advisor::new(laws.iter().filter_map(|law| law.as_ref().ok()));
         let loss_pt0 = loss_pt0(table, laws[0].as_ref().ok(), question.n_params);
@@ -118,7 +121,9 @@ impl Answer {
         }
         if answer.verdict != Verdict::NotShown {
             answer.more_data(&advisor, row);
-            answer.larger_model(&advisor, row);
+            if !one_model {
+                answer.larger_model(&advisor, row);
+            }
         }
         answer.how_sure(table, laws[0].as_ref().ok());
         // A law that says nothing is not drawn.
@@ -245,7 +250,9 @@ impl Answer {
         for &p in &self.question.p {
             self.rises.extend(advisor.rise(&Row { p, ..row }).ok().map(|rise| (p, rise)));
         }
-        self.warnings.extend(found.warnings.iter().cloned());
+        // That no p keeps the promise is what the answer says.
+        let said = |warning: &&String| !warning.starts_with("no p keeps the promise");
+        self.warnings.extend(found.warnings.iter().filter(said).cloned());
         let most = self.question.p.iter().copied().fold(0.0, f64::max);
         let p = found.p.unwrap_or(found.by_law.value.min(most));
         if let Ok(target) = advisor.on_target(&Row { p, ..row }) {
@@ -292,10 +299,14 @@ impl Answer {
     fn how_sure(&mut self, table: &Table, law: Option<&Fit>) {
         let count = |values: Vec<f64>| values.len();
         let runs = || table.runs.iter().map(|run| &run.row);
+        let sizes = match count(distinct(runs().map(|row| row.n_params))) {
+            1 => "one size".to_string(),
+            sizes => format!("{sizes} sizes"),
+        };
         let mut text = format!(
-            "How sure: {} runs of {} sizes, {} D_ft and {} p",
+            "How sure: {} runs of {}, {} D_ft and {} p",
             table.runs.len(),
-            count(distinct(runs().map(|row| row.n_params))),
+            sizes,
             count(distinct(runs().map(|row| row.d_ft_tokens))),
             count(distinct(runs().map(|row| row.p))),
         );
@@ -306,16 +317,21 @@ impl Answer {
                 percent(level),
                 percent(law.rise_error)
             );
-            text += match law.is_supported() {
-                Some(true) => {
-                    "; it is supported: on sizes held out it beats models that know nothing"
-                }
-                Some(false) => {
-                    "; it is not supported: on sizes held out it does not beat models that know \
+            let one_model = distinct(runs().map(|row| row.n_params)).len() == 1;
+            let what = if one_model { "amounts of data" } else { "sizes" };
+            text += &match law.is_supported() {
+                Some(true) => format!(
+                    "; it is supported: on {what} held out it beats models that know nothing"
+                ),
+                Some(false) => format!(
+                    "; it is not supported: on {what} held out it does not beat models that know \
                      nothing"
-                }
-                None => "; too few sizes to test it on one that it has not seen",
+                ),
+                None => format!("; too few {what} to test it on one that it has not seen"),
             };
+            if one_model {
+                text += "; of one model alone, and what it says is of that model";
+            }
         }
         self.lead.push(text + ".");
         let mut seen = std::collections::BTreeSet::new();
@@ -402,6 +418,27 @@ mod tests {
         let found = answer(&table(0.01), 1.6e6, 0.35);
         assert_eq!((found.verdict, found.p), (Verdict::NoneNeeded, Some(0.0)));
         assert!(found.lead[0].contains("none of 27 runs"), "{:?}", found.lead);
+    }
+
+    /// The p of the law, from one model's runs; nothing is said of another's.
+    #[test]
+    fn one_model_is_enough_for_advice_on_it() {
+        let mut one = table(1.0);
+        one.runs.retain(|run| run.row.n_params == 1.6e6);
+        for i in 0..one.runs.len() {
+            let mut run = one.runs[i].clone();
+            run.row.p = [0.002, 0.1, 0.3][i % 3];
+            let law = Forgetting.predict(&(&run.row).into(), &[3.0, 300.0, 0.3, 0.25]);
+            run.loss_pt = Some(law * (1.0 + 0.0003 * (i as f64 * 2.4).sin()));
+            one.runs.push(run);
+        }
+        let found = answer(&one, 1.6e6, 0.35);
+        assert_eq!(found.verdict, Verdict::Inject, "{:?}", found.lead);
+        let p = found.p.unwrap();
+        assert!((0.03..0.07).contains(&p), "{p}");
+        let lead = found.lead.join(" ");
+        assert!(lead.contains("amounts of data held out") && lead.contains("of one model alone"));
+        assert!(!lead.contains("twice as large"), "{lead}");
     }
 
     #[test]

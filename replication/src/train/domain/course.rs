@@ -1,7 +1,7 @@
 //! The course of a domain's runs: which are next, what they may still take, and what was chosen.
 //!
-//! Runs are chosen in rounds of as many as there are workers, from what is known when a round begins,
-//! and every round is written down before it starts. So a call that was killed finishes the round and
+//! Runs are chosen in rounds of as many as there are workers, and more where one of them takes long, from
+//! what is known when a round begins, and every round is written down before it starts. So a call that was killed finishes the round and
 //! goes on as if nothing had happened; only whether a run still fits into the time depends on the clock.
 
 use super::super::{STOP, Session, say_failures};
@@ -13,7 +13,7 @@ use crate::grid::Finetuning;
 use crate::progress::complain;
 use crate::provenance::Manifest;
 use crate::results::Results;
-use forgetting_laws::fit::design::{Candidate, Design, Knowledge, Steps};
+use forgetting_laws::fit::design::{Candidate, Choice, Design, Knowledge, Steps};
 use forgetting_laws::laws::{Forgetting, Row};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{to_json, write_atomic};
@@ -344,6 +344,7 @@ impl<'a> Course<'a> {
                 left.push((run, Candidate { row: self.row(run, records), cost, needs }));
             }
         }
+        leave_time_for_the_largest(&mut left, &prices, time_left);
         if left.is_empty() {
             return Ok(Err(if any { End::BudgetSpent } else { End::AllMade }));
         }
@@ -351,8 +352,13 @@ impl<'a> Course<'a> {
         let known = self.known(&design, records)?;
         let candidates: Vec<Candidate> = left.iter().map(|(_, candidate)| *candidate).collect();
         let workers = self.session.config.run.workers();
-        let chosen = known.choose(&candidates, &prices, workers);
-        let chosen = chosen.iter().map(|choice| Chosen {
+        let chosen = known.choose(&candidates, &prices, workers * RUNS_BESIDE_A_LONG_ONE);
+        let waits = |choice: &Choice| {
+            candidates[choice.index].needs.is_some_and(|needs| prices[needs] > 0.0)
+        };
+        let costs: Vec<(f64, bool)> =
+            chosen.iter().map(|choice| (choice.cost, waits(choice))).collect();
+        let chosen = filled(&costs, workers).into_iter().map(|i| &chosen[i]).map(|choice| Chosen {
             id: left[choice.index].0.job.spec.id(),
             label: left[choice.index].0.job.label.clone(),
             after: choice.after,
@@ -491,6 +497,43 @@ impl<'a> Course<'a> {
     }
 }
 
+/// The plan promises its largest model. While that is still to be made, runs of others are left out that
+/// would take the time of it and of its shortest run.
+fn leave_time_for_the_largest<T>(left: &mut Vec<(T, Candidate)>, prices: &[f64], time_left: f64) {
+    let Some((largest, &price)) = prices.iter().enumerate().last() else { return };
+    let own = |candidate: &Candidate| candidate.needs == Some(largest);
+    let of_it = left.iter().filter(|(_, candidate)| own(candidate));
+    let shortest = of_it.map(|(_, candidate)| candidate.cost).fold(f64::INFINITY, f64::min);
+    let promised = price + shortest;
+    if price == 0.0 || promised > time_left {
+        return;
+    }
+    left.retain(|(_, candidate)| {
+        let needed = candidate.needs.map_or(0.0, |needs| prices[needs]);
+        own(candidate) || candidate.cost + needed + promised <= time_left
+    });
+}
+
+/// The most runs of a round for each worker.
+const RUNS_BESIDE_A_LONG_ONE: usize = 8;
+
+/// The runs of a round: one for each worker, and beside a long one further ones, as far as the other
+/// workers would wait for it. `chosen` has costs, and whether a model must be made first, the best run
+/// first.
+fn filled(chosen: &[(f64, bool)], workers: usize) -> Vec<usize> {
+    let first = &chosen[..workers.min(chosen.len())];
+    let longest = first.iter().map(|run| run.0).fold(0.0, f64::max);
+    let mut free = workers as f64 * longest - first.iter().map(|run| run.0).sum::<f64>();
+    let mut round: Vec<usize> = (0..first.len()).collect();
+    for (i, &(cost, waits)) in chosen.iter().enumerate().skip(first.len()) {
+        if !waits && cost <= free {
+            free -= cost;
+            round.push(i);
+        }
+    }
+    round
+}
+
 /// The ratio of times taken to times expected, in all; 1 where there are none. A factor beyond 5 is
 /// taken for one of a machine that did other things.
 fn pace(times: impl Iterator<Item = (f64, f64)>) -> f64 {
@@ -503,6 +546,37 @@ fn pace(times: impl Iterator<Item = (f64, f64)>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_model_keeps_its_time() {
+        let candidate = |cost, needs| (cost, Candidate { row: Row::default(), cost, needs });
+        // Two models, of which the second takes 600 seconds.
+        let all =
+            || vec![candidate(5.0, Some(0)), candidate(90.0, Some(0)), candidate(9.0, Some(1))];
+        let costs = |prices: [f64; 2], time_left: f64| {
+            let mut left = all();
+            leave_time_for_the_largest(&mut left, &prices, time_left);
+            left.iter().map(|(cost, _)| *cost).collect::<Vec<f64>>()
+        };
+        assert_eq!(costs([30.0, 600.0], 800.0), [5.0, 90.0, 9.0]);
+        assert_eq!(costs([30.0, 600.0], 650.0), [5.0, 9.0]);
+        assert_eq!(costs([0.0, 600.0], 700.0), [5.0, 90.0, 9.0]);
+        assert_eq!(costs([30.0, 600.0], 620.0), [9.0]);
+        // Made, or too late for it.
+        assert_eq!(costs([30.0, 0.0], 100.0), [5.0, 90.0, 9.0]);
+        assert_eq!(costs([30.0, 600.0], 600.0), [5.0, 90.0, 9.0]);
+    }
+
+    #[test]
+    fn nobody_waits_beside_a_long_run() {
+        let short = |cost: f64| (cost, false);
+        assert_eq!(filled(&[short(10.0), short(9.0), short(5.0)], 2), [0, 1]);
+        let beside =
+            [(100.0, true), short(20.0), short(50.0), (1.0, true), short(40.0), short(30.0)];
+        assert_eq!(filled(&beside, 2), [0, 1, 2, 5]);
+        assert_eq!(filled(&[short(3.0)], 4), [0]);
+        assert!(filled(&[], 2).is_empty());
+    }
 
     #[test]
     fn the_pace_is_that_of_all_runs() {

@@ -20,7 +20,7 @@ const FIRST: f64 = 0.6;
 /// What a model and one finetuning of it, which follow one another, may take of the time.
 const CHAIN: f64 = 0.7;
 
-/// The law needs two sizes.
+/// Where there are several sizes, the law compares two at least.
 const LEAST_SIZES: usize = 2;
 
 /// What the first runs of some sizes cost in seconds of a worker: each model, and two fractions at two
@@ -38,20 +38,19 @@ fn least_time(sizes: &[Sizing], workers: usize) -> f64 {
 
 /// How many of the sizes, the smallest first, fit into a wall time in seconds.
 ///
+/// One model that is the only one, as one that came pretrained, is enough.
+///
 /// # Errors
 /// If not even two do, with the least time that would be enough.
 pub fn fitting(sizes: &[Sizing], seconds: f64, workers: usize) -> Result<usize> {
-    if sizes.len() < LEAST_SIZES {
-        let requirement = "must be at least two sizes: the law compares them";
-        return Err(Error::setting("grid.main.sizes", sizes.len(), requirement));
-    }
+    let fewest = LEAST_SIZES.min(sizes.len());
     let fits = |count: &usize| least_time(&sizes[..*count], workers) <= seconds;
-    (LEAST_SIZES..=sizes.len()).rev().find(fits).ok_or_else(|| {
-        let least = least_time(&sizes[..LEAST_SIZES], workers);
-        let names: Vec<&str> = sizes[..LEAST_SIZES].iter().map(|size| size.name.as_str()).collect();
+    (fewest.max(1)..=sizes.len()).rev().find(fits).ok_or_else(|| {
+        let least = least_time(&sizes[..fewest], workers);
+        let names: Vec<&str> = sizes[..fewest].iter().map(|size| size.name.as_str()).collect();
         let requirement = format!(
-            "is too little for anything here: two models ({}) and four finetunings of each take at \
-             least --budget {}",
+            "is too little for anything here: {fewest} model(s) ({}) and four finetunings of each take \
+             at least --budget {}",
             names.join(", "),
             duration(least)
         );
@@ -179,7 +178,10 @@ mod tests {
             refusal.contains("--budget = 10s") && refusal.contains("--budget 72s"),
             "{refusal}"
         );
-        assert!(fitting(&sizes()[..1], 1e6, 1).is_err());
+        // One that is the only one.
+        assert_eq!(fitting(&sizes()[..1], 1e6, 1).unwrap(), 1);
+        let refusal = fitting(&sizes()[..1], 1.0, 1).unwrap_err().to_string();
+        assert!(refusal.contains("1 model(s) (a)"), "{refusal}");
     }
 
     #[test]
