@@ -4,7 +4,7 @@
 //! 1.27B at 30M tokens. Here the runs with both the largest model and the most data are withheld
 //! from the fits, and wait until [`Preregistration::write`] has put the predictions on disk.
 
-use super::{Finetuned, MAIN, Results};
+use super::{Finetuned, MAIN, Results, distinct};
 use crate::fit::terminal::{label, words};
 use forgetting_laws::fit::{self, Fit, Options, Params, Prediction};
 use forgetting_laws::laws::{Finetuning, Forgetting, Law, Point, Row};
@@ -309,7 +309,16 @@ fn register(
 ) -> Registered {
     let records: Vec<&Record> = runs.iter().map(|run| &run.record).collect();
     let table = Table::new(runs.iter().map(|run| run.run()).collect());
-    let (status, params, forecasts) = match fit::fit(&table, law, options) {
+    // A larger model is predicted from what size did to smaller ones, not from one of them.
+    let sizes = distinct(runs.iter().map(|run| run.n_params() as f64)).len();
+    let fitted = match sizes {
+        0 | 1 => {
+            let requirement = "a larger one is predicted from two at least";
+            Err(Error::setting("distinct sizes", sizes, requirement))
+        }
+        _ => fit::fit(&table, law, options),
+    };
+    let (status, params, forecasts) = match fitted {
         Ok(fit) => {
             let forecasts = withheld.iter().map(|run| forecast(&fit, run));
             // A model whose pretraining diverged has no loss to predict from.
@@ -470,6 +479,17 @@ mod tests {
         for registered in &made.content.registered {
             assert!(registered.status.starts_with("no fit: "), "{}", registered.status);
             assert!(registered.forecasts.is_empty() && registered.fitted_to.is_empty());
+        }
+        // One size alone, though the law of forgetting could be fitted to it.
+        let mut results = planted();
+        let made = results.preregistration.take().unwrap();
+        let withheld: Vec<_> =
+            made.content.registered[0].forecasts.iter().map(|one| one.run.clone()).collect();
+        let smallest = results.finetuned.iter().map(Finetuned::n_params).min().unwrap();
+        results.finetuned.retain(|run| run.n_params() == smallest);
+        for registered in &Preregistration::make(&results, &withheld).content.registered {
+            assert!(registered.status.contains("distinct sizes = 1"), "{}", registered.status);
+            assert!(registered.forecasts.is_empty() && !registered.fitted_to.is_empty());
         }
     }
 }

@@ -299,14 +299,11 @@ impl Answer {
     fn how_sure(&mut self, table: &Table, law: Option<&Fit>) {
         let count = |values: Vec<f64>| values.len();
         let runs = || table.runs.iter().map(|run| &run.row);
-        let sizes = match count(distinct(runs().map(|row| row.n_params))) {
-            1 => "one size".to_string(),
-            sizes => format!("{sizes} sizes"),
-        };
+        let sizes = count(distinct(runs().map(|row| row.n_params)));
         let mut text = format!(
             "How sure: {} runs of {}, {} D_ft and {} p",
             table.runs.len(),
-            sizes,
+            if sizes == 1 { "one size".to_string() } else { format!("{sizes} sizes") },
             count(distinct(runs().map(|row| row.d_ft_tokens))),
             count(distinct(runs().map(|row| row.p))),
         );
@@ -317,7 +314,7 @@ impl Answer {
                 percent(level),
                 percent(law.rise_error)
             );
-            let one_model = distinct(runs().map(|row| row.n_params)).len() == 1;
+            let one_model = sizes == 1;
             let what = if one_model { "amounts of data" } else { "sizes" };
             text += &match law.is_supported() {
                 Some(true) => format!(
