@@ -130,6 +130,20 @@ fn a_text_is_planned_trained_and_reported_and_a_killed_call_goes_on() {
     assert_eq!(a, b);
 }
 
+/// As with a single model that came pretrained.
+#[test]
+fn one_model_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = text(folder.path());
+    let out = folder.path().join("out");
+    let mut call = domain(&out, &text, "10m");
+    call.args(["--set", "grid.main.sizes=nano-micro", "--set", "grid.main.p=0.0,0.03,0.1"]);
+    let said = stdout(&must_succeed(&mut call));
+    assert!(said.contains("every run of the plan was made"), "{said}");
+    assert!(said.contains(" runs of one size, ") && said.contains("of one model alone"), "{said}");
+    assert!(!said.contains("twice as large"), "{said}");
+}
+
 #[test]
 fn what_cannot_be_done_is_said_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
