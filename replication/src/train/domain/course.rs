@@ -500,7 +500,7 @@ impl<'a> Course<'a> {
 /// The plan promises its largest model. While that is still to be made, runs of others are left out that
 /// would take the time of it and of its shortest run.
 fn leave_time_for_the_largest<T>(left: &mut Vec<(T, Candidate)>, prices: &[f64], time_left: f64) {
-    let Some((largest, &price)) = prices.iter().enumerate().last() else { return };
+    let Some((largest, &price)) = prices.iter().enumerate().next_back() else { return };
     let own = |candidate: &Candidate| candidate.needs == Some(largest);
     let of_it = left.iter().filter(|(_, candidate)| own(candidate));
     let shortest = of_it.map(|(_, candidate)| candidate.cost).fold(f64::INFINITY, f64::min);
