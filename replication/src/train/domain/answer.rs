@@ -215,9 +215,12 @@ impl Answer {
             }
             None if found.by_law.low.is_infinite() => {
                 self.verdict = Verdict::NoP;
+                let most = self.question.p.iter().copied().fold(0.0, f64::max);
                 self.lead.push(format!(
                     "No p keeps the rise of L_pt for {asked} within {allowed} with {confidence} \
-                     confidence, nor does one by the law itself."
+                     confidence: none of those that runs injected, up to {}, and by the law, which \
+                     no run tests there, none above.",
+                    fraction(most)
                 ));
             }
             None => {
