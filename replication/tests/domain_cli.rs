@@ -144,6 +144,43 @@ fn one_model_is_enough() {
     assert!(!said.contains("twice as large"), "{said}");
 }
 
+/// FORGETTING_LAWS_TEXT names a folder with a pretrain.jsonl.zst and a domains/french.jsonl.zst, whose
+/// documents have a text and the source that they are pieces of.
+#[test]
+fn real_text_gets_an_answer_within_the_budget() {
+    let Some(texts) = std::env::var_os("FORGETTING_LAWS_TEXT").map(std::path::PathBuf::from) else {
+        eprintln!("skipped: FORGETTING_LAWS_TEXT names no folder of texts");
+        return;
+    };
+    let out = tempfile::tempdir().unwrap();
+    let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
+    call.args(["domain", "french", "--device", "cpu", "--group", "source", "--budget", "2m"]);
+    call.arg("--data").arg(texts.join("domains/french.jsonl.zst"));
+    call.arg("--pretrain").arg(texts.join("pretrain.jsonl.zst"));
+    call.arg("--out").arg(out.path());
+    for setting in [
+        "data.pretrain_tokens=2000000",
+        "data.injection_tokens=400000",
+        "data.validation_tokens=16384",
+        "data.tokenizer_bytes=1000000",
+        "grid.main.sizes=nano-micro,nano-tiny",
+        "grid.main.tokens_per_param=10",
+        "grid.main.steps=1500",
+        "grid.main.p=0.0,0.05",
+    ] {
+        call.args(["--set", setting]);
+    }
+    let begun = std::time::Instant::now();
+    let said = stdout(&must_succeed(call.stdin(Stdio::null())));
+    assert!(begun.elapsed() < Duration::from_secs(300), "{:?}", begun.elapsed());
+    assert!(said.contains("How sure: ") && said.contains(" of 2 sizes, "), "{said}");
+    let report = out.path().join("domains/french/report.md");
+    let report = fs::read_to_string(report).unwrap();
+    // French is far from English prose: what is forgotten without injection is measured or predicted.
+    assert!(report.contains("pretraining loss r"), "{report}");
+    eprintln!("{said}");
+}
+
 #[test]
 fn what_cannot_be_done_is_said_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
