@@ -473,6 +473,10 @@ impl<'a> Course<'a> {
 
     /// How many times as long as the plan's rates say the runs took that there are; 1 before any.
     fn pace(&self, records: &BTreeMap<RunId, Record>) -> Result<f64> {
+        // Who only asks for the plan finds no folder of runs.
+        if records.is_empty() {
+            return Ok(1.0);
+        }
         let store = self.session.store()?;
         let grid = &self.session.grid;
         let models = grid.pretrainings.iter().map(|run| (&run.job, 1.0));
