@@ -302,6 +302,8 @@ fn held_out_rows_are_predicted_by_laws_that_never_saw_them() {
     let fitted = fit(&two, &Forgetting, &options(HoldOut::Size)).unwrap();
     assert!(fitted.held_out.is_none() && fitted.mre_held_out.is_none());
     assert!(fitted.warnings[0].contains("too few runs"), "{:?}", fitted.warnings);
+    let fitted = fit(&two, &Forgetting, &options(HoldOut::Largest)).unwrap();
+    assert!(fitted.held_out.is_none(), "a larger model is not predicted from one size");
 }
 
 /// Losses with an offset: the form that has it is better on held-out runs, and not by chance.

@@ -140,7 +140,8 @@ fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<Fold>, Strin
     // What a size does is seen on two others at least, whatever the law needs.
     let trend = |fold: &Fold| {
         let first = fold.train.first().map(|&i| value(Column::NParams, i));
-        by != HoldOut::Size || fold.train.iter().any(|&i| Some(value(Column::NParams, i)) != first)
+        !matches!(by, HoldOut::Size | HoldOut::Largest)
+            || fold.train.iter().any(|&i| Some(value(Column::NParams, i)) != first)
     };
     let enough = |fold: &Fold| {
         let rows = fold.train.iter().map(|&i| &sample.points[i]);

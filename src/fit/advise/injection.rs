@@ -58,6 +58,20 @@ pub struct SmallestP {
     pub warnings: Vec<String>,
 }
 
+impl SmallestP {
+    /// Why no p keeps the promise, where none does: the last of the warnings.
+    pub fn why_none(&self) -> Option<String> {
+        self.p.is_none().then(|| match self.by_law.value.is_finite() {
+            true => format!(
+                "no p keeps the promise: the law itself meets the limit at p = {}, but the limit is \
+                 within the noise of a run or the uncertainty of the law",
+                brief(self.by_law.value)
+            ),
+            false => "no p keeps the promise, even by the law itself".to_string(),
+        })
+    }
+}
+
 /// What injection does to the loss on the target.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OnTarget {
@@ -111,18 +125,7 @@ impl Advisor<'_> {
             smallest(0.0, 1.0, meets).unwrap_or(f64::INFINITY)
         });
         let at = p.unwrap_or(1.0);
-        let mut warnings = law.warnings(&with(at));
-        if p.is_none() {
-            warnings.push(match by_law.value.is_finite() {
-                true => format!(
-                    "no p keeps the promise: the law itself meets the limit at p = {}, but the \
-                     limit is within the noise of a run or the uncertainty of the law",
-                    brief(by_law.value)
-                ),
-                false => "no p keeps the promise, even by the law itself".to_string(),
-            });
-        }
-        Ok(SmallestP {
+        let mut found = SmallestP {
             law: law.name(),
             limit,
             confidence,
@@ -132,8 +135,10 @@ impl Advisor<'_> {
             by_law,
             rise: rise_of_a_run(&law, &with(at)),
             rise_without: rise_of_a_run(&law, &with(0.0)),
-            warnings,
-        })
+            warnings: law.warnings(&with(at)),
+        };
+        found.warnings.extend(found.why_none());
+        Ok(found)
     }
 
     /// What an injected fraction does to the target. Reads N, D_ft and p.

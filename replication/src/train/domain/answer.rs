@@ -192,6 +192,7 @@ impl Answer {
         };
         let (asked, allowed) = (self.asked(), self.allowed());
         let confidence = percent(self.question.confidence);
+        let most = self.question.p.iter().copied().fold(0.0, f64::max);
         match found.p {
             Some(0.0) => {
                 self.verdict = Verdict::NoneNeeded;
@@ -202,7 +203,6 @@ impl Answer {
             }
             Some(p) => {
                 self.verdict = Verdict::Inject;
-                let most = self.question.p.iter().copied().fold(0.0, f64::max);
                 let beyond = match p > most {
                     true => format!(" That is more than any run injected ({}).", fraction(most)),
                     false => String::new(),
@@ -215,7 +215,6 @@ impl Answer {
             }
             None if found.by_law.low.is_infinite() => {
                 self.verdict = Verdict::NoP;
-                let most = self.question.p.iter().copied().fold(0.0, f64::max);
                 self.lead.push(format!(
                     "No p keeps the rise of L_pt for {asked} within {allowed} with {confidence} \
                      confidence: none of those that runs injected, up to {}, and by the law, which \
@@ -253,10 +252,10 @@ impl Answer {
         for &p in &self.question.p {
             self.rises.extend(advisor.rise(&Row { p, ..row }).ok().map(|rise| (p, rise)));
         }
-        // That no p keeps the promise is what the answer says.
-        let said = |warning: &&String| !warning.starts_with("no p keeps the promise");
-        self.warnings.extend(found.warnings.iter().filter(said).cloned());
-        let most = self.question.p.iter().copied().fold(0.0, f64::max);
+        // That none keeps the promise is what the answer says.
+        let said = found.why_none();
+        let others = found.warnings.iter().filter(|&warning| Some(warning) != said.as_ref());
+        self.warnings.extend(others.cloned());
         let p = found.p.unwrap_or(found.by_law.value.min(most));
         if let Ok(target) = advisor.on_target(&Row { p, ..row }) {
             let change = match &target.change {
