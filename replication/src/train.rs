@@ -148,17 +148,9 @@ impl Session {
         Ok(Some(facts))
     }
 
-    /// Prepares the data; what of it may mislead is said.
+    /// Prepares the data.
     fn prepare(&self) -> Result<Prepared> {
-        let folder = self.out.join(DATA);
-        let prepared = self.sources.prepare(&self.config, &self.grid.domains(), Some(&folder))?;
-        for (domain, _) in self.grid.domains() {
-            let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
-            if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(&domain)) {
-                complain(&warning);
-            }
-        }
-        Ok(prepared)
+        self.sources.prepare(&self.config, &self.grid.domains(), Some(&self.out.join(DATA)))
     }
 
     /// Carries out jobs, whose parents are among them. Returns what became of them; None in a rank
@@ -220,11 +212,14 @@ impl Session {
         done
     }
 
-    /// Prepares the data of runs, and writes down what is known of it.
+    /// Prepares the data of runs, and writes down what is known of it; what of it may mislead is said.
     fn prepare_runs(&self) -> Result<Prepared> {
         let prepared = self.prepare()?;
         for (domain, d_ft) in self.grid.domains() {
             let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
+            if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(&domain)) {
+                complain(&warning);
+            }
             facts.write(&self.out.join(DATA), &self.sources.facts_id(&domain, d_ft))?;
         }
         Ok(prepared)

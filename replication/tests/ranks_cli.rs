@@ -114,11 +114,15 @@ fn signal(name: &str, id: &str) {
 fn ranks_make_the_losses_of_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let out = |name: &str| folder.path().join(name);
-    must_succeed(&mut run(&out("1"), &[], 1));
+    // Of pairs of tokens so many come again that there is something to warn of.
+    let settings = ["data.overlap_ngram=2"];
+    must_succeed(&mut run(&out("1"), &settings, 1));
     for ranks in [2, 4] {
-        let output = must_succeed(&mut run(&out(&ranks.to_string()), &[], ranks));
-        // The first alone answers.
+        let output = must_succeed(&mut run(&out(&ranks.to_string()), &settings, ranks));
+        // The first alone answers, and warns.
         assert_eq!(text(&output.stdout), "3 of 3 runs done\n");
+        let said = text(&output.stderr);
+        assert_eq!(said.matches("losses there may come from memory").count(), 1, "{said}");
         assert_close(&out("1"), &out(&ranks.to_string()));
     }
     let runs = fs::read_dir(out("4").join("runs")).unwrap();
@@ -128,7 +132,7 @@ fn ranks_make_the_losses_of_one_process() {
         assert_eq!(manifest["machine"]["ranks"], 4);
     }
     // What is done is not done again, and nobody is left waiting.
-    let output = must_succeed(&mut run(&out("1"), &[], 2));
+    let output = must_succeed(&mut run(&out("1"), &settings, 2));
     assert_eq!(text(&output.stdout), "3 of 3 runs done\n");
 }
 
