@@ -7,22 +7,62 @@ use forgetting_laws::engine::{Network, Solo, Trainer, cuda, device, windows};
 use forgetting_laws::model::{Precision, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::weight_decay::AdamW;
-use tch::Device;
+use std::ffi::c_int;
+use tch::{Device, Tensor};
+
+fn trainer(device: Device, precision: Precision) -> Trainer {
+    let shape = Shape::named("nano-small", 512, 64).unwrap();
+    let network = Network::new(shape, Key::new(0), device).unwrap().in_precision(precision);
+    Trainer::new(network, AdamW::default(), 5.0).unwrap()
+}
+
+/// The windows of a step, `[8, 65]`.
+fn batch(step: u64, device: Device) -> Tensor {
+    let token = |i| Key::new(1).below(1000 * step + i, 8) as u32;
+    let tokens: Vec<u32> = (0..8 * 65).map(token).collect();
+    windows(&tokens.chunks(65).collect::<Vec<_>>(), device)
+}
 
 /// The losses of 50 steps.
 fn losses(device: Device, precision: Precision) -> Vec<f64> {
-    let shape = Shape::named("nano-small", 512, 64).unwrap();
-    let network = Network::new(shape, Key::new(0), device).unwrap().in_precision(precision);
-    let mut trainer = Trainer::new(network, AdamW::default(), 5.0).unwrap();
-    let token = |i| Key::new(1).below(i, 8) as u32;
-    let steps = (0..50u64).map(|step| {
-        let tokens: Vec<u32> = (0..8 * 65).map(|i| token(1000 * step + i)).collect();
-        let rows: Vec<&[u32]> = tokens.chunks(65).collect();
-        trainer.step(&[windows(&rows, device)], 8 * 64, 1e-3, 1.0, &Solo).unwrap()
-    });
+    let mut trainer = trainer(device, precision);
+    let mut step = |i| trainer.step(&[batch(i, device)], 8 * 64, 1e-3, 1.0, &Solo).unwrap();
     // Read at the end: no step waits for the one before.
-    let losses: Vec<_> = steps.collect();
+    let losses: Vec<_> = (0..50).map(&mut step).collect();
     losses.iter().map(|loss| loss.double_value(&[])).collect()
+}
+
+/// libtorch's own check (`torch.cuda.set_sync_debug_mode`): where it is on, whatever would wait for
+/// the GPU is an error.
+#[allow(unsafe_code, reason = "libtorch has no function for it that C could call")]
+fn refuse_to_wait(on: bool) {
+    /// `c10::cuda::SyncDebugMode`.
+    const DISABLED: c_int = 0;
+    const ERROR: c_int = 2;
+    // The one variable of c10::cuda::warning_state(), which holds nothing but the mode.
+    let name = c"_ZZN3c104cuda13warning_stateEvE14warning_state_";
+    // SAFETY: the name is a C string; the variable is an enum of C's int, and no other thread of this
+    // process computes.
+    unsafe {
+        let mode = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()).cast::<c_int>();
+        assert!(!mode.is_null(), "this libtorch keeps its mode elsewhere");
+        mode.write_volatile(if on { ERROR } else { DISABLED });
+    }
+}
+
+/// Steps as [`losses`] takes them, and that they do not wait is what is tested.
+fn steps_that_wait_for_nothing(gpu: Device) {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut trainer = trainer(gpu, precision);
+        // The first ones fetch libraries and memory.
+        let mut step = |i| trainer.step(&[batch(i, gpu)], 8 * 64, 1e-3, 1.0, &Solo).unwrap();
+        (0..3).for_each(|i| drop(step(i)));
+        refuse_to_wait(true);
+        let loss = (3..10).map(&mut step).reduce(|a, b| a + b).unwrap();
+        let read = loss.f_double_value(&[]);
+        refuse_to_wait(false);
+        assert!(read.is_err(), "reading a loss waits, and the check knows");
+    }
 }
 
 #[test]
@@ -50,6 +90,7 @@ fn a_gpu_computes_what_the_cpu_computes() {
             assert!((cpu - gpu).abs() < tolerance, "{precision:?}, step {step}: {cpu} and {gpu}");
         }
     }
+    steps_that_wait_for_nothing(gpu);
     let (used, total) = cuda::memory(0).expect("the runtime tells");
     assert!(0 < used && used <= total, "{used} of {total}");
     let name = cuda::name(0).expect("the driver tells");
