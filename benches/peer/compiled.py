@@ -104,7 +104,8 @@ def matmul_flops(args):
 
 def ours(size, args, seconds):
     """What `train_step.rs` measures, on the CUDA half of this very PyTorch."""
-    call = ["cargo", "bench", "--locked", "-p", "benches", "--profile", "dev", "--bench", "train_step", "--"]
+    bench = ["cargo", "bench", "--locked", "-p", "benches", "--profile", "dev", "--bench", "train_step", "--"]
+    call = [args.ours] if args.ours else bench
     call += ["--size", size, "--device", args.device, "--precision", args.precision]
     call += ["--batch", str(args.batch), "--threads", str(args.threads), "--seconds", str(seconds)]
     env = os.environ | {"FORGETTING_LAWS_TORCH": os.path.dirname(torch.__file__)}
@@ -167,6 +168,7 @@ def main():
     parser.add_argument("--threads", type=at_least_one, default=1)
     parser.add_argument("--rounds", type=at_least_one, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--ours", metavar="FILE", help="train_step.rs as a program [default: cargo builds it]")
     parser.add_argument("--eager", dest="compile", action="store_false", help="without torch.compile")
     args = parser.parse_args()
     unknown = [size for size in args.sizes if size not in SIZES]
