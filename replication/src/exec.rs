@@ -9,7 +9,7 @@ use crate::progress::Display;
 use crate::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::ranks::Ranks;
 use forgetting_laws::checkpoint::{self, Checkpoint};
-use forgetting_laws::engine::{self, Comm, Control, Observer, Signals, Solo};
+use forgetting_laws::engine::{self, Comm, Control, Observer, Solo};
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::model::{Precision, Shape};
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
@@ -351,15 +351,9 @@ fn together<T>(lab: &Lab<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         refusal_of_libtorch(&*panic).map_or_else(|| resume_unwind(panic), Err)
     });
-    // These came from the others.
-    if matches!(result, Err(Error::RankLost(_) | Error::RankFailed)) {
-        return result;
-    }
-    let failed = !matches!(result, Ok(_) | Err(Error::Interrupted));
-    let told = lab.comm().agree(Signals { failed, ..Signals::default() })?;
-    match told.failed && !failed {
-        true => Err(Error::RankFailed),
-        false => result,
+    match lab.ranks {
+        Some(ranks) => ranks.conclude(result),
+        None => result,
     }
 }
 

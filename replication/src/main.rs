@@ -26,6 +26,8 @@ mod fit;
 mod grid;
 #[cfg(feature = "train")]
 mod import;
+#[cfg(feature = "train")]
+mod interrupts;
 mod losses;
 #[cfg(feature = "train")]
 mod model;
@@ -139,6 +141,9 @@ fn main() -> ExitCode {
     #[cfg(feature = "train")]
     {
         train::report_bugs_alone();
+        if let Err(error) = interrupts::catch() {
+            complain(&format!("a signal will end this without a last checkpoint: {error}"));
+        }
         if let Some(ended) = call.launch() {
             return ended.map_or_else(|error| end(Err(error)), ExitCode::from);
         }
@@ -188,7 +193,8 @@ fn end(result: forgetting_laws::Result<()>) -> ExitCode {
         Err(error) => {
             fail(&error.to_string());
             match error {
-                Error::Interrupted => ExitCode::from(130),
+                #[cfg(feature = "train")]
+                Error::Interrupted => ExitCode::from(interrupts::INTERRUPTED),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -16,6 +16,7 @@ use crate::exec::{self, Done, Job, Lab};
 use crate::export;
 use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
+use crate::interrupts::{STOP, stop_runs};
 use crate::progress::{Display, answer, complain};
 use crate::provenance::{Machine, device_line};
 use crate::ranks::{self, RankOptions, Ranks};
@@ -28,15 +29,11 @@ use helpers::Helpers;
 use options::{configure, refuse_helpers, refuse_stdin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::Device;
 
 /// The folder within that of the results for what is known of data and models.
 const DATA: &str = "data";
-
-/// Set by Ctrl-C: runs write a checkpoint and end.
-static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Turns a refusal of libtorch into an error of its run; all other panics are bugs and are reported.
 pub fn report_bugs_alone() {
@@ -169,7 +166,6 @@ impl Session {
 
     /// Carries out what the first rank begins, with it.
     fn follow(&self, ranks: &Ranks, jobs: &[Job]) -> Result<()> {
-        catch_interrupts(false);
         let store = self.store()?;
         let mut prepared: Option<Prepared> = None;
         if exec::finished(&store, jobs)?.len() < jobs.len() {
@@ -177,6 +173,7 @@ impl Session {
             prepared = self.prepare().ok();
         }
         let display = Display::silent();
+        let _stopping = stop_runs(false);
         loop {
             let job = ranks.next(|| {
                 if prepared.is_none() {
@@ -233,7 +230,7 @@ impl Session {
         jobs: &[Job],
         work: impl FnOnce(&Lab<'_>) -> Result<Done>,
     ) -> Result<Done> {
-        catch_interrupts(true);
+        let _stopping = stop_runs(true);
         let display = Display::new(jobs.iter().map(|job| job.flops).sum());
         if self.device.is_cuda() || cuda::findings().is_some() {
             display.line(&device_line(self.device));
@@ -564,7 +561,9 @@ pub fn slurm(options: &SlurmOptions) -> Result<()> {
     refuse_stdin(common)?;
     let session = open_blocks(&options.grid, true)?;
     let folder = session.folder("slurm")?;
-    let arguments = options.grid.common.arguments(&session.out);
+    // Who has several ranks has no workers, which the jobs are asked for one by one.
+    let common = Options { workers_per_device: None, ..common.clone() };
+    let arguments = common.arguments(&session.out);
     slurm::write(&session.grid, &session.config, options, &arguments, folder.folder())
 }
 
@@ -617,24 +616,6 @@ fn say_waiting(done: &Done) {
             done.waiting
         ));
     }
-}
-
-/// The first Ctrl-C lets runs write their checkpoints, the second ends the process at once.
-fn catch_interrupts(says_so: bool) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    let handler = move || {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        if says_so {
-            complain("writing checkpoints; Ctrl-C again ends at once");
-        }
-    };
-    ONCE.call_once(|| {
-        if let Err(error) = ctrlc::set_handler(handler) {
-            complain(&format!("Ctrl-C will end without a last checkpoint: {error}"));
-        }
-    });
 }
 
 #[cfg(test)]

@@ -320,7 +320,8 @@ fn killed_at_any_moment_it_goes_on_to_the_same_bits() {
 
 #[test]
 fn interrupted_it_writes_checkpoints_and_says_so() {
-    for name in ["INT", "TERM"] {
+    // What is not Ctrl-C may come twice: to a group of processes, and passed on by one of them.
+    for names in [&["INT"][..], &["TERM", "TERM"], &["USR1", "TERM", "HUP"]] {
         let out = tempfile::tempdir().unwrap();
         let mut process = set(&mut fig5(out.path()), &["run.checkpoint_seconds=0"])
             .stderr(Stdio::piped())
@@ -328,14 +329,31 @@ fn interrupted_it_writes_checkpoints_and_says_so() {
             .unwrap();
         let steps = || find(out.path(), |name| name.starts_with("checkpoint-"));
         assert!(wait_until(&mut process, || !steps().is_empty()));
-        signal(&process, name);
+        names.iter().for_each(|name| signal(&process, name));
         let output = process.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-        assert!(complaint(&output).contains("goes on from the last checkpoint"));
+        assert_eq!(output.status.code(), Some(130), "{names:?}: {}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains("goes on from the last checkpoint"), "{names:?}: {said}");
+        assert_eq!(said.matches("writing checkpoints").count(), 1, "{names:?}: {said}");
 
         let output = must_succeed(&mut fig5(out.path()));
         assert!(stderr(&output).contains("nano-tiny: goes on from step "), "{}", stderr(&output));
         reference().1.assert_same(&Figure::of(out.path()));
+    }
+}
+
+#[test]
+fn interrupted_before_any_run_it_ends_at_once() {
+    for name in ["INT", "TERM", "USR1"] {
+        let out = tempfile::tempdir().unwrap();
+        let settings = ["data.pretrain_tokens=20000000", "data.injection_tokens=2000000"];
+        let mut process = set(&mut fig5(out.path()), &settings).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        signal(&process, name);
+        let begun = Instant::now();
+        assert_eq!(process.wait().unwrap().code(), Some(130), "{name}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{name}: {:?}", begun.elapsed());
+        assert!(find(out.path(), |name| name == "spec.json").is_empty());
     }
 }
 

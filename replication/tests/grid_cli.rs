@@ -273,10 +273,18 @@ fn scripts_for_slurm_split_the_runs_and_ask_for_the_papers_gpus() {
         "--program",
         "/opt/a b/replication",
     ]);
-    call.args(["--sbatch=--partition=gpu", "--jobs", "50", "--out"]).arg(out.path());
+    call.args(["--sbatch=--partition=gpu", "--jobs", "50", "--workers-per-device", "2"]);
+    call.arg("--out").arg(out.path());
     must_succeed(&mut call);
     let script = |name: &str| fs::read_to_string(out.path().join("slurm").join(name)).unwrap();
-    for (size, gpus) in [("tiny", 1), ("small", 1), ("medium", 4), ("large", 8), ("xl", 8)] {
+    let sizes = [
+        ("tiny", 1, "cpus-per-task=16", "mem=10G"),
+        ("small", 1, "cpus-per-task=16", "mem=12G"),
+        ("medium", 4, "cpus-per-task=32", "mem=34G"),
+        ("large", 8, "cpus-per-task=64", "mem=88G"),
+        ("xl", 8, "cpus-per-task=64", "mem=139G"),
+    ];
+    for (size, gpus, cpus, memory) in sizes {
         for step in ["pretrain", "finetune", "rest"] {
             let name = format!("{step}-{size}.sh");
             let text = script(&name);
@@ -284,9 +292,14 @@ fn scripts_for_slurm_split_the_runs_and_ask_for_the_papers_gpus() {
             assert!(text.contains("#SBATCH --requeue\n#SBATCH --open-mode=append\n"), "{text}");
             assert!(text.contains("#SBATCH --partition=gpu\n"), "{text}");
             assert!(text.contains("'/opt/a b/replication' run --preset paper"), "{text}");
-            let ranks = if gpus > 1 { format!(" --ranks {gpus}") } else { String::new() };
+            assert!(text.contains(&format!("#SBATCH --{cpus}\n#SBATCH --{memory}\n")), "{text}");
+            let processes = match gpus {
+                1 => "--workers-per-device 2".into(),
+                ranks => format!("--ranks {ranks}"),
+            };
             assert_eq!(text.contains(" --ranks"), gpus > 1, "{text}");
-            assert!(text.contains(&format!(" --size {size}{ranks}")), "{text}");
+            assert_eq!(text.contains(" --workers-per-device"), gpus == 1, "{text}");
+            assert!(text.contains(&format!(" --size {size} {processes}")), "{text}");
             let path = out.path().join("slurm").join(&name);
             assert!(Command::new("bash").arg("-n").arg(path).status().unwrap().success(), "{name}");
         }
@@ -296,11 +309,17 @@ fn scripts_for_slurm_split_the_runs_and_ask_for_the_papers_gpus() {
     }
     let submit = script("submit.sh");
     assert_eq!(submit.lines().filter(|line| line.contains("sbatch")).count(), 15, "{submit}");
-    assert_eq!(submit.matches("afterok").count(), 5, "{submit}");
+    let after = "--kill-on-invalid-dep=yes --dependency=afterok";
+    assert_eq!(submit.matches(after).count(), 5, "{submit}");
 
-    // A job that is told to end writes its checkpoints, returns 130 and is put back.
+    // A job that is told to end, here by two signals, writes its checkpoints, returns 130 and is put
+    // back.
     let fake = out.path().join("fake");
-    fs::write(&fake, "#!/bin/sh\ntrap 'exit 130' TERM\nwhile :; do sleep 0.05; done\n").unwrap();
+    fs::write(
+        &fake,
+        "#!/bin/sh\ntrap 'trap : TERM; sleep 1; exit 130' TERM\nwhile :; do sleep 0.05; done\n",
+    )
+    .unwrap();
     assert!(Command::new("chmod").arg("+x").arg(&fake).status().unwrap().success());
     let requeued = out.path().join("requeued");
     let scontrol = out.path().join("scontrol");
@@ -316,7 +335,10 @@ fn scripts_for_slurm_split_the_runs_and_ask_for_the_papers_gpus() {
         .unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let pid = job.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    for signal in ["-TERM", "-USR1", "-TERM"] {
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     assert_eq!(job.wait().unwrap().code(), Some(130));
     assert_eq!(fs::read_to_string(requeued).unwrap(), "requeue 7\n");
 }

@@ -1,6 +1,7 @@
 //! Starts the ranks on this machine.
 
 use super::RankOptions;
+use crate::interrupts;
 use crate::progress::complain;
 use forgetting_laws::{Error, Result};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -46,12 +47,10 @@ pub fn launch(options: &RankOptions) -> Result<u8> {
     let ids: Vec<u32> = children.iter().map(Child::id).collect();
     let running = Arc::new(Mutex::new(ids));
     let told = Arc::clone(&running);
-    let pass_on = move || {
-        told.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|&id| terminate(id));
-    };
-    if let Err(error) = ctrlc::set_handler(pass_on) {
-        complain(&format!("Ctrl-C will not reach the ranks: {error}"));
-    }
+    let _passing_on = interrupts::act(move |signal| {
+        let running = told.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().for_each(|&id| send(signal, id));
+    });
     let statuses = wait(&mut children, &running);
     for (rank, status) in statuses.iter().enumerate() {
         if let Some(signal) = status.signal() {
@@ -111,10 +110,10 @@ fn end(children: &mut [Child]) {
 }
 
 #[allow(unsafe_code, reason = "kill has no safe wrapper")]
-fn terminate(id: u32) {
+fn send(signal: i32, id: u32) {
     // SAFETY: sends a signal; the process is a child of ours that has not been waited for.
     unsafe {
-        libc::kill(id as libc::pid_t, libc::SIGTERM);
+        libc::kill(id as libc::pid_t, signal);
     }
 }
 

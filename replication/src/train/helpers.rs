@@ -9,9 +9,9 @@
 //! A helper is told on its standard input which runs it is to work on. That stays open: when it ends,
 //! however the first process came to its end, the helper writes its checkpoints and ends too.
 
-use super::STOP;
 use super::options::Options;
 use crate::exec::Job;
+use crate::interrupts::STOP;
 use forgetting_laws::engine::{self, cuda};
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeSet;

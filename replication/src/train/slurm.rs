@@ -24,14 +24,28 @@ const NOTICE: u64 = 300;
 /// What a size needs.
 struct Size {
     rank: usize,
+    params: u64,
     gpus: u64,
     finetunings: u64,
 }
 
 impl Size {
-    /// The option that uses all GPUs.
-    fn ranks(&self) -> String {
-        if self.gpus > 1 { format!(" --ranks {}", self.gpus) } else { String::new() }
+    /// The options that use all GPUs: ranks where a run takes several, otherwise as many workers as
+    /// are asked for.
+    fn processes(&self, options: &SlurmOptions) -> String {
+        match options.grid.common.workers_per_device {
+            _ if self.gpus > 1 => format!(" --ranks {}", self.gpus),
+            Some(workers) => format!(" --workers-per-device {workers}"),
+            None => String::new(),
+        }
+    }
+
+    /// Gigabytes of the host's memory: each process holds the parameters twice while it draws or reads
+    /// them, and beside them text and libtorch; the one that writes checkpoints holds them and both
+    /// moments twice more.
+    fn memory(&self, processes: u64) -> u64 {
+        let parameters = 4e-9 * self.params as f64;
+        (processes as f64 * (2.0 * parameters + 4.0) + 5.0 * parameters).ceil() as u64
     }
 }
 
@@ -57,8 +71,9 @@ pub fn write(
     };
     let mut sizes: BTreeMap<&str, Size> = BTreeMap::new();
     for run in &grid.pretrainings {
-        let gpus = config.size(&run.size).gpus;
-        sizes.entry(&run.size).or_insert(Size { rank: run.rank, gpus, finetunings: 0 });
+        let (gpus, params) = (config.size(&run.size).gpus, run.job.shape.count().paper());
+        let size = Size { rank: run.rank, params, gpus, finetunings: 0 };
+        sizes.entry(&run.size).or_insert(size);
     }
     for run in &grid.finetunings {
         if let Some(size) = sizes.get_mut(run.size.as_str()) {
@@ -73,6 +88,9 @@ pub fn write(
         call.extend(["--block".into(), quoted(block)]);
     }
     let call = call.join(" ");
+    let batch = |name: &str, size: &Size, jobs, call: &str| {
+        batch(options, name, size, config.run.threads as u64, jobs, call)
+    };
     let mut submit = String::from(
         "#!/bin/sh\n# Submits everything; each step waits for the one before.\nset -eu\n\
          cd \"$(dirname \"$0\")\"\n",
@@ -80,8 +98,9 @@ pub fn write(
     let mut pretrainings = Vec::new();
     for (name, size) in &sizes {
         let script = format!("pretrain-{name}.sh");
-        let call = format!("{call} --size {}{} --pretraining-only", quoted(name), size.ranks());
-        put(folder, &script, &batch(options, &format!("pt-{name}"), size.gpus, None, &call))?;
+        let call =
+            format!("{call} --size {}{} --pretraining-only", quoted(name), size.processes(options));
+        put(folder, &script, &batch(&format!("pt-{name}"), size, None, &call))?;
         let _ = writeln!(submit, "{}=$(sbatch --parsable {script})", variable("pt", size.rank));
         pretrainings.push(format!("${}", variable("pt", size.rank)));
     }
@@ -89,18 +108,20 @@ pub fn write(
     for (name, size) in sizes.iter().filter(|(_, size)| size.finetunings > 0) {
         let script = format!("finetune-{name}.sh");
         let jobs = size.finetunings.min(options.jobs);
-        let call = format!("{call} --size {}{}", quoted(name), size.ranks());
+        let call = format!("{call} --size {}{}", quoted(name), size.processes(options));
         let call = format!("{call} --shard \"$SLURM_ARRAY_TASK_ID/{jobs}\"");
         let array = Some(jobs);
-        put(folder, &script, &batch(options, &format!("ft-{name}"), size.gpus, array, &call))?;
+        put(folder, &script, &batch(&format!("ft-{name}"), size, array, &call))?;
         let (ft, pt) = (variable("ft", size.rank), variable("pt", size.rank));
-        let _ = writeln!(submit, "{ft}=$(sbatch --parsable --dependency=afterok:${pt} {script})");
+        // Without its models there is nothing to finetune.
+        let after = format!("--kill-on-invalid-dep=yes --dependency=afterok:${pt}");
+        let _ = writeln!(submit, "{ft}=$(sbatch --parsable {after} {script})");
         arrays.push(format!("${ft}"));
     }
     for (name, size) in sizes.iter().filter(|(_, size)| size.finetunings > 0) {
         let script = format!("rest-{name}.sh");
-        let call = format!("{call} --size {}{}", quoted(name), size.ranks());
-        put(folder, &script, &batch(options, &format!("rest-{name}"), size.gpus, None, &call))?;
+        let call = format!("{call} --size {}{}", quoted(name), size.processes(options));
+        put(folder, &script, &batch(&format!("rest-{name}"), size, None, &call))?;
         let after = arrays.join(":");
         let _ = writeln!(submit, "sbatch --dependency=afterany:{after} {script}");
     }
@@ -122,9 +143,21 @@ fn put(folder: &Path, name: &str, text: &str) -> Result<()> {
 
 /// A script of one step. The program gets the signal itself, and what it returns decides whether the
 /// job goes back into the queue.
-fn batch(options: &SlurmOptions, name: &str, gpus: u64, jobs: Option<u64>, call: &str) -> String {
+fn batch(
+    options: &SlurmOptions,
+    name: &str,
+    size: &Size,
+    threads: u64,
+    jobs: Option<u64>,
+    call: &str,
+) -> String {
     let mut text = format!("#!/bin/bash\n#SBATCH --job-name={name}\n");
-    let _ = writeln!(text, "#SBATCH --nodes=1\n#SBATCH --ntasks=1\n#SBATCH --gpus-per-node={gpus}");
+    let _ = writeln!(text, "#SBATCH --nodes=1\n#SBATCH --ntasks=1");
+    let workers = options.grid.common.workers_per_device.unwrap_or(1) as u64;
+    let processes = if size.gpus > 1 { size.gpus } else { workers };
+    let _ = writeln!(text, "#SBATCH --gpus-per-node={}", size.gpus);
+    let _ = writeln!(text, "#SBATCH --cpus-per-task={}", processes * threads.max(1));
+    let _ = writeln!(text, "#SBATCH --mem={}G", size.memory(processes));
     let _ = writeln!(text, "#SBATCH --time={}", options.time);
     let _ = writeln!(text, "#SBATCH --signal=B:TERM@{NOTICE}\n#SBATCH --requeue");
     let _ = writeln!(text, "#SBATCH --open-mode=append");
@@ -137,8 +170,8 @@ fn batch(options: &SlurmOptions, name: &str, gpus: u64, jobs: Option<u64>, call:
     let _ = write!(
         text,
         "\n{call} &\npid=$!\ntrap 'kill -TERM \"$pid\"' TERM USR1\nwait \"$pid\"\nstatus=$?\n\
-         # A signal ends the first wait early; the checkpoints are written in the second.\n\
-         if kill -0 \"$pid\" 2>/dev/null; then wait \"$pid\"; status=$?; fi\n\
+         # A signal ends a wait early, while the program writes its checkpoints.\n\
+         while kill -0 \"$pid\" 2>/dev/null; do wait \"$pid\"; status=$?; done\n\
          if [ \"$status\" -eq 130 ]; then scontrol requeue \"$SLURM_JOB_ID\"; fi\n\
          exit \"$status\"\n"
     );

@@ -4,12 +4,13 @@
 //! what is known when a round begins, and every round is written down before it starts. So a call that was killed finishes the round and
 //! goes on as if nothing had happened; only whether a run still fits into the time depends on the clock.
 
-use super::super::{STOP, Session, say_failures};
+use super::super::{Session, say_failures};
 use super::{DomainOptions, Plan, plan, read};
 use crate::config::MAIN;
 use crate::data::Prepared;
 use crate::exec::{self, Job};
 use crate::grid::Finetuning;
+use crate::interrupts::STOP;
 use crate::progress::complain;
 use crate::provenance::Manifest;
 use crate::results::Results;
