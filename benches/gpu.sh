@@ -5,7 +5,7 @@
 #   DIR/gpu.sh run OUT [PART ...]              on the GPU: measures, into OUT
 #
 # PARTs: tests (the engine on the GPU against the CPU, no step waits, NCCL), speed (tokens/s and MFU against
-# torch.compile), workers (runs per hour by 1, 2, 4 and 8 processes). The GPU's python3 (or $PYTHON) has torch
+# torch.compile), workers (runs per hour by 1, 2, 4 and 8 processes), ranks (how steps scale over GPUs). The GPU's python3 (or $PYTHON) has torch
 # 2.11 with CUDA. A part that fails stops no other; the status is 1 then.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,10 +18,11 @@ pack() {
         cargo build --locked --package replication --message-format json
         cargo test --locked --package forgetting-laws --test cuda --no-run --message-format json
         cargo test --locked --package torch-ext --test nccl --no-run --message-format json
-        cargo bench --locked --package benches --profile dev --bench train_step --no-run --message-format json
+        cargo bench --locked --package benches --profile dev --bench train_step --bench ranks --no-run \
+            --message-format json
     )
     local name program
-    for name in replication cuda nccl train_step; do
+    for name in replication cuda nccl train_step ranks; do
         program=$(grep -o "\"executable\":\"[^\"]*/$name[^/\"]*\"" <<<"$built" | tail -1 | cut -d'"' -f4)
         cp "$program" "$1/$name"
         strip "$1/$name"
@@ -37,6 +38,10 @@ tests() {
 
 speed() {
     "$python" "$here/compiled.py" --ours "$here/train_step" --rounds 2 --seconds 5 tiny small medium large
+}
+
+ranks() {
+    "$here/ranks" --device cuda
 }
 
 # One pretraining, whose 16 finetunings N processes then make at once.
@@ -65,7 +70,7 @@ run() {
     # What cargo fetches for the programs is found here, where they were not built.
     export LD_LIBRARY_PATH=$here:$FORGETTING_LAWS_TORCH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     local part status=0
-    for part in "${@:-tests speed workers}"; do
+    for part in "${@:-tests speed workers ranks}"; do
         for part in $part; do
             echo "== $part"
             "$part" 2>&1 | tee "$out/$part.txt" || status=1

@@ -1,23 +1,25 @@
-//! What ranks cost and bring on this machine's CPU: the all-reduce of a flat gradient through Gloo,
-//! and the training step of one, two and four ranks of one thread each on one batch, as a JSON line
-//! each. Ranks are threads here, with connections of their own, as processes have.
+//! What ranks cost and bring on this machine: the all-reduce of a flat gradient, and the training step
+//! of one, two and more ranks on one batch, as a JSON line each. Ranks are processes: on a CPU of one
+//! thread each and through Gloo, on GPUs of one GPU each and through NCCL.
 //!
-//! `cargo bench -p benches --profile dev --bench ranks`
+//! `cargo bench -p benches --profile dev --bench ranks -- [--device cpu|cuda] [--size NAME]
+//! [--precision f32|bf16] [--batch N]`
+//!
+//! N sequences a step, of all ranks; without a size, three on a CPU and `large` on GPUs.
 
-use forgetting_laws::engine::{Comm, Network, Signals, Solo, Trainer, windows};
-use forgetting_laws::model::Shape;
+use forgetting_laws::engine::{self, Comm, Network, Signals, Solo, Trainer, cuda, windows};
+use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Precision, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::weight_decay::AdamW;
 use forgetting_laws::{Error, Result};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{Backend, Group, Place, Store};
+use torch_ext::{Backend, Group, Place, Store, has_nccl};
 
-const BATCH: usize = 32;
-const CONTEXT: usize = 128;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A rank whose gradients go through Gloo.
+/// A rank whose gradients go through a group.
 struct Rank(Place, Group);
 
 impl Comm for Rank {
@@ -41,13 +43,40 @@ impl Comm for Rank {
     }
 }
 
+/// An argument of this call, or what stands for it.
+fn argument(name: &str, default: &str) -> String {
+    let arguments: Vec<String> = std::env::args().collect();
+    let at = arguments.iter().position(|argument| argument == name);
+    at.and_then(|at| arguments.get(at + 1)).map_or(default.to_string(), String::clone)
+}
+
 fn main() {
-    for floats in [1 << 16, 1 << 20, 1 << 24] {
-        for world in [2, 4] {
-            let seconds = ranks(world, |rank| all_reduce(rank, floats));
+    match Place::from_env().expect("started below") {
+        Some(place) => as_rank(place),
+        None => as_launcher(),
+    }
+}
+
+fn as_launcher() {
+    let device = argument("--device", "cpu");
+    let (worlds, sizes): (Vec<usize>, Vec<&str>) = match device.as_str() {
+        "cpu" => (vec![1, 2, 4], vec!["nano-small", "nano-medium", "nano-large"]),
+        _ => {
+            engine::device(&device).unwrap_or_else(|error| panic!("{error}"));
+            let there = |world: &usize| *world <= cuda::count();
+            ([1, 2, 4, 8].into_iter().filter(there).collect(), vec!["large"])
+        }
+    };
+    for floats in ["65536", "1048576", "16777216", "268435456"] {
+        // The last is a gradient of a GPU's models.
+        if device == "cpu" && floats.len() > 8 {
+            continue;
+        }
+        for &world in worlds.iter().filter(|&&world| world > 1) {
+            let seconds = seconds(world, &["--floats", floats]);
             // Each rank sends and receives 2 (W − 1) / W of the buffer in a ring.
-            let bytes = 4.0 * floats as f64 * 2.0 * (world as f64 - 1.0) / world as f64;
-            let rate = bytes / seconds / 1e9;
+            let bytes = 4.0 * floats.parse::<f64>().expect("a number");
+            let rate = bytes * 2.0 * (world as f64 - 1.0) / world as f64 / seconds / 1e9;
             println!(
                 "{{\"all_reduce_floats\": {floats}, \"ranks\": {world}, \
                  \"milliseconds\": {:.3}, \"bus_gb_per_s\": {rate:.2}}}",
@@ -55,13 +84,11 @@ fn main() {
             );
         }
     }
-    for size in ["nano-small", "nano-medium", "nano-large"] {
-        let alone = step(size, &Solo);
-        for world in [1, 2, 4] {
-            let seconds = match world {
-                1 => alone,
-                _ => ranks(world, |rank| step(size, rank)),
-            };
+    let asked = argument("--size", "");
+    for size in if asked.is_empty() { sizes } else { vec![asked.as_str()] } {
+        let alone = seconds(1, &["--size", size]);
+        for &world in &worlds {
+            let seconds = if world == 1 { alone } else { seconds(world, &["--size", size]) };
             println!(
                 "{{\"size\": \"{size}\", \"ranks\": {world}, \"step_milliseconds\": {:.2}, \
                  \"efficiency\": {:.2}}}",
@@ -72,57 +99,113 @@ fn main() {
     }
 }
 
-/// What the first rank returns.
-fn ranks(world: usize, work: impl Fn(&Rank) -> f64 + Sync) -> f64 {
+/// What so many processes of this program say that they take.
+fn seconds(world: usize, work: &[&str]) -> f64 {
     let store = Store::serve(0).expect("a free port");
-    let port = store.port();
-    let rank = |rank| {
-        let host = "127.0.0.1".to_string();
-        let place = Place { rank, local_rank: rank, world, host, port, serves: false, attempt: 0 };
-        let store = place.meet(PATIENCE).expect("all ranks are threads of this process");
-        let group = Group::open(&store, &place, "gradients", Backend::Gloo, PATIENCE);
-        work(&Rank(place, group.expect("the ranks have met")))
+    let (host, port) = ("127.0.0.1".to_string(), store.port());
+    // One alone has no place: it is told by its work.
+    let place = |rank| Place {
+        rank,
+        local_rank: rank,
+        world: world.max(2),
+        host: host.clone(),
+        port,
+        serves: false,
+        attempt: 0,
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..world).map(|r| scope.spawn(move || rank(r))).collect();
-        let seconds = threads.into_iter().map(|thread| thread.join().expect("no panic"));
-        seconds.collect::<Vec<f64>>()[0]
-    })
+    let program = std::env::current_exe().expect("this program");
+    let start = |rank| {
+        let mut call = Command::new(&program);
+        call.args(work).args(["--ranks", &world.to_string()]).args(std::env::args().skip(1));
+        call.envs(place(rank).variables()).stdout(Stdio::piped()).stdin(Stdio::null());
+        call.spawn().expect("this program can be started")
+    };
+    let processes: Vec<_> = (0..world).map(start).collect();
+    let outputs = processes.into_iter().map(|process| process.wait_with_output().expect("ends"));
+    let outputs: Vec<_> = outputs.collect();
+    assert!(outputs.iter().all(|output| output.status.success()), "a rank failed");
+    let said = String::from_utf8_lossy(&outputs[0].stdout).trim().to_string();
+    said.parse().expect("the first rank says its seconds")
 }
 
-/// Median seconds of an operation that all ranks repeat equally often.
-fn median(mut work: impl FnMut()) -> f64 {
-    work();
-    let mut seconds: Vec<f64> = (0..15)
+fn as_rank(place: Place) {
+    let device = match argument("--device", "cpu").as_str() {
+        "cpu" => Device::Cpu,
+        _ => engine::device(&format!("cuda:{}", place.local_rank))
+            .unwrap_or_else(|error| panic!("{error}")),
+    };
+    let backend = match device {
+        Device::Cuda(_) if has_nccl() => Backend::Nccl,
+        _ => Backend::Gloo,
+    };
+    let first = place.rank == 0;
+    let alone = argument("--ranks", "1") == "1";
+    let rank = (!alone).then(|| {
+        let store = place.meet(PATIENCE).expect("all ranks are started");
+        let group = Group::open(&store, &place, "gradients", backend, PATIENCE);
+        (Rank(place, group.expect("the ranks have met")), store)
+    });
+    let comm: &dyn Comm = rank.as_ref().map_or(&Solo, |(rank, _)| rank);
+    let floats = argument("--floats", "");
+    let seconds = match floats.is_empty() {
+        true => step(&argument("--size", ""), device, comm),
+        false => all_reduce(floats.parse().expect("a number"), device, comm),
+    };
+    if first {
+        println!("{seconds}");
+    }
+}
+
+/// Median seconds of an operation that all ranks repeat equally often; each time what it returns is
+/// read, which waits for a GPU.
+fn median(mut work: impl FnMut() -> Tensor) -> f64 {
+    let mut seconds: Vec<f64> = (0..18)
         .map(|_| {
             let begun = Instant::now();
-            work();
+            let _ = work().double_value(&[]);
             begun.elapsed().as_secs_f64()
         })
+        // The first ones fetch libraries and memory.
+        .skip(3)
         .collect();
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
 }
 
-fn all_reduce(rank: &Rank, floats: i64) -> f64 {
-    let mut flat = Tensor::zeros([floats], (Kind::Float, Device::Cpu));
-    median(|| rank.all_reduce_sum(&mut flat).expect("no rank is lost"))
+fn all_reduce(floats: i64, device: Device, comm: &dyn Comm) -> f64 {
+    let mut flat = Tensor::zeros([floats], (Kind::Float, device));
+    median(|| {
+        comm.all_reduce_sum(&mut flat).expect("no rank is lost");
+        flat.get(0)
+    })
 }
 
-fn step(size: &str, comm: &dyn Comm) -> f64 {
+fn step(size: &str, device: Device, comm: &dyn Comm) -> f64 {
     tch::set_num_threads(1);
-    let shape = Shape::named(size, 512, CONTEXT).expect("a known size");
-    let network = Network::new(shape, Key::new(0), Device::Cpu).expect("a valid shape");
+    let (vocab, context, batch, precision) = match size.starts_with("nano") {
+        true => (512, 128, "32", "f32"),
+        false => (PAPER_VOCAB, PAPER_CONTEXT, "64", "bf16"),
+    };
+    let batch: usize = argument("--batch", batch).parse().expect("--batch takes a number");
+    let precision = match argument("--precision", precision).as_str() {
+        "f32" => Precision::F32,
+        "bf16" => Precision::Bf16,
+        _ => panic!("--precision takes f32 or bf16"),
+    };
+    let shape = Shape::named(size, vocab, context).unwrap_or_else(|error| panic!("{error}"));
+    let network = Network::new(shape, Key::new(0), device).expect("a valid shape");
+    let network = network.in_precision(precision);
     let mut trainer = Trainer::new(network, AdamW::default(), 5.0).expect("valid settings");
-    let mine = BATCH / comm.world();
-    let width = CONTEXT + 1;
-    let token = |i| Key::new(comm.rank() as u64).below(i, 512) as u32;
-    let tokens: Vec<u32> = (0..(mine * width) as u64).map(token).collect();
+    let width = context + 1;
+    let token = |i| Key::new(comm.rank() as u64).below(i, vocab as u64) as u32;
+    let tokens: Vec<u32> = (0..(batch / comm.world() * width) as u64).map(token).collect();
     let rows: Vec<&[u32]> = tokens.chunks(width).collect();
+    // As the presets cut a rank's sequences into passes.
+    let pass = if size.starts_with("nano") { 64 } else { 16 };
     median(|| {
-        let positions = (BATCH * CONTEXT) as u64;
-        let windows = windows(&rows, Device::Cpu);
-        let step = trainer.step(&[windows], positions, 1e-4, 1.0, comm);
-        let _ = step.expect("no rank is lost").double_value(&[]);
+        let passes = rows.chunks(pass).map(|rows| windows(rows, device));
+        let passes: Vec<Tensor> = passes.collect();
+        let positions = (batch * context) as u64;
+        trainer.step(&passes, positions, 1e-4, 1.0, comm).expect("no rank is lost")
     })
 }

@@ -7,7 +7,7 @@ use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::{
     Comm, Control, Network, Observer, PretrainData, Signals, Solo, TargetData, Trainer, evaluate,
-    finetune, import, pretrain, remove_checkpoints, windows,
+    evaluate_together, finetune, import, pretrain, remove_checkpoints, windows,
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use forgetting_laws::injection::SamplerKind;
@@ -786,6 +786,78 @@ mod runs {
             let control = Control { micro_batch, ..control(&watch, NEVER) };
             let record = finetune(&spec, &model, &pretraining, &target, Some(&claim), &control);
             assert_close(&record.unwrap(), &alone);
+        }
+    }
+
+    /// A rank that counts sums, of gradients and losses, over all.
+    struct Counting<'a>(Member<'a>, AtomicU64);
+
+    impl Comm for Counting<'_> {
+        fn rank(&self) -> usize {
+            self.0.rank()
+        }
+        fn world(&self) -> usize {
+            self.0.world()
+        }
+        fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<(), Error> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.all_reduce_sum(flat)
+        }
+        fn broadcast(&self, flat: &mut Tensor) -> Result<(), Error> {
+            self.0.broadcast(flat)
+        }
+        fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+            self.0.share(bytes)
+        }
+        fn agree(&self, mine: Signals) -> Result<Signals, Error> {
+            self.0.agree(mine)
+        }
+    }
+
+    fn fresh_trainer() -> Trainer {
+        let network = Network::new(shape(), Key::new(0), Device::Cpu).unwrap();
+        Trainer::new(network, AdamW::default(), 1.0).unwrap()
+    }
+
+    /// The ranks' gradients are added up once a step, after the last of its passes.
+    #[test]
+    fn passes_of_a_step_add_up_before_ranks_do() {
+        let set = sequences(8, 36, 8);
+        let steps = |comm: &dyn Comm, pass: usize| {
+            let mut trainer = fresh_trainer();
+            for step in 0..3 {
+                let mine = 12 / comm.world();
+                let first = 12 * step + mine * comm.rank();
+                let rows: Vec<_> = (first..first + mine).map(|i| set.get(i)).collect();
+                let passes = rows.chunks(pass).map(|rows| windows(rows, Device::Cpu));
+                let passes: Vec<Tensor> = passes.collect();
+                trainer.step(&passes, 12 * 8, 1e-3, 1.0, comm).unwrap();
+            }
+            values(trainer.network().theta())
+        };
+        let alone = steps(&Solo, 12);
+        for theta in Team::new(3).work(|member| {
+            let comm = Counting(member, AtomicU64::new(0));
+            let theta = steps(&comm, 1);
+            assert_eq!(comm.1.load(Ordering::Relaxed), 3);
+            theta
+        }) {
+            let far = theta.iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-5, "{far}");
+        }
+    }
+
+    /// A set of several passes of 4,096 tokens is cut among the ranks, and no pass is taken twice.
+    #[test]
+    fn ranks_share_an_evaluation() {
+        let trainer = fresh_trainer();
+        let set = sequences(7, 2_700, 8);
+        let alone = evaluate(trainer.network(), &set);
+        for world in [2, 3, 4, 7] {
+            let losses = Team::new(world).work(|member| {
+                evaluate_together(fresh_trainer().network(), &set, &member).unwrap()
+            });
+            losses.iter().for_each(|&loss| assert_abs_diff_eq!(loss, alone, epsilon = 1e-9));
         }
     }
 

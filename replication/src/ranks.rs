@@ -50,6 +50,25 @@ impl RankOptions {
             Some(_) => Ok(false),
         }
     }
+
+    /// Refuses more ranks on this machine than it has GPUs for, as each has one of its own.
+    ///
+    /// # Errors
+    /// If there are too few, or one alone is named.
+    pub fn check(&self, name: &str, device: Device) -> Result<()> {
+        let count = engine::cuda::count();
+        match device {
+            Device::Cuda(_) if name.starts_with("cuda:") => {
+                let requirement = "is one GPU, and each rank needs one: use --device cuda";
+                Err(Error::setting("--device", name, requirement))
+            }
+            Device::Cuda(_) if count < usize::from(self.ranks) => {
+                let requirement = format!("needs as many GPUs, and here are {count}");
+                Err(Error::setting("--ranks", self.ranks, requirement))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// This process among the ranks, if it is one of several.
@@ -190,13 +209,13 @@ impl Ranks {
 
     /// The device of this rank, where one is asked for without a number.
     pub fn own_device(name: &str) -> Result<String> {
-        match (place()?, name) {
-            (Some(place), "cuda") => Ok(format!("cuda:{}", place.local_rank)),
-            (Some(place), "auto") if engine::cuda::count() > 0 => {
-                Ok(format!("cuda:{}", place.local_rank))
-            }
-            _ => Ok(name.to_string()),
-        }
+        let Some(place) = place()? else { return Ok(name.to_string()) };
+        // Where one GPU is to be seen, it is that of the process: clusters can show each its own.
+        Ok(match (name, engine::cuda::count()) {
+            ("cuda" | "auto", 1) => "cuda:0".into(),
+            ("cuda", _) | ("auto", 2..) => format!("cuda:{}", place.local_rank),
+            _ => name.to_string(),
+        })
     }
 
     /// Has all ranks begin a run; the first calls it.

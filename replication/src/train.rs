@@ -398,7 +398,8 @@ pub fn launch(options: &FigureOptions, blocks: Option<&[&str]>) -> Result<Option
         return Ok(None);
     }
     refuse_helpers(&options.common)?;
-    Session::open(&options.common, blocks, true)?;
+    let session = Session::open(&options.common, blocks, true)?;
+    options.ranks.check(&options.common.device, session.device)?;
     ranks::launch(&options.ranks).map(Some)
 }
 
@@ -411,7 +412,8 @@ pub fn launch_run(options: &RunOptions) -> Result<Option<u8>> {
         return Ok(None);
     }
     refuse_helpers(&options.grid.common)?;
-    open_blocks(&options.grid, true)?;
+    let session = open_blocks(&options.grid, true)?;
+    options.ranks.check(&options.grid.common.device, session.device)?;
     ranks::launch(&options.ranks).map(Some)
 }
 

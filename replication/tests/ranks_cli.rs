@@ -22,6 +22,8 @@ const SETTINGS: &[&str] = &[
     "grid.main.steps=16",
 ];
 
+const LOSSES: [&str; 3] = ["loss_ft", "loss_pt", "loss_train"];
+
 /// What lets it go on until it is ended.
 const LONG: [&str; 3] =
     ["grid.main.p=0.0", "grid.main.steps=1000000", "finetuning.stop_when_turned=false"];
@@ -45,21 +47,22 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The losses of every run, by its identity.
+/// The losses of every run, by its identity; those of training tell the order of the samples.
 fn losses(out: &Path) -> BTreeMap<String, Vec<f64>> {
     let runs = fs::read_dir(out.join("runs")).unwrap().map(|entry| entry.unwrap().path());
     let of = |run: std::path::PathBuf| {
         let bytes = fs::read(run.join("record.json")).ok()?;
         let record: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let evaluations = record["evaluations"].as_array().unwrap().iter();
-        let losses = evaluations.flat_map(|e| ["loss_ft", "loss_pt"].map(|name| e[name].as_f64()));
+        let losses = evaluations.flat_map(|e| LOSSES.map(|name| e[name].as_f64()));
         let name = run.file_name().unwrap().to_str().unwrap().to_string();
         Some((name, losses.flatten().collect()))
     };
     runs.filter_map(of).collect()
 }
 
-/// Sums in another order differ by their rounding, which sixteen steps carry on.
+/// Sums in another order differ by their rounding, which sixteen steps carry on: by at most 2e-4 where
+/// this was written.
 fn assert_close(a: &Path, b: &Path) {
     let (a, b) = (losses(a), losses(b));
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
@@ -67,7 +70,7 @@ fn assert_close(a: &Path, b: &Path) {
     for (a, b) in a.values().zip(b.values()) {
         assert_eq!(a.len(), b.len());
         for (a, b) in a.iter().zip(b) {
-            assert!((a - b).abs() < 1e-3, "{a} {b}");
+            assert!((a - b).abs() < 5e-4, "{a} {b}");
         }
     }
 }
@@ -198,6 +201,9 @@ fn what_does_not_fit_together_is_one_line() {
     // Before a rank is started.
     let line = said(&mut run(folder.path(), &["grid.main.stepss=3"], 2));
     assert!(line.lines().count() == 1 && line.contains("stepss"), "{line}");
+    let lines = said(run(folder.path(), &[], 2).env("GLOO_SOCKET_IFNAME", "none0"));
+    assert!(lines.lines().count() == 2, "{lines}");
+    assert_eq!(lines.matches("Unable to find address for: none0").count(), 2, "{lines}");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let rank = |rank: &str, world: &str, ranks: usize| {
         let mut call = run(folder.path(), &[], ranks);

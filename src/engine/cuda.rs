@@ -132,7 +132,8 @@ pub fn name(index: usize) -> Option<String> {
 }
 
 /// Bytes of a CUDA device's memory that are in use, by all processes, and bytes that it has. libtorch
-/// keeps what it once took, so at the end of a run this is the run's peak.
+/// keeps what it once took, so at the end of a run this is the run's peak. Whoever asks computes on
+/// that device: it becomes the thread's.
 pub fn memory(index: usize) -> Option<(u64, u64)> {
     load().filter(|found| found.refusal.is_none())?;
     native::memory(index)
@@ -246,7 +247,6 @@ mod native {
     }
 
     type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
-    type Get = unsafe extern "C" fn(*mut c_int) -> c_int;
     type Set = unsafe extern "C" fn(c_int) -> c_int;
     type Memory = unsafe extern "C" fn(*mut usize, *mut usize) -> c_int;
     type Words = unsafe extern "C" fn(c_int) -> *const c_char;
@@ -271,20 +271,17 @@ mod native {
     }
 
     pub fn memory(index: usize) -> Option<(u64, u64)> {
-        let get_device = function!(c"cudaGetDevice": Get)?;
         let set_device = function!(c"cudaSetDevice": Set)?;
         let get = function!(c"cudaMemGetInfo": Memory)?;
         let index = c_int::try_from(index).ok()?;
-        let (mut before, mut free, mut total) = (0, 0, 0);
-        // SAFETY: the pointers are to numbers that live through the calls; the thread's device is put
-        // back.
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: the pointers are to numbers that live through the call. The thread stays on this
+        // device, as to go back to another one would take up memory there.
         let status = unsafe {
-            if get_device(&mut before) != 0 || set_device(index) != 0 {
-                return None;
+            match set_device(index) {
+                0 => get(&mut free, &mut total),
+                status => status,
             }
-            let status = get(&mut free, &mut total);
-            set_device(before);
-            status
         };
         (status == 0).then(|| (total.saturating_sub(free) as u64, total as u64))
     }

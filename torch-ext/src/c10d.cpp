@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <sstream>
+#include <string>
 #include <vector>
 
 using std::chrono::milliseconds;
@@ -170,8 +172,8 @@ char *torch_ext_store_get(torch_ext_store *store, const char *key, int64_t timeo
 }
 
 char *torch_ext_group_open(torch_ext_store *store, const char *prefix, int rank, int world,
-                           bool on_nccl, const char *host, int64_t timeout,
-                           torch_ext_group **group) {
+                           bool on_nccl, const char *host, const char *interfaces,
+                           int64_t timeout, torch_ext_group **group) {
   return guarded([&] {
     auto keys = c10::make_intrusive<c10d::PrefixStore>(prefix, store->store);
     c10::intrusive_ptr<c10d::Backend> backend;
@@ -179,9 +181,16 @@ char *torch_ext_group_open(torch_ext_store *store, const char *prefix, int rank,
       backend = nccl::open(keys, rank, world, milliseconds(timeout));
     } else {
       auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
-      options->devices.push_back(host == nullptr
-                                     ? c10d::ProcessGroupGloo::createDefaultDevice()
-                                     : c10d::ProcessGroupGloo::createDeviceForHostname(host));
+      if (interfaces != nullptr) {
+        std::istringstream names(interfaces);
+        for (std::string name; std::getline(names, name, ',');) {
+          options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(name));
+        }
+      } else if (host != nullptr) {
+        options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(host));
+      } else {
+        options->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
+      }
       backend = c10::make_intrusive<c10d::ProcessGroupGloo>(keys, rank, world, options);
     }
     *group = new torch_ext_group{std::move(backend)};

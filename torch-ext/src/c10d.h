@@ -27,10 +27,11 @@ char *torch_ext_store_set(torch_ext_store *store, const char *key, const char *v
 char *torch_ext_store_get(torch_ext_store *store, const char *key, int64_t timeout, char **value);
 
 // A process group over a store, all of whose keys start with `prefix`. `host`: the address that Gloo
-// listens at, or null for the one of this machine's name.
+// listens at, or null for the one of this machine's name; `interfaces`: in its place those of some network
+// interfaces, their names between commas, or null.
 char *torch_ext_group_open(torch_ext_store *store, const char *prefix, int rank, int world,
-                           bool on_nccl, const char *host, int64_t timeout,
-                           torch_ext_group **group);
+                           bool on_nccl, const char *host, const char *interfaces,
+                           int64_t timeout, torch_ext_group **group);
 void torch_ext_group_close(torch_ext_group *group);
 // `tensor` is an at::Tensor *. A time-out of 0 is that of the group.
 char *torch_ext_all_reduce(torch_ext_group *group, void *tensor, bool largest, int64_t timeout);

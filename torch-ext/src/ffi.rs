@@ -49,6 +49,7 @@ unsafe extern "C" {
         world: c_int,
         on_nccl: bool,
         host: *const c_char,
+        interfaces: *const c_char,
         timeout: i64,
         group: *mut *mut RawGroup,
     ) -> *mut c_char;

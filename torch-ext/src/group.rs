@@ -35,7 +35,8 @@ unsafe impl Sync for Group {}
 
 impl Group {
     /// Connects all ranks, which call this with the same name. An operation that takes longer than
-    /// `timeout` fails.
+    /// `timeout` fails. Gloo uses the network interfaces that the variable GLOO_SOCKET_IFNAME names, if
+    /// it does; otherwise that of the machine's name, or loopback where all ranks are on one machine.
     ///
     /// # Errors
     /// If a rank cannot be reached, or for NCCL no libtorch with CUDA is loaded, or no GPU there.
@@ -49,7 +50,9 @@ impl Group {
         let prefix = c_text(&store.key(name));
         // A machine's own name often leads to none of its addresses.
         let loopback = c_text("127.0.0.1");
-        let host = match place.is_local() && std::env::var_os("GLOO_SOCKET_IFNAME").is_none() {
+        let named = std::env::var("GLOO_SOCKET_IFNAME").ok().filter(|name| !name.is_empty());
+        let interfaces = named.map(|names| c_text(&names));
+        let host = match place.is_local() && interfaces.is_none() {
             true => loopback.as_ptr(),
             false => std::ptr::null(),
         };
@@ -63,6 +66,7 @@ impl Group {
                 place.world as i32,
                 backend == Backend::Nccl,
                 host,
+                interfaces.as_ref().map_or(std::ptr::null(), |names| names.as_ptr()),
                 millis(timeout),
                 &mut raw,
             )
@@ -119,7 +123,7 @@ impl Group {
         self.all_reduce_max(&mut Tensor::zeros([1], (Kind::Int64, Device::Cpu)), None)
     }
 
-    /// Ends what is under way, in NCCL; Gloo's operations end when a rank's process does.
+    /// Ends what is under way, in NCCL; Gloo's operations end when a rank's group is dropped.
     pub fn abort(&self) {
         // SAFETY: the group is open as long as self.
         unsafe {

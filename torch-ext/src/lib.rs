@@ -6,7 +6,7 @@
 //! use std::time::Duration;
 //! use torch_ext::{Backend, Group, Place};
 //!
-//! // As torchrun, srun or `Launch` started this process.
+//! // As torchrun or srun started this process.
 //! let place = Place::from_env()?.expect("started with RANK and WORLD_SIZE");
 //! let store = place.meet(Duration::from_secs(60))?;
 //! let group = Group::open(&store, &place, "gradients", Backend::Gloo, Duration::from_secs(600))?;
@@ -78,15 +78,22 @@ fn taken(text: *mut c_char) -> Option<String> {
     }
 }
 
-/// An error if C++ returned one. Its text is one line here: traces follow on others.
+/// An error if C++ returned one.
 fn check(what: impl FnOnce() -> String, returned: *mut c_char) -> Result<()> {
     match taken(returned) {
         None => Ok(()),
-        Some(said) => {
-            let said = said.lines().next().unwrap_or_default().trim().to_string();
-            Err(Error::C10d { what: what(), said })
-        }
+        Some(said) => Err(Error::C10d { what: what(), said: in_a_line(&said) }),
     }
+}
+
+/// A text of libtorch's as one line, without the trace that may follow. NCCL says on its second and
+/// third what happened.
+fn in_a_line(said: &str) -> String {
+    let is_trace = |line: &&str| {
+        ["Exception raised from", "frame #"].iter().any(|start| line.starts_with(start))
+    };
+    let lines = said.lines().map(str::trim).take_while(|line| !is_trace(line));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// A text without inner zeros for C++.
@@ -97,4 +104,22 @@ fn c_text(text: &str) -> CString {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libtorch_says_is_a_line_without_its_trace() {
+        let said = "NCCL error in: /a.cpp:93, invalid usage\nncclInvalidUsage: this.\nLast error:\n\
+                    Duplicate GPU detected : rank 1 and rank 0\n";
+        assert_eq!(
+            in_a_line(said),
+            "NCCL error in: /a.cpp:93, invalid usage ncclInvalidUsage: this. Last error: \
+             Duplicate GPU detected : rank 1 and rank 0"
+        );
+        let said = "it failed\nException raised from run at /a.cpp:1\nframe #0: b\n";
+        assert_eq!(in_a_line(said), "it failed");
+    }
 }

@@ -22,14 +22,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use tch::Device;
 
-/// The names of the devices that these options share among workers: every GPU for `cuda` without a
-/// number.
+/// The names of the devices that these options share among workers: every GPU, unless one is numbered.
 ///
 /// # Errors
 /// If there is no such device.
 pub fn devices(options: &Options) -> Result<Vec<String>> {
     Ok(match engine::device(&options.device)? {
-        Device::Cuda(_) if options.device == "cuda" => {
+        Device::Cuda(_) if ["auto", "cuda"].contains(&options.device.as_str()) => {
             (0..cuda::count()).map(|index| format!("cuda:{index}")).collect()
         }
         Device::Cuda(index) => vec![format!("cuda:{index}")],

@@ -20,8 +20,8 @@ pub struct Options {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Works on so many runs at once on the device, each in a process of its own; with --device cuda,
-    /// on each GPU. In place of run.workers.
+    /// Works on so many runs at once on the device, each in a process of its own: on each GPU, unless
+    /// --device numbers one. In place of run.workers.
     #[arg(long, value_name = "N", value_parser = at_most_64)]
     pub workers_per_device: Option<usize>,
     /// Folder of the runs and figures [default: out/PRESET].
