@@ -831,7 +831,7 @@ mod runs {
                 let rows: Vec<_> = (first..first + mine).map(|i| set.get(i)).collect();
                 let passes = rows.chunks(pass).map(|rows| windows(rows, Device::Cpu));
                 let passes: Vec<Tensor> = passes.collect();
-                trainer.step(&passes, 12 * 8, 1e-3, 1.0, comm).unwrap();
+                let _ = trainer.step(&passes, 12 * 8, 1e-3, 1.0, comm).unwrap();
             }
             values(trainer.network().theta())
         };

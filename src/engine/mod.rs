@@ -7,6 +7,7 @@
 
 mod comm;
 pub mod cuda;
+mod fused;
 mod inference;
 mod network;
 mod runs;

@@ -1,6 +1,7 @@
 //! One optimiser step, evaluation, and the state that a checkpoint holds.
 
 use super::comm::{Comm, Solo};
+use super::fused;
 use super::network::Network;
 use super::{half_open, to_f32};
 use crate::checkpoint::le_bytes;
@@ -15,6 +16,10 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// Tokens of one forward pass in an evaluation. It is a constant because the bits of a loss depend
 /// on how its batches are cut.
 pub(super) const EVALUATION_TOKENS: usize = 4_096;
+
+/// From so many parameters on a CPU, too, passes over them once a step: 40M took 0.03 s with two threads,
+/// in place of 0.4 s. Smaller models, which it would hardly make faster, keep the bits of their losses.
+const FUSED_FROM: usize = 1 << 20;
 
 /// A network and its optimiser.
 #[derive(Debug)]
@@ -98,7 +103,8 @@ impl Trainer {
         [&mut theta, &mut self.m, &mut self.v].into_iter().try_for_each(|flat| comm.broadcast(flat))
     }
 
-    /// [`AdamW::reference_step`] on whole buffers.
+    /// [`AdamW::reference_step`] on whole buffers; on a GPU, and where they are large, moments and
+    /// update in one pass.
     fn adamw_step(&mut self, gradient: &mut Tensor, step: Step) {
         let AdamW { beta1, beta2, eps, scope, .. } = self.adamw;
         let layout = self.network.layout();
@@ -113,6 +119,12 @@ impl Trainer {
             if factor != 1.0 {
                 let _ = decayed.g_mul_scalar_(factor);
             }
+        }
+        let pays = theta.device() != Device::Cpu || theta.numel() >= FUSED_FROM;
+        if pays && fused::is_there() {
+            let (m, v) = (&mut self.m, &mut self.v);
+            let buffers = fused::Buffers { theta: &mut theta, gradient, m, v };
+            return fused::step(buffers, &self.adamw, step.lr, step.t);
         }
         let correction1 = 1.0 - beta1.powf(step.t as f64);
         let correction2 = 1.0 - beta2.powf(step.t as f64);
