@@ -26,6 +26,36 @@ fn commands() -> Vec<Vec<String>> {
     found.into_iter().collect()
 }
 
+/// What the documents for clusters and benchmarks call cannot be run here; it is read, to the last
+/// option.
+#[test]
+#[cfg(feature = "train")]
+fn other_documents_call_what_there_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found = BTreeSet::new();
+    for name in ["replication/node/README.md", "benches/peer/README.md", "benches/no-gpu/README.md"]
+    {
+        let text = std::fs::read_to_string(root.join(name)).unwrap().replace("\\\n", " ");
+        for (at, called) in text.match_indices("replication ") {
+            let rest = text[at + called.len()..].split(['`', '\n', '#']).next().unwrap();
+            let rest = rest.trim_start_matches("-- ");
+            // A word of a sentence, or what a shell fills in.
+            let words = rest.split_whitespace().filter(|word| !word.contains(['…', '$']));
+            let words: Vec<String> = words.map(str::to_string).collect();
+            if words.first().is_some_and(|word| word.chars().all(char::is_alphanumeric)) {
+                found.insert(words);
+            }
+        }
+    }
+    assert!(found.len() >= 8, "{found:?}");
+    for words in found {
+        let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
+        let output = call.args(&words).arg("--help").output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", words.join(" "));
+    }
+}
+
 /// A conversation in the form of OpenHermes 2.5.
 #[cfg(feature = "train")]
 const CHAT: &str = r#"{"conversations": [{"from": "human", "value": "Who sailed?"}, {"from": "gpt", "value": "She did."}]}"#;
