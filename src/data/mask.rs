@@ -127,24 +127,6 @@ impl Encoded {
         }
         Ok(encoded)
     }
-
-    /// Appends others.
-    pub(super) fn append(&mut self, mut other: Self) {
-        let (before, added) = (self.tokens.len(), other.tokens.len());
-        self.tokens.append(&mut other.tokens);
-        if self.counted.is_some() || other.counted.is_some() {
-            let mask = self.counted.get_or_insert_with(|| vec![true; before]);
-            mask.extend(other.counted.unwrap_or_else(|| vec![true; added]));
-        }
-    }
-
-    /// Keeps the first ones.
-    pub(super) fn truncate(&mut self, tokens: usize) {
-        self.tokens.truncate(tokens);
-        if let Some(mask) = &mut self.counted {
-            mask.truncate(tokens);
-        }
-    }
 }
 
 /// A text in parts that count or do not, in turn, from its beginning to its end; none is empty.
@@ -209,20 +191,6 @@ mod tests {
         assert!(refusal(&backwards).contains("in order"));
         assert!(refusal(&[0..2]).contains("between the characters of 4 bytes"));
         assert!(refusal(&[3..5]).contains("between the characters"));
-    }
-
-    #[test]
-    fn plain_and_masked_text_make_one_stream() {
-        let mut stream = Encoded::default();
-        let plain = || Encoded { tokens: vec![1, 2], counted: None };
-        stream.append(plain());
-        assert_eq!(stream.counted, None);
-        stream.append(Encoded { tokens: vec![3], counted: Some(vec![false]) });
-        stream.append(plain());
-        assert_eq!(stream.tokens, [1, 2, 3, 1, 2]);
-        assert_eq!(stream.counted, Some(vec![true, true, false, true, true]));
-        stream.truncate(3);
-        assert_eq!((stream.tokens.len(), stream.counted.unwrap().len()), (3, 3));
     }
 
     /// Ranges in order from any numbers.

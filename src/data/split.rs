@@ -7,13 +7,17 @@
 
 use super::mask::Encoded;
 use super::sequences::{Sequences, Stream, whole_sequences};
-use super::tokens::{Chosen, Tokens, fingerprint, flow};
+use super::tokens::{Chosen, Document, Take, Tokens};
+#[cfg(feature = "text")]
+use super::tokens::{Origin, Recipe};
 use super::{Encode, Source};
 use crate::rng::Key;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
+#[cfg(feature = "text")]
+use std::path::Path;
 use std::sync::Arc;
 
 /// The classes that the works of a finite source fall into, by a hash. A held-out part takes whole
@@ -28,6 +32,9 @@ pub const RULE: u32 = 1;
 pub const RULE_TEXT: &str = "a work lies in one of 20 classes by a hash of its name, or of the \
     letters and digits of its text; validation takes the first class, and the next ones while it \
     is too small, injection the last one and those before it, training the others";
+/// The rule for unlimited sources in words.
+pub const UNLIMITED_RULE_TEXT: &str = "documents are taken as they come, without repeats: validation \
+    first, then injection, then training";
 /// An unlimited source that yields this many repeats in a row has nothing more to give.
 const REPEATS_IN_A_ROW: u32 = 10_000;
 
@@ -123,12 +130,53 @@ impl Split {
         if source.len().is_some() {
             return Self::of(&Arc::new(Tokens::of(source, encoder)?), key, tokens, context);
         }
-        let [validation, injection, training] = needs(tokens, context)?;
-        let mut reader = Reader { source, encoder, seen: HashSet::new(), duplicates: 0 };
-        let (validation, next) = reader.fill(validation, 0)?;
-        let (injection, next) = reader.fill(injection, next)?;
-        let (training, _) = reader.fill(training, next)?;
-        Self::finish([validation, injection, training], reader.duplicates, tokens, context)
+        Self::first(tokens, context, |take| Tokens::first(source, encoder, take))
+    }
+
+    /// As [`build`](Self::build), with the tokens in a folder, where they are kept for the next
+    /// time: all of a finite source ([`Tokens::prepare`]), of an unlimited one those that were ever
+    /// asked for.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build) and [`Tokens::prepare`].
+    #[cfg(feature = "text")]
+    pub fn keep(
+        folder: &Path,
+        recipe: &Recipe<'_>,
+        origin: &Origin,
+        key: Key,
+        tokens: SplitTokens,
+        context: usize,
+    ) -> Result<Self> {
+        if recipe.source.len().is_some() {
+            let store = Tokens::prepare(folder, recipe, origin, &|_| ())?;
+            return Self::of(&Arc::new(store), key, tokens, context);
+        }
+        Self::first(tokens, context, |take| Tokens::grow(folder, recipe, origin, take))
+    }
+
+    /// Splits an unlimited source, of which `open` gives the first documents.
+    fn first(
+        tokens: SplitTokens,
+        context: usize,
+        open: impl FnOnce(Take<'_>) -> Result<Tokens>,
+    ) -> Result<Self> {
+        let mut filler = Filler::new(needs(tokens, context)?);
+        let store = match filler.flow() {
+            ControlFlow::Continue(()) => Some(open(&mut |document| filler.take(document))?),
+            ControlFlow::Break(()) => None,
+        };
+        let store = store.map(Arc::new);
+        let part = |Filled { chosen, documents, .. }: Filled| -> Result<Part> {
+            let stream = match &store {
+                Some(store) => Stream::Stored(Chosen::new(Arc::clone(store), chosen)?),
+                None => Stream::Memory(Encoded::default()),
+            };
+            Ok(Part { stream, documents })
+        };
+        let [validation, injection, training] = filler.parts;
+        let parts = [part(validation)?, part(injection)?, part(training)?];
+        Self::finish(parts, filler.duplicates, tokens, context)
     }
 
     /// Splits the documents of a token store, whose tokens stay where they are.
@@ -317,47 +365,75 @@ impl Dealer {
     }
 }
 
-/// Fills the parts of an unlimited source.
-struct Reader<'a> {
-    source: &'a dyn Source,
-    encoder: &'a dyn Encode,
+/// Fills the parts of an unlimited source, one after the other, with its documents as they come.
+struct Filler {
+    parts: [Filled; 3],
+    /// The part that is being filled; 3 where all are.
+    part: usize,
+    /// The number of the next document.
+    next: u64,
+    /// Repeats in a row.
+    repeats: u32,
     seen: HashSet<u128>,
     duplicates: u64,
 }
 
-impl Reader<'_> {
-    /// Takes the documents `first`, `first` + 1, … until they hold `need` tokens or there are only
-    /// repeats. Returns the number after the last one as well.
-    fn fill(&mut self, need: usize, first: u64) -> Result<(Part, u64)> {
-        let (mut stream, mut documents) = (Encoded::default(), Vec::new());
-        let (mut next, mut repeats) = (first, 0);
-        if need == 0 {
-            return Ok((Part { stream: Stream::Memory(stream), documents }, next));
+/// A part that is being filled.
+#[derive(Default)]
+struct Filled {
+    need: usize,
+    chosen: Vec<u64>,
+    /// Of each chosen document the group and the place in the stream.
+    documents: Vec<(u64, usize)>,
+    tokens: usize,
+}
+
+impl Filler {
+    fn new(needs: [usize; 3]) -> Self {
+        let parts = needs.map(|need| Filled { need, ..Filled::default() });
+        let seen = HashSet::new();
+        let mut filler = Self { parts, part: 0, next: 0, repeats: 0, seen, duplicates: 0 };
+        filler.leave_full();
+        filler
+    }
+
+    /// Goes on to the first part that is not full.
+    fn leave_full(&mut self) {
+        let is_full = |part: &Filled| part.tokens >= part.need;
+        while self.parts.get(self.part).is_some_and(is_full) {
+            self.part += 1;
+            self.repeats = 0;
         }
-        let (source, encoder) = (self.source, self.encoder);
-        // A document's fingerprint and tokens.
-        let tokenise = |document: u64| {
-            let passage = source.passage(document)?;
-            Ok((fingerprint(&passage.text), Encoded::ended(encoder, &passage)?))
-        };
-        let take = |(fingerprint, encoded): (u128, Encoded)| {
-            if self.seen.insert(fingerprint) {
-                repeats = 0;
-                documents.push((source.group(next), stream.tokens.len()));
-                stream.append(encoded);
-            } else {
-                repeats += 1;
-                self.duplicates += 1;
-            }
-            next += 1;
-            Ok(match stream.tokens.len() >= need || repeats >= REPEATS_IN_A_ROW {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            })
-        };
-        flow().run(first..u64::MAX, tokenise, |(_, encoded)| encoded.tokens.len(), take)?;
-        stream.truncate(need);
-        Ok((Part { stream: Stream::Memory(stream), documents }, next))
+    }
+
+    /// Takes the next document, unless it is a repeat; a part is given up where there are only
+    /// repeats.
+    fn take(&mut self, document: &Document) -> ControlFlow<()> {
+        let part = &mut self.parts[self.part];
+        if self.seen.insert(document.fingerprint) {
+            self.repeats = 0;
+            part.chosen.push(self.next);
+            part.documents.push((document.group, part.tokens));
+            part.tokens += (document.tokens.end - document.tokens.start) as usize;
+        } else {
+            self.repeats += 1;
+            self.duplicates += 1;
+        }
+        self.next += 1;
+        if self.repeats >= REPEATS_IN_A_ROW {
+            self.part += 1;
+            self.repeats = 0;
+        }
+        self.leave_full();
+        self.flow()
+    }
+
+    /// Whether there is anything left to fill.
+    fn flow(&self) -> ControlFlow<()> {
+        match self.part < self.parts.len() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
     }
 }
 
@@ -551,6 +627,41 @@ mod tests {
         assert!(order.is_sorted());
         assert_eq!(order, (0..order.len() as u64).collect::<Vec<_>>());
         assert_eq!(split.training.tokens(), 6400);
+    }
+
+    /// Bits are those of tokens in memory, whatever was asked for before.
+    #[cfg(feature = "text")]
+    #[test]
+    fn kept_tokens_make_the_same_parts() {
+        let mut endless = Numbers::new(None, 6, 1);
+        endless.same = (5..300).step_by(3).collect();
+        for source in [endless, Numbers::new(1000, 6, 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let recipe = Recipe {
+                source: &source,
+                encoder: &Words,
+                tokenizer: "words",
+                vocab: 1 << 32,
+                shard_documents: 50,
+            };
+            for [validation, injection, training] in
+                [[80, 80, 1500], [80, 0, 8], [0, 0, 0], [80, 80, 2500], [160, 0, 2000]]
+            {
+                let tokens = SplitTokens { validation, injection, training };
+                let key = Key::new(3);
+                let origin = Origin::default();
+                let kept = Split::keep(folder.path(), &recipe, &origin, key, tokens, 8).unwrap();
+                let built = Split::build(&source, &Words, key, tokens, 8).unwrap();
+                assert_eq!(kept.report, built.report);
+                for (kept, built) in [
+                    (&kept.validation, &built.validation),
+                    (&kept.injection, &built.injection),
+                    (&kept.training, &built.training),
+                ] {
+                    assert_eq!(kept.hash(), built.hash());
+                }
+            }
+        }
     }
 
     /// One work of 100 documents would be all of the validation otherwise.

@@ -2,7 +2,8 @@
 //! mapping, verified by hashes.
 
 use super::shard::{Header, Shard, Writer};
-use super::{Tokens, flow, pack};
+use super::{Take, Tokens, flow, pack};
+use crate::data::split::{RULE_TEXT, UNLIMITED_RULE_TEXT};
 use crate::data::{Encode, Source};
 use crate::store::{
     Claim, hash_file, hashed_files, hex, states_hash, to_json, verify_file, write_atomic,
@@ -11,12 +12,13 @@ use crate::store::{
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::ops::{ControlFlow, Range};
 use std::path::{Component, Path};
 
 /// What a store is made of.
 #[derive(Clone, Copy)]
 pub struct Recipe<'a> {
-    /// The documents; finite.
+    /// The documents.
     pub source: &'a dyn Source,
     /// Turns them into tokens.
     pub encoder: &'a dyn Encode,
@@ -24,7 +26,8 @@ pub struct Recipe<'a> {
     pub tokenizer: &'a str,
     /// Its vocabulary: tokens lie below. Up to 2¹⁶ a token takes 2 bytes, else 4.
     pub vocab: usize,
-    /// Documents of a shard; [`Recipe::SHARD`] unless there is a reason.
+    /// Documents of a shard; [`Recipe::SHARD`] unless there is a reason. Of an unlimited source, at
+    /// most.
     pub shard_documents: u64,
 }
 
@@ -47,6 +50,58 @@ impl Recipe<'_> {
     /// The identity of the store: 16 hex digits, for the name of a folder that is shared.
     pub fn id(&self) -> String {
         hex(&self.header().identity)[..16].to_string()
+    }
+
+    /// The manifest of a folder, which must be that of this recipe's store.
+    fn known(&self, folder: &Path) -> Result<Option<Manifest>> {
+        if self.shard_documents == 0 {
+            return Err(Error::setting("documents of a shard", 0, "must be at least 1"));
+        }
+        let known = Manifest::read(folder)?;
+        if known.as_ref().is_some_and(|known| known.identity != hex(&self.header().identity)) {
+            let requirement = "holds the tokens of another source or tokenizer; name another \
+                               folder or remove this one";
+            return Err(Error::setting("folder", folder.display(), requirement));
+        }
+        Ok(known)
+    }
+
+    /// The manifest of a store of these shards.
+    fn manifest(&self, origin: &Origin, shards: Vec<ShardFile>) -> Manifest {
+        let header = self.header();
+        let rule = if self.source.len().is_some() { RULE_TEXT } else { UNLIMITED_RULE_TEXT };
+        Manifest {
+            format: FORMAT,
+            identity: hex(&header.identity),
+            origin: origin.clone(),
+            source: self.source.content_hash(),
+            tokenizer: self.tokenizer.into(),
+            vocab: header.vocab,
+            end_of_text: header.end_of_text,
+            bytes_per_token: header.width,
+            documents: shards.iter().map(|shard| shard.documents).sum(),
+            tokens: shards.iter().map(|shard| shard.tokens).sum(),
+            counted: counted(&shards),
+            split: rule.into(),
+            shards,
+        }
+    }
+
+    /// Tokenises documents, until `take` has enough of them, and writes them as a shard.
+    fn write(
+        &self,
+        folder: &Path,
+        stem: &str,
+        documents: Range<u64>,
+        take: Take<'_>,
+    ) -> Result<ShardFile> {
+        let (path, header) =
+            (folder.join(stem), Header { first: documents.start, ..self.header() });
+        let (path, sha256) = write_hashed_stream(folder, stem, "tokens", |out| {
+            let writer = Writer::new(out, &path, header)?;
+            pack(self.source, self.encoder, documents, writer, flow(), take)
+        })?;
+        Ok(entry(&Shard::open(path)?, sha256))
     }
 }
 
@@ -229,55 +284,85 @@ impl Tokens {
         let documents = recipe.source.len().ok_or_else(|| {
             Error::setting("documents", "unlimited", "must be finite to be kept on the disk")
         })?;
-        if recipe.shard_documents == 0 {
-            return Err(Error::setting("documents of a shard", 0, "must be at least 1"));
-        }
         let claim = Claim::wait_for(folder)?;
-        let header = recipe.header();
-        let known = Manifest::read(folder)?;
-        if known.as_ref().is_some_and(|known| known.identity != hex(&header.identity)) {
-            let requirement = "holds the tokens of another source or tokenizer; name another \
-                               folder or remove this one";
-            return Err(Error::setting("folder", folder.display(), requirement));
-        }
+        let known = recipe.known(folder)?;
         let mut shards = Vec::new();
         for first in (0..documents).step_by(recipe.shard_documents as usize) {
             let end = documents.min(first.saturating_add(recipe.shard_documents));
             let listed = known.as_ref().and_then(|known| known.shards.get(shards.len()));
-            let header = Header { first, ..header };
-            let stem = format!("{SHARD}{:05}", shards.len());
+            let header = Header { first, ..recipe.header() };
+            let stem = stem(shards.len());
             let file = match kept(folder, &stem, &header, end - first, listed)? {
                 Some(file) => file,
-                None => {
-                    let path = folder.join(&stem);
-                    let (path, sha256) = write_hashed_stream(folder, &stem, "tokens", |out| {
-                        let Recipe { source, encoder, .. } = *recipe;
-                        let writer = Writer::new(out, &path, header)?;
-                        pack(source, encoder, first..end, writer, flow(), progress)
-                    })?;
-                    let shard = Shard::open(path)?;
-                    entry(&shard, sha256)
-                }
+                None => recipe.write(folder, &stem, first..end, &mut |_| {
+                    progress(1);
+                    ControlFlow::Continue(())
+                })?,
             };
             shards.push(file);
         }
-        let manifest = Manifest {
-            format: FORMAT,
-            identity: hex(&header.identity),
-            origin: origin.clone(),
-            source: recipe.source.content_hash(),
-            tokenizer: recipe.tokenizer.into(),
-            vocab: header.vocab,
-            end_of_text: header.end_of_text,
-            bytes_per_token: header.width,
-            documents,
-            tokens: shards.iter().map(|shard| shard.tokens).sum(),
-            counted: counted(&shards),
-            split: crate::data::split::RULE_TEXT.into(),
-            shards,
-        };
+        let manifest = recipe.manifest(origin, shards);
         if known.is_none_or(|known| known.shards != manifest.shards) {
             write_atomic(&folder.join(MANIFEST), &to_json(&manifest))?;
+        }
+        drop(claim);
+        Self::open(folder)
+    }
+
+    /// Opens the first documents of a source in a folder, until `take` has enough of them: what is
+    /// there is read, and what is missing is tokenised and added to it, up to that document. So
+    /// shards are whole and stay as they are, and the manifest speaks of each as soon as it is
+    /// written: an interruption costs one at most. Where another process has the folder, this one
+    /// waits for it.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub(in crate::data) fn grow(
+        folder: &Path,
+        recipe: &Recipe<'_>,
+        origin: &Origin,
+        take: Take<'_>,
+    ) -> Result<Self> {
+        let claim = Claim::wait_for(folder)?;
+        let mut shards = recipe.known(folder)?.map_or_else(Vec::new, |known| known.shards);
+        let (mut first, mut flow) = (0u64, ControlFlow::Continue(()));
+        for i in 0.. {
+            if flow.is_break() {
+                break;
+            }
+            let stem = stem(i);
+            let is_there = |listed: &ShardFile| folder.join(&listed.file).exists();
+            let (new, lost) = (i == shards.len(), shards.get(i).is_some_and(|s| !is_there(s)));
+            if new {
+                // Written, and interrupted before the manifest spoke of it.
+                for path in hashed_files(folder, &format!("{stem}."))? {
+                    fs::remove_file(&path).map_err(Error::io(&path))?;
+                }
+                let documents = first..first.saturating_add(recipe.shard_documents);
+                let mut take = |document: &_| {
+                    flow = take(document);
+                    flow
+                };
+                shards.push(recipe.write(folder, &stem, documents, &mut take)?);
+            } else if lost {
+                let documents = first..first + shards[i].documents;
+                let all = &mut |_: &_| ControlFlow::Continue(());
+                shards[i] = recipe.write(folder, &stem, documents, all)?;
+            }
+            if new || lost {
+                let manifest = recipe.manifest(origin, shards.clone());
+                write_atomic(&folder.join(MANIFEST), &to_json(&manifest))?;
+            }
+            if !new {
+                let shard = Shard::open(folder.join(&shards[i].file))?;
+                let mut documents = 0..shard.header().documents;
+                while flow.is_continue()
+                    && let Some(i) = documents.next()
+                {
+                    flow = take(&shard.document(i)?);
+                }
+            }
+            first += shards[i].documents;
         }
         drop(claim);
         Self::open(folder)
@@ -326,6 +411,11 @@ impl Tokens {
         }
         Ok(damages)
     }
+}
+
+/// How the name of shard `i` begins.
+fn stem(i: usize) -> String {
+    format!("{SHARD}{i:05}")
 }
 
 /// A shard that is there already. One of a finished store must be as the manifest says; of an

@@ -1,9 +1,10 @@
-//! The tokens of a finite source: every document tokenised once, on the disk or in memory.
+//! The tokens of a source: every document tokenised once, on the disk or in memory.
 //!
 //! A [`Tokens`] holds the documents of a source in the source's order, each with the end-of-text
 //! token behind it, and what a split needs to know of each. Everything else (which part a document
 //! belongs to, D_ft, the context, the seed) is a choice of documents in it, so that no other
-//! setting than the source and the tokenizer ever makes a text be tokenised again.
+//! setting than the source and the tokenizer ever makes a text be tokenised again. Of an unlimited
+//! source it holds the first documents, as many as were ever asked for.
 //!
 //! On the disk it is a folder:
 //!
@@ -24,13 +25,17 @@ use super::parallel::Flow;
 use super::{Encode, Source};
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
-use shard::{Bytes, Document, Header, Shard, Writer};
+pub(super) use shard::Document;
+use shard::{Bytes, Header, Shard, Writer};
 use std::io::{Cursor, Seek, Write};
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The tokens of a finite source, by document.
+/// Hears of the documents of a source in their order, and breaks off with the last that it wants.
+pub(super) type Take<'a> = &'a mut dyn FnMut(&Document) -> ControlFlow<()>;
+
+/// The tokens of a source, by document.
 #[derive(Debug)]
 pub struct Tokens {
     shards: Vec<Shard>,
@@ -48,6 +53,23 @@ impl Tokens {
             let requirement = "must be finite: an unlimited source is tokenised as it is needed";
             Error::setting("documents", "unlimited", requirement)
         })?;
+        Self::in_memory(source, encoder, 0..documents, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Tokenises the first documents of a source into memory, until `take` has enough of them.
+    ///
+    /// # Errors
+    /// If a document cannot be read or tokenised.
+    pub(super) fn first(source: &dyn Source, encoder: &dyn Encode, take: Take<'_>) -> Result<Self> {
+        Self::in_memory(source, encoder, 0..u64::MAX, take)
+    }
+
+    fn in_memory(
+        source: &dyn Source,
+        encoder: &dyn Encode,
+        documents: Range<u64>,
+        take: Take<'_>,
+    ) -> Result<Self> {
         let path = PathBuf::from("tokens in memory");
         let mut bytes = Cursor::new(Vec::new());
         let header = Header {
@@ -61,7 +83,7 @@ impl Tokens {
             identity: [0; 32],
         };
         let writer = Writer::new(&mut bytes, &path, header)?;
-        pack(source, encoder, 0..documents, writer, flow(), &|_| ())?;
+        pack(source, encoder, documents, writer, flow(), take)?;
         Self::new(vec![Shard::new(path, Bytes::Memory(bytes.into_inner()))?])
     }
 
@@ -206,15 +228,15 @@ impl Chosen {
     }
 }
 
-/// Tokenises documents of a source and writes them as a shard, as they are done and in their order.
-/// `progress` hears of every document.
+/// Tokenises documents of a source and writes them as a shard, as they are done and in their order,
+/// until `take` has enough.
 fn pack(
     source: &dyn Source,
     encoder: &dyn Encode,
     documents: Range<u64>,
     mut writer: Writer<'_, impl Write + Seek>,
     flow: Flow,
-    progress: &dyn Fn(u64),
+    take: Take<'_>,
 ) -> Result<()> {
     let tokenise = |i: u64| -> Result<(Encoded, Document)> {
         let passage = source.passage(i)?;
@@ -223,13 +245,14 @@ fn pack(
             Some(work) => first_64_bits(work.as_bytes()),
             None => place(&passage.text).unwrap_or(fingerprint as u64),
         };
-        let document = Document { tokens: 0..0, fingerprint, place, group: source.group(i) };
-        Ok((Encoded::ended(encoder, &passage)?, document))
+        let encoded = Encoded::ended(encoder, &passage)?;
+        let tokens = 0..encoded.tokens.len() as u64;
+        let document = Document { tokens, fingerprint, place, group: source.group(i) };
+        Ok((encoded, document))
     };
     let write = |(encoded, document): (Encoded, Document)| {
         writer.push(&encoded, &document)?;
-        progress(1);
-        Ok(ControlFlow::Continue(()))
+        Ok(take(&document))
     };
     flow.run(documents, tokenise, |(encoded, _)| encoded.tokens.len(), write)?;
     writer.finish()

@@ -144,7 +144,10 @@ proptest! {
         let found = written(|writer| {
             let flow = Flow { threads, waiting };
             let documents = from as u64..source.0.len() as u64;
-            pack(&source, &Bytewise, documents, writer, flow, &|n| heard.set(heard.get() + n))
+            pack(&source, &Bytewise, documents, writer, flow, &mut |_| {
+                heard.set(heard.get() + 1);
+                ControlFlow::Continue(())
+            })
         });
         prop_assert_eq!(found, expected);
         prop_assert_eq!(heard.get(), source.0.len() as u64);
@@ -365,6 +368,81 @@ mod on_the_disk {
             prepare(folder.path(), &recipe(&source, &resumed)).unwrap();
             assert_eq!(resumed.count(), 40 - limit / 7 * 7);
             assert_eq!(files(folder.path()), files(whole.path()));
+        }
+    }
+
+    /// Texts without an end.
+    struct Endless;
+
+    impl Source for Endless {
+        fn content_hash(&self) -> String {
+            "endless".into()
+        }
+        fn len(&self) -> Option<u64> {
+            None
+        }
+        fn document(&self, i: u64) -> Result<Cow<'_, str>> {
+            Ok(format!("text {i} {}", "x".repeat((i * 7 % 30) as usize)).into())
+        }
+    }
+
+    /// Asks for so many documents.
+    fn grow(folder: &Path, encoder: &dyn Encode, documents: u64) -> Result<Tokens> {
+        let (mut left, recipe) = (documents, recipe(&Endless, encoder));
+        Tokens::grow(folder, &recipe, &Origin::default(), &mut |_| {
+            left -= 1;
+            match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })
+    }
+
+    #[test]
+    fn of_an_endless_source_there_is_what_was_ever_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let encoder = Counted::up_to(1000);
+        let mut before = BTreeMap::new();
+        for (asked, there, shards) in
+            [(10, 10, 2), (4, 10, 2), (10, 10, 2), (12, 12, 3), (30, 30, 6)]
+        {
+            let encoded = encoder.count();
+            let tokens = grow(folder.path(), &encoder, asked).unwrap();
+            check(&tokens, &texts(there));
+            let manifest = Manifest::read(folder.path()).unwrap().unwrap();
+            assert_eq!((manifest.documents, manifest.shards.len()), (there, shards));
+            let mut after = files(folder.path());
+            assert_eq!(encoder.count() == encoded, after == before, "{asked}");
+            assert!(Tokens::verify(folder.path()).unwrap().is_empty());
+            after.remove("manifest.json");
+            assert!(
+                before.iter().all(|(name, file)| name == "manifest.json" || after[name] == *file)
+            );
+            before = files(folder.path());
+        }
+
+        // A missing shard is made again, to the same bytes.
+        let name = &Manifest::read(folder.path()).unwrap().unwrap().shards[1].file;
+        fs::remove_file(folder.path().join(name)).unwrap();
+        check(&grow(folder.path(), &encoder, 30).unwrap(), &texts(30));
+        assert_eq!(files(folder.path()), before);
+    }
+
+    #[test]
+    fn what_was_interrupted_of_an_endless_source_goes_on() {
+        let whole = tempfile::tempdir().unwrap();
+        grow(whole.path(), &Bytewise, 30).unwrap();
+        for limit in [0, 3, 7, 20, 29] {
+            let folder = tempfile::tempdir().unwrap();
+            let error = grow(folder.path(), &Counted::up_to(limit), 30).unwrap_err();
+            assert!(matches!(error, Error::Interrupted), "{error}");
+            // Of shards that the manifest does not speak of.
+            fs::write(folder.path().join(".shard-00003.77-0.partial"), "half").unwrap();
+            fs::write(folder.path().join("shard-00004.0123456789abcdef.tokens"), "forged").unwrap();
+            let resumed = Counted::up_to(1000);
+            check(&grow(folder.path(), &resumed, 30).unwrap(), &texts(30));
+            assert_eq!(files(folder.path()), files(whole.path()));
+            assert!(resumed.count() < 30 - limit / 7 * 7 + 7, "{} {limit}", resumed.count());
         }
     }
 
