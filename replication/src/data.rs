@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::datasets::{self, For, Opened};
 use crate::import::{Import, tokenizer_of};
 use crate::results::Overlaps;
+use crate::text::Known;
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::ngram::Ngram;
@@ -13,14 +14,17 @@ use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::data::split::{RULE, Split, SplitReport, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
-use forgetting_laws::data::tokens::{Origin, Recipe, Tokens};
+use forgetting_laws::data::tokens::{Origin, Recipe};
 use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::engine::{PretrainData, TargetData};
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{DataSpec, RunId, Spec, TokenizerSpec};
-use forgetting_laws::store::{Claim, to_json, write_atomic};
+use forgetting_laws::store::{
+    Claim, hashed_files, read_hashed, to_json, write_atomic, write_hashed,
+};
 use forgetting_laws::{Error, Fraction, Result};
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +48,7 @@ struct Named {
     /// Where it comes from, for people.
     origin: Origin,
     fetched: Option<Fetched>,
+    known: Option<Known>,
     spec: DataSpec,
 }
 
@@ -103,8 +108,8 @@ pub struct SourceFacts {
 }
 
 impl Sources {
-    /// Opens what the settings name. What is known of a model is kept in `folder`, so that it need
-    /// not be read for every plan.
+    /// Opens what the settings name. What is known of a model and of text files is kept in `folder`,
+    /// so that they need not be read for every plan.
     ///
     /// # Errors
     /// If a file is missing, empty or not what its name says, or the settings name no files and
@@ -114,12 +119,12 @@ impl Sources {
         let open = |paths: &[PathBuf], flag: &str, of, synthetic: Option<(Synthetic, String)>| {
             let opened = |source: Box<dyn Source>, name, answers| {
                 let origin = Origin { name, ..Origin::default() };
-                Opened { source, origin, manifest: None, answers }
+                Opened { source, origin, manifest: None, known: None, answers }
             };
             // What is not there yet may be instructions.
             let missing = |name: String| opened(Box::new(NotNamed(name.clone())), name, true);
             if !paths.is_empty() {
-                let found = datasets::open(paths, data, flag, of, only_plan)?;
+                let found = datasets::open(paths, data, flag, of, only_plan, folder)?;
                 return Ok(found.unwrap_or_else(|| {
                     missing(format!("{flag} {}, not yet fetched", paths[0].display()))
                 }));
@@ -157,19 +162,20 @@ impl Sources {
                 vocab: config.model.vocab,
             },
         };
-        let named = |Opened { source, origin, manifest, .. }: Opened, injection, training| {
-            let spec = DataSpec {
-                source: source.content_hash(),
-                tokenizer: tokenizer.clone(),
-                seed: config.seed,
-                context: config.model.context,
-                validation: data.validation_tokens,
-                injection,
-                training,
-                split: source.len().map(|_| RULE),
+        let named =
+            |Opened { source, origin, manifest, known, .. }: Opened, injection, training| {
+                let spec = DataSpec {
+                    source: source.content_hash(),
+                    tokenizer: tokenizer.clone(),
+                    seed: config.seed,
+                    context: config.model.context,
+                    validation: data.validation_tokens,
+                    injection,
+                    training,
+                    split: source.len().map(|_| RULE),
+                };
+                Named { source, origin, fetched: manifest, known, spec }
             };
-            Named { source, origin, fetched: manifest, spec }
-        };
         let (mut targets, mut answers) = (BTreeMap::new(), false);
         for (name, target) in &config.domains {
             let far = Fraction::new(1.0)?;
@@ -222,9 +228,18 @@ impl Sources {
         RunId::of(&(FACTS, self.overlap_ngram, pretraining, target, d_ft_tokens))
     }
 
-    /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft.
-    /// The tokens of files are kept in `folder`, where there is one, so that no other D_ft, context or seed makes them
-    /// be tokenised again.
+    /// Keeps what is known of text files in `folder`, where there is one, which is made if it is
+    /// missing.
+    pub fn keep(&self, folder: Option<&Path>) {
+        let Some(folder) = folder else { return };
+        let all = std::iter::once(&self.pretraining).chain(self.targets.values());
+        all.filter_map(|named| named.known.as_ref()).for_each(|known| known.keep(folder));
+    }
+
+    /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft, and
+    /// measures those of which nothing is `known`, by their names. The tokenizer and the tokens are
+    /// kept in `folder`, where there is one, so that no other D_ft, context or seed makes a text be
+    /// tokenised again.
     ///
     /// # Errors
     /// If a source cannot fill its parts, or the folder cannot be written to.
@@ -232,17 +247,11 @@ impl Sources {
         &self,
         config: &Config,
         targets: &BTreeMap<String, u64>,
+        known: &BTreeMap<String, Facts>,
         folder: Option<&Path>,
     ) -> Result<Prepared> {
-        let tokenizer = match &self.given_tokenizer {
-            Some(tokenizer) => tokenizer.clone(),
-            None => {
-                let (kind, bytes) = (config.data.tokenizer_kind, config.data.tokenizer_bytes);
-                let source = &*self.pretraining.source;
-                let documents = source.len().unwrap_or(u64::MAX);
-                Arc::new(train_tokenizer(source, documents, bytes, kind, config.model.vocab)?.0)
-            }
-        };
+        self.keep(folder);
+        let tokenizer = self.tokenizer(config, folder)?;
         let split = |Named { source, spec, origin, .. }: &Named, training| {
             let tokens = SplitTokens {
                 validation: spec.validation,
@@ -250,7 +259,7 @@ impl Sources {
                 training: spec.training.unwrap_or(training),
             };
             let key = Key::new(spec.seed).named("split");
-            let (Some(folder), Some(_)) = (folder, source.len()) else {
+            let Some(folder) = folder else {
                 return Split::build(&**source, &*tokenizer, key, tokens, spec.context);
             };
             let recipe = Recipe {
@@ -261,8 +270,7 @@ impl Sources {
                 shard_documents: Recipe::SHARD,
             };
             let folder = folder.join("tokens").join(recipe.id());
-            let store = Tokens::prepare(&folder, &recipe, origin, &|_| ())?;
-            Split::of(&Arc::new(store), key, tokens, spec.context)
+            Split::keep(&folder, &recipe, origin, key, tokens, spec.context)
         };
         let (pretraining, splits) = std::thread::scope(|scope| {
             let pretraining = scope.spawn(|| split(&self.pretraining, 0));
@@ -273,67 +281,145 @@ impl Sources {
             let pretraining = pretraining.join();
             (pretraining.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), splits)
         });
-        let pretraining = pretraining?;
-        let counted = first(&pretraining.training)?;
-        let unigram = Ngram::train(&counted.stream(), self.vocab, 1)?;
-        let trigram = Ngram::train(&counted.stream(), self.vocab, 3)?;
-        let facts = |named: &Named, split: &Split| -> Result<SourceFacts> {
-            Ok(SourceFacts {
-                source: named.origin.name.clone(),
-                fetched: named.fetched.clone(),
-                spec: named.spec.clone(),
-                counts: split.report,
-                hashes: [&split.validation, &split.injection, &split.training].map(|p| p.hash()),
-                unigram: unigram.loss(&split.validation)?,
-                trigram: trigram.loss(&split.validation)?,
-            })
-        };
-        let pretraining_facts = Facts {
-            tokenizer: tokenizer.hash(),
+        let (pretraining, splits) = (pretraining?, splits?);
+        let measures = Measures {
+            tokenizer: &tokenizer,
             vocab: self.vocab,
-            pretraining: facts(&self.pretraining, &pretraining)?,
-            target: None,
-            distances: Vec::new(),
-            overlap: None,
+            overlap_ngram: self.overlap_ngram,
+            pretraining: &pretraining,
+            ngrams: OnceCell::new(),
         };
-        let mut prepared = Prepared {
+        let pretraining_facts = match known.values().next() {
+            Some(facts) => facts.of_pretraining(),
+            None => match read_facts(folder, &self.pretraining_facts_id())? {
+                Some(facts) => facts,
+                None => {
+                    let facts = measures.of_pretraining(&self.pretraining)?;
+                    if let Some(folder) = folder {
+                        facts.write(folder, &self.pretraining_facts_id())?;
+                    }
+                    facts
+                }
+            },
+        };
+        let (mut data, mut facts) = (BTreeMap::new(), BTreeMap::new());
+        for (name, split) in splits {
+            let named = &self.targets[&name];
+            let of_target = match known.get(&name) {
+                Some(facts) => facts.clone(),
+                None => measures.of_target(named, &split, &pretraining_facts)?,
+            };
+            let id = named.spec.id();
+            facts.insert(id.clone(), of_target);
+            data.insert(id, TargetData { validation: split.validation, training: split.training });
+        }
+        Ok(Prepared {
             pretraining: PretrainData {
                 validation: pretraining.validation,
                 injection: pretraining.injection,
                 training: pretraining.training,
             },
-            targets: BTreeMap::new(),
+            targets: data,
             pretraining_facts,
-            facts: BTreeMap::new(),
+            facts,
             tokenizer,
-        };
-        for (name, split) in splits? {
-            let target = facts(&self.targets[&name], &split)?;
-            let id = target.spec.id();
-            // Too short a text has no distance that says anything.
-            let PretrainData { injection: broad, training: seen, .. } = &prepared.pretraining;
-            let measured = first(broad)
-                .and_then(|broad| distances(&broad, &first(&split.training)?, self.vocab))
-                .map(|distances| distances.named());
-            let distances = measured.into_iter().flatten().map(|(n, v)| (n.to_string(), v));
-            let end = prepared.tokenizer.end_of_text();
-            let n = self.overlap_ngram;
-            let found = |others: &[&Sequences]| overlap(&split.validation, others, end, n);
-            let overlap = Overlaps {
-                pretraining: found(&[seen, broad])?,
-                training: found(&[&split.training])?,
-            };
-            let facts = Facts {
-                target: Some(target),
-                distances: distances.collect(),
-                overlap: Some(overlap),
-                ..prepared.pretraining_facts.clone()
-            };
-            prepared.facts.insert(id.clone(), facts);
-            let data = TargetData { validation: split.validation, training: split.training };
-            prepared.targets.insert(id, data);
+        })
+    }
+
+    /// The tokenizer that is given, that was trained before on the same, or that is trained now;
+    /// other processes wait meanwhile.
+    fn tokenizer(&self, config: &Config, folder: Option<&Path>) -> Result<Arc<Tokenizer>> {
+        if let Some(tokenizer) = &self.given_tokenizer {
+            return Ok(tokenizer.clone());
         }
-        Ok(prepared)
+        let train = || {
+            let (kind, bytes) = (config.data.tokenizer_kind, config.data.tokenizer_bytes);
+            let source = &*self.pretraining.source;
+            let documents = source.len().unwrap_or(u64::MAX);
+            Ok(train_tokenizer(source, documents, bytes, kind, config.model.vocab)?.0)
+        };
+        let Some(folder) = folder else { return train().map(Arc::new) };
+        let folder = folder.join("tokenizers");
+        let stem = RunId::of(&(TOKENIZER, &self.pretraining.spec.tokenizer)).to_string();
+        let claim = Claim::wait_for(&folder)?;
+        if let Some(path) = hashed_files(&folder, &stem)?.first() {
+            read_hashed(path)?;
+            return Tokenizer::from_file(path).map(Arc::new);
+        }
+        let tokenizer = train()?;
+        write_hashed(claim.folder(), &stem, "json", tokenizer.to_json().as_bytes())?;
+        Ok(Arc::new(tokenizer))
+    }
+
+    fn pretraining_facts_id(&self) -> RunId {
+        RunId::of(&(FACTS, &self.pretraining.spec))
+    }
+}
+
+/// What facts are measured with.
+struct Measures<'a> {
+    tokenizer: &'a Tokenizer,
+    vocab: usize,
+    overlap_ngram: usize,
+    pretraining: &'a Split,
+    /// Models of one and of three tokens, counted when they are needed.
+    ngrams: OnceCell<[Ngram; 2]>,
+}
+
+impl Measures<'_> {
+    fn ngrams(&self) -> Result<&[Ngram; 2]> {
+        if let Some(ngrams) = self.ngrams.get() {
+            return Ok(ngrams);
+        }
+        let counted = first(&self.pretraining.training)?;
+        let stream = counted.stream();
+        let of = |order| Ngram::train(&stream, self.vocab, order);
+        let ngrams = [of(1)?, of(3)?];
+        Ok(self.ngrams.get_or_init(|| ngrams))
+    }
+
+    fn of_source(&self, named: &Named, split: &Split) -> Result<SourceFacts> {
+        let [unigram, trigram] = self.ngrams()?;
+        Ok(SourceFacts {
+            source: named.origin.name.clone(),
+            fetched: named.fetched.clone(),
+            spec: named.spec.clone(),
+            counts: split.report,
+            hashes: [&split.validation, &split.injection, &split.training].map(|p| p.hash()),
+            unigram: unigram.loss(&split.validation)?,
+            trigram: trigram.loss(&split.validation)?,
+        })
+    }
+
+    fn of_pretraining(&self, named: &Named) -> Result<Facts> {
+        Ok(Facts {
+            tokenizer: self.tokenizer.hash(),
+            vocab: self.vocab,
+            pretraining: self.of_source(named, self.pretraining)?,
+            target: None,
+            distances: Vec::new(),
+            overlap: None,
+        })
+    }
+
+    fn of_target(&self, named: &Named, split: &Split, pretraining: &Facts) -> Result<Facts> {
+        let target = self.of_source(named, split)?;
+        // Too short a text has no distance that says anything.
+        let Split { injection: broad, training: seen, .. } = self.pretraining;
+        let measured = first(broad)
+            .and_then(|broad| distances(&broad, &first(&split.training)?, self.vocab))
+            .map(|distances| distances.named());
+        let distances = measured.into_iter().flatten().map(|(n, v)| (n.to_string(), v));
+        let (end, n) = (self.tokenizer.end_of_text(), self.overlap_ngram);
+        let found = |others: &[&Sequences]| overlap(&split.validation, others, end, n);
+        let overlap =
+            Overlaps { pretraining: found(&[seen, broad])?, training: found(&[&split.training])? };
+        Ok(Facts {
+            target: Some(target),
+            distances: distances.collect(),
+            overlap: Some(overlap),
+            ..pretraining.clone()
+        })
     }
 }
 
@@ -355,6 +441,8 @@ impl Prepared {
 
 /// Version of the facts.
 const FACTS: u32 = 4;
+/// Version of the tokenizers that are kept.
+const TOKENIZER: u32 = 1;
 /// Tokens that distances and reference losses are counted on at most: it takes 8 bytes of memory
 /// for each, and more say nothing more.
 const COUNTED_TOKENS: u64 = 1 << 25;
@@ -395,7 +483,16 @@ fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
     })
 }
 
+fn read_facts(folder: Option<&Path>, id: &RunId) -> Result<Option<Facts>> {
+    folder.map_or(Ok(None), |folder| Facts::read(folder, id))
+}
+
 impl Facts {
+    /// What of them is known of the pretraining data alone.
+    fn of_pretraining(&self) -> Self {
+        Self { target: None, distances: Vec::new(), overlap: None, ..self.clone() }
+    }
+
     fn path(folder: &Path, id: &RunId) -> PathBuf {
         folder.join(format!("{id}.json"))
     }
@@ -499,27 +596,38 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn another_call_with_other_settings_tokenises_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = ["pretrain.jsonl", "target.jsonl"].map(|name| folder.path().join(name));
+    /// Settings for two files of text in a folder, which are written.
+    fn of_files(folder: &Path) -> Config {
+        let paths = ["pretrain.jsonl", "target.jsonl"].map(|name| folder.join(name));
         write_texts(&paths[0], 0);
         write_texts(&paths[1], 1);
-        let mut config = Config::load("nano", &[]).unwrap();
+        let mut config = small();
         config.data.pretrain = vec![paths[0].clone()];
+        let target = config.domains["far"].clone();
+        let target = crate::config::Target { files: vec![paths[1].clone()], ..target };
+        config.domains = BTreeMap::from([("mine".to_string(), target)]);
+        config
+    }
+
+    fn small() -> Config {
+        let mut config = Config::load("nano", &[]).unwrap();
         config.data.tokenizer_bytes = 10_000;
         config.data.validation_tokens = 640;
         config.data.injection_tokens = 640;
         config.data.pretrain_tokens = 1 << 20;
         config.model.vocab = 300;
-        let target = config.domains["far"].clone();
-        let target = crate::config::Target { files: vec![paths[1].clone()], ..target };
-        config.domains = BTreeMap::from([("mine".to_string(), target)]);
+        config
+    }
+
+    #[test]
+    fn another_call_with_other_settings_tokenises_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = of_files(folder.path());
         let data = folder.path().join("data");
         let prepare = |config: &Config, d_ft| {
             let sources = Sources::open(config, false, None).unwrap();
             let targets = BTreeMap::from([("mine".to_string(), d_ft)]);
-            sources.prepare(config, &targets, Some(&data)).unwrap()
+            sources.prepare(config, &targets, &BTreeMap::new(), Some(&data)).unwrap()
         };
         let first = prepare(&config, 1024);
         let written = shards(&data);
@@ -565,5 +673,60 @@ mod tests {
 
     fn targets(prepared: &Prepared) -> &TargetData {
         prepared.targets.values().next().unwrap()
+    }
+
+    /// The hashes of all parts.
+    fn hashes(prepared: &Prepared) -> Vec<String> {
+        let PretrainData { validation, injection, training } = &prepared.pretraining;
+        let mut parts = vec![validation, injection, training];
+        parts.extend(prepared.targets.values().flat_map(|t| [&t.validation, &t.training]));
+        parts.into_iter().map(Sequences::hash).collect()
+    }
+
+    #[test]
+    fn a_second_process_opens_what_a_first_one_has_prepared() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut synthetic = small();
+        synthetic.data.pretrain_tokens = 40_000;
+        synthetic.domains.retain(|name, _| name == "far" || name == "instructions");
+        synthetic.data.loss = Loss::Answer;
+        for (name, config) in [("files", of_files(folder.path())), ("synthetic", synthetic)] {
+            let data = folder.path().join(name);
+            let targets: BTreeMap<String, u64> =
+                config.domains.keys().map(|name| (name.clone(), 1024)).collect();
+            let nothing = BTreeMap::new();
+            let open = || Sources::open(&config, false, Some(&data)).unwrap();
+            let alone = open().prepare(&config, &targets, &nothing, None).unwrap();
+            assert!(!data.exists());
+            let first = open().prepare(&config, &targets, &nothing, Some(&data)).unwrap();
+            assert_eq!((hashes(&first), &first.facts), (hashes(&alone), &alone.facts));
+            let written = shards(&data);
+
+            // Facts that nobody would measure: they are taken as they are.
+            let of = |name: &String| &first.facts[&open().target_spec(name).id()];
+            let mut known: BTreeMap<String, Facts> =
+                config.domains.keys().map(|name| (name.clone(), of(name).clone())).collect();
+            known.values_mut().for_each(|facts| facts.vocab = 7);
+            let second = open().prepare(&config, &targets, &known, Some(&data)).unwrap();
+            assert_eq!(hashes(&second), hashes(&first));
+            assert!(second.facts.values().all(|facts| facts.vocab == 7));
+            assert_eq!(second.pretraining_facts.vocab, 7);
+            assert_eq!(shards(&data), written);
+            let none = open().prepare(&config, &BTreeMap::new(), &nothing, Some(&data)).unwrap();
+            assert_eq!(none.pretraining_facts, alone.pretraining_facts);
+
+            // So is the tokenizer: one that was altered is noticed.
+            let tokenizers = data.join("tokenizers");
+            let path = hashed_files(&tokenizers, "").unwrap();
+            let path = path.iter().find(|path| path.extension().is_some()).unwrap();
+            let json = std::fs::read_to_string(path).unwrap();
+            std::fs::write(path, json.replace("1.0", "1.1")).unwrap();
+            let refused = open().prepare(&config, &targets, &known, Some(&data));
+            assert!(matches!(refused, Err(Error::Damaged { .. })));
+            std::fs::remove_file(path).unwrap();
+            let again = open().prepare(&config, &targets, &nothing, Some(&data)).unwrap();
+            assert_eq!((hashes(&again), &again.facts), (hashes(&alone), &alone.facts));
+            assert_eq!(std::fs::read_to_string(path).unwrap(), json);
+        }
     }
 }

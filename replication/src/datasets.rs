@@ -4,6 +4,7 @@ use crate::config;
 use crate::prepare;
 use crate::progress::{Transfers, answer};
 use crate::records::{Records, counting, fields};
+use crate::text::{Known, Text};
 use clap::{Args, Subcommand};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN};
@@ -256,6 +257,8 @@ pub struct Opened {
     pub origin: Origin,
     /// What was fetched, if it has a name in the registry.
     pub manifest: Option<Manifest>,
+    /// What is to be kept of files, so that they need not be read again.
+    pub known: Option<Known>,
     /// Whether answers alone count in the loss.
     pub answers: bool,
 }
@@ -270,7 +273,7 @@ pub enum For {
 }
 
 /// Opens files, or the one data set that is named; fetches what is missing of it. None where it is
-/// missing and only a plan is wanted.
+/// missing and only a plan is wanted. What is known of files is looked for in `cache`.
 ///
 /// # Errors
 /// If something is missing, damaged or cannot be fetched.
@@ -280,6 +283,7 @@ pub fn open(
     flag: &str,
     of: For,
     only_plan: bool,
+    cache: Option<&Path>,
 ) -> Result<Option<Opened>> {
     let some = |text: &'_ str| Some(text.to_string()).filter(|text| !text.is_empty());
     let table = Some(data.registry.as_path()).filter(|file| !file.as_os_str().is_empty());
@@ -292,11 +296,10 @@ pub fn open(
         let group = some(&data.group);
         let fields = fields(like.as_deref(), table, &data.text_field, group.as_deref())?;
         let fields = asked(fields);
-        let files = Files::read(paths, &fields)?;
-        let files_of = files.files().to_vec();
-        let origin = Origin { name: file_names(paths), revision: None, files: files_of };
-        let answers = fields.counts_answers();
-        return Ok(Some(Opened { source: Box::new(files), origin, manifest: None, answers }));
+        let text = Text::open(paths, &fields, cache)?;
+        let files = text.files().to_vec();
+        let origin = Origin { name: file_names(paths), revision: None, files };
+        return Ok(Some(Opened::text(text, origin, None, &fields)));
     };
     if paths.len() > 1 {
         let requirement = "is a source of its own: name nothing beside it";
@@ -309,14 +312,20 @@ pub fn open(
     };
     let Some(manifest) = manifest else { return Ok(None) };
     let fields = asked(dataset.fields.clone());
-    let files = Files::read(&manifest.paths(&hub), &fields)?;
+    let text = Text::open(&manifest.paths(&hub), &fields, cache)?;
     let origin = Origin {
         name: format!("{HUB}{name}"),
         revision: manifest.commit.clone(),
-        files: files.files().to_vec(),
+        files: text.files().to_vec(),
     };
-    let (manifest, answers) = (Some(manifest), fields.counts_answers());
-    Ok(Some(Opened { source: Box::new(files), origin, manifest, answers }))
+    Ok(Some(Opened::text(text, origin, Some(manifest), &fields)))
+}
+
+impl Opened {
+    fn text(text: Text, origin: Origin, manifest: Option<Manifest>, fields: &Fields) -> Self {
+        let (known, answers) = (text.known().cloned(), fields.counts_answers());
+        Self { source: Box::new(text), origin, manifest, known, answers }
+    }
 }
 
 /// Names only: the same text in another folder gives the same files.

@@ -1,6 +1,7 @@
 //! Models that come pretrained, and what is known of them without reading them again.
 
 use crate::model::folder_of;
+use crate::stamp::Stamp;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::model::{Positions, Shape};
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 /// A model that comes pretrained.
 pub struct Import {
@@ -52,15 +52,6 @@ struct Known {
     hash: String,
 }
 
-/// What a file is known by.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Stamp {
-    file: PathBuf,
-    bytes: u64,
-    /// When it was changed, in seconds and nanoseconds since 1970.
-    changed: (u64, u32),
-}
-
 impl Known {
     const VERSION: u32 = 1;
 
@@ -69,7 +60,7 @@ impl Known {
         let shape = Checkpoint::read_shape(folder)?;
         // Before it is read: a file that changes meanwhile has another stamp the next time.
         let cache = cache.filter(|cache| cache.is_dir());
-        let (cache, files) = match (cache, stamps(folder)?) {
+        let (cache, files) = match (cache, Stamp::of_all(&Checkpoint::files(folder)?)?) {
             (Some(cache), Some(files)) => (cache, files),
             _ => return Checkpoint::read(folder).map(|model| (model.shape, model.hash())),
         };
@@ -89,22 +80,6 @@ impl Known {
             Claim::wait_for(cache).and_then(|_one_at_a_time| write_atomic(&path, &to_json(&found)));
         Ok((found.shape, found.hash))
     }
-}
-
-/// What the files of a model are known by; None where the system keeps no times.
-fn stamps(folder: &Path) -> Result<Option<Vec<Stamp>>> {
-    let stamp = |file: PathBuf| -> Result<Option<Stamp>> {
-        let metadata = fs::metadata(&file).map_err(Error::io(&file))?;
-        let file = fs::canonicalize(&file).map_err(Error::io(&file))?;
-        let changed =
-            metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Ok(changed.map(|changed| Stamp {
-            file,
-            bytes: metadata.len(),
-            changed: (changed.as_secs(), changed.subsec_nanos()),
-        }))
-    };
-    Checkpoint::files(folder)?.into_iter().map(stamp).collect()
 }
 
 /// The tokenizer that models bring, where it is one for all: losses per token of different

@@ -50,6 +50,10 @@ mod report;
 )]
 mod results;
 #[cfg(feature = "train")]
+mod stamp;
+#[cfg(feature = "train")]
+mod text;
+#[cfg(feature = "train")]
 mod tokenizer;
 #[cfg(feature = "train")]
 mod train;

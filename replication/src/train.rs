@@ -85,8 +85,7 @@ impl Session {
         if options.workers_per_device.is_some() {
             refuse_stdin(options)?;
         }
-        let out = options.out.clone();
-        let out = out.unwrap_or_else(|| PathBuf::from("out").join(&options.preset));
+        let out = options.out();
         let sources = Sources::open(&config, only_plan, Some(&out.join(DATA)))?;
         let asked = |name: &&String| blocks.is_none_or(|asked| asked.contains(&name.as_str()));
         let blocks: Vec<String> = config.grid.keys().filter(asked).cloned().collect();
@@ -126,8 +125,8 @@ impl Session {
         }
     }
 
-    /// What is known of the data of every domain of the grid, if all of it was prepared before.
-    fn known_facts(&self) -> Result<Option<BTreeMap<String, Facts>>> {
+    /// What is known of the data of those domains of the grid that were prepared before.
+    fn known_facts(&self) -> Result<BTreeMap<String, Facts>> {
         let mut facts = BTreeMap::new();
         for (domain, d_ft) in self.grid.domains() {
             // What was prepared for all blocks has all that some of them need.
@@ -139,15 +138,26 @@ impl Session {
                 Some(known) => Some(known),
                 None => read(self.grid.largest[&domain])?,
             };
-            let Some(known) = known else { return Ok(None) };
-            facts.insert(domain, known);
+            facts.extend(known.map(|known| (domain, known)));
         }
-        Ok(Some(facts))
+        Ok(facts)
+    }
+
+    /// The same of all domains of the grid; None if one was not prepared before.
+    fn all_facts(&self) -> Result<Option<BTreeMap<String, Facts>>> {
+        let facts = self.known_facts()?;
+        Ok(Some(facts).filter(|facts| facts.len() == self.grid.domains().len()))
+    }
+
+    /// Keeps what is known of text files, so that ranks that are started now do not read them.
+    fn keep_text(&self) {
+        self.sources.keep(Some(&self.out.join(DATA)));
     }
 
     /// Prepares the data.
     fn prepare(&self) -> Result<Prepared> {
-        self.sources.prepare(&self.config, &self.grid.domains(), Some(&self.out.join(DATA)))
+        let (domains, known) = (self.grid.domains(), self.known_facts()?);
+        self.sources.prepare(&self.config, &domains, &known, Some(&self.out.join(DATA)))
     }
 
     /// Carries out jobs, whose parents are among them. Returns what became of them; None in a rank
@@ -193,7 +203,7 @@ impl Session {
         exec::remove_leftovers(&store, &records, jobs)?;
         let keep_models = self.config.run.keep_models;
         let whole = !records.values().any(|record| exec::lacks_model(record, keep_models));
-        if whole && records.len() == jobs.len() && self.known_facts()?.is_some() {
+        if whole && records.len() == jobs.len() && self.all_facts()?.is_some() {
             // Those that cannot be used are said again.
             let diverged = jobs.iter().filter_map(|job| {
                 let error = exec::usable(job, &records[&job.spec.id()]).err()?;
@@ -211,13 +221,15 @@ impl Session {
 
     /// Prepares the data of runs, and writes down what is known of it; what of it may mislead is said.
     fn prepare_runs(&self) -> Result<Prepared> {
-        let prepared = self.prepare()?;
+        let (known, prepared) = (self.known_facts()?, self.prepare()?);
         for (domain, d_ft) in self.grid.domains() {
             let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
             if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(&domain)) {
                 complain(&warning);
             }
-            facts.write(&self.out.join(DATA), &self.sources.facts_id(&domain, d_ft))?;
+            if !known.contains_key(&domain) {
+                facts.write(&self.out.join(DATA), &self.sources.facts_id(&domain, d_ft))?;
+            }
         }
         Ok(prepared)
     }
@@ -356,7 +368,7 @@ impl Session {
 
     /// The results of all blocks.
     fn results(&self) -> Result<Results> {
-        let facts = match self.known_facts()? {
+        let facts = match self.all_facts()? {
             Some(facts) => facts,
             None => {
                 let prepared = self.prepare()?;
@@ -400,6 +412,7 @@ pub fn launch(options: &FigureOptions, blocks: Option<&[&str]>) -> Result<Option
     refuse_helpers(&options.common)?;
     let session = Session::open(&options.common, blocks, true)?;
     options.ranks.check(&options.common.device, session.device)?;
+    session.keep_text();
     ranks::launch(&options.ranks).map(Some)
 }
 
@@ -414,6 +427,7 @@ pub fn launch_run(options: &RunOptions) -> Result<Option<u8>> {
     refuse_helpers(&options.grid.common)?;
     let session = open_blocks(&options.grid, true)?;
     options.ranks.check(&options.grid.common.device, session.device)?;
+    session.keep_text();
     ranks::launch(&options.ranks).map(Some)
 }
 

@@ -227,8 +227,11 @@ impl Source for Files {
     }
 }
 
-/// The files that the paths stand for, in order.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// The files that the paths stand for, in order, as [`Files::read`] takes them.
+///
+/// # Errors
+/// If there is no such file, or a folder or a pattern stands for none.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         if path.as_os_str() == STDIN {

@@ -99,7 +99,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     config.set_targets(files, std::slice::from_ref(&options.name));
     config.grid.retain(|name, _| name == MAIN);
     let given = |key: &str| common.set.iter().any(|set| set.trim_start().starts_with(key));
-    let out = common.out.clone().unwrap_or_else(|| PathBuf::from("out").join(&common.preset));
+    let out = common.out();
     let sources = Sources::open(&config, false, Some(&out.join(DATA)))?;
     let folder = out.join("domains").join(&options.name);
     let key = RunId::of(&(
@@ -257,7 +257,7 @@ fn count(session: &Session, options: &DomainOptions) -> Result<u64> {
     let folder = (!options.dry_run).then(|| session.out.join("data"));
     let most = session.config.data.pretrain_tokens;
     let asked = BTreeMap::from([(name.to_string(), most)]);
-    match session.sources.prepare(&session.config, &asked, folder.as_deref()) {
+    match session.sources.prepare(&session.config, &asked, &BTreeMap::new(), folder.as_deref()) {
         Err(Error::Exhausted { what, available, .. })
             if what == crate::data::training_text(name) =>
         {

@@ -121,6 +121,11 @@ pub struct SlurmOptions {
 }
 
 impl Options {
+    /// The folder of the runs and figures.
+    pub fn out(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| PathBuf::from("out").join(&self.preset))
+    }
+
     /// The same options for another call, with the output folder by its whole path.
     pub fn arguments(&self, out: &Path) -> Vec<String> {
         let whole = |path: &Path| {

@@ -1,0 +1,40 @@
+//! What a file is known by, so that it need not be read again to know that it is the same.
+
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// What a file is known by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Its whole path, without links.
+    pub file: PathBuf,
+    bytes: u64,
+    /// When it was changed, in seconds and nanoseconds since 1970.
+    changed: (u64, u32),
+}
+
+impl Stamp {
+    /// What files are known by now; None where one is no file but a pipe, or the system keeps no
+    /// times.
+    ///
+    /// # Errors
+    /// If one is not there.
+    pub fn of_all(files: &[PathBuf]) -> Result<Option<Vec<Self>>> {
+        files.iter().map(|file| Self::of(file)).collect()
+    }
+
+    fn of(file: &Path) -> Result<Option<Self>> {
+        let metadata = fs::metadata(file).map_err(Error::io(file))?;
+        let file = fs::canonicalize(file).map_err(Error::io(file))?;
+        let changed = metadata.modified().ok().filter(|_| metadata.is_file());
+        let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(changed.map(|changed| Self {
+            file,
+            bytes: metadata.len(),
+            changed: (changed.as_secs(), changed.subsec_nanos()),
+        }))
+    }
+}

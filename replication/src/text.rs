@@ -1,0 +1,253 @@
+//! Text files, and what is known of them without reading them again.
+
+use crate::stamp::Stamp;
+use forgetting_laws::data::Source;
+use forgetting_laws::data::files::{Fields, Files, STDIN, expand};
+use forgetting_laws::data::mask::Passage;
+use forgetting_laws::data::tokens::OriginFile;
+use forgetting_laws::store::{Claim, sha256, to_json, write_atomic};
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Text files. They are read when they are opened, unless it is known from before what they are: then
+/// when the first document is asked for, which nobody does whose tokens are in a store.
+pub struct Text {
+    paths: Vec<PathBuf>,
+    fields: Fields,
+    identity: Identity,
+    files: OnceLock<Files>,
+    /// Held by the one that reads.
+    reading: Mutex<()>,
+    /// None where nothing tells that the files are the same another time.
+    known: Option<Known>,
+}
+
+/// What of a text is asked for before its documents are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Identity {
+    /// [`Source::content_hash`] of its files.
+    hash: String,
+    documents: u64,
+    files: Vec<OriginFile>,
+}
+
+/// What a text is, and what its files were like when they were read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// Version of how files become documents.
+    version: u32,
+    /// Hash of what it is known by beside the stamps.
+    key: String,
+    stamps: Vec<Stamp>,
+    identity: Identity,
+}
+
+impl Text {
+    /// Opens files. What is known of them is looked for in the folder `cache`, and kept there if it
+    /// is there (a plan makes none); it holds while every file has the length and the time that it
+    /// had.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub fn open(paths: &[PathBuf], fields: &Fields, cache: Option<&Path>) -> Result<Self> {
+        // Before they are read: a file that changes meanwhile has another stamp the next time.
+        let stamped = match paths.iter().any(|path| path.as_os_str() == STDIN) {
+            true => None,
+            false => {
+                let files = expand(paths)?;
+                Stamp::of_all(&files)?.map(|stamps| (Known::key(fields, &files, &stamps), stamps))
+            }
+        };
+        let of = |identity, files, known| Self {
+            paths: paths.to_vec(),
+            fields: fields.clone(),
+            identity,
+            files,
+            reading: Mutex::new(()),
+            known,
+        };
+        if let (Some(cache), Some((key, stamps))) = (cache, &stamped)
+            && let Some(known) = Known::find(cache, key, stamps)
+        {
+            return Ok(of(known.identity.clone(), OnceLock::new(), Some(known)));
+        }
+        let files = Files::read(paths, fields)?;
+        let identity = Identity::of(&files);
+        let known = stamped.map(|(key, stamps)| {
+            let identity = identity.clone();
+            Known { version: Known::VERSION, key, stamps, identity }
+        });
+        if let (Some(cache), Some(known)) = (cache.filter(|cache| cache.is_dir()), &known) {
+            known.keep(cache);
+        }
+        Ok(of(identity, OnceLock::from(files), known))
+    }
+
+    /// The files, with the hashes of what they hold unpacked.
+    pub fn files(&self) -> &[OriginFile] {
+        &self.identity.files
+    }
+
+    /// What is to be kept of it.
+    pub fn known(&self) -> Option<&Known> {
+        self.known.as_ref()
+    }
+
+    /// The documents, which are read if they were not.
+    fn read(&self) -> Result<&Files> {
+        if let Some(files) = self.files.get() {
+            return Ok(files);
+        }
+        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = self.files.get() {
+            return Ok(files);
+        }
+        let files = Files::read(&self.paths, &self.fields)?;
+        if Identity::of(&files) != self.identity {
+            let names: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
+            let requirement = "is another text than before, and its files have the lengths and times \
+                               that they had: touch them, or remove text-*.json in the data folder";
+            return Err(Error::setting("text", names.join(", "), requirement));
+        }
+        Ok(self.files.get_or_init(|| files))
+    }
+}
+
+impl Source for Text {
+    fn content_hash(&self) -> String {
+        self.identity.hash.clone()
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.identity.documents)
+    }
+
+    fn document(&self, i: u64) -> Result<Cow<'_, str>> {
+        self.read()?.document(i)
+    }
+
+    fn passage(&self, i: u64) -> Result<Passage<'_>> {
+        self.read()?.passage(i)
+    }
+
+    fn group(&self, i: u64) -> u64 {
+        // Whoever asks has the document, or the error.
+        self.read().map_or(i, |files| files.group(i))
+    }
+
+    fn work(&self, i: u64) -> Option<&str> {
+        self.read().ok()?.work(i)
+    }
+}
+
+impl Identity {
+    fn of(files: &Files) -> Self {
+        let documents = files.len().unwrap_or_default();
+        Self { hash: files.content_hash(), documents, files: files.files().to_vec() }
+    }
+}
+
+impl Known {
+    const VERSION: u32 = 1;
+
+    /// Of how files are read, and which. Their names say of what kind they are, and where a name is a
+    /// link, the file that it leads to has another.
+    fn key(fields: &Fields, files: &[PathBuf], stamps: &[Stamp]) -> String {
+        let names: Vec<_> = files.iter().map(|file| file.file_name()).collect();
+        let paths: Vec<_> = stamps.iter().map(|stamp| stamp.file.as_path()).collect();
+        sha256(&to_json(&(fields, names, paths)))
+    }
+
+    fn path(cache: &Path, key: &str) -> PathBuf {
+        cache.join(format!("text-{}.json", &key[..16]))
+    }
+
+    fn read(path: &Path) -> Option<Self> {
+        fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    }
+
+    fn find(cache: &Path, key: &str, stamps: &[Stamp]) -> Option<Self> {
+        let known = Self::read(&Self::path(cache, key))?;
+        let found = (known.version, &*known.key, &*known.stamps);
+        (found == (Self::VERSION, key, stamps)).then_some(known)
+    }
+
+    /// Keeps it in a folder, which is made if it is missing.
+    pub fn keep(&self, cache: &Path) {
+        let path = Self::path(cache, &self.key);
+        if Self::read(&path).as_ref() != Some(self) {
+            // Without it the text is read again: no reason to end here.
+            let _ = Claim::wait_for(cache)
+                .and_then(|_one_at_a_time| write_atomic(&path, &to_json(self)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    fn set_time(path: &Path, time: SystemTime) {
+        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_text_is_read_again_when_it_changes_and_only_then() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, cache) = (root.path().join("texts"), root.path().join("out/data"));
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("a.jsonl");
+        let write = |text: &str, time| {
+            fs::write(&file, format!("{{\"text\": \"{text}\", \"work\": \"{text}\"}}\n")).unwrap();
+            set_time(&file, time);
+        };
+        let then = SystemTime::now() - Duration::from_secs(1000);
+        write("one", then);
+        let fields = Fields::plain("text", None);
+        let open = |cache| Text::open(std::slice::from_ref(&folder), &fields, cache);
+        let first = open(Some(&cache)).unwrap();
+        // A plan makes no folder, and a run does.
+        assert!(!cache.exists() && first.files.get().is_some());
+        first.known().unwrap().keep(&cache);
+        let kept = open(Some(&cache)).unwrap();
+        assert!(kept.files.get().is_none());
+        assert_eq!((kept.content_hash(), kept.len()), (first.content_hash(), Some(1)));
+        assert_eq!(kept.files(), first.files());
+        assert_eq!((&*kept.document(0).unwrap(), kept.group(0)), ("one", 0));
+        assert!(kept.files.get().is_some());
+
+        // Another text of the same length and time is not looked at, and is not taken for the first.
+        write("two", then);
+        let same = open(Some(&cache)).unwrap();
+        assert_eq!(same.content_hash(), first.content_hash());
+        let error = same.document(0).unwrap_err().to_string();
+        assert!(error.contains("texts: is another text than before"), "{error}");
+        assert_ne!(open(None).unwrap().content_hash(), first.content_hash());
+
+        // Another time, another length, another file, other fields, another name: it is read.
+        write("two", then + Duration::from_millis(1));
+        let second = open(Some(&cache)).unwrap();
+        assert_ne!(second.content_hash(), first.content_hash());
+        assert!(open(Some(&cache)).unwrap().files.get().is_none());
+        write("three", then + Duration::from_millis(1));
+        assert!(open(Some(&cache)).unwrap().files.get().is_some());
+        fs::write(folder.join("b.txt"), "more").unwrap();
+        assert_eq!(open(Some(&cache)).unwrap().len(), Some(2));
+        let grouped = Fields::plain("text", Some("work"));
+        let grouped = Text::open(std::slice::from_ref(&file), &grouped, Some(&cache)).unwrap();
+        assert_eq!((grouped.work(0), grouped.files.get().is_some()), (Some("three"), true));
+        fs::rename(&file, folder.join("c.jsonl")).unwrap();
+        assert!(open(Some(&cache)).unwrap().files.get().is_some());
+        // What is kept is damaged.
+        for file in fs::read_dir(&cache).unwrap() {
+            fs::write(file.unwrap().path(), "{").unwrap();
+        }
+        assert!(open(Some(&cache)).unwrap().files.get().is_some());
+        assert!(open(Some(&cache)).unwrap().files.get().is_none());
+    }
+}
