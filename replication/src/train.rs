@@ -540,6 +540,9 @@ pub fn status(options: &BlockOptions) -> Result<()> {
 /// # Errors
 /// If a setting or an input is refused, or any run failed; the others are done by then.
 pub fn run(options: &RunOptions) -> Result<()> {
+    if options.prepare_only {
+        return prepare_only(&options.grid);
+    }
     let session = open_blocks(&options.grid, false)?;
     let mut jobs = session.grid.jobs();
     if options.helper {
@@ -566,6 +569,21 @@ pub fn run(options: &RunOptions) -> Result<()> {
     answer(&format!("{} of {} runs done\n", done.records.len(), jobs.len()))?;
     say_waiting(&done);
     done.all().map(drop)
+}
+
+/// `run --prepare-only`: the data of all runs of some blocks.
+fn prepare_only(options: &BlockOptions) -> Result<()> {
+    let data = options.common.out().join(DATA);
+    // There, so that what is known of models is kept as well.
+    std::fs::create_dir_all(&data).map_err(Error::io(&data))?;
+    let session = open_blocks(options, false)?;
+    let prepared = session.prepare_runs()?;
+    answer(&format!(
+        "pretraining on {} tokens and {} domain(s) prepared in {}\n",
+        prepared.pretraining.training.tokens(),
+        prepared.targets.len(),
+        data.display()
+    ))
 }
 
 /// `slurm`: job arrays that share the grid among the nodes of a cluster.

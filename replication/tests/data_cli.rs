@@ -17,9 +17,11 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -345,6 +347,97 @@ fn standard_input_and_patterns_are_text_to_train_on() {
     let slurm = ["slurm", "--pretrain", "-", "--target", &broad];
     let error = complaint(&mut lab.command(&slurm));
     assert!(error.contains("read by one process"), "{error}");
+}
+
+/// The files of the folder of data, without locks.
+fn data_files(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut folders, mut files) = (vec![out.join("data")], BTreeMap::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false if entry.ends_with(".lock") => {}
+                false => drop(files.insert(entry.clone(), fs::read(&entry).unwrap())),
+            }
+        }
+    }
+    files
+}
+
+/// The records of all runs, by their folders.
+fn records(out: &Path) -> BTreeMap<OsString, serde_json::Value> {
+    let json = |path: &Path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap());
+    runs.map(|run| (run.file_name(), json(&run.path().join("record.json")))).collect()
+}
+
+/// Data is prepared by two processes at once and trains nothing; then the text is another one of the
+/// same length and time, which whoever read it would notice, and nothing is prepared any more.
+#[test]
+fn what_was_prepared_is_all_that_runs_need() {
+    let lab = Lab::new();
+    let far = Fraction::new(1.0).unwrap();
+    let (broad, code) = (lab.path("broad.jsonl"), lab.path("code.jsonl"));
+    fs::write(&broad, lines(&texts(Synthetic::pretraining(1), 400))).unwrap();
+    fs::write(&code, lines(&texts(Synthetic::target(Domain::Code, far, 1), 200))).unwrap();
+    let named = format!("code={code}");
+    for text in [&["--pretrain", &broad, "--target", &named][..], &[]] {
+        let call = |command: &str, out: &Path, more: &[&str]| {
+            let mut call = lab.command(&[command, "--block", "fig5", "--device", "cpu", "--out"]);
+            call.arg(out).args(text).args(more);
+            for setting in TINY.iter().chain(SETTINGS) {
+                call.args(["--set", setting]);
+            }
+            call
+        };
+        let (plain, out) = (lab.home.path().join("plain"), lab.home.path().join("prepared"));
+        must_succeed(&mut call("run", &plain, &[]));
+
+        let prepare = || {
+            let mut prepare = call("run", &out, &["--prepare-only"]);
+            prepare.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        for both in [prepare(), prepare()] {
+            let output = both.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+            assert!(stdout(&output).contains("1 domain(s) prepared"), "{}", stdout(&output));
+        }
+        assert!(!out.join("runs").exists());
+        let prepared = data_files(&out);
+        for store in fs::read_dir(out.join("data/tokens")).unwrap() {
+            let store = store.unwrap().path();
+            must_succeed(&mut lab.command(&["data", "verify", store.to_str().unwrap()]));
+        }
+
+        let was = [&broad, &code].map(|path| {
+            let (bytes, time) = (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified());
+            let other = bytes.iter().map(|&byte| if byte == b'e' { b'a' } else { byte });
+            fs::write(path, other.collect::<Vec<u8>>()).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(time.unwrap()).unwrap();
+            bytes
+        });
+        must_succeed(&mut call("plan", &out, &[]));
+        must_succeed(&mut call("run", &out, &["--ranks", "2", "--pretraining-only"]));
+        let told = must_succeed(&mut call("run", &out, &["--workers-per-device", "2"]));
+        assert!(stdout(&told).contains("5 of 5 runs done"), "{}", stdout(&told));
+        assert_eq!(data_files(&out), prepared);
+        let ids = |out: &Path| records(out).into_keys().collect::<Vec<_>>();
+        assert_eq!(ids(&out), ids(&plain));
+        // One that is alone makes the same losses, to the bit.
+        fs::remove_dir_all(out.join("runs")).unwrap();
+        must_succeed(&mut call("run", &out, &[]));
+        assert_eq!(data_files(&out), prepared);
+        assert_eq!(records(&out), records(&plain));
+        for (path, bytes) in [&broad, &code].into_iter().zip(was) {
+            fs::write(path, bytes).unwrap();
+        }
+        fs::remove_dir_all(&plain).unwrap();
+        fs::remove_dir_all(&out).unwrap();
+    }
+    let lab = Lab::new();
+    let refused = lab.command(&["run", "--prepare-only", "--pretraining-only"]).output().unwrap();
+    assert!(!refused.status.success() && stderr(&refused).contains("cannot be used with"));
 }
 
 /// Conversations in the form of OpenHermes 2.5; every tenth answer is empty.

@@ -91,6 +91,9 @@ pub struct RunOptions {
     /// Only the pretraining runs.
     #[arg(long)]
     pub pretraining_only: bool,
+    /// Trains nothing: prepares the data of all domains of these blocks, so that runs find it there.
+    #[arg(long, conflicts_with_all = ["shard", "sizes", "pretraining_only", "helper", "ranks"])]
+    pub prepare_only: bool,
     /// Helps another process, which says on standard input with which runs.
     #[arg(long, hide = true)]
     pub helper: bool,
