@@ -237,9 +237,9 @@ impl Sources {
     }
 
     /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft, and
-    /// measures those of which nothing is `known`, by their names. The tokenizer and the tokens are
-    /// kept in `folder`, where there is one, so that no other D_ft, context or seed makes a text be
-    /// tokenised again.
+    /// measures those of which nothing is `known`, by their names. The tokenizer, the tokens and the
+    /// measures are kept in `folder`, where there is one, so that no other D_ft, context or seed
+    /// makes a text be tokenised again.
     ///
     /// # Errors
     /// If a source cannot fill its parts, or the folder cannot be written to.
@@ -291,23 +291,20 @@ impl Sources {
         };
         let pretraining_facts = match known.values().next() {
             Some(facts) => facts.of_pretraining(),
-            None => match read_facts(folder, &self.pretraining_facts_id())? {
-                Some(facts) => facts,
-                None => {
-                    let facts = measures.of_pretraining(&self.pretraining)?;
-                    if let Some(folder) = folder {
-                        facts.write(folder, &self.pretraining_facts_id())?;
-                    }
-                    facts
-                }
-            },
+            None => {
+                let id = RunId::of(&(FACTS, &self.pretraining.spec));
+                kept(folder, &id, || measures.of_pretraining(&self.pretraining))?
+            }
         };
         let (mut data, mut facts) = (BTreeMap::new(), BTreeMap::new());
         for (name, split) in splits {
             let named = &self.targets[&name];
             let of_target = match known.get(&name) {
                 Some(facts) => facts.clone(),
-                None => measures.of_target(named, &split, &pretraining_facts)?,
+                None => {
+                    let id = self.facts_id(&name, targets[&name]);
+                    kept(folder, &id, || measures.of_target(named, &split, &pretraining_facts))?
+                }
             };
             let id = named.spec.id();
             facts.insert(id.clone(), of_target);
@@ -349,10 +346,6 @@ impl Sources {
         let tokenizer = train()?;
         write_hashed(claim.folder(), &stem, "json", tokenizer.to_json().as_bytes())?;
         Ok(Arc::new(tokenizer))
-    }
-
-    fn pretraining_facts_id(&self) -> RunId {
-        RunId::of(&(FACTS, &self.pretraining.spec))
     }
 }
 
@@ -483,8 +476,19 @@ fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
     })
 }
 
-fn read_facts(folder: Option<&Path>, id: &RunId) -> Result<Option<Facts>> {
-    folder.map_or(Ok(None), |folder| Facts::read(folder, id))
+/// What was measured before, or now and kept for another time.
+fn kept(
+    folder: Option<&Path>,
+    id: &RunId,
+    measure: impl FnOnce() -> Result<Facts>,
+) -> Result<Facts> {
+    let Some(folder) = folder else { return measure() };
+    if let Some(facts) = Facts::read(folder, id)? {
+        return Ok(facts);
+    }
+    let facts = measure()?;
+    facts.write(folder, id)?;
+    Ok(facts)
 }
 
 impl Facts {
@@ -512,11 +516,7 @@ impl Facts {
         }
     }
 
-    /// Writes them for later.
-    ///
-    /// # Errors
-    /// If the system refuses.
-    pub fn write(&self, folder: &Path, id: &RunId) -> Result<()> {
+    fn write(&self, folder: &Path, id: &RunId) -> Result<()> {
         let _one_at_a_time = Claim::wait_for(folder)?;
         write_atomic(&Self::path(folder, id), &to_json(self))
     }

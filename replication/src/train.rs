@@ -219,16 +219,13 @@ impl Session {
         done
     }
 
-    /// Prepares the data of runs, and writes down what is known of it; what of it may mislead is said.
+    /// Prepares the data of runs; what of it may mislead is said.
     fn prepare_runs(&self) -> Result<Prepared> {
-        let (known, prepared) = (self.known_facts()?, self.prepare()?);
-        for (domain, d_ft) in self.grid.domains() {
-            let facts = &prepared.facts[&self.sources.target_spec(&domain).id()];
-            if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(&domain)) {
+        let prepared = self.prepare()?;
+        for domain in self.grid.domains().keys() {
+            let facts = &prepared.facts[&self.sources.target_spec(domain).id()];
+            if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(domain)) {
                 complain(&warning);
-            }
-            if !known.contains_key(&domain) {
-                facts.write(&self.out.join(DATA), &self.sources.facts_id(&domain, d_ft))?;
             }
         }
         Ok(prepared)

@@ -87,6 +87,11 @@ impl Recipe<'_> {
         }
     }
 
+    fn write_manifest(&self, folder: &Path, origin: &Origin, shards: &[ShardFile]) -> Result<()> {
+        let manifest = self.manifest(origin, shards.to_vec());
+        write_atomic(&folder.join(MANIFEST), &to_json(&manifest))
+    }
+
     /// Tokenises documents, until `take` has enough of them, and writes them as a shard.
     fn write(
         &self,
@@ -327,42 +332,34 @@ impl Tokens {
         let mut shards = recipe.known(folder)?.map_or_else(Vec::new, |known| known.shards);
         let (mut first, mut flow) = (0u64, ControlFlow::Continue(()));
         for i in 0.. {
-            if flow.is_break() {
-                break;
-            }
-            let stem = stem(i);
-            let is_there = |listed: &ShardFile| folder.join(&listed.file).exists();
-            let (new, lost) = (i == shards.len(), shards.get(i).is_some_and(|s| !is_there(s)));
-            if new {
-                // Written, and interrupted before the manifest spoke of it.
-                for path in hashed_files(folder, &format!("{stem}."))? {
-                    fs::remove_file(&path).map_err(Error::io(&path))?;
+            match shards.get(i) {
+                None if flow.is_break() => break,
+                None => {
+                    // Written, and interrupted before the manifest spoke of it.
+                    for path in hashed_files(folder, &format!("{}.", stem(i)))? {
+                        fs::remove_file(&path).map_err(Error::io(&path))?;
+                    }
+                    let documents = first..first.saturating_add(recipe.shard_documents);
+                    let mut take = |document: &_| {
+                        flow = take(document);
+                        flow
+                    };
+                    shards.push(recipe.write(folder, &stem(i), documents, &mut take)?);
+                    recipe.write_manifest(folder, origin, &shards)?;
                 }
-                let documents = first..first.saturating_add(recipe.shard_documents);
-                let mut take = |document: &_| {
-                    flow = take(document);
-                    flow
-                };
-                shards.push(recipe.write(folder, &stem, documents, &mut take)?);
-            } else if lost {
-                let documents = first..first + shards[i].documents;
-                let all = &mut |_: &_| ControlFlow::Continue(());
-                shards[i] = recipe.write(folder, &stem, documents, all)?;
-            }
-            if new || lost {
-                let manifest = recipe.manifest(origin, shards.clone());
-                write_atomic(&folder.join(MANIFEST), &to_json(&manifest))?;
-            }
-            if !new {
-                let shard = Shard::open(folder.join(&shards[i].file))?;
-                let mut documents = 0..shard.header().documents;
-                while flow.is_continue()
-                    && let Some(i) = documents.next()
-                {
-                    flow = take(&shard.document(i)?);
+                Some(listed) => {
+                    if !folder.join(&listed.file).exists() {
+                        let documents = first..first.saturating_add(listed.documents);
+                        let all = &mut |_: &_| ControlFlow::Continue(());
+                        shards[i] = recipe.write(folder, &stem(i), documents, all)?;
+                        recipe.write_manifest(folder, origin, &shards)?;
+                    }
+                    if flow.is_continue() {
+                        flow = hear(&Shard::open(folder.join(&shards[i].file))?, take)?;
+                    }
                 }
             }
-            first += shards[i].documents;
+            first = first.saturating_add(shards[i].documents);
         }
         drop(claim);
         Self::open(folder)
@@ -411,6 +408,16 @@ impl Tokens {
         }
         Ok(damages)
     }
+}
+
+/// Hands the documents of a shard to `take`, until it has enough of them.
+fn hear(shard: &Shard, take: Take<'_>) -> Result<ControlFlow<()>> {
+    for i in 0..shard.header().documents {
+        if take(&shard.document(i)?).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// How the name of shard `i` begins.
