@@ -88,10 +88,15 @@ impl Tokens {
     }
 
     fn new(shards: Vec<Shard>) -> Result<Self> {
-        let total = |count: fn(&Header) -> u64| -> u64 {
-            shards.iter().map(|shard| count(shard.header())).sum()
-        };
-        let (documents, tokens) = (total(|header| header.documents), total(|h| h.tokens));
+        let (mut documents, mut tokens) = (0, 0);
+        for shard in &shards {
+            if shard.header().first != documents {
+                let reason = "its documents do not follow those of the shard before".into();
+                return Err(Error::Damaged { path: shard.path().to_path_buf(), reason });
+            }
+            documents += shard.header().documents;
+            tokens += shard.header().tokens;
+        }
         Ok(Self { shards, documents, tokens })
     }
 

@@ -194,7 +194,6 @@ impl Shard {
     }
 
     /// Its file.
-    #[cfg(feature = "text")]
     pub fn path(&self) -> &Path {
         &self.path
     }
