@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # All that only a GPU can show, in one go of about ten minutes, on a machine that may lack Rust:
 #
-#   benches/gpu.sh pack DIR                    builds what is needed, and puts it into DIR (63 MB, 23 as a tar.gz)
+#   benches/gpu.sh pack DIR                    builds what is needed, and puts it into DIR (65 MB, 23 as a tar.gz)
 #   DIR/gpu.sh run OUT [PART ...]              on the GPU: measures, into OUT
 #
 # PARTs: tests (the engine on the GPU against the CPU, no step waits, NCCL), speed (tokens/s and MFU against
-# torch.compile), workers (runs per hour by 1, 2, 4 and 8 processes), ranks (how steps scale over GPUs). The GPU's python3 (or $PYTHON) has torch
-# 2.11 with CUDA. A part that fails stops no other; the status is 1 then.
+# torch.compile), workers (runs per hour by 1, 2, 4 and 8 processes), ranks (how steps scale over GPUs). The GPU's
+# python3 (or $PYTHON) has torch 2.11 with CUDA. A part that fails stops no other; the status is 1 then.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -70,11 +70,10 @@ run() {
     # What cargo fetches for the programs is found here, where they were not built.
     export LD_LIBRARY_PATH=$here:$FORGETTING_LAWS_TORCH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     local part status=0
-    for part in "${@:-tests speed workers ranks}"; do
-        for part in $part; do
-            echo "== $part"
-            "$part" 2>&1 | tee "$out/$part.txt" || status=1
-        done
+    (($#)) || set -- tests speed workers ranks
+    for part in "$@"; do
+        echo "== $part"
+        "$part" 2>&1 | tee "$out/$part.txt" || status=1
     done
     return $status
 }

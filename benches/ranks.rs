@@ -7,8 +7,9 @@
 //!
 //! N sequences a step, of all ranks; without a size, three on a CPU and `large` on GPUs.
 
+use benches::{argument, precision};
 use forgetting_laws::engine::{self, Comm, Network, Signals, Solo, Trainer, cuda, windows};
-use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Precision, Shape};
+use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::weight_decay::AdamW;
 use forgetting_laws::{Error, Result};
@@ -41,13 +42,6 @@ impl Comm for Rank {
     fn agree(&self, mine: Signals) -> Result<Signals> {
         Ok(mine)
     }
-}
-
-/// An argument of this call, or what stands for it.
-fn argument(name: &str, default: &str) -> String {
-    let arguments: Vec<String> = std::env::args().collect();
-    let at = arguments.iter().position(|argument| argument == name);
-    at.and_then(|at| arguments.get(at + 1)).map_or(default.to_string(), String::clone)
 }
 
 fn main() {
@@ -102,17 +96,8 @@ fn as_launcher() {
 /// What so many processes of this program say that they take.
 fn seconds(world: usize, work: &[&str]) -> f64 {
     let store = Store::serve(0).expect("a free port");
-    let (host, port) = ("127.0.0.1".to_string(), store.port());
     // One alone has no place: it is told by its work.
-    let place = |rank| Place {
-        rank,
-        local_rank: rank,
-        world: world.max(2),
-        host: host.clone(),
-        port,
-        serves: false,
-        attempt: 0,
-    };
+    let place = |rank| Place::local(rank, world.max(2), store.port());
     let program = std::env::current_exe().expect("this program");
     let start = |rank| {
         let mut call = Command::new(&program);
@@ -182,19 +167,14 @@ fn all_reduce(floats: i64, device: Device, comm: &dyn Comm) -> f64 {
 
 fn step(size: &str, device: Device, comm: &dyn Comm) -> f64 {
     tch::set_num_threads(1);
-    let (vocab, context, batch, precision) = match size.starts_with("nano") {
+    let (vocab, context, batch, usual) = match size.starts_with("nano") {
         true => (512, 128, "32", "f32"),
         false => (PAPER_VOCAB, PAPER_CONTEXT, "64", "bf16"),
     };
     let batch: usize = argument("--batch", batch).parse().expect("--batch takes a number");
-    let precision = match argument("--precision", precision).as_str() {
-        "f32" => Precision::F32,
-        "bf16" => Precision::Bf16,
-        _ => panic!("--precision takes f32 or bf16"),
-    };
     let shape = Shape::named(size, vocab, context).unwrap_or_else(|error| panic!("{error}"));
     let network = Network::new(shape, Key::new(0), device).expect("a valid shape");
-    let network = network.in_precision(precision);
+    let network = network.in_precision(precision(usual));
     let mut trainer = Trainer::new(network, AdamW::default(), 5.0).expect("valid settings");
     let width = context + 1;
     let token = |i| Key::new(comm.rank() as u64).below(i, vocab as u64) as u32;

@@ -6,6 +6,7 @@
 //!
 //! Without a file the text is synthetic. The folder keeps the text and the tokenizer for the peer.
 
+use benches::option;
 use forgetting_laws::Fraction;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::sequences::Sequences;
@@ -25,11 +26,6 @@ use std::time::Instant;
 const CONTEXT: usize = 1024;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str| {
-        let at = arguments.iter().position(|argument| argument == name);
-        at.and_then(|at| arguments.get(at + 1)).cloned()
-    };
     let vocab = option("--vocab").map_or(8192, |n| n.parse().expect("--vocab takes a number"));
     let scratch = std::env::temp_dir().join(format!("bench-tokens-{}", std::process::id()));
     let folder = option("--keep").map_or(scratch.clone(), PathBuf::from);

@@ -7,6 +7,7 @@
 //! Without a size, the three that the README compares on the CPU. Vocabulary and context are those of
 //! the size's preset.
 
+use benches::{argument, precision};
 use forgetting_laws::engine::{self, Network, Solo, Trainer, cuda, windows};
 use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Precision, Shape};
 use forgetting_laws::rng::Key;
@@ -24,25 +25,16 @@ struct Settings {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str, default: &str| {
-        let at = arguments.iter().position(|argument| argument == name);
-        at.and_then(|at| arguments.get(at + 1)).map_or(default.to_string(), String::clone)
-    };
     let settings = Settings {
-        device: engine::device(&option("--device", "cpu"))
+        device: engine::device(&argument("--device", "cpu"))
             .unwrap_or_else(|error| panic!("{error}")),
-        precision: match option("--precision", "f32").as_str() {
-            "f32" => Precision::F32,
-            "bf16" => Precision::Bf16,
-            _ => panic!("--precision takes f32 or bf16"),
-        },
-        batch: option("--batch", "16").parse().expect("--batch takes a number"),
-        threads: option("--threads", "1").parse().expect("--threads takes a number"),
-        seconds: option("--seconds", "5").parse().expect("--seconds takes a number"),
+        precision: precision("f32"),
+        batch: argument("--batch", "16").parse().expect("--batch takes a number"),
+        threads: argument("--threads", "1").parse().expect("--threads takes a number"),
+        seconds: argument("--seconds", "5").parse().expect("--seconds takes a number"),
     };
     tch::set_num_threads(settings.threads);
-    let only = option("--size", "");
+    let only = argument("--size", "");
     let sizes = match only.as_str() {
         "" => vec!["nano-tiny", "nano-small", "nano-medium"],
         size => vec![size],

@@ -108,8 +108,8 @@ void make(Handle *handle) {
   *handle = reinterpret_cast<Handle>(std::calloc(1, 512));
 }
 
-// A line a count, the most frequent kernels among them by name, in the file that COUNTS names with the
-// process's number behind it.
+// A line a count, kernels by their names, in the file that COUNTS names with the process's number
+// behind it.
 __attribute__((destructor)) void report() {
   const char *path = std::getenv("COUNTS");
   if (path == nullptr || counts().calls.empty()) return;

@@ -297,9 +297,7 @@ pub fn open(
         let fields = fields(like.as_deref(), table, &data.text_field, group.as_deref())?;
         let fields = asked(fields);
         let text = Text::open(paths, &fields, cache)?;
-        let files = text.files().to_vec();
-        let origin = Origin { name: file_names(paths), revision: None, files };
-        return Ok(Some(Opened::text(text, origin, None, &fields)));
+        return Ok(Some(Opened::text(text, file_names(paths), None, &fields)));
     };
     if paths.len() > 1 {
         let requirement = "is a source of its own: name nothing beside it";
@@ -313,16 +311,13 @@ pub fn open(
     let Some(manifest) = manifest else { return Ok(None) };
     let fields = asked(dataset.fields.clone());
     let text = Text::open(&manifest.paths(&hub), &fields, cache)?;
-    let origin = Origin {
-        name: format!("{HUB}{name}"),
-        revision: manifest.commit.clone(),
-        files: text.files().to_vec(),
-    };
-    Ok(Some(Opened::text(text, origin, Some(manifest), &fields)))
+    Ok(Some(Opened::text(text, format!("{HUB}{name}"), Some(manifest), &fields)))
 }
 
 impl Opened {
-    fn text(text: Text, origin: Origin, manifest: Option<Manifest>, fields: &Fields) -> Self {
+    fn text(text: Text, name: String, manifest: Option<Manifest>, fields: &Fields) -> Self {
+        let revision = manifest.as_ref().and_then(|manifest| manifest.commit.clone());
+        let origin = Origin { name, revision, files: text.files().to_vec() };
         let (known, answers) = (text.known().cloned(), fields.counts_answers());
         Self { source: Box::new(text), origin, manifest, known, answers }
     }

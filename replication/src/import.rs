@@ -1,15 +1,14 @@
 //! Models that come pretrained, and what is known of them without reading them again.
 
 use crate::model::folder_of;
-use crate::stamp::Stamp;
+use crate::stamp::{self, Stamp};
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::model::{Positions, Shape};
-use forgetting_laws::store::{Claim, sha256, to_json, write_atomic};
+use forgetting_laws::store::sha256;
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,18 +65,14 @@ impl Known {
         };
         let name = sha256(files[0].file.as_os_str().as_encoded_bytes());
         let path = cache.join(format!("model-{}.json", &name[..16]));
-        let known: Option<Self> =
-            fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if let Some(known) = known
+        if let Some(known) = stamp::recall::<Self>(&path)
             && (known.version, known.shape, &known.files) == (Self::VERSION, shape, &files)
         {
             return Ok((shape, known.hash));
         }
         let model = Checkpoint::read(folder)?;
         let found = Self { version: Self::VERSION, shape: model.shape, files, hash: model.hash() };
-        // Without it the model is read again: no reason to end here.
-        let _ =
-            Claim::wait_for(cache).and_then(|_one_at_a_time| write_atomic(&path, &to_json(&found)));
+        stamp::keep(cache, &path, &found);
         Ok((found.shape, found.hash))
     }
 }
@@ -108,15 +103,13 @@ pub fn tokenizer_of(imports: &BTreeMap<String, Import>) -> Result<Option<Arc<Tok
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::set_time;
+    use std::fs;
     use std::time::{Duration, SystemTime};
 
     fn golden(name: &str, file: &str) -> Vec<u8> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint").join(name);
         fs::read(folder.join(file)).unwrap()
-    }
-
-    fn set_time(path: &Path, time: SystemTime) {
-        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
     }
 
     #[test]

@@ -80,8 +80,12 @@ pub fn place() -> Result<Option<Place>> {
         torch_ext::Error::Variable { name, value, requirement } => {
             Error::setting(name, value, requirement)
         }
-        other => Error::RankLost(other.to_string()),
+        other => rank_lost(other),
     })
+}
+
+fn rank_lost(error: torch_ext::Error) -> Error {
+    Error::RankLost(error.to_string())
 }
 
 /// How long a rank waits while another one may be at work alone: it prepares data, draws, or waits for
@@ -129,10 +133,7 @@ impl Ranks {
             let orders = Group::open(&store, &place, "orders", Backend::Gloo, timeout)?;
             Ok((store, orders))
         };
-        let (store, orders) = connect().map_err(|error| match error {
-            torch_ext::Error::Meeting(reason) => Error::RankLost(reason),
-            error => Error::RankLost(error.to_string()),
-        })?;
+        let (store, orders) = connect().map_err(rank_lost)?;
         let (gradients, groups) = (RwLock::default(), AtomicUsize::new(0));
         let ranks = Self { place, orders, gradients, backend, groups, staged, store, timeout };
         ranks.regroup()?;
@@ -144,7 +145,7 @@ impl Ranks {
         self.leave();
         let name = format!("gradients {}", self.groups.fetch_add(1, Ordering::Relaxed));
         let group = Group::open(&self.store, &self.place, &name, self.backend, self.timeout)
-            .map_err(|error| Error::RankLost(error.to_string()))?;
+            .map_err(rank_lost)?;
         *self.gradients.write().unwrap_or_else(PoisonError::into_inner) = Some(group);
         Ok(())
     }
@@ -364,15 +365,7 @@ mod tests {
     fn outcomes<T: Send>(rank: impl Fn(usize, Ranks) -> T + Sync) -> Vec<T> {
         let begun = Instant::now();
         let store = Store::serve(0).unwrap();
-        let place = |rank| Place {
-            rank,
-            local_rank: rank,
-            world: 3,
-            host: "127.0.0.1".into(),
-            port: store.port(),
-            serves: false,
-            attempt: 0,
-        };
+        let place = |rank| Place::local(rank, 3, store.port());
         let outcomes = std::thread::scope(|scope| {
             let work = |i| rank(i, Ranks::meet(place(i), PATIENCE, Backend::Gloo, false).unwrap());
             let threads = [0, 1, 2].map(|i| scope.spawn(move || work(i)));

@@ -1,6 +1,9 @@
-//! What a file is known by, so that it need not be read again to know that it is the same.
+//! What a file is known by, so that it need not be read again to know that it is the same, and what is
+//! kept of such files.
 
+use forgetting_laws::store::{Claim, to_json, write_atomic};
 use forgetting_laws::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,4 +40,21 @@ impl Stamp {
             changed: (changed.as_secs(), changed.subsec_nanos()),
         }))
     }
+}
+
+/// What was kept; None where nothing is, or it is damaged.
+pub fn recall<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
+/// Keeps it in a file of the folder `cache`, which is made if it is missing. Where that fails the files
+/// are read again the next time: no reason to end here.
+pub fn keep(cache: &Path, path: &Path, known: &impl Serialize) {
+    let _ = Claim::wait_for(cache).and_then(|_one_at_a_time| write_atomic(path, &to_json(known)));
+}
+
+/// Gives a file the time of a change.
+#[cfg(test)]
+pub fn set_time(path: &Path, time: std::time::SystemTime) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }

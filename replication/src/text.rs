@@ -1,15 +1,14 @@
 //! Text files, and what is known of them without reading them again.
 
-use crate::stamp::Stamp;
+use crate::stamp::{self, Stamp};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN, expand};
 use forgetting_laws::data::mask::Passage;
 use forgetting_laws::data::tokens::OriginFile;
-use forgetting_laws::store::{Claim, sha256, to_json, write_atomic};
+use forgetting_laws::store::{sha256, to_json};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -166,12 +165,8 @@ impl Known {
         cache.join(format!("text-{}.json", &key[..16]))
     }
 
-    fn read(path: &Path) -> Option<Self> {
-        fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-    }
-
     fn find(cache: &Path, key: &str, stamps: &[Stamp]) -> Option<Self> {
-        let known = Self::read(&Self::path(cache, key))?;
+        let known: Self = stamp::recall(&Self::path(cache, key))?;
         let found = (known.version, &*known.key, &*known.stamps);
         (found == (Self::VERSION, key, stamps)).then_some(known)
     }
@@ -179,10 +174,8 @@ impl Known {
     /// Keeps it in a folder, which is made if it is missing.
     pub fn keep(&self, cache: &Path) {
         let path = Self::path(cache, &self.key);
-        if Self::read(&path).as_ref() != Some(self) {
-            // Without it the text is read again: no reason to end here.
-            let _ = Claim::wait_for(cache)
-                .and_then(|_one_at_a_time| write_atomic(&path, &to_json(self)));
+        if stamp::recall::<Self>(&path).as_ref() != Some(self) {
+            stamp::keep(cache, &path, self);
         }
     }
 }
@@ -190,11 +183,9 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::set_time;
+    use std::fs;
     use std::time::{Duration, SystemTime};
-
-    fn set_time(path: &Path, time: SystemTime) {
-        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
-    }
 
     #[test]
     fn a_text_is_read_again_when_it_changes_and_only_then() {

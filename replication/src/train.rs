@@ -149,11 +149,6 @@ impl Session {
         Ok(Some(facts).filter(|facts| facts.len() == self.grid.domains().len()))
     }
 
-    /// Keeps what is known of text files, so that ranks that are started now do not read them.
-    fn keep_text(&self) {
-        self.sources.keep(Some(&self.out.join(DATA)));
-    }
-
     /// Prepares the data.
     fn prepare(&self) -> Result<Prepared> {
         let (domains, known) = (self.grid.domains(), self.known_facts()?);
@@ -408,9 +403,7 @@ pub fn launch(options: &FigureOptions, blocks: Option<&[&str]>) -> Result<Option
     }
     refuse_helpers(&options.common)?;
     let session = Session::open(&options.common, blocks, true)?;
-    options.ranks.check(&options.common.device, session.device)?;
-    session.keep_text();
-    ranks::launch(&options.ranks).map(Some)
+    start_ranks(&session, &options.ranks).map(Some)
 }
 
 /// The same for `run`.
@@ -423,9 +416,14 @@ pub fn launch_run(options: &RunOptions) -> Result<Option<u8>> {
     }
     refuse_helpers(&options.grid.common)?;
     let session = open_blocks(&options.grid, true)?;
-    options.ranks.check(&options.grid.common.device, session.device)?;
-    session.keep_text();
-    ranks::launch(&options.ranks).map(Some)
+    start_ranks(&session, &options.ranks).map(Some)
+}
+
+fn start_ranks(session: &Session, ranks: &RankOptions) -> Result<u8> {
+    ranks.check(&session.options.device, session.device)?;
+    // So that they do not read text that was read here.
+    session.sources.keep(Some(&session.out.join(DATA)));
+    ranks::launch(ranks)
 }
 
 /// A figure of the list: trains what it needs and draws it.

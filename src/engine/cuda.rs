@@ -139,6 +139,11 @@ pub fn memory(index: usize) -> Option<(u64, u64)> {
     native::memory(index)
 }
 
+/// The address of a function in what the process has loaded; on Linux alone.
+pub(super) fn symbol(name: &std::ffi::CStr) -> Option<*mut std::ffi::c_void> {
+    native::symbol(name)
+}
+
 /// Which file to load: the first that there is. A folder that the user names is the only one.
 fn find(named: Option<&OsStr>, beside: Option<&Path>, search: Option<&OsStr>) -> Option<Found> {
     let found = |folder: &Path, asked_for| {
@@ -231,7 +236,7 @@ mod native {
     }
 
     /// The address of a function in what the process has loaded.
-    fn symbol(name: &CStr) -> Option<*mut c_void> {
+    pub fn symbol(name: &CStr) -> Option<*mut c_void> {
         // SAFETY: the name is a C string.
         let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         (!address.is_null()).then_some(address)
@@ -307,7 +312,12 @@ mod native {
 /// Elsewhere there is only what the program was linked with.
 #[cfg(not(target_os = "linux"))]
 mod native {
+    use std::ffi::{CStr, c_void};
     use std::path::Path;
+
+    pub fn symbol(_name: &CStr) -> Option<*mut c_void> {
+        None
+    }
 
     pub fn open(_library: &Path) -> Result<(), String> {
         Err("a CUDA half is loaded on Linux alone".into())

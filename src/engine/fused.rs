@@ -4,15 +4,16 @@
 //! The bindings lack it, so it is found by its C++ name, which spells out its arguments: a libtorch in
 //! which it takes others has no such name, and the chain stands in.
 
+use super::cuda::symbol;
 use crate::weight_decay::AdamW;
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
+use std::sync::OnceLock;
 use tch::{Kind, Tensor};
 
 /// `at::_ops::_fused_adamw_::call(TensorList self, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs,
 /// state_steps, double lr, beta1, beta2, weight_decay, eps, bool amsgrad, maximize,
 /// optional<Tensor> grad_scale, found_inf)`.
-#[cfg(target_os = "linux")]
-const NAME: &std::ffi::CStr = c"_ZN2at4_ops13_fused_adamw_4callEN3c108ArrayRefINS_6TensorEEES5_S5_S5_S5_S5_dddddbbRKSt8optionalIS4_ES9_";
+const NAME: &CStr = c"_ZN2at4_ops13_fused_adamw_4callEN3c108ArrayRefINS_6TensorEEES5_S5_S5_S5_S5_dddddbbRKSt8optionalIS4_ES9_";
 
 type Call = unsafe extern "C-unwind" fn(
     List,
@@ -53,30 +54,18 @@ impl List {
 #[repr(C)]
 struct Nothing([usize; 2]);
 
+/// The function of this libtorch.
+pub(super) struct Fused(Call);
+
 /// The function, if this libtorch has it.
-#[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "the bindings lack a function of libtorch's")]
-fn call() -> Option<Call> {
-    static CALL: std::sync::OnceLock<Option<Call>> = std::sync::OnceLock::new();
-    *CALL.get_or_init(|| {
-        // SAFETY: the name is a C string, and says the types of the arguments, which are those of
-        // `Call`.
-        unsafe {
-            let address = libc::dlsym(libc::RTLD_DEFAULT, NAME.as_ptr());
-            (!address.is_null()).then(|| std::mem::transmute::<*mut c_void, Call>(address))
-        }
-    })
-}
-
-/// GPUs are used on Linux alone.
-#[cfg(not(target_os = "linux"))]
-fn call() -> Option<Call> {
-    None
-}
-
-/// Whether this libtorch has it.
-pub(super) fn is_there() -> bool {
-    call().is_some()
+pub(super) fn find() -> Option<Fused> {
+    static CALL: OnceLock<Option<Call>> = OnceLock::new();
+    let call = *CALL.get_or_init(|| {
+        // SAFETY: the name says the types of the arguments, which are those of `Call`.
+        symbol(NAME).map(|address| unsafe { std::mem::transmute::<*mut c_void, Call>(address) })
+    });
+    call.map(Fused)
 }
 
 /// The buffers of a step: parameters, gradient and moments, f32 of one length on one device.
@@ -87,38 +76,36 @@ pub(super) struct Buffers<'a> {
     pub v: &'a mut Tensor,
 }
 
-/// Moments and parameters of step `t`, counted from 1, without decay.
-///
-/// # Panics
-/// If this libtorch does not have it.
-#[allow(unsafe_code, reason = "the bindings lack a function of libtorch's")]
-pub(super) fn step(buffers: Buffers<'_>, adamw: &AdamW, lr: f64, t: u64) {
-    let call = call().expect("whoever calls has asked");
-    let Buffers { theta, gradient, m, v } = buffers;
-    let steps = Tensor::full([1], t as f64, (Kind::Float, theta.device()));
-    let nothing = Nothing([0; 2]);
-    let AdamW { beta1, beta2, eps, .. } = *adamw;
-    // SAFETY: the tensors live through the call, which changes those that are borrowed to be changed;
-    // lists, numbers and empty optionals are passed as C++ passes them where it has this name: on
-    // Linux, with libstdc++.
-    unsafe {
-        call(
-            List::of(theta),
-            List::of(gradient),
-            List::of(m),
-            List::of(v),
-            List::EMPTY,
-            List::of(&steps),
-            lr,
-            beta1,
-            beta2,
-            0.0,
-            eps,
-            false,
-            false,
-            &nothing,
-            &nothing,
-        );
+impl Fused {
+    /// Moments and parameters of step `t`, counted from 1, without decay.
+    #[allow(unsafe_code, reason = "the bindings lack a function of libtorch's")]
+    pub(super) fn step(&self, buffers: Buffers<'_>, adamw: &AdamW, lr: f64, t: u64) {
+        let Buffers { theta, gradient, m, v } = buffers;
+        let steps = Tensor::full([1], t as f64, (Kind::Float, theta.device()));
+        let nothing = Nothing([0; 2]);
+        let AdamW { beta1, beta2, eps, .. } = *adamw;
+        // SAFETY: the tensors live through the call, which changes those that are borrowed to be
+        // changed; lists, numbers and empty optionals are passed as C++ passes them where it has this
+        // name: on Linux, with libstdc++.
+        unsafe {
+            (self.0)(
+                List::of(theta),
+                List::of(gradient),
+                List::of(m),
+                List::of(v),
+                List::EMPTY,
+                List::of(&steps),
+                lr,
+                beta1,
+                beta2,
+                0.0,
+                eps,
+                false,
+                false,
+                &nothing,
+                &nothing,
+            );
+        }
     }
 }
 
@@ -132,7 +119,7 @@ mod tests {
     /// On the CPU, which has the function too.
     #[test]
     fn it_is_the_reference() {
-        assert!(is_there(), "libtorch has it under another name");
+        let fused = find().expect("libtorch has it under another name");
         let (adamw, len) = (AdamW { weight_decay: 0.0, ..AdamW::default() }, 70_001);
         let numbers = |seed: u64| (0..len).map(move |i| Key::new(seed).normal(i));
         let mut expected: Vec<f64> = numbers(0).map(|x| f64::from(x as f32)).collect();
@@ -146,7 +133,7 @@ mod tests {
             let gradient = f32s(&gradient);
             let buffers =
                 Buffers { theta: &mut theta, gradient: &gradient, m: &mut fm, v: &mut fv };
-            no_grad(|| self::step(buffers, &adamw, step.lr, step.t));
+            no_grad(|| fused.step(buffers, &adamw, step.lr, step.t));
         }
         for (found, expected) in [(&theta, &expected), (&fm, &m), (&fv, &v)] {
             let far = (found.to_kind(Kind::Double) - Tensor::from_slice(expected)).abs().max();

@@ -121,10 +121,10 @@ impl Trainer {
             }
         }
         let pays = theta.device() != Device::Cpu || theta.numel() >= FUSED_FROM;
-        if pays && fused::is_there() {
+        if pays && let Some(fused) = fused::find() {
             let (m, v) = (&mut self.m, &mut self.v);
             let buffers = fused::Buffers { theta: &mut theta, gradient, m, v };
-            return fused::step(buffers, &self.adamw, step.lr, step.t);
+            return fused.step(buffers, &self.adamw, step.lr, step.t);
         }
         let correction1 = 1.0 - beta1.powf(step.t as f64);
         let correction2 = 1.0 - beta2.powf(step.t as f64);

@@ -85,6 +85,12 @@ impl Place {
         }))
     }
 
+    /// One of the processes that a launcher on this machine starts, which serves the store at `port`.
+    pub fn local(rank: usize, world: usize, port: u16) -> Self {
+        let host = "127.0.0.1".into();
+        Self { rank, local_rank: rank, world, host, port, serves: false, attempt: 0 }
+    }
+
     /// The variables that place a process, for one that is to be started.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let agent = if self.serves { "False" } else { "True" };

@@ -32,11 +32,6 @@ fn collectives(place: &Place) -> torch_ext::Result<[Vec<f32>; 2]> {
     Ok([sum, first].map(|tensor| Vec::try_from(tensor.to_device(Device::Cpu)).unwrap()))
 }
 
-fn place(rank: usize, world: usize, port: u16) -> Place {
-    let host = "127.0.0.1".into();
-    Place { rank, local_rank: rank, world, host, port, serves: false, attempt: 0 }
-}
-
 #[test]
 fn it_is_there_once_libtorchs_cuda_half_is_loaded() {
     let Some(folder) = std::env::var_os("FORGETTING_LAWS_TORCH") else {
@@ -53,7 +48,7 @@ fn it_is_there_once_libtorchs_cuda_half_is_loaded() {
     }
     let store = Store::serve(0).unwrap();
     if !has_nccl() {
-        let error = collectives(&place(0, 1, store.port())).unwrap_err().to_string();
+        let error = collectives(&Place::local(0, 1, store.port())).unwrap_err().to_string();
         assert!(error.ends_with("no libtorch_cuda with NCCL is loaded"), "{error}");
         load(&folder);
     }
@@ -62,20 +57,20 @@ fn it_is_there_once_libtorchs_cuda_half_is_loaded() {
     let gpus = usize::try_from(Cuda::device_count()).unwrap().min(4);
     if gpus == 0 {
         // The two constructors are called, and the second one refuses.
-        let error = collectives(&place(0, 1, store.port())).unwrap_err().to_string();
+        let error = collectives(&Place::local(0, 1, store.port())).unwrap_err().to_string();
         assert!(error.contains("no GPUs found"), "{error}");
         assert!(!error.contains('\n'), "{error}");
         eprintln!("skipped: no GPU ({error})");
         return;
     }
     // A group of one needs no other process.
-    let [sum, first] = collectives(&place(0, 1, store.port())).unwrap();
+    let [sum, first] = collectives(&Place::local(0, 1, store.port())).unwrap();
     assert!(sum == first && sum.iter().enumerate().all(|(i, &x)| x == i as f32));
     let store = Store::serve(0).unwrap();
     let start = |rank| {
         let mut call = Command::new(std::env::current_exe().unwrap());
         call.args(std::env::args_os().skip(1));
-        call.envs(place(rank, gpus, store.port()).variables()).spawn().unwrap()
+        call.envs(Place::local(rank, gpus, store.port()).variables()).spawn().unwrap()
     };
     let ranks: Vec<_> = (0..gpus).filter(|_| gpus > 1).map(start).collect();
     ranks.into_iter().for_each(|mut rank| assert!(rank.wait().unwrap().success()));

@@ -7,11 +7,6 @@ use torch_ext::{Backend, Error, Group, Place, Result, Store};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn place(rank: usize, world: usize, port: u16) -> Place {
-    let host = "127.0.0.1".to_string();
-    Place { rank, local_rank: rank, world, host, port, serves: false, attempt: 0 }
-}
-
 /// What each rank returns.
 fn ranks<T: Send>(
     world: usize,
@@ -21,7 +16,7 @@ fn ranks<T: Send>(
     let store = Store::serve(0).unwrap();
     let port = store.port();
     let rank = |rank| {
-        let place = place(rank, world, port);
+        let place = Place::local(rank, world, port);
         let store = place.meet(PATIENCE).unwrap();
         work(&place, Group::open(&store, &place, "group", Backend::Gloo, timeout).unwrap())
     };
@@ -119,7 +114,7 @@ fn message(result: &Result<()>) -> String {
 #[test]
 fn those_who_do_not_fit_together_are_told() {
     let store = Store::serve(0).unwrap();
-    let at = |rank, world, attempt| Place { attempt, ..place(rank, world, store.port()) };
+    let at = |rank, world, attempt| Place { attempt, ..Place::local(rank, world, store.port()) };
     let short = Duration::from_secs(1);
     let results = meetings(vec![at(0, 2, 1), at(1, 4, 1)], short);
     assert_eq!(
@@ -146,7 +141,7 @@ fn a_master_that_is_not_there_is_one_line() {
     torch_ext::quiet();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let begun = Instant::now();
-    let result = place(1, 2, free).meet(Duration::from_secs(2)).map(drop);
+    let result = Place::local(1, 2, free).meet(Duration::from_secs(2)).map(drop);
     let text = message(&result);
     assert!(
         text.starts_with("rank 1 finds nobody at MASTER_ADDR=127.0.0.1, MASTER_PORT="),
@@ -155,7 +150,7 @@ fn a_master_that_is_not_there_is_one_line() {
     assert!(!text.contains('\n'), "{text}");
     assert!(begun.elapsed() < Duration::from_secs(30));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Place { serves: true, ..place(0, 2, taken.local_addr().unwrap().port()) };
+    let server = Place { serves: true, ..Place::local(0, 2, taken.local_addr().unwrap().port()) };
     let result = server.meet(Duration::from_secs(2)).map(drop);
     let text = message(&result);
     assert!(text.starts_with("rank 0 cannot serve the meeting at 127.0.0.1:"), "{text}");

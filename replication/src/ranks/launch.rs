@@ -1,6 +1,6 @@
 //! Starts the ranks on this machine.
 
-use super::RankOptions;
+use super::{RankOptions, rank_lost};
 use crate::interrupts;
 use crate::progress::complain;
 use forgetting_laws::{Error, Result};
@@ -23,17 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// # Errors
 /// If a process cannot be started.
 pub fn launch(options: &RankOptions) -> Result<u8> {
-    let lost = |error: torch_ext::Error| Error::RankLost(error.to_string());
-    let store = Store::serve(0).map_err(lost)?;
-    let place = |rank| Place {
-        rank,
-        local_rank: rank,
-        world: options.ranks.into(),
-        host: "127.0.0.1".into(),
-        port: store.port(),
-        serves: false,
-        attempt: 0,
-    };
+    let store = Store::serve(0).map_err(rank_lost)?;
+    let place = |rank| Place::local(rank, options.ranks.into(), store.port());
     let mut children = Vec::new();
     for rank in 0..usize::from(options.ranks) {
         match start(&place(rank)) {

@@ -10,7 +10,7 @@
 
 use super::SlurmOptions;
 use crate::config::Config;
-use crate::grid::Grid;
+use crate::grid::{Grid, Pretraining};
 use crate::progress::answer;
 use forgetting_laws::store::write_atomic;
 use forgetting_laws::{Error, Result};
@@ -24,28 +24,36 @@ const NOTICE: u64 = 300;
 /// What a size needs.
 struct Size {
     rank: usize,
-    params: u64,
     gpus: u64,
+    cores: u64,
+    /// Of the host, in gigabytes.
+    memory: u64,
+    /// The option that uses all GPUs.
+    option: String,
     finetunings: u64,
 }
 
 impl Size {
-    /// The options that use all GPUs: ranks where a run takes several, otherwise as many workers as
-    /// are asked for.
-    fn processes(&self, options: &SlurmOptions) -> String {
-        match options.grid.common.workers_per_device {
-            _ if self.gpus > 1 => format!(" --ranks {}", self.gpus),
-            Some(workers) => format!(" --workers-per-device {workers}"),
-            None => String::new(),
+    fn of(run: &Pretraining, config: &Config, workers: Option<usize>) -> Self {
+        let gpus = config.size(&run.size).gpus;
+        // Ranks where a run takes several GPUs, otherwise as many workers as are asked for.
+        let (processes, option) = match workers {
+            _ if gpus > 1 => (gpus, format!(" --ranks {gpus}")),
+            Some(workers) => (workers as u64, format!(" --workers-per-device {workers}")),
+            None => (1, String::new()),
+        };
+        // Each process holds the parameters twice while it draws or reads them, and beside them text
+        // and libtorch; the one that writes checkpoints holds them and both moments twice more.
+        let parameters = 4e-9 * run.job.shape.count().paper() as f64;
+        let memory = processes as f64 * (2.0 * parameters + 4.0) + 5.0 * parameters;
+        Self {
+            rank: run.rank,
+            gpus,
+            cores: processes * config.run.threads.max(1) as u64,
+            memory: memory.ceil() as u64,
+            option,
+            finetunings: 0,
         }
-    }
-
-    /// Gigabytes of the host's memory: each process holds the parameters twice while it draws or reads
-    /// them, and beside them text and libtorch; the one that writes checkpoints holds them and both
-    /// moments twice more.
-    fn memory(&self, processes: u64) -> u64 {
-        let parameters = 4e-9 * self.params as f64;
-        (processes as f64 * (2.0 * parameters + 4.0) + 5.0 * parameters).ceil() as u64
     }
 }
 
@@ -71,9 +79,8 @@ pub fn write(
     };
     let mut sizes: BTreeMap<&str, Size> = BTreeMap::new();
     for run in &grid.pretrainings {
-        let (gpus, params) = (config.size(&run.size).gpus, run.job.shape.count().paper());
-        let size = Size { rank: run.rank, params, gpus, finetunings: 0 };
-        sizes.entry(&run.size).or_insert(size);
+        let size = || Size::of(run, config, options.grid.common.workers_per_device);
+        sizes.entry(&run.size).or_insert_with(size);
     }
     for run in &grid.finetunings {
         if let Some(size) = sizes.get_mut(run.size.as_str()) {
@@ -88,9 +95,6 @@ pub fn write(
         call.extend(["--block".into(), quoted(block)]);
     }
     let call = call.join(" ");
-    let batch = |name: &str, size: &Size, jobs, call: &str| {
-        batch(options, name, size, config.run.threads as u64, jobs, call)
-    };
     let mut submit = String::from(
         "#!/bin/sh\n# Submits everything; each step waits for the one before.\nset -eu\n\
          cd \"$(dirname \"$0\")\"\n",
@@ -98,9 +102,8 @@ pub fn write(
     let mut pretrainings = Vec::new();
     for (name, size) in &sizes {
         let script = format!("pretrain-{name}.sh");
-        let call =
-            format!("{call} --size {}{} --pretraining-only", quoted(name), size.processes(options));
-        put(folder, &script, &batch(&format!("pt-{name}"), size, None, &call))?;
+        let call = format!("{call} --size {}{} --pretraining-only", quoted(name), size.option);
+        put(folder, &script, &batch(options, &format!("pt-{name}"), size, None, &call))?;
         let _ = writeln!(submit, "{}=$(sbatch --parsable {script})", variable("pt", size.rank));
         pretrainings.push(format!("${}", variable("pt", size.rank)));
     }
@@ -108,10 +111,10 @@ pub fn write(
     for (name, size) in sizes.iter().filter(|(_, size)| size.finetunings > 0) {
         let script = format!("finetune-{name}.sh");
         let jobs = size.finetunings.min(options.jobs);
-        let call = format!("{call} --size {}{}", quoted(name), size.processes(options));
+        let call = format!("{call} --size {}{}", quoted(name), size.option);
         let call = format!("{call} --shard \"$SLURM_ARRAY_TASK_ID/{jobs}\"");
         let array = Some(jobs);
-        put(folder, &script, &batch(&format!("ft-{name}"), size, array, &call))?;
+        put(folder, &script, &batch(options, &format!("ft-{name}"), size, array, &call))?;
         let (ft, pt) = (variable("ft", size.rank), variable("pt", size.rank));
         // Without its models there is nothing to finetune.
         let after = format!("--kill-on-invalid-dep=yes --dependency=afterok:${pt}");
@@ -120,8 +123,8 @@ pub fn write(
     }
     for (name, size) in sizes.iter().filter(|(_, size)| size.finetunings > 0) {
         let script = format!("rest-{name}.sh");
-        let call = format!("{call} --size {}{}", quoted(name), size.processes(options));
-        put(folder, &script, &batch(&format!("rest-{name}"), size, None, &call))?;
+        let call = format!("{call} --size {}{}", quoted(name), size.option);
+        put(folder, &script, &batch(options, &format!("rest-{name}"), size, None, &call))?;
         let after = arrays.join(":");
         let _ = writeln!(submit, "sbatch --dependency=afterany:{after} {script}");
     }
@@ -143,21 +146,12 @@ fn put(folder: &Path, name: &str, text: &str) -> Result<()> {
 
 /// A script of one step. The program gets the signal itself, and what it returns decides whether the
 /// job goes back into the queue.
-fn batch(
-    options: &SlurmOptions,
-    name: &str,
-    size: &Size,
-    threads: u64,
-    jobs: Option<u64>,
-    call: &str,
-) -> String {
+fn batch(options: &SlurmOptions, name: &str, size: &Size, jobs: Option<u64>, call: &str) -> String {
     let mut text = format!("#!/bin/bash\n#SBATCH --job-name={name}\n");
     let _ = writeln!(text, "#SBATCH --nodes=1\n#SBATCH --ntasks=1");
-    let workers = options.grid.common.workers_per_device.unwrap_or(1) as u64;
-    let processes = if size.gpus > 1 { size.gpus } else { workers };
-    let _ = writeln!(text, "#SBATCH --gpus-per-node={}", size.gpus);
-    let _ = writeln!(text, "#SBATCH --cpus-per-task={}", processes * threads.max(1));
-    let _ = writeln!(text, "#SBATCH --mem={}G", size.memory(processes));
+    let Size { gpus, cores, memory, .. } = size;
+    let _ = writeln!(text, "#SBATCH --gpus-per-node={gpus}\n#SBATCH --cpus-per-task={cores}");
+    let _ = writeln!(text, "#SBATCH --mem={memory}G");
     let _ = writeln!(text, "#SBATCH --time={}", options.time);
     let _ = writeln!(text, "#SBATCH --signal=B:TERM@{NOTICE}\n#SBATCH --requeue");
     let _ = writeln!(text, "#SBATCH --open-mode=append");

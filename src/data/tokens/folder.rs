@@ -66,11 +66,11 @@ impl Recipe<'_> {
         Ok(known)
     }
 
-    /// The manifest of a store of these shards.
-    fn manifest(&self, origin: &Origin, shards: Vec<ShardFile>) -> Manifest {
+    /// Writes the manifest of a store of these shards.
+    fn write_manifest(&self, folder: &Path, origin: &Origin, shards: &[ShardFile]) -> Result<()> {
         let header = self.header();
         let rule = if self.source.len().is_some() { RULE_TEXT } else { UNLIMITED_RULE_TEXT };
-        Manifest {
+        let manifest = Manifest {
             format: FORMAT,
             identity: hex(&header.identity),
             origin: origin.clone(),
@@ -81,14 +81,10 @@ impl Recipe<'_> {
             bytes_per_token: header.width,
             documents: shards.iter().map(|shard| shard.documents).sum(),
             tokens: shards.iter().map(|shard| shard.tokens).sum(),
-            counted: counted(&shards),
+            counted: counted(shards),
             split: rule.into(),
-            shards,
-        }
-    }
-
-    fn write_manifest(&self, folder: &Path, origin: &Origin, shards: &[ShardFile]) -> Result<()> {
-        let manifest = self.manifest(origin, shards.to_vec());
+            shards: shards.to_vec(),
+        };
         write_atomic(&folder.join(MANIFEST), &to_json(&manifest))
     }
 
@@ -306,9 +302,8 @@ impl Tokens {
             };
             shards.push(file);
         }
-        let manifest = recipe.manifest(origin, shards);
-        if known.is_none_or(|known| known.shards != manifest.shards) {
-            write_atomic(&folder.join(MANIFEST), &to_json(&manifest))?;
+        if known.is_none_or(|known| known.shards != shards) {
+            recipe.write_manifest(folder, origin, &shards)?;
         }
         drop(claim);
         Self::open(folder)
