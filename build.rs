@@ -23,7 +23,7 @@ fn main() {
         return;
     }
     let mut arguments = Vec::new();
-    if enabled("TRAIN") {
+    if enabled("TORCH") {
         torch(&mut arguments);
     }
     if enabled("FIT") && !BACKENDS.into_iter().any(enabled) {

@@ -8,10 +8,11 @@
 //! N sequences a step, of all ranks; without a size, three on a CPU and `large` on GPUs.
 
 use benches::{argument, precision};
-use forgetting_laws::engine::{self, Comm, Network, Signals, Solo, Trainer, cuda, windows};
+use forgetting_laws::engine::torch::{self, Collectives, Network, Trainer, cuda, windows};
+use forgetting_laws::engine::{Comm, Signals, Solo};
 use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Shape};
 use forgetting_laws::rng::Key;
-use forgetting_laws::weight_decay::AdamW;
+use forgetting_laws::weight_decay::{AdamW, Step};
 use forgetting_laws::{Error, Result};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,17 +31,20 @@ impl Comm for Rank {
     fn world(&self) -> usize {
         self.0.world
     }
-    fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<()> {
-        self.1.all_reduce_sum(flat).map_err(|error| Error::RankLost(error.to_string()))
-    }
-    fn broadcast(&self, flat: &mut Tensor) -> Result<()> {
-        self.1.broadcast(flat, None).map_err(|error| Error::RankLost(error.to_string()))
-    }
     fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
         Ok(bytes)
     }
     fn agree(&self, mine: Signals) -> Result<Signals> {
         Ok(mine)
+    }
+}
+
+impl Collectives for Rank {
+    fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<()> {
+        self.1.all_reduce_sum(flat).map_err(|error| Error::RankLost(error.to_string()))
+    }
+    fn broadcast(&self, flat: &mut Tensor) -> Result<()> {
+        self.1.broadcast(flat, None).map_err(|error| Error::RankLost(error.to_string()))
     }
 }
 
@@ -56,7 +60,7 @@ fn as_launcher() {
     let (worlds, sizes): (Vec<usize>, Vec<&str>) = match device.as_str() {
         "cpu" => (vec![1, 2, 4], vec!["nano-small", "nano-medium", "nano-large"]),
         _ => {
-            engine::device(&device).unwrap_or_else(|error| panic!("{error}"));
+            torch::device(&device).unwrap_or_else(|error| panic!("{error}"));
             let there = |world: &usize| *world <= cuda::count();
             ([1, 2, 4, 8].into_iter().filter(there).collect(), vec!["large"])
         }
@@ -116,7 +120,7 @@ fn seconds(world: usize, work: &[&str]) -> f64 {
 fn as_rank(place: Place) {
     let device = match argument("--device", "cpu").as_str() {
         "cpu" => Device::Cpu,
-        _ => engine::device(&format!("cuda:{}", place.local_rank))
+        _ => torch::device(&format!("cuda:{}", place.local_rank))
             .unwrap_or_else(|error| panic!("{error}")),
     };
     let backend = match device {
@@ -130,7 +134,7 @@ fn as_rank(place: Place) {
         let group = Group::open(&store, &place, "gradients", backend, PATIENCE);
         (Rank(place, group.expect("the ranks have met")), store)
     });
-    let comm: &dyn Comm = rank.as_ref().map_or(&Solo, |(rank, _)| rank);
+    let comm: &dyn Collectives = rank.as_ref().map_or(&Solo, |(rank, _)| rank);
     let floats = argument("--floats", "");
     let seconds = match floats.is_empty() {
         true => step(&argument("--size", ""), device, comm),
@@ -157,7 +161,7 @@ fn median(mut work: impl FnMut() -> Tensor) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-fn all_reduce(floats: i64, device: Device, comm: &dyn Comm) -> f64 {
+fn all_reduce(floats: i64, device: Device, comm: &dyn Collectives) -> f64 {
     let mut flat = Tensor::zeros([floats], (Kind::Float, device));
     median(|| {
         comm.all_reduce_sum(&mut flat).expect("no rank is lost");
@@ -165,7 +169,7 @@ fn all_reduce(floats: i64, device: Device, comm: &dyn Comm) -> f64 {
     })
 }
 
-fn step(size: &str, device: Device, comm: &dyn Comm) -> f64 {
+fn step(size: &str, device: Device, comm: &dyn Collectives) -> f64 {
     tch::set_num_threads(1);
     let (vocab, context, batch, usual) = match size.starts_with("nano") {
         true => (512, 128, "32", "f32"),
@@ -186,6 +190,7 @@ fn step(size: &str, device: Device, comm: &dyn Comm) -> f64 {
         let passes = rows.chunks(pass).map(|rows| windows(rows, device));
         let passes: Vec<Tensor> = passes.collect();
         let positions = (batch * context) as u64;
-        trainer.step(&passes, positions, 1e-4, 1.0, comm).expect("no rank is lost")
+        let step = Step { t: 1, lr: 1e-4, multiplier: 1.0 };
+        trainer.step(&passes, positions, step, comm).expect("no rank is lost")
     })
 }

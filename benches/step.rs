@@ -4,10 +4,11 @@
 //! `cargo bench -p benches --profile dev --bench step`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forgetting_laws::engine::{Network, Solo, Trainer, windows};
+use forgetting_laws::engine::Solo;
+use forgetting_laws::engine::torch::{Network, Trainer, windows};
 use forgetting_laws::model::Shape;
 use forgetting_laws::rng::Key;
-use forgetting_laws::weight_decay::AdamW;
+use forgetting_laws::weight_decay::{AdamW, Step};
 use tch::Device;
 
 fn step(c: &mut Criterion) {
@@ -25,7 +26,8 @@ fn step(c: &mut Criterion) {
         let mut trainer = Trainer::new(network, AdamW::default(), 5.0).expect("valid settings");
         group.bench_function(size, |b| {
             let positions = (rows.len() * (rows[0].len() - 1)) as u64;
-            b.iter(|| trainer.step(&[windows(&rows, Device::Cpu)], positions, 1e-4, 1.0, &Solo));
+            let step = Step { t: 1, lr: 1e-4, multiplier: 1.0 };
+            b.iter(|| trainer.step(&[windows(&rows, Device::Cpu)], positions, step, &Solo));
         });
     }
 }

@@ -8,10 +8,11 @@
 //! the size's preset.
 
 use benches::{argument, precision};
-use forgetting_laws::engine::{self, Network, Solo, Trainer, cuda, windows};
+use forgetting_laws::engine::Solo;
+use forgetting_laws::engine::torch::{self, Network, Trainer, cuda, windows};
 use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Precision, Shape};
 use forgetting_laws::rng::Key;
-use forgetting_laws::weight_decay::AdamW;
+use forgetting_laws::weight_decay::{AdamW, Step};
 use std::time::Instant;
 use tch::{Device, Tensor};
 
@@ -26,7 +27,7 @@ struct Settings {
 
 fn main() {
     let settings = Settings {
-        device: engine::device(&argument("--device", "cpu"))
+        device: torch::device(&argument("--device", "cpu"))
             .unwrap_or_else(|error| panic!("{error}")),
         precision: precision("f32"),
         batch: argument("--batch", "16").parse().expect("--batch takes a number"),
@@ -64,8 +65,9 @@ fn measure(size: &str, settings: &Settings) -> String {
         let mut loss = Tensor::from(0f32);
         for _ in 0..count {
             let positions = (batch * context) as u64;
-            let step = trainer.step(&[windows(&rows, device)], positions, 1e-4, 1.0, &Solo);
-            loss = step.expect("one process loses no other");
+            let step = Step { t: 1, lr: 1e-4, multiplier: 1.0 };
+            let taken = trainer.step(&[windows(&rows, device)], positions, step, &Solo);
+            loss = taken.expect("one process loses no other");
         }
         let _ = loss.double_value(&[]);
         (batch * context * count) as f64 / begun.elapsed().as_secs_f64()

@@ -74,7 +74,7 @@ pub fn main() -> Result<()> {
     println!("a trigram model of the pretraining data: {near:.2} nats a byte there, {far:.2} here");
     assert!(far > near);
 
-    #[cfg(all(feature = "train", feature = "fit"))]
+    #[cfg(all(feature = "torch", feature = "fit"))]
     training::advise(pretraining, target)?;
     Ok(())
 }
@@ -82,11 +82,12 @@ pub fn main() -> Result<()> {
 /// Tokens a sequence.
 const CONTEXT: usize = 32;
 
-#[cfg(all(feature = "train", feature = "fit"))]
+#[cfg(all(feature = "torch", feature = "fit"))]
 mod training {
     use super::CONTEXT;
     use forgetting_laws::checkpoint::Checkpoint;
     use forgetting_laws::data::split::Split;
+    use forgetting_laws::engine::torch::{self, Torch};
     use forgetting_laws::engine::{self, Control, Observer, PretrainData, TargetData};
     use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule, UCurve};
     use forgetting_laws::fit::{Advisor, Bootstrap, HoldOut, Limit, Options, fit};
@@ -94,7 +95,7 @@ mod training {
     use forgetting_laws::laws::{Forgetting, Row};
     use forgetting_laws::model::{Precision, Shape};
     use forgetting_laws::pretraining::Schedule;
-    use forgetting_laws::run::{FORMAT, FinetuneSpec, PretrainSpec, RunId, Spec};
+    use forgetting_laws::run::{EngineKind, FORMAT, FinetuneSpec, PretrainSpec, RunId, Spec};
     use forgetting_laws::store::{Claim, Store};
     use forgetting_laws::table::{Run, Table};
     use forgetting_laws::weight_decay::AdamW;
@@ -137,13 +138,16 @@ mod training {
 
     /// Two sizes, two D_ft, p = 0, 1% and 10%: the losses at the bottom of each U-curve.
     fn runs(data: &PretrainData, target: &TargetData, store: &Store) -> Result<Vec<Run>> {
-        // Small models are slower on more.
-        tch::set_num_threads(1);
-        let stop = AtomicBool::new(false);
-        let control = Control {
-            device: engine::device("cpu")?,
+        // Small models are slower on more threads.
+        let engine = Torch {
+            device: torch::device("cpu")?,
             comm: &engine::Solo,
             micro_batch: usize::MAX,
+            threads: 1,
+        };
+        let stop = AtomicBool::new(false);
+        let control = Control {
+            engine: &engine,
             stop: &stop,
             checkpoint_every: Duration::from_secs(60),
             end_of_text: Some(256),
@@ -158,6 +162,7 @@ mod training {
                 data: RunId::of(&"synthetic"),
                 shape,
                 precision: Precision::F32,
+                engine: EngineKind::Torch,
                 seed: 0,
                 batch: 8,
                 schedule: Schedule::paper(peak, 1000),
@@ -177,6 +182,7 @@ mod training {
                     parent: parent.clone(),
                     target: RunId::of(&"sorting"),
                     precision: Precision::F32,
+                    engine: EngineKind::Torch,
                     seed: 0,
                     d_ft_tokens,
                     p: Fraction::new(p)?,

@@ -80,7 +80,7 @@ pub enum Error {
     #[error("another rank failed and says why in a line of its own")]
     RankFailed,
     /// libtorch refused.
-    #[cfg(feature = "train")]
+    #[cfg(feature = "torch")]
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
 }

@@ -44,6 +44,34 @@ impl fmt::Display for RunId {
     }
 }
 
+/// What computes a run. Engines round differently, which a training carries on: each has runs of its
+/// own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// libtorch. Its bits depend on the device, the processor's instructions and the number of threads.
+    #[default]
+    Torch,
+    /// This crate's own, on a CPU: the same bits everywhere.
+    Cpu,
+}
+
+impl EngineKind {
+    /// The default, which specifications leave out.
+    pub fn is_torch(&self) -> bool {
+        *self == Self::Torch
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Torch => "torch",
+            Self::Cpu => "cpu",
+        })
+    }
+}
+
 /// How the tokenizer comes about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -110,6 +138,9 @@ pub struct PretrainSpec {
     /// What the model computes in; f32 where nothing is said, as in every earlier specification.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
+    /// What computes it; libtorch where nothing is said, as in every earlier specification.
+    #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
+    pub engine: EngineKind,
     /// Of the initialisation and the order of the data.
     pub seed: u64,
     /// Sequences a step.
@@ -136,6 +167,9 @@ pub struct ImportSpec {
     /// What its loss is measured in; f32 where nothing is said, as in every earlier specification.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
+    /// What computes it; libtorch where nothing is said, as in every earlier specification.
+    #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
+    pub engine: EngineKind,
     /// Hex SHA-256 of its shape and parameters.
     pub weights: String,
 }
@@ -152,6 +186,9 @@ pub struct FinetuneSpec {
     /// What the model computes in; f32 where nothing is said, as in every earlier specification.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
+    /// What computes it; libtorch where nothing is said, as in every earlier specification.
+    #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
+    pub engine: EngineKind,
     /// Of the order of the data and of the injection.
     pub seed: u64,
     /// Unique target tokens asked for; whole sequences are used.
@@ -303,13 +340,32 @@ mod tests {
         }
     }
 
+    /// The same of runs on libtorch; those of the CPU's engine are others.
+    #[test]
+    fn libtorch_leaves_no_trace() {
+        let shape = Shape::named("nano-tiny", 300, 64).unwrap();
+        let import = |engine| {
+            let (data, weights, precision) = (RunId::of(&"data"), "ab".into(), Precision::F32);
+            Spec::Import(ImportSpec { format: FORMAT, data, shape, precision, engine, weights })
+        };
+        let json = |engine| serde_json::to_string(&import(engine)).unwrap();
+        assert!(!json(EngineKind::Torch).contains("engine"), "{}", json(EngineKind::Torch));
+        assert!(json(EngineKind::Cpu).contains(r#""engine":"cpu""#), "{}", json(EngineKind::Cpu));
+        assert_ne!(import(EngineKind::Torch).id(), import(EngineKind::Cpu).id());
+        for engine in [EngineKind::Torch, EngineKind::Cpu] {
+            let read: Spec = serde_json::from_str(&json(engine)).unwrap();
+            assert_eq!(read, import(engine));
+        }
+    }
+
     /// The same of runs in f32: their specifications, and so their identities, are those of before.
     #[test]
     fn f32_leaves_no_trace() {
         let shape = Shape::named("nano-tiny", 300, 64).unwrap();
         let import = |precision| {
             let (data, weights) = (RunId::of(&"data"), "ab".into());
-            Spec::Import(ImportSpec { format: FORMAT, data, shape, precision, weights })
+            let engine = EngineKind::Torch;
+            Spec::Import(ImportSpec { format: FORMAT, data, shape, precision, engine, weights })
         };
         let json = |precision| serde_json::to_string(&import(precision)).unwrap();
         assert!(!json(Precision::F32).contains("precision"), "{}", json(Precision::F32));

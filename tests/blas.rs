@@ -1,7 +1,7 @@
 //! Two BLAS libraries live in one process, libtorch's own and the OpenBLAS of `fit`; each must
 //! keep its symbols. FIELD: linked the other way round, torch's matrix products run in OpenBLAS
 //! and ignore `tch::set_num_threads`.
-#![cfg(all(feature = "train", feature = "fit", target_os = "linux"))]
+#![cfg(all(feature = "torch", feature = "fit", target_os = "linux"))]
 // The dynamic linker and MKL are asked through their C interfaces; nothing else can tell whose
 // symbol is whose.
 #![allow(unsafe_code)]

@@ -256,11 +256,12 @@ proptest! {
     }
 }
 
-#[cfg(feature = "train")]
+#[cfg(feature = "torch")]
 mod trained {
     use super::*;
     use forgetting_laws::data::mask::Encoded;
-    use forgetting_laws::engine::{Network, Sampling, generate, losses};
+    use forgetting_laws::engine::torch::Network;
+    use forgetting_laws::engine::{Sampling, generate, losses};
     use forgetting_laws::loss::Loss;
     use std::collections::BTreeMap;
     use tch::{Device, IndexOp, Tensor};
@@ -332,12 +333,12 @@ mod trained {
     /// Against one forward pass a window, whatever else is in the batch.
     #[test]
     fn each_token_is_predicted_once() {
-        let network = network("f32");
+        let mut network = network("f32");
         let token = |i: usize| ((7 * i + i * i) % 11) as u32;
         let documents: Vec<Vec<u32>> =
             [0, 1, 2, 8, 9, 10, 17, 30].map(|length| (0..length).map(token).collect()).into();
         let encoded: Vec<Encoded> = documents.iter().cloned().map(Encoded::from).collect();
-        let found = losses(&network, &encoded).unwrap();
+        let found = losses(&mut network, &encoded).unwrap();
         for (document, found) in documents.iter().zip(&found) {
             let predicted: u64 = found.iter().map(|window| window.tokens).sum();
             assert_eq!(predicted, document.len().saturating_sub(1) as u64);
@@ -354,16 +355,16 @@ mod trained {
             }
         }
         assert!(Loss::default().mean().is_nan());
-        let message = losses(&network, &[vec![1, 11].into()]).unwrap_err().to_string();
+        let message = losses(&mut network, &[vec![1, 11].into()]).unwrap_err().to_string();
         assert!(message.contains("11") && message.contains("vocabulary"), "{message}");
     }
 
     #[test]
     fn a_model_writes_the_same_text_again_and_keeps_to_its_window() {
-        let network = network("f32");
+        let mut network = network("f32");
         let free = Sampling { temperature: 1.0, top_k: 0, vocab: 11 };
-        let write = |seed, tokens, sampling| {
-            generate(&network, &[1, 2, 3], tokens, sampling, None, Key::new(seed)).unwrap()
+        let mut write = |seed, tokens, sampling| {
+            generate(&mut network, &[1, 2, 3], tokens, sampling, None, Key::new(seed)).unwrap()
         };
         let text = write(0, 30, free);
         assert_eq!(text.len(), 30);
@@ -374,9 +375,9 @@ mod trained {
         let greedy = Sampling { temperature: 0.0, top_k: 0, vocab: 11 };
         let first = write(0, 1, greedy);
         assert_eq!(write(5, 1, Sampling { temperature: 2.0, top_k: 1, vocab: 11 }), first);
-        let ended = generate(&network, &[1, 2, 3], 9, greedy, Some(first[0]), Key::new(0));
+        let ended = generate(&mut network, &[1, 2, 3], 9, greedy, Some(first[0]), Key::new(0));
         assert!(ended.unwrap().is_empty());
-        assert!(generate(&network, &[], 9, greedy, None, Key::new(0)).is_err());
-        assert!(generate(&network, &[11], 9, greedy, None, Key::new(0)).is_err());
+        assert!(generate(&mut network, &[], 9, greedy, None, Key::new(0)).is_err());
+        assert!(generate(&mut network, &[11], 9, greedy, None, Key::new(0)).is_err());
     }
 }

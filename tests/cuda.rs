@@ -1,12 +1,13 @@
 //! The engine on a GPU, with the CUDA half of libtorch that the variable FORGETTING_LAWS_TORCH names.
 //! Without the variable, or without a GPU, this says what was left out. One test: the half is loaded
 //! once a process, before anything is computed.
-#![cfg(feature = "train")]
+#![cfg(feature = "torch")]
 
-use forgetting_laws::engine::{Network, Solo, Trainer, cuda, device, windows};
+use forgetting_laws::engine::Solo;
+use forgetting_laws::engine::torch::{Network, Trainer, cuda, device, windows};
 use forgetting_laws::model::{Precision, Shape};
 use forgetting_laws::rng::Key;
-use forgetting_laws::weight_decay::AdamW;
+use forgetting_laws::weight_decay::{AdamW, Step};
 use std::ffi::c_int;
 use tch::{Device, Tensor};
 
@@ -23,10 +24,15 @@ fn batch(step: u64, device: Device) -> Tensor {
     windows(&tokens.chunks(65).collect::<Vec<_>>(), device)
 }
 
+/// The optimiser's step on the i-th windows.
+fn at(i: u64) -> Step {
+    Step { t: i + 1, lr: 1e-3, multiplier: 1.0 }
+}
+
 /// The losses of 50 steps.
 fn losses(device: Device, precision: Precision) -> Vec<f64> {
     let mut trainer = trainer(device, precision);
-    let mut step = |i| trainer.step(&[batch(i, device)], 8 * 64, 1e-3, 1.0, &Solo).unwrap();
+    let mut step = |i| trainer.step(&[batch(i, device)], 8 * 64, at(i), &Solo).unwrap();
     // Read at the end: no step waits for the one before.
     let losses: Vec<_> = (0..50).map(&mut step).collect();
     losses.iter().map(|loss| loss.double_value(&[])).collect()
@@ -55,7 +61,7 @@ fn steps_that_wait_for_nothing(gpu: Device) {
     for precision in [Precision::F32, Precision::Bf16] {
         let mut trainer = trainer(gpu, precision);
         // The first ones fetch libraries and memory.
-        let mut step = |i| trainer.step(&[batch(i, gpu)], 8 * 64, 1e-3, 1.0, &Solo).unwrap();
+        let mut step = |i| trainer.step(&[batch(i, gpu)], 8 * 64, at(i), &Solo).unwrap();
         (0..3).for_each(|i| drop(step(i)));
         refuse_to_wait(true);
         let loss = (3..10).map(&mut step).reduce(|a, b| a + b).unwrap();

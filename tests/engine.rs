@@ -1,13 +1,16 @@
 //! The engine against independent implementations, and its promises of exactness: equal bits from
 //! equal settings, a resumed run equal to an uninterrupted one.
-#![cfg(feature = "train")]
+#![cfg(feature = "torch")]
 
 use approx::assert_abs_diff_eq;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
+use forgetting_laws::engine::torch::{
+    Collectives, Network, Torch, Trainer, evaluate, evaluate_together, windows,
+};
 use forgetting_laws::engine::{
-    Comm, Control, Network, Observer, PretrainData, Signals, Solo, TargetData, Trainer, evaluate,
-    evaluate_together, finetune, import, pretrain, remove_checkpoints, windows,
+    Comm, Control, Observer, PretrainData, Signals, Solo, TargetData, finetune, import, pretrain,
+    remove_checkpoints,
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use forgetting_laws::injection::SamplerKind;
@@ -15,7 +18,7 @@ use forgetting_laws::model::{Positions, Precision, Shape};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{
-    FORMAT, FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Record, RunId, Spec,
+    EngineKind, FORMAT, FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Record, RunId, Spec,
 };
 use forgetting_laws::store::{Claim, Store, hashed_files};
 use forgetting_laws::weight_decay::{AdamW, DecayScope, Step, WeightDecay, clip_global_norm};
@@ -165,7 +168,8 @@ fn steps_are_those_of_the_reference() {
                     let batch = windows(&rows, Device::Cpu);
                     let positions = 8 * rows.len() as u64;
                     let micro = [batch.shallow_clone()];
-                    let _ = trainer.step(&micro, positions, lr, multiplier, &Solo).unwrap();
+                    let step = Step { t, lr, multiplier };
+                    let _ = trainer.step(&micro, positions, step, &Solo).unwrap();
                     // The gradient that the step used, before clipping.
                     let mut network = golden.network();
                     let start: Vec<f32> = theta.iter().map(|&x| x as f32).collect();
@@ -174,7 +178,6 @@ fn steps_are_those_of_the_reference() {
                     let _ = network.accumulate_gradient(&inputs, &targets, positions);
                     let mut gradient = as_f64(network.gradient());
                     clip_global_norm(&mut gradient, clip).unwrap();
-                    let step = Step { t, lr, multiplier };
                     for tensor in network.layout().tensors() {
                         let r = tensor.range();
                         adamw
@@ -303,6 +306,7 @@ mod runs {
             data: forgetting_laws::run::RunId::of(&"data"),
             shape: shape(),
             precision: Precision::F32,
+            engine: EngineKind::Torch,
             seed: 1,
             batch: 4,
             schedule: Schedule::paper(1e-2, 60),
@@ -318,6 +322,7 @@ mod runs {
             parent: Spec::Pretrain(parent.clone()).id(),
             target: forgetting_laws::run::RunId::of(&"target"),
             precision: Precision::F32,
+            engine: EngineKind::Torch,
             seed: 1,
             d_ft_tokens: 20 * 8 + 3,
             p: Fraction::new(0.25).unwrap(),
@@ -361,11 +366,12 @@ mod runs {
         Watch { stop_after: steps.into(), ..Watch::default() }
     }
 
+    static TORCH: Torch<'static> =
+        Torch { device: Device::Cpu, comm: &Solo, micro_batch: 4, threads: 1 };
+
     fn control(watch: &Watch, checkpoint_every: Duration) -> Control<'_> {
         Control {
-            device: Device::Cpu,
-            comm: &Solo,
-            micro_batch: 4,
+            engine: &TORCH,
             stop: &watch.stop,
             checkpoint_every,
             end_of_text: None,
@@ -480,9 +486,10 @@ mod runs {
         for step in 0..300 {
             let rows: Vec<_> = (4 * step..4 * (step + 1)).map(|i| set.get(i)).collect();
             let batch = windows(&rows, Device::Cpu);
-            let lr = schedule.lr(step as u64);
-            let loss = trainer.step(&[batch], 4 * 16, lr, schedule.multiplier(step as u64), &Solo);
-            let loss = loss.unwrap();
+            let (at, t) = (step as u64, step as u64 + 1);
+            let lr = schedule.lr(at);
+            let now = Step { t, lr, multiplier: schedule.multiplier(at) };
+            let loss = trainer.step(&[batch], 4 * 16, now, &Solo).unwrap();
             if round_parameters {
                 let mut theta = trainer.network().theta().shallow_clone();
                 no_grad(|| theta.copy_(&theta.to_kind(Kind::BFloat16).to_kind(Kind::Float)));
@@ -604,6 +611,7 @@ mod runs {
             data: RunId::of(&"data"),
             shape: model.shape,
             precision: Precision::F32,
+            engine: EngineKind::Torch,
             weights: model.hash(),
         };
         let imported = claim(&store, &Spec::Import(import_spec.clone()));
@@ -688,6 +696,17 @@ mod runs {
         fn world(&self) -> usize {
             self.0.world
         }
+        fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+            Ok(self.exchange(bytes).remove(0))
+        }
+        fn agree(&self, mine: Signals) -> Result<Signals, Error> {
+            let all = self.exchange([mine.stop, mine.due, mine.failed].map(u8::from).to_vec());
+            let any = |i: usize| all.iter().any(|said| said[i] > 0);
+            Ok(Signals { stop: any(0), due: any(1), failed: any(2) })
+        }
+    }
+
+    impl Collectives for Member<'_> {
         fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<(), Error> {
             let numbers = Vec::<f64>::try_from(flat.to_kind(Kind::Double).view([-1])).unwrap();
             let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -703,14 +722,6 @@ mod runs {
                 let _ = no_grad(|| flat.zero_());
             }
             self.all_reduce_sum(flat)
-        }
-        fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-            Ok(self.exchange(bytes).remove(0))
-        }
-        fn agree(&self, mine: Signals) -> Result<Signals, Error> {
-            let all = self.exchange([mine.stop, mine.due, mine.failed].map(u8::from).to_vec());
-            let any = |i: usize| all.iter().any(|said| said[i] > 0);
-            Ok(Signals { stop: any(0), due: any(1), failed: any(2) })
         }
     }
 
@@ -741,7 +752,8 @@ mod runs {
         Team::new(world).work(|member| {
             let other = Watch::default();
             let watch = if member.rank() == watched { watch } else { &other };
-            let control = Control { comm: &member, ..control(watch, NEVER) };
+            let engine = Torch { comm: &member, ..TORCH };
+            let control = Control { engine: &engine, ..control(watch, NEVER) };
             let claim = (member.rank() == 0).then_some(&claim);
             finetune(spec, &model, &pretraining, &target, claim, &control)
         })
@@ -783,7 +795,8 @@ mod runs {
             let (pretraining, target) = data();
             let watch = watch(0);
             let claim = claim(&store, &Spec::Finetune(spec.clone()));
-            let control = Control { micro_batch, ..control(&watch, NEVER) };
+            let engine = Torch { micro_batch, ..TORCH };
+            let control = Control { engine: &engine, ..control(&watch, NEVER) };
             let record = finetune(&spec, &model, &pretraining, &target, Some(&claim), &control);
             assert_close(&record.unwrap(), &alone);
         }
@@ -799,18 +812,21 @@ mod runs {
         fn world(&self) -> usize {
             self.0.world()
         }
+        fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+            self.0.share(bytes)
+        }
+        fn agree(&self, mine: Signals) -> Result<Signals, Error> {
+            self.0.agree(mine)
+        }
+    }
+
+    impl Collectives for Counting<'_> {
         fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<(), Error> {
             self.1.fetch_add(1, Ordering::Relaxed);
             self.0.all_reduce_sum(flat)
         }
         fn broadcast(&self, flat: &mut Tensor) -> Result<(), Error> {
             self.0.broadcast(flat)
-        }
-        fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-            self.0.share(bytes)
-        }
-        fn agree(&self, mine: Signals) -> Result<Signals, Error> {
-            self.0.agree(mine)
         }
     }
 
@@ -823,7 +839,7 @@ mod runs {
     #[test]
     fn passes_of_a_step_add_up_before_ranks_do() {
         let set = sequences(8, 36, 8);
-        let steps = |comm: &dyn Comm, pass: usize| {
+        let steps = |comm: &dyn Collectives, pass: usize| {
             let mut trainer = fresh_trainer();
             for step in 0..3 {
                 let mine = 12 / comm.world();
@@ -831,7 +847,8 @@ mod runs {
                 let rows: Vec<_> = (first..first + mine).map(|i| set.get(i)).collect();
                 let passes = rows.chunks(pass).map(|rows| windows(rows, Device::Cpu));
                 let passes: Vec<Tensor> = passes.collect();
-                let _ = trainer.step(&passes, 12 * 8, 1e-3, 1.0, comm).unwrap();
+                let now = Step { t: step as u64 + 1, lr: 1e-3, multiplier: 1.0 };
+                let _ = trainer.step(&passes, 12 * 8, now, comm).unwrap();
             }
             values(trainer.network().theta())
         };
@@ -890,7 +907,8 @@ mod runs {
         let claim = claim(&store, &Spec::Finetune(spec.clone()));
         let results = Team::new(3).work(|member| {
             let watch = Watch::default();
-            let control = Control { comm: &member, ..control(&watch, NEVER) };
+            let engine = Torch { comm: &member, ..TORCH };
+            let control = Control { engine: &engine, ..control(&watch, NEVER) };
             if member.rank() == 1 {
                 return member.agree(Signals { failed: true, ..Signals::default() }).map(drop);
             }

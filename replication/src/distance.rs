@@ -145,9 +145,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut domains: Vec<Domain> =
         in_parallel(texts.len() - 1, measure).into_iter().collect::<Result<_>>()?;
     let model = options.model.as_ref().map(|model| Reader::open(model, &options.device));
-    let model = model.transpose()?;
-    if let Some(model) = &model {
-        let losses = |i: usize| model.works(&*texts[i].1, &samples[i].documents(tokens));
+    let mut model = model.transpose()?;
+    if let Some(model) = &mut model {
+        let mut losses = |i: usize| model.works(&*texts[i].1, &samples[i].documents(tokens));
         let pretraining = losses(0)?;
         for (i, domain) in domains.iter_mut().enumerate() {
             domain.model_excess = Some(Measured::excess(&pretraining, &losses(i + 1)?));

@@ -4,26 +4,25 @@
 //! store, and their results are used when they appear. A run that fails is noted with its reason and
 //! its last losses, and the others go on.
 
+use crate::compute::{Compute, refusal_of_libtorch};
 use crate::data::Prepared;
 use crate::progress::Display;
 use crate::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::ranks::Ranks;
 use forgetting_laws::checkpoint::{self, Checkpoint};
-use forgetting_laws::engine::{self, Comm, Control, Observer, Solo};
+use forgetting_laws::engine::{self, Control, Engine, Observer};
 use forgetting_laws::finetuning::Evaluation;
-use forgetting_laws::model::{Precision, Shape};
+use forgetting_laws::model::Shape;
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
 use forgetting_laws::store::{Claim, Store, verify_file, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, TchError, Tensor};
 
 /// How often a worker looks whether another process has finished a run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -65,16 +64,14 @@ pub struct Lab<'a> {
     pub prepared: &'a Prepared,
     /// For the manifests.
     pub machine: &'a Machine,
-    /// Where to compute.
-    pub device: Device,
+    /// What computes.
+    pub engine: &'a dyn Engine,
+    /// The same, for what is known of its memory.
+    pub compute: Compute,
     /// Where several processes carry out a run together.
     pub ranks: Option<&'a Ranks>,
     /// Runs at a time.
     pub workers: usize,
-    /// Threads of a run.
-    pub threads: i32,
-    /// Sequences of a pass.
-    pub micro_batch: usize,
     /// Between checkpoints.
     pub checkpoint_every: Duration,
     /// Whether finetunings keep their model at the bottom of the U-curve.
@@ -83,15 +80,6 @@ pub struct Lab<'a> {
     pub stop: &'a AtomicBool,
     /// What the user sees.
     pub display: &'a Display,
-}
-
-impl Lab<'_> {
-    fn comm(&self) -> &dyn Comm {
-        match self.ranks {
-            Some(ranks) => ranks,
-            None => &Solo,
-        }
-    }
 }
 
 /// Records of all jobs that are finished in the store.
@@ -210,11 +198,7 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
     let shared = (Mutex::new(queue), Condvar::new());
     std::thread::scope(|scope| {
         for _ in 0..lab.workers.clamp(1, jobs.len().max(1)) {
-            scope.spawn(|| {
-                // Threads of libtorch are a property of the calling thread.
-                tch::set_num_threads(lab.threads);
-                while work_once(lab, &shared) {}
-            });
+            scope.spawn(|| while work_once(lab, &shared) {});
         }
     });
     let queue = shared.0.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -286,16 +270,6 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What libtorch said, if this is the panic of one of the functions of tch that return no
-/// `Result`: too little memory, in most cases.
-pub fn refusal_of_libtorch(panic: &(dyn Any + Send)) -> Option<Error> {
-    let message = panic.downcast_ref::<String>()?;
-    let said = message.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;
-    // The rest is a trace of C++ functions, with its line ends escaped.
-    let said = said.split("\\n").next().unwrap_or_default();
-    Some(Error::Torch(TchError::Torch(said.to_string())))
-}
-
 /// One run: claimed, resumed or started, recorded. None where another process works on it.
 fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
     let id = job.spec.id();
@@ -333,7 +307,6 @@ fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
 /// # Errors
 /// If a rank is lost.
 pub fn assist(lab: &Lab<'_>, job: &Job) -> Result<()> {
-    tch::set_num_threads(lab.threads);
     let display = lab.display.run(&job.label, job.flops);
     match together(lab, || train(lab, job, None, &display)) {
         Err(error @ Error::RankLost(_)) => Err(error),
@@ -408,7 +381,7 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let display = lab.display.run(&job.label, job.flops);
     let begun = (Instant::now(), cpu_seconds());
     let result = train(lab, job, Some(claim), &display);
-    let memory = Memory::now(lab.device);
+    let memory = Memory::now(lab.compute);
     manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
     claim.write_json(MANIFEST, &manifest)?;
     let record = result?;
@@ -429,9 +402,7 @@ fn train(
 ) -> Result<Record> {
     let data = lab.prepared;
     let control = Control {
-        device: lab.device,
-        comm: lab.comm(),
-        micro_batch: lab.micro_batch,
+        engine: lab.engine,
         stop: lab.stop,
         checkpoint_every: lab.checkpoint_every,
         end_of_text: Some(data.tokenizer.end_of_text()),
@@ -519,41 +490,4 @@ pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The share of a matrix product's rate that estimates assume a training step to reach.
-pub const SHARE_OF_MATMUL: f64 = 0.3;
-
-/// FLOP/s of a square matrix product, the best of a few.
-pub fn matmul_rate(threads: i32, device: Device, precision: Precision) -> f64 {
-    tch::set_num_threads(threads);
-    let n = if device.is_cuda() { 8192 } else { 1024 };
-    let kind = match precision {
-        Precision::F32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
-    };
-    let a = Tensor::ones([n, n], (kind, device));
-    let seconds = (0..5).map(|_| {
-        let begun = Instant::now();
-        // Reading one element waits for the device.
-        let _ = a.matmul(&a).double_value(&[0, 0]);
-        begun.elapsed().as_secs_f64()
-    });
-    2.0 * (n as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_of_libtorch_is_an_error_and_other_panics_are_none() {
-        let too_much = || Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
-        let panic = catch_unwind(|| too_much().numel()).unwrap_err();
-        let message = refusal_of_libtorch(&*panic).unwrap().to_string();
-        assert!(message.starts_with("libtorch: ") && message.contains("memory"), "{message}");
-        assert!(!message.contains('\n') && !message.contains("frame #"), "{message}");
-        let panic = catch_unwind(|| panic!("a bug in {}", 7)).unwrap_err();
-        assert!(refusal_of_libtorch(&*panic).is_none());
-    }
 }

@@ -8,6 +8,8 @@
 mod advise;
 mod compare;
 #[cfg(feature = "train")]
+mod compute;
+#[cfg(feature = "train")]
 mod config;
 #[cfg(feature = "train")]
 mod data;

@@ -1,5 +1,6 @@
 //! Models from the command line: `eval` measures one on any text, `sample` lets one write.
 
+use crate::compute::{Compute, Effort};
 use crate::progress::{Transfers, answer};
 use crate::records::Records;
 use clap::Args;
@@ -8,9 +9,10 @@ use forgetting_laws::data::Source;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::mask::{Encoded, Passage};
 use forgetting_laws::data::tokenizer::Tokenizer;
-use forgetting_laws::engine::{self, Network, Sampling};
+use forgetting_laws::engine::{self, Model, Sampling};
 use forgetting_laws::hub::{Hub, Kind, Repository};
 use forgetting_laws::loss::{Loss, Measured};
+use forgetting_laws::model::Precision;
 use forgetting_laws::rng::Key;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Result};
@@ -78,7 +80,7 @@ pub struct SampleOptions {
 
 /// A model that can read text.
 pub struct Reader {
-    network: Network,
+    model: Box<dyn Model>,
     tokenizer: Tokenizer,
     /// Of its shape and parameters.
     pub hash: String,
@@ -124,7 +126,7 @@ impl Reader {
     /// # Errors
     /// If the model, its tokenizer or the device is refused.
     pub fn open(named: &Path, device: &str) -> Result<Self> {
-        let device = engine::device(device)?;
+        let compute = Compute::open(device)?;
         let folder = folder_of(named)?;
         let model = Checkpoint::read(&folder)?;
         let tokenizer = Tokenizer::from_file(folder.join(checkpoint::TOKENIZER))?;
@@ -133,22 +135,23 @@ impl Reader {
             let reason = format!("its vocabulary is {tokens}, and the model's is {vocab}");
             return Err(Error::content(folder.join(checkpoint::TOKENIZER), None, reason));
         }
-        tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
-        let network = Network::from_checkpoint(&model, device)?;
-        Ok(Self { network, tokenizer, hash: model.hash() })
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
+        let engine = compute.engine(Effort { threads, micro_batch: usize::MAX }, None);
+        let hash = model.hash();
+        Ok(Self { model: engine.model(&model, Precision::F32)?, tokenizer, hash })
     }
 
     /// The losses of texts, window by window.
-    fn losses(&self, texts: &[Passage<'_>]) -> Result<Vec<Vec<Loss>>> {
+    fn losses(&mut self, texts: &[Passage<'_>]) -> Result<Vec<Vec<Loss>>> {
         let encoded = texts.iter().map(|text| Encoded::of(&self.tokenizer, text));
-        engine::losses(&self.network, &encoded.collect::<Result<Vec<_>>>()?)
+        engine::losses(&mut *self.model, &encoded.collect::<Result<Vec<_>>>()?)
     }
 
     /// The losses of some documents of a source, those of one work together.
     ///
     /// # Errors
     /// If a document cannot be read.
-    pub fn works(&self, source: &dyn Source, documents: &[u64]) -> Result<Vec<Loss>> {
+    pub fn works(&mut self, source: &dyn Source, documents: &[u64]) -> Result<Vec<Loss>> {
         let mut works: BTreeMap<u64, Loss> = BTreeMap::new();
         for some in documents.chunks(AT_A_TIME as usize) {
             let texts = some.iter().map(|&i| source.passage(i)).collect::<Result<Vec<_>>>()?;
@@ -205,7 +208,7 @@ const AT_A_TIME: u64 = 256;
 /// # Errors
 /// If the model or a file is refused, or there is nothing to predict.
 pub fn eval(options: &EvalOptions) -> Result<()> {
-    let reader = Reader::open(&options.model, &options.device)?;
+    let mut reader = Reader::open(&options.model, &options.device)?;
     let fields = options.records.fields(&options.text_field, None)?;
     let files = Files::read(&options.data, &fields)?;
     let count = files.len().unwrap_or(0);
@@ -249,7 +252,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         model: reader.hash,
         tokenizer: reader.tokenizer.hash(),
         data: files.content_hash(),
-        context: reader.network.shape().context,
+        context: reader.model.shape().context,
         documents,
     };
     if let Some(path) = &options.json {
@@ -286,7 +289,7 @@ fn said(evaluation: &Evaluation, per_document: bool) -> String {
 /// # Errors
 /// If the model or a setting is refused.
 pub fn sample(options: &SampleOptions) -> Result<()> {
-    let reader = Reader::open(&options.model, &options.device)?;
+    let mut reader = Reader::open(&options.model, &options.device)?;
     let end_of_text = reader.tokenizer.end_of_text();
     let prompt = reader.tokenizer.encode(&options.prompt)?;
     let start = if prompt.is_empty() { vec![end_of_text] } else { prompt.clone() };
@@ -297,8 +300,8 @@ pub fn sample(options: &SampleOptions) -> Result<()> {
     };
     for i in 0..options.samples {
         let key = Key::new(options.seed).named("sample").child(i);
-        let (network, tokens) = (&reader.network, options.tokens);
-        let text = engine::generate(network, &start, tokens, sampling, Some(end_of_text), key)?;
+        let (model, tokens) = (&mut *reader.model, options.tokens);
+        let text = engine::generate(model, &start, tokens, sampling, Some(end_of_text), key)?;
         let text = reader.tokenizer.decode(&[prompt.as_slice(), &text].concat())?;
         let between = if i + 1 < options.samples { "\n---" } else { "" };
         answer(&format!("{text}{between}\n"))?;

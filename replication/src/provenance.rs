@@ -1,16 +1,15 @@
 //! How a run came about: machine, versions, data, times. Nothing here decides a result, but for
 //! the last bits of it.
 
+use crate::compute::Compute;
 use crate::data::Facts;
 use forgetting_laws::Result;
-use forgetting_laws::engine::cuda;
 use forgetting_laws::run::RunId;
 use forgetting_laws::store::{Claim, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tch::Device;
 
 /// This program and its commit.
 pub fn program() -> String {
@@ -45,33 +44,20 @@ fn one() -> usize {
 
 impl Machine {
     /// This machine.
-    pub fn here(device: Device, threads: i32) -> Self {
-        let cuda = match device {
-            Device::Cuda(_) => {
-                cuda::load().map(|found| format!(", libtorch_cuda {}", found.version))
-            }
-            _ => None,
-        };
+    pub fn here(compute: Compute, threads: i32) -> Self {
+        let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
         Self {
             software: program(),
-            versions: format!(
-                "libtorch {}{}, tch 0.24.0, {} {}",
-                env!("REPLICATION_LIBTORCH"),
-                cuda.unwrap_or_default(),
-                std::env::consts::ARCH,
-                std::env::consts::OS
-            ),
-            device: device_name(device),
+            versions: format!("{}, {arch} {os}", compute.versions()),
+            device: compute.device_name(),
             cpu_capability: cpu_capability(),
             processor: processor(),
-            blas: if tch::utils::has_mkl() { "MKL" } else { "not MKL" }.into(),
+            blas: compute.blas(),
             threads,
             ranks: one(),
         }
     }
-}
 
-impl Machine {
     /// In one line.
     pub fn line(&self) -> String {
         let Self { software, versions, device, cpu_capability, processor, blas, threads, ranks } =
@@ -82,23 +68,6 @@ impl Machine {
              {threads} thread(s) a run{ranks}"
         )
     }
-}
-
-/// `cpu`, or `cuda:N` and what the device is called.
-fn device_name(device: Device) -> String {
-    match device {
-        Device::Cuda(index) => {
-            let name = cuda::name(index).map(|name| format!(" {name}")).unwrap_or_default();
-            format!("cuda:{index}{name}")
-        }
-        other => format!("{other:?}").to_lowercase(),
-    }
-}
-
-/// Where runs compute, and what was found where a GPU was looked for.
-pub fn device_line(device: Device) -> String {
-    let findings = cuda::findings().map(|findings| format!("; {findings}")).unwrap_or_default();
-    format!("device {}{findings}", device_name(device))
 }
 
 /// As libtorch chooses: the variable ATEN_CPU_CAPABILITY, else the best that the processor has.
@@ -181,11 +150,8 @@ pub struct Memory {
 
 impl Memory {
     /// As it is now.
-    pub fn now(device: Device) -> Self {
-        let on_device = match device {
-            Device::Cuda(index) => cuda::memory(index),
-            _ => None,
-        };
+    pub fn now(compute: Compute) -> Self {
+        let on_device = compute.gpu_memory();
         Self {
             process_peak: peak_memory(),
             on_device: on_device.map(|(used, _)| used),
@@ -285,10 +251,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn memory_that_is_touched_counts() {
-        let before = Memory::now(Device::Cpu);
+        let before = Memory::now(Compute::open("cpu").unwrap());
         let much = vec![1u8; 100_000_000];
         assert!(much.iter().step_by(4096).all(|&byte| byte == 1));
-        let after = Memory::now(Device::Cpu);
+        let after = Memory::now(Compute::open("cpu").unwrap());
         // Other tests may have held as much before.
         assert!(after.process_peak.unwrap() >= before.process_peak.unwrap().max(100_000_000));
         assert_eq!((after.on_device, after.of_device), (None, None));

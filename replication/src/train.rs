@@ -9,6 +9,7 @@ mod slurm;
 pub use domain::{DomainOptions, run as domain};
 pub use options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
 
+use crate::compute::{Compute, Effort, refusal_of_libtorch};
 use crate::config::Config;
 use crate::data::{Facts, Prepared, Sources};
 use crate::draw;
@@ -18,10 +19,10 @@ use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
 use crate::interrupts::{STOP, stop_runs};
 use crate::progress::{Display, answer, complain};
-use crate::provenance::{Machine, device_line};
+use crate::provenance::Machine;
 use crate::ranks::{self, RankOptions, Ranks};
 use crate::results::{Corner, Laws, MAIN, Preregistration, Pretrained, Results, Withheld};
-use forgetting_laws::engine::{self, Comm, cuda};
+use forgetting_laws::engine::Engine;
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
 use forgetting_laws::{Error, Result};
@@ -30,7 +31,6 @@ use options::{configure, refuse_helpers, refuse_stdin};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tch::Device;
 
 /// The folder within that of the results for what is known of data and models.
 const DATA: &str = "data";
@@ -39,7 +39,7 @@ const DATA: &str = "data";
 pub fn report_bugs_alone() {
     let report_bug = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if exec::refusal_of_libtorch(panic.payload()).is_none() {
+        if refusal_of_libtorch(panic.payload()).is_none() {
             report_bug(panic);
         }
     }));
@@ -50,7 +50,7 @@ struct Session {
     config: Config,
     sources: Sources,
     grid: Grid,
-    device: Device,
+    compute: Compute,
     /// Where this is one of several processes.
     ranks: Option<Ranks>,
     out: PathBuf,
@@ -62,8 +62,8 @@ struct Session {
 impl Session {
     /// The same as one of several processes, if this is one.
     fn together(mut self, ranks: &RankOptions) -> Result<Self> {
-        self.device = engine::device(&Ranks::own_device(&self.options.device)?)?;
-        self.ranks = Ranks::join(ranks, self.device)?;
+        self.compute = Compute::open(&Ranks::own_device(&self.options.device)?)?;
+        self.ranks = Ranks::join(ranks, self.compute)?;
         if self.ranks.is_some() {
             refuse_helpers(&self.options)?;
         }
@@ -81,7 +81,7 @@ impl Session {
         blocks: Option<&[&str]>,
         only_plan: bool,
     ) -> Result<Self> {
-        let device = engine::device(&options.device)?;
+        let compute = Compute::open(&options.device)?;
         if options.workers_per_device.is_some() {
             refuse_stdin(options)?;
         }
@@ -93,7 +93,7 @@ impl Session {
         let grid = Grid::new(&config, &sources, &names)?;
         exec::check(&grid.jobs(), config.data.injection_tokens)?;
         let options = options.clone();
-        Ok(Self { config, sources, grid, device, ranks: None, out, options, blocks })
+        Ok(Self { config, sources, grid, compute, ranks: None, out, options, blocks })
     }
 
     /// How many runs are worked on at once, how many of them are sure not to share a device's time,
@@ -103,9 +103,9 @@ impl Session {
             Some(each) => (each, helpers::devices(&self.options)?.len()),
             None => (self.config.run.workers(), 1),
         };
-        Ok(match self.device {
-            Device::Cuda(_) => (each * devices, devices, format!(" on {devices} GPU(s)")),
-            _ => (each, each, String::new()),
+        Ok(match self.compute.gpu() {
+            Some(_) => (each * devices, devices, format!(" on {devices} GPU(s)")),
+            None => (each, each, String::new()),
         })
     }
 
@@ -187,8 +187,8 @@ impl Session {
                 Ok(())
             })?;
             let (Some(job), Some(prepared)) = (job, &prepared) else { return Ok(()) };
-            let machine = self.machine();
-            exec::assist(&self.lab(&store, prepared, &machine, &display), &job)?;
+            let (machine, engine) = (self.machine(), self.engine());
+            exec::assist(&self.lab(&store, prepared, &machine, &*engine, &display), &job)?;
         }
     }
 
@@ -236,19 +236,27 @@ impl Session {
     ) -> Result<Done> {
         let _stopping = stop_runs(true);
         let display = Display::new(jobs.iter().map(|job| job.flops).sum());
-        if self.device.is_cuda() || cuda::findings().is_some() {
-            display.line(&device_line(self.device));
+        if self.compute.is_remarkable() {
+            display.line(&self.compute.words());
         }
         exec::heal(store, jobs, &display)?;
-        let machine = self.machine();
-        let done = work(&self.lab(store, prepared, &machine, &display));
+        let (machine, engine) = (self.machine(), self.engine());
+        let done = work(&self.lab(store, prepared, &machine, &*engine, &display));
         display.finish();
         done
     }
 
     fn machine(&self) -> Machine {
-        let ranks = self.ranks.as_ref().map_or(1, Comm::world);
-        Machine { ranks, ..Machine::here(self.device, self.config.run.threads) }
+        let ranks = self.engine().comm().world();
+        Machine { ranks, ..Machine::here(self.compute, self.config.run.threads) }
+    }
+
+    fn engine(&self) -> Box<dyn Engine + '_> {
+        self.compute.engine(self.effort(), self.ranks.as_ref())
+    }
+
+    fn effort(&self) -> Effort {
+        Effort { threads: self.config.run.threads, micro_batch: self.config.run.micro_batch }
     }
 
     fn lab<'a>(
@@ -256,6 +264,7 @@ impl Session {
         store: &'a Store,
         prepared: &'a Prepared,
         machine: &'a Machine,
+        engine: &'a dyn Engine,
         display: &'a Display,
     ) -> Lab<'a> {
         let run = &self.config.run;
@@ -263,12 +272,11 @@ impl Session {
             store,
             prepared,
             machine,
-            device: self.device,
+            engine,
+            compute: self.compute,
             ranks: self.ranks.as_ref(),
             // All ranks are on one run at a time.
             workers: if self.ranks.is_some() { 1 } else { run.workers() },
-            threads: run.threads,
-            micro_batch: run.micro_batch,
             checkpoint_every: Duration::from_secs(run.checkpoint_seconds),
             keep_models: run.keep_models,
             stop: &STOP,
@@ -420,7 +428,7 @@ pub fn launch_run(options: &RunOptions) -> Result<Option<u8>> {
 }
 
 fn start_ranks(session: &Session, ranks: &RankOptions) -> Result<u8> {
-    ranks.check(&session.options.device, session.device)?;
+    ranks.check(&session.options.device, session.compute)?;
     // So that they do not read text that was read here.
     session.sources.keep(Some(&session.out.join(DATA)));
     ranks::launch(ranks)

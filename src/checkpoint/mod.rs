@@ -15,7 +15,8 @@
 mod config;
 mod weights;
 
-use crate::model::{Layout, Shape, TensorSpec};
+use crate::model::{Init, Layout, Shape, TensorSpec};
+use crate::rng::Key;
 use crate::store::{sha256, write_atomic};
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -32,7 +33,7 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// The tokenizer, in a checkpoint's folder.
 pub const TOKENIZER: &str = "tokenizer.json";
 
-/// A model that was read from a folder.
+/// A model: its architecture and its parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     /// The architecture.
@@ -42,6 +43,42 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// A freshly initialised model (GPT-2's initialisation), a function of shape and key alone.
+    ///
+    /// # Errors
+    /// If the shape is invalid.
+    pub fn initial(shape: Shape, key: Key) -> Result<Self> {
+        shape.validate()?;
+        let layout = shape.layout();
+        let mut theta = vec![0f32; layout.buffer_len()];
+        for (i, tensor) in layout.tensors().iter().enumerate() {
+            let slots = &mut theta[tensor.range()];
+            match tensor.init {
+                Init::Zeros => {}
+                Init::Ones => slots.fill(1.0),
+                Init::Normal(deviation) => {
+                    let key = key.child(i as u64);
+                    for (k, slot) in slots.iter_mut().enumerate() {
+                        *slot = (deviation * key.normal(k as u64)) as f32;
+                    }
+                }
+            }
+        }
+        Ok(Self { shape, theta })
+    }
+
+    /// # Errors
+    /// If the shape is invalid, or the buffer is not that of its layout.
+    pub fn validate(&self) -> Result<()> {
+        self.shape.validate()?;
+        let (found, needed) = (self.theta.len(), self.shape.layout().buffer_len());
+        if found == needed {
+            return Ok(());
+        }
+        let requirement = format!("must be {needed}, the layout's");
+        Err(Error::setting("length of theta", found, requirement))
+    }
+
     /// Reads a folder. Parameters may be f32, f16 or bf16, in one file or in several with an
     /// index, with or without the prefix `transformer.`; memory is taken for what the files
     /// really hold.

@@ -1,8 +1,6 @@
-//! How several processes, the ranks, train one model: each computes the gradient of its part of the
-//! step's sequences, and all take the same step.
+//! How several processes, the ranks, agree on the course of a run that they carry out together.
 
 use crate::Result;
-use tch::Tensor;
 
 /// A group of ranks. All call the same operations in the same order.
 pub trait Comm: Send + Sync {
@@ -10,16 +8,6 @@ pub trait Comm: Send + Sync {
     fn rank(&self) -> usize;
     /// Number of processes.
     fn world(&self) -> usize;
-    /// Replaces a buffer on the model's device by its sum over all ranks.
-    ///
-    /// # Errors
-    /// If a rank is lost.
-    fn all_reduce_sum(&self, flat: &mut Tensor) -> Result<()>;
-    /// Replaces a buffer on the model's device by that of rank 0.
-    ///
-    /// # Errors
-    /// If a rank is lost.
-    fn broadcast(&self, flat: &mut Tensor) -> Result<()>;
     /// The bytes of rank 0, whatever the others give.
     ///
     /// # Errors
@@ -54,12 +42,6 @@ impl Comm for Solo {
     }
     fn world(&self) -> usize {
         1
-    }
-    fn all_reduce_sum(&self, _flat: &mut Tensor) -> Result<()> {
-        Ok(())
-    }
-    fn broadcast(&self, _flat: &mut Tensor) -> Result<()> {
-        Ok(())
     }
     fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
         Ok(bytes)

@@ -1,13 +1,11 @@
 //! What a model makes of text: the loss of each document, and text that it writes itself.
 
-use super::network::Network;
-use super::trainer::EVALUATION_TOKENS;
+use super::Model;
 use crate::data::mask::Encoded;
 use crate::data::sequences::Window;
 use crate::loss::Loss;
 use crate::rng::Key;
 use crate::{Error, Result};
-use tch::{Kind, Tensor};
 
 /// The losses of documents, window by window.
 ///
@@ -18,43 +16,28 @@ use tch::{Kind, Tensor};
 ///
 /// # Errors
 /// If a token is outside the vocabulary.
-pub fn losses(network: &Network, documents: &[Encoded]) -> Result<Vec<Vec<Loss>>> {
-    check_tokens(network, documents.iter().flat_map(|document| &document.tokens))?;
-    let context = network.shape().context;
-    let mut results: Vec<Vec<Loss>> = Vec::with_capacity(documents.len());
-    let mut windows: Vec<(usize, usize, Window<'_>)> = Vec::new();
-    for (document, Encoded { tokens, counted }) in documents.iter().enumerate() {
+pub fn losses(model: &mut dyn Model, documents: &[Encoded]) -> Result<Vec<Vec<Loss>>> {
+    check_tokens(model, documents.iter().flat_map(|document| &document.tokens))?;
+    let context = model.shape().context;
+    let (mut windows, mut counts) = (Vec::new(), Vec::new());
+    for Encoded { tokens, counted } in documents {
         let starts = (0..tokens.len().saturating_sub(1)).step_by(context);
-        let cut = starts.map(|start| {
+        counts.push(starts.len());
+        windows.extend(starts.map(|start| {
             let end = tokens.len().min(start + context + 1);
             let counted = counted.as_ref().map(|counted| counted[start + 1..end].to_vec());
             Window { tokens: tokens[start..end].into(), counted }
-        });
-        let before = windows.len();
-        windows.extend(cut.enumerate().map(|(i, window)| (document, i, window)));
-        results.push(vec![Loss::default(); windows.len() - before]);
+        }));
     }
-    // Windows of about one length go together, so that little is padded.
-    windows.sort_by_key(|(document, i, window)| {
-        (std::cmp::Reverse(window.tokens.len()), *document, *i)
-    });
-    let mut rest = windows.as_slice();
-    while let Some((_, _, longest)) = rest.first() {
-        let width = longest.targets() as usize;
-        let rows = (EVALUATION_TOKENS / width).max(1).min(rest.len());
-        let (batch, others) = rest.split_at(rows);
-        rest = others;
-        let sums = batch_losses(network, batch.iter().map(|(_, _, window)| window), width);
-        for ((document, i, window), nats) in batch.iter().zip(sums) {
-            results[*document][*i] = Loss { nats, tokens: window.counted() };
-        }
-    }
-    Ok(results)
+    let sums = model.window_losses(&windows);
+    let loss = |(window, nats): (&Window<'_>, f64)| Loss { nats, tokens: window.counted() };
+    let mut losses = windows.iter().zip(sums).map(loss);
+    Ok(counts.into_iter().map(|count| losses.by_ref().take(count).collect()).collect())
 }
 
 /// Refuses a token that the model does not know.
-fn check_tokens<'a>(network: &Network, tokens: impl IntoIterator<Item = &'a u32>) -> Result<()> {
-    let vocab = network.shape().vocab;
+fn check_tokens<'a>(model: &dyn Model, tokens: impl IntoIterator<Item = &'a u32>) -> Result<()> {
+    let vocab = model.shape().vocab;
     match tokens.into_iter().find(|&&token| token as usize >= vocab) {
         None => Ok(()),
         Some(token) => {
@@ -62,37 +45,6 @@ fn check_tokens<'a>(network: &Network, tokens: impl IntoIterator<Item = &'a u32>
             Err(Error::setting("token", token, requirement))
         }
     }
-}
-
-/// The sum of each window's losses that count. Shorter windows are filled up at their end, where causal
-/// attention keeps it from what is predicted before.
-fn batch_losses<'a>(
-    network: &Network,
-    windows: impl Iterator<Item = &'a Window<'a>>,
-    width: usize,
-) -> Vec<f64> {
-    let (mut inputs, mut targets, mut counted) = (Vec::new(), Vec::new(), Vec::new());
-    for window in windows {
-        let (tokens, length) = (&window.tokens, window.tokens.len() - 1);
-        let filled = |tokens: &[u32]| {
-            let tokens = tokens.iter().map(|&token| i64::from(token));
-            tokens.chain(std::iter::repeat_n(0, width - length)).collect::<Vec<_>>()
-        };
-        inputs.extend(filled(&tokens[..length]));
-        targets.extend(filled(&tokens[1..]));
-        let counts = |i| i < length && window.counted.as_ref().is_none_or(|counted| counted[i]);
-        counted.extend((0..width).map(|i| if counts(i) { 1.0 } else { 0f64 }));
-    }
-    let device = network.device();
-    let rows = |values: Tensor| values.view([-1, width as i64]).to_device(device);
-    let losses = network
-        .token_losses(&rows(Tensor::from_slice(&inputs)), &rows(Tensor::from_slice(&targets)));
-    let sums = (losses.to_kind(Kind::Double) * rows(Tensor::from_slice(&counted))).sum_dim_intlist(
-        1,
-        false,
-        Kind::Double,
-    );
-    Vec::try_from(sums.to_device(tch::Device::Cpu)).expect("a flat f64 tensor")
 }
 
 /// How a token is drawn.
@@ -155,7 +107,7 @@ impl Sampling {
 /// # Errors
 /// If the prompt is empty or holds a token outside the vocabulary, or a setting refuses.
 pub fn generate(
-    network: &Network,
+    model: &mut dyn Model,
     prompt: &[u32],
     tokens: usize,
     sampling: Sampling,
@@ -163,15 +115,15 @@ pub fn generate(
     key: Key,
 ) -> Result<Vec<u32>> {
     sampling.validate()?;
-    check_tokens(network, prompt)?;
-    let context = network.shape().context;
+    check_tokens(model, prompt)?;
+    let context = model.shape().context;
     if prompt.is_empty() {
         return Err(Error::setting("prompt", "(empty)", "must hold one token at least"));
     }
     let mut text = prompt.to_vec();
     for i in 0..tokens {
         let window = &text[text.len().saturating_sub(context)..];
-        let next = sampling.draw(&network.next_logits(window), key.uniform(i as u64));
+        let next = sampling.draw(&model.next_logits(window), key.uniform(i as u64));
         if Some(next) == end_of_text {
             break;
         }

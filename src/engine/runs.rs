@@ -2,24 +2,25 @@
 //! are one loop of steps, evaluations and checkpoints; what differs is where windows come from,
 //! the learning rate, and what is evaluated.
 
+use super::checkpoints::{self, State};
 use super::comm::{Comm, Signals};
-use super::network::Network;
-use super::trainer::{Trainer, Windows, checkpoint_state, evaluate_together};
+use super::{Engine, Training};
 use crate::checkpoint::{Checkpoint, WEIGHTS};
 use crate::data::sequences::{Sequences, Window};
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
-use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle, share};
+use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle};
 use crate::model::Positions;
 use crate::rng::Key;
-use crate::run::{FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec};
-use crate::store::{Claim, hash_file, hashed_files, read_hashed, write_atomic, write_hashed};
+use crate::run::{
+    EngineKind, FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec,
+};
+use crate::store::{Claim, hash_file, write_atomic};
+use crate::weight_decay::Step;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tch::{Device, Tensor};
 
 /// The pretraining data as sequences.
 #[derive(Debug, Clone)]
@@ -41,17 +42,11 @@ pub struct TargetData {
     pub training: Sequences,
 }
 
-/// How a run is carried out. Nothing here moves its result on one kind of device.
+/// How a run is carried out. But for the engine nothing here moves its result.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
-    /// Where to compute.
-    pub device: Device,
-    /// The ranks that carry it out together. What they add up differs from one process's in its last
-    /// digits.
-    pub comm: &'a dyn Comm,
-    /// Sequences that a rank takes through the model at a time: fewer need less memory. Gradients add
-    /// up over them.
-    pub micro_batch: usize,
+    /// What computes.
+    pub engine: &'a dyn Engine,
     /// Set from outside to make the run write a checkpoint and end with [`Error::Interrupted`].
     pub stop: &'a AtomicBool,
     /// Time between checkpoints.
@@ -89,9 +84,10 @@ pub fn pretrain(
 ) -> Result<Record> {
     spec.schedule.validate()?;
     let key = Key::new(spec.seed).named("pretraining");
-    let network = Network::new(spec.shape, key.named("initialisation"), control.device)?
-        .in_precision(spec.precision);
-    let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
+    check_engine(spec.engine, control)?;
+    let model = Checkpoint::initial(spec.shape, key.named("initialisation"))?;
+    let mut training = control.engine.training(&model, spec.precision, spec.adamw, spec.clip)?;
+    drop(model);
     let order = Shuffle::new(key.named("order"), data.training.len() as u64)?;
     let job = Job {
         total_steps: spec.schedule.total_steps,
@@ -107,15 +103,13 @@ pub fn pretrain(
         stop: None,
     };
     let id = Spec::Pretrain(spec.clone()).id();
-    let (state, outcome) = drive(&job, &id, &mut trainer, claim, control)?;
+    let (state, outcome) = drive(&job, &id, &mut *training, claim, control)?;
     let sequences = state.step * spec.batch;
     let epochs = sequences as f64 / data.training.len() as f64;
     if epochs > 1.0 {
         control.observer.note(&format!("the pretraining text was used {epochs:.2} times"));
     }
-    let write = |claim: &Claim| {
-        trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)
-    };
+    let write = |claim: &Claim| training.to_checkpoint().write(claim.folder(), control.end_of_text);
     Ok(Record {
         id,
         outcome,
@@ -151,12 +145,12 @@ pub fn import(
     if found != spec.weights {
         return Err(Error::setting("model", found, format!("must have the hash {}", spec.weights)));
     }
+    check_engine(spec.engine, control)?;
     check_context(model, &data.validation)?;
-    let network = Network::from_checkpoint(model, control.device)?.in_precision(spec.precision);
     let evaluation = Evaluation {
         step: 0,
         loss_ft: f64::NAN,
-        loss_pt: evaluate_together(&network, &data.validation, control.comm)?,
+        loss_pt: control.engine.loss(model, spec.precision, &data.validation)?,
         loss_train: None,
     };
     if !evaluation.loss_pt.is_finite() {
@@ -174,6 +168,14 @@ pub fn import(
         evaluations: vec![evaluation],
         model: claim.map(|claim| model.write(claim.folder(), control.end_of_text)).transpose()?,
     })
+}
+
+/// Refuses an engine whose losses would go by the name of another's.
+fn check_engine(asked: EngineKind, control: &Control<'_>) -> Result<()> {
+    match control.engine.kind() {
+        kind if kind == asked => Ok(()),
+        kind => Err(Error::setting("engine", kind, format!("must be {asked}, the run's"))),
+    }
 }
 
 /// Refuses sequences that are longer than the model has positions.
@@ -201,6 +203,7 @@ pub fn finetune(
     control: &Control<'_>,
 ) -> Result<Record> {
     spec.schedule.validate()?;
+    check_engine(spec.engine, control)?;
     check_context(model, &target.training)?;
     let context = target.training.context() as u64;
     let d_ft = target.training.prefix(spec.d_ft_tokens)?;
@@ -213,8 +216,7 @@ pub fn finetune(
     if spec.p.get() > 0.0 && mixture.counts(spec.steps).pretrain == 0 {
         control.observer.note("p is above 0, but so small that no sequence will be injected");
     }
-    let network = Network::from_checkpoint(model, control.device)?.in_precision(spec.precision);
-    let mut trainer = Trainer::new(network, spec.adamw, spec.clip)?;
+    let mut training = control.engine.training(model, spec.precision, spec.adamw, spec.clip)?;
     let job = Job {
         total_steps: spec.steps,
         rates: &|step| (spec.schedule.lr(step), spec.schedule.multiplier(step)),
@@ -231,7 +233,7 @@ pub fn finetune(
         stop: spec.stop.as_ref(),
     };
     let id = Spec::Finetune(spec.clone()).id();
-    let (state, outcome) = drive(&job, &id, &mut trainer, claim, control)?;
+    let (state, outcome) = drive(&job, &id, &mut *training, claim, control)?;
     let counts = mixture.counts(state.step);
     let sequences = counts.target + counts.pretrain;
     Ok(Record {
@@ -345,22 +347,6 @@ fn nothing_counts(what: &str, tokens: u64) -> Error {
     Error::setting(format!("tokens of {what}"), tokens, requirement)
 }
 
-/// Whether a run's folder holds checkpoints.
-///
-/// # Errors
-/// If the folder cannot be read.
-pub fn has_checkpoints(folder: &Path) -> Result<bool> {
-    Ok(!hashed_files(folder, CHECKPOINT)?.is_empty())
-}
-
-/// Removes a run's checkpoints: for when its record is written and nothing goes on from them.
-///
-/// # Errors
-/// If the system refuses.
-pub fn remove_checkpoints(claim: &Claim) -> Result<()> {
-    remove(hashed_files(claim.folder(), CHECKPOINT)?)
-}
-
 /// What is particular to a run.
 struct Job<'a> {
     total_steps: u64,
@@ -376,73 +362,28 @@ struct Job<'a> {
     stop: Option<&'a StopRule>,
 }
 
-/// What a checkpoint holds beside the parameters and the moments. There is no state of a random
-/// generator or of the data: both are functions of the step.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
-    /// The run that it belongs to.
-    run: String,
-    /// Optimiser steps taken.
-    step: u64,
-    evaluations: Vec<Evaluation>,
-    /// Sum of the training losses since the last evaluation, the first rank's part.
-    loss_sum: f64,
-    /// The parts of the other ranks.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    other_loss_sums: Vec<f64>,
-}
-
-impl State {
-    /// What a rank goes on from; those who were more when the checkpoint was written leave their parts
-    /// to the first.
-    fn loss_sum_of(&self, comm: &dyn Comm) -> f64 {
-        let others = self.other_loss_sums.get(comm.world() - 1..).unwrap_or_default();
-        match comm.rank() {
-            0 => others.iter().fold(self.loss_sum, |sum, other| sum + other),
-            rank => self.other_loss_sums.get(rank - 1).copied().unwrap_or(0.0),
-        }
-    }
-}
-
-/// One number of each rank, in their order.
-fn gather(value: f64, comm: &dyn Comm, device: Device) -> Result<Vec<f64>> {
-    let mut values = vec![0.0; comm.world()];
-    values[comm.rank()] = value;
-    let mut all = Tensor::from_slice(&values).to_device(device);
-    comm.all_reduce_sum(&mut all)?;
-    Ok(Vec::try_from(all.to_device(Device::Cpu)).expect("a flat tensor of f64"))
-}
-
-/// How the names of checkpoints start.
-const CHECKPOINT: &str = "checkpoint-";
-
-/// Checkpoints that are kept: the newest, and the one before in case it is damaged.
-const KEPT: usize = 2;
-
 /// The loop of every run.
 fn drive(
     job: &Job<'_>,
     id: &RunId,
-    trainer: &mut Trainer,
+    training: &mut dyn Training,
     claim: Option<&Claim>,
     control: &Control<'_>,
 ) -> Result<(State, Outcome)> {
     job.evaluate.validate()?;
     let evaluated_steps = job.evaluate.steps(job.total_steps);
-    let comm = control.comm;
-    let mut state = State { run: id.to_string(), ..State::default() };
+    let comm = control.engine.comm();
+    let mut state = State::new(id);
     let mut metrics = None;
     if let Some(claim) = claim {
-        state = resume(id, trainer, claim, control.observer)?;
+        state = checkpoints::resume(id, training, claim, control.observer)?;
         metrics = Some(Metrics::open(claim, &state.evaluations)?);
     }
     if comm.world() > 1 {
-        state = follow(state, trainer, comm)?;
+        state = follow(state, training, comm)?;
     }
     control.observer.started(state.step, job.total_steps);
-    let device = control.device;
-    let scalar = |value: f64| Tensor::from(value).to_device(device);
-    let mut loss_sum = scalar(state.loss_sum_of(comm));
+    training.set_loss_sums(&state.loss_sums());
     let mut last_checkpoint = Instant::now();
     loop {
         let evaluated_before = state.evaluations.last().map(|evaluation| evaluation.step);
@@ -450,12 +391,12 @@ fn drive(
             && evaluated_before != Some(state.step)
         {
             let steps = state.step - evaluated_before.unwrap_or(0);
-            let losses = gather(loss_sum.double_value(&[]), comm, device)?;
+            let losses = training.loss_sums()?;
             let mean = || losses.iter().sum::<f64>() / steps as f64;
-            let evaluate = |set| evaluate_together(trainer.network(), set, comm);
+            let mut evaluate = |set| training.evaluate(set);
             let evaluation = Evaluation {
                 step: state.step,
-                loss_ft: job.target.map(evaluate).transpose()?.unwrap_or(f64::NAN),
+                loss_ft: job.target.map(&mut evaluate).transpose()?.unwrap_or(f64::NAN),
                 loss_pt: evaluate(job.pretraining)?,
                 loss_train: (steps > 0).then(mean),
             };
@@ -469,10 +410,10 @@ fn drive(
                 && job.target.is_some()
                 && lowest()
             {
-                trainer.network().to_checkpoint().write(claim.folder(), control.end_of_text)?;
+                training.to_checkpoint().write(claim.folder(), control.end_of_text)?;
             }
             state.evaluations.push(evaluation);
-            loss_sum = scalar(0.0);
+            training.set_loss_sums(&[]);
         }
         let curve = UCurve::new(&state.evaluations)?;
         let outcome = match state.evaluations.last().filter(|last| last.step == state.step) {
@@ -493,11 +434,9 @@ fn drive(
         }
         let interrupted = outcome.is_none() && told.stop;
         if told.due || interrupted || outcome.is_some() {
-            let mut losses = gather(loss_sum.double_value(&[]), comm, device)?;
-            state.loss_sum = losses.remove(0);
-            state.other_loss_sums = losses;
+            state.set_loss_sums(training.loss_sums()?);
             if let Some(claim) = claim {
-                write_checkpoint(trainer, &state, claim)?;
+                checkpoints::write(training, &state, claim)?;
             }
             last_checkpoint = Instant::now();
         }
@@ -510,25 +449,21 @@ fn drive(
         let rows = (job.rows)(state.step);
         let tokens = rows.iter().map(Window::targets).sum();
         let (lr, multiplier) = (job.rates)(state.step);
-        let mine = share(rows.len() as u64, comm.rank() as u64, comm.world() as u64);
-        let mine = &rows[mine.start as usize..mine.end as usize];
-        let passes = mine.chunks(control.micro_batch.max(1)).map(|rows| Windows::of(rows, device));
-        let counted = rows.iter().map(Window::counted).sum();
-        loss_sum += trainer.step(passes, counted, lr, multiplier, comm)?;
         state.step += 1;
+        training.step(&rows, Step { t: state.step, lr, multiplier })?;
         control.observer.stepped(state.step, tokens);
     }
 }
 
 /// The state of the first rank's run, taken over by all.
-fn follow(state: State, trainer: &mut Trainer, comm: &dyn Comm) -> Result<State> {
+fn follow(state: State, training: &mut dyn Training, comm: &dyn Comm) -> Result<State> {
     if comm.agree(Signals::default())?.failed {
         return Err(Error::RankFailed);
     }
     let json = serde_json::to_vec(&state).expect("our types have string keys");
     let state: State = serde_json::from_slice(&comm.share(json)?)
         .map_err(|error| Error::RankLost(format!("rank 0 sent no state ({error})")))?;
-    trainer.follow(state.step, comm)?;
+    training.follow()?;
     Ok(state)
 }
 
@@ -536,50 +471,6 @@ fn diverged(evaluation: &Evaluation, has_target: bool) -> bool {
     !evaluation.loss_pt.is_finite()
         || (has_target && !evaluation.loss_ft.is_finite())
         || evaluation.loss_train.is_some_and(|loss| !loss.is_finite())
-}
-
-fn write_checkpoint(trainer: &Trainer, state: &State, claim: &Claim) -> Result<()> {
-    let json = serde_json::to_string(state).expect("our types have string keys");
-    let stem = format!("{CHECKPOINT}{:012}", state.step);
-    write_hashed(claim.folder(), &stem, "safetensors", &trainer.to_checkpoint(json))?;
-    let mut files = hashed_files(claim.folder(), CHECKPOINT)?;
-    files.truncate(files.len().saturating_sub(KEPT));
-    remove(files)
-}
-
-fn remove(files: Vec<PathBuf>) -> Result<()> {
-    files.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
-}
-
-/// Goes to the newest whole checkpoint of this run; a damaged one is named and removed.
-fn resume(
-    id: &RunId,
-    trainer: &mut Trainer,
-    claim: &Claim,
-    observer: &dyn Observer,
-) -> Result<State> {
-    for path in hashed_files(claim.folder(), CHECKPOINT)?.into_iter().rev() {
-        match load_checkpoint(id, trainer, &path) {
-            Ok(state) => return Ok(state),
-            Err(error @ (Error::Damaged { .. } | Error::Content { .. })) => {
-                observer.note(&format!("{error}; going back to the checkpoint before"));
-                remove(vec![path])?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(State { run: id.to_string(), ..State::default() })
-}
-
-fn load_checkpoint(id: &RunId, trainer: &mut Trainer, path: &Path) -> Result<State> {
-    let bytes = read_hashed(path)?;
-    let state: State = serde_json::from_str(&checkpoint_state(path, &bytes)?)
-        .map_err(|error| Error::content(path, None, error.to_string()))?;
-    if state.run != id.as_str() {
-        return Err(Error::content(path, None, format!("belongs to the run {}", state.run)));
-    }
-    trainer.restore(path, &bytes, state.step)?;
-    Ok(state)
 }
 
 /// `metrics.jsonl`: a line an evaluation, for those who watch.

@@ -2,7 +2,8 @@
 
 use super::*;
 use forgetting_laws::data::mask::Encoded;
-use forgetting_laws::engine::{Windows, losses};
+use forgetting_laws::engine::losses;
+use forgetting_laws::engine::torch::Windows;
 
 /// The same tokens as [`sequences`], of which those count that `counts` says, by their place.
 fn masked(seed: u64, count: u64, context: usize, counts: impl Fn(usize) -> bool) -> Sequences {
@@ -56,11 +57,11 @@ fn the_loss_is_the_mean_over_what_counts() {
 /// The loss of documents, window by window: as [`evaluate`]'s.
 #[test]
 fn documents_are_measured_where_they_count() {
-    let (network, set) = (network(), masked(7, 5, 8, some));
+    let (mut network, set) = (network(), masked(7, 5, 8, some));
     let tokens = set.stream().into_owned();
     let counted: Vec<bool> = (0..tokens.len()).map(some).collect();
     let whole = Encoded { tokens: tokens.clone(), counted: Some(counted) };
-    let found = losses(&network, &[whole, Encoded::from(tokens)]).unwrap();
+    let found = losses(&mut network, &[whole, Encoded::from(tokens)]).unwrap();
     let (inputs, targets, mask) = tensors(&set, 0..5);
     let all = network.token_losses(&inputs, &targets).to_kind(Kind::Double);
     for row in 0..5 {
@@ -144,7 +145,8 @@ fn micro_batches_and_masks() {
     let after = |size: usize| {
         let mut trainer = Trainer::new(network(), AdamW::default(), 1e9).unwrap();
         let parts = rows.chunks(size).map(|rows| Windows::of(rows, Device::Cpu));
-        let loss = trainer.step(parts, set.counted_tokens(), 1e-3, 1.0, &Solo).unwrap();
+        let step = Step { t: 1, lr: 1e-3, multiplier: 1.0 };
+        let loss = trainer.step(parts, set.counted_tokens(), step, &Solo).unwrap();
         let loss = loss.double_value(&[]);
         (loss, values(trainer.network().gradient()))
     };

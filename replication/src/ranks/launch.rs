@@ -1,6 +1,7 @@
 //! Starts the ranks on this machine.
 
-use super::{RankOptions, rank_lost};
+use super::RankOptions;
+use super::group::rank_lost;
 use crate::interrupts;
 use crate::progress::complain;
 use forgetting_laws::{Error, Result};

@@ -12,6 +12,7 @@ mod report;
 use super::options::{Options, configure};
 use super::plan::Rates;
 use super::{DATA, Session};
+use crate::compute::Compute;
 use crate::config::MAIN;
 use crate::data::Sources;
 use crate::exec;
@@ -23,7 +24,7 @@ use forgetting_laws::fit::Limit;
 use forgetting_laws::fit::design::Steps;
 use forgetting_laws::run::RunId;
 use forgetting_laws::store::Claim;
-use forgetting_laws::{Error, Fraction, Result, engine};
+use forgetting_laws::{Error, Fraction, Result};
 use plan::Sizing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,7 +109,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         sources.target_spec(&options.name),
         options.budget,
     ));
-    let device = engine::device(&common.device)?;
+    let compute = Compute::open(&common.device)?;
     // Two calls on one domain follow one another.
     let claim = match options.dry_run {
         true => None,
@@ -119,7 +120,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         grid: Grid::new(&config, &sources, &[MAIN])?,
         config,
         sources,
-        device,
+        compute,
         ranks: None,
         out,
         options: common.clone(),
@@ -226,8 +227,7 @@ fn make(
     let jobs = session.grid.jobs();
     let records = session.finished(&jobs)?;
     let models: Vec<&exec::Job> = session.grid.pretrainings.iter().map(|run| &run.job).collect();
-    let threads = session.config.run.threads;
-    let measured = Rates::measure(&models, batch, threads, session.device)?;
+    let measured = Rates::measure(&models, batch, session)?;
     let rates: BTreeMap<String, f64> =
         models.iter().map(|job| (job.size.clone(), measured.of(job))).collect();
     let sizing = |run: &crate::grid::Pretraining| {

@@ -10,9 +10,9 @@
 //! however the first process came to its end, the helper writes its checkpoints and ends too.
 
 use super::options::Options;
+use crate::compute::Compute;
 use crate::exec::Job;
 use crate::interrupts::STOP;
-use forgetting_laws::engine::{self, cuda};
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,20 +20,13 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
-use tch::Device;
 
-/// The names of the devices that these options share among workers: every GPU, unless one is numbered.
+/// The names of the devices that these options share among workers.
 ///
 /// # Errors
 /// If there is no such device.
 pub fn devices(options: &Options) -> Result<Vec<String>> {
-    Ok(match engine::device(&options.device)? {
-        Device::Cuda(_) if ["auto", "cuda"].contains(&options.device.as_str()) => {
-            (0..cuda::count()).map(|index| format!("cuda:{index}")).collect()
-        }
-        Device::Cuda(index) => vec![format!("cuda:{index}")],
-        _ => vec![options.device.clone()],
-    })
+    Ok(Compute::open(&options.device)?.devices(&options.device))
 }
 
 /// Processes at work; they are told to end when this is dropped, and waited for.

@@ -3,18 +3,18 @@
 use super::Session;
 use crate::exec::{self, Failure, Job};
 use crate::progress::answer;
-use crate::provenance::device_line;
 use forgetting_laws::Result;
-use forgetting_laws::engine::{Network, Solo, Trainer, windows};
+use forgetting_laws::checkpoint::Checkpoint;
+use forgetting_laws::data::sequences::Window;
+use forgetting_laws::engine::Engine;
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{Outcome, Record, Spec};
 use forgetting_laws::store::Store;
-use forgetting_laws::weight_decay::AdamW;
+use forgetting_laws::weight_decay::{AdamW, Step};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
-use tch::Device;
 
 /// Runs with their sizes and costs, what is done and what is left.
 ///
@@ -41,7 +41,7 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
     );
     let run = &session.config.run;
     let batch = session.config.finetuning.batch;
-    let rates = Rates::measure(&left, batch, run.threads, session.device)?;
+    let rates = Rates::measure(&left, batch, session)?;
     let seconds = left.iter().fold(0.0, |sum, job| sum + job.flops / rates.of(job));
     let (workers, at_once, where_) = session.workers()?;
     let _ = writeln!(
@@ -51,7 +51,7 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
         run.threads,
         rates.words
     );
-    let _ = writeln!(plan, "{}", device_line(session.device));
+    let _ = writeln!(plan, "{}", session.compute.words());
     let _ =
         writeln!(plan, "{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", gpu_hours(flops));
     let disk: f64 = jobs.iter().map(disk).sum();
@@ -98,6 +98,9 @@ fn costs(session: &Session, jobs: &[&Job]) -> String {
     table
 }
 
+/// The share of a matrix product's rate that estimates assume a training step to reach.
+const SHARE_OF_MATMUL: f64 = 0.3;
+
 /// FLOP/s of training, by size.
 pub struct Rates {
     of_size: BTreeMap<String, f64>,
@@ -112,31 +115,32 @@ const MEASURED: u64 = 20_000_000;
 const MEASURED_ON_GPU: u64 = 200_000_000;
 
 impl Rates {
-    /// Measures steps on a device, of one worker with so many threads.
+    /// Measures steps of one worker.
     ///
     /// # Errors
     /// If a shape is none.
-    pub fn measure(jobs: &[&Job], batch: u64, threads: i32, device: Device) -> Result<Self> {
+    pub fn measure(jobs: &[&Job], batch: u64, session: &Session) -> Result<Self> {
         let mut of_size = BTreeMap::new();
-        let most = if device.is_cuda() { MEASURED_ON_GPU } else { MEASURED };
+        let engine = session.engine();
+        let most = if session.compute.gpu().is_some() { MEASURED_ON_GPU } else { MEASURED };
         for job in jobs.iter().filter(|job| job.shape.count().paper() <= most) {
             if !of_size.contains_key(&job.size) {
-                of_size.insert(job.size.clone(), measured(job, batch, threads, device)?);
+                of_size.insert(job.size.clone(), measured(job, batch, &*engine)?);
             }
         }
         let precision = jobs.first().map(|job| job.spec.precision()).unwrap_or_default();
-        let matmul = exec::matmul_rate(threads, device, precision);
+        let matmul = session.compute.matmul_rate(session.config.run.threads, precision);
         let sizes = jobs.iter().map(|job| &job.size).collect::<std::collections::BTreeSet<_>>();
         let words = match sizes.len() - of_size.len() {
             0 => "measured steps of every size".to_string(),
             _ => format!(
                 "{:.0}% of the {:.0} GFLOP/s that a matrix product reaches, for sizes whose steps \
                  were not measured",
-                100.0 * exec::SHARE_OF_MATMUL,
+                100.0 * SHARE_OF_MATMUL,
                 matmul / 1e9
             ),
         };
-        Ok(Self { of_size, others: exec::SHARE_OF_MATMUL * matmul, words })
+        Ok(Self { of_size, others: SHARE_OF_MATMUL * matmul, words })
     }
 
     /// The rate of a run.
@@ -146,25 +150,25 @@ impl Rates {
 }
 
 /// FLOP/s of training steps of a run's model, the best of some.
-fn measured(job: &Job, batch: u64, threads: i32, device: Device) -> Result<f64> {
-    tch::set_num_threads(threads);
+fn measured(job: &Job, batch: u64, engine: &dyn Engine) -> Result<f64> {
     let shape = job.shape;
     let row = shape.context as u64 + 1;
     let token = |i| Key::new(0).below(i, shape.vocab as u64) as u32;
     let tokens: Vec<u32> = (0..batch * row).map(token).collect();
-    let rows: Vec<&[u32]> = tokens.chunks(row as usize).collect();
-    let network = Network::new(shape, Key::new(0), device)?.in_precision(job.spec.precision());
-    let mut trainer = Trainer::new(network, AdamW::default(), 5.0)?;
+    let rows = tokens.chunks(row as usize);
+    let rows: Vec<_> = rows.map(|row| Window { tokens: row.into(), counted: None }).collect();
+    let model = Checkpoint::initial(shape, Key::new(0))?;
+    let mut training = engine.training(&model, job.spec.precision(), AdamW::default(), 5.0)?;
     let begun = Instant::now();
     let mut best = f64::INFINITY;
     let mut steps = 0;
     while steps < 3 || (begun.elapsed() < Duration::from_millis(300) && steps < 50) {
         let step = Instant::now();
-        let positions = batch * shape.context as u64;
-        let loss = trainer.step(&[windows(&rows, device)], positions, 1e-4, 1.0, &Solo)?;
-        let _ = loss.double_value(&[]);
-        best = best.min(step.elapsed().as_secs_f64());
         steps += 1;
+        training.step(&rows, Step { t: steps, lr: 1e-4, multiplier: 1.0 })?;
+        // Reading the loss waits for the device.
+        let _ = training.loss_sums()?;
+        best = best.min(step.elapsed().as_secs_f64());
     }
     Ok(shape.train_flops_per_token() * (batch * shape.context as u64) as f64 / best)
 }

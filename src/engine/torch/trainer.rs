@@ -1,16 +1,13 @@
-//! One optimiser step, evaluation, and the state that a checkpoint holds.
+//! One optimiser step, and evaluation.
 
-use super::comm::{Comm, Solo};
+use super::comm::Collectives;
 use super::fused;
+use super::half_open;
 use super::network::Network;
-use super::{half_open, to_f32};
-use crate::checkpoint::le_bytes;
 use crate::data::sequences::{Sequences, Window};
+use crate::engine::{Buffer, Solo};
 use crate::weight_decay::{AdamW, Step};
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
-use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Tokens of one forward pass in an evaluation. It is a constant because the bits of a loss depend
@@ -30,11 +27,10 @@ pub struct Trainer {
     clip: f64,
     m: Tensor,
     v: Tensor,
-    steps: u64,
 }
 
 impl Trainer {
-    /// A trainer at step 0 for a network; `clip` bounds the global norm of the gradient.
+    /// A trainer for a network, with moments of zero; `clip` bounds the global norm of the gradient.
     ///
     /// # Errors
     /// If a setting of the optimiser is outside its domain.
@@ -44,7 +40,7 @@ impl Trainer {
             return Err(Error::setting("clip", clip, "must be above 0"));
         }
         let (m, v) = (network.theta().zeros_like(), network.theta().zeros_like());
-        Ok(Self { network, adamw, clip, m, v, steps: 0 })
+        Ok(Self { network, adamw, clip, m, v })
     }
 
     /// The network.
@@ -52,9 +48,13 @@ impl Trainer {
         &self.network
     }
 
-    /// Optimiser steps taken.
-    pub fn steps(&self) -> u64 {
-        self.steps
+    /// A buffer that steps change, sharing its storage.
+    pub(super) fn buffer(&self, buffer: Buffer) -> Tensor {
+        match buffer {
+            Buffer::M => self.m.shallow_clone(),
+            Buffer::Theta => self.network.theta().shallow_clone(),
+            Buffer::V => self.v.shallow_clone(),
+        }
     }
 
     /// One step on this rank's micro-batches of windows, of a step in which `positions` targets count
@@ -68,9 +68,8 @@ impl Trainer {
         &mut self,
         micro_batches: impl IntoIterator<Item = impl Into<Windows>>,
         positions: u64,
-        lr: f64,
-        multiplier: f64,
-        comm: &dyn Comm,
+        step: Step,
+        comm: &dyn Collectives,
     ) -> Result<Tensor> {
         self.network.zero_gradient();
         let mut loss = Tensor::zeros([], (Kind::Float, self.network.device()));
@@ -80,8 +79,6 @@ impl Trainer {
             let counted = counted.as_ref();
             loss += self.network.accumulate_masked_gradient(&inputs, &targets, counted, positions);
         }
-        self.steps += 1;
-        let step = Step { t: self.steps, lr, multiplier };
         no_grad(|| {
             let mut gradient = self.network.gradient().shallow_clone();
             comm.all_reduce_sum(&mut gradient)?;
@@ -91,16 +88,6 @@ impl Trainer {
             self.adamw_step(&mut gradient, step);
             Ok(loss)
         })
-    }
-
-    /// Takes parameters, moments and the number of steps from rank 0.
-    ///
-    /// # Errors
-    /// If a rank is lost.
-    pub fn follow(&mut self, steps: u64, comm: &dyn Comm) -> Result<()> {
-        self.steps = steps;
-        let mut theta = self.network.theta().shallow_clone();
-        [&mut theta, &mut self.m, &mut self.v].into_iter().try_for_each(|flat| comm.broadcast(flat))
     }
 
     /// [`AdamW::reference_step`] on whole buffers; on a GPU, and where they are large, moments and
@@ -133,46 +120,6 @@ impl Trainer {
         let denominator = self.v.sqrt().g_div_scalar_(correction2.sqrt()).g_add_scalar_(eps);
         let _ = theta.g_sub_(&(&self.m / denominator).g_mul_scalar_(step.lr / correction1));
     }
-
-    /// Parameters, moments and `state` as a safetensors file.
-    pub fn to_checkpoint(&self, state: String) -> Vec<u8> {
-        let layout = [self.network.layout().buffer_len()];
-        let buffers = [("m", &self.m), ("theta", self.network.theta()), ("v", &self.v)]
-            .map(|(name, tensor)| (name, f32_bytes(tensor)));
-        let views = buffers.iter().map(|(name, bytes)| (*name, view(layout.to_vec(), bytes)));
-        let state = HashMap::from([(STATE.to_string(), state)]);
-        safetensors::serialize(views, Some(state)).expect("buffers of one length serialise")
-    }
-
-    /// Goes to the state of a checkpoint at step `steps`, given the file's bytes.
-    ///
-    /// # Errors
-    /// If the bytes are not a checkpoint of a network of this shape.
-    pub fn restore(&mut self, path: &Path, bytes: &[u8], steps: u64) -> Result<()> {
-        let file = parse(path, bytes)?;
-        let len = [self.network.layout().buffer_len()];
-        let mut theta = self.network.theta().shallow_clone();
-        for (name, tensor) in [("m", &mut self.m), ("theta", &mut theta), ("v", &mut self.v)] {
-            let values = f32_values(path, &file, name, &len)?;
-            no_grad(|| tensor.copy_(&Tensor::from_slice(&values)));
-        }
-        self.steps = steps;
-        Ok(())
-    }
-}
-
-/// The key of the run's own state in a checkpoint's metadata.
-const STATE: &str = "state";
-
-/// The state that [`Trainer::to_checkpoint`] was given.
-///
-/// # Errors
-/// If the bytes are not a checkpoint.
-pub fn checkpoint_state(path: &Path, bytes: &[u8]) -> Result<String> {
-    let damaged = |error| Error::content(path, None, format!("not a checkpoint: {error}"));
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-    let state = metadata.metadata().as_ref().and_then(|entries| entries.get(STATE)).cloned();
-    state.ok_or_else(|| Error::content(path, None, "a safetensors file, but not a checkpoint"))
 }
 
 /// Mean cross-entropy over every predicted token of a validation set that counts, in nats; NaN where
@@ -185,7 +132,11 @@ pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
 ///
 /// # Errors
 /// If a rank is lost.
-pub fn evaluate_together(network: &Network, set: &Sequences, comm: &dyn Comm) -> Result<f64> {
+pub fn evaluate_together(
+    network: &Network,
+    set: &Sequences,
+    comm: &dyn Collectives,
+) -> Result<f64> {
     let device = network.device();
     let per_pass = (EVALUATION_TOKENS / set.context()).max(1);
     let mut sum = Tensor::zeros([], (Kind::Double, device));
@@ -264,30 +215,4 @@ fn fetched(tensor: Tensor, device: Device) -> Tensor {
 fn inputs_and_targets(windows: &Tensor) -> (Tensor, Tensor) {
     let time = windows.size()[1] - 1;
     (windows.narrow(1, 0, time), windows.narrow(1, 1, time))
-}
-
-fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(bytes)
-        .map_err(|error| Error::content(path, None, format!("not a safetensors file: {error}")))
-}
-
-fn f32_values(path: &Path, file: &SafeTensors<'_>, name: &str, dims: &[usize]) -> Result<Vec<f32>> {
-    let found = file
-        .tensor(name)
-        .map_err(|_| Error::content(path, None, format!("the tensor {name} is missing")))?;
-    if found.dtype() != Dtype::F32 || found.shape() != dims {
-        let (dtype, shape) = (found.dtype(), found.shape());
-        let reason = format!("{name} is {dtype:?} {shape:?}, and F32 {dims:?} is needed");
-        return Err(Error::content(path, None, reason));
-    }
-    let quads = found.data().as_chunks::<4>().0;
-    Ok(quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect())
-}
-
-fn view(dims: Vec<usize>, bytes: &[u8]) -> TensorView<'_> {
-    TensorView::new(Dtype::F32, dims, bytes).expect("four bytes an element")
-}
-
-fn f32_bytes(tensor: &Tensor) -> Vec<u8> {
-    le_bytes(&to_f32(tensor))
 }

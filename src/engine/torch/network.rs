@@ -12,11 +12,11 @@
 //! training does.
 
 use super::{half_open, to_f32};
+use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::model::{Init, Layout, Positions, Precision, Shape, TensorSpec};
+use crate::model::{Layout, Positions, Precision, Shape, TensorSpec};
 use crate::rng::Key;
 use crate::weight_decay::ParamKind;
-use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor, no_grad};
@@ -173,29 +173,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// A freshly initialised network (GPT-2's initialisation), a function of shape and key alone:
-    /// the numbers are drawn on the CPU and then moved.
+    /// The network of [`Checkpoint::initial`].
     ///
     /// # Errors
     /// If the shape is invalid.
     pub fn new(shape: Shape, key: Key, device: Device) -> Result<Self> {
-        shape.validate()?;
-        let layout = shape.layout();
-        let mut values = vec![0f32; layout.buffer_len()];
-        for (i, tensor) in layout.tensors().iter().enumerate() {
-            let slots = &mut values[tensor.range()];
-            match tensor.init {
-                Init::Zeros => {}
-                Init::Ones => slots.fill(1.0),
-                Init::Normal(deviation) => {
-                    let key = key.child(i as u64);
-                    for (k, slot) in slots.iter_mut().enumerate() {
-                        *slot = (deviation * key.normal(k as u64)) as f32;
-                    }
-                }
-            }
-        }
-        Ok(Self::from_values(shape, layout, &values, device))
+        Self::from_checkpoint(&Checkpoint::initial(shape, key)?, device)
     }
 
     /// The network of a checkpoint.
@@ -203,24 +186,15 @@ impl Network {
     /// # Errors
     /// If the shape is invalid, or the buffer is not that of its layout.
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: Device) -> Result<Self> {
+        checkpoint.validate()?;
         let Checkpoint { shape, theta } = checkpoint;
-        shape.validate()?;
-        let layout = shape.layout();
-        if theta.len() != layout.buffer_len() {
-            let requirement = format!("must be {}, the layout's", layout.buffer_len());
-            return Err(Error::setting("length of theta", theta.len(), requirement));
-        }
-        Ok(Self::from_values(*shape, layout, theta, device))
+        let theta = Tensor::from_slice(theta).to_device(device);
+        Ok(Self::assemble(*shape, shape.layout(), theta, Precision::F32))
     }
 
     /// The architecture and the parameters as they are now.
     pub fn to_checkpoint(&self) -> Checkpoint {
         Checkpoint { shape: self.shape, theta: to_f32(&self.theta) }
-    }
-
-    fn from_values(shape: Shape, layout: Layout, values: &[f32], device: Device) -> Self {
-        let theta = Tensor::from_slice(values).to_device(device);
-        Self::assemble(shape, layout, theta, Precision::F32)
     }
 
     /// The same network, computing in a precision.

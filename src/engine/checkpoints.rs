@@ -1,0 +1,162 @@
+//! What a run goes on from: a safetensors file of the flat buffers and of how far the run was.
+
+use super::{Buffer, Observer, Training};
+use crate::checkpoint::le_bytes;
+use crate::finetuning::Evaluation;
+use crate::run::RunId;
+use crate::store::{Claim, hashed_files, read_hashed, write_hashed};
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// What a checkpoint holds beside the parameters and the moments. There is no state of a random
+/// generator or of the data: both are functions of the step.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct State {
+    /// The run that it belongs to.
+    run: String,
+    /// Optimiser steps taken.
+    pub step: u64,
+    pub evaluations: Vec<Evaluation>,
+    /// Sum of the training losses since the last evaluation, the first rank's part.
+    loss_sum: f64,
+    /// The parts of the other ranks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    other_loss_sums: Vec<f64>,
+}
+
+impl State {
+    /// A run before its first step.
+    pub fn new(id: &RunId) -> Self {
+        Self { run: id.to_string(), ..Self::default() }
+    }
+
+    /// The parts of all ranks that wrote the checkpoint.
+    pub fn loss_sums(&self) -> Vec<f64> {
+        [&[self.loss_sum], self.other_loss_sums.as_slice()].concat()
+    }
+
+    /// Sets the parts of all ranks.
+    pub fn set_loss_sums(&mut self, mut sums: Vec<f64>) {
+        self.loss_sum = sums.remove(0);
+        self.other_loss_sums = sums;
+    }
+}
+
+/// How the names of checkpoints start.
+const CHECKPOINT: &str = "checkpoint-";
+
+/// Checkpoints that are kept: the newest, and the one before in case it is damaged.
+const KEPT: usize = 2;
+
+/// The key of the run's own state in a checkpoint's metadata.
+const STATE: &str = "state";
+
+/// Whether a run's folder holds checkpoints.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn has_checkpoints(folder: &Path) -> Result<bool> {
+    Ok(!hashed_files(folder, CHECKPOINT)?.is_empty())
+}
+
+/// Removes a run's checkpoints: for when its record is written and nothing goes on from them.
+///
+/// # Errors
+/// If the system refuses.
+pub fn remove_checkpoints(claim: &Claim) -> Result<()> {
+    remove(hashed_files(claim.folder(), CHECKPOINT)?)
+}
+
+fn remove(files: Vec<PathBuf>) -> Result<()> {
+    files.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
+}
+
+pub(super) fn write(training: &dyn Training, state: &State, claim: &Claim) -> Result<()> {
+    let json = serde_json::to_string(state).expect("our types have string keys");
+    let stem = format!("{CHECKPOINT}{:012}", state.step);
+    write_hashed(claim.folder(), &stem, "safetensors", &to_safetensors(training, json))?;
+    let mut files = hashed_files(claim.folder(), CHECKPOINT)?;
+    files.truncate(files.len().saturating_sub(KEPT));
+    remove(files)
+}
+
+/// Goes to the newest whole checkpoint of this run; a damaged one is named and removed.
+pub(super) fn resume(
+    id: &RunId,
+    training: &mut dyn Training,
+    claim: &Claim,
+    observer: &dyn Observer,
+) -> Result<State> {
+    for path in hashed_files(claim.folder(), CHECKPOINT)?.into_iter().rev() {
+        match load(id, training, &path) {
+            Ok(state) => return Ok(state),
+            Err(error @ (Error::Damaged { .. } | Error::Content { .. })) => {
+                observer.note(&format!("{error}; going back to the checkpoint before"));
+                remove(vec![path])?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(State::new(id))
+}
+
+fn load(id: &RunId, training: &mut dyn Training, path: &Path) -> Result<State> {
+    let bytes = read_hashed(path)?;
+    let state: State = serde_json::from_str(&state_in(path, &bytes)?)
+        .map_err(|error| Error::content(path, None, error.to_string()))?;
+    if state.run != id.as_str() {
+        return Err(Error::content(path, None, format!("belongs to the run {}", state.run)));
+    }
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| Error::content(path, None, format!("not a safetensors file: {error}")))?;
+    let len = training.shape().layout().buffer_len();
+    // All of them before any is replaced.
+    Buffer::ALL.into_iter().try_for_each(|buffer| f32_data(path, &file, buffer, len).map(drop))?;
+    for buffer in Buffer::ALL {
+        let quads = f32_data(path, &file, buffer, len)?.as_chunks::<4>().0;
+        let values: Vec<f32> = quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect();
+        training.set_buffer(buffer, &values);
+    }
+    Ok(state)
+}
+
+fn to_safetensors(training: &dyn Training, state: String) -> Vec<u8> {
+    let len = training.shape().layout().buffer_len();
+    // One after another, as a device's are copied.
+    let buffers = Buffer::ALL.map(|buffer| (buffer.name(), le_bytes(&training.buffer(buffer))));
+    let view =
+        |bytes| TensorView::new(Dtype::F32, vec![len], bytes).expect("four bytes an element");
+    let views = buffers.iter().map(|(name, bytes)| (*name, view(bytes)));
+    let state = HashMap::from([(STATE.to_string(), state)]);
+    safetensors::serialize(views, Some(state)).expect("buffers of one length serialise")
+}
+
+/// The state in a checkpoint's metadata.
+fn state_in(path: &Path, bytes: &[u8]) -> Result<String> {
+    let damaged = |error| Error::content(path, None, format!("not a checkpoint: {error}"));
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let state = metadata.metadata().as_ref().and_then(|entries| entries.get(STATE)).cloned();
+    state.ok_or_else(|| Error::content(path, None, "a safetensors file, but not a checkpoint"))
+}
+
+/// The bytes of a buffer, four an element.
+fn f32_data<'a>(
+    path: &Path,
+    file: &SafeTensors<'a>,
+    buffer: Buffer,
+    len: usize,
+) -> Result<&'a [u8]> {
+    let name = buffer.name();
+    let found = file
+        .tensor(name)
+        .map_err(|_| Error::content(path, None, format!("the tensor {name} is missing")))?;
+    if found.dtype() != Dtype::F32 || found.shape() != [len] {
+        let (dtype, shape) = (found.dtype(), found.shape());
+        let reason = format!("{name} is {dtype:?} {shape:?}, and F32 [{len}] is needed");
+        return Err(Error::content(path, None, reason));
+    }
+    Ok(found.data())
+}

@@ -1,0 +1,69 @@
+//! What a model reads and writes, on libtorch.
+
+use super::network::Network;
+use super::trainer::EVALUATION_TOKENS;
+use crate::data::sequences::Window;
+use crate::engine::Model;
+use crate::model::Shape;
+use std::cmp::Reverse;
+use tch::{Device, Kind, Tensor};
+
+impl Model for Network {
+    fn shape(&self) -> &Shape {
+        Network::shape(self)
+    }
+
+    fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64> {
+        // Windows of about one length go together, so that little is padded.
+        let mut order: Vec<usize> = (0..windows.len()).collect();
+        order.sort_by_key(|&i| Reverse(windows[i].tokens.len()));
+        let mut results = vec![0.0; windows.len()];
+        let mut rest = order.as_slice();
+        while let Some(&longest) = rest.first() {
+            let width = windows[longest].targets() as usize;
+            let rows = (EVALUATION_TOKENS / width).max(1).min(rest.len());
+            let (batch, others) = rest.split_at(rows);
+            rest = others;
+            let sums = batch_losses(self, batch.iter().map(|&i| &windows[i]), width);
+            for (&i, nats) in batch.iter().zip(sums) {
+                results[i] = nats;
+            }
+        }
+        results
+    }
+
+    fn next_logits(&mut self, window: &[u32]) -> Vec<f32> {
+        Network::next_logits(self, window)
+    }
+}
+
+/// The sum of each window's losses that count. Shorter windows are filled up at their end, where causal
+/// attention keeps it from what is predicted before.
+fn batch_losses<'a>(
+    network: &Network,
+    windows: impl Iterator<Item = &'a Window<'a>>,
+    width: usize,
+) -> Vec<f64> {
+    let (mut inputs, mut targets, mut counted) = (Vec::new(), Vec::new(), Vec::new());
+    for window in windows {
+        let (tokens, length) = (&window.tokens, window.tokens.len() - 1);
+        let filled = |tokens: &[u32]| {
+            let tokens = tokens.iter().map(|&token| i64::from(token));
+            tokens.chain(std::iter::repeat_n(0, width - length)).collect::<Vec<_>>()
+        };
+        inputs.extend(filled(&tokens[..length]));
+        targets.extend(filled(&tokens[1..]));
+        let counts = |i| i < length && window.counted.as_ref().is_none_or(|counted| counted[i]);
+        counted.extend((0..width).map(|i| if counts(i) { 1.0 } else { 0f64 }));
+    }
+    let device = network.device();
+    let rows = |values: Tensor| values.view([-1, width as i64]).to_device(device);
+    let losses = network
+        .token_losses(&rows(Tensor::from_slice(&inputs)), &rows(Tensor::from_slice(&targets)));
+    let sums = (losses.to_kind(Kind::Double) * rows(Tensor::from_slice(&counted))).sum_dim_intlist(
+        1,
+        false,
+        Kind::Double,
+    );
+    Vec::try_from(sums.to_device(Device::Cpu)).expect("a flat f64 tensor")
+}
