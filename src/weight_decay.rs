@@ -272,13 +272,18 @@ pub fn clip_global_norm(grad: &mut [f64], max_norm: f64) -> Result<f64> {
         return Err(Error::setting("max_norm", max_norm, "must be above 0"));
     }
     let norm = grad.iter().map(|g| g * g).sum::<f64>().sqrt();
-    let coefficient = max_norm / (norm + CLIP_EPSILON);
-    // Not f64::min, which would turn a NaN into 1 and hide it.
-    let coefficient = if coefficient > 1.0 { 1.0 } else { coefficient };
+    let coefficient = clip_coefficient(norm, max_norm);
     for g in grad {
         *g *= coefficient;
     }
     Ok(norm)
+}
+
+/// The factor that scales a gradient of global norm `norm` to at most `max_norm`.
+pub(crate) fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
+    let coefficient = max_norm / (norm + CLIP_EPSILON);
+    // Not f64::min, which would turn a NaN into 1 and hide it.
+    if coefficient > 1.0 { 1.0 } else { coefficient }
 }
 
 #[cfg(test)]

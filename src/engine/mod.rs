@@ -10,6 +10,7 @@
 
 mod checkpoints;
 mod comm;
+pub mod cpu;
 mod inference;
 mod runs;
 #[cfg(feature = "torch")]

@@ -1,0 +1,297 @@
+//! Causal attention, fused: of each head's scores, one panel of queries is in memory at a time, keys by
+//! queries, `[keys, width]`. For head width w, with q already divided by √w:
+//!
+//! - forward: s_ji = k_j·q_i for j ≤ i; p_ji = exp(s_ji − max_j s_ji) / Σ_j; o_i = Σ_j p_ji·v_j.
+//! - backward: p as before; g_ji = v_j·do_i; h_ji = p_ji·(g_ji − Σ_j p_ji·g_ji);
+//!   dq_i = Σ_j h_ji·k_j / √w; dk_j = Σ_i h_ji·q_i; dv_j = Σ_i p_ji·do_i.
+//!
+//! Softmax and the sum Σ_j are taken column by column, keys in order.
+
+use super::math::exp;
+use super::matmul::{Left, Output, Panels, Product, panel_width};
+use super::simd::{Kernel, Simd};
+use std::ops::Range;
+
+/// A head of attention. Of each token `[3·d]`, its queries lie from `start` on, its keys d further on, and
+/// its values 2·d further on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    /// Width of the residual stream, d.
+    pub d: usize,
+    /// The head's width, w.
+    pub width: usize,
+    /// The head's first column among d.
+    pub start: usize,
+}
+
+impl Head {
+    fn stride(&self) -> usize {
+        3 * self.d
+    }
+
+    fn key(&self) -> usize {
+        self.d + self.start
+    }
+
+    fn value(&self) -> usize {
+        2 * self.d + self.start
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
+    }
+}
+
+/// Buffers that are reused from head to head.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// qᵀ / √w or doᵀ, `[w, queries]`.
+    columns: Panels,
+    /// q or do, `[queries, w]`.
+    rows: Panels,
+    /// s, then p, `[keys, queries]`.
+    scores: Panels,
+    /// g, then h, `[keys, queries]`.
+    gradients: Panels,
+    /// oᵀ or dqᵀ, `[w, queries]`.
+    product: Vec<f32>,
+}
+
+/// The queries of a panel.
+#[derive(Debug, Clone, Copy)]
+struct Queries {
+    first: usize,
+    count: usize,
+    /// Columns of the panel, with its padding.
+    width: usize,
+}
+
+impl Queries {
+    /// Those of a sequence, panel by panel.
+    fn panels(simd: Simd, time: usize) -> impl Iterator<Item = Self> {
+        let wide = simd.widths().0;
+        (0..time).step_by(wide).map(move |first| {
+            let count = wide.min(time - first);
+            Self { first, count, width: panel_width(simd, count) }
+        })
+    }
+
+    /// The keys that one at least of the queries sees.
+    fn keys(&self) -> usize {
+        self.first + self.count
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.first..self.first + self.count
+    }
+}
+
+/// Attention of one head over one sequence: writes o into the head's columns of `out`, `[time, d]`, and of
+/// each query the largest score and the sum of the exponentials, `[time]`, for the backward.
+pub(super) fn forward(
+    simd: Simd,
+    head: Head,
+    qkv: &[f32],
+    out: &mut [f32],
+    (max, sum): (&mut [f32], &mut [f32]),
+    scratch: &mut Scratch,
+) {
+    for queries in Queries::panels(simd, max.len()) {
+        scratch.score(simd, head, qkv, queries);
+        simd.run(Softmax {
+            queries,
+            scores: scratch.scores.data_mut(),
+            max: &mut max[queries.range()],
+            sum: &mut sum[queries.range()],
+        });
+        let values = Left::Columns { data: &qkv[head.value()..], stride: head.stride() };
+        weigh(simd, values, head, &scratch.scores, &mut scratch.product);
+        for (c, products) in scratch.product.chunks_exact(queries.width).enumerate() {
+            let outs = out[queries.first * head.d + head.start + c..].iter_mut().step_by(head.d);
+            for ((out, product), sum) in outs.zip(products).zip(&sum[queries.range()]) {
+                *out = product / sum;
+            }
+        }
+    }
+}
+
+/// The gradient `gradient` of q, k and v, `[time, 3·d]`, which is zero in the head's columns, from that of
+/// the output, `d_out`.
+pub(super) fn backward(
+    simd: Simd,
+    head: Head,
+    qkv: &[f32],
+    (max, sum): (&[f32], &[f32]),
+    d_out: &[f32],
+    gradient: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let stride = head.stride();
+    for queries in Queries::panels(simd, max.len()) {
+        let (keys, first, width) = (queries.keys(), queries.first, queries.width);
+        scratch.score(simd, head, qkv, queries);
+        let d_out = &d_out[first * head.d + head.start..];
+        let Scratch { columns, rows, scores, gradients, product } = scratch;
+        columns.pack_transposed(simd, d_out, head.d, head.width, queries.count);
+        columns.widen();
+        gradients.panel(keys, width);
+        let left = Left::Rows { data: &qkv[head.value()..], stride };
+        let out = gradients.data_mut();
+        let output = Output::Set(None);
+        simd.run(Product { left, right: columns, out, stride: width, rows: keys, output });
+        simd.run(SoftmaxBackward {
+            queries,
+            scale: head.scale(),
+            scores: scores.data_mut(),
+            gradients: gradients.data_mut(),
+            max: &max[queries.range()],
+            sum: &sum[queries.range()],
+        });
+
+        let left = Left::Columns { data: &qkv[head.key()..], stride };
+        weigh(simd, left, head, gradients, product);
+        for (c, products) in product.chunks_exact(width).enumerate() {
+            let into = gradient[first * stride + head.start + c..].iter_mut().step_by(stride);
+            into.zip(&products[..queries.count]).for_each(|(into, product)| *into = *product);
+        }
+        let mut add = |rows: &Panels, left: &[f32], column| {
+            simd.run(Product {
+                left: Left::Rows { data: left, stride: width },
+                right: rows,
+                out: &mut gradient[column..],
+                stride,
+                rows: keys,
+                output: Output::Extend,
+            });
+        };
+        rows.pack(simd, &qkv[first * stride + head.start..], stride, queries.count, head.width);
+        add(rows, gradients.data(), head.key());
+        rows.pack(simd, d_out, head.d, queries.count, head.width);
+        add(rows, scores.data(), head.value());
+    }
+}
+
+/// `product` (`[w, queries]`) from the left operand `[w, keys]` and weights `[keys, queries]`.
+fn weigh(simd: Simd, left: Left<'_>, head: Head, weights: &Panels, product: &mut Vec<f32>) {
+    let stride = weights.columns();
+    product.resize(head.width * stride, 0.0);
+    let (rows, output) = (head.width, Output::Set(None));
+    simd.run(Product { left, right: weights, out: product, stride, rows, output });
+}
+
+impl Scratch {
+    /// The scores of a panel of queries.
+    fn score(&mut self, simd: Simd, head: Head, qkv: &[f32], queries: Queries) {
+        let stride = head.stride();
+        let data = &qkv[queries.first * stride + head.start..];
+        self.columns.pack_transposed(simd, data, stride, head.width, queries.count);
+        self.columns.widen();
+        let scale = head.scale();
+        self.columns.data_mut().iter_mut().for_each(|q| *q *= scale);
+        self.scores.panel(queries.keys(), queries.width);
+        simd.run(Product {
+            left: Left::Rows { data: &qkv[head.key()..], stride },
+            right: &self.columns,
+            out: self.scores.data_mut(),
+            stride: queries.width,
+            rows: queries.keys(),
+            output: Output::Set(None),
+        });
+    }
+}
+
+/// s becomes exp(s − max), 0 where a key is after its query.
+struct Softmax<'a> {
+    queries: Queries,
+    scores: &'a mut [f32],
+    max: &'a mut [f32],
+    sum: &'a mut [f32],
+}
+
+impl Kernel for Softmax<'_> {
+    #[inline(always)]
+    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
+        match self.queries.width == WIDE {
+            true => self.columns::<WIDE>(),
+            false => self.columns::<NARROW>(),
+        }
+    }
+}
+
+impl Softmax<'_> {
+    #[inline(always)]
+    fn columns<const WIDTH: usize>(self) {
+        let scores = self.scores.as_chunks_mut::<WIDTH>().0;
+        hide_later_keys(&mut scores[self.queries.first..]);
+        let mut max = [f32::NEG_INFINITY; WIDTH];
+        for scores in &*scores {
+            for i in 0..WIDTH {
+                max[i] = if scores[i] > max[i] { scores[i] } else { max[i] };
+            }
+        }
+        let mut sum = [0f32; WIDTH];
+        for scores in scores {
+            for i in 0..WIDTH {
+                scores[i] = exp(scores[i] - max[i]);
+                sum[i] += scores[i];
+            }
+        }
+        self.max.copy_from_slice(&max[..self.queries.count]);
+        self.sum.copy_from_slice(&sum[..self.queries.count]);
+    }
+}
+
+/// Of the keys from the first query on, those after their query get the score −∞.
+#[inline(always)]
+fn hide_later_keys<const WIDTH: usize>(scores: &mut [[f32; WIDTH]]) {
+    for (key, scores) in scores.iter_mut().enumerate() {
+        scores[..key].fill(f32::NEG_INFINITY);
+    }
+}
+
+/// s becomes p, and g becomes h / √w.
+struct SoftmaxBackward<'a> {
+    queries: Queries,
+    /// 1 / √w.
+    scale: f32,
+    scores: &'a mut [f32],
+    gradients: &'a mut [f32],
+    max: &'a [f32],
+    sum: &'a [f32],
+}
+
+impl Kernel for SoftmaxBackward<'_> {
+    #[inline(always)]
+    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
+        match self.queries.width == WIDE {
+            true => self.columns::<WIDE>(),
+            false => self.columns::<NARROW>(),
+        }
+    }
+}
+
+impl SoftmaxBackward<'_> {
+    #[inline(always)]
+    fn columns<const WIDTH: usize>(self) {
+        let scores = self.scores.as_chunks_mut::<WIDTH>().0;
+        let gradients = self.gradients.as_chunks_mut::<WIDTH>().0;
+        hide_later_keys(&mut scores[self.queries.first..]);
+        let (mut max, mut share) = ([0f32; WIDTH], [1f32; WIDTH]);
+        max[..self.queries.count].copy_from_slice(self.max);
+        for (share, sum) in share.iter_mut().zip(self.sum) {
+            *share = 1.0 / sum;
+        }
+        let mut along = [0f32; WIDTH];
+        for (scores, gradients) in scores.iter_mut().zip(&*gradients) {
+            for i in 0..WIDTH {
+                scores[i] = exp(scores[i] - max[i]) * share[i];
+                along[i] = scores[i].mul_add(gradients[i], along[i]);
+            }
+        }
+        for (scores, gradients) in scores.iter().zip(gradients) {
+            for i in 0..WIDTH {
+                gradients[i] = scores[i] * (gradients[i] - along[i]) * self.scale;
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Matrix products. Element (i, j) of a product is one chain of fused multiply-adds over k, from the
+//! first to the last, whatever tiles and vectors it is computed in.
+
+use super::simd::{Kernel, Simd};
+use std::ops::Range;
+use std::slice::Chunks;
+
+/// A left operand, `[m, k]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Left<'a> {
+    /// Element (i, k) lies at i · stride + k.
+    Rows { data: &'a [f32], stride: usize },
+    /// Element (i, k) lies at k · stride + i: the transpose of a matrix.
+    Columns { data: &'a [f32], stride: usize },
+}
+
+/// A right operand, `[k, n]`, in panels of as many columns as a tile has: panel after panel, each row by
+/// row, the last one filled up with zeros.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Panels {
+    data: Vec<f32>,
+    k: usize,
+    n: usize,
+}
+
+/// Columns of a panel for so many at most as a wide one has.
+pub(super) fn panel_width(simd: Simd, columns: usize) -> usize {
+    let (wide, narrow) = simd.widths();
+    if columns <= narrow { narrow } else { wide }
+}
+
+impl Panels {
+    /// Makes room for `[k, n]`; returns the first column and the width of each panel.
+    fn resize(
+        &mut self,
+        simd: Simd,
+        k: usize,
+        n: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let wide = simd.widths().0;
+        let whole = n / wide * wide;
+        let last = (n > whole).then(|| (whole, panel_width(simd, n - whole)));
+        (self.k, self.n) = (k, n);
+        self.data.resize((whole + last.map_or(0, |(_, width)| width)) * k, 0.0);
+        (0..whole).step_by(wide).map(move |start| (start, wide)).chain(last)
+    }
+
+    /// Takes a matrix `[k, n]` whose element (k, j) lies at k · stride + j.
+    pub fn pack(&mut self, simd: Simd, data: &[f32], stride: usize, k: usize, n: usize) {
+        for (start, width) in self.resize(simd, k, n) {
+            let panel = &mut self.data[start * k..][..width * k];
+            let columns = start..n.min(start + width);
+            simd.run(Pack { panel, width, rows: data.chunks(stride), columns });
+        }
+    }
+
+    /// Takes the transpose of a matrix: element (k, j) lies at j · stride + k.
+    pub fn pack_transposed(&mut self, simd: Simd, data: &[f32], stride: usize, k: usize, n: usize) {
+        for (start, width) in self.resize(simd, k, n) {
+            let panel = &mut self.data[start * k..][..width * k];
+            let rows = data.chunks(stride).skip(start).take(width.min(n - start));
+            if n - start < width {
+                panel.fill(0.0);
+            }
+            for (j, row) in rows.enumerate() {
+                for (packed, &value) in panel.chunks_exact_mut(width).zip(&row[..k]) {
+                    packed[j] = value;
+                }
+            }
+        }
+    }
+
+    /// Becomes one panel `[k, width]` that the caller fills.
+    pub fn panel(&mut self, k: usize, width: usize) {
+        (self.k, self.n) = (k, width);
+        self.data.resize(k * width, 0.0);
+    }
+
+    /// Takes the padding for columns.
+    pub fn widen(&mut self) {
+        self.n = self.data.len() / self.k;
+    }
+
+    pub fn columns(&self) -> usize {
+        self.n
+    }
+
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
+
+/// Packing of one panel.
+struct Pack<'a> {
+    panel: &'a mut [f32],
+    width: usize,
+    rows: Chunks<'a, f32>,
+    columns: Range<usize>,
+}
+
+impl Kernel for Pack<'_> {
+    #[inline(always)]
+    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
+        match self.width == WIDE {
+            true => self.panel::<WIDE>(),
+            false => self.panel::<NARROW>(),
+        }
+    }
+}
+
+impl Pack<'_> {
+    #[inline(always)]
+    fn panel<const WIDTH: usize>(self) {
+        for (packed, row) in self.panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(self.rows) {
+            match <&[f32; WIDTH]>::try_from(&row[self.columns.clone()]) {
+                Ok(row) => *packed = *row,
+                Err(_) => {
+                    let (filled, padding) = packed.split_at_mut(self.columns.len());
+                    filled.copy_from_slice(&row[self.columns.clone()]);
+                    padding.fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of what the output held.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Output<'a> {
+    /// It is overwritten; every chain begins with the column's bias, or with 0.
+    Set(Option<&'a [f32]>),
+    /// The product is added to it.
+    Add,
+    /// Every chain begins with it: k goes on.
+    Extend,
+}
+
+/// `out` (`[m, n]`, element (i, j) at i · stride + j) from the product of `left` and `right`.
+pub(super) struct Product<'a> {
+    pub left: Left<'a>,
+    pub right: &'a Panels,
+    pub out: &'a mut [f32],
+    pub stride: usize,
+    pub rows: usize,
+    pub output: Output<'a>,
+}
+
+impl Kernel for Product<'_> {
+    #[inline(always)]
+    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(mut self) {
+        let n = self.right.n;
+        let mut start = 0;
+        while n - start >= WIDE {
+            self.panel::<ROWS, WIDE>(start);
+            start += WIDE;
+        }
+        if n - start > NARROW {
+            self.panel::<ROWS, WIDE>(start);
+        } else if n > start {
+            self.panel::<8, NARROW>(start);
+        }
+    }
+}
+
+impl Product<'_> {
+    /// The columns of one panel.
+    #[inline(always)]
+    fn panel<const ROWS: usize, const WIDTH: usize>(&mut self, start: usize) {
+        let k = self.right.k;
+        let panel = self.right.data[start * k..][..WIDTH * k].as_chunks::<WIDTH>().0;
+        let mut row = 0;
+        while self.rows - row >= ROWS {
+            self.tile::<ROWS, WIDTH>(panel, row, start);
+            row += ROWS;
+        }
+        while row < self.rows {
+            self.tile::<1, WIDTH>(panel, row, start);
+            row += 1;
+        }
+    }
+
+    /// `ROWS` × `WIDTH` elements of the output.
+    #[inline(always)]
+    fn tile<const ROWS: usize, const WIDTH: usize>(
+        &mut self,
+        panel: &[[f32; WIDTH]],
+        row: usize,
+        start: usize,
+    ) {
+        let columns = WIDTH.min(self.right.n - start);
+        let mut first = [[0f32; WIDTH]; ROWS];
+        for (r, first) in first.iter_mut().enumerate() {
+            let old = match self.output {
+                Output::Set(Some(bias)) => &bias[start..][..columns],
+                Output::Extend => &self.out[(row + r) * self.stride + start..][..columns],
+                Output::Set(None) | Output::Add => continue,
+            };
+            copy(old, first);
+        }
+        let sums = self.chains(panel, row, first);
+        for (r, sums) in sums.iter().enumerate() {
+            let out = &mut self.out[(row + r) * self.stride + start..][..columns];
+            match self.output {
+                Output::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+                Output::Set(_) | Output::Extend => match <&mut [f32; WIDTH]>::try_from(&mut *out) {
+                    Ok(out) => *out = *sums,
+                    Err(_) => out.copy_from_slice(&sums[..columns]),
+                },
+            }
+        }
+    }
+
+    /// The chains of a tile, which stay in registers: the reason for values in place of references.
+    #[inline(always)]
+    fn chains<const ROWS: usize, const WIDTH: usize>(
+        &self,
+        panel: &[[f32; WIDTH]],
+        row: usize,
+        first: [[f32; WIDTH]; ROWS],
+    ) -> [[f32; WIDTH]; ROWS] {
+        let mut sums = first;
+        match self.left {
+            Left::Rows { data, stride } => {
+                let mut rows = [&data[..0]; ROWS];
+                for (r, values) in rows.iter_mut().enumerate() {
+                    *values = &data[(row + r) * stride..][..panel.len()];
+                }
+                for (k, right) in panel.iter().enumerate() {
+                    let mut left = [0f32; ROWS];
+                    for r in 0..ROWS {
+                        left[r] = rows[r][k];
+                    }
+                    multiply_add(left, right, &mut sums);
+                }
+            }
+            Left::Columns { data, stride } => {
+                for (left, right) in data.chunks(stride).zip(panel) {
+                    let left = left[row..].first_chunk().expect("the left operand has the rows");
+                    multiply_add(*left, right, &mut sums);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// One step of every chain. The rows are the inner loop: the compiler unrolls it, and makes vectors of
+/// the outer one.
+#[inline(always)]
+fn multiply_add<const ROWS: usize, const WIDTH: usize>(
+    left: [f32; ROWS],
+    right: &[f32; WIDTH],
+    sums: &mut [[f32; WIDTH]; ROWS],
+) {
+    for j in 0..WIDTH {
+        for i in 0..ROWS {
+            sums[i][j] = left[i].mul_add(right[j], sums[i][j]);
+        }
+    }
+}
+
+/// Copies a tile's row, whole or as far as the matrix goes.
+#[inline(always)]
+fn copy<const WIDTH: usize>(from: &[f32], to: &mut [f32; WIDTH]) {
+    match <&[f32; WIDTH]>::try_from(from) {
+        Ok(from) => *to = *from,
+        Err(_) => to[..from.len()].copy_from_slice(from),
+    }
+}

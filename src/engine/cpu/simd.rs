@@ -1,0 +1,107 @@
+//! Vector instructions: every kernel is compiled once for each set below, from one body of safe Rust
+//! over arrays and slices that the compiler vectorises, and the processor's best set is called.
+//!
+//! The bits of a result do not depend on the set. Rust neither reorders nor contracts floating-point
+//! operations, so that vectorising changes nothing; sums are written in an order that knows nothing of
+//! vectors, and [`f32::mul_add`] rounds once everywhere: in software where there is no instruction.
+//!
+//! Functions with `#[target_feature]` are enough for this. `multiversion` would generate the same
+//! functions, but cannot be told which to call, as a test must; `pulp` and `wide` would have the kernels
+//! written in vectors of their own.
+
+/// A set of vector instructions that this processor has. On 64-bit ARM the plain set is NEON, which has
+/// fused multiply-add; on x86-64 it is SSE2, which has not: slow, and right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Simd(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Code that is compiled for a set of instructions: mark `run` and all that it calls
+/// `#[inline(always)]`, since what is not inlined is compiled for the plain set.
+///
+/// `ROWS` × `WIDE` elements of a matrix product, or 8 × `NARROW`, have room in the set's registers.
+pub(super) trait Kernel {
+    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self);
+}
+
+impl Simd {
+    /// The best set of this processor.
+    pub fn best() -> Self {
+        Self::all().pop().expect("the plain set is always there")
+    }
+
+    /// Every set of this processor, the best last.
+    pub fn all() -> Vec<Self> {
+        let mut sets = vec![Self(Set::Plain)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") && has!("fma") {
+                sets.push(Self(Set::Avx2));
+            }
+            if has!("avx512f") && has!("avx512vl") && has!("avx512dq") && has!("avx512bw") {
+                sets.push(Self(Set::Avx512));
+            }
+        }
+        sets
+    }
+
+    /// Runs a kernel.
+    #[cfg_attr(target_arch = "x86_64", allow(unsafe_code, reason = "calls of target_feature"))]
+    pub fn run(self, kernel: impl Kernel) {
+        match self.0 {
+            Set::Plain => plain(kernel),
+            // SAFETY: `all` makes these sets where the processor has the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512(kernel) },
+        }
+    }
+
+    /// Runs a closure marked `#[inline(always)]`.
+    pub fn map(self, body: impl FnOnce()) {
+        struct Map<F>(F);
+        impl<F: FnOnce()> Kernel for Map<F> {
+            #[inline(always)]
+            fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
+                (self.0)();
+            }
+        }
+        self.run(Map(body));
+    }
+
+    /// `WIDE` and `NARROW` of the set's kernels.
+    pub fn widths(self) -> (usize, usize) {
+        match self.0 {
+            Set::Plain => (8, 4),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => (16, 8),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => (32, 16),
+        }
+    }
+}
+
+fn plain(kernel: impl Kernel) {
+    kernel.run::<8, 8, 4>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(kernel: impl Kernel) {
+    kernel.run::<4, 16, 8>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
+fn avx512(kernel: impl Kernel) {
+    kernel.run::<8, 32, 16>();
+}
