@@ -110,6 +110,47 @@ fn every_packing_gives_the_same_model() {
     let bare = Checkpoint::read(bare.path()).unwrap();
     assert_eq!(bare, whole);
     assert_eq!(bare.hash(), whole.hash());
+    // As wrappers name them, in every place and combination.
+    for (prefix, inside) in [
+        ("_orig_mod.", "h."),
+        ("module.", "h."),
+        ("module._orig_mod.", "h."),
+        ("_orig_mod.module.", "_fsdp_wrapped_module.h."),
+        ("model.", "h._orig_mod."),
+    ] {
+        let wrapped = with_tensors(|tensors| {
+            for (name, ..) in tensors.iter_mut() {
+                *name = format!(
+                    "{prefix}{}",
+                    name.replace("transformer.h.", &format!("transformer.{inside}"))
+                );
+            }
+        });
+        assert_eq!(Checkpoint::read(wrapped.path()).unwrap(), whole, "{prefix}{inside}");
+    }
+    // The head kept in the place of the embedding that is tied to it.
+    let head = with_tensors(|tensors| {
+        let wte = tensors.iter_mut().find(|t| t.0 == "transformer.wte.weight").unwrap();
+        wte.0 = "lm_head.weight".into();
+    });
+    assert_eq!(Checkpoint::read(head.path()).unwrap(), whole);
+    // In double precision.
+    let folder = copy("f32");
+    let bytes = fs::read(golden("f32").join(WEIGHTS)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let doubles: Vec<(String, Vec<usize>, Vec<u8>)> = file
+        .iter()
+        .map(|(name, view)| {
+            let numbers = view.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b));
+            let data = numbers.flat_map(|number| f64::from(number).to_le_bytes()).collect();
+            (name.to_string(), view.shape().to_vec(), data)
+        })
+        .collect();
+    let views = doubles.iter().map(|(name, dims, data)| {
+        (name.as_str(), TensorView::new(Dtype::F64, dims.clone(), data).unwrap())
+    });
+    fs::write(folder.path().join(WEIGHTS), safetensors::serialize(views, None).unwrap()).unwrap();
+    assert_eq!(Checkpoint::read(folder.path()).unwrap(), whole);
     // Half precision keeps 11 and 8 bits.
     for (name, error) in [("f16", 2f32.powi(-11)), ("bf16", 2f32.powi(-8))] {
         let half = Checkpoint::read(&golden(name)).unwrap();
@@ -137,6 +178,19 @@ fn what_a_model_does_not_do_is_refused() {
     ] {
         let message = refusal(with_config(name, value.clone()).path());
         assert!(message.contains(CONFIG), "{name} = {value}: {message}");
+        let stated = format!("{name} is {value}");
+        assert!(name == "n_head" || message.contains(&stated), "{stated}: {message}");
+    }
+    for (name, value) in [
+        ("n_layer", json!(null)),
+        ("n_embd", json!(8.0)),
+        ("scale_attn_weights", json!("yes")),
+        ("add_cross_attention", json!(true)),
+        ("quantization_config", json!({"quant_method": "gptq"})),
+        ("hidden_size", json!(16)),
+    ] {
+        let message = refusal(with_config(name, value.clone()).path());
+        assert!(message.contains(&format!("{name} is {value}")), "{message}");
     }
     // Four times the width is what null means.
     Checkpoint::read(with_config("n_inner", json!(32)).path()).unwrap();
@@ -146,7 +200,92 @@ fn what_a_model_does_not_do_is_refused() {
     let message = refusal(with_config("vocab_size", json!(16_000_000)).path());
     assert!(message.contains("wte.weight") && message.contains("[11, 8]"), "{message}");
     let message = refusal(with_config("bias", json!(false)).path());
-    assert!(message.contains(".bias is not zero"), "{message}");
+    assert!(message.contains(".bias has ") && message.contains("bias is false"), "{message}");
+    let message = refusal(with_config("n_layer", json!(1)).path());
+    assert!(message.contains("transformer.h.1.") && message.contains("n_layer is 1"), "{message}");
+}
+
+/// What `transformers` loads with the same logits, and the oldest files.
+#[test]
+fn configurations_say_the_same_in_several_ways() {
+    let whole = Checkpoint::read(&golden("f32")).unwrap();
+    let change = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let folder = copy("f32");
+        let path = folder.path().join(CONFIG);
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(config.as_object_mut().unwrap());
+        fs::write(&path, config.to_string()).unwrap();
+        assert_eq!(Checkpoint::read(folder.path()).unwrap(), whole);
+        Checkpoint::remarks(folder.path()).unwrap()
+    };
+    for activation in ["gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"] {
+        let said =
+            change(&|config| drop(config.insert("activation_function".into(), json!(activation))));
+        assert!(said.is_empty(), "{said:?}");
+    }
+    change(&|config| {
+        for (own, other) in [
+            ("n_layer", "num_hidden_layers"),
+            ("n_embd", "hidden_size"),
+            ("n_head", "num_attention_heads"),
+            ("n_positions", "max_position_embeddings"),
+        ] {
+            let value = config.remove(own).unwrap();
+            config.insert(other.into(), value);
+        }
+    });
+    change(&|config| {
+        let positions = config.remove("n_positions").unwrap();
+        config.insert("n_ctx".into(), positions);
+        config.remove("model_type");
+    });
+    let nulls = [
+        "scale_attn_weights",
+        "scale_attn_by_inverse_layer_idx",
+        "reorder_and_upcast_attn",
+        "add_cross_attention",
+        "tie_word_embeddings",
+        "layer_norm_epsilon",
+        "activation_function",
+        "n_inner",
+        "bias",
+        "quantization_config",
+    ];
+    let said = change(&|config| {
+        for name in nulls {
+            config.insert(name.into(), Value::Null);
+        }
+    });
+    // What null is taken for is said, where that is a choice.
+    assert_eq!(said.len(), nulls.len() - 2, "{said:?}");
+    assert!(said[0].ends_with("bias is null and taken for true, its default"), "{said:?}");
+}
+
+/// As `AutoModelForCausalLMWithValueHead` and `GPT2ForSequenceClassification` save them:
+/// `transformers` reads the language model in them.
+#[test]
+fn heads_of_other_tasks_are_left_out_and_named() {
+    let whole = Checkpoint::read(&golden("f32")).unwrap();
+    let headed = with_tensors(|tensors| {
+        tensors.push(("v_head.summary.weight".into(), vec![1, 8], vec![0; 32]));
+        tensors.push(("score.weight".into(), vec![2, 8], vec![0; 64]));
+    });
+    assert_eq!(Checkpoint::read(headed.path()).unwrap(), whole);
+    let said = Checkpoint::remarks(headed.path()).unwrap();
+    assert_eq!(said.len(), 1);
+    assert!(said[0].contains("score.weight and 1 more left out"), "{said:?}");
+    assert!(Checkpoint::remarks(&golden("f32")).unwrap().is_empty());
+    // What is of the model's own layers is not passed over.
+    let adapted = with_tensors(|tensors| {
+        tensors.push(("transformer.h.0.attn.c_attn.lora_A".into(), vec![1], vec![0; 4]));
+    });
+    assert!(refusal(adapted.path()).contains("transformer.h.0.attn.c_attn.lora_A is no tensor"));
+    let twice = with_tensors(|tensors| {
+        let wpe = tensors.iter().find(|t| t.0 == "transformer.wpe.weight").unwrap().clone();
+        tensors.push(("_orig_mod.transformer.wpe.weight".into(), wpe.1, wpe.2));
+    });
+    let said = refusal(twice.path());
+    assert!(said.contains("_orig_mod.transformer.wpe.weight and transformer.wpe.weight"), "{said}");
 }
 
 #[test]
@@ -154,9 +293,16 @@ fn files_that_lie_are_refused() {
     let untied = with_tensors(|tensors| {
         tensors.push(("lm_head.weight".into(), vec![11, 8], vec![0; 11 * 8 * 4]));
     });
-    assert!(refusal(untied.path()).contains("differs from the embedding"));
-    let more = with_tensors(|tensors| tensors.push(("score.weight".into(), vec![1], vec![0; 4])));
-    assert!(refusal(more.path()).contains("score.weight"));
+    let said = refusal(untied.path());
+    assert!(
+        said.contains("lm_head.weight is a head of its own") && said.contains("is 0"),
+        "{said}"
+    );
+    let none = with_tensors(|tensors| {
+        tensors.iter_mut().for_each(|(name, ..)| *name = format!("layers.{name}"));
+    });
+    let said = refusal(none.path());
+    assert!(said.contains("wte.weight is missing") && said.contains("layers."), "{said}");
 
     let folder = copy("f32");
     let path = folder.path().join(WEIGHTS);
@@ -173,8 +319,19 @@ fn files_that_lie_are_refused() {
     assert!(refusal(folder.path()).contains("header"));
     fs::remove_file(&path).unwrap();
     assert!(refusal(folder.path()).contains(WEIGHTS));
-    fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
-    assert!(refusal(folder.path()).contains("safe_serialization"));
+    for pickled in
+        ["pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "pytorch_model.bin"]
+    {
+        fs::write(folder.path().join(pickled), "x").unwrap();
+        let said = refusal(folder.path());
+        assert!(said.contains(&format!("holds a model as {pickled}")), "{said}");
+        let place = folder.path().display();
+        assert!(
+            said.contains("python -c") && said.ends_with(&format!("{place} {place}")),
+            "{said}"
+        );
+        fs::remove_file(folder.path().join(pickled)).unwrap();
+    }
     assert!(refusal(&golden("make.py")).contains("name the folder"));
 
     let folder = copy("sharded");
@@ -185,8 +342,23 @@ fn files_that_lie_are_refused() {
         fs::write(&index, text.replace(first, outside)).unwrap();
         assert!(refusal(folder.path()).contains("no name of a file"), "{outside}");
     }
-    fs::write(&index, text.replacen("model-00001", "model-00002", 1)).unwrap();
-    assert!(refusal(folder.path()).contains("is missing"));
+    let whole = Checkpoint::read(&golden("sharded")).unwrap();
+    // A tensor that lies in another of the files, one that is not named, and a name of none.
+    let mut map: Value = serde_json::from_str(&text).unwrap();
+    let names: Vec<String> = map["weight_map"].as_object().unwrap().keys().cloned().collect();
+    map["weight_map"][&names[0]] = json!("model-00003-of-00003.safetensors");
+    map["weight_map"].as_object_mut().unwrap().remove(&names[1]);
+    map["weight_map"]["lm_head.weight"] = json!("model-00002-of-00003.safetensors");
+    fs::write(&index, map.to_string()).unwrap();
+    assert_eq!(Checkpoint::read(folder.path()).unwrap(), whole);
+    // In two files, and no word about which.
+    let first = folder.path().join("model-00001-of-00003.safetensors");
+    fs::copy(&first, folder.path().join("model-00004.safetensors")).unwrap();
+    map["weight_map"]["lm_head.weight"] = json!("model-00004.safetensors");
+    fs::write(&index, map.to_string()).unwrap();
+    assert!(refusal(folder.path()).contains("model-00004.safetensors too"));
+    fs::write(&index, r#"{"weight_map": {}}"#).unwrap();
+    assert!(refusal(folder.path()).contains("weight_map names no file"));
     fs::write(&index, "{").unwrap();
     assert!(refusal(folder.path()).contains("index"));
 }
@@ -252,6 +424,41 @@ proptest! {
         fs::write(&path, bytes).unwrap();
         if let Err(error) = Checkpoint::read(folder.path()) {
             prop_assert_eq!(error.to_string().lines().count(), 1);
+        }
+    }
+}
+
+proptest! {
+    /// The same of the index of several files, and of JSON of any kind in the place of fields.
+    #[test]
+    fn spoiled_indices_and_fields_end_in_an_error_or_a_model(
+        at in 0usize..3_000, length in 0usize..40, put in "[\\[\\]{}\",:a-z0-9.-]{0,12}",
+        field in prop::sample::select(vec![
+            "n_layer", "n_embd", "n_head", "n_positions", "n_ctx", "vocab_size", "n_inner", "bias",
+            "hidden_size", "model_type", "architectures", "activation_function",
+            "layer_norm_epsilon", "scale_attn_weights", "quantization_config",
+        ]),
+        value in prop::sample::select(vec![
+            "null", "-1", "0", "1", "2", "3", "8", "1e99", "1e-5", "18446744073709551615", "true",
+            "\"\"", "\"gpt2\"", "[]", "[null]", "[\"GPT2\"]", "{}", "{\"a\": [{}]}",
+        ]),
+    ) {
+        let folder = copy("sharded");
+        let index = folder.path().join("model.safetensors.index.json");
+        let mut bytes = fs::read(&index).unwrap();
+        let at = at % (bytes.len() + 1);
+        let end = (at + length).min(bytes.len());
+        bytes.splice(at..end, put.into_bytes());
+        fs::write(&index, bytes).unwrap();
+        let changed = with_config(field, serde_json::from_str(value).unwrap());
+        for folder in [folder, changed] {
+            match Checkpoint::read(folder.path()) {
+                Ok(model) => {
+                    prop_assert_eq!(model.theta.len(), model.shape.layout().buffer_len());
+                    Checkpoint::remarks(folder.path()).unwrap();
+                }
+                Err(error) => prop_assert_eq!(error.to_string().lines().count(), 1),
+            }
         }
     }
 }

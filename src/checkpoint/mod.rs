@@ -19,12 +19,14 @@ use crate::model::{Init, Layout, Shape, TensorSpec};
 use crate::rng::Key;
 use crate::store::{sha256, write_atomic};
 use crate::{Error, Result};
+use config::Config;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use weights::Weights;
+pub use weights::{conversion, is_pickled};
 
 /// The architecture, in a checkpoint's folder.
 pub const CONFIG: &str = "config.json";
@@ -79,9 +81,9 @@ impl Checkpoint {
         Err(Error::setting("length of theta", found, requirement))
     }
 
-    /// Reads a folder. Parameters may be f32, f16 or bf16, in one file or in several with an
-    /// index, with or without the prefix `transformer.`; memory is taken for what the files
-    /// really hold.
+    /// Reads a folder. Parameters may be f64, f32, f16 or bf16, in one file or in several with an
+    /// index, with the names that `transformers` gives or those that wrappers make of them
+    /// (`_orig_mod.`, `module.`); memory is taken for what the files really hold.
     ///
     /// # Errors
     /// The file is named if it is missing, damaged, not GPT-2's form, or asks for something that
@@ -125,29 +127,50 @@ impl Checkpoint {
     }
 
     fn of(shape: Shape, weights: &mut Weights) -> Result<Self> {
-        let path = weights.path().to_path_buf();
-        let prefix =
-            ["transformer.", ""].into_iter().find(|p| weights.has(&format!("{p}wte.weight")));
-        let prefix = prefix.ok_or_else(|| {
-            Error::content(&path, None, "the tensor wte.weight is missing; it is no GPT-2")
-        })?;
         let layout = shape.layout();
-        // All names and dimensions before any memory is taken for them.
-        for tensor in layout.tensors() {
-            weights.check(&hugging_face_name(prefix, &tensor.name), &stored_dims(tensor))?;
-        }
-        let mut theta = vec![0f32; layout.buffer_len()];
-        let mut tensors: Vec<(String, &TensorSpec)> = layout
+        let tensors: Vec<(String, &TensorSpec)> = layout
             .tensors()
             .iter()
-            .map(|tensor| (hugging_face_name(prefix, &tensor.name), tensor))
+            .map(|tensor| (name_in(weights, &tensor.name), tensor))
             .collect();
-        tensors.sort_by_key(|(name, _)| weights.place(name));
-        for (name, tensor) in tensors {
+        // All names and dimensions before any memory is taken for them.
+        for (name, tensor) in &tensors {
+            weights.check(name, &stored_dims(tensor))?;
+        }
+        let mut in_place = tensors.clone();
+        in_place.sort_by_key(|(name, _)| weights.place(name));
+        let mut theta = vec![0f32; layout.buffer_len()];
+        for (name, tensor) in in_place {
             place(tensor, &weights.read(&name)?, &mut theta[tensor.range()]);
         }
-        check_rest(weights, prefix, &layout, &theta)?;
+        let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
+        check_rest(weights, &names, &layout, &theta)?;
         Ok(Self { shape, theta })
+    }
+
+    /// What [`Checkpoint::read`] makes of a folder without being told so, a sentence each: fields
+    /// that are null and have their default, and tensors that are left out because they are no part
+    /// of the model, as the value head of reinforcement learning or a classifier. Reads no more than
+    /// `config.json` and headers.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::files`].
+    pub fn remarks(folder: &Path) -> Result<Vec<String>> {
+        let path = folder.join(CONFIG);
+        let nulls = Self::read_config(folder)?.nulls;
+        let mut remarks: Vec<String> =
+            nulls.into_iter().map(|null| format!("{}: {null}", path.display())).collect();
+        let weights = Weights::open(folder, false)?;
+        let others: Vec<&str> = weights.names().filter(|name| !is_of_model(name)).collect();
+        if let Some(first) = others.first().and_then(|first| weights.name_in_file(first)) {
+            let more = match others.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let path = weights.path().display();
+            remarks.push(format!("{path}: {first}{more} left out: no part of the language model"));
+        }
+        Ok(remarks)
     }
 
     /// Reads the architecture alone.
@@ -155,6 +178,10 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::read`].
     pub fn read_shape(folder: &Path) -> Result<Shape> {
+        Self::read_config(folder).map(|config| config.shape)
+    }
+
+    fn read_config(folder: &Path) -> Result<Config> {
         let path = folder.join(CONFIG);
         if folder.is_file() {
             let reason = "is a file; name the folder that holds config.json and model.safetensors";
@@ -258,35 +285,72 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
 }
 
-/// Refuses a file that holds more of a model than was read: biases of a model that says to have
-/// none, or a head of its own.
-fn check_rest(weights: &mut Weights, prefix: &str, layout: &Layout, theta: &[f32]) -> Result<()> {
-    let known: Vec<String> =
-        layout.tensors().iter().map(|tensor| hugging_face_name(prefix, &tensor.name)).collect();
+/// The name, without wrappers, under which a tensor of the layout is read. A file may keep the
+/// embedding as the head that is tied to it.
+fn name_in(weights: &Weights, name: &str) -> String {
+    let own = hugging_face_name("", name);
+    let kept_as_head = name == "wte"
+        && weights.name_in_file(&own).is_none()
+        && weights.name_in_file(HEAD).is_some();
+    if kept_as_head { HEAD.to_string() } else { own }
+}
+
+/// The head's weight, which is the embedding.
+const HEAD: &str = "lm_head.weight";
+
+/// Whether a tensor, by its name without wrappers, is one of the language model: those of other
+/// heads are not.
+fn is_of_model(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    ["h", "wte", "wpe", "ln_f", "lm_head"].contains(&first)
+}
+
+/// Refuses a file that holds more of a model than was `read`: biases of a model that says to have
+/// none, a head of its own, or layers beyond those that config.json states.
+fn check_rest(weights: &mut Weights, read: &[&str], layout: &Layout, theta: &[f32]) -> Result<()> {
     let names: Vec<String> = weights.names().map(String::from).collect();
-    for name in names {
+    for name in names.iter().filter(|name| is_of_model(name) && !read.contains(&name.as_str())) {
         // The causal mask, which old files carry.
-        let mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-        if mask || known.contains(&name) {
+        if name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") {
             continue;
         }
         let path = weights.path().to_path_buf();
-        let refuse = |reason: &str| Err(Error::content(&path, None, format!("{name} {reason}")));
-        if name == "lm_head.weight" {
+        let in_file = weights.name_in_file(name).unwrap_or(name).to_string();
+        let refuse =
+            |reason: String| Err(Error::content(&path, None, format!("{in_file} {reason}")));
+        let layers = layout.tensors().iter().filter(|t| t.name.ends_with(".ln_1.weight")).count();
+        if name == HEAD {
             let wte = &layout.tensors()[0];
-            weights.check(&name, &wte.dims)?;
-            if weights.read(&name)? != theta[wte.range()] {
-                return refuse("differs from the embedding; a head of its own is not supported");
+            weights.check(name, &wte.dims)?;
+            let head = weights.read(name)?;
+            let differ = head.iter().zip(&theta[wte.range()]).position(|(a, b)| a != b);
+            if let Some(i) = differ {
+                let (row, column, own) = (i / wte.dims[1], i % wte.dims[1], head[i]);
+                let embedding = theta[wte.range()][i];
+                return refuse(format!(
+                    "is a head of its own, which is not supported: [{row}, {column}] is {own}, and \
+                     {embedding} in the embedding"
+                ));
             }
-        } else if name.starts_with(prefix) && name.ends_with(".bias") {
-            if weights.read(&name)?.iter().any(|&value| value != 0.0) {
-                return refuse("is not zero, but config.json says that there are no biases");
+        } else if name.ends_with(".bias")
+            && !layout.tensors().iter().any(|t| t.name.ends_with("bias"))
+        {
+            let values = weights.read(name)?;
+            if let Some(value) = values.iter().find(|&&value| value != 0.0) {
+                return refuse(format!("has {value}, but config.json says that bias is false"));
             }
+        } else if layer_of(name).is_some_and(|layer| layer >= layers) {
+            return refuse(format!("is there, but config.json says that n_layer is {layers}"));
         } else {
-            return refuse("is no tensor of a GPT-2 of the shape that config.json states");
+            return refuse("is no tensor of a GPT-2".into());
         }
     }
     Ok(())
+}
+
+/// The layer that a tensor's name says it is in.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("h.")?.split('.').next()?.parse().ok()
 }
 
 /// Elements as a safetensors file has them.

@@ -15,13 +15,23 @@ const INDEX: &str = "model.safetensors.index.json";
 /// The longest header of a file, as the format's own reader has it.
 const MOST_HEADER: u64 = 100_000_000;
 
-/// The tensors of a checkpoint.
+/// What wrappers of a model put into its tensors' names: `torch.compile`, data parallelism (two of
+/// them), activation checkpointing, a trainer's module, and `transformers`' models with a head.
+const WRAPPERS: [&str; 6] = [
+    "_orig_mod",
+    "module",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "model",
+    "transformer",
+];
+
+/// The tensors of a checkpoint, under their names without wrappers.
 pub struct Weights {
     /// The file, or the index of several.
     path: PathBuf,
     files: Vec<Piece>,
-    /// In which file a tensor lies.
-    places: BTreeMap<String, usize>,
+    places: BTreeMap<String, Place>,
 }
 
 /// One file.
@@ -33,53 +43,74 @@ struct Piece {
     header: Metadata,
 }
 
+/// Where a tensor lies.
+struct Place {
+    /// The number of its file.
+    file: usize,
+    /// Its name there.
+    name: String,
+}
+
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// A tensor's name without those of wrappers: `_orig_mod.transformer.wte.weight` is `wte.weight`.
+fn unwrapped(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    parts.join(".")
+}
+
 impl Weights {
     /// Opens a folder's files and reads their headers. With `hashing` what is read is hashed.
+    ///
+    /// As in `transformers`, every tensor of the files counts, whether an index names it or not, and
+    /// a name without a tensor is nothing: a tied head stands in some indices.
     pub fn open(folder: &Path, hashing: bool) -> Result<Self> {
         let single = folder.join(WEIGHTS);
         let index = folder.join(INDEX);
-        if single.exists() || !index.exists() {
-            if !single.exists() && folder.join("pytorch_model.bin").exists() {
-                let reason = "holds a model as pytorch_model.bin, which can run code when it is \
-                              read; save it again with safe_serialization=True";
-                return Err(Error::content(folder, None, reason));
-            }
-            let piece = Piece::open(single.clone(), hashing)?;
-            let places = piece.header.tensors().into_keys().map(|name| (name, 0)).collect();
-            return Ok(Self { path: single, files: vec![piece], places });
+        let sharded = !single.exists() && index.exists();
+        if !sharded && !single.exists() {
+            refuse_pickled(folder)?;
         }
-        let text = fs::read(&index).map_err(Error::io(&index))?;
-        let content = |reason: String| Error::content(&index, None, reason);
-        let map: Index = serde_json::from_slice(&text)
-            .map_err(|error| content(format!("not an index of files: {error}")))?;
-        let mut weights = Self { path: index.clone(), files: Vec::new(), places: BTreeMap::new() };
-        let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
-        for (name, file) in map.weight_map {
-            let number = match numbers.get(&file) {
-                Some(&number) => number,
-                None => {
-                    if Path::new(&file).file_name() != Some(file.as_ref()) {
-                        return Err(content(format!(
-                            "{file:?} is no name of a file in its folder"
-                        )));
-                    }
-                    weights.files.push(Piece::open(folder.join(&file), hashing)?);
-                    numbers.insert(file, weights.files.len() - 1);
-                    weights.files.len() - 1
+        let map = if sharded { read_index(&index)? } else { BTreeMap::new() };
+        let path = if sharded { index } else { single };
+        let mut files = Vec::new();
+        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+        for file in map.values() {
+            if !numbers.contains_key(file.as_str()) {
+                numbers.insert(file, files.len());
+                files.push(Piece::open(folder.join(file), hashing)?);
+            }
+        }
+        if !sharded {
+            files.push(Piece::open(path.clone(), hashing)?);
+        }
+        let mut places: BTreeMap<String, Place> = BTreeMap::new();
+        for (file, piece) in files.iter().enumerate() {
+            let mut names: Vec<String> = piece.header.tensors().into_keys().collect();
+            names.sort_unstable();
+            for name in names {
+                // In two files it is where the index says.
+                if map.get(&name).is_some_and(|of_index| {
+                    let stated = numbers[of_index.as_str()];
+                    stated != file && files[stated].header.info(&name).is_some()
+                }) {
+                    continue;
                 }
-            };
-            if weights.files[number].header.info(&name).is_none() {
-                let path = &weights.files[number].path;
-                return Err(Error::content(path, None, format!("the tensor {name} is missing")));
+                let place = Place { file, name: name.clone() };
+                if let Some(other) = places.insert(unwrapped(&name), place) {
+                    let reason = if other.name == name {
+                        format!("{name} is in {} too", files[other.file].path.display())
+                    } else {
+                        format!("{} and {name} are one tensor of the model", other.name)
+                    };
+                    return Err(Error::content(&piece.path, None, reason));
+                }
             }
-            weights.places.insert(name, number);
         }
-        Ok(weights)
+        Ok(Self { path, files, places })
     }
 
     /// The files that tensors lie in.
@@ -90,8 +121,8 @@ impl Weights {
     /// Where a tensor lies: whoever reads in this order reads every file from its beginning to its
     /// end.
     pub fn place(&self, name: &str) -> Option<(usize, usize)> {
-        let (number, info) = self.find(name).ok()?;
-        Some((number, info.data_offsets.0))
+        let (place, info) = self.find(name).ok()?;
+        Some((place.file, info.data_offsets.0))
     }
 
     /// Refuses a checkpoint in one file whose content does not have a hash, in hex. What was read
@@ -111,39 +142,103 @@ impl Weights {
         &self.path
     }
 
-    /// The tensors' names, in order.
+    /// The tensors' names without wrappers, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+    /// A tensor's name in its file.
+    pub fn name_in_file(&self, name: &str) -> Option<&str> {
+        self.places.get(name).map(|place| place.name.as_str())
     }
 
-    fn find(&self, name: &str) -> Result<(usize, &TensorInfo)> {
-        let missing = || Error::content(&self.path, None, format!("the tensor {name} is missing"));
-        let number = *self.places.get(name).ok_or_else(missing)?;
-        Ok((number, self.files[number].header.info(name).ok_or_else(missing)?))
+    fn find(&self, name: &str) -> Result<(&Place, &TensorInfo)> {
+        let found = self
+            .places
+            .get(name)
+            .and_then(|place| Some((place, self.files[place.file].header.info(&place.name)?)));
+        found.ok_or_else(|| {
+            let some: Vec<&str> = self.places.values().map(|p| p.name.as_str()).take(3).collect();
+            let held = if some.is_empty() {
+                "no tensor is there".to_string()
+            } else {
+                format!("of {} tensors the first are {}", self.places.len(), some.join(", "))
+            };
+            Error::content(&self.path, None, format!("the tensor {name} is missing; {held}"))
+        })
     }
 
     /// Refuses a tensor that is missing or has other dimensions.
     pub fn check(&self, name: &str, dims: &[usize]) -> Result<()> {
-        let (number, info) = self.find(name)?;
+        let (place, info) = self.find(name)?;
         if info.shape == dims {
             return Ok(());
         }
-        let found = &info.shape;
+        let (name, found) = (&place.name, &info.shape);
         let reason = format!("{name} is {found:?}, and config.json asks for {dims:?}");
-        Err(Error::content(&self.files[number].path, None, reason))
+        Err(Error::content(&self.files[place.file].path, None, reason))
     }
 
     /// A tensor's elements, as f32.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
-        let (number, info) = self.find(name)?;
+        let (place, info) = self.find(name)?;
+        let (file, name) = (place.file, place.name.clone());
         let (dtype, shape, (begin, end)) = (info.dtype, info.shape.clone(), info.data_offsets);
-        self.files[number].read(name, dtype, &shape, begin as u64, end as u64)
+        self.files[file].read(&name, dtype, &shape, begin as u64, end as u64)
     }
+}
+
+/// The file of each tensor that an index names; files are in its folder.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
+    let text = fs::read(path).map_err(Error::io(path))?;
+    let content = |reason: String| Error::content(path, None, reason);
+    let index: Index = serde_json::from_slice(&text)
+        .map_err(|error| content(format!("not an index of files: {error}")))?;
+    if index.weight_map.is_empty() {
+        return Err(content("weight_map names no file".into()));
+    }
+    let outside = |file: &&String| Path::new(file).file_name() != Some(file.as_ref());
+    if let Some(file) = index.weight_map.values().find(outside) {
+        return Err(content(format!("{file:?} is no name of a file in its folder")));
+    }
+    Ok(index.weight_map)
+}
+
+/// Whether a file's name is that of a pickled model, or of a piece or the index of one.
+pub fn is_pickled(name: &str) -> bool {
+    name.starts_with("pytorch_model")
+        && (name.ends_with(".bin") || name.ends_with(".bin.index.json"))
+}
+
+/// The command that saves a pickled model as safetensors.
+pub fn conversion(from: &str, to: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let quoted = |text: &str| {
+        if text.chars().all(safe) {
+            text.to_string()
+        } else {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+    };
+    format!(
+        "python -c \"import sys, transformers as t; \
+         t.AutoModelForCausalLM.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])\" {} {}",
+        quoted(from),
+        quoted(to)
+    )
+}
+
+/// Refuses a folder whose model is pickled, with the command that converts it.
+fn refuse_pickled(folder: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let Some(found) = names.filter(|name| is_pickled(name)).min() else { return Ok(()) };
+    let place = folder.display().to_string();
+    let command = conversion(&place, &place);
+    let reason = format!(
+        "holds a model as {found}, which can run code when it is read; convert it: {command}"
+    );
+    Err(Error::content(folder, None, reason))
 }
 
 impl Piece {
@@ -181,10 +276,12 @@ impl Piece {
         end: u64,
     ) -> Result<Vec<f32>> {
         let width = match dtype {
+            Dtype::F64 => 8,
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::BF16 => 2,
             other => {
-                let reason = format!("{name} is {other:?}; only F32, F16 and BF16 can be read");
+                let reason =
+                    format!("{name} is {other:?}; only F64, F32, F16 and BF16 can be read");
                 return Err(Error::content(&self.path, None, reason));
             }
         };
@@ -199,6 +296,9 @@ impl Piece {
         let mut data = vec![0u8; bytes];
         self.file.read(self.start + begin, &mut data).map_err(Error::io(&self.path))?;
         Ok(match dtype {
+            Dtype::F64 => {
+                data.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()
+            }
             Dtype::F32 => data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             Dtype::F16 => halves(&data).map(from_f16).collect(),
             _ => halves(&data).map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
