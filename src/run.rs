@@ -92,6 +92,10 @@ pub enum TokenizerSpec {
     Given {
         /// Hex SHA-256 of the file.
         hash: String,
+        /// The token that ends a text where it is another than its vocabulary suggests
+        /// ([`unusual_end_of_text`](crate::data::tokenizer::Tokenizer::unusual_end_of_text)).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end_of_text: Option<u32>,
     },
 }
 
@@ -355,6 +359,19 @@ mod tests {
         for engine in [EngineKind::Torch, EngineKind::Cpu] {
             let read: Spec = serde_json::from_str(&json(engine)).unwrap();
             assert_eq!(read, import(engine));
+        }
+    }
+
+    /// So does a given tokenizer whose end of text is the one that was always taken.
+    #[test]
+    fn the_usual_end_of_text_leaves_no_trace() {
+        let given = |end_of_text| TokenizerSpec::Given { hash: "ab".into(), end_of_text };
+        let json = |end_of_text| serde_json::to_string(&given(end_of_text)).unwrap();
+        assert_eq!(json(None), r#"{"given":{"hash":"ab"}}"#);
+        assert_eq!(json(Some(7)), r#"{"given":{"hash":"ab","end_of_text":7}}"#);
+        for end_of_text in [None, Some(7)] {
+            let read: TokenizerSpec = serde_json::from_str(&json(end_of_text)).unwrap();
+            assert_eq!(read, given(end_of_text));
         }
     }
 

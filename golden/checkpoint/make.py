@@ -6,7 +6,9 @@
 writes the folders f32, f16, bf16 and sharded beside this file, each with `config.json` and what
 `save_pretrained` makes of the parameters, and `logits.json`: for each folder, and for the model of
 this project in nano-small, `tokens` (batch × time) and `logits` (batch × time × vocabulary; of
-nano-small those of the last token), computed in float32 by AutoModelForCausalLM from the folder.
+nano-small those of the last token), computed in float32 by AutoModelForCausalLM from the folder; and
+`eval.json`: for some texts, the cross-entropies that the model in nano-small has of them: `tokens`,
+the number of its predictions, the sum of them in `nats`, and the `bytes` of the predicted tokens.
 
 Element k of the s-th parameter (both from 0, names sorted by their bytes) is
 
@@ -42,6 +44,37 @@ def logits(folder, tokens):
         return loaded(torch.tensor(tokens)).logits
 
 
+TEXTS = [
+    "Rik taid faik lind. " * 60,
+    "one two three four five six seven",
+    "a",
+    "",
+    "naïve 汉字 👩‍👩‍👧 ½",
+    "é",
+    "汉",
+    "A text that says </s> and <|endoftext|> and <s>.",
+    " ",
+]
+
+
+def evaluations(folder):
+    """Windows of as many inputs as the model has positions, end to end; the first token of a text is
+    read only. A special token's name is text. In the byte-level alphabet a character is a byte."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    context = model.config.n_positions
+    for text in TEXTS:
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        nats = 0.0
+        for start in range(0, len(ids) - 1, context):
+            window = torch.tensor(ids[start : start + context + 1])
+            with torch.no_grad():
+                scores = model(window[None, :-1]).logits[0].double()
+            nats += torch.nn.functional.cross_entropy(scores, window[1:], reduction="sum").item()
+        size = sum(len(token) for token in tokenizer.convert_ids_to_tokens(ids[1:]))
+        yield {"text": text, "tokens": max(len(ids) - 1, 0), "nats": nats, "bytes": size}
+
+
 def main():
     tokens = [[(7 * i + 3 * j) % SHAPE["vocab_size"] for j in range(8)] for i in range(2)]
     golden = {}
@@ -61,6 +94,8 @@ def main():
     last = logits(nano, [row])[:, -1:]
     golden["nano-small"] = {"tokens": [row], "logits": last.tolist()}
     (HERE / "logits.json").write_text(json.dumps(golden) + "\n")
+    lines = [json.dumps(one, ensure_ascii=False) for one in evaluations(nano)]
+    (HERE / "eval.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
 main()

@@ -104,6 +104,10 @@ pub struct Data {
     pub loss: Loss,
     /// A tokenizer.json; empty: one is trained.
     pub tokenizer: PathBuf,
+    /// The token that ends a text, by name or number, for a given tokenizer; empty: the one that its
+    /// files name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub end_of_text: String,
     /// Which one is trained.
     pub tokenizer_kind: TokenizerKind,
     /// Bytes of pretraining text that it is trained on.
@@ -117,6 +121,13 @@ pub struct Data {
     /// Tokens of the n-grams by which the overlap of a validation set with other text is measured.
     #[serde(default = "overlap_ngram", skip_serializing_if = "is_usual_ngram")]
     pub overlap_ngram: usize,
+}
+
+impl Data {
+    /// The token that ends a text, if one is asked for.
+    pub fn end_of_text(&self) -> Option<&str> {
+        (!self.end_of_text.is_empty()).then_some(self.end_of_text.as_str())
+    }
 }
 
 /// The length, in words, that GPT-3's authors looked for.

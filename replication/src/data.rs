@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::datasets::{self, For, Opened};
 use crate::import::{Import, tokenizer_of};
+use crate::progress::complain;
 use crate::results::Overlaps;
 use crate::text::Known;
 use forgetting_laws::data::distance::distances;
@@ -150,11 +151,24 @@ impl Sources {
         });
         let imports: BTreeMap<String, Import> = models.collect::<Result<_>>()?;
         let given_tokenizer = match data.tokenizer.as_os_str().is_empty() {
-            true => tokenizer_of(&imports)?,
-            false => Some(Arc::new(Tokenizer::from_file(&data.tokenizer)?)),
+            true => tokenizer_of(&imports, data.end_of_text())?,
+            false => Some(Arc::new(Tokenizer::open(&data.tokenizer, data.end_of_text())?)),
         };
+        match &given_tokenizer {
+            Some(tokenizer) if tokenizer.unusual_end_of_text().is_some() => {
+                complain(&format!("end of text: {}", tokenizer.stated_end_of_text()));
+            }
+            None if data.end_of_text().is_some() => {
+                let requirement = "is for a given tokenizer; one that is trained has its own";
+                return Err(Error::setting("data.end_of_text", &data.end_of_text, requirement));
+            }
+            _ => {}
+        }
         let tokenizer = match &given_tokenizer {
-            Some(tokenizer) => TokenizerSpec::Given { hash: tokenizer.hash() },
+            Some(tokenizer) => TokenizerSpec::Given {
+                hash: tokenizer.hash(),
+                end_of_text: tokenizer.unusual_end_of_text(),
+            },
             None => TokenizerSpec::Trained {
                 kind: data.tokenizer_kind,
                 source: pretraining.source.content_hash(),
@@ -196,11 +210,11 @@ impl Sources {
         }
         if let (Some(tokenizer), Some(smallest)) =
             (&given_tokenizer, imports.values().min_by_key(|import| import.shape.vocab))
-            && tokenizer.vocab_size() > smallest.shape.vocab
+            && tokenizer.needed_vocab() > smallest.shape.vocab
         {
             let (folder, vocab) = (smallest.folder.display(), smallest.shape.vocab);
             let requirement = format!("must be at most {vocab}, the vocabulary of {folder}");
-            return Err(Error::setting("vocabulary", tokenizer.vocab_size(), requirement));
+            return Err(Error::setting("vocabulary", tokenizer.needed_vocab(), requirement));
         }
         Ok(Self {
             imports,

@@ -42,6 +42,9 @@ pub struct Options {
     /// A tokenizer.json to use; without, one is trained on the pretraining text.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// The token that ends a text in it, by name or number [default: the one that its files name].
+    #[arg(long, value_name = "TOKEN", requires = "tokenizer")]
+    end_of_text: Option<String>,
     /// Which one is trained: bpe or unigram.
     #[arg(long, default_value = "bpe", value_parser = kind)]
     kind: TokenizerKind,
@@ -117,7 +120,7 @@ pub fn run(options: &Options) -> Result<()> {
     let texts = texts(options)?;
     let (_, pretraining) = &texts[0];
     let tokenizer = match &options.tokenizer {
-        Some(path) => Tokenizer::from_file(path)?,
+        Some(path) => Tokenizer::open(path, options.end_of_text.as_deref())?,
         None => {
             let documents = pretraining.len().unwrap_or(u64::MAX);
             let (bytes, vocab) = (options.tokenizer_bytes, options.vocab);
@@ -144,7 +147,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let mut domains: Vec<Domain> =
         in_parallel(texts.len() - 1, measure).into_iter().collect::<Result<_>>()?;
-    let model = options.model.as_ref().map(|model| Reader::open(model, &options.device));
+    let model = options.model.as_ref().map(|model| Reader::open(model, &options.device, None));
     let mut model = model.transpose()?;
     if let Some(model) = &mut model {
         let mut losses = |i: usize| model.works(&*texts[i].1, &samples[i].documents(tokens));

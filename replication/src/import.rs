@@ -1,6 +1,7 @@
 //! Models that come pretrained, and what is known of them without reading them again.
 
 use crate::model::folder_of;
+use crate::progress::complain;
 use crate::stamp::{self, Stamp};
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -31,6 +32,7 @@ impl Import {
     pub fn open(named: &Path, context: usize, cache: Option<&Path>) -> Result<Self> {
         let folder = folder_of(named)?;
         let (shape, hash) = Known::of(&folder, cache)?;
+        Checkpoint::remarks(&folder)?.iter().for_each(|remark| complain(remark));
         let positions = shape.context;
         if shape.positions == Positions::Learned && context > positions {
             let folder = folder.display();
@@ -82,15 +84,27 @@ impl Known {
 ///
 /// # Errors
 /// If a model has none, or two are not the same.
-pub fn tokenizer_of(imports: &BTreeMap<String, Import>) -> Result<Option<Arc<Tokenizer>>> {
+pub fn tokenizer_of(
+    imports: &BTreeMap<String, Import>,
+    end_of_text: Option<&str>,
+) -> Result<Option<Arc<Tokenizer>>> {
     let mut found: Option<(Tokenizer, &Import)> = None;
     for import in imports.values() {
-        let own = Tokenizer::from_file(import.folder.join(checkpoint::TOKENIZER))?;
+        let own = Tokenizer::open(&import.folder.join(checkpoint::TOKENIZER), end_of_text)?;
         match &found {
             Some((first, other)) if first.hash() != own.hash() => {
                 let (a, b) = (other.folder.display(), import.folder.display());
                 let requirement =
                     format!("must have the tokenizer of {a}; name one by --tokenizer");
+                return Err(Error::setting("--pretrained", b, requirement));
+            }
+            Some((first, other)) if first.end_of_text() != own.end_of_text() => {
+                let (a, b) = (other.folder.display(), import.folder.display());
+                let ends = [first, &own].map(Tokenizer::stated_end_of_text);
+                let requirement = format!(
+                    "ends a text with {}, and {a} with {}; name one by --end-of-text",
+                    ends[1], ends[0]
+                );
                 return Err(Error::setting("--pretrained", b, requirement));
             }
             Some(_) => {}

@@ -1,7 +1,7 @@
 //! Models from the command line: `eval` measures one on any text, `sample` lets one write.
 
 use crate::compute::{Compute, Effort};
-use crate::progress::{Transfers, answer};
+use crate::progress::{Transfers, answer, complain};
 use crate::records::Records;
 use clap::Args;
 use forgetting_laws::checkpoint::{self, Checkpoint};
@@ -38,6 +38,9 @@ pub struct EvalOptions {
     /// Measures the first so many documents only.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub documents: Option<u64>,
+    /// The token that ends a text, by name or number [default: the one that the model's files name].
+    #[arg(long, value_name = "TOKEN")]
+    pub end_of_text: Option<String>,
     /// Lists the loss of every document too.
     #[arg(long)]
     pub per_document: bool,
@@ -70,6 +73,9 @@ pub struct SampleOptions {
     /// Of the draws: the same seed gives the same text.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// The token that ends a text, by name or number [default: the one that the model's files name].
+    #[arg(long, value_name = "TOKEN")]
+    pub end_of_text: Option<String>,
     /// How many texts.
     #[arg(long, default_value_t = 1)]
     pub samples: u64,
@@ -107,13 +113,37 @@ pub fn folder_of(named: &Path) -> Result<PathBuf> {
         let shard = file.starts_with("model-") && file.ends_with(".safetensors");
         shard || file.as_str() == "model.safetensors.index.json"
     });
-    let whole = snapshot.files.iter().any(|file| file == checkpoint::WEIGHTS);
-    let weights: Vec<&str> = match whole {
-        true => vec![checkpoint::WEIGHTS],
-        false => parts.map(String::as_str).collect(),
+    let has = |name: &str| snapshot.files.iter().any(|file| file == name);
+    let weights: Vec<&str> = if has(checkpoint::WEIGHTS) {
+        vec![checkpoint::WEIGHTS]
+    } else {
+        parts.map(String::as_str).collect()
     };
+    if weights.is_empty()
+        && let Some(pickled) = snapshot.files.iter().find(|file| checkpoint::is_pickled(file))
+    {
+        let own = id.rsplit('/').next().unwrap_or(id);
+        let command = checkpoint::conversion(id, own);
+        let requirement = format!(
+            "has its model as {pickled} alone, which can run code when it is read; convert it and \
+             name the folder {own}: {command}"
+        );
+        return Err(Error::setting("model", named.display(), requirement));
+    }
+    // GPT-2's older models have a tokenizer in two files.
+    let older = !has(checkpoint::TOKENIZER) && has("vocab.json");
+    let tokenizer =
+        if older { vec!["vocab.json", "merges.txt"] } else { vec![checkpoint::TOKENIZER] };
+    let besides = [
+        "generation_config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ];
+    let besides = besides.into_iter().filter(|name| has(name));
     let mut folder = PathBuf::new();
-    for name in [checkpoint::CONFIG, checkpoint::TOKENIZER].into_iter().chain(weights) {
+    // The weights, which take the longest, are the last.
+    for name in [checkpoint::CONFIG].into_iter().chain(tokenizer).chain(besides).chain(weights) {
         let fetched = hub.fetch(&snapshot, name, &progress)?;
         folder = fetched.path.parent().unwrap_or(&fetched.path).to_path_buf();
     }
@@ -121,18 +151,20 @@ pub fn folder_of(named: &Path) -> Result<PathBuf> {
 }
 
 impl Reader {
-    /// Opens a folder or what the Hub has.
+    /// Opens a folder or what the Hub has. `end_of_text` is the token that ends a text, if it is not
+    /// the one that the files name.
     ///
     /// # Errors
     /// If the model, its tokenizer or the device is refused.
-    pub fn open(named: &Path, device: &str) -> Result<Self> {
+    pub fn open(named: &Path, device: &str, end_of_text: Option<&str>) -> Result<Self> {
         let compute = Compute::open(device)?;
         let folder = folder_of(named)?;
         let model = Checkpoint::read(&folder)?;
-        let tokenizer = Tokenizer::from_file(folder.join(checkpoint::TOKENIZER))?;
-        let (tokens, vocab) = (tokenizer.vocab_size(), model.shape.vocab);
+        Checkpoint::remarks(&folder)?.iter().for_each(|remark| complain(remark));
+        let tokenizer = Tokenizer::open(&folder.join(checkpoint::TOKENIZER), end_of_text)?;
+        let (tokens, vocab) = (tokenizer.needed_vocab(), model.shape.vocab);
         if tokens > vocab {
-            let reason = format!("its vocabulary is {tokens}, and the model's is {vocab}");
+            let reason = format!("it needs a vocabulary of {tokens}, and the model's is {vocab}");
             return Err(Error::content(folder.join(checkpoint::TOKENIZER), None, reason));
         }
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
@@ -141,10 +173,9 @@ impl Reader {
         Ok(Self { model: engine.model(&model, Precision::F32)?, tokenizer, hash })
     }
 
-    /// The losses of texts, window by window.
-    fn losses(&mut self, texts: &[Passage<'_>]) -> Result<Vec<Vec<Loss>>> {
-        let encoded = texts.iter().map(|text| Encoded::of(&self.tokenizer, text));
-        engine::losses(&mut *self.model, &encoded.collect::<Result<Vec<_>>>()?)
+    /// The tokens of texts.
+    fn encode(&self, texts: &[Passage<'_>]) -> Result<Vec<Encoded>> {
+        texts.iter().map(|text| Encoded::of(&self.tokenizer, text)).collect()
     }
 
     /// The losses of some documents of a source, those of one work together.
@@ -155,7 +186,9 @@ impl Reader {
         let mut works: BTreeMap<u64, Loss> = BTreeMap::new();
         for some in documents.chunks(AT_A_TIME as usize) {
             let texts = some.iter().map(|&i| source.passage(i)).collect::<Result<Vec<_>>>()?;
-            for (&document, windows) in some.iter().zip(self.losses(&texts)?) {
+            let encoded = self.encode(&texts)?;
+            let losses = engine::losses(&mut *self.model, &encoded)?;
+            for (&document, windows) in some.iter().zip(losses) {
                 let work = works.entry(source.group(document)).or_default();
                 *work = std::iter::once(*work).chain(windows).sum();
             }
@@ -173,7 +206,8 @@ struct Evaluation {
     stderr: Option<f64>,
     /// Predicted tokens that count.
     tokens: u64,
-    /// The same loss in bits per byte of the text that counts, which models of other tokenizers share.
+    /// The same loss in bits per byte of the text that these tokens stand for, which models of other
+    /// tokenizers share.
     bits_per_byte: f64,
     /// What the standard error takes as drawn independently: documents, or the windows of one.
     clusters: &'static str,
@@ -181,6 +215,8 @@ struct Evaluation {
     model: String,
     /// SHA-256 of the tokenizer.
     tokenizer: String,
+    /// The token that ends a text. It is in none: a text that spells out its name has it in parts.
+    end_of_text: u32,
     /// SHA-256 of the text.
     data: String,
     /// Inputs a window.
@@ -196,7 +232,9 @@ struct DocumentLoss {
     document: u64,
     /// Mean cross-entropy in nats; none for a document of one token.
     loss: Option<f64>,
+    /// Predicted tokens that count.
     tokens: u64,
+    /// Bytes of the text that these tokens stand for.
     bytes: u64,
 }
 
@@ -208,7 +246,7 @@ const AT_A_TIME: u64 = 256;
 /// # Errors
 /// If the model or a file is refused, or there is nothing to predict.
 pub fn eval(options: &EvalOptions) -> Result<()> {
-    let mut reader = Reader::open(&options.model, &options.device)?;
+    let mut reader = Reader::open(&options.model, &options.device, options.end_of_text.as_deref())?;
     let fields = options.records.fields(&options.text_field, None)?;
     let files = Files::read(&options.data, &fields)?;
     let count = files.len().unwrap_or(0);
@@ -217,14 +255,16 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     for first in (0..count).step_by(AT_A_TIME as usize) {
         let range = first..(first + AT_A_TIME).min(count);
         let texts = range.clone().map(|i| files.passage(i)).collect::<Result<Vec<_>>>()?;
-        let losses = reader.losses(&texts)?;
-        for ((document, text), of_windows) in range.zip(&texts).zip(losses) {
+        let encoded = reader.encode(&texts)?;
+        let losses = engine::losses(&mut *reader.model, &encoded)?;
+        for (((document, text), encoded), of_windows) in range.zip(&texts).zip(&encoded).zip(losses)
+        {
             let whole: Loss = of_windows.iter().copied().sum();
             documents.push(DocumentLoss {
                 document,
                 loss: (whole.tokens > 0).then(|| whole.mean()),
                 tokens: whole.tokens,
-                bytes: text.counted_bytes() as u64,
+                bytes: predicted_bytes(encoded, &reader.tokenizer.token_bytes(&text.text)?),
             });
             if whole.tokens > 0 {
                 clusters.push(whole);
@@ -251,6 +291,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         clusters: of,
         model: reader.hash,
         tokenizer: reader.tokenizer.hash(),
+        end_of_text: reader.tokenizer.end_of_text(),
         data: files.content_hash(),
         context: reader.model.shape().context,
         documents,
@@ -259,6 +300,13 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         write_atomic(path, &to_json(&evaluation))?;
     }
     answer(&said(&evaluation, options.per_document))
+}
+
+/// The bytes that the predicted tokens of a document stand for which count, of those of all tokens:
+/// the first is read only.
+fn predicted_bytes(encoded: &Encoded, bytes: &[usize]) -> u64 {
+    let counts = |i: &usize| encoded.counted.as_ref().is_none_or(|counted| counted[*i]);
+    (1..bytes.len()).filter(counts).map(|i| bytes[i] as u64).sum()
 }
 
 fn said(evaluation: &Evaluation, per_document: bool) -> String {
@@ -289,7 +337,7 @@ fn said(evaluation: &Evaluation, per_document: bool) -> String {
 /// # Errors
 /// If the model or a setting is refused.
 pub fn sample(options: &SampleOptions) -> Result<()> {
-    let mut reader = Reader::open(&options.model, &options.device)?;
+    let mut reader = Reader::open(&options.model, &options.device, options.end_of_text.as_deref())?;
     let end_of_text = reader.tokenizer.end_of_text();
     let prompt = reader.tokenizer.encode(&options.prompt)?;
     let start = if prompt.is_empty() { vec![end_of_text] } else { prompt.clone() };

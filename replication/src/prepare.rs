@@ -20,9 +20,12 @@ pub struct Options {
     /// Text: files, folders or patterns as 'texts/*.jsonl', or - for standard input.
     #[arg(long, num_args = 1.., value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
-    /// A tokenizer.json.
+    /// A tokenizer.json, or the folder of one.
     #[arg(long, value_name = "FILE", required_unless_present = "vocab")]
     tokenizer: Option<PathBuf>,
+    /// The token that ends a text in it, by name or number [default: the one that its files name].
+    #[arg(long, value_name = "TOKEN", conflicts_with = "vocab")]
+    end_of_text: Option<String>,
     /// Trains one of so many tokens on the text instead.
     #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
     vocab: Option<usize>,
@@ -57,7 +60,7 @@ pub fn run(options: &Options) -> Result<()> {
     let fields = options.records.fields(&options.text_field, options.group.as_deref())?;
     let source = Files::read(&options.data, &fields)?;
     let tokenizer = match (&options.tokenizer, options.vocab) {
-        (Some(path), _) => Tokenizer::from_file(path)?,
+        (Some(path), _) => Tokenizer::open(path, options.end_of_text.as_deref())?,
         (None, Some(vocab)) => {
             let (bytes, kind) = (options.tokenizer_bytes, options.tokenizer_kind);
             train_tokenizer(&source, source.len().unwrap_or(u64::MAX), bytes, kind, vocab)?.0
@@ -87,11 +90,12 @@ pub fn run(options: &Options) -> Result<()> {
     tokenizer.save(out.join(TOKENIZER))?;
     let counted = Manifest::read(out)?.and_then(|manifest| manifest.counted);
     answer(&format!(
-        "{} documents, {} tokens{}; store: {}\n",
+        "{} documents, {} tokens{}; store: {}\nend of text: {}\n",
         tokens.documents(),
         tokens.tokens(),
         counting(counted),
-        out.display()
+        out.display(),
+        tokenizer.stated_end_of_text()
     ))
 }
 
@@ -109,7 +113,8 @@ pub fn verify(folder: &Path) -> Result<()> {
     let manifest = Manifest::read(folder)?.expect("it was verified");
     let path = folder.join(TOKENIZER);
     if path.exists() {
-        match Tokenizer::from_file(&path) {
+        // Whichever token ended its texts stands in the manifest.
+        match Tokenizer::open(&path, Some(&manifest.end_of_text.to_string())) {
             Ok(tokenizer) if tokenizer.hash() == manifest.tokenizer => {}
             Ok(_) => damages.push(Error::Damaged {
                 path,

@@ -76,6 +76,99 @@ fn a_model_is_measured_on_any_text() {
     assert!(said.contains("1 documents"), "{said}");
 }
 
+/// Against `transformers`, by `golden/checkpoint/make.py`: losses and bits per byte are of the same
+/// tokens, whatever the documents are like.
+#[test]
+fn bits_per_byte_are_of_what_is_predicted() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = json(&model().join("../eval.json"));
+    let all: Vec<&Value> = all.as_array().unwrap().iter().filter(|one| one["text"] != "").collect();
+    let measure = |some: &[&Value]| {
+        let data = folder.path().join("texts.jsonl");
+        let line = |one: &&Value| format!("{}\n", serde_json::json!({"text": one["text"]}));
+        fs::write(&data, some.iter().map(line).collect::<String>()).unwrap();
+        let out = folder.path().join("losses.json");
+        let mut call = replication(&["eval"]);
+        must_succeed(call.arg(model()).arg("--data").arg(&data).arg("--json").arg(&out));
+        let found = json(&out);
+        let sum = |field: &str| some.iter().map(|one| one[field].as_f64().unwrap()).sum::<f64>();
+        let expected = sum("nats") / std::f64::consts::LN_2 / sum("bytes");
+        let found_bits = found["bits_per_byte"].as_f64().unwrap();
+        assert!((found_bits / expected - 1.0).abs() < 1e-5, "{found_bits}, {expected}");
+        for (document, one) in found["documents"].as_array().unwrap().iter().zip(some) {
+            assert_eq!((&document["tokens"], &document["bytes"]), (&one["tokens"], &one["bytes"]));
+            let nats = document["loss"].as_f64().unwrap_or(0.0) * one["tokens"].as_f64().unwrap();
+            assert!((nats - one["nats"].as_f64().unwrap()).abs() < 1e-3, "{document}, {one}");
+        }
+    };
+    measure(&all);
+    // Documents of one token have nothing to predict, however many there are.
+    let one = all.iter().find(|one| one["text"] == "a").unwrap();
+    measure(&[&[all[1]], &vec![*one; 300][..]].concat());
+    // A window's end and a mask change neither.
+    let text = ["rik", " taid", " faik"].map(|word| word.repeat(30));
+    let chat = serde_json::json!({"conversations": [
+        {"from": "human", "value": text[0]}, {"from": "gpt", "value": text[1]},
+        {"from": "human", "value": text[2]}, {"from": "gpt", "value": "é 汉字"}]});
+    let data = folder.path().join("chats.jsonl");
+    fs::write(&data, format!("{chat}\n")).unwrap();
+    let out = folder.path().join("chats.json");
+    let mut call = replication(&["eval", "--like", "openhermes-2.5", "--loss", "answer"]);
+    must_succeed(call.arg(model()).arg("--data").arg(&data).arg("--json").arg(&out));
+    let found = json(&out);
+    // The answers, each with the end of its line; no token lies across the border of one.
+    let answers = text[1].len() + 1 + "é 汉字".len() + 1;
+    assert_eq!(found["documents"][0]["bytes"].as_u64(), Some(answers as u64), "{found}");
+}
+
+/// As of old checkpoints on the Hub: no tokenizer.json, a token for padding that the model has no row
+/// for, weights as a wrapper names them.
+#[test]
+fn models_of_older_forms_are_measured_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    fs::write(&text, "rik taid faik lind é [PAD]").unwrap();
+    let eval = |model: &Path| {
+        stdout(&must_succeed(replication(&["eval"]).arg(model).arg("--data").arg(&text)))
+    };
+    let copy = |name: &str, tokenizer: &Value| {
+        let to = folder.path().join(name);
+        fs::create_dir(&to).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(model().join(file), to.join(file)).unwrap();
+        }
+        fs::write(to.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        to
+    };
+    let mut tokenizer = json(&model().join("tokenizer.json"));
+    let old = copy("old", &tokenizer);
+    fs::remove_file(old.join("tokenizer.json")).unwrap();
+    fs::write(old.join("vocab.json"), tokenizer["model"]["vocab"].to_string()).unwrap();
+    let merge =
+        |pair: &Value| format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+    let merges = tokenizer["model"]["merges"].as_array().unwrap().iter().map(merge);
+    fs::write(old.join("merges.txt"), merges.collect::<String>()).unwrap();
+    assert_eq!(eval(&old), eval(&model()));
+    let added = |special: bool| {
+        serde_json::json!({"id": 512, "content": "[PAD]", "single_word": false, "lstrip": false,
+                           "rstrip": false, "normalized": false, "special": special})
+    };
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(added(true));
+    assert_eq!(eval(&copy("padded", &tokenizer)), eval(&model()));
+    // One that text becomes needs a row.
+    *tokenizer["added_tokens"].as_array_mut().unwrap().last_mut().unwrap() = added(false);
+    let ordinary = copy("ordinary", &tokenizer);
+    let said = refusal(replication(&["eval"]).arg(&ordinary).arg("--data").arg(&text));
+    assert!(said.contains("needs a vocabulary of 513, and the model's is 512"), "{said}");
+    // What is made of a null is said.
+    let config = fs::read_to_string(ordinary.join("config.json")).unwrap();
+    let config = config.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": null");
+    fs::write(old.join("config.json"), config).unwrap();
+    let output = must_succeed(replication(&["eval"]).arg(&old).arg("--data").arg(&text));
+    assert!(stderr(&output).contains("tie_word_embeddings is null"), "{}", stderr(&output));
+    assert_eq!(stdout(&output), eval(&model()));
+}
+
 #[test]
 fn a_model_writes() {
     let sample = |more: &[&str]| {

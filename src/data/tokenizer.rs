@@ -11,7 +11,12 @@
 //! - `Unigram`, a unigram language model over pieces of words, with bytes for what is rare, in the
 //!   way of SentencePiece (Kudo, ACL 2018; Kudo and Richardson, EMNLP 2018).
 
+mod bytes;
+mod end_of_text;
+mod slow;
 mod unigram;
+
+pub use end_of_text::{EndOfText, EndOfTextSource};
 
 use super::mask::counts;
 use super::{Encode, TokenizerKind};
@@ -31,11 +36,10 @@ use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString};
 use tokenizers::{PreTokenizer, PreTokenizerWrapper};
 
+/// The name of a tokenizer's file in the folder of a model.
+const FILE: &str = "tokenizer.json";
 /// The token between documents in a tokenizer that is trained here.
 const END_OF_TEXT: &str = "<|endoftext|>";
-/// Names of that token in tokenizers from elsewhere, the first that exists is taken.
-const END_OF_TEXT_NAMES: [&str; 6] =
-    [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eot_id|>"];
 /// A pair that occurs once is no regularity.
 const MIN_FREQUENCY: u64 = 2;
 
@@ -44,7 +48,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     origin: PathBuf,
     json: String,
-    end_of_text: u32,
+    end_of_text: EndOfText,
     vocab_size: usize,
     /// The tokens of frequent words, where words can be encoded one by one.
     words: Option<Words>,
@@ -108,35 +112,71 @@ impl Tokenizer {
         };
         let origin = PathBuf::from("trained tokenizer");
         let trained = trained.map_err(|e| Error::content(&origin, None, e.to_string()))?;
-        Self::new(trained, origin)
+        Self::new(trained, origin, None, None)
     }
 
-    /// Reads a `tokenizer.json` of any kind.
+    /// Reads a `tokenizer.json` of any kind, or that of a folder: [`open`](Self::open) of a file that
+    /// says itself, or whose neighbours say, which token ends a text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open(path.as_ref(), None)
+    }
+
+    /// Reads a `tokenizer.json` of any kind, or that of a folder, which may have `vocab.json` and
+    /// `merges.txt` in its place, as GPT-2's older models do.
     ///
     /// Truncation and padding that it may ask for are switched off, and no token is added at the
     /// beginning or the end of a text. Whether a text survives encoding without loss depends on
     /// the tokenizer.
     ///
+    /// The token that ends a text is `end_of_text`, by name or number, if it is given. Else it is the
+    /// one that the files of the folder name, where the file is called `tokenizer.json`:
+    /// `eos_token_id` in `config.json`, then in `generation_config.json`, then `eos_token` in
+    /// `tokenizer_config.json` and in `special_tokens_map.json`; of several the first. Else it is the
+    /// first special token that is called `<|endoftext|>`, `<|end_of_text|>`, `</s>`, `<eos>` or as in
+    /// other common tokenizers; a token of such a name that is not special is taken only where no
+    /// token is.
+    ///
     /// # Errors
-    /// If the file cannot be read, is no tokenizer, encodes at random (BPE dropout), or has no
-    /// token that ends a text: `<|endoftext|>`, `</s>`, `<eos>` and a few others are looked for.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let json = fs::read(path).map_err(Error::io(path))?;
+    /// If a file cannot be read, is no tokenizer, encodes at random (BPE dropout), or nothing says
+    /// which token ends a text.
+    pub fn open(path: &Path, end_of_text: Option<&str>) -> Result<Self> {
+        let file = if path.is_dir() { path.join(FILE) } else { path.to_path_buf() };
+        // A file of another name is one of many, which a folder's config.json need not be about.
+        let folder = file.parent().filter(|_| file.file_name().is_some_and(|name| name == FILE));
+        if let Some(folder) = folder
+            && !file.exists()
+            && folder.join(slow::VOCAB).exists()
+            && folder.join(slow::MERGES).exists()
+        {
+            let origin = folder.join(slow::VOCAB);
+            return Self::new(slow::read(folder)?, origin, Some(folder), end_of_text);
+        }
+        let json = fs::read(&file).map_err(Error::io(&file))?;
+        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
         let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
-            Error::content(path, None, format!("not a tokenizer.json ({error})"))
+            Error::content(&file, None, format!("not a tokenizer.json ({error})"))
         })?;
-        Self::new(inner, path.to_path_buf())
+        Self::new(inner, file.clone(), folder, end_of_text)
     }
 
-    fn new(mut inner: tokenizers::Tokenizer, origin: PathBuf) -> Result<Self> {
+    fn new(
+        mut inner: tokenizers::Tokenizer,
+        origin: PathBuf,
+        folder: Option<&Path>,
+        end_of_text: Option<&str>,
+    ) -> Result<Self> {
         let refuse = |error: tokenizers::Error| Error::content(&origin, None, error.to_string());
         inner.with_truncation(None).map_err(refuse)?;
         inner.with_padding(None);
         if let ModelWrapper::BPE(model) = inner.get_model()
-            && model.dropout.is_some_and(|dropout| dropout > 0.0)
+            && let Some(dropout) = model.dropout.filter(|&dropout| dropout > 0.0)
         {
-            let reason = "BPE dropout encodes at random; remove it from the file";
+            let reason = format!(
+                "its BPE dropout is {dropout}, which encodes at random; remove it from the file"
+            );
             return Err(Error::content(&origin, None, reason));
         }
         let json = inner.to_string(false).map_err(refuse)?;
@@ -144,12 +184,7 @@ impl Tokenizer {
         inner.with_post_processor(None::<PostProcessorWrapper>);
         // A document that spells out the name of a special token does not end there.
         inner.set_encode_special_tokens(true);
-        let end_of_text =
-            END_OF_TEXT_NAMES.iter().find_map(|name| inner.token_to_id(name)).ok_or_else(|| {
-                let names = END_OF_TEXT_NAMES.join(", ");
-                let reason = format!("no token that ends a text; one of {names} must be in it");
-                Error::content(&origin, None, reason)
-            })?;
+        let end_of_text = end_of_text::find(&inner, &origin, folder, end_of_text)?;
         let vocab_size =
             inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
         let words = words_are_independent(&inner).then(Words::default);
@@ -192,9 +227,32 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// The rows that the embedding of a model needs which reads what [`encode`](Self::encode) makes of
+    /// text: special tokens that no text becomes, as one for padding that was added later, may lie
+    /// beyond them.
+    pub fn needed_vocab(&self) -> usize {
+        let added = self.inner.get_added_tokens_decoder();
+        let of_text = added.iter().filter(|(_, token)| !token.special).map(|(&id, _)| id);
+        let of_model = self.inner.get_vocab(false).into_values();
+        let largest = of_model.chain(of_text).max().unwrap_or(0).max(self.end_of_text.id);
+        largest as usize + 1
+    }
+
     /// The token that stands between documents.
     pub fn end_of_text(&self) -> u32 {
-        self.end_of_text
+        self.end_of_text.id
+    }
+
+    /// The same, with its name and what says that it is the one.
+    pub fn stated_end_of_text(&self) -> &EndOfText {
+        &self.end_of_text
+    }
+
+    /// The token that stands between documents where it is not the one that a tokenizer's vocabulary
+    /// suggested before files were asked: a part of the identity of what is tokenised.
+    pub fn unusual_end_of_text(&self) -> Option<u32> {
+        let id = self.end_of_text.id;
+        (end_of_text::earlier(&self.inner) != Some(id)).then_some(id)
     }
 
     /// The tokens of a text. The names of special tokens in it are text like any other, and none
@@ -245,15 +303,15 @@ impl Tokenizer {
         id: impl Fn(&T) -> u32,
         encode: impl Fn(Range<usize>) -> Result<Vec<T>>,
     ) -> Result<Vec<T>> {
-        let has_end = |encoded: &[T]| encoded.iter().any(|token| id(token) == self.end_of_text);
+        let has_end = |encoded: &[T]| encoded.iter().any(|token| id(token) == self.end_of_text.id);
         let encoded = encode(0..text.len())?;
         if !has_end(&encoded) {
             return Ok(encoded);
         }
         // Models of the unigram kind know special tokens as pieces like any other.
-        let name = self.inner.id_to_token(self.end_of_text).unwrap_or_default();
+        let name = &self.end_of_text.name;
         let (mut encoded, mut last) = (Vec::new(), 0);
-        for (start, _) in text.match_indices(&name) {
+        for (start, _) in text.match_indices(name) {
             let cut = start + name.chars().next().map_or(0, char::len_utf8);
             encoded.append(&mut encode(last..cut)?);
             last = cut;
@@ -376,7 +434,7 @@ impl Encode for Tokenizer {
     }
 
     fn end_of_text(&self) -> u32 {
-        self.end_of_text
+        self.end_of_text.id
     }
 }
 
@@ -630,6 +688,14 @@ mod tests {
     static PROSE: LazyLock<Tokenizer> =
         LazyLock::new(|| Tokenizer::train([prose(1, 5000)].into_iter(), 500).unwrap());
 
+    /// One that changes characters, as GPT-NeoX's and Qwen's do, and more.
+    static FOLDED: LazyLock<Tokenizer> = LazyLock::new(|| {
+        let mut file = json(&PROSE);
+        file["normalizer"] = json!({"type": "Sequence", "normalizers": [
+            {"type": "NFKC"}, {"type": "Lowercase"}, {"type": "StripAccents"}]});
+        open(&file).unwrap()
+    });
+
     fn train(text: &str, vocab_size: usize) -> Tokenizer {
         Tokenizer::train([text.to_owned()].into_iter(), vocab_size).unwrap()
     }
@@ -811,10 +877,10 @@ mod tests {
         assert_eq!(tokenizer.encode("A b\n c").unwrap(), [0, 1, 2]);
         let masked = tokenizer.encode_counted("A b\n c", std::slice::from_ref(&(1..3))).unwrap();
         assert_eq!(masked, (vec![0, 1, 2], vec![false, true, false]));
+        // What drops white space drops no byte of it.
+        assert_eq!(tokenizer.token_bytes("A b\n c ").unwrap(), [1, 2, 4]);
         let error = open(&file("end")).unwrap_err().to_string();
-        for name in END_OF_TEXT_NAMES {
-            assert!(error.contains(name), "{error}");
-        }
+        assert!(error.contains("--end-of-text"), "{error}");
     }
 
     #[test]
@@ -971,6 +1037,7 @@ mod tests {
         assert_eq!((tokenizer.end_of_text(), tokenizer.vocab_size()), (2, 268));
         // No <s> in front, and é as two bytes.
         assert_eq!(tokenizer.encode("ab aé").unwrap(), [263, 262, 3 + 0xC3, 3 + 0xA9]);
+        assert_eq!(tokenizer.token_bytes("ab aé").unwrap(), [2, 2, 1, 1]);
         for text in ["ab aé", "  a\n\n b ", "</s> a", "", "漢\0"] {
             let ids = tokenizer.encode(text).unwrap();
             assert!(!ids.contains(&2));
@@ -1039,6 +1106,13 @@ mod tests {
             )
         ) {
             let text = parts.concat();
+            // Every byte is one token's, whatever becomes of the text.
+            for tokenizer in [&*PROSE, &*PIECES, &*FOLDED] {
+                let bytes = tokenizer.token_bytes(&text).unwrap();
+                prop_assert_eq!(bytes.len(), tokenizer.encode(&text).unwrap().len());
+                let all = if bytes.is_empty() { 0 } else { text.len() };
+                prop_assert_eq!(bytes.iter().sum::<usize>(), all);
+            }
             for tokenizer in [&*PROSE, &*PIECES] {
                 let ids = tokenizer.encode(&text).unwrap();
                 prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text.clone());
@@ -1077,7 +1151,7 @@ mod tests {
                 // By words, as at one go.
                 let whole = tokenizer.mask_word(&text, 0, &counted).unwrap();
                 prop_assert_eq!(whole.into_iter().unzip::<_, _, Vec<_>, Vec<_>>(), (ids.clone(), mask.clone()));
-                let mut start = 0;
+                let (mut start, mut lengths) = (0, Vec::new());
                 for (&id, counts) in ids.iter().zip(mask) {
                     let name = tokenizer.inner.id_to_token(id).unwrap();
                     let length = match (std::ptr::eq(tokenizer, &*PROSE), id) {
@@ -1091,9 +1165,11 @@ mod tests {
                     let overlaps = |range: &Range<usize>| range.start < token.end && token.start < range.end;
                     let naive = counted.iter().filter(|range| !range.is_empty()).any(overlaps);
                     start = token.end;
+                    lengths.push(length);
                     prop_assert_eq!(counts, naive, "{:?} at {}", name, token.start);
                 }
                 prop_assert_eq!(start, text.len());
+                prop_assert_eq!(lengths, tokenizer.token_bytes(&text).unwrap());
             }
         }
     }

@@ -48,9 +48,13 @@ pub struct Options {
     /// A file with further data sets for hub:NAME.
     #[arg(long, value_name = "FILE")]
     pub registry: Option<PathBuf>,
-    /// A tokenizer.json to use; without, one is trained on the pretraining text.
+    /// A tokenizer.json to use, or its folder; without, one is trained on the pretraining text.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
+    /// The token that ends a text, by name or number, in that tokenizer or in the one of the models
+    /// [default: the one that their files name].
+    #[arg(long, value_name = "TOKEN")]
+    pub end_of_text: Option<String>,
 }
 
 /// A figure or a table.
@@ -168,6 +172,9 @@ impl Options {
         if let Some(tokenizer) = &self.tokenizer {
             arguments.extend(["--tokenizer".into(), whole(tokenizer)]);
         }
+        if let Some(token) = &self.end_of_text {
+            arguments.push(format!("--end-of-text={token}"));
+        }
         if let Some(registry) = &self.registry {
             arguments.extend(["--registry".into(), whole(registry)]);
         }
@@ -231,6 +238,9 @@ pub fn configure(options: &Options) -> Result<Config> {
     }
     if let Some(tokenizer) = &options.tokenizer {
         config.data.tokenizer.clone_from(tokenizer);
+    }
+    if let Some(token) = &options.end_of_text {
+        config.data.end_of_text.clone_from(token);
     }
     if let Some(registry) = &options.registry {
         config.data.registry.clone_from(registry);

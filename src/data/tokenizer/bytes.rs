@@ -1,0 +1,77 @@
+//! How many bytes of a text each of its tokens stands for.
+
+use super::{Tokenizer, words};
+use crate::{Error, Result};
+use std::ops::Range;
+
+impl Tokenizer {
+    /// The number of bytes of a text that each of its tokens ([`encode`](Self::encode)) stands for.
+    ///
+    /// Every byte belongs to one token, so that they sum to the length of the text wherever it has a
+    /// token: what a tokenizer drops, as white space between words, is of the token behind it, and
+    /// what it puts there is nobody's. Tokens that share a character share its bytes.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::data::tokenizer::Tokenizer;
+    /// let tokenizer = Tokenizer::train(["one two"].map(String::from).into_iter(), 300)?;
+    /// // é has a byte-level token for each of its two bytes.
+    /// assert_eq!(tokenizer.token_bytes("aé")?, [1, 1, 1]);
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn token_bytes(&self, text: &str) -> Result<Vec<usize>> {
+        let places = |part: Range<usize>| self.places(text, part);
+        let tokens = self.without_end(text, |&(id, _)| id, places)?;
+        let (mut bytes, mut start) = (Vec::with_capacity(tokens.len()), 0);
+        for (i, (id, place)) in tokens.iter().enumerate() {
+            let end = match tokens.get(i + 1) {
+                None => text.len(),
+                Some((_, next)) if next.start >= place.end => place.end,
+                Some((_, next)) => (start + self.own_length(*id)).clamp(next.start, place.end),
+            };
+            let end = end.max(start);
+            bytes.push(end - start);
+            start = end;
+        }
+        Ok(bytes)
+    }
+
+    /// The tokens of a part of a text, and the bytes of the text that each is said to stand for:
+    /// whole characters, also where it is a part of one.
+    fn places(&self, text: &str, part: Range<usize>) -> Result<Vec<(u32, Range<usize>)>> {
+        let mut tokens = Vec::new();
+        let mut append = |text: &str, start: usize| {
+            let encoding = self.inner.encode(text, false);
+            let encoding =
+                encoding.map_err(|error| Error::content(&self.origin, None, error.to_string()))?;
+            let offsets = encoding.get_offsets().iter().map(|&(from, to)| start + from..start + to);
+            tokens.extend(encoding.get_ids().iter().copied().zip(offsets));
+            Ok::<_, Error>(())
+        };
+        let mut start = part.start;
+        match self.words {
+            None => append(&text[part], start)?,
+            Some(_) => {
+                for word in words(&text[part]) {
+                    append(word, start)?;
+                    start += word.len();
+                }
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// The bytes of a token that shares a character with the next: one of a byte, and one of each
+    /// character of the byte-level alphabet.
+    fn own_length(&self, id: u32) -> usize {
+        let name = self.inner.id_to_token(id).unwrap_or_default();
+        let hex = name.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        match hex {
+            Some(hex) if hex.len() == 2 => 1,
+            _ => name.chars().count(),
+        }
+    }
+}
