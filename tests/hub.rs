@@ -166,6 +166,30 @@ fn the_token_goes_to_the_endpoint_alone() {
     refusal(wrong.snapshot(&repository("main"), &()));
 }
 
+/// A mirror that redirects to the Hub and names no hash: that of the Hub counts, and the mirror's
+/// token does not reach it.
+#[test]
+fn a_mirror_may_hand_every_request_on() {
+    let (lab, mirror) = (Lab::new(), Loopback::start());
+    lab.server.mirrored_by(&mirror, ID, &commit('a'), &lab.files());
+    mirror.private(TOKEN);
+    let hub = Hub::new(Settings { endpoint: mirror.endpoint.clone(), ..lab.settings() });
+    let large = lab.fetch(&hub).unwrap();
+    assert_eq!(large.hash, Hash::Sha256(sha256(&lab.large)));
+    assert_eq!(fs::read(&large.path).unwrap(), lab.large);
+    hub.fetch(&lab.snapshot(&hub).unwrap(), "README.md", &()).unwrap();
+    assert!(mirror.asked().iter().all(|asked| asked.token.is_some()));
+    let asked = lab.server.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.token.is_none()), "{asked:?}");
+
+    // The bytes are compared with the hash as ever.
+    let (lab, mirror) = (Lab::new(), Loopback::start());
+    lab.server.mirrored_by(&mirror, ID, &commit('a'), &lab.files());
+    lab.server.fault("/storage/", Fault::Wrong);
+    let hub = Hub::new(Settings { endpoint: mirror.endpoint.clone(), ..lab.settings() });
+    assert!(matches!(lab.refusal(&hub), HubError::WrongHash { .. }));
+}
+
 #[test]
 fn a_transfer_that_breaks_off_goes_on_with_the_rest_alone() {
     let lab = Lab::new();

@@ -2,7 +2,7 @@
 //! that go on where they broke off.
 
 use super::settings::Settings;
-use super::{HubError, Progress};
+use super::{Hash, HubError, Progress};
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -104,18 +104,18 @@ impl Wire {
     }
 
     /// What a server says of the file at an address. Where it redirects to another one, what it
-    /// says itself counts: it knows the hash, the other one may not.
+    /// says itself counts if it names a hash: the other one may know none. Where it names none, as
+    /// mirrors do that hand on every request, the other one is asked.
     pub fn head(&self, what: &str, url: &str, progress: &dyn Progress) -> Result<Head> {
         self.patiently(what, progress, || {
             let response = self.ask(Ask { what, url, head: true, from: 0 })?;
             if !response.status().is_redirection() {
                 good(what, url, &response)?;
             }
-            let header = |name| text(response.headers(), name);
-            let number = |name| header(name).and_then(|value| value.parse().ok());
+            let number = |name| text(response.headers(), name).and_then(|value| value.parse().ok());
             let size = number("x-linked-size");
             Ok(Head {
-                etag: header("x-linked-etag").or_else(|| header("etag")),
+                etag: stated_version(&response),
                 // A redirection's own length is that of its page.
                 size: size.or_else(|| match response.status().is_redirection() {
                     true => None,
@@ -243,10 +243,12 @@ impl Wire {
     }
 
     /// The answer to a request, after redirects. The token goes to the endpoint alone. A redirect
-    /// of [`Ask::head`] is followed while it stays with its server.
+    /// of [`Ask::head`] to another server is followed if it names no hash, and is the answer itself
+    /// if that server does not answer well: some addresses can be read and not asked about.
     fn ask(&self, ask: Ask) -> Result<Response<Body>, Fault> {
         let what = ask.what;
         let mut url = ask.url.to_string();
+        let mut redirect = None;
         for _ in 0..REDIRECTS {
             let mut request = match ask.head {
                 true => self.agent.head(&url),
@@ -265,14 +267,20 @@ impl Wire {
                 301 | 302 | 303 | 307 | 308 => text(response.headers(), "location"),
                 _ => None,
             };
-            let Some(location) = location else { return Ok(response) };
+            let Some(location) = location else {
+                let good = response.status().is_success();
+                return Ok(redirect.filter(|_| !good).unwrap_or(response));
+            };
             let next = resolve(&url, &location)
                 .ok_or_else(|| protocol(what, "it redirects to what is no address"))?;
             if url.starts_with("https:") && !next.starts_with("https:") {
                 return Err(protocol(what, "it redirects from https to an address without").into());
             }
             if ask.head && origin(&next) != origin(&url) {
-                return Ok(response);
+                if stated_version(&response).as_deref().and_then(Hash::of_etag).is_some() {
+                    return Ok(response);
+                }
+                redirect.get_or_insert(response);
             }
             url = next;
         }
@@ -287,6 +295,12 @@ fn protocol(what: &str, reason: impl Into<String>) -> HubError {
 /// A header's text.
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.trim().to_string())
+}
+
+/// The version of the file that an answer is about, which the Hub makes of its hash.
+fn stated_version(response: &Response<Body>) -> Option<String> {
+    let header = |name| text(response.headers(), name);
+    header("x-linked-etag").or_else(|| header("etag"))
 }
 
 /// Whose address it is: scheme, host and port.

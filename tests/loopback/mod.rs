@@ -148,6 +148,17 @@ impl Loopback {
         self.state.lock().unwrap().files.insert(path.into(), (bytes.to_vec(), tag));
     }
 
+    /// Makes another server hand every request for a dataset's files on to this one, without a
+    /// header that tells of the file; listings it answers itself.
+    pub fn mirrored_by(&self, mirror: &Loopback, id: &str, commit: &str, files: &[File]) {
+        mirror.dataset(id, "main", commit, files);
+        let mut state = mirror.state.lock().unwrap();
+        for (path, (to, headers)) in &mut state.redirects {
+            *to = format!("{}{path}", self.endpoint);
+            headers.clear();
+        }
+    }
+
     /// Any text in place of a revision's.
     pub fn text(&self, path: &str, text: &str) {
         self.state.lock().unwrap().texts.insert(path.into(), text.into());
