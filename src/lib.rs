@@ -13,6 +13,7 @@ mod error;
 pub mod finetuning;
 #[cfg(feature = "fit")]
 pub mod fit;
+pub mod formats;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod injection;

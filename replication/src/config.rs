@@ -102,6 +102,12 @@ pub struct Data {
     /// What of the targets' instructions counts in the loss.
     #[serde(default)]
     pub loss: Loss,
+    /// Whether records are left out whose text is null or missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_missing: bool,
+    /// Whether text files are read again that the system says did not change.
+    #[serde(skip)]
+    pub reread: bool,
     /// A tokenizer.json; empty: one is trained.
     pub tokenizer: PathBuf,
     /// The token that ends a text, by name or number, for a given tokenizer; empty: the one that its

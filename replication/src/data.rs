@@ -51,6 +51,8 @@ struct Named {
     fetched: Option<Fetched>,
     known: Option<Known>,
     spec: DataSpec,
+    /// The option that names its files.
+    flag: String,
 }
 
 /// All sources as sequences.
@@ -177,7 +179,7 @@ impl Sources {
             },
         };
         let named =
-            |Opened { source, origin, manifest, known, .. }: Opened, injection, training| {
+            |Opened { source, origin, manifest, known, .. }: Opened, flag, injection, training| {
                 let spec = DataSpec {
                     source: source.content_hash(),
                     tokenizer: tokenizer.clone(),
@@ -188,7 +190,7 @@ impl Sources {
                     training,
                     split: source.len().map(|_| RULE),
                 };
-                Named { source, origin, fetched: manifest, known, spec }
+                Named { source, origin, fetched: manifest, known, spec, flag }
             };
         let (mut targets, mut answers) = (BTreeMap::new(), false);
         for (name, target) in &config.domains {
@@ -201,7 +203,7 @@ impl Sources {
             let flag = format!("--target {name}");
             let opened = open(&target.files, &flag, For::Target, synthetic)?;
             answers |= opened.answers;
-            targets.insert(name.clone(), named(opened, 0, None));
+            targets.insert(name.clone(), named(opened, flag, 0, None));
         }
         if data.loss == Loss::Answer && !answers {
             let requirement = "no target is of instructions; data.like names the form of their \
@@ -219,7 +221,12 @@ impl Sources {
         Ok(Self {
             imports,
             vocab: given_tokenizer.as_ref().map_or(config.model.vocab, |t| t.vocab_size()),
-            pretraining: named(pretraining, data.injection_tokens, Some(data.pretrain_tokens)),
+            pretraining: named(
+                pretraining,
+                "--pretrain".into(),
+                data.injection_tokens,
+                Some(data.pretrain_tokens),
+            ),
             targets,
             given_tokenizer,
             overlap_ngram: data.overlap_ngram,
@@ -266,7 +273,8 @@ impl Sources {
     ) -> Result<Prepared> {
         self.keep(folder);
         let tokenizer = self.tokenizer(config, folder)?;
-        let split = |Named { source, spec, origin, .. }: &Named, training| {
+        let split = |named: &Named, training| {
+            let Named { source, spec, origin, .. } = named;
             let tokens = SplitTokens {
                 validation: spec.validation,
                 injection: spec.injection,
@@ -274,7 +282,8 @@ impl Sources {
             };
             let key = Key::new(spec.seed).named("split");
             let Some(folder) = folder else {
-                return Split::build(&**source, &*tokenizer, key, tokens, spec.context);
+                let split = Split::build(&**source, &*tokenizer, key, tokens, spec.context);
+                return split.map_err(|error| named.too_short(error));
             };
             let recipe = Recipe {
                 source: &**source,
@@ -284,7 +293,8 @@ impl Sources {
                 shard_documents: Recipe::SHARD,
             };
             let folder = folder.join("tokens").join(recipe.id());
-            Split::keep(&folder, &recipe, origin, key, tokens, spec.context)
+            let split = Split::keep(&folder, &recipe, origin, key, tokens, spec.context);
+            split.map_err(|error| named.too_short(error))
         };
         let (pretraining, splits) = std::thread::scope(|scope| {
             let pretraining = scope.spawn(|| split(&self.pretraining, 0));
@@ -360,6 +370,19 @@ impl Sources {
         let tokenizer = train()?;
         write_hashed(claim.folder(), &stem, "json", tokenizer.to_json().as_bytes())?;
         Ok(Arc::new(tokenizer))
+    }
+}
+
+impl Named {
+    /// The error of a text that cannot fill its parts, with its name.
+    fn too_short(&self, error: Error) -> Error {
+        match error {
+            Error::Exhausted { what, asked, available, remedy } => {
+                let what = format!("{} ({}): {what}", self.flag, self.origin.name);
+                Error::Exhausted { what, asked, available, remedy }
+            }
+            error => error,
+        }
     }
 }
 
@@ -631,6 +654,25 @@ mod tests {
         config.data.pretrain_tokens = 1 << 20;
         config.model.vocab = 300;
         config
+    }
+
+    #[test]
+    fn a_text_that_is_too_short_is_named_with_its_option() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = of_files(folder.path());
+        let error = |config: &Config| {
+            let sources = Sources::open(config, false, None).unwrap();
+            let targets = BTreeMap::from([("mine".to_string(), 1024)]);
+            let prepared = sources.prepare(config, &targets, &BTreeMap::new(), None);
+            prepared.map(drop).unwrap_err().to_string()
+        };
+        std::fs::write(folder.path().join("target.jsonl"), "{\"text\": \"w1 w2\"}\n").unwrap();
+        let short = error(&config);
+        let expected = "--target mine (target.jsonl): the validation part: 640 tokens were asked";
+        assert!(short.starts_with(expected), "{short}");
+        config.data.validation_tokens = 1 << 20;
+        let short = error(&config);
+        assert!(short.starts_with("--pretrain (pretrain.jsonl): the validation part"), "{short}");
     }
 
     #[test]

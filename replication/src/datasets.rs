@@ -4,7 +4,7 @@ use crate::config;
 use crate::prepare;
 use crate::progress::{Transfers, answer};
 use crate::records::{Records, counting, fields};
-use crate::text::{Known, Text};
+use crate::text::{Known, Text, read};
 use clap::{Args, Subcommand};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN};
@@ -183,12 +183,13 @@ impl Inspect {
         };
         let Some(dataset) = dataset else {
             let fields = self.records.fields(&self.text, self.group.as_deref())?;
-            return answer(&content(&Files::read(&self.what, &fields)?)?);
+            return answer(&content(&read(&self.what, &fields)?)?);
         };
         let hub = Hub::from_env()?;
         let manifest = dataset.get(&hub, &Transfers::default())?;
         let fields = counting(dataset.fields.clone(), self.records.loss);
-        let source = Files::read(&manifest.paths(&hub), &fields)?;
+        let fields = Fields { skip_missing: self.records.skip_missing, ..fields };
+        let source = read(&manifest.paths(&hub), &fields)?;
         answer(&(files(&dataset, &manifest, &hub) + &content(&source)?))
     }
 }
@@ -287,16 +288,19 @@ pub fn open(
 ) -> Result<Option<Opened>> {
     let some = |text: &'_ str| Some(text.to_string()).filter(|text| !text.is_empty());
     let table = Some(data.registry.as_path()).filter(|file| !file.as_os_str().is_empty());
-    let asked = |fields: Fields| match of {
-        For::Pretraining => Fields { loss: Loss::All, ..fields },
-        For::Target => counting(fields, data.loss),
+    let asked = |fields: Fields| {
+        let fields = Fields { skip_missing: data.skip_missing, ..fields };
+        match of {
+            For::Pretraining => Fields { loss: Loss::All, ..fields },
+            For::Target => counting(fields, data.loss),
+        }
     };
     let Some(name) = paths.iter().find_map(|path| name_of(path)) else {
         let like = some(&data.like).filter(|_| of == For::Target);
         let group = some(&data.group);
         let fields = fields(like.as_deref(), table, &data.text_field, group.as_deref())?;
         let fields = asked(fields);
-        let text = Text::open(paths, &fields, cache)?;
+        let text = Text::open(paths, &fields, cache, data.reread)?;
         return Ok(Some(Opened::text(text, file_names(paths), None, &fields)));
     };
     if paths.len() > 1 {
@@ -310,7 +314,7 @@ pub fn open(
     };
     let Some(manifest) = manifest else { return Ok(None) };
     let fields = asked(dataset.fields.clone());
-    let text = Text::open(&manifest.paths(&hub), &fields, cache)?;
+    let text = Text::open(&manifest.paths(&hub), &fields, cache, data.reread)?;
     Ok(Some(Opened::text(text, format!("{HUB}{name}"), Some(manifest), &fields)))
 }
 

@@ -7,10 +7,11 @@ use crate::fit::tables::{Csv, cell};
 use crate::model::Reader;
 use crate::named::named;
 use crate::progress::{answer, complain};
+use crate::text;
 use crate::tokenizer::kind;
 use clap::Args;
 use forgetting_laws::data::distance::documents::{Measures, Sample, WINDOW, compare};
-use forgetting_laws::data::files::Files;
+use forgetting_laws::data::files::Fields;
 use forgetting_laws::data::parallel::in_parallel;
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -204,7 +205,10 @@ fn texts(options: &Options) -> Result<Vec<(String, Box<dyn Source>)>> {
     let open = |name: String| -> Result<(String, Box<dyn Source>)> {
         let source: Box<dyn Source> = match &files[&name][..] {
             [path] if is_synthetic(path) => Box::new(synthetic(path, options.seed)?),
-            paths => Box::new(Files::open(paths, &options.text_field, options.group.as_deref())?),
+            paths => {
+                let fields = Fields::plain(&options.text_field, options.group.as_deref());
+                Box::new(text::read(paths, &fields)?)
+            }
         };
         Ok((name, source))
     };

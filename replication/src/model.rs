@@ -3,10 +3,10 @@
 use crate::compute::{Compute, Effort};
 use crate::progress::{Transfers, answer, complain};
 use crate::records::Records;
+use crate::text::read;
 use clap::Args;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::Source;
-use forgetting_laws::data::files::Files;
 use forgetting_laws::data::mask::{Encoded, Passage};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::engine::{self, Model, Sampling};
@@ -248,7 +248,7 @@ const AT_A_TIME: u64 = 256;
 pub fn eval(options: &EvalOptions) -> Result<()> {
     let mut reader = Reader::open(&options.model, &options.device, options.end_of_text.as_deref())?;
     let fields = options.records.fields(&options.text_field, None)?;
-    let files = Files::read(&options.data, &fields)?;
+    let files = read(&options.data, &fields)?;
     let count = files.len().unwrap_or(0);
     let count = options.documents.map_or(count, |most| most.min(count));
     let (mut documents, mut clusters, mut windows) = (Vec::new(), Vec::new(), Vec::new());

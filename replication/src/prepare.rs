@@ -4,8 +4,8 @@ use crate::data::train_tokenizer;
 use crate::datasets::file_names;
 use crate::progress::answer;
 use crate::records::Records;
+use crate::text::read;
 use clap::Args;
-use forgetting_laws::data::files::Files;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
 use forgetting_laws::data::{Source, TokenizerKind};
@@ -58,7 +58,7 @@ const TOKENIZER: &str = "tokenizer.json";
 pub fn run(options: &Options) -> Result<()> {
     let out = options.out.as_path();
     let fields = options.records.fields(&options.text_field, options.group.as_deref())?;
-    let source = Files::read(&options.data, &fields)?;
+    let source = read(&options.data, &fields)?;
     let tokenizer = match (&options.tokenizer, options.vocab) {
         (Some(path), _) => Tokenizer::open(path, options.end_of_text.as_deref())?,
         (None, Some(vocab)) => {

@@ -2,7 +2,7 @@
 
 use crate::datasets::registry;
 use clap::Args;
-use forgetting_laws::data::files::Fields;
+use forgetting_laws::data::files::{Fields, Instructions};
 use forgetting_laws::data::mask::Loss;
 use forgetting_laws::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 /// The form of records, and what of them counts.
 #[derive(Args)]
 pub struct Records {
-    /// Reads records as those of a data set, as openhermes-2.5 (replication data list): its text, its
-    /// filter, its instructions.
+    /// Reads records as those of a form (messages, conversations, alpaca) or of a data set, as
+    /// openhermes-2.5 (replication data list): its text, its filter, its instructions.
     #[arg(long, value_name = "NAME")]
     like: Option<String>,
+    /// Leaves records out whose text is null or missing, and says how many.
+    #[arg(long)]
+    pub skip_missing: bool,
     /// What of instructions counts in the loss: all or answer; plain text counts everywhere.
     #[arg(long, value_name = "WHAT", default_value = "all", value_parser = loss)]
     pub loss: Loss,
@@ -38,6 +41,7 @@ impl Records {
     pub fn fields(&self, text: &str, group: Option<&str>) -> Result<Fields> {
         let fields = fields(self.like.as_deref(), self.registry.as_deref(), text, group)?;
         let fields = counting(fields, self.loss);
+        let fields = Fields { skip_missing: self.skip_missing, ..fields };
         if self.loss == Loss::Answer && !fields.counts_answers() {
             let requirement =
                 "the records are no instructions; --like NAME says which form they have";
@@ -47,10 +51,10 @@ impl Records {
     }
 }
 
-/// The fields of a data set's records, or of records with the text in one field.
+/// The fields of the records of a form or a data set, or of records with the text in one field.
 ///
 /// # Errors
-/// If there is no such data set.
+/// If there is no such form or data set.
 pub fn fields(
     like: Option<&str>,
     table: Option<&Path>,
@@ -58,7 +62,21 @@ pub fn fields(
     group: Option<&str>,
 ) -> Result<Fields> {
     let Some(like) = like else { return Ok(Fields::plain(text, group)) };
-    let fields = registry(table)?.find(like)?.fields;
+    if let Some(instructions) = Instructions::form(like) {
+        return Ok(Fields { instructions: Some(instructions), ..Fields::plain(text, group) });
+    }
+    let dataset = registry(table)?.find(like).map_err(|error| match error {
+        Error::Setting { name, value, requirement } => {
+            let forms = Instructions::FORMS.join(", ");
+            Error::Setting {
+                name,
+                value,
+                requirement: format!("{requirement}; or a form: {forms}"),
+            }
+        }
+        error => error,
+    });
+    let fields = dataset?.fields;
     let group = group.map(String::from).or(fields.group);
     Ok(Fields { group, ..fields })
 }

@@ -15,8 +15,12 @@ pub struct Stamp {
     /// Its whole path, without links.
     pub file: PathBuf,
     bytes: u64,
-    /// When it was changed, in seconds and nanoseconds since 1970.
+    /// When its content was changed, in seconds and nanoseconds since 1970, as far as whoever wrote
+    /// it says.
     changed: (u64, u32),
+    /// Its inode, and when that was changed, which nobody can set: an edit in place changes it even
+    /// where the time of the content is set back.
+    inode: Option<(u64, i64, i64)>,
 }
 
 impl Stamp {
@@ -38,8 +42,20 @@ impl Stamp {
             file,
             bytes: metadata.len(),
             changed: (changed.as_secs(), changed.subsec_nanos()),
+            inode: inode(&metadata),
         }))
     }
+}
+
+#[cfg(unix)]
+fn inode(metadata: &fs::Metadata) -> Option<(u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
+#[cfg(not(unix))]
+fn inode(_: &fs::Metadata) -> Option<(u64, i64, i64)> {
+    None
 }
 
 /// What was kept; None where nothing is, or it is damaged.

@@ -1,5 +1,6 @@
 //! Text files, and what is known of them without reading them again.
 
+use crate::progress::complain;
 use crate::stamp::{self, Stamp};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN, expand};
@@ -25,6 +26,16 @@ pub struct Text {
     known: Option<Known>,
 }
 
+/// Reads text files, and says on standard error what was left out or replaced.
+///
+/// # Errors
+/// As [`Files::read`].
+pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Files> {
+    let files = Files::read(paths, fields)?;
+    files.notes().iter().for_each(|note| complain(&format!("warning: {note}")));
+    Ok(files)
+}
+
 /// What of a text is asked for before its documents are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Identity {
@@ -47,12 +58,17 @@ pub struct Known {
 
 impl Text {
     /// Opens files. What is known of them is looked for in the folder `cache`, and kept there if it
-    /// is there (a plan makes none); it holds while every file has the length and the time that it
-    /// had.
+    /// is there (a plan makes none); it holds while every file has the [stamp](Stamp) that it had,
+    /// unless they are to be read again all the same.
     ///
     /// # Errors
     /// As [`Files::read`].
-    pub fn open(paths: &[PathBuf], fields: &Fields, cache: Option<&Path>) -> Result<Self> {
+    pub fn open(
+        paths: &[PathBuf],
+        fields: &Fields,
+        cache: Option<&Path>,
+        reread: bool,
+    ) -> Result<Self> {
         // Before they are read: a file that changes meanwhile has another stamp the next time.
         let stamped = match paths.iter().any(|path| path.as_os_str() == STDIN) {
             true => None,
@@ -69,12 +85,12 @@ impl Text {
             reading: Mutex::new(()),
             known,
         };
-        if let (Some(cache), Some((key, stamps))) = (cache, &stamped)
+        if let (Some(cache), Some((key, stamps)), false) = (cache, &stamped, reread)
             && let Some(known) = Known::find(cache, key, stamps)
         {
             return Ok(of(known.identity.clone(), OnceLock::new(), Some(known)));
         }
-        let files = Files::read(paths, fields)?;
+        let files = read(paths, fields)?;
         let identity = Identity::of(&files);
         let known = stamped.map(|(key, stamps)| {
             let identity = identity.clone();
@@ -105,11 +121,11 @@ impl Text {
         if let Some(files) = self.files.get() {
             return Ok(files);
         }
-        let files = Files::read(&self.paths, &self.fields)?;
+        let files = read(&self.paths, &self.fields)?;
         if Identity::of(&files) != self.identity {
             let names: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
-            let requirement = "is another text than before, and its files have the lengths and times \
-                               that they had: touch them, or remove text-*.json in the data folder";
+            let requirement = "is another text than before, and the system says that its files did \
+                               not change: read them again with --reread-texts";
             return Err(Error::setting("text", names.join(", "), requirement));
         }
         Ok(self.files.get_or_init(|| files))
@@ -151,7 +167,7 @@ impl Identity {
 }
 
 impl Known {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     /// Of how files are read, and which. Their names say of what kind they are, and where a name is a
     /// link, the file that it leads to has another.
@@ -200,7 +216,7 @@ mod tests {
         let then = SystemTime::now() - Duration::from_secs(1000);
         write("one", then);
         let fields = Fields::plain("text", None);
-        let open = |cache| Text::open(std::slice::from_ref(&folder), &fields, cache);
+        let open = |cache| Text::open(std::slice::from_ref(&folder), &fields, cache, false);
         let first = open(Some(&cache)).unwrap();
         // A plan makes no folder, and a run does.
         assert!(!cache.exists() && first.files.get().is_some());
@@ -212,13 +228,33 @@ mod tests {
         assert_eq!((&*kept.document(0).unwrap(), kept.group(0)), ("one", 0));
         assert!(kept.files.get().is_some());
 
-        // Another text of the same length and time is not looked at, and is not taken for the first.
-        write("two", then);
-        let same = open(Some(&cache)).unwrap();
-        assert_eq!(same.content_hash(), first.content_hash());
-        let error = same.document(0).unwrap_err().to_string();
+        // Another text of the same length and time, in the same file: its change time tells.
+        #[cfg(unix)]
+        {
+            std::thread::sleep(Duration::from_millis(20));
+            write("two", then);
+            let same = open(Some(&cache)).unwrap();
+            assert_ne!(same.content_hash(), first.content_hash());
+            // Another file in its place: the inode tells.
+            let other = root.path().join("other");
+            fs::write(&other, "{\"text\": \"six\", \"work\": \"six\"}\n").unwrap();
+            set_time(&other, then);
+            fs::rename(&other, &file).unwrap();
+            assert_eq!(open(Some(&cache)).unwrap().document(0).unwrap(), "six");
+        }
+        // The system says that nothing changed, and it did: what was kept is not taken for it, and it
+        // can be read all the same.
+        write("ten", then);
+        let kept = fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+        let mut known: Known = stamp::recall(&kept).unwrap();
+        known.stamps = Stamp::of_all(std::slice::from_ref(&file)).unwrap().unwrap();
+        known.keep(&cache);
+        let stale = open(Some(&cache)).unwrap();
+        let error = stale.document(0).unwrap_err().to_string();
         assert!(error.contains("texts: is another text than before"), "{error}");
-        assert_ne!(open(None).unwrap().content_hash(), first.content_hash());
+        let again = Text::open(std::slice::from_ref(&folder), &fields, Some(&cache), true).unwrap();
+        assert_eq!(again.document(0).unwrap(), "ten");
+        assert_eq!(open(Some(&cache)).unwrap().content_hash(), again.content_hash());
 
         // Another time, another length, another file, other fields, another name: it is read.
         write("two", then + Duration::from_millis(1));
@@ -230,7 +266,8 @@ mod tests {
         fs::write(folder.join("b.txt"), "more").unwrap();
         assert_eq!(open(Some(&cache)).unwrap().len(), Some(2));
         let grouped = Fields::plain("text", Some("work"));
-        let grouped = Text::open(std::slice::from_ref(&file), &grouped, Some(&cache)).unwrap();
+        let grouped =
+            Text::open(std::slice::from_ref(&file), &grouped, Some(&cache), false).unwrap();
         assert_eq!((grouped.work(0), grouped.files.get().is_some()), (Some("three"), true));
         fs::rename(&file, folder.join("c.jsonl")).unwrap();
         assert!(open(Some(&cache)).unwrap().files.get().is_some());

@@ -3,8 +3,9 @@
 
 use crate::data::train_tokenizer;
 use crate::progress::answer;
+use crate::text;
 use clap::Args;
-use forgetting_laws::data::files::Files;
+use forgetting_laws::data::files::{Fields, Files};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::store::write_atomic;
@@ -56,7 +57,8 @@ const TRIED: usize = 5_000_000;
 /// # Errors
 /// If the text cannot be read or the vocabulary is too small for a tokenizer of that kind.
 pub fn run(options: &Options) -> Result<()> {
-    let source = Files::open(&options.data, &options.text_field, options.group.as_deref())?;
+    let fields = Fields::plain(&options.text_field, options.group.as_deref());
+    let source = text::read(&options.data, &fields)?;
     let documents = source.len().unwrap_or(0);
     // The last ones are kept, so that there is something to try it on.
     let most = documents - documents / HELD_OUT - u64::from((2..HELD_OUT).contains(&documents));

@@ -2,7 +2,7 @@
 //! `.zst`, `.parquet`, and standard input.
 
 mod fields;
-mod json;
+mod notes;
 mod packing;
 mod parquet;
 mod pieces;
@@ -13,10 +13,13 @@ pub use fields::{Fields, Filter, Instructions};
 use super::Source;
 use super::mask::Passage;
 use super::tokens::OriginFile;
+use crate::formats::json::{self, NonFinite, Wanted};
+use crate::formats::{HEAD, foreign, is_page, not_data};
 use crate::store::hex;
 use crate::{Error, Result};
 use fields::Found;
-use packing::Packing;
+use notes::Notes;
+use packing::{Packing, Unpacked};
 use pieces::Pieces;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -29,9 +32,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use texts::Texts;
 
-/// A line of a text file or a record of a JSON file that is longer, in bytes, is refused: what is no
-/// text would else fill the memory before anybody notices.
-pub const MAX_LINE: usize = 64 << 20;
 /// The name of standard input among files.
 pub const STDIN: &str = "-";
 
@@ -41,6 +41,8 @@ const FEW_GROUPS: u64 = 16;
 const BLOCKS: usize = 32;
 /// The line, or word, that separates documents in the plain text files of several corpora.
 const SEPARATOR: &str = "<|endoftext|>";
+/// Bytes of a line of a text file that are read at a time: lines have any length.
+const PART: usize = 1 << 20;
 
 /// Text files, read once.
 ///
@@ -77,6 +79,7 @@ pub struct Files {
     files: Vec<OriginFile>,
     hash: String,
     blocks: bool,
+    notes: Vec<String>,
 }
 
 /// The bytes that count in the loss, of the documents of which not all do.
@@ -114,14 +117,17 @@ impl Files {
     /// name, without hidden files and sub-folders; so do the names that a pattern fits. Standard
     /// input is taken for what its first bytes say, text or JSON, packed or not.
     ///
-    /// Memory holds one line or record at a time, of [`MAX_LINE`] bytes at most, or a page of a
-    /// Parquet file.
+    /// Memory holds a part of a text, or one record at a time, of
+    /// [`MAX_RECORD`](crate::formats::json::MAX_RECORD) bytes at most, or a page of a Parquet file.
+    ///
+    /// Files without any text among others are skipped; [`notes`](Self::notes) names them.
     ///
     /// # Errors
-    /// The file, and where there is one the line or row, is named if a file is missing, empty,
-    /// damaged, truncated, of an unknown kind, not UTF-8, or holds malformed JSON, a longer line or a
-    /// record without the fields; if no record is let through by the filter; and if there is no room
-    /// for the text.
+    /// The file, and where there is one the line or row, is named if a file is missing, damaged,
+    /// truncated, of an unknown kind, something else than text (a git-lfs pointer, UTF-16, NULs; see
+    /// [`foreign`](crate::formats::foreign)), not UTF-8, or holds malformed JSON, a longer record or
+    /// one without the fields; if no file has any text, or no record is let through by the filter;
+    /// and if there is no room for the text.
     pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Self> {
         Self::keep(paths, fields, texts::Writer::new())
     }
@@ -140,37 +146,42 @@ impl Files {
             hasher.update(rest);
         }
         let mut files = Vec::new();
+        let mut without_text = Vec::new();
         let paths = expand(paths)?;
         for path in &paths {
             let before = gathered.documents.len();
-            let (format, hash, length) = gathered.file(path)?;
+            let read = gathered.file(path)?;
+            gathered.notes.missing.add(shown(path), std::mem::take(&mut gathered.missing));
             if gathered.documents.len() == before && fields.filter.is_none() {
-                let reason = match length {
-                    0 => "the file is empty",
-                    _ => "the file holds no text, only white space",
-                };
-                return Err(Error::content(shown(path), None, reason));
+                without_text.push((path, read.empty));
+                continue;
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.push(OriginFile { name, sha256: hex(&hash) });
-            hasher.update([format as u8]);
-            hasher.update(hash);
+            files.push(OriginFile { name, sha256: hex(&read.hash) });
+            hasher.update([read.format as u8]);
+            hasher.update(read.hash);
         }
-        if let (Some(filter), true) = (&fields.filter, gathered.documents.is_empty()) {
-            let seen: Vec<&str> = gathered.left_out.iter().map(String::as_str).collect();
-            let requirement = match seen.as_slice() {
-                [] => "no file has a record".to_string(),
-                seen => format!("no record has it; found were {}", seen.join(", ")),
-            };
-            return Err(Error::setting(&filter.field, filter.values.join(", "), requirement));
+        if gathered.documents.is_empty() {
+            return Err(gathered.nothing(&without_text));
+        }
+        for (path, _) in without_text {
+            gathered.notes.empty.add(shown(path), 1);
         }
         let blocks = gathered.groups < FEW_GROUPS && gathered.cut_into_blocks();
         let hash = format!("{:x}", hasher.finalize());
         let names = gathered.named.into_iter().map(|(name, group)| (group, name)).collect();
         let last = shown(&paths[paths.len() - 1]);
         let texts = gathered.texts.finish().map_err(|why| Error::content(last, None, why))?;
-        let Gathered { documents, counted, .. } = gathered;
-        Ok(Self { texts, documents, counted, names, files, hash, blocks })
+        let Gathered { documents, counted, notes, .. } = gathered;
+        let notes = notes.lines();
+        Ok(Self { texts, documents, counted, names, files, hash, blocks, notes })
+    }
+
+    /// What was left out or replaced while the files were read, each in a line for people: files
+    /// without text, records without text that [`Fields::skip_missing`] leaves out, escapes that are
+    /// no character, bytes after the packed data.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Whether works were cut into blocks because there are so few of them, so that a split by
@@ -305,8 +316,8 @@ fn fitting(pattern: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-const KNOWN: &str =
-    ".txt or .jsonl, .txt.gz or .jsonl.gz, .txt.zst or .jsonl.zst (.json as .jsonl), or .parquet";
+const KNOWN: &str = ".txt or .jsonl, .txt.gz or .jsonl.gz, .txt.zst or .jsonl.zst (.json and .ndjson as .jsonl), or \
+     .parquet";
 
 #[derive(Clone, Copy)]
 enum Format {
@@ -334,7 +345,7 @@ impl Kind {
         };
         let format = if name.ends_with(".txt") {
             Format::Text
-        } else if name.ends_with(".jsonl") || name.ends_with(".json") {
+        } else if [".jsonl", ".ndjson", ".json"].iter().any(|end| name.ends_with(end)) {
             // An array, if it is one, says so itself.
             Format::JsonLines
         } else if name.ends_with(".parquet") && matches!(packing, Packing::Plain) {
@@ -349,7 +360,7 @@ impl Kind {
 
 /// Hashes what is read.
 struct Hashing {
-    inner: Box<dyn Read>,
+    inner: Unpacked,
     hasher: Sha256,
 }
 
@@ -361,43 +372,55 @@ impl Read for Hashing {
     }
 }
 
-/// A file's lines, with what error messages need.
+/// A text file, with what error messages need.
 struct Lines<'a> {
     reader: BufReader<Hashing>,
     path: &'a Path,
     packing: Packing,
-    /// The number of the line that was read last, from 1.
+    /// The number of the line that was read last, from 1, and whether more of it is to come.
     line: u64,
-    /// Unpacked bytes up to the end of that line.
+    within: bool,
+    /// Unpacked bytes that were handed out.
     offset: u64,
+    /// Bytes that were read and not handed out.
+    held: Vec<u8>,
 }
 
 impl Lines<'_> {
-    /// Appends the next line, with its end, to `text`. False at the end of the file.
-    fn append(&mut self, bytes: &mut Vec<u8>, text: &mut String) -> Result<bool> {
-        bytes.clear();
-        let read = self
-            .reader
-            .by_ref()
-            .take(MAX_LINE as u64 + 1)
-            .read_until(b'\n', bytes)
-            .map_err(|error| self.packing.error(self.path, error))?;
-        self.line += 1;
-        if read > MAX_LINE {
-            return Err(
-                self.error(format!("the line is longer than {MAX_LINE} bytes; is it text?"))
-            );
+    /// Appends the next line with its end, or a part of a long one, to `text`. A part ends neither
+    /// within a character nor within [`SEPARATOR`]. False at the end of the file.
+    fn append(&mut self, text: &mut String) -> Result<bool> {
+        let read = self.reader.by_ref().take(PART as u64).read_until(b'\n', &mut self.held);
+        let read = read.map_err(|error| self.packing.error(self.path, error))?;
+        if self.held.is_empty() {
+            return Ok(false);
         }
-        let line = std::str::from_utf8(bytes).map_err(|error| {
-            let offset = self.offset + error.valid_up_to() as u64;
-            self.error(format!("byte {offset} is not UTF-8; save the file in that encoding"))
+        self.line += u64::from(!self.within);
+        let line_end = self.held.ends_with(b"\n");
+        self.within = !line_end;
+        let length = match line_end || read == 0 {
+            true => self.held.len(),
+            false => self.held.len() - unfinished(&self.held),
+        };
+        let bytes = &self.held[..length];
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+            let byte = self.offset + at as u64;
+            return Err(self.error(format!(
+                "byte {byte} is NUL, which no text holds; if the rest is text: \
+                 tr -d '\\000' < OLD > NEW"
+            )));
+        }
+        let part = std::str::from_utf8(bytes).map_err(|error| {
+            let byte = self.offset + error.valid_up_to() as u64;
+            self.error(format!("byte {byte} is not UTF-8; save the file in that encoding"))
         })?;
         text.push_str(match self.offset {
-            0 => line.strip_prefix('\u{feff}').unwrap_or(line),
-            _ => line,
+            0 => part.strip_prefix('\u{feff}').unwrap_or(part),
+            _ => part,
         });
-        self.offset += read as u64;
-        Ok(read > 0)
+        self.offset += length as u64;
+        self.held.drain(..length);
+        Ok(true)
     }
 
     /// The first byte that is no white space, if it is among the first.
@@ -413,6 +436,25 @@ impl Lines<'_> {
     }
 }
 
+/// How many bytes at the end of a part may be the beginning of [`SEPARATOR`] or of a character.
+fn unfinished(part: &[u8]) -> usize {
+    let separator = SEPARATOR.as_bytes();
+    let begun = (1..separator.len()).rev().find(|&length| part.ends_with(&separator[..length]));
+    begun.unwrap_or_else(|| match std::str::from_utf8(part) {
+        Err(error) if error.error_len().is_none() => part.len() - error.valid_up_to(),
+        _ => 0,
+    })
+}
+
+/// A file that was read.
+struct FileRead {
+    format: Format,
+    /// Hash of its content.
+    hash: Vec<u8>,
+    /// Whether it has no bytes.
+    empty: bool,
+}
+
 /// The documents while the files are read.
 struct Gathered<'a> {
     fields: &'a Fields,
@@ -423,17 +465,53 @@ struct Gathered<'a> {
     named: HashMap<String, u64>,
     /// Some of the values that the filter left out.
     left_out: BTreeSet<String>,
+    /// Records without text in the file that is read.
+    missing: u64,
+    notes: Notes,
 }
 
 impl<'a> Gathered<'a> {
     fn new(fields: &'a Fields, texts: texts::Writer) -> Self {
-        let (documents, named, left_out) = (Vec::new(), HashMap::new(), BTreeSet::new());
-        let counted = Counted::new();
-        Self { fields, texts, documents, counted, groups: 0, named, left_out }
+        Self {
+            fields,
+            texts,
+            documents: Vec::new(),
+            counted: Counted::new(),
+            groups: 0,
+            named: HashMap::new(),
+            left_out: BTreeSet::new(),
+            missing: 0,
+            notes: Notes::default(),
+        }
     }
 
-    /// Reads a file. Returns its format, a hash of its content, and its length in bytes or rows.
-    fn file(&mut self, path: &Path) -> Result<(Format, Vec<u8>, u64)> {
+    /// Why there is no document, where these files have no text.
+    fn nothing(&self, without_text: &[(&PathBuf, bool)]) -> Error {
+        if let Some(filter) = &self.fields.filter {
+            let seen: Vec<&str> = self.left_out.iter().map(String::as_str).collect();
+            let requirement = match seen.as_slice() {
+                [] => "no file has a record with text".to_string(),
+                seen => format!("no record has it; found were {}", seen.join(", ")),
+            };
+            return Error::setting(&filter.field, filter.values.join(", "), requirement);
+        }
+        let (first, _) = without_text.first().expect("a file was read");
+        let files = match without_text.len() {
+            1 => "the file".to_string(),
+            files => format!("this file, as each of the {files},"),
+        };
+        let reason = match without_text.iter().all(|(_, empty)| *empty) {
+            true => "is empty".to_string(),
+            false => match self.notes.missing.count {
+                0 => "holds no text".to_string(),
+                count => format!("holds no text: {count} records lack it"),
+            },
+        };
+        Error::content(shown(first), None, format!("{files} {reason}"))
+    }
+
+    /// Reads a file.
+    fn file(&mut self, path: &Path) -> Result<FileRead> {
         if path.as_os_str() == STDIN {
             static READ: AtomicBool = AtomicBool::new(false);
             if READ.swap(true, Ordering::Relaxed) {
@@ -443,28 +521,33 @@ impl<'a> Gathered<'a> {
             return self.stream(shown(path), io::stdin());
         }
         let kind = Kind::of(path)?;
-        if matches!(kind.format, Format::Parquet) {
-            let (hash, rows) = self.parquet(path)?;
-            return Ok((kind.format, hash, rows));
-        }
         let file = File::open(path).map_err(Error::io(path))?;
-        let file = BufReader::with_capacity(1 << 16, file);
-        self.lines(path, Some(kind.format), kind.packing, kind.packing.unpack(file))
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let first = file.fill_buf().map_err(Error::io(path))?;
+        let empty = first.is_empty();
+        if matches!(kind.format, Format::Parquet) {
+            let head = &first[..first.len().min(HEAD)];
+            if !head.starts_with(b"PAR1")
+                && let Some(what) = not_data(head)
+            {
+                return Err(Error::content(path, None, what));
+            }
+            let hash = if empty { Vec::new() } else { self.parquet(path)? };
+            return Ok(FileRead { format: kind.format, hash, empty });
+        }
+        let packing = if empty { Packing::Plain } else { kind.packing };
+        self.lines(path, Some(kind.format), packing, file)
     }
 
     /// Reads what says itself what it is.
-    fn stream(
-        &mut self,
-        path: &Path,
-        stream: impl Read + 'static,
-    ) -> Result<(Format, Vec<u8>, u64)> {
+    fn stream(&mut self, path: &Path, stream: impl Read + 'static) -> Result<FileRead> {
         let mut stream = BufReader::with_capacity(1 << 16, stream);
         let first = stream.fill_buf().map_err(Error::io(path))?;
         if first.starts_with(b"PAR1") {
             return Err(Error::content(path, None, "Parquet is read from its end: name a file"));
         }
         let packing = Packing::of(first);
-        self.lines(path, None, packing, packing.unpack(stream))
+        self.lines(path, None, packing, stream)
     }
 
     fn lines(
@@ -472,24 +555,41 @@ impl<'a> Gathered<'a> {
         path: &Path,
         format: Option<Format>,
         packing: Packing,
-        inner: Box<dyn Read>,
-    ) -> Result<(Format, Vec<u8>, u64)> {
-        let reader = Hashing { inner, hasher: Sha256::new() };
-        let reader = BufReader::with_capacity(1 << 16, reader);
-        let mut lines = Lines { reader, path, packing, line: 0, offset: 0 };
-        let format = match (format, lines.first()?) {
-            (Some(Format::Text), _) => Format::Text,
-            (_, Some(b'[')) => Format::JsonArray,
-            (Some(_), _) | (_, Some(b'{')) => Format::JsonLines,
-            _ => Format::Text,
-        };
-        match format {
-            Format::Text => self.text(&mut lines)?,
-            Format::JsonArray => self.json_array(&mut lines)?,
-            _ => self.json_lines(&mut lines)?,
+        mut file: impl BufRead + 'static,
+    ) -> Result<FileRead> {
+        let head = |first: &[u8]| first[..first.len().min(HEAD)].to_vec();
+        let first = head(file.fill_buf().map_err(Error::io(path))?);
+        if let Some(what) = packing.refuses(&first) {
+            return Err(Error::content(path, None, what));
         }
-        let Lines { reader, offset, .. } = lines;
-        Ok((format, reader.into_inner().hasher.finalize().to_vec(), offset))
+        let inner = packing.unpack(file).map_err(Error::io(path))?;
+        let reader = Hashing { inner, hasher: Sha256::new() };
+        let mut reader = BufReader::with_capacity(1 << 16, reader);
+        let first = head(reader.fill_buf().map_err(|error| packing.error(path, error))?);
+        if let (true, Some(what)) = (packing != Packing::Plain, foreign(&first)) {
+            return Err(Error::content(path, None, format!("unpacked, {what}")));
+        }
+        let (line, offset, held) = (0, 0, Vec::new());
+        let mut lines = Lines { reader, path, packing, line, within: false, offset, held };
+        let text = match format {
+            Some(format) => matches!(format, Format::Text),
+            None => !matches!(lines.first()?, Some(b'[' | b'{' | b'\x1e')),
+        };
+        if !text && let Some(what) = not_data(&first) {
+            return Err(Error::content(path, None, what));
+        }
+        self.notes.pages.add(path, u64::from(is_page(&first)));
+        let format = if text {
+            self.text(&mut lines)?;
+            Format::Text
+        } else if self.json(&mut lines)? {
+            Format::JsonArray
+        } else {
+            Format::JsonLines
+        };
+        let Hashing { inner, hasher } = lines.reader.into_inner();
+        self.notes.tails.add(path, u64::from(inner.ignored_a_tail()));
+        Ok(FileRead { format, hash: hasher.finalize().to_vec(), empty: lines.offset == 0 })
     }
 
     fn push(&mut self, text: &str, group: u64, plain: bool) -> Result<(), String> {
@@ -515,6 +615,10 @@ impl<'a> Gathered<'a> {
                 if self.left_out.len() < SHOWN {
                     self.left_out.insert(value);
                 }
+                return Ok(());
+            }
+            Found::Missing => {
+                self.missing += 1;
                 return Ok(());
             }
         };
@@ -543,9 +647,9 @@ impl<'a> Gathered<'a> {
     }
 
     fn text(&mut self, lines: &mut Lines) -> Result<()> {
-        let (mut bytes, mut line) = (Vec::new(), String::new());
+        let mut line = String::new();
         let (mut pieces, mut group) = (Pieces::new(), None);
-        while lines.append(&mut bytes, &mut line)? {
+        while lines.append(&mut line)? {
             for (i, part) in line.split(SEPARATOR).enumerate() {
                 let mut read = || -> Result<(), String> {
                     if i > 0 {
@@ -570,39 +674,26 @@ impl<'a> Gathered<'a> {
         self.push(piece, group, true)
     }
 
-    fn json_lines(&mut self, lines: &mut Lines) -> Result<()> {
-        let (mut bytes, mut line) = (Vec::new(), String::new());
-        while lines.append(&mut bytes, &mut line)? {
-            if !line.trim().is_empty() {
-                let value: Value = serde_json::from_str(line.trim_end()).map_err(|error| {
-                    let (column, what) = (error.column(), json::message(&error));
-                    lines.error(format!(
-                        "malformed JSON at column {column} ({what}); a line is one JSON object"
-                    ))
-                })?;
-                self.record(value).map_err(|reason| lines.error(reason))?;
-            }
-            line.clear();
-        }
-        Ok(())
-    }
-
-    fn json_array(&mut self, lines: &mut Lines) -> Result<()> {
-        let (path, packing) = (lines.path, lines.packing);
-        let each = |value| self.record(value);
-        lines.offset = json::elements(&mut lines.reader, each).map_err(|stop| match stop {
+    /// The records of a JSON file, and whether it is an array.
+    fn json(&mut self, lines: &mut Lines) -> Result<bool> {
+        let (path, packing, fields) = (lines.path, lines.packing, self.fields);
+        let each = |_, value| self.record(value);
+        let wanted = fields.outermost();
+        let summary = json::records(&mut lines.reader, Wanted(&wanted), NonFinite::Null, each);
+        let summary = summary.map_err(|stop| match stop {
             json::Stop::Read(error) => packing.error(path, error),
             json::Stop::At(line, reason) => Error::content(path, line, reason),
         })?;
-        Ok(())
+        lines.offset = summary.bytes;
+        self.notes.halves.add(path, summary.replaced);
+        Ok(summary.array)
     }
 
-    /// The hash of the texts and groups, and the number of rows.
-    fn parquet(&mut self, path: &Path) -> Result<(Vec<u8>, u64)> {
-        let (mut hasher, mut rows) = (Sha256::new(), 0u64);
+    /// The hash of the texts and groups.
+    fn parquet(&mut self, path: &Path) -> Result<Vec<u8>> {
+        let mut hasher = Sha256::new();
         let fields = self.fields;
         parquet::rows(path, &fields.outermost(), |value| {
-            rows += 1;
             let found = fields.find(value)?;
             if let Found::Document(passage, group) = &found {
                 for part in [&passage.text, group.as_deref().unwrap_or_default()] {
@@ -616,7 +707,7 @@ impl<'a> Gathered<'a> {
             }
             self.keep(found)
         })?;
-        Ok((hasher.finalize().to_vec(), rows))
+        Ok(hasher.finalize().to_vec())
     }
 
     /// Makes contiguous runs of the pieces of text files groups, about [`BLOCKS`] in all, none

@@ -223,7 +223,8 @@ impl Registry {
         };
         let (text, group) = (entry.text.clone(), entry.group.clone());
         let (filter, instructions) = (entry.filter.clone(), entry.instructions.clone());
-        let mut fields = Fields { text, group, filter, instructions, loss: entry.loss };
+        let (loss, skip_missing) = (entry.loss, false);
+        let mut fields = Fields { text, group, filter, instructions, loss, skip_missing };
         if let Some(subset) = subset {
             let Some(subsets) = &entry.subsets else {
                 return Err(refuse(format!("{entry_name} has no subsets")));

@@ -41,6 +41,13 @@ pub struct Options {
     /// Field of .jsonl files that names the work; pieces of one work never straddle a split.
     #[arg(long, value_name = "FIELD")]
     pub group: Option<String>,
+    /// Leaves records out whose text is null or missing, and says how many.
+    #[arg(long)]
+    pub skip_missing: bool,
+    /// Reads text files again, even where the system says that they did not change since the last time
+    /// (by their lengths, times and inodes).
+    #[arg(long)]
+    pub reread_texts: bool,
     /// Folders of models to finetune, in place of the preset's sizes: GPT-2 and its kin in Hugging
     /// Face's form, from the Hub as hub:OWNER/NAME, or models that were trained here.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
@@ -169,6 +176,12 @@ impl Options {
         if let Some(group) = &self.group {
             arguments.extend(["--group".into(), group.clone()]);
         }
+        if self.skip_missing {
+            arguments.push("--skip-missing".into());
+        }
+        if self.reread_texts {
+            arguments.push("--reread-texts".into());
+        }
         if let Some(tokenizer) = &self.tokenizer {
             arguments.extend(["--tokenizer".into(), whole(tokenizer)]);
         }
@@ -236,6 +249,8 @@ pub fn configure(options: &Options) -> Result<Config> {
     if let Some(group) = &options.group {
         config.data.group.clone_from(group);
     }
+    config.data.skip_missing |= options.skip_missing;
+    config.data.reread = options.reread_texts;
     if let Some(tokenizer) = &options.tokenizer {
         config.data.tokenizer.clone_from(tokenizer);
     }

@@ -3,6 +3,7 @@
 use crate::data::mask::{Loss, Passage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Opens an instruction.
@@ -30,6 +31,10 @@ pub struct Fields {
     /// What of them counts in the loss; text in a field counts everywhere.
     #[serde(default, skip_serializing_if = "Loss::is_default")]
     pub loss: Loss,
+    /// Whether a record is left out in which the text, or the list of turns, is null or missing,
+    /// and counted; otherwise it is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_missing: bool,
 }
 
 fn text() -> String {
@@ -61,7 +66,10 @@ pub enum Instructions {
         /// The field of the answer.
         answer: String,
     },
-    /// A list of turns.
+    /// A list of turns. What is said in a turn is a string, or a list of parts of text, strings or
+    /// objects with a field `text`, which are joined by line ends. A turn where it is null, missing
+    /// or an empty list (a call of a tool, say) is left out. Parts of another kind, as images, are
+    /// refused.
     Conversation {
         /// The field of the list.
         turns: String,
@@ -83,6 +91,8 @@ pub(super) enum Found {
     Document(Passage<'static>, Option<String>),
     /// Left out by the filter, for this value.
     Other(String),
+    /// Left out because it has no text.
+    Missing,
 }
 
 type Record = Map<String, Value>;
@@ -91,7 +101,14 @@ impl Fields {
     /// The text in one field, and perhaps the group in another one.
     pub fn plain(text: &str, group: Option<&str>) -> Self {
         let group = group.map(String::from);
-        Self { text: text.into(), group, filter: None, instructions: None, loss: Loss::All }
+        Self {
+            text: text.into(),
+            group,
+            filter: None,
+            instructions: None,
+            loss: Loss::All,
+            skip_missing: false,
+        }
     }
 
     /// What determines a text beside the names of the fields, as JSON; None where nothing does.
@@ -138,6 +155,17 @@ impl Fields {
                 return Ok(Found::Other(value));
             }
         }
+        let needed: &[&str] = match &self.instructions {
+            None => &[&self.text],
+            Some(Instructions::Exchange { question, answer }) => {
+                &[question.first().map_or(answer.as_str(), String::as_str), answer]
+            }
+            Some(Instructions::Conversation { turns, .. }) => &[turns],
+        };
+        let lacks = |path: &&str| matches!(look_up(&record, path), None | Some(Value::Null));
+        if self.skip_missing && needed.iter().any(lacks) {
+            return Ok(Found::Missing);
+        }
         let group = match &self.group {
             None => None,
             Some(field) => {
@@ -146,7 +174,11 @@ impl Fields {
             }
         };
         let text = match &self.instructions {
-            None => Passage::plain(string(&self.text, need(&record, &self.text)?)?.to_string()),
+            None => {
+                let text = look_up(&record, &self.text);
+                let text = text.ok_or_else(|| missing(&record, &self.text) + form_of(&record))?;
+                Passage::plain(string(&self.text, text)?.to_string())
+            }
             Some(instructions) => {
                 let (text, answers) = instructions.render(&record)?;
                 let counted = self.counts_answers().then(|| answers.into());
@@ -158,6 +190,40 @@ impl Fields {
 }
 
 impl Instructions {
+    /// The names of [`form`](Self::form)s.
+    pub const FORMS: [&str; 3] = ["messages", "conversations", "alpaca"];
+
+    /// A form that many data sets of instructions have: `messages` with `role` and `content`, as
+    /// chats are published now; `conversations` with `from` and `value` (ShareGPT); `alpaca`, with
+    /// `instruction`, `input` and `output`. None for another name.
+    pub fn form(name: &str) -> Option<Self> {
+        let all = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let conversation = |turns: &str, speaker: &str, words: &str, human, model| {
+            let (turns, speaker, words) = (turns.into(), speaker.into(), words.into());
+            Self::Conversation { turns, speaker, words, human: all(human), model: all(model) }
+        };
+        Some(match name {
+            "messages" => conversation(
+                "messages",
+                "role",
+                "content",
+                &["system", "developer", "user", "tool", "function"],
+                &["assistant"],
+            ),
+            "conversations" => conversation(
+                "conversations",
+                "from",
+                "value",
+                &["system", "human", "user", "tool", "function_response", "observation"],
+                &["gpt", "assistant", "chatgpt", "model", "function_call"],
+            ),
+            "alpaca" => {
+                Self::Exchange { question: all(&["instruction", "input"]), answer: "output".into() }
+            }
+            _ => return None,
+        })
+    }
+
     /// The text, and the bytes of the answers in it.
     fn render(&self, record: &Record) -> Result<(String, Vec<Range<usize>>), String> {
         let (mut text, mut answers) = (String::new(), Vec::new());
@@ -198,7 +264,8 @@ impl Instructions {
                         return Err(format!("a turn in {turns:?} is {}", kind(turn)));
                     };
                     let who = string(speaker, need(turn, speaker)?)?;
-                    let what = string(words, need(turn, words)?)?.trim();
+                    let Some(what) = said(words, look_up(turn, words))? else { continue };
+                    let what = what.trim();
                     if human.iter().any(|name| name == who) {
                         if !asked.is_empty() {
                             asked.push('\n');
@@ -245,9 +312,51 @@ pub(super) fn no_field<'a>(path: &str, names: impl Iterator<Item = &'a str>) -> 
     format!("no field {path:?}; the fields found are: {found}")
 }
 
+/// What to say of a record without text that has a [form](Instructions::form).
+fn form_of(record: &Record) -> &'static str {
+    let has = |name: &str| record.contains_key(name);
+    match () {
+        () if has("messages") => "; --like messages reads such records",
+        () if has("conversations") => "; --like conversations reads such records",
+        () if has("instruction") && has("output") => "; --like alpaca reads such records",
+        () => "",
+    }
+}
+
+/// What is said in a turn; none where nothing is.
+fn said<'a>(field: &str, value: Option<&'a Value>) -> Result<Option<Cow<'a, str>>, String> {
+    let parts = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(parts)) => parts,
+        Some(value) => return string(field, value).map(|text| Some(text.into())),
+    };
+    let mut texts = Vec::new();
+    for part in parts {
+        match part {
+            Value::Null => {}
+            Value::String(text) => texts.push(text.as_str()),
+            Value::Object(part) => match (part.get("text"), part.get("type")) {
+                (Some(Value::String(text)), _) => texts.push(text),
+                (Some(Value::Null), _) => {}
+                (_, Some(Value::String(kind))) => {
+                    return Err(format!(
+                        "{field:?} has a part of type {kind:?}; text alone is read"
+                    ));
+                }
+                _ => return Err(format!("{field:?} has a part without text")),
+            },
+            other => return Err(format!("{field:?} has a part that is {}", kind(other))),
+        }
+    }
+    Ok((!texts.is_empty()).then(|| texts.join("\n").into()))
+}
+
 fn string<'a>(field: &str, value: &'a Value) -> Result<&'a str, String> {
     match value {
         Value::String(text) => Ok(text),
+        Value::Null => {
+            Err(format!("the field {field:?} is null; --skip-missing leaves such records out"))
+        }
         other => Err(format!("the field {field:?} is {}; text is a string", kind(other))),
     }
 }

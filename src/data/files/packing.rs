@@ -1,17 +1,26 @@
 //! How files are packed.
 
 use crate::Error;
-use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
-use std::io::{self, BufRead, Read};
+use crate::formats::foreign;
+use flate2::bufread::GzDecoder;
+use std::io::{self, BufRead, Cursor, Read};
 use std::path::Path;
 
-#[derive(Clone, Copy)]
+/// The window that a zstd frame may need, as a power of two: what `zstd -dc` allows.
+const ZSTD_WINDOW: u32 = 27;
+
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Packing {
     Plain,
     Gzip,
     Zstd,
+}
+
+/// A file that is unpacked while it is read.
+pub(super) enum Unpacked {
+    Plain(Box<dyn BufRead>),
+    Gzip(Members),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Box<dyn BufRead>>>),
 }
 
 impl Packing {
@@ -19,107 +28,130 @@ impl Packing {
     pub fn of(first: &[u8]) -> Self {
         match first {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::Plain,
         }
     }
 
-    /// What is packed, unpacked while it is read.
-    pub fn unpack(self, file: impl BufRead + 'static) -> Box<dyn Read> {
-        match self {
-            Self::Plain => Box::new(file),
-            Self::Gzip => Box::new(MultiGzDecoder::new(file)),
-            Self::Zstd => Box::new(Frames { source: file, decoder: FrameDecoder::new() }),
+    /// Why a file that begins like this is not what its name says.
+    pub fn refuses(self, first: &[u8]) -> Option<String> {
+        let (tool, end, magic) = match self {
+            Self::Plain => return foreign(first),
+            Self::Gzip => ("gzip", ".gz", &[0x1f, 0x8b][..]),
+            Self::Zstd => ("zstd", ".zst", &[0x28, 0xb5, 0x2f, 0xfd][..]),
+        };
+        // A file that ends within its first bytes is cut off.
+        if Self::of(first) == self || magic.starts_with(first) {
+            return None;
         }
+        let other = || format!("it is not packed with {tool}; rename it to a name without {end}");
+        Some(foreign(first).unwrap_or_else(other))
+    }
+
+    pub fn unpack(self, file: impl BufRead + 'static) -> io::Result<Unpacked> {
+        let file: Box<dyn BufRead> = Box::new(file);
+        Ok(match self {
+            Self::Plain => Unpacked::Plain(file),
+            Self::Gzip => Unpacked::Gzip(Members::new(file)),
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+                decoder.window_log_max(ZSTD_WINDOW)?;
+                Unpacked::Zstd(Box::new(decoder))
+            }
+        })
     }
 
     /// What a failed read of `path` means.
     pub fn error(self, path: &Path, error: io::Error) -> Error {
         let name = match self {
-            Self::Plain => return Error::io(path)(error),
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
+            Self::Plain => return Error::io(path)(error),
         };
+        if error.raw_os_error().is_some() {
+            return Error::io(path)(error);
+        }
+        let what = error.to_string();
+        if what.contains("too much memory") {
+            let reason = format!(
+                "its zstd data need a window of more than {} bytes, which is the limit; repack \
+                 it: zstd -dc --long=31 OLD | zstd > NEW",
+                1u64 << ZSTD_WINDOW
+            );
+            return Error::content(path, None, reason);
+        }
         let reason = match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                format!("its {name} data end early; copy or download it again")
+            io::ErrorKind::UnexpectedEof => format!("its {name} data end early"),
+            _ if what.contains("Unknown frame") => {
+                "after its last zstd frame stand bytes that are none".to_string()
             }
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-                format!("its {name} data cannot be unpacked ({error})")
-            }
-            _ => return Error::io(path)(error),
+            _ => format!("its {name} data cannot be unpacked ({what})"),
         };
+        let reason = format!("{reason}; copy or download it again");
         Error::Damaged { path: path.to_path_buf(), reason }
     }
 }
 
-/// All frames of a zstd file, one after the other: some compressors write several, and files that
-/// are joined are a file again (RFC 8878, section 3.1).
-struct Frames<R> {
-    source: R,
-    decoder: FrameDecoder,
+impl Unpacked {
+    /// Whether bytes after the packed data were left unread, as `gzip` does with a warning.
+    pub fn ignored_a_tail(&self) -> bool {
+        matches!(self, Self::Gzip(members) if members.tail)
+    }
 }
 
-impl<R: BufRead> Frames<R> {
-    /// Goes to the next frame that holds data. False at the end of the file.
-    fn next_frame(&mut self) -> io::Result<bool> {
-        loop {
-            if self.source.fill_buf()?.is_empty() {
-                return Ok(false);
-            }
-            match self.decoder.reset(&mut self.source) {
-                Ok(()) => return Ok(true),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let length = u64::from(length);
-                    let mut skipped = self.source.by_ref().take(length);
-                    if io::copy(&mut skipped, &mut io::sink())? < length {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                Err(error) => return Err(frame_error(error)),
-            }
+impl Read for Unpacked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.read(buffer),
+            Self::Gzip(members) => members.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
         }
     }
 }
 
-impl<R: BufRead> Read for Frames<R> {
+/// All members of a gzip file, one after the other. What stands after the last one and begins no
+/// other is left unread, as `gzip` does: zeros that fill a block up, or what an upload appended.
+pub(super) struct Members {
+    /// None at the end.
+    member: Option<GzDecoder<Rest>>,
+    /// Whether anything but zeros stands after the last member.
+    tail: bool,
+}
+
+/// What is left of a file, after bytes of it that were looked at.
+type Rest = io::Chain<Cursor<Vec<u8>>, Box<dyn BufRead>>;
+
+impl Members {
+    fn new(file: Box<dyn BufRead>) -> Self {
+        let rest = Cursor::new(Vec::new()).chain(file);
+        Self { member: Some(GzDecoder::new(rest)), tail: false }
+    }
+
+    /// The member after the one that ended before this.
+    fn next(&mut self, rest: Rest) -> io::Result<Option<GzDecoder<Rest>>> {
+        // The bytes that were looked at are a part of the member that has ended.
+        let (_, mut file) = rest.into_inner();
+        let mut first = Vec::new();
+        file.by_ref().take(2).read_to_end(&mut first)?;
+        if first == [0x1f, 0x8b] {
+            return Ok(Some(GzDecoder::new(Cursor::new(first).chain(file))));
+        }
+        self.tail = first.iter().any(|&byte| byte != 0);
+        Ok(None)
+    }
+}
+
+impl Read for Members {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            while !self.decoder.is_finished() && self.decoder.can_collect() < buffer.len() {
-                let missing = buffer.len() - self.decoder.can_collect();
-                self.decoder
-                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBytes(missing))
-                    .map_err(frame_error)?;
-            }
-            let read = self.decoder.read(buffer)?;
+        while let Some(member) = &mut self.member {
+            let read = member.read(buffer)?;
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            // The frame is at its end, and the decoder leaves its checksum to its caller.
-            if let Some(checksum) = self.decoder.get_checksum_from_data()
-                && self.decoder.get_calculated_checksum() != Some(checksum)
-            {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum differs"));
-            }
-            if !self.next_frame()? {
-                return Ok(0);
+            if let Some(ended) = self.member.take() {
+                self.member = self.next(ended.into_inner())?;
             }
         }
+        Ok(0)
     }
-}
-
-/// The decoder's error as the reader's: an input/output error where one lies under it, which is
-/// how it reports data that end early.
-fn frame_error(error: FrameDecoderError) -> io::Error {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(inner) = cause {
-        if let Some(inner) = inner.downcast_ref::<io::Error>() {
-            return inner.kind().into();
-        }
-        cause = inner.source();
-    }
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }

@@ -8,7 +8,6 @@ use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {
-    compress_to_vec(bytes, CompressionLevel::Fastest)
+    ::zstd::encode_all(bytes, 1).unwrap()
 }
 
 /// A folder with files in it.
@@ -115,9 +114,13 @@ fn packed_files_that_end_early_are_damaged() {
 }
 
 #[test]
-fn packed_files_that_are_something_else_are_damaged() {
-    assert!(complaint("a.txt.gz", "plain text").contains("cannot be unpacked"));
-    assert!(complaint("a.txt.zst", "plain text").contains("cannot be unpacked"));
+fn packed_files_that_are_something_else_are_named() {
+    assert!(complaint("a.txt.gz", "plain text").contains("it is not packed with gzip; rename"));
+    assert!(complaint("a.txt.zst", "plain text").contains("it is not packed with zstd; rename"));
+    let gzip_in_zst = complaint("a.txt.zst", gzip(b"plain text"));
+    assert!(gzip_in_zst.contains("it is packed with gzip"), "{gzip_in_zst}");
+    let packed = complaint("a.jsonl", gzip(TWO_LINES.as_bytes()));
+    assert!(packed.contains("it is packed with gzip; name it .gz"), "{packed}");
     let mut flipped = gzip(TWO_LINES.as_bytes());
     let checksum = flipped.len() - 8;
     flipped[checksum] ^= 1;
@@ -125,9 +128,52 @@ fn packed_files_that_are_something_else_are_damaged() {
     // A letter of the text, which lies there as it is.
     let mut flipped = TWO_LINES_ZSTD.to_vec();
     flipped[20] ^= 1;
-    assert!(complaint("a.jsonl.zst", flipped).contains("its checksum differs"));
+    assert!(complaint("a.jsonl.zst", flipped).contains("doesn't match checksum"));
     let garbage = [TWO_LINES_ZSTD, b"garbage"].concat();
-    assert!(complaint("a.jsonl.zst", garbage).contains("cannot be unpacked"));
+    assert!(complaint("a.jsonl.zst", garbage).contains("after its last zstd frame"));
+}
+
+/// What `gzip -dc` reads: zeros and other bytes after the last member are no part of it.
+#[test]
+fn what_follows_the_last_member_of_gzip_is_ignored() {
+    let halves = TWO_LINES.split_at(24);
+    let two = [gzip(halves.0.as_bytes()), gzip(halves.1.as_bytes())].concat();
+    let plain = open("a.jsonl", TWO_LINES).unwrap();
+    for (tail, noted) in [
+        (&[0; 4][..], false),
+        (&[0; 512], false),
+        (b"0\r\n\r\n", true),
+        (b"-- end of upload, 20 records --\n", true),
+        (b"\x1f", true),
+    ] {
+        let files = open("a.jsonl.gz", [&two[..], tail].concat()).unwrap();
+        assert_eq!(files.content_hash(), plain.content_hash());
+        assert_eq!(files.notes().len(), usize::from(noted), "{:?}", files.notes());
+    }
+    // A further member that is cut off is damage.
+    let error = complaint("a.jsonl.gz", [&two[..], &gzip(b"{}")[..12]].concat());
+    assert!(error.contains("end early"), "{error}");
+}
+
+/// Frames with windows up to what the command line tool takes; one beyond it is over a limit, and
+/// the file is not called damaged.
+#[test]
+fn windows_of_zstd_have_the_limit_of_its_tool() {
+    let frame = |log: u32| {
+        let mut encoder = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        // Text that is longer than the window, for what a frame needs is not more than itself.
+        for _ in 0..2 {
+            encoder.write_all(TWO_LINES.as_bytes()).unwrap();
+            encoder.flush().unwrap();
+        }
+        encoder.finish().unwrap()
+    };
+    let two = open("a.jsonl.zst", [frame(27), frame(27)].concat()).unwrap();
+    assert_eq!(texts(&two), ["one two three", "four"].repeat(4));
+    let error = open("a.jsonl.zst", frame(28)).unwrap_err();
+    assert!(matches!(error, Error::Content { .. }));
+    assert!(error.to_string().contains("134217728 bytes, which is the limit"), "{error}");
 }
 
 #[test]
@@ -138,9 +184,9 @@ fn one_line_says_what_is_wrong_and_where() {
         ("a.csv", "a".into(), "a.csv: unknown kind of file; the known ones end in .txt or .jsonl"),
         ("a.jsonl", String::new(), "a.jsonl: the file is empty"),
         ("a.txt", String::new(), "a.txt: the file is empty"),
-        ("a.txt", "\u{feff}".into(), "a.txt: the file holds no text, only white space"),
+        ("a.txt", "\u{feff}".into(), "a.txt: the file holds no text"),
         ("a.txt", " \n<|endoftext|>\n".into(), "a.txt: the file holds no text"),
-        ("a.jsonl", "\n \n".into(), "a.jsonl: the file holds no text, only white space"),
+        ("a.jsonl", "\n \n".into(), "a.jsonl: the file holds no text"),
         ("a.jsonl", lines("{\"text\": \"a"), "a.jsonl, line 3: malformed JSON at column 11 (EOF"),
         ("a.jsonl", lines("[1]"), "a.jsonl, line 3: an array stands where a JSON object"),
         ("a.jsonl", lines("{\"text\":5}"), "a.jsonl, line 3: the field \"text\" is a number"),
@@ -172,13 +218,12 @@ fn bytes_that_are_not_utf8() {
     assert!(complaint("a.txt", latin).starts_with("a.txt, line 3: byte 10 is not UTF-8"));
     let json = b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}";
     assert!(complaint("a.jsonl", json).starts_with("a.jsonl, line 2: byte 22 is not UTF-8"));
-    let utf16 = b"\xff\xfea\0";
-    assert!(complaint("a.txt", utf16).starts_with("a.txt, line 1: byte 0 is not UTF-8"));
+    assert!(complaint("a.txt", b"\xff\xfea\0").starts_with("a.txt: it is UTF-16 text"));
 }
 
 #[test]
 fn text_is_kept_as_it_is() {
-    let text = "\u{feff}  e\u{301}\r\n\r\n\ttwo \u{feff}\0\r\n ";
+    let text = "\u{feff}  e\u{301}\r\n\r\n\ttwo \u{feff}\r\n ";
     assert_eq!(texts(&open("a.txt", text).unwrap()), [&text[3..]]);
     let line = "\u{feff}{\"text\":\" a\\r\\n\\u00e9\\ud83d\\ude00 \"}\r\n";
     assert_eq!(texts(&open("a.jsonl", line).unwrap()), [" a\r\né😀 "]);
@@ -447,7 +492,7 @@ fn an_array_of_records_is_read_one_by_one() {
         assert!(error.starts_with(expected), "{error}\n{expected}");
     }
     let latin = b"[{\"text\":\"\xff\"}]";
-    assert!(complaint("a.json", latin).contains("line 1: malformed JSON"), "not UTF-8");
+    assert!(complaint("a.json", latin).contains("line 1: byte 10 is not UTF-8"));
     let whole = gzip(array.repeat(9).as_bytes());
     assert!(complaint("a.json.gz", &whole[..40]).contains("gzip data end early"));
 }
@@ -462,18 +507,116 @@ fn what_is_no_text_does_not_fill_the_memory() {
         (0..100 << 20 >> 16).for_each(|_| encoder.write_all(&block).unwrap());
         encoder.finish().unwrap()
     };
-    for (name, before, expected) in [
-        (
-            "a.jsonl.gz",
-            "{\"text\":\"a\"}\n{\"text\":\"",
-            "line 2: the line is longer than 67108864",
-        ),
-        ("a.txt.gz", "a\n", "line 2: the line is longer than 67108864 bytes"),
-        ("a.json.gz", "[{\"text\":\"a\"},\n{\"text\":\"", "line 2: the element is longer than 67"),
+    for (name, before) in [
+        ("a.jsonl.gz", "{\"text\":\"a\"}\n{\"text\":\""),
+        ("a.json.gz", "[{\"text\":\"a\"},\n{\"text\":\""),
     ] {
         let error = complaint(name, long(before));
+        let expected = "line 2: the record that begins here is longer than 67108864 bytes";
         assert!(error.starts_with(&format!("{name}, {expected}")), "{error}");
     }
+    // A text is cut into documents while it is read, with line ends or without.
+    let files = open("a.txt.gz", long("a\n")).unwrap();
+    assert_eq!(files.len(), Some((100u64 << 20).div_ceil(3 * PIECE as u64)));
+}
+
+/// Parts of a long line meet anywhere, within a character or the separator, and nothing is seen of it.
+#[test]
+fn a_line_of_any_length_is_text() {
+    for shift in 0..SEPARATOR.len() + 4 {
+        let before = "x".repeat(PART - SEPARATOR.len() - 2 + shift);
+        let text = format!("{before}\u{1f600}{SEPARATOR}\u{1f600}e\u{301}\n{SEPARATOR}end");
+        let files = open("a.txt", &text).unwrap();
+        // Not `assert_eq`, which would print a million letters.
+        assert!(texts(&files).concat() == text.replace(SEPARATOR, ""), "{shift}");
+        assert_eq!(groups(&files).last(), Some(&2));
+    }
+    let latin = [&vec![b'x'; 3 * PART][..], b"\n\xf8"].concat();
+    let at = 3 * PART + 1;
+    assert!(complaint("a.txt", latin).starts_with(&format!("a.txt, line 2: byte {at} is not")));
+}
+
+#[test]
+fn what_is_no_text_is_said_by_its_name() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4f4f\nsize 548105171\n";
+    let wide: Vec<u8> = "A text.\n".repeat(40).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for name in ["a.txt", "a.jsonl", "a.json", "a.parquet", "a.jsonl.gz", "a.txt.zst"] {
+        let error = complaint(name, pointer);
+        let expected = format!("{name}: it is a git-lfs pointer in place of the file of 548105171");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    for (name, bytes, what) in [
+        ("a.txt", wide.clone(), "UTF-16 text without a byte order mark"),
+        ("a.jsonl", wide.clone(), "UTF-16 text without a byte order mark"),
+        ("a.txt.gz", gzip(&wide), "unpacked, it is UTF-16 text"),
+        ("a.txt", vec![0; 4096], "NUL bytes"),
+        ("a.txt", [&b"x".repeat(9000)[..], b"\0y"].concat(), "line 1: byte 9000 is NUL"),
+        ("a.jsonl", b"<!DOCTYPE html>\n<html>".to_vec(), "an HTML or XML page"),
+        ("a.parquet", b"<html>".to_vec(), "an HTML or XML page"),
+        ("a.parquet", b"{\"text\": 1}".to_vec(), "cannot be read as Parquet"),
+    ] {
+        let error = complaint(name, bytes);
+        assert!(error.contains(what) && !error.contains('\n'), "{error}");
+    }
+    // A page may be a text.
+    let page = open("a.txt", "<html><p>Text.</p></html>").unwrap();
+    assert!(page.notes()[0].contains("begins as an HTML or XML page"), "{:?}", page.notes());
+}
+
+#[test]
+fn files_without_text_among_others_are_skipped() {
+    let line = "{\"text\": \"one\"}\n";
+    let good = folder(&[("a.jsonl", line.as_bytes())]);
+    let expected = Files::open(&[good.path().to_path_buf()], "text", None).unwrap();
+    for (name, bytes) in [
+        ("b.jsonl", b"".to_vec()),
+        ("b.jsonl.gz", b"".to_vec()),
+        ("b.jsonl.gz", gzip(b"")),
+        ("b.jsonl.zst", zstd(b"")),
+        ("b.jsonl", b"\n\n".to_vec()),
+        ("b.json", b"[]".to_vec()),
+        ("b.txt", b" \n".to_vec()),
+        ("b.parquet", b"".to_vec()),
+        ("b.jsonl", b"{\"text\": \"\"}".to_vec()),
+    ] {
+        let both = folder(&[("a.jsonl", line.as_bytes()), (name, &bytes)]);
+        let files = Files::open(&[both.path().to_path_buf()], "text", None).unwrap();
+        assert_eq!(files.content_hash(), expected.content_hash(), "{name}");
+        assert_eq!(files.files().len(), 1);
+        let note = &files.notes()[0];
+        assert!(note.contains(name) && note.ends_with("no text in it, skipped"), "{note}");
+        fs::write(both.path().join("a.jsonl"), "").unwrap();
+        let error = Files::open(&[both.path().to_path_buf()], "text", None).unwrap_err();
+        assert!(error.to_string().contains("a.jsonl: this file, as each of the 2,"), "{error}");
+    }
+}
+
+#[test]
+fn records_without_text_are_skipped_where_that_is_asked_for() {
+    let lines = "{\"text\":\"one\"}\n{\"text\":null}\n{\"id\":1}\n{\"text\": NaN}\n";
+    let fields = Fields { skip_missing: true, ..Fields::plain("text", None) };
+    let files = read_one("a.jsonl", lines.as_bytes(), &fields).unwrap();
+    assert_eq!(texts(&files), ["one"]);
+    assert!(files.notes()[0].ends_with("3 records without text were skipped"));
+    let error = complaint("a.jsonl", lines);
+    assert!(error.contains("line 2") && error.contains("--skip-missing"), "{error}");
+    let error = read_one("a.jsonl", &lines.as_bytes()[15..], &fields).unwrap_err().to_string();
+    assert!(error.contains("holds no text: 3 records lack it"), "{error}");
+    // Rows of Parquet, too.
+    let fields = Fields { skip_missing: true, ..Fields::plain("no_text", None) };
+    let parquet = parquet_file(&ROWS, 1, Packed::SNAPPY);
+    assert!(read_one("a.parquet", &parquet, &fields).unwrap_err().to_string().contains("no field"));
+}
+
+#[test]
+fn what_python_writes_is_read_and_what_was_replaced_is_counted() {
+    let lines = "{\"text\": \"a\\ud83dz\", \"loss\": NaN}\n{\"text\": \"b\", \"n\": -Infinity}\n";
+    let files = open("a.jsonl", lines).unwrap();
+    assert_eq!(texts(&files), ["a\u{fffd}z", "b"]);
+    assert!(files.notes()[0].contains("a.jsonl: 1 escapes of half a surrogate pair"));
+    // Unwanted fields are not looked into, and one that is wanted is what it is.
+    assert!(complaint("a.jsonl", "{\"text\": NaN}").contains("is null"));
+    assert_eq!(texts(&open("a.ndjson", "\x1e{\"text\":\n\"a\"}\n").unwrap()), ["a"]);
 }
 
 const SCHEMA: &str = "message table {
@@ -581,7 +724,7 @@ fn a_filter_keeps_some_records_in_every_format() {
 #[test]
 fn damaged_parquet_is_said_in_one_line() {
     let whole = parquet_file(&ROWS, 2, Packed::SNAPPY);
-    for length in 0..whole.len() {
+    for length in 1..whole.len() {
         let error = complaint("a.parquet", &whole[..length]);
         assert!(error.starts_with("a.parquet is damaged: it cannot be read as Parquet"), "{error}");
         assert!(!error.contains('\n') && error.len() < 400, "{error}");

@@ -1,0 +1,66 @@
+//! What was left out or replaced while files were read, for people.
+
+use std::path::{Path, PathBuf};
+
+/// How often something was met, and where.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub count: u64,
+    files: u64,
+    first: PathBuf,
+}
+
+impl Tally {
+    pub fn add(&mut self, path: &Path, count: u64) {
+        if count > 0 {
+            if self.files == 0 {
+                self.first = path.to_path_buf();
+            }
+            self.count += count;
+            self.files += 1;
+        }
+    }
+}
+
+/// What was met in the files.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Files without text.
+    pub empty: Tally,
+    /// Records without text.
+    pub missing: Tally,
+    /// Escapes of half surrogate pairs.
+    pub halves: Tally,
+    /// Packed files with something after what is packed.
+    pub tails: Tally,
+    /// Text files that begin as a page does.
+    pub pages: Tally,
+}
+
+impl Notes {
+    /// A line for each.
+    pub fn lines(&self) -> Vec<String> {
+        [
+            (&self.empty, "no text in it, skipped"),
+            (&self.missing, "{} records without text were skipped"),
+            (
+                &self.halves,
+                "{} escapes of half a surrogate pair, which are no character, became U+FFFD",
+            ),
+            (&self.tails, "bytes after the packed data were ignored, as gzip does"),
+            (&self.pages, "it begins as an HTML or XML page does, and is read as text"),
+        ]
+        .into_iter()
+        .filter(|(tally, _)| tally.files > 0)
+        .map(|(Tally { count, files, first }, what)| {
+            let what = what.replace("{}", &count.to_string());
+            let others = match files {
+                1 => String::new(),
+                2 => " and another file".to_string(),
+                files => format!(" and {} other files", files - 1),
+            };
+            format!("{}{others}: {what}", first.display())
+        })
+        .collect()
+    }
+}

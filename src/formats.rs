@@ -1,0 +1,149 @@
+//! Readers of the file formats in which both texts and tables of losses come: each format has one
+//! reader with one set of guards, and what one kind of file may hold the other may hold too.
+//!
+//! - [`json::records`] reads JSON Lines and JSON arrays, as Python's `json` writes them.
+//! - `parquet` (with the feature `parquet`) opens Parquet files.
+//! - [`not_data`] (for plain text [`foreign`]) tells a file that holds something else than its name
+//!   says.
+
+pub mod json;
+#[cfg(feature = "parquet")]
+pub mod parquet;
+
+/// Bytes from the start of a file that [`foreign`] looks at.
+pub const HEAD: usize = 4096;
+
+/// What a file holds whose first bytes cannot be text, and what to do: a git-lfs pointer, UTF-16 or
+/// UTF-32, NULs, or another format. None where they may be text, whatever it says. `head` are up to
+/// [`HEAD`] bytes from the start of the file; of a packed file, once before and once after it is
+/// unpacked.
+pub fn foreign(head: &[u8]) -> Option<String> {
+    let encoded = |name: &str, how: &str, iconv: &str| {
+        Some(format!("it is {name} text{how}; convert it: iconv -f {iconv} -t UTF-8 OLD > NEW"))
+    };
+    if head.starts_with(b"version https://git-lfs.github.com/spec/") {
+        let text = String::from_utf8_lossy(head);
+        let size = text.lines().find_map(|line| line.strip_prefix("size "));
+        let size = size.map(|size| format!(" of {size} bytes")).unwrap_or_default();
+        return Some(format!(
+            "it is a git-lfs pointer in place of the file{size}; fetch that with git lfs pull, or \
+             download it"
+        ));
+    }
+    if head.len() < 256 && head.starts_with(b"/annex/objects/") {
+        return Some("it is a git-annex pointer; fetch the file with git annex get".into());
+    }
+    match head {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return encoded("UTF-32", "", "UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return encoded("UTF-16", "", "UTF-16"),
+        [b'P', b'A', b'R', b'1', ..] => {
+            return Some("it is a Parquet file; let its name end in .parquet".into());
+        }
+        [b'P', b'K', 3, 4, ..] => {
+            return Some("it is a zip archive (or a file of Excel); unpack or export it".into());
+        }
+        [0x1f, 0x8b, ..] => return Some("it is packed with gzip; name it .gz or unpack it".into()),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            return Some("it is packed with zstd; let its name end in .zst or unpack it".into());
+        }
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, ..] => {
+            return Some("it is packed with bzip2; unpack it: bunzip2".into());
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            return Some("it is packed with xz; unpack it: unxz".into());
+        }
+        [b'%', b'P', b'D', b'F', b'-', ..] => {
+            return Some("it is a PDF; extract its text: pdftotext".into());
+        }
+        _ => {}
+    }
+    if !head.contains(&0) {
+        return None;
+    }
+    // The share of NULs at each place in four bytes: text of mostly ASCII letters in wider units.
+    let share = |place: usize| {
+        let units: Vec<_> = head.iter().skip(place).step_by(4).collect();
+        let nuls = units.iter().filter(|&&&byte| byte == 0).count();
+        nuls as f64 / units.len().max(1) as f64
+    };
+    let [a, b, c, d] = [0, 1, 2, 3].map(share);
+    let (most, few) = (0.9, 0.1);
+    let marked = " without a byte order mark";
+    if c > most && d > most && a < few {
+        return encoded("UTF-32", marked, "UTF-32LE");
+    }
+    if a > most && b > most && d < few {
+        return encoded("UTF-32", marked, "UTF-32BE");
+    }
+    if b.min(d) > 0.3 && a.max(c) < few {
+        return encoded("UTF-16", marked, "UTF-16LE");
+    }
+    if a.min(c) > 0.3 && b.max(d) < few {
+        return encoded("UTF-16", marked, "UTF-16BE");
+    }
+    Some("it holds NUL bytes, so it is binary, or cut off by a failed copy; it is no text".into())
+}
+
+/// Whether a file begins as an HTML or XML page does, which servers send in place of a file.
+pub fn is_page(head: &[u8]) -> bool {
+    let head = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head).trim_ascii_start();
+    let begins = |start: &str| {
+        head.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    ["<!doctype html", "<html", "<?xml"].into_iter().any(begins)
+}
+
+/// What a file holds in place of records or a table: what [`foreign`] names, or a page. None where it
+/// may be what its name says. A Parquet or packed file has a head of its own, which is to be looked
+/// at before.
+pub fn not_data(head: &[u8]) -> Option<String> {
+    foreign(head).or_else(|| is_page(head).then(|| PAGE.into()))
+}
+
+const PAGE: &str = "it is an HTML or XML page, as servers send in place of a file that needs a \
+    login or is not there; download the file itself";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        let text = "The miller sold the bread.\n".repeat(9);
+        let wide =
+            |unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<_>>();
+        let wider = |unit: fn(u32) -> [u8; 4]| {
+            text.chars().flat_map(|c| unit(c as u32)).collect::<Vec<u8>>()
+        };
+        let marked = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4f4f\nsize 548\n";
+        for (head, what) in [
+            (pointer.as_bytes().to_vec(), "a git-lfs pointer in place of the file of 548 bytes"),
+            (
+                wide(u16::to_le_bytes),
+                "UTF-16 text without a byte order mark; convert it: iconv -f UTF-16LE",
+            ),
+            (wide(u16::to_be_bytes), "iconv -f UTF-16BE"),
+            (wider(u32::to_le_bytes), "iconv -f UTF-32LE"),
+            (wider(u32::to_be_bytes), "iconv -f UTF-32BE"),
+            (marked(b"\xff\xfe", wide(u16::to_le_bytes)), "it is UTF-16 text; convert it"),
+            (marked(b"\xfe\xff", wide(u16::to_be_bytes)), "it is UTF-16 text; convert it"),
+            (marked(b"\xff\xfe\0\0", wider(u32::to_le_bytes)), "it is UTF-32 text; convert it"),
+            (marked(b"\0\0\xfe\xff", wider(u32::to_be_bytes)), "it is UTF-32 text; convert it"),
+            (vec![0; 4096], "NUL bytes"),
+            (b"a text, and then\0".to_vec(), "NUL bytes"),
+            (b"PK\x03\x04\x14".to_vec(), "a zip archive"),
+        ] {
+            let said = foreign(&head).unwrap_or_default();
+            assert!(said.contains(what), "{what}: {said}");
+        }
+        for head in [text.as_bytes(), b"", b"version 2", "\u{feff}Pe\u{e4}".as_bytes()] {
+            assert_eq!(foreign(head), None);
+        }
+        let page = "\u{feff}\n<!DOCTYPE HTML>\n<html>";
+        assert!(is_page(page.as_bytes()) && !is_page(b"<p>") && !is_page(b""));
+        assert!(not_data(page.as_bytes()).unwrap().contains("HTML"));
+        assert!(not_data(pointer.as_bytes()).unwrap().contains("git-lfs"));
+        assert_eq!(not_data(b"a,b\n1,2\n"), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! Parquet files, opened with guards: what a file merely claims makes no room in memory, damage is
+//! an error in one line where the decoder would panic, and what is not read is called so by name.
+
+use crate::quiet::quietly;
+use crate::{Error, Result};
+use ::parquet::basic::Compression;
+use ::parquet::column::page::{Page, PageMetadata, PageReader};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::RowGroupMetaData;
+use ::parquet::file::reader::{ChunkReader, FileReader, RowGroupReader, SerializedFileReader};
+use ::parquet::record::reader::RowIter;
+use ::parquet::schema::types::{SchemaDescPtr, Type};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+
+/// Why reading ended early.
+#[derive(Debug)]
+pub enum Stop {
+    /// The file is not what the format says.
+    Parquet(ParquetError),
+    /// The file is sound and something of it is not read here, or not wanted.
+    Refused(String),
+}
+
+impl From<ParquetError> for Stop {
+    fn from(error: ParquetError) -> Self {
+        Self::Parquet(error)
+    }
+}
+
+/// Does `work` on the reader of a file (a [`std::fs::File`], or `bytes::Bytes`).
+///
+/// # Errors
+/// In one line, if the file is not Parquet, is damaged, or is compressed in a way that is not read
+/// here; or what `work` refuses. A panic within `work` is taken for damage: the decoder panics at
+/// some.
+pub fn open<R: ChunkReader + 'static, T>(
+    path: &Path,
+    input: R,
+    work: impl FnOnce(&Reader<R>) -> Result<T, Stop>,
+) -> Result<T> {
+    // What a panic interrupts is dropped with the error.
+    let read = quietly(AssertUnwindSafe(|| {
+        let reader = Reader(SerializedFileReader::new(input)?);
+        work(&reader)
+    }));
+    let damaged = |what: &str| {
+        // Some reasons hold whole values.
+        let what: String = what.lines().next().unwrap_or_default().chars().take(160).collect();
+        let reason = format!("it cannot be read as Parquet ({what}); copy or download it again");
+        Error::Damaged { path: path.to_path_buf(), reason }
+    };
+    match read {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(Stop::Refused(reason))) => Err(Error::content(path, None, reason)),
+        Some(Err(Stop::Parquet(error))) => Err(damaged(&match error {
+            ParquetError::General(what) | ParquetError::NYI(what) | ParquetError::EOF(what) => what,
+            other => other.to_string(),
+        })),
+        None => Err(damaged("its parts do not fit together")),
+    }
+}
+
+/// A file that is open.
+pub struct Reader<R: ChunkReader + 'static>(SerializedFileReader<R>);
+
+impl<R: ChunkReader + 'static> Reader<R> {
+    /// The columns.
+    pub fn schema(&self) -> SchemaDescPtr {
+        self.0.metadata().file_metadata().schema_descr_ptr()
+    }
+
+    /// The number of row groups.
+    pub fn row_groups(&self) -> usize {
+        self.0.num_row_groups()
+    }
+
+    /// A row group, of which the columns whose outermost name `wanted` lets through are to be read.
+    ///
+    /// # Errors
+    /// If one of them is compressed in a way that is not read here, or the file is damaged.
+    pub fn row_group(
+        &self,
+        group: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<impl RowGroupReader + '_, Stop> {
+        let group = self.0.get_row_group(group)?;
+        for column in group.metadata().columns() {
+            let name = column.column_path().parts().first().map_or("", String::as_str);
+            let codec = match column.compression() {
+                Compression::LZO => "lzo",
+                Compression::LZ4 => "lz4",
+                Compression::LZ4_RAW => "lz4_raw",
+                Compression::BROTLI(_) => "brotli",
+                _ => continue,
+            };
+            if wanted(name) {
+                return Err(Stop::Refused(format!(
+                    "its column {name:?} is compressed with {codec}, which is not read here \
+                     (snappy, zstd and gzip are); in pandas: \
+                     read_parquet(OLD).to_parquet(NEW, compression=\"zstd\")"
+                )));
+            }
+        }
+        Ok(Checked(group))
+    }
+}
+
+/// A row group whose dictionaries are as long as they say. The decoder makes room for what a
+/// dictionary's header claims, so that a few bytes could ask for all memory.
+struct Checked<'a>(Box<dyn RowGroupReader + 'a>);
+
+impl RowGroupReader for Checked<'_> {
+    fn metadata(&self) -> &RowGroupMetaData {
+        self.0.metadata()
+    }
+
+    fn num_columns(&self) -> usize {
+        self.0.num_columns()
+    }
+
+    fn get_column_page_reader(&self, i: usize) -> ::parquet::errors::Result<Box<dyn PageReader>> {
+        Ok(Box::new(Pages(self.0.get_column_page_reader(i)?)))
+    }
+
+    fn get_column_bloom_filter(&self, i: usize) -> Option<&::parquet::bloom_filter::Sbbf> {
+        self.0.get_column_bloom_filter(i)
+    }
+
+    fn get_row_iter(&self, projection: Option<Type>) -> ::parquet::errors::Result<RowIter<'_>> {
+        RowIter::from_row_group(projection, self)
+    }
+}
+
+struct Pages(Box<dyn PageReader>);
+
+impl Iterator for Pages {
+    type Item = ::parquet::errors::Result<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for Pages {
+    fn get_next_page(&mut self) -> ::parquet::errors::Result<Option<Page>> {
+        let page = self.0.get_next_page()?;
+        match &page {
+            // A value of any kind but truth values, which have no dictionary, takes a byte at least.
+            Some(Page::DictionaryPage { buf, num_values, .. })
+                if *num_values as usize > buf.len() =>
+            {
+                let what =
+                    format!("a dictionary of {} bytes claims {num_values} values", buf.len());
+                Err(ParquetError::General(what))
+            }
+            _ => Ok(page),
+        }
+    }
+
+    fn peek_next_page(&mut self) -> ::parquet::errors::Result<Option<PageMetadata>> {
+        self.0.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> ::parquet::errors::Result<()> {
+        self.0.skip_next_page()
+    }
+}
