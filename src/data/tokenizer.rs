@@ -12,6 +12,7 @@
 //!   way of SentencePiece (Kudo, ACL 2018; Kudo and Richardson, EMNLP 2018).
 
 mod bytes;
+mod cuts;
 mod end_of_text;
 mod slow;
 mod unigram;
@@ -21,6 +22,7 @@ pub use end_of_text::{EndOfText, EndOfTextSource};
 use super::mask::counts;
 use super::{Encode, TokenizerKind};
 use crate::{Error, Result};
+use cuts::Cuts;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -52,6 +54,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     /// The tokens of frequent words, where words can be encoded one by one.
     words: Option<Words>,
+    /// Where long texts can be cut otherwise.
+    cuts: Option<Cuts>,
 }
 
 impl Tokenizer {
@@ -188,7 +192,8 @@ impl Tokenizer {
         let vocab_size =
             inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
         let words = words_are_independent(&inner).then(Words::default);
-        Ok(Self { inner, origin, json, end_of_text, vocab_size, words })
+        let cuts = if words.is_some() { None } else { Cuts::of(&inner) };
+        Ok(Self { inner, origin, json, end_of_text, vocab_size, words, cuts })
     }
 
     /// The tokenizer as the text of a `tokenizer.json`.
@@ -334,7 +339,14 @@ impl Tokenizer {
         counted: &[Range<usize>],
     ) -> Result<Vec<(u32, bool)>> {
         if self.words.is_none() {
-            return self.mask_word(&text[part.clone()], part.start, counted);
+            let mut masked = Vec::new();
+            for piece in self.pieces(&text[part.clone()])? {
+                let tokenizer = self.of_piece(piece.start);
+                let piece = part.start + piece.start..part.start + piece.end;
+                let start = piece.start;
+                masked.append(&mut self.mask_word(tokenizer, &text[piece], start, counted)?);
+            }
+            return Ok(masked);
         }
         let (mut masked, mut start) = (Vec::new(), part.start);
         for word in words(&text[part]) {
@@ -342,7 +354,7 @@ impl Tokenizer {
             // Most words count from end to end, or not at all.
             let border = |at: usize| bytes.start < at && at < bytes.end;
             if counted.iter().any(|range| border(range.start) || border(range.end)) {
-                masked.append(&mut self.mask_word(word, start, counted)?);
+                masked.append(&mut self.mask_word(&self.inner, word, start, counted)?);
             } else {
                 let counts = counts(bytes.clone(), counted);
                 masked.extend(self.encode_text(word)?.into_iter().map(|id| (id, counts)));
@@ -355,11 +367,12 @@ impl Tokenizer {
     /// The tokens of a word, or of a text, that begins at byte `start`, and whether each counts.
     fn mask_word(
         &self,
+        tokenizer: &tokenizers::Tokenizer,
         word: &str,
         start: usize,
         counted: &[Range<usize>],
     ) -> Result<Vec<(u32, bool)>> {
-        let encoding = self.inner.encode(word, false);
+        let encoding = tokenizer.encode(word, false);
         let encoding =
             encoding.map_err(|error| Error::content(&self.origin, None, error.to_string()))?;
         // A stretch of characters without a piece is spelled out in bytes, each of which is said to
@@ -376,16 +389,47 @@ impl Tokenizer {
     }
 
     fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
-        let Some(cache) = &self.words else { return self.encode_word(text) };
         let mut ids = Vec::with_capacity(text.len() / 2);
-        for word in words(text) {
-            cache.append(word, &mut ids, || self.encode_word(word))?;
+        match &self.words {
+            Some(cache) => {
+                for word in words(text) {
+                    cache.append(word, &mut ids, || self.encode_word(&self.inner, word))?;
+                }
+            }
+            None => {
+                for piece in self.pieces(text)? {
+                    let tokenizer = self.of_piece(piece.start);
+                    ids.append(&mut self.encode_word(tokenizer, &text[piece])?);
+                }
+            }
         }
         Ok(ids)
     }
 
-    fn encode_word(&self, text: &str) -> Result<Vec<u32>> {
-        self.inner
+    /// The pieces of a text that are encoded one by one where words are not.
+    fn pieces(&self, text: &str) -> Result<Vec<Range<usize>>> {
+        let whole = 0..text.len();
+        let pieces = self.cuts.as_ref().map_or_else(|| vec![whole], |cuts| cuts.pieces(text));
+        match pieces.iter().map(Range::len).max() {
+            Some(length) if length > cuts::LONGEST => {
+                let reason = format!(
+                    "a document has {length} bytes without a place where this tokenizer surely \
+                     cuts; the limit is {}: split the document",
+                    cuts::LONGEST
+                );
+                Err(Error::content(&self.origin, None, reason))
+            }
+            _ => Ok(pieces),
+        }
+    }
+
+    /// The tokenizer of a piece that begins at a byte of a text.
+    fn of_piece(&self, start: usize) -> &tokenizers::Tokenizer {
+        self.cuts.as_ref().map_or(&self.inner, |cuts| cuts.tokenizer(&self.inner, start))
+    }
+
+    fn encode_word(&self, tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+        tokenizer
             .encode_fast(text, false)
             .map(|encoding| encoding.get_ids().to_vec())
             .map_err(|error| Error::content(&self.origin, None, error.to_string()))
@@ -1119,7 +1163,7 @@ mod tests {
                 prop_assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
                 prop_assert!(!ids.contains(&tokenizer.end_of_text()));
                 // By words, as the peer does it at one go.
-                prop_assert_eq!(ids, tokenizer.encode_word(&text).unwrap());
+                prop_assert_eq!(ids, tokenizer.encode_word(&tokenizer.inner, &text).unwrap());
             }
             prop_assert_eq!(words(&text).collect::<String>(), text);
         }
@@ -1149,7 +1193,7 @@ mod tests {
                 let (ids, mask) = tokenizer.encode_counted(&text, &counted).unwrap();
                 prop_assert_eq!(&ids, &tokenizer.encode(&text).unwrap());
                 // By words, as at one go.
-                let whole = tokenizer.mask_word(&text, 0, &counted).unwrap();
+                let whole = tokenizer.mask_word(&tokenizer.inner, &text, 0, &counted).unwrap();
                 prop_assert_eq!(whole.into_iter().unzip::<_, _, Vec<_>, Vec<_>>(), (ids.clone(), mask.clone()));
                 let (mut start, mut lengths) = (0, Vec::new());
                 for (&id, counts) in ids.iter().zip(mask) {

@@ -811,7 +811,7 @@ mod tests {
         }
         // Where words were replaced the place is that in the file.
         let (_, reason) = refusal("{NaN");
-        assert!(reason.starts_with("malformed JSON at column 2"), "{reason}");
+        assert!(reason.starts_with("malformed JSON at column 5"), "{reason}");
         let (_, reason) = refusal("{}\r{}\r");
         assert!(reason.contains("carriage return"), "{reason}");
         let bytes = b"{}\n{\"a\": \"\xff\"}";
