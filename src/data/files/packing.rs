@@ -19,7 +19,7 @@ pub(super) enum Packing {
 /// A file that is unpacked while it is read.
 pub(super) enum Unpacked {
     Plain(Box<dyn BufRead>),
-    Gzip(Members),
+    Gzip(Box<Members>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Box<dyn BufRead>>>),
 }
 
@@ -52,7 +52,7 @@ impl Packing {
         let file: Box<dyn BufRead> = Box::new(file);
         Ok(match self {
             Self::Plain => Unpacked::Plain(file),
-            Self::Gzip => Unpacked::Gzip(Members::new(file)),
+            Self::Gzip => Unpacked::Gzip(Box::new(Members::new(file))),
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
                 decoder.window_log_max(ZSTD_WINDOW)?;

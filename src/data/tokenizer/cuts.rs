@@ -80,9 +80,9 @@ impl Cuts {
             },
             Some(one) => vec![one],
         };
-        let normalizer = tokenizer.get_normalizer().map(|part| serde_json::to_value(part));
+        let normalizer = tokenizer.get_normalizer().map(serde_json::to_value);
         let normalizers = value(normalizer.transpose().ok()?, "normalizers");
-        let pre_tokenizer = tokenizer.get_pre_tokenizer().map(|part| serde_json::to_value(part));
+        let pre_tokenizer = tokenizer.get_pre_tokenizer().map(serde_json::to_value);
         let pre_tokenizers = value(pre_tokenizer.transpose().ok()?, "pretokenizers");
         // An added token that is not special is looked for in the whole text.
         let added = tokenizer.get_added_tokens_decoder();
