@@ -27,6 +27,7 @@ pub mod run;
 pub mod store;
 pub mod table;
 mod units;
+pub mod warning;
 pub mod weight_decay;
 
 pub use error::{Error, Result};

@@ -17,6 +17,7 @@
 //! ```
 
 use crate::laws::{Law, Point, Row};
+use crate::warning::{Warning, WarningKind};
 use crate::{Error, Result};
 use std::fmt;
 use std::path::PathBuf;
@@ -98,6 +99,13 @@ pub struct Run {
     /// The run that the row belongs to, where several rows come from one (checkpoints of one
     /// training). Rows of one run are drawn together by the bootstrap. Empty: a run of its own.
     pub run: String,
+    /// The pretrained model that the run starts from. Runs of one model have its peculiarities in
+    /// common, so that the bootstrap draws models and then runs. Empty: not known.
+    pub parent: String,
+    /// How often the run passes over the target data.
+    pub epochs: Option<f64>,
+    /// Whether its losses are those of a bottom between the first and the last evaluation.
+    pub interior: Option<bool>,
     /// What the laws look at.
     pub row: Row,
     /// L_pt, in nats per token.
@@ -118,6 +126,9 @@ impl Default for Run {
             domain: String::new(),
             seed: String::new(),
             run: String::new(),
+            parent: String::new(),
+            epochs: None,
+            interior: None,
             row: Row::default(),
             loss_pt: None,
             loss_ft: None,
@@ -163,10 +174,13 @@ pub struct Table {
     pub path: PathBuf,
     /// The columns that the source had, for messages; empty where it is not a file.
     pub columns: Vec<String>,
+    /// The columns beside those of numbers that are used because of their names and were not asked
+    /// for.
+    pub unasked: Vec<String>,
     /// The rows.
     pub runs: Vec<Run>,
     /// What the user should know about the rows.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Table {
@@ -176,20 +190,27 @@ impl Table {
         let given = runs.len();
         let key = |run: &Run| {
             let numbers = Column::ALL.map(|column| run.get(column).map(identity));
-            (run.domain.clone(), run.seed.clone(), run.run.clone(), numbers, identity(run.weight))
+            let names = [&run.domain, &run.seed, &run.run, &run.parent].map(String::clone);
+            (names, numbers, identity(run.weight))
         };
         let mut seen = std::collections::HashSet::new();
         kept.extend(runs.into_iter().filter(|run| seen.insert(key(run))));
         let warnings = match given - kept.len() {
             0 => Vec::new(),
-            1 => vec![format!(
+            1 => vec![WarningKind::RepeatedRows.warn(format!(
                 "1 of {given} rows repeats another in every column and is counted once"
-            )],
-            twins => vec![format!(
+            ))],
+            twins => vec![WarningKind::RepeatedRows.warn(format!(
                 "{twins} of {given} rows repeat another in every column and are counted once"
-            )],
+            ))],
         };
-        Self { path: PathBuf::from("table"), columns: Vec::new(), runs: kept, warnings }
+        Self {
+            path: PathBuf::from("table"),
+            columns: Vec::new(),
+            unasked: Vec::new(),
+            runs: kept,
+            warnings,
+        }
     }
 
     /// The tables of each domain, by name.
@@ -346,6 +367,10 @@ pub struct Sample {
     pub runs: Vec<usize>,
     /// The number of runs.
     pub n_runs: usize,
+    /// The pretrained model of each row, counted from 0; `None` where it is not known.
+    pub parents: Vec<Option<usize>>,
+    /// How often each row's run passes over the target data, where that is known.
+    pub epochs: Vec<Option<f64>>,
 }
 
 impl Sample {
@@ -363,6 +388,11 @@ impl Sample {
             }
         };
         let runs: Vec<_> = rows.iter().map(|run| id(run)).collect();
+        let mut known = std::collections::HashMap::new();
+        let mut parent = |run: &Run| {
+            let next = known.len();
+            (!run.parent.is_empty()).then(|| *known.entry(run.parent.clone()).or_insert(next))
+        };
         Self {
             rows: rows.iter().map(|run| run.row).collect(),
             points: rows.iter().map(|run| Point::from(&run.row)).collect(),
@@ -370,7 +400,27 @@ impl Sample {
             weights: rows.iter().map(|run| run.weight).collect(),
             runs,
             n_runs,
+            parents: rows.iter().map(|run| parent(run)).collect(),
+            epochs: rows.iter().map(|run| run.epochs).collect(),
         }
+    }
+
+    /// The pretrained model of each row, counted from 0; where the table does not say it, runs with
+    /// one N and D have one.
+    pub fn models(&self) -> Vec<usize> {
+        let mut seen: Vec<(Option<usize>, u64, u64)> = Vec::new();
+        let mut number = |i: usize| {
+            let row = &self.rows[i];
+            let key = match self.parents[i] {
+                Some(parent) => (Some(parent), 0, 0),
+                None => (None, identity(row.n_params), identity(row.d_tokens)),
+            };
+            seen.iter().position(|known| *known == key).unwrap_or_else(|| {
+                seen.push(key);
+                seen.len() - 1
+            })
+        };
+        (0..self.len()).map(&mut number).collect()
     }
 
     /// The number of rows.
@@ -393,6 +443,8 @@ impl Sample {
             weights: indices.iter().map(|&i| self.weights[i]).collect(),
             runs: indices.iter().map(|&i| self.runs[i]).collect(),
             n_runs: self.n_runs,
+            parents: indices.iter().map(|&i| self.parents[i]).collect(),
+            epochs: indices.iter().map(|&i| self.epochs[i]).collect(),
         }
     }
 }

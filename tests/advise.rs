@@ -212,7 +212,7 @@ fn sizes_for_a_loss_on_the_target() {
     assert_relative_eq!(worth.doubling.value, gain, max_relative = 1e-4);
     let enough = 5e6 * (gain / 0.01).powf(1.0 / beta);
     assert_relative_eq!(worth.enough.value, enough, max_relative = 1e-3);
-    assert!(worth.warnings.iter().any(|warning| warning.starts_with("d_ft_tokens = ")));
+    assert!(worth.warnings.iter().any(|warning| warning.starts_with("W09: d_ft_tokens = ")));
     assert_eq!(advisor.worth_collecting(&asked(), 100.0).unwrap().enough.value, 1.0);
 
     let below = advisor.n_for_target(&asked(), 1.1).unwrap();
@@ -357,13 +357,15 @@ fn warnings_say_what_not_to_rely_on() {
     let outside = warnings(&supported, &Row { n_params: 7e9, loss_pt0: 2.0, ..asked() });
     assert_eq!(
         outside,
-        ["n_params = 7e9 lies outside the 4.1e7 to 1.27e9 of the forgetting law's runs: an \
-          extrapolation"]
+        [
+            "W09: n_params = 7e9 lies outside the 4.1e7 to 1.27e9 of the forgetting law's runs, beyond \
+          the nearest run by 0.741 factors of ten: an extrapolation"
+        ]
     );
     let untested = fit(&table, &Forgetting, &options(50)).unwrap();
     assert_eq!(
         warnings(&untested, &asked()),
-        ["the forgetting law was not tested on held-out runs"]
+        ["W12: the forgetting law was not tested on held-out runs"]
     );
     // Losses that no size explains.
     let noise = self::table(&Forgetting, &grid(), &[0.0; 4], 0.05, Key::new(1));

@@ -3,7 +3,7 @@
 mod report;
 
 #[cfg(feature = "train")]
-pub use report::{fraction, number, numbers, percent, size as short_size};
+pub use report::{fraction, number, numbers, percent, size as short_size, told};
 
 use crate::fit::file;
 use crate::progress::answer;

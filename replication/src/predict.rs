@@ -1,13 +1,15 @@
 //! `replication predict`: what fitted laws say of runs that nobody made.
 
 use crate::fit::file::{self, LawFile};
-use crate::fit::tables::cell;
+use crate::fit::tables::{Csv, cell};
 use crate::fit::{drawing, terminal};
 use crate::progress::{answer, complain};
-use forgetting_laws::fit::Fit;
+use forgetting_laws::fit::{Fit, Measured, Prediction};
 use forgetting_laws::laws::Row;
 use forgetting_laws::table::Column;
+use forgetting_laws::warning::{Warning, WarningKind};
 use forgetting_laws::{Error, Result};
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -35,12 +37,22 @@ pub struct Arguments {
     /// sizes that were fitted].
     #[arg(long, value_name = "NATS")]
     loss_pt0: Option<Values>,
+    /// How often the target data will be passed over; warns where the runs did so far more or less
+    /// often.
+    #[arg(long, value_name = "PASSES", value_parser = crate::advise::size)]
+    epochs: Option<f64>,
     /// One law alone [default: every law that the numbers suffice for].
     #[arg(long, value_name = "NAME")]
     law: Option<String>,
     /// One group alone [default: every group].
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
+    /// Prints CSV, also for one run.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Prints JSON: a list of predictions with their warnings.
+    #[arg(long)]
+    json: bool,
 }
 
 /// One number, a list or a range.
@@ -235,30 +247,54 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let fits = arguments.chosen(&file)?;
     let columns = [Column::NParams, Column::DFtTokens, Column::DTokens, Column::P, Column::LossPt0];
     let single = columns.iter().all(|&c| arguments.given(c).is_none_or(Values::is_one));
-    let mut text = match single {
-        true => String::new(),
-        false => "domain,law,n_params,d_ft_tokens,d_tokens,p,loss_pt0,loss,low,high,law_low,\
-                  law_high,outside\n"
-            .into(),
-    };
-    let mut interpolated = false;
+    let mut asked = Vec::new();
     for fit in fits {
         for row in arguments.runs(fit)? {
-            let asked = Asked::of(fit, row)?;
-            interpolated |= asked.interpolated;
-            match single {
-                true => asked.tell(&mut text),
-                false => asked.write(&mut text),
-            }
+            asked.push(Asked::new(fit, row, arguments.epochs)?);
         }
     }
-    if interpolated && !single {
+    if arguments.json {
+        let predictions: Vec<_> = asked.iter().map(Asked::json).collect();
+        let text = serde_json::to_string_pretty(&predictions).expect("our types have string keys");
+        return answer(&(text + "\n"));
+    }
+    if single && !arguments.csv {
+        let mut text = String::new();
+        asked.iter().for_each(|asked| asked.tell(&mut text));
+        return answer(&text);
+    }
+    let mut table = Csv::new(COLUMNS);
+    asked.iter().for_each(|asked| table.row(asked.cells()));
+    if asked.iter().any(|asked| asked.interpolated) {
         complain(
             "loss_pt0 is interpolated between the fitted sizes; --loss-pt0 gives a measured one",
         );
     }
-    answer(&text)
+    answer(&table.text())
 }
+
+/// The columns of the table. The interval of a new run comes first, then that of a new run if the
+/// law is right, and that of the law itself.
+const COLUMNS: [&str; 18] = [
+    "domain",
+    "law",
+    "n_params",
+    "d_ft_tokens",
+    "d_tokens",
+    "p",
+    "loss_pt0",
+    "loss",
+    "low",
+    "high",
+    "law_low",
+    "law_high",
+    "outside",
+    "if_right_low",
+    "if_right_high",
+    "measured",
+    "measured_runs",
+    "warnings",
+];
 
 /// A run that a law is asked about.
 struct Asked<'a> {
@@ -267,10 +303,29 @@ struct Asked<'a> {
     /// Whether L_pt⁰ is interpolated, and beyond the fitted sizes even extrapolated.
     interpolated: bool,
     extrapolated: bool,
+    /// What the law says.
+    prediction: Prediction,
+    warnings: Vec<Warning>,
+}
+
+/// The same as JSON.
+#[derive(Serialize)]
+struct Json<'a> {
+    domain: &'a str,
+    law: &'static str,
+    output: String,
+    asked: Row,
+    /// Whether L_pt⁰ is interpolated between the fitted sizes or extrapolated from them.
+    loss_pt0_from: Option<&'static str>,
+    /// The share of new runs that an interval holds.
+    level: Option<f64>,
+    #[serde(flatten)]
+    prediction: &'a Prediction,
+    warnings: &'a [Warning],
 }
 
 impl<'a> Asked<'a> {
-    fn of(fit: &'a Fit, mut row: Row) -> Result<Self> {
+    fn new(fit: &'a Fit, mut row: Row, epochs: Option<f64>) -> Result<Self> {
         let needed = fit.law.inputs().iter().any(|input| input.column == Column::LossPt0);
         let (mut interpolated, mut extrapolated) = (false, false);
         if needed && row.loss_pt0.is_nan() {
@@ -282,28 +337,37 @@ impl<'a> Asked<'a> {
             // A size that was fitted has a loss of its own.
             interpolated = fit.rows.iter().all(|known| known.row.n_params != row.n_params);
         }
-        Ok(Self { fit, row, interpolated, extrapolated })
+        let prediction = fit.predict(&row);
+        let mut asked =
+            Self { fit, row, interpolated, extrapolated, prediction, warnings: Vec::new() };
+        asked.warnings = asked.warnings(epochs);
+        Ok(asked)
     }
 
     /// In words.
     fn tell(&self, text: &mut String) {
-        let Self { fit, row, .. } = self;
-        let prediction = fit.predict(row);
+        let Self { fit, row, prediction, .. } = self;
         let number = terminal::number;
         let _ = writeln!(text, "{}: {}", terminal::name(fit), fit.equation);
         let inputs = fit.law.inputs().iter().map(|input| {
             let value = number(row.get(input.column));
-            match input.column {
-                Column::LossPt0 if self.interpolated => {
-                    let how = if self.extrapolated { "extrapolated" } else { "interpolated" };
-                    format!("loss_pt0 = {value} ({how})")
-                }
-                column => format!("{column} = {value}"),
+            match (input.column, self.loss_pt0_from()) {
+                (Column::LossPt0, Some(how)) => format!("loss_pt0 = {value} ({how})"),
+                (column, _) => format!("{column} = {value}"),
             }
         });
         let _ = writeln!(text, "  at        {}", inputs.collect::<Vec<_>>().join(", "));
         let output = fit.law.output();
-        let _ = writeln!(text, "  {output:<9} {} nats per token", number(prediction.value));
+        let said = match prediction.measured {
+            Some(Measured { loss, runs }) => {
+                let plural = if runs == 1 { "" } else { "s" };
+                let measured = format!("measured in {runs} run{plural}");
+                let _ = writeln!(text, "  {output:<9} {} nats per token, {measured}", number(loss));
+                "by the law"
+            }
+            None => output.name(),
+        };
+        let _ = writeln!(text, "  {said:<9} {} nats per token", number(prediction.value));
         if let Some(resampled) = &fit.bootstrap {
             let level = drawing::percent(resampled.level);
             let mut interval = |low: Option<f64>, high: Option<f64>, what: &str| {
@@ -312,26 +376,35 @@ impl<'a> Asked<'a> {
                     let _ = writeln!(text, "  {level:<9} [{low}, {high}] {what}");
                 }
             };
-            interval(prediction.low, prediction.high, "for the loss of a new run");
+            let Prediction { low, high, if_right_low, if_right_high, .. } = *prediction;
+            interval(low, high, "for the loss of a new run");
+            interval(if_right_low, if_right_high, "for the loss of a new run if the law is right");
             interval(prediction.law_low, prediction.law_high, "for the law itself");
         } else {
             let _ = writeln!(text, "  interval  none: the law was fitted without resamples");
         }
-        for warning in self.warnings(&prediction.outside) {
-            let _ = writeln!(text, "  warning   {warning}");
+        for warning in &self.warnings {
+            let words = format!("{warning}. {}", warning.kind.remedy());
+            terminal::entry(text, "warning", &words);
         }
     }
 
+    fn loss_pt0_from(&self) -> Option<&'static str> {
+        let how = if self.extrapolated { "extrapolated" } else { "interpolated" };
+        self.interpolated.then_some(how)
+    }
+
     /// A row of the table.
-    fn write(&self, text: &mut String) {
-        let Self { fit, row, .. } = self;
-        let prediction = fit.predict(row);
+    fn cells(&self) -> Vec<String> {
+        let Self { fit, row, prediction, .. } = self;
         let end = |end: Option<f64>| cell(end.unwrap_or(f64::NAN));
         let mut outside = prediction.outside.clone();
         if self.extrapolated {
             outside.push(Column::LossPt0.name().into());
         }
-        let cells = [
+        let ids: Vec<_> = self.warnings.iter().map(|warning| warning.kind.id()).collect();
+        let measured = prediction.measured;
+        vec![
             fit.domain.clone(),
             fit.law.name().into(),
             cell(row.n_params),
@@ -345,48 +418,41 @@ impl<'a> Asked<'a> {
             end(prediction.law_low),
             end(prediction.law_high),
             outside.join(" "),
-        ];
-        text.push_str(&crate::fit::tables::line(&cells));
+            end(prediction.if_right_low),
+            end(prediction.if_right_high),
+            end(measured.map(|measured| measured.loss)),
+            measured.map(|measured| measured.runs.to_string()).unwrap_or_default(),
+            ids.join(" "),
+        ]
+    }
+
+    fn json(&self) -> Json<'_> {
+        Json {
+            domain: &self.fit.domain,
+            law: self.fit.law.name(),
+            output: self.fit.law.output().to_string(),
+            asked: self.row,
+            loss_pt0_from: self.loss_pt0_from(),
+            level: self.fit.bootstrap.as_ref().map(|resampled| resampled.level),
+            prediction: &self.prediction,
+            warnings: &self.warnings,
+        }
     }
 
     /// Why the prediction should not be relied on.
-    fn warnings(&self, outside: &[String]) -> Vec<String> {
+    fn warnings(&self, epochs: Option<f64>) -> Vec<Warning> {
         let fit = self.fit;
-        let mut warnings = Vec::new();
-        for input in fit
-            .law
-            .inputs()
-            .iter()
-            .filter(|input| outside.iter().any(|name| name == input.column.name()))
-        {
-            let (low, high) = fit.range(input.column);
-            let (low, high) = (terminal::number(low), terminal::number(high));
-            warnings.push(format!(
-                "{} lies outside the {low} to {high} that were fitted: an extrapolation",
-                input.column
-            ));
-        }
+        let outside = fit.extrapolations(&self.row);
+        let mut warnings: Vec<_> =
+            outside.iter().map(|outside| outside.warning(fit.law.name())).collect();
         if self.extrapolated {
             warnings.push(
-                "loss_pt0 is extrapolated from other sizes; --loss-pt0 takes a measured one".into(),
+                WarningKind::BaselineExtrapolated.warn("loss_pt0 is extrapolated from other sizes"),
             );
         }
-        if fit.is_supported() == Some(false) {
-            warnings.push(
-                "the law is not supported: on held-out runs it does not beat models that know \
-                 nothing"
-                    .into(),
-            );
-        }
-        match fit.status {
-            forgetting_laws::fit::Status::NotIdentified => {
-                warnings.push("the runs do not determine the law's parameters".into());
-            }
-            forgetting_laws::fit::Status::NotConverged => {
-                warnings.push("the law's optimum was not found".into());
-            }
-            _ => {}
-        }
+        warnings.extend(epochs.and_then(|epochs| fit.repetition(epochs)));
+        warnings.extend(self.prediction.contradiction());
+        warnings.extend(fit.doubts());
         warnings
     }
 }

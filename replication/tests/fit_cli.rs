@@ -434,6 +434,7 @@ fn predictions_of_one_run_are_told() {
     assert!(text.starts_with("near, finetuning: Eq. 6"), "{text}");
     assert!(text.contains("90%       ["), "{text}");
     assert!(!text.contains("forgetting:") && !text.contains("warning"), "{text}");
+    assert!(text.contains("for the loss of a new run if the law is right"), "{text}");
     let text = predict(&[
         "--n-params",
         "3e7",
@@ -458,10 +459,12 @@ fn predictions_of_one_run_are_told() {
     // Beyond them it warns.
     let text =
         predict(&["--n-params", "1e9", "--d-ft", "1e6", "--p", "0.2", "--law", "forgetting"]);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
-        "warning   n_params lies outside the 1000000 to 1e8",
-        "warning   p lies outside the 0 to 0.05",
-        "loss_pt0 is extrapolated",
+        "W09: n_params = 1e9 lies outside the 1e6 to 1e8 of the forgetting law's runs",
+        "by 1 factors of ten",
+        "W09: p = 0.2 lies outside the 0 to 0.05",
+        "W18: loss_pt0 is extrapolated",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -493,7 +496,8 @@ fn predictions_over_ranges_are_a_table() {
     let mut lines = stdout(&output).lines();
     assert_eq!(
         lines.next().unwrap(),
-        "domain,law,n_params,d_ft_tokens,d_tokens,p,loss_pt0,loss,low,high,law_low,law_high,outside"
+        "domain,law,n_params,d_ft_tokens,d_tokens,p,loss_pt0,loss,low,high,law_low,law_high,outside,\
+         if_right_low,if_right_high,measured,measured_runs,warnings"
     );
     let rows: Vec<Vec<String>> = lines
         .map(|line| line.replace("\"far, far\"", "far").split(',').map(String::from).collect())
@@ -502,7 +506,7 @@ fn predictions_over_ranges_are_a_table() {
     let number = |row: &[String], i: usize| row[i].parse::<f64>().unwrap();
     let mut widths = [0.0, 0.0];
     for row in &rows {
-        assert_eq!((row.len(), row[1].as_str(), row[4].as_str()), (13, "forgetting", ""));
+        assert_eq!((row.len(), row[1].as_str(), row[4].as_str()), (18, "forgetting", ""));
         let law = DOMAINS[usize::from(row[0] == "near")].1;
         let [n, d, p, loss_pt0] = [2, 3, 5, 6].map(|i| number(row, i));
         let planted = loss_pt0 + rise(law, n, d, p);

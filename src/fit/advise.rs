@@ -45,8 +45,9 @@ pub use injection::{Limit, OnTarget, SmallestP};
 pub use larger::{Larger, Model};
 pub use new_runs::{NewRun, NewRuns};
 
+use super::Fit;
 use super::bootstrap::middle;
-use super::{Fit, Status};
+use super::card::Warning;
 use crate::laws::{Point, Row};
 use crate::table::Column;
 use crate::{Error, Result};
@@ -145,47 +146,10 @@ impl Asked<'_> {
     fn warnings(&self, row: &Row) -> Vec<String> {
         let mut warnings = Vec::new();
         let law = self.name();
-        for column in self.fit.law.inputs().iter().map(|input| input.column) {
-            let name = column.name();
-            if !self.fit.outside(row).iter().any(|outside| outside == name) {
-                continue;
-            }
-            let (low, high) = self.fit.range(column);
-            warnings.push(format!(
-                "{name} = {} lies outside the {} to {} of the {law} law's runs: an extrapolation",
-                brief(row.get(column)),
-                brief(low),
-                brief(high)
-            ));
-        }
-        match self.fit.status {
-            Status::Converged | Status::AtBound => {}
-            Status::NotIdentified => warnings.push(format!(
-                "the runs do not determine the {law} law's parameters (not_identified)"
-            )),
-            Status::NotConverged => {
-                warnings.push(format!("the {law} law's optimum was not found (not_converged)"));
-            }
-        }
-        match self.fit.is_supported() {
-            Some(true) => {}
-            Some(false) => warnings.push(format!(
-                "the {law} law is not supported: on held-out runs it does not beat models that \
-                 know nothing"
-            )),
-            None => warnings.push(format!("the {law} law was not tested on held-out runs")),
-        }
+        let outside = self.fit.extrapolations(row);
+        warnings.extend(outside.iter().map(|outside| outside.warning(law).to_string()));
+        warnings.extend(self.fit.doubts().iter().map(Warning::to_string));
         warnings
-    }
-}
-
-/// Three significant digits: 0.0279, 3e9.
-fn brief(value: f64) -> String {
-    // What was written with three digits has no more when it is read.
-    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
-    match rounded == 0.0 || (1e-3..1e5).contains(&rounded) {
-        true => rounded.to_string(),
-        false => format!("{rounded:e}"),
     }
 }
 
@@ -256,16 +220,5 @@ mod tests {
         assert!(value == 40.0 && (low - 5.0).abs() < 1e-12 && (high - 95.0).abs() < 1e-12);
         assert_eq!(Estimate::of(1.0, draws(f64::INFINITY), 1.0 - 1e-9).high, f64::INFINITY);
         assert!(Estimate::of(1.0, draws(f64::INFINITY), 0.9).high < 95.1);
-    }
-
-    #[test]
-    fn numbers_in_warnings_are_brief() {
-        for (value, text) in
-            [(0.0, "0"), (0.05, "0.05"), (0.02792, "0.0279"), (3e9, "3e9"), (4.1234e7, "4.12e7")]
-        {
-            assert_eq!(brief(value), text);
-        }
-        assert_eq!(brief(f64::NAN), "NaN");
-        assert_eq!(brief(f64::INFINITY), "inf");
     }
 }

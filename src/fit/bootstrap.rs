@@ -7,6 +7,7 @@ use super::optimum::{Optimum, refit};
 use super::problem::{Loss, Problem};
 use super::solve::{solve, typical_residual};
 use crate::rng::Key;
+use crate::table::Column;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +129,7 @@ pub(super) fn resample(
     problem: &Problem,
     optimum: &Optimum,
     bootstrap: &Bootstrap,
+    model_spread: Option<f64>,
     threads: usize,
 ) -> Option<Resampled> {
     if bootstrap.resamples == 0 {
@@ -135,14 +137,22 @@ pub(super) fn resample(
     }
     let key = Key::new(bootstrap.seed).named("bootstrap over runs");
     let noise = key.named("kernel");
+    let models = key.named("pretrained models");
     let kernel = Kernel::new(problem, optimum);
+    let clusters = Clusters::new(problem);
     let one = |b: usize| {
-        let counts = draw(problem, key.child(b as u64));
+        let counts = match &clusters {
+            Some(clusters) => clusters.draw(problem.n_runs, key.child(b as u64)),
+            None => draw(problem, key.child(b as u64)),
+        };
         let times = |(i, row): (usize, &Loss)| std::iter::repeat_n(i, counts[row.run]);
         let rows: Vec<usize> = problem.rows.iter().enumerate().flat_map(times).collect();
         let mut resampled = problem.select(&rows);
         if let Some(kernel) = &kernel {
             kernel.smooth(&mut resampled, &rows, |draw| noise.child(b as u64).normal(draw));
+        }
+        if let Some(spread) = model_spread {
+            other_models(&mut resampled, spread, models.child(b as u64));
         }
         let found = refit(&resampled, &optimum.x, &optimum.grid, optimum.delta);
         let predictions = problem.predictions(&found.x);
@@ -231,6 +241,71 @@ impl Kernel {
 
 /// Copies of each row that stand for its smoothed residual.
 const COPIES: usize = 64;
+
+/// The runs of each pretrained model, for each size and amount of pretraining.
+struct Clusters(Vec<Vec<Vec<usize>>>);
+
+impl Clusters {
+    /// `None` where no size has several pretrained models, or the law is one of pretraining: then
+    /// there is no spread between models to learn from.
+    fn new(problem: &Problem) -> Option<Self> {
+        if !problem.law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
+            return None;
+        }
+        // N and D in bits, the model, the run.
+        let mut rows: Vec<(u64, u64, usize, usize)> = problem
+            .rows
+            .iter()
+            .map(|row| {
+                let (n, d) = problem.pretraining[row.index];
+                (n.to_bits(), d.to_bits(), row.model, row.run)
+            })
+            .collect();
+        rows.sort_unstable();
+        // A run is drawn once, with the first of its rows.
+        let mut seen = vec![false; problem.n_runs];
+        rows.retain(|row| !std::mem::replace(&mut seen[row.3], true));
+        let of_size = rows.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1));
+        let models = |rows: &[(u64, u64, usize, usize)]| -> Vec<Vec<usize>> {
+            let of_model = rows.chunk_by(|a, b| a.2 == b.2);
+            of_model.map(|rows| rows.iter().map(|row| row.3).collect()).collect()
+        };
+        let found: Vec<_> = of_size.map(models).collect();
+        found.iter().any(|models| models.len() > 1).then_some(Self(found))
+    }
+
+    /// How often each run is drawn: of each size as many models as there are, and of each model that
+    /// is drawn as many runs as it has.
+    fn draw(&self, n_runs: usize, key: Key) -> Vec<usize> {
+        let mut counts = vec![0; n_runs];
+        let mut next = 0;
+        let mut below = |count: usize| {
+            next += 1;
+            key.below(next, count as u64) as usize
+        };
+        for models in &self.0 {
+            for _ in 0..models.len() {
+                let runs = &models[below(models.len())];
+                for _ in 0..runs.len() {
+                    counts[runs[below(runs.len())]] += 1;
+                }
+            }
+        }
+        counts
+    }
+}
+
+/// Takes every pretrained model for another one, whose runs forget more or less by a factor that
+/// they have in common. The spread is the standard deviation of its logarithm.
+fn other_models(resampled: &mut Problem, spread: f64, key: Key) {
+    for i in 0..resampled.rows.len() {
+        let Loss { loss, setting, model, .. } = resampled.rows[i];
+        if let Some(base) = resampled.law.baseline(&resampled.points[setting]) {
+            let factor = (spread * key.normal(model as u64)).exp();
+            resampled.set_loss(i, base + factor * (loss - base));
+        }
+    }
+}
 
 /// How often each run is drawn. Draws from which the law cannot be fitted, because they lack a
 /// size, are drawn again.

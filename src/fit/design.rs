@@ -61,7 +61,7 @@ use super::{Bootstrap, Fit, Options, fit};
 use crate::laws::{Law, Point, Role, Row, Units};
 use crate::table::{Run, Table};
 use crate::{Error, Result};
-use gaussian::Gaussian;
+pub(super) use gaussian::Gaussian;
 
 /// A run that could be made.
 #[derive(Debug, Clone, Copy, PartialEq)]

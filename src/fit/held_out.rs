@@ -96,13 +96,13 @@ pub(super) fn hold_out(
     Ok(Ok(HeldOut { by, folds: folds.len(), errors: own, null_models, supported, rows }))
 }
 
-struct Fold {
-    train: Vec<usize>,
-    test: Vec<usize>,
+pub(super) struct Fold {
+    pub train: Vec<usize>,
+    pub test: Vec<usize>,
 }
 
 /// The folds that leave a law enough to be fitted to.
-fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<Fold>, String> {
+pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<Fold>, String> {
     let reads = |column| law.inputs().iter().any(|input| input.column == column);
     let data = if reads(Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens };
     let value = |column: Column, i: usize| sample.rows[i].get(column);

@@ -44,12 +44,15 @@
 pub mod advise;
 mod baseline;
 mod bootstrap;
+pub mod card;
+pub mod checklist;
 mod compare;
 pub mod design;
 mod errors;
 mod held_out;
 mod identifiability;
 mod json;
+mod misfit;
 mod objective;
 mod optimum;
 mod predict;
@@ -66,14 +69,16 @@ pub use errors::{Errors, NullErrors};
 pub use held_out::{HeldOut, HeldOutRow, HoldOut};
 pub use identifiability::{DEFAULT_TOLERANCE, Direction, Identifiability, jacobian};
 pub use json::{Param, Params};
+pub use misfit::{Axis as MisfitAxis, Misfit};
 pub use objective::{Objective, Penalty, Space};
 pub use optimum::{Restarts, Status, Undetermined};
-pub use predict::Prediction;
+pub use predict::{Measured, Prediction};
 pub use prove::{Proof, ProveOptions, prove};
 
 use crate::laws::{Law, Point, Row};
 use crate::table::{Sample, Table};
 use crate::{Error, Result};
+use card::{Warning, WarningKind};
 use problem::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -86,17 +91,25 @@ pub struct Options {
     pub bootstrap: Bootstrap,
     /// Which runs are held out, to see what the law says of runs that it was not fitted to.
     pub hold_out: Option<HoldOut>,
+    /// Whether the misfit of the law is learnt from runs that are held out, so that intervals of new
+    /// runs hold outside the fitted ones. Needs resamples.
+    pub misfit: bool,
+    /// The spread between pretrained models of one size, where it is known from elsewhere: the
+    /// standard deviation of the logarithm of the increase of L_pt. For laws of what is forgotten.
+    pub model_spread: Option<f64>,
     /// Threads to use, 0 for as many as there are cores. Nothing but the time depends on it.
     pub threads: usize,
 }
 
 impl Default for Options {
-    /// [`Objective::default`], 1,000 resamples, each model size held out in turn.
+    /// [`Objective::default`], 1,000 resamples, each model size held out in turn, the misfit learnt.
     fn default() -> Self {
         Self {
             objective: Objective::default(),
             bootstrap: Bootstrap::default(),
             hold_out: Some(HoldOut::Size),
+            misfit: true,
+            model_spread: None,
             threads: 0,
         }
     }
@@ -115,6 +128,9 @@ pub struct Observed {
     pub prediction: f64,
     /// How many rows it counted for.
     pub weight: f64,
+    /// How often its run passes over the target data, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
 }
 
 /// A fitted law.
@@ -165,10 +181,16 @@ pub struct Fit {
     pub held_out: Option<HeldOut>,
     /// The resamples.
     pub bootstrap: Option<Resampled>,
+    /// The misfit of the law, where it was learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misfit: Option<Misfit>,
+    /// [`Options::model_spread`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_spread: Option<f64>,
     /// The rows, as they were fitted.
     pub rows: Vec<Observed>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
+    /// The report card: what the user should know.
+    pub warnings: Vec<Warning>,
 }
 
 impl Fit {
@@ -206,6 +228,10 @@ impl Fit {
 pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fit> {
     options.objective.check()?;
     options.bootstrap.check()?;
+    if let Some(spread) = options.model_spread.filter(|spread| !(0.0..1.0).contains(spread)) {
+        let requirement = "must be a share from 0 to 1, such as 0.08";
+        return Err(Error::setting("spread between pretrained models", spread, requirement));
+    }
     let most = problem::MAX;
     if law.parameters().len() > most {
         let requirement = format!("must be at most {most}");
@@ -217,7 +243,7 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let mut warnings = table.warnings.clone();
+    let mut untested = None;
     let problem = Problem::new(law, &sample, options.objective.space);
     let optimum = optimum::optimum(&problem, &options.objective, threads)?;
     let values = problem.values(&optimum.x);
@@ -229,12 +255,17 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         Some(by) => match held_out::hold_out(law, &sample, by, &options.objective, threads)? {
             Ok(held_out) => Some(held_out),
             Err(why) => {
-                warnings.push(why);
+                untested = Some(WarningKind::NotHeldOut.warn(why));
                 None
             }
         },
     };
-    let bootstrap = bootstrap::resample(&problem, &optimum, &options.bootstrap, threads);
+    let spread = options.model_spread;
+    let bootstrap = bootstrap::resample(&problem, &optimum, &options.bootstrap, spread, threads);
+    let misfit = match options.misfit && bootstrap.is_some() {
+        true => Some(misfit::learn(&problem, &optimum, &sample, threads)),
+        false => None,
+    };
     let names = law.parameters().iter().map(|parameter| parameter.name);
     let param = |(j, (name, value)): (usize, (&str, &f64))| {
         let interval = bootstrap.as_ref().map(|resampled| resampled.interval(j));
@@ -246,7 +277,12 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         loss: sample.losses[i],
         prediction: *prediction,
         weight: sample.weights[i],
+        epochs: sample.epochs[i],
     };
+    let supported = held_out.as_ref().map(|held_out| held_out.supported);
+    let mut warnings = card::warnings(table, law, &sample, optimum.status, supported);
+    warnings.extend(untested);
+    warnings.sort();
     Ok(Fit {
         domain: String::new(),
         law,
@@ -267,6 +303,8 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         mre_held_out: held_out.as_ref().map(|held_out| held_out.errors.mre),
         held_out,
         bootstrap,
+        misfit,
+        model_spread: options.model_spread,
         rows: predictions.iter().enumerate().map(observed).collect(),
         warnings,
     })

@@ -30,6 +30,8 @@ pub(super) struct Problem {
     pub n_runs: usize,
     pub space: Space,
     pub units: Units,
+    /// N and D of each row of the sample, which tell pretrained models apart.
+    pub pretraining: Vec<(f64, f64)>,
 }
 
 /// A row.
@@ -43,6 +45,10 @@ pub(super) struct Loss {
     pub target: f64,
     pub weight: f64,
     pub run: usize,
+    /// Its index in the sample.
+    pub index: usize,
+    /// The pretrained model that its run starts from.
+    pub model: usize,
 }
 
 /// The objective around a point.
@@ -72,6 +78,7 @@ impl Problem {
             pairs.find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
         });
         let units = units_of(law, order.iter().map(|(i, _)| &sample.points[*i]));
+        let models = sample.models();
         // Runs are numbered anew, by their first row.
         let mut numbers = vec![usize::MAX; sample.n_runs];
         let mut n_runs = 0;
@@ -88,19 +95,27 @@ impl Problem {
                 }
                 let (loss, weight) = (sample.losses[i], sample.weights[i]);
                 let target = space.of(loss);
-                rows.push(Loss { setting: points.len(), loss, target, weight, run: *number });
+                let (run, model, setting) = (*number, models[i], points.len());
+                rows.push(Loss { setting, loss, target, weight, run, index: i, model });
             }
             points.push(units.measure(&sample.points[of_one_setting[0].0]));
         }
         let roles = law.parameters().iter().map(|parameter| parameter.role).collect();
-        Self { law, roles, points, rows, n_runs, space, units }
+        let pretraining = sample.rows.iter().map(|row| (row.n_params, row.d_tokens)).collect();
+        Self { law, roles, points, rows, n_runs, space, units, pretraining }
     }
 
     /// The problem of some of the rows in ascending order, each of which may be there several
     /// times. The settings are the same ones, also those that are left without a row.
     pub fn select(&self, rows: &[usize]) -> Self {
         let rows = rows.iter().map(|&i| self.rows[i]).collect();
-        Self { rows, points: self.points.clone(), roles: self.roles.clone(), ..*self }
+        Self {
+            rows,
+            points: self.points.clone(),
+            roles: self.roles.clone(),
+            pretraining: Vec::new(),
+            ..*self
+        }
     }
 
     /// The problem without the settings that have no row.
@@ -169,6 +184,13 @@ impl Problem {
         let values = self.scaled(x);
         let of = |point| self.law.predict(point, &values[..self.dim()]);
         self.points.iter().map(of).collect()
+    }
+
+    /// Gives the i-th row another loss, if it can be one.
+    pub fn set_loss(&mut self, i: usize, loss: f64) {
+        if loss > 0.0 && loss.is_finite() {
+            self.rows[i] = Loss { loss, target: self.space.of(loss), ..self.rows[i] };
+        }
     }
 
     /// Gives the i-th row the loss that has this residual at a prediction, if it can be a loss.

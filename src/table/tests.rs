@@ -214,12 +214,13 @@ fn rows_that_repeat_another_count_once() {
     let same = twin(&|run| run.line = Some(7));
     assert_eq!((same.runs.len(), same.runs[0].line), (1, None));
     let warning = "1 of 2 rows repeats another in every column and is counted once";
-    assert_eq!(same.warnings, [warning]);
+    assert_eq!(same.warnings, [WarningKind::RepeatedRows.warn(warning)]);
     assert_eq!(twin(&|run| run.row.p = -0.0).runs.len(), 1);
-    let changes: [&dyn Fn(&mut Run); 6] = [
+    let changes: [&dyn Fn(&mut Run); 7] = [
         &|run| run.domain = "a".into(),
         &|run| run.seed = "1".into(),
         &|run| run.run = "r".into(),
+        &|run| run.parent = "m".into(),
         &|run| run.weight = 2.0,
         &|run| run.loss_pt = None,
         &|run| run.loss_ft = Some(3.0),
@@ -232,7 +233,8 @@ fn rows_that_repeat_another_count_once() {
         assert_eq!(twin(&|run| run.set(column, Some(0.25))).runs.len(), 2, "{column}");
     }
     let warning = "2 of 3 rows repeat another in every column and are counted once";
-    assert_eq!(Table::new(vec![run(6, 5, 0.0); 3]).warnings, [warning]);
+    let warned = Table::new(vec![run(6, 5, 0.0); 3]).warnings;
+    assert_eq!(warned, [WarningKind::RepeatedRows.warn(warning)]);
 }
 
 #[test]
@@ -241,7 +243,7 @@ fn groups_are_the_tables_of_the_domains() {
     for (run, domain) in table.runs.iter_mut().zip(["b", "a", "b", "", "a", "b", "b", "b"]) {
         run.domain = domain.into();
     }
-    table.warnings = vec!["of all".into()];
+    table.warnings = vec![WarningKind::Other.warn("of all")];
     table.columns = COLUMNS.map(str::to_owned).to_vec();
     let groups = table.groups();
     let sizes: Vec<_> =
@@ -289,7 +291,7 @@ proptest! {
         let again = Table::new(table.runs.clone());
         prop_assert_eq!(again.runs.len(), table.runs.len());
         prop_assert!(again.warnings.is_empty());
-        match table.warnings.first().and_then(|text| text.split(' ').next()) {
+        match table.warnings.first().and_then(|warning| warning.message.split(' ').next()) {
             Some(twins) => prop_assert_eq!(table.runs.len() + twins.parse::<usize>()?, given),
             None => prop_assert_eq!(table.runs.len(), given),
         }

@@ -1,6 +1,7 @@
 //! Advice in words.
 
 use super::{Advice, Source};
+use forgetting_laws::fit::Measured;
 use forgetting_laws::fit::advise::{Estimate, Larger, Model, NewRuns, OnTarget, SmallestP};
 use std::fmt::Write as _;
 
@@ -119,14 +120,24 @@ impl Report {
         let of = |p: f64| if p.is_finite() { fraction(p) } else { "none".into() };
         let by_law = format!("{} [{}, {}]", of(value), of(low), of(high));
         self.line("by the law alone", &by_law);
-        self.line("rise of a new run", &format!("{} nats", numbers(&found.rise)));
-        self.line("without injection", &format!("{} nats", numbers(&found.rise_without)));
+        let before = advice.asked.loss_pt0;
+        let rise = |rise: &Estimate, seen: &Option<Measured>| match seen {
+            Some(seen) => format!(
+                "{} nats, measured ({}); the law says {}",
+                number(seen.loss - before),
+                runs(seen),
+                numbers(rise)
+            ),
+            None => format!("{} nats", numbers(rise)),
+        };
+        self.line("rise of a new run", &rise(&found.rise, &found.measured));
+        self.line("without injection", &rise(&found.rise_without, &found.measured_without));
         self.warnings(&found.warnings);
     }
 
     fn on_target(&mut self, found: &OnTarget) {
         self.title(&format!("The target at p = {}", fraction(found.p)));
-        self.line("L_ft", &numbers(&found.loss_ft));
+        self.line("L_ft of a new run", &told(&found.loss_ft, &found.measured));
         match (&found.change, &found.equivalent_data) {
             (Some(change), Some(data)) => {
                 self.line("of it due to injection", &format!("{} nats", numbers(change)));
@@ -233,6 +244,25 @@ fn power(value: f64) -> String {
 /// A number and its interval.
 pub fn numbers(Estimate { value, low, high }: &Estimate) -> String {
     format!("{} [{}, {}]", number(*value), number(*low), number(*high))
+}
+
+/// What runs came to, with what the law says beside it; without runs the law alone.
+pub fn told(law: &Estimate, seen: &Option<Measured>) -> String {
+    match seen {
+        Some(seen) => {
+            format!(
+                "{}, measured ({}); the law says {}",
+                number(seen.loss),
+                runs(seen),
+                numbers(law)
+            )
+        }
+        None => numbers(law),
+    }
+}
+
+fn runs(seen: &Measured) -> String {
+    if seen.runs == 1 { "1 run".into() } else { format!("{} runs", seen.runs) }
 }
 
 /// A fraction p, rounded up: what is advised must keep its promise.

@@ -25,7 +25,7 @@ fn runs(path: &Path, filters: &[&str]) -> Vec<Run> {
     let filters = filters.iter().map(ToString::to_string).collect();
     let options = losses::Options { filters, ..losses::Options::default() };
     let Loaded { table, .. } = losses::read(path, &Reading::new(&options).unwrap()).unwrap();
-    assert_eq!(table.warnings, Vec::<String>::new());
+    assert_eq!(table.warnings, []);
     table.runs.into_iter().map(|run| Run { line: None, ..run }).collect()
 }
 

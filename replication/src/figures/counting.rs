@@ -38,6 +38,7 @@ impl Figure for Counting {
         let options = Options {
             bootstrap: laws.bootstrap(),
             hold_out: Some(HoldOut::Size),
+            misfit: false,
             ..Options::default()
         };
         let without = Laws::fitted(&without_embeddings(results), &options);
@@ -247,7 +248,7 @@ mod tests {
         for run in &mut table.runs {
             run.row.n_params *= 0.5;
         }
-        let options = Options { bootstrap: laws.bootstrap(), ..Options::default() };
+        let options = Options { bootstrap: laws.bootstrap(), misfit: false, ..Options::default() };
         let half = Laws::fitted(&table, &options);
         let pairs = pairs(laws, &half);
         assert_eq!(pairs.len(), 6);

@@ -15,7 +15,7 @@ const TOLERANCE: f64 = 1e-6;
 pub static PLANTED: LazyLock<(Results, Laws)> = LazyLock::new(|| {
     let results = planted();
     let bootstrap = Bootstrap { resamples: 40, ..Bootstrap::default() };
-    let options = Options { bootstrap, ..Options::default() };
+    let options = Options { bootstrap, misfit: false, ..Options::default() };
     let laws = Laws::fitted(&results.table(MAIN), &options);
     (results, laws)
 });

@@ -121,7 +121,12 @@ fn pretraining_law(results: &Results, laws: &Laws) -> Result<Before, String> {
         ..Run::default()
     };
     let table = table::Table::new(alike.iter().map(run).collect());
-    let options = Options { bootstrap: laws.bootstrap(), hold_out: None, ..Options::default() };
+    let options = Options {
+        bootstrap: laws.bootstrap(),
+        hold_out: None,
+        misfit: false,
+        ..Options::default()
+    };
     let fit = fit(&table, &Additive, &options).map_err(|error| error.to_string())?;
     let per_param = alike.iter().map(|run| table1::tokens_per_param(run));
     let (low, high) = per_param

@@ -8,6 +8,7 @@ use crate::results::{Laws, MAIN, Results};
 use forgetting_laws::Result;
 use forgetting_laws::fit::{Fit, Interval};
 use forgetting_laws::laws::{Finetuning, Forgetting, Law};
+use forgetting_laws::warning::WarningKind;
 
 /// Table 3. What it holds in the paper is not known; errors are likely.
 pub struct Table3;
@@ -34,7 +35,9 @@ impl Figure for Table3 {
         notes.extend(laws.missing());
         let warned = laws.fits().flat_map(|fit| {
             let name = format!("{}, {}", fit.domain, fit.law.name());
-            fit.warnings.iter().map(move |warning| format!("{name}: {warning}."))
+            // The others are of the table and its sizes, which the other figures describe.
+            let untested = fit.warnings.iter().filter(|w| w.kind == WarningKind::NotHeldOut);
+            untested.map(move |warning| format!("{name}: {}.", warning.message))
         });
         notes.extend(warned);
         Ok(Page {

@@ -1,8 +1,10 @@
 //! The file of fitted laws: what `fit` writes and `predict` and `advise` read.
 
 use super::sweep::Variant;
+use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::{Comparison, Fit, HoldOut, Proof};
 use forgetting_laws::store::write_atomic;
+use forgetting_laws::warning::Warning;
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
@@ -28,6 +30,9 @@ pub struct LawFile {
     pub groups: Vec<Group>,
     /// The forms compared on held-out rows.
     pub comparisons: Vec<Comparison>,
+    /// The checklist of the field; empty in files of earlier versions.
+    #[serde(default)]
+    pub checklist: Checklist,
 }
 
 /// A table and how it was read, as the command line had it.
@@ -53,7 +58,7 @@ pub struct Input {
     /// Which rows were held out.
     pub hold_out: Option<HoldOut>,
     /// What the user should know of the table.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// A law of a group.
@@ -92,12 +97,17 @@ impl LawFile {
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
+        write_atomic(path, &self.json())
+    }
+
+    /// The file's bytes.
+    pub fn json(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let formatter = Readable { outer: PrettyFormatter::new(), depth: 0 };
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
         self.serialize(&mut serializer).expect("our types have string keys");
         bytes.push(b'\n');
-        write_atomic(path, &bytes)
+        bytes
     }
 }
 

@@ -1,5 +1,6 @@
 //! `replication fit`: from a table of losses to laws, in words, numbers and drawings.
 
+mod card;
 mod curves;
 pub mod drawing;
 pub mod file;
@@ -12,11 +13,13 @@ use crate::losses::{self, Reading};
 use crate::progress::{answer, complain};
 use clap::ValueEnum;
 use file::{FORMAT, Group, Input, LawFile};
+use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::{
     Bootstrap, Fit, HoldOut, Objective, Options, Penalty, ProveOptions, Space, compare,
     fit as fit_law,
 };
 use forgetting_laws::laws::{self, LAWS, Law};
+use forgetting_laws::store::write_atomic;
 use forgetting_laws::table::{Column, Table};
 use forgetting_laws::{Error, Result};
 use std::fs;
@@ -54,6 +57,14 @@ pub struct Arguments {
     /// What share of the resamples an interval holds.
     #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
     level: f64,
+    /// Leaves the misfit of the law out of the intervals of new runs, which then hold only where the
+    /// law is right.
+    #[arg(long)]
+    no_misfit: bool,
+    /// How far the increase of L_pt differs between pretrained models of one size: 8% or 0.08. Tables
+    /// with one model a size cannot show it.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    model_spread: Option<f64>,
     /// Seed of the resamples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -67,9 +78,16 @@ pub struct Arguments {
     /// Shows how the parameters move with the penalty, delta and space.
     #[arg(long)]
     sweep: bool,
-    /// The laws' file, for `predict` and `advise` [default: law.json in the folder].
+    /// Answers to the checklist of the field that a table cannot give, as TOML: NAME = "answer".
+    #[arg(long, value_name = "FILE")]
+    checklist: Option<PathBuf>,
+    /// The laws' file, for `predict` and `advise` [default: law.json in the folder]; - prints it
+    /// in place of the report.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Writes the laws as CSV, a row a parameter; - prints it in place of the report.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Folder of the drawings and their tables [default: out/fit/NAME-OF-INPUT].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -128,6 +146,8 @@ impl Arguments {
             objective,
             bootstrap: Bootstrap { resamples: self.bootstrap, level, seed },
             hold_out,
+            misfit: !self.no_misfit,
+            model_spread: self.model_spread,
             threads,
         })
     }
@@ -169,11 +189,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut asked = arguments.table.clone();
     asked.group_by = asked.group_by.filter(|_| !pooled);
     let loaded = losses::read(&arguments.input, &Reading::new(&asked)?)?;
-    for warning in &loaded.table.warnings {
-        complain(&format!("warning: {warning}"));
-    }
     let groups = match pooled {
-        true => vec![(String::new(), Table { warnings: Vec::new(), ..loaded.table.clone() })],
+        true => {
+            let mut table = Table { warnings: Vec::new(), ..loaded.table.clone() };
+            table.unasked.retain(|column| column != "domain");
+            vec![(String::new(), table)]
+        }
         false => loaded.table.groups(),
     };
     let fitted = fit_groups(&groups, &laws, named, &options)?;
@@ -192,6 +213,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         law_groups.push(Group { fit, proof, sweep });
     }
     let losses::Options { map, filters, wide, group_by, runs, weight } = arguments.table.clone();
+    let fits: Vec<&Fit> = law_groups.iter().map(|group| &group.fit).collect();
+    let mut checklist = Checklist::of_fits(&fits);
+    if let Some(path) = &arguments.checklist {
+        card::state(&mut checklist, path)?;
+    }
     let file = LawFile {
         format: FORMAT,
         program: format!("replication {}", env!("CARGO_PKG_VERSION")),
@@ -210,19 +236,51 @@ pub fn run(arguments: Arguments) -> Result<()> {
         },
         groups: law_groups,
         comparisons,
+        checklist,
     };
     let stem = arguments.input.file_stem().unwrap_or_default();
     let folder = arguments.out.unwrap_or_else(|| Path::new("out").join("fit").join(stem));
-    let json = arguments.json.unwrap_or_else(|| folder.join("law.json"));
+    let printed = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    let (prints_json, prints_csv) = (printed(&arguments.json), printed(&arguments.csv));
+    if prints_json && prints_csv {
+        return Err(Error::setting("--csv", "-", "--json already prints in place of the report"));
+    }
+    let json = arguments.json.filter(|_| !prints_json);
+    let json = json.unwrap_or_else(|| folder.join("law.json"));
     make_folder("--out", &folder)?;
     if let Some(parent) = json.parent().filter(|parent| *parent != Path::new("")) {
         make_folder("--json", parent)?;
     }
     file.write(&json)?;
     let drawn = drawing::draw(&file, &folder)?;
+    let card = folder.join("card.md");
+    write_atomic(&card, card::markdown(&file).as_bytes())?;
+    let csv = tables::laws(&file);
+    if let Some(path) = arguments.csv.filter(|_| !prints_csv) {
+        write_atomic(&path, csv.as_bytes())?;
+    }
+    if prints_csv {
+        return answer(&csv);
+    }
+    if prints_json {
+        return answer(&String::from_utf8_lossy(&file.json()));
+    }
     let mut text = terminal::text(&file);
+    text += &card::text(&file, &card);
     text += &format!("laws: {}\ndrawings: {}\n", json.display(), drawn.join(", "));
     answer(&text)
+}
+
+/// A share, as 8% or 0.08.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.trim().strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
+    share
+        .filter(|share| (0.0..1.0).contains(share))
+        .ok_or_else(|| "must be a share from 0 to 1, such as 8% or 0.08".into())
 }
 
 fn proof_options(threads: usize) -> ProveOptions {

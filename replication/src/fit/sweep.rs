@@ -36,7 +36,9 @@ pub fn sweep(table: &Table, law: &'static dyn Law, threads: usize) -> Result<Vec
         .into_iter()
         .flat_map(|space| penalties().map(move |penalty| Objective { space, penalty }));
     let variant = |objective| {
-        let options = Options { objective, bootstrap: Bootstrap::NONE, hold_out: None, threads };
+        let bootstrap = Bootstrap::NONE;
+        let options =
+            Options { objective, bootstrap, hold_out: None, threads, ..Options::default() };
         let fit = fit_law(table, law, &options)?;
         Ok(Variant { minimised: objective, status: fit.status, params: fit.params, mre: fit.mre })
     };

@@ -70,6 +70,56 @@ pub fn curves(file: &LawFile) -> String {
     table.text()
 }
 
+/// The laws, a row a parameter; what is said of the whole fit stands in each of its rows.
+pub fn laws(file: &LawFile) -> String {
+    let mut table = Csv::new([
+        "domain",
+        "law",
+        "parameter",
+        "value",
+        "low",
+        "high",
+        "level",
+        "status",
+        "n_rows",
+        "n_runs",
+        "objective",
+        "mre",
+        "rise_error",
+        "mre_held_out",
+        "rise_error_held_out",
+        "supported",
+        "warnings",
+    ]);
+    for fit in file.fits() {
+        let known = |number: Option<f64>| cell(number.unwrap_or(f64::NAN));
+        let held_out = fit.held_out.as_ref().map(|held_out| held_out.errors);
+        let ids: Vec<_> = fit.warnings.iter().map(|warning| warning.kind.id()).collect();
+        for param in &fit.params.0 {
+            table.row([
+                fit.domain.clone(),
+                fit.law.name().into(),
+                param.name.clone(),
+                cell(param.value),
+                known(param.low),
+                known(param.high),
+                known(fit.bootstrap.as_ref().map(|resampled| resampled.level)),
+                super::terminal::label(fit.status).into(),
+                fit.n_rows.to_string(),
+                fit.n_runs.to_string(),
+                cell(fit.objective),
+                cell(fit.mre),
+                cell(fit.rise_error),
+                known(held_out.map(|errors| errors.mre)),
+                known(held_out.map(|errors| errors.rise_error)),
+                fit.is_supported().map(|supported| supported.to_string()).unwrap_or_default(),
+                ids.join(" "),
+            ]);
+        }
+    }
+    table.text()
+}
+
 /// Which run of which law.
 fn run(fit: &Fit, row: &Row) -> Vec<String> {
     let Row { n_params, d_ft_tokens, p, loss_pt0, d_tokens } = *row;

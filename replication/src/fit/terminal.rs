@@ -34,9 +34,6 @@ fn law(text: &mut String, group: &Group) {
     }
     parameters(text, fit);
     errors(text, fit);
-    for warning in &fit.warnings {
-        entry(text, "warning", warning);
-    }
     if !group.sweep.is_empty() {
         variants(text, &group.sweep);
     }

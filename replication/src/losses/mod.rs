@@ -24,7 +24,8 @@ use wide::Wide;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Takes another column for a name: n_params, d_ft_tokens, d_tokens, p, loss_pt0, loss_pt,
-    /// loss_ft, loss, domain, seed, run or weight. Example: --map n_params=Model_Size
+    /// loss_ft, loss, domain, seed, run, weight, parent_id (the pretrained model), epochs (passes over
+    /// the target data) or interior (whether the bottom is). Example: --map n_params=Model_Size
     #[arg(long, value_name = "NAME=COLUMN")]
     pub map: Vec<String>,
     /// Keeps the rows for which it holds; OP is = != < <= > or >=. May be repeated: all must hold.
@@ -124,6 +125,16 @@ impl Reading {
         let filters = filters.collect::<Result<_>>()?;
         Ok(Self { map, filters, wide, group_by: options.group_by.clone() })
     }
+
+    /// The special columns that no option asks for.
+    fn unasked(&self, fields: &[(Field, usize)]) -> Vec<String> {
+        let asked = |field: Field| {
+            (field == Field::Domain && self.group_by.is_some())
+                || self.map.iter().any(|mapping| mapping.field == field)
+        };
+        let special = fields.iter().map(|(field, _)| *field).filter(|field| field.is_special());
+        special.filter(|field| !asked(*field)).map(|field| field.name().to_string()).collect()
+    }
 }
 
 /// What a column of a file may be taken for.
@@ -134,10 +145,13 @@ enum Field {
     Seed,
     Run,
     Weight,
+    Parent,
+    Epochs,
+    Interior,
 }
 
 impl Field {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 15] = [
         Self::Number(Column::ALL[0]),
         Self::Number(Column::ALL[1]),
         Self::Number(Column::ALL[2]),
@@ -150,6 +164,9 @@ impl Field {
         Self::Seed,
         Self::Run,
         Self::Weight,
+        Self::Parent,
+        Self::Epochs,
+        Self::Interior,
     ];
 
     fn name(self) -> &'static str {
@@ -159,7 +176,15 @@ impl Field {
             Self::Seed => "seed",
             Self::Run => "run",
             Self::Weight => "weight",
+            Self::Parent => "parent_id",
+            Self::Epochs => "epochs",
+            Self::Interior => "interior",
         }
+    }
+
+    /// Whether the column changes what is fitted, although it holds no number of a law.
+    fn is_special(self) -> bool {
+        matches!(self, Self::Domain | Self::Run | Self::Weight | Self::Parent)
     }
 
     fn by_name(name: &str) -> Option<Self> {
@@ -184,6 +209,10 @@ impl Field {
             Self::Domain => run.domain = label(cell)?,
             Self::Seed => run.seed = label(cell)?,
             Self::Run => run.run = label(cell)?,
+            Self::Parent => run.parent = label(cell)?,
+            // They are for warnings alone, and a column of another meaning may have their names.
+            Self::Epochs => run.epochs = cell.number().filter(|epochs| *epochs > 0.0),
+            Self::Interior => run.interior = cell.text().trim().to_lowercase().parse().ok(),
         }
         Ok(())
     }
@@ -273,6 +302,7 @@ fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> 
     }
     let places = Places { path, records: &records, reading };
     let fields = places.fields()?;
+    let unasked = reading.unasked(&fields);
     let filters = reading.filters.iter().map(|filter| {
         let option = format!("--where {filter}");
         Ok((filter, places.named(&filter.column, &option)?))
@@ -305,7 +335,7 @@ fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> 
         let reason = format!("no row of {} has {}", records.rows.len(), asked.join(" and "));
         return Err(Error::content(path, None, reason));
     }
-    Ok(Table { path: path.to_owned(), columns, runs, warnings })
+    Ok(Table { path: path.to_owned(), columns, unasked, runs, warnings })
 }
 
 /// Which column of a file is what.

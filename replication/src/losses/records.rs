@@ -1,6 +1,7 @@
 //! A file's rows before anybody knows what its columns mean.
 
 use forgetting_laws::Error;
+use forgetting_laws::warning::{Warning, WarningKind};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -97,7 +98,7 @@ impl Cell {
 
 impl Records {
     /// Drops the rows that repeat another in every column, and says so if there are any.
-    pub fn drop_twins(&mut self) -> Option<String> {
+    pub fn drop_twins(&mut self) -> Option<Warning> {
         const NAMED: usize = 5;
         let given = self.rows.len();
         let mut seen = HashSet::new();
@@ -119,7 +120,9 @@ impl Records {
         let places = places.join(", ");
         let count = twins.len();
         (count > 0).then(|| {
-            format!("{count} of {given} rows {repeat} counted once: {unit} {places}{rest}")
+            WarningKind::RepeatedRows.warn(format!(
+                "{count} of {given} rows {repeat} counted once: {unit} {places}{rest}"
+            ))
         })
     }
 
@@ -151,14 +154,14 @@ mod tests {
         // Another text of the same number is another row.
         let mut one = records(Unit::Line, &["1", "2", "1", "1.0"]);
         let warning = "1 of 4 rows repeats another in every column and is counted once: line 4";
-        assert_eq!(one.drop_twins().unwrap(), warning);
+        assert_eq!(one.drop_twins().unwrap().message, warning);
         assert_eq!(one, Records { rows: one.rows.clone(), ..records(Unit::Line, &[]) });
         assert_eq!(one.rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 3, 5]);
 
         let mut many = records(Unit::Row, &["1"; 8]);
         let warning = "7 of 8 rows repeat another in every column and are counted once: \
                        rows 3, 4, 5, 6, 7 and 2 more";
-        assert_eq!(many.drop_twins().unwrap(), warning);
+        assert_eq!(many.drop_twins().unwrap().message, warning);
         assert_eq!(many.rows.len(), 1);
     }
 

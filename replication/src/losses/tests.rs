@@ -1,4 +1,5 @@
 use super::*;
+use forgetting_laws::warning::WarningKind;
 use proptest::prelude::*;
 use std::path::PathBuf;
 
@@ -209,7 +210,7 @@ fn twins_count_once_and_replicates_stay() {
     let table = csv(text, &Options::default()).unwrap();
     assert_eq!(values(&table, Column::Loss), [Some(2.0), Some(2.0), Some(3.0)]);
     let warning = "1 of 4 rows repeats another in every column and is counted once: line 3";
-    assert_eq!(table.warnings, [warning]);
+    assert_eq!(table.warnings, [WarningKind::RepeatedRows.warn(warning)]);
 }
 
 #[test]

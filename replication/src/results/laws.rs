@@ -28,7 +28,8 @@ impl DomainLaws {
 impl Laws {
     /// Fits the laws to the runs of the main grid that count.
     pub fn of(results: &Results) -> Self {
-        Self::fitted(&results.table(MAIN), &Options::default())
+        let options = Options { misfit: false, ..Options::default() };
+        Self::fitted(&results.table(MAIN), &options)
     }
 
     /// Fits the laws to each domain of a table.

@@ -31,7 +31,7 @@ pub fn planted() -> Results {
         let withheld = Withheld::all(&results);
         // Fewer resamples than the real thing: tests are many.
         let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
-        let options = Options { bootstrap, hold_out: None, ..Options::default() };
+        let options = Options { bootstrap, hold_out: None, misfit: false, ..Options::default() };
         results.preregistration = Some(Preregistration::with(&results, &withheld, &options));
         results
     });

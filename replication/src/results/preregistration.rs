@@ -178,7 +178,11 @@ impl Preregistration {
     /// equal predictions.
     pub fn make(results: &Results, withheld: &[Withheld]) -> Self {
         // Nothing but the fit itself is asked for: holding runs out would only take time.
-        Self::with(results, withheld, &Options { hold_out: None, ..Options::default() })
+        Self::with(
+            results,
+            withheld,
+            &Options { hold_out: None, misfit: false, ..Options::default() },
+        )
     }
 
     /// The same with other options.
@@ -405,7 +409,7 @@ mod tests {
         assert_eq!(withheld.len(), 12);
         results.finetuned.retain(|run| withheld.iter().all(|held| held.run_id != run.record.id));
         let bootstrap = fit::Bootstrap { resamples: first.content.resamples, ..Default::default() };
-        let options = Options { bootstrap, hold_out: None, ..Options::default() };
+        let options = Options { bootstrap, hold_out: None, misfit: false, ..Options::default() };
         assert_eq!(Preregistration::with(&results, &withheld, &options), first);
         assert_eq!(first.changed(&results), [""; 0]);
         let fitted = &laws[0].fitted_to[0];

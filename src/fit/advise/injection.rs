@@ -1,9 +1,12 @@
 //! How much to inject, and what that does to the target.
 
+use super::super::Measured;
+use super::super::card::brief;
 use super::{Advisor, Asked, Estimate, OF_FORGETTING, OF_THE_TARGET};
-use super::{brief, check, check_positive, smallest, smallest_size};
+use super::{check, check_positive, smallest, smallest_size};
 use crate::laws::Row;
 use crate::table::Column;
+use crate::warning::Warning;
 use crate::{Error, Result};
 use serde::Serialize;
 
@@ -54,6 +57,10 @@ pub struct SmallestP {
     pub rise: Estimate,
     /// The same without injection.
     pub rise_without: Estimate,
+    /// The loss of the fitted runs at that p, where there are any.
+    pub measured: Option<Measured>,
+    /// The same without injection.
+    pub measured_without: Option<Measured>,
     /// Why this should not be relied on.
     pub warnings: Vec<String>,
 }
@@ -77,8 +84,10 @@ impl SmallestP {
 pub struct OnTarget {
     /// The fraction p that is injected.
     pub p: f64,
-    /// L_ft, in nats per token.
+    /// L_ft of a new run, in nats per token.
     pub loss_ft: Estimate,
+    /// L_ft of the fitted runs of this setting, where there are any.
+    pub measured: Option<Measured>,
     /// The law that says so; Equation 6 does not know of p.
     pub law: &'static str,
     /// How much of it is due to p, in nats per token: L_ft at p − L_ft at 0, below 0 where
@@ -95,12 +104,12 @@ impl Advisor<'_> {
     /// `confidence`. Reads N, D_ft and L_pt⁰.
     ///
     /// The new run follows the law with the parameters of one of the resamples, and misses it by
-    /// the residual of one of the fitted rows ([`crate::fit::Fit::outcomes`]): both what is not
-    /// known of the law and the noise of a single run count. The share of such runs that must keep
+    /// the residual of one of the fitted rows and by a draw of the law's misfit, where the fit knows
+    /// it ([`crate::fit::Fit::outcomes`]): what is not known of the law, the noise of a single run,
+    /// and that the law is wrong away from the runs. The share of such runs that must keep
     /// within the limit is a little above `confidence`, because how runs miss the law is known from
     /// the n that were fitted alone: it is Wilson's upper limit (1927, 95%, one-sided) of that share
-    /// among n, 0.936 for 0.9 and n = 125. L_pt⁰ counts as known. Where runs miss the law for other
-    /// reasons than noise, as they may outside what was fitted, the promise does not hold.
+    /// among n, 0.936 for 0.9 and n = 125. L_pt⁰ counts as known.
     ///
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain.
@@ -119,7 +128,12 @@ impl Advisor<'_> {
             losses.iter().filter(|&&loss| loss <= most).count() as f64 / losses.len() as f64
         };
         let required = wilson_upper(confidence, law.fit.n_runs);
-        let p = smallest(0.0, 1.0, |p| share(p) >= required);
+        let holds = |p: f64| share(p) >= required;
+        let p = match law.fit.misfit {
+            None => smallest(0.0, 1.0, holds),
+            // What the law misses grows with the distance from the p of the runs.
+            Some(_) => first_p(holds),
+        };
         let by_law = law.estimate(|values| {
             let meets = |p| law.at(&with(p), values) <= most;
             smallest(0.0, 1.0, meets).unwrap_or(f64::INFINITY)
@@ -135,8 +149,13 @@ impl Advisor<'_> {
             by_law,
             rise: rise_of_a_run(&law, &with(at)),
             rise_without: rise_of_a_run(&law, &with(0.0)),
+            measured: law.fit.measured(&with(at)),
+            measured_without: law.fit.measured(&with(0.0)),
             warnings: law.warnings(&with(at)),
         };
+        let contradictions = [at, 0.0].map(|p| law.fit.predict(&with(p)).contradiction());
+        found.warnings.extend(contradictions.iter().flatten().map(Warning::to_string));
+        found.warnings.dedup();
         found.warnings.extend(found.why_none());
         Ok(found)
     }
@@ -153,6 +172,7 @@ impl Advisor<'_> {
         let law = self.law(OF_THE_TARGET)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::P])?;
         let mut warnings = law.warnings(row);
+        warnings.extend(law.fit.predict(row).contradiction().map(|warning| warning.to_string()));
         let with_p = self.law(&["finetuning-p"]).ok();
         let without = Row { p: 0.0, ..*row };
         let change = with_p.map(|law| {
@@ -173,7 +193,8 @@ impl Advisor<'_> {
         warnings.dedup();
         Ok(OnTarget {
             p: row.p,
-            loss_ft: law.estimate(|values| law.at(row, values)),
+            loss_ft: Estimate::of(law.at(row, &law.fit.values()), law.fit.outcomes(row), law.level),
+            measured: law.fit.measured(row),
             law: law.name(),
             change,
             equivalent_data,
@@ -190,6 +211,19 @@ impl Advisor<'_> {
         check(row, &[Column::NParams, Column::DFtTokens, Column::LossPt0, Column::P])?;
         Ok(rise_of_a_run(&law, row))
     }
+}
+
+/// The smallest p of which a condition holds, that may fail again above it.
+fn first_p(holds: impl Fn(f64) -> bool) -> Option<f64> {
+    /// Steps that are even in ln(1 + p/SMALL).
+    const STEPS: usize = 200;
+    const SMALL: f64 = 1e-4;
+    let at = |i: usize| match i {
+        STEPS => 1.0,
+        _ => SMALL * (i as f64 / STEPS as f64 * (1.0 / SMALL).ln_1p()).exp_m1(),
+    };
+    let first = (0..=STEPS).find(|&i| holds(at(i)))?;
+    smallest(at(first.saturating_sub(1)), at(first), holds)
 }
 
 fn rise_of_a_run(law: &Asked, row: &Row) -> Estimate {
@@ -221,6 +255,15 @@ mod tests {
             let spread = 1.644_853_626_951_472_7f64.powi(2) * u * (1.0 - u) / n as f64;
             assert!(((u - share).powi(2) / spread - 1.0).abs() < 1e-9, "{share} {n}");
         }
+    }
+
+    #[test]
+    fn the_first_p_is_found_also_where_a_condition_fails_again() {
+        assert_eq!(first_p(|_| true), Some(0.0));
+        assert_eq!(first_p(|_| false), None);
+        assert_eq!(first_p(|p| p >= 1.0), Some(1.0));
+        let found = first_p(|p| (0.03..0.2).contains(&p) || p > 0.7).unwrap();
+        assert!((found / 0.03 - 1.0).abs() < 1e-12, "{found}");
     }
 
     #[test]

@@ -135,7 +135,7 @@ struct Candidate {
 impl Candidate {
     fn new(law: &Asked, row: Row) -> Self {
         let curves = law.fit.curves(&row);
-        let outcomes = law.fit.outcomes(&row);
+        let outcomes = law.fit.outcomes_if_right(&row);
         let noise = Uncertain::new(outcomes.iter().zip(&curves).map(|(o, c)| o - c).collect());
         Self { row, noise: noise.left(&noise), loss: Uncertain::new(curves) }
     }

@@ -2,7 +2,7 @@
 
 /// A normal distribution of the coefficients of a linear model.
 #[derive(Debug, Clone)]
-pub(super) struct Gaussian {
+pub(in crate::fit) struct Gaussian {
     mean: Vec<f64>,
     covariance: Vec<Vec<f64>>,
 }

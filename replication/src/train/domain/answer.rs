@@ -1,9 +1,9 @@
 //! What a domain's runs say: how much to inject, and how sure that is. Needs no training.
 
-use crate::advise::{fraction, number, numbers, percent, short_size as size};
+use crate::advise::{fraction, number, numbers, percent, short_size as size, told};
 use crate::results::distinct;
 use forgetting_laws::fit::advise::{Estimate, OnTarget, SmallestP};
-use forgetting_laws::fit::{self, Advisor, Fit, HoldOut, Limit, Options, Status};
+use forgetting_laws::fit::{self, Advisor, Fit, HoldOut, Limit, Measured, Options, Status};
 use forgetting_laws::laws::{Finetuning, FinetuningP, Forgetting, Law, Row};
 use forgetting_laws::table::{Run, Table};
 use serde::Serialize;
@@ -242,12 +242,15 @@ impl Answer {
         }
         self.p = found.p;
         let with = match found.p {
-            Some(p) if p > 0.0 => format!("; at p = {} by {}", fraction(p), numbers(&found.rise)),
+            Some(p) if p > 0.0 => {
+                let seen = rise_of(&found.measured, row.loss_pt0);
+                format!("; at p = {} by {}", fraction(p), told(&found.rise, &seen))
+            }
             _ => String::new(),
         };
         self.lead.push(format!(
             "Without injection the pretraining loss rises by {} nats{with}.",
-            numbers(&found.rise_without)
+            told(&found.rise_without, &rise_of(&found.measured_without, row.loss_pt0))
         ));
         for &p in &self.question.p {
             self.rises.extend(advisor.rise(&Row { p, ..row }).ok().map(|rise| (p, rise)));
@@ -262,8 +265,10 @@ impl Answer {
                 Some(change) => format!("; injection changes it by {} nats", numbers(change)),
                 None => String::new(),
             };
-            self.lead
-                .push(format!("On the target L_ft is then {}{change}.", numbers(&target.loss_ft)));
+            self.lead.push(format!(
+                "On the target L_ft is then {}{change}.",
+                told(&target.loss_ft, &target.measured)
+            ));
             self.warnings.extend(target.warnings.iter().cloned());
             self.on_target = Some(target);
         }
@@ -336,6 +341,11 @@ impl Answer {
         let mut seen = std::collections::BTreeSet::new();
         self.warnings.retain(|warning| seen.insert(warning.clone()));
     }
+}
+
+/// What runs rose by.
+fn rise_of(measured: &Option<Measured>, loss_pt0: f64) -> Option<Measured> {
+    measured.map(|seen| Measured { loss: seen.loss - loss_pt0, ..seen })
 }
 
 /// The largest rise of the runs, with its run.

@@ -1,0 +1,305 @@
+//! The report card: what a fit and a question warn of, as [`Warning`]s.
+//!
+//! [`fit`](super::fit()) puts those of a table into [`Fit::warnings`]; those of a question come from
+//! [`Fit::extrapolations`] and [`Fit::repetition`].
+
+use super::{Fit, Status};
+use crate::laws::{Law, Row};
+use crate::table::{Column, Run, Sample, Table};
+pub use crate::warning::{Warning, WarningKind};
+use serde::{Deserialize, Serialize};
+
+/// A column in which a question lies outside the fitted runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extrapolation {
+    /// The column's name.
+    pub column: String,
+    /// What is asked about.
+    pub asked: f64,
+    /// The smallest value among the fitted runs.
+    pub low: f64,
+    /// The largest one.
+    pub high: f64,
+    /// How many factors of ten lie between the question and the nearest run: the decimal logarithm
+    /// of their ratio, infinite where one of the two is 0.
+    #[serde(deserialize_with = "super::json::infinite_for_null")]
+    pub decades: f64,
+}
+
+impl Extrapolation {
+    /// The warning.
+    pub fn warning(&self, law: &str) -> Warning {
+        let Self { column, asked, low, high, decades } = self;
+        let far = match decades.is_finite() {
+            true => format!(", beyond the nearest run by {} factors of ten", brief(*decades)),
+            false => String::new(),
+        };
+        WarningKind::Extrapolation.warn(format!(
+            "{column} = {} lies outside the {} to {} of the {law} law's runs{far}: an extrapolation",
+            brief(*asked),
+            brief(*low),
+            brief(*high)
+        ))
+    }
+}
+
+impl Fit {
+    /// The columns in which a run lies outside what was fitted, in the order of the law's inputs.
+    pub fn extrapolations(&self, row: &Row) -> Vec<Extrapolation> {
+        let outside = self.outside(row);
+        let inputs = self.law.inputs().iter().map(|input| input.column);
+        inputs
+            .filter(|column| outside.iter().any(|name| name == column.name()))
+            .map(|column| {
+                let (low, high) = self.range(column);
+                let asked = row.get(column);
+                let nearest = if asked < low { low } else { high };
+                let decades = (asked / nearest).log10().abs();
+                let column = column.to_string();
+                Extrapolation { column, asked, low, high, decades }
+            })
+            .collect()
+    }
+
+    /// A warning where target data that is passed over `epochs` times is repeated more than three
+    /// times as often as in any fitted run, or less than a third as often; `None` too where the runs
+    /// do not say how often.
+    pub fn repetition(&self, epochs: f64) -> Option<Warning> {
+        const FAR: f64 = 3.0;
+        let known = || self.rows.iter().filter_map(|observed| observed.epochs);
+        let low = known().reduce(f64::min)?;
+        let high = known().reduce(f64::max)?;
+        let far = epochs > FAR * high || epochs < low / FAR;
+        far.then(|| {
+            WarningKind::Repetition.warn(format!(
+                "the target data is passed over {} times, and {} to {} times in the {} law's runs",
+                brief(epochs),
+                brief(low),
+                brief(high),
+                self.law.name()
+            ))
+        })
+    }
+
+    /// What the fit itself warns of, whatever is asked: that the law is not supported, not
+    /// identified, not converged, or was not tested.
+    pub fn doubts(&self) -> Vec<Warning> {
+        let law = self.law.name();
+        let mut doubts: Vec<_> = status(self.status, law).into_iter().collect();
+        match self.is_supported() {
+            Some(true) => {}
+            Some(false) => doubts.push(not_supported(law)),
+            None => doubts.push(
+                WarningKind::NotHeldOut
+                    .warn(format!("the {law} law was not tested on held-out runs")),
+            ),
+        }
+        doubts
+    }
+}
+
+/// What a status warns of.
+fn status(status: Status, law: &str) -> Option<Warning> {
+    match status {
+        Status::Converged | Status::AtBound => None,
+        Status::NotIdentified => Some(WarningKind::NotIdentified.warn(format!(
+            "the runs do not determine the {law} law's parameters (not_identified)"
+        ))),
+        Status::NotConverged => Some(
+            WarningKind::NotConverged
+                .warn(format!("the {law} law's optimum was not found (not_converged)")),
+        ),
+    }
+}
+
+fn not_supported(law: &str) -> Warning {
+    WarningKind::NotSupported.warn(format!(
+        "the {law} law is not supported: on held-out runs it does not beat the baselines, which know \
+         nothing of it"
+    ))
+}
+
+/// The warnings of a fitted table.
+pub(super) fn warnings(
+    table: &Table,
+    law: &dyn Law,
+    sample: &Sample,
+    optimum: Status,
+    supported: Option<bool>,
+) -> Vec<Warning> {
+    let rows: Vec<&Run> = table.runs.iter().filter(|run| run.get(law.output()).is_some()).collect();
+    let mut warnings = table.warnings.clone();
+    warnings.extend(few_distinct_values(law, &rows));
+    warnings.extend(sizes_together(law, &rows));
+    warnings.extend(one_seed(law, &rows));
+    warnings.extend(few_runs(sample));
+    warnings.extend(unasked(&table.unasked));
+    warnings.extend(percentages(law, &rows));
+    warnings.extend(equal_losses(law, sample));
+    warnings.extend(not_interior(&rows));
+    warnings.extend(one_pretrained_model(law, &rows));
+    warnings.extend(status(optimum, law.name()));
+    if supported == Some(false) {
+        warnings.push(not_supported(law.name()));
+    }
+    warnings
+}
+
+/// Distinct numbers, in ascending order.
+fn distinct(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.dedup();
+    numbers
+}
+
+fn few_distinct_values(law: &dyn Law, rows: &[&Run]) -> Vec<Warning> {
+    const ENOUGH: usize = 3;
+    let columns = law.inputs().iter().map(|input| input.column);
+    let few = |column: Column| {
+        let values = distinct(rows.iter().map(|run| run.row.get(column)));
+        let plural = if values.len() == 1 { "" } else { "s" };
+        (values.len() < ENOUGH).then(|| {
+            WarningKind::FewDistinctValues
+                .warn(format!("{} distinct value{plural} of {column}", values.len()))
+        })
+    };
+    columns.filter(|&column| column != Column::LossPt0).filter_map(few).collect()
+}
+
+/// Whether N keeps its ratio to D or D_ft.
+fn sizes_together(law: &dyn Law, rows: &[&Run]) -> Vec<Warning> {
+    /// The standard deviation of ln of a ratio below which it counts as one.
+    const ONE_RATIO: f64 = 0.05;
+    let several = distinct(rows.iter().map(|run| run.row.n_params)).len() > 1;
+    let reads = |column| law.inputs().iter().any(|input| input.column == column);
+    if !several || !reads(Column::NParams) {
+        return Vec::new();
+    }
+    let together = |column: Column| {
+        let ratios: Vec<f64> =
+            rows.iter().map(|run| (run.row.get(column) / run.row.n_params).ln()).collect();
+        let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+        let variance = ratios.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / ratios.len() as f64;
+        // NaN where a row does not say.
+        (variance.sqrt() < ONE_RATIO).then(|| {
+            let what = match reads(column) {
+                true => "their exponents cannot be told apart".to_string(),
+                false => format!("what the law ascribes to N may be due to {column}"),
+            };
+            WarningKind::SizesTogether.warn(format!(
+                "all runs have about {} {column} per parameter: {what}",
+                brief(mean.exp())
+            ))
+        })
+    };
+    [Column::DTokens, Column::DFtTokens].into_iter().filter_map(together).collect()
+}
+
+fn one_seed(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
+    let setting = |run: &&Run| -> Vec<u64> {
+        law.inputs().iter().map(|input| (run.row.get(input.column) + 0.0).to_bits()).collect()
+    };
+    let mut settings: Vec<_> = rows.iter().map(setting).collect();
+    settings.sort_unstable();
+    let twice = settings.windows(2).any(|pair| pair[0] == pair[1]);
+    (!twice).then(|| {
+        WarningKind::OneSeed.warn(format!("each of the {} settings was run once", rows.len()))
+    })
+}
+
+fn few_runs(sample: &Sample) -> Option<Warning> {
+    const ENOUGH: usize = 10;
+    let runs = sample.n_runs;
+    let plural = if runs == 1 { "" } else { "s" };
+    (runs < ENOUGH && runs < sample.len()).then(|| {
+        WarningKind::FewRuns.warn(format!("the {} rows come from {runs} run{plural}", sample.len()))
+    })
+}
+
+fn unasked(columns: &[String]) -> Option<Warning> {
+    let plural = if columns.len() == 1 { "" } else { "s" };
+    let verb = if columns.len() == 1 { "is" } else { "are" };
+    (!columns.is_empty()).then(|| {
+        WarningKind::ColumnUsedUnasked.warn(format!(
+            "the column{plural} {} {verb} used because of the name",
+            columns.join(", ")
+        ))
+    })
+}
+
+/// With p = 1 there is no target data at all, and 0.1 with 0.5 are the paper's values in percent.
+fn percentages(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
+    let reads = law.inputs().iter().any(|input| input.column == Column::P);
+    let values = distinct(rows.iter().map(|run| run.row.p));
+    let has = |p: f64| values.contains(&p);
+    let looks = reads && (has(1.0) || (has(0.1) && has(0.5)));
+    looks.then(|| {
+        let shown: Vec<_> = values.iter().map(|p| brief(*p)).collect();
+        WarningKind::PercentagesAsFractions
+            .warn(format!("p = {} are read as fractions", shown.join(", ")))
+    })
+}
+
+/// A relative difference of losses that rounding alone may make.
+pub const ROUNDING: f64 = 1e-9;
+
+/// What a law explains: losses above their baseline, or all losses.
+fn equal_losses(law: &dyn Law, sample: &Sample) -> Option<Warning> {
+    let base = |i: usize| law.baseline(&sample.points[i]).unwrap_or(sample.losses[0]);
+    let equal = |i: usize| (sample.losses[i] - base(i)).abs() <= ROUNDING * sample.losses[i];
+    let what = if law.baseline(&sample.points[0]).is_some() { "loss_pt0" } else { "each other" };
+    (0..sample.len()).all(equal).then(|| {
+        WarningKind::EqualLosses
+            .warn(format!("all {} losses equal {what} but for rounding", sample.len()))
+    })
+}
+
+fn not_interior(rows: &[&Run]) -> Option<Warning> {
+    let known = rows.iter().filter(|run| run.interior.is_some()).count();
+    let not = rows.iter().filter(|run| run.interior == Some(false)).count();
+    (not > 0).then(|| {
+        WarningKind::BottomNotInterior
+            .warn(format!("{not} of {known} runs have no interior bottom"))
+    })
+}
+
+/// A pretrained model is the same for runs with one value of `parent`.
+fn one_pretrained_model(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
+    // A law of pretraining has a model a row.
+    if !law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
+        return None;
+    }
+    let known = rows.iter().all(|run| !run.parent.is_empty());
+    let mut models: Vec<_> =
+        rows.iter().map(|run| (run.row.n_params.to_bits(), run.parent.as_str())).collect();
+    models.sort_unstable();
+    models.dedup();
+    let twice = models.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    let message = match known {
+        true if twice => return None,
+        true => {
+            "each size has one pretrained model: the intervals do not know how far another \
+                 would differ"
+        }
+        false => {
+            "no column parent_id says which pretrained model a run starts from; they are taken \
+                  as one for each size"
+        }
+    };
+    Some(WarningKind::OnePretrainedModel.warn(message))
+}
+
+/// Three significant digits: 0.0279, 3e9.
+pub(super) fn brief(value: f64) -> String {
+    // What was written with three digits has no more when it is read.
+    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+    match rounded == 0.0 || (1e-3..1e5).contains(&rounded) {
+        true => rounded.to_string(),
+        false => format!("{rounded:e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

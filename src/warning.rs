@@ -1,0 +1,276 @@
+//! Warnings with identifiers that stay the same from version to version.
+//!
+//! A [`Warning`] says what is wrong with these runs or this question; its [`WarningKind`] says what
+//! such a thing means in general and what to do about it. `docs/report-card.md` lists them all.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// What a warning is about. The identifiers do not change; new kinds get new ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum WarningKind {
+    /// A warning without an identifier, from a file of an earlier version.
+    #[serde(rename = "W00")]
+    Other,
+    /// Too few distinct values of N, D_ft, D or p.
+    #[serde(rename = "W01")]
+    FewDistinctValues,
+    /// Two sizes grow together, so that their effects cannot be told apart.
+    #[serde(rename = "W02")]
+    SizesTogether,
+    /// No setting was run twice.
+    #[serde(rename = "W03")]
+    OneSeed,
+    /// A column that says which rows are one run makes fewer than ten runs.
+    #[serde(rename = "W04")]
+    FewRuns,
+    /// A column is used because of its name, without an option that asks for it.
+    #[serde(rename = "W05")]
+    ColumnUsedUnasked,
+    /// The values of p look like percentages.
+    #[serde(rename = "W06")]
+    PercentagesAsFractions,
+    /// The losses differ by no more than rounding.
+    #[serde(rename = "W07")]
+    EqualLosses,
+    /// Some losses are not those of an interior bottom.
+    #[serde(rename = "W08")]
+    BottomNotInterior,
+    /// A question lies outside the runs.
+    #[serde(rename = "W09")]
+    Extrapolation,
+    /// The target data of a question is repeated far more or less often than in the runs.
+    #[serde(rename = "W10")]
+    Repetition,
+    /// Each size has one pretrained model.
+    #[serde(rename = "W11")]
+    OnePretrainedModel,
+    /// No runs could be held out.
+    #[serde(rename = "W12")]
+    NotHeldOut,
+    /// On runs that were held out the law does not beat the baselines.
+    #[serde(rename = "W13")]
+    NotSupported,
+    /// The runs do not determine the parameters.
+    #[serde(rename = "W14")]
+    NotIdentified,
+    /// The optimum was not found.
+    #[serde(rename = "W15")]
+    NotConverged,
+    /// Rows of the table repeat others in every column.
+    #[serde(rename = "W16")]
+    RepeatedRows,
+    /// A run that was made lies outside the law's interval.
+    #[serde(rename = "W17")]
+    RunOutsideInterval,
+    /// L_pt⁰ is extrapolated from other sizes.
+    #[serde(rename = "W18")]
+    BaselineExtrapolated,
+}
+
+impl WarningKind {
+    /// Every kind, by identifier.
+    pub const ALL: [Self; 19] = [
+        Self::Other,
+        Self::FewDistinctValues,
+        Self::SizesTogether,
+        Self::OneSeed,
+        Self::FewRuns,
+        Self::ColumnUsedUnasked,
+        Self::PercentagesAsFractions,
+        Self::EqualLosses,
+        Self::BottomNotInterior,
+        Self::Extrapolation,
+        Self::Repetition,
+        Self::OnePretrainedModel,
+        Self::NotHeldOut,
+        Self::NotSupported,
+        Self::NotIdentified,
+        Self::NotConverged,
+        Self::RepeatedRows,
+        Self::RunOutsideInterval,
+        Self::BaselineExtrapolated,
+    ];
+
+    /// The identifier, `W01`.
+    pub fn id(self) -> &'static str {
+        const IDS: [&str; 19] = [
+            "W00", "W01", "W02", "W03", "W04", "W05", "W06", "W07", "W08", "W09", "W10", "W11",
+            "W12", "W13", "W14", "W15", "W16", "W17", "W18",
+        ];
+        IDS[self as usize]
+    }
+
+    /// What it means, in a sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Other => {
+                "The file was written by an earlier version, whose warnings had no identifiers."
+            }
+            Self::FewDistinctValues => {
+                "With one or two values of a size the law's form along it is assumed and not tested."
+            }
+            Self::SizesTogether => {
+                "Two sizes keep one ratio in all runs, so that the effect of one cannot be told from \
+                 that of the other (arXiv 2605.08541)."
+            }
+            Self::OneSeed => {
+                "No setting was run with two seeds, so that the noise of a run and the misfit of the \
+                 law are not told apart."
+            }
+            Self::FewRuns => {
+                "The rows come from fewer than ten runs, and intervals from a bootstrap over so few \
+                 runs are too narrow."
+            }
+            Self::ColumnUsedUnasked => {
+                "Columns of the table changed the result because of their names, without an option \
+                 that asks for them."
+            }
+            Self::PercentagesAsFractions => {
+                "The values of p are read as fractions and look like percentages."
+            }
+            Self::EqualLosses => {
+                "The losses that the law explains differ by no more than rounding, so that no law is \
+                 supported."
+            }
+            Self::BottomNotInterior => {
+                "Some losses are those of the first or the last evaluation and not of a bottom between."
+            }
+            Self::Extrapolation => "The question lies outside the runs.",
+            Self::Repetition => {
+                "The target data of the question is repeated far more or less often than in the runs."
+            }
+            Self::OnePretrainedModel => {
+                "Each size has one pretrained model, so that the runs do not show how far another \
+                 pretrained model would differ."
+            }
+            Self::NotHeldOut => "The law was not tested on runs that were held out.",
+            Self::NotSupported => {
+                "On runs that were held out the law does not beat both baselines in both errors."
+            }
+            Self::NotIdentified => "Other parameters fit the runs as well.",
+            Self::NotConverged => {
+                "The optimum was not found, and the parameters are not to be trusted."
+            }
+            Self::RepeatedRows => "Rows that repeat another in every column are counted once.",
+            Self::RunOutsideInterval => {
+                "A run with this setting was made, and its loss lies outside the interval of the law."
+            }
+            Self::BaselineExtrapolated => {
+                "L_pt0 of the model that is asked about is extrapolated from models of other sizes."
+            }
+        }
+    }
+
+    /// What to do about it, in a sentence.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Other => "Fit the table again.",
+            Self::FewDistinctValues => {
+                "Add runs with at least one more value, far from the others."
+            }
+            Self::SizesTogether => {
+                "Add runs in which the two do not keep their ratio, or use the law only where they do."
+            }
+            Self::OneSeed => "Repeat a few settings with other seeds.",
+            Self::FewRuns => {
+                "Take intervals as a lower limit of the uncertainty; if the column does not say which \
+                 rows are one run, name another one with --runs."
+            }
+            Self::ColumnUsedUnasked => {
+                "Name the columns with --group-by, --runs, --weight or --map if they are meant, and \
+                 rename them if not."
+            }
+            Self::PercentagesAsFractions => "Divide the column by 100 if 1 stands for one percent.",
+            Self::EqualLosses => {
+                "Give the losses with more digits, or add runs whose losses differ."
+            }
+            Self::BottomNotInterior => {
+                "Leave these runs out (--where interior=true), or train them longer and evaluate them \
+                 earlier."
+            }
+            Self::Extrapolation => {
+                "Add runs nearer to the question, or rely on no more than the order of magnitude."
+            }
+            Self::Repetition => "Add runs that repeat their data about as often.",
+            Self::OnePretrainedModel => {
+                "Pretrain a second model of one size with another seed and name it in a column \
+                 parent_id, or give the spread with --model-spread."
+            }
+            Self::NotHeldOut => "Add sizes, or hold out along another axis with --hold-out.",
+            Self::NotSupported => {
+                "Compare other forms (--law all), and do not rely on this one outside its runs."
+            }
+            Self::NotIdentified => {
+                "Add runs that vary what the parameters multiply, or use a law with fewer parameters."
+            }
+            Self::NotConverged => "Report the table; until then use another --penalty or --delta.",
+            Self::RepeatedRows => {
+                "Give replicates a seed or a run of their own if they are not copies."
+            }
+            Self::RunOutsideInterval => {
+                "Trust the run, and use the law only far from it and with doubt."
+            }
+            Self::BaselineExtrapolated => "Measure L_pt0 and give it with --loss-pt0.",
+        }
+    }
+
+    /// A warning of this kind.
+    pub fn warn(self, message: impl Into<String>) -> Warning {
+        Warning { kind: self, message: message.into() }
+    }
+}
+
+impl fmt::Display for WarningKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// What is wrong with some runs, a fit or a question. Shown as `W03: …`; in JSON an object of `id`,
+/// `message` and `remedy`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Warning {
+    /// What it is about.
+    pub kind: WarningKind,
+    /// What is wrong here, without a full stop at its end.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            WarningKind::Other => f.write_str(&self.message),
+            kind => write!(f, "{kind}: {}", self.message),
+        }
+    }
+}
+
+impl Serialize for Warning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            id: WarningKind,
+            message: &'a str,
+            remedy: &'a str,
+        }
+        let Self { kind, message } = self;
+        Written { id: *kind, message, remedy: kind.remedy() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Warning {
+    /// Earlier versions wrote the message alone.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Message(String),
+            Whole { id: WarningKind, message: String },
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Message(message) => Self { kind: WarningKind::Other, message },
+            Written::Whole { id, message } => Self { kind: id, message },
+        })
+    }
+}
