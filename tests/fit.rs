@@ -604,3 +604,56 @@ fn intervals_of_nine_tenths_cover_about_nine_tenths() {
         assert!((82..=98).contains(&count), "{count}");
     }
 }
+
+#[path = "../examples/new_runs.rs"]
+#[allow(dead_code)]
+mod new_runs;
+
+/// The committed numbers of examples/new_runs.rs are those that it gives, on the part of one domain.
+#[test]
+fn intervals_of_new_runs_hold_as_often_as_is_committed() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/coverage/new-runs.csv");
+    let committed = std::fs::read_to_string(path).unwrap();
+    let (_, table) = new_runs::committed("synthetic").unwrap().remove(0);
+    let at = ["synthetic, far".to_string(), "forgetting".into(), "p".into()];
+    let mut counts = new_runs::Counts::new();
+    new_runs::held_out(&table, &Forgetting, "p", 200, &at, &mut counts).unwrap();
+    let found = new_runs::csv(&counts);
+    assert_eq!(found.lines().count(), 1 + new_runs::LEVELS.len());
+    for line in found.lines().skip(1) {
+        let cells = |line: &str| -> Vec<f64> {
+            let numbers = line.rsplit(',').take(7).map(|cell| cell.parse().unwrap());
+            numbers.collect()
+        };
+        let start = line.splitn(6, ',').take(5).collect::<Vec<_>>().join(",");
+        let known = committed.lines().find(|known| known.starts_with(&start)).unwrap();
+        // Another machine may round a run at an end of an interval to its other side.
+        for (found, known) in cells(line).into_iter().zip(cells(known)) {
+            assert!((found - known).abs() <= 1.0, "{line}\n{known}");
+        }
+    }
+}
+
+/// What is promised of intervals of a new run: together within 5 points of nominal on the committed
+/// tables, and at most a quarter wider where the law is right.
+#[test]
+fn committed_intervals_of_new_runs_hold() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/coverage/new-runs.csv");
+    let text = std::fs::read_to_string(path).unwrap();
+    let number = |line: &str, from_the_end: usize| -> f64 {
+        line.rsplit(',').nth(from_the_end).unwrap().parse().unwrap()
+    };
+    let of = |start: &str| text.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    let together = of("\"committed\",both,together");
+    assert_eq!(together.len(), new_runs::LEVELS.len());
+    for (line, level) in together.iter().zip(new_runs::LEVELS) {
+        assert!((number(line, 3) - level).abs() < 0.05, "{line}");
+        // Those that take the law for right do not.
+        assert!(number(line, 1) < level - 0.1, "{line}");
+    }
+    let right = of("\"planted, right\"");
+    assert!(right.iter().any(|line| line.contains(",together,")));
+    for line in right.iter().filter(|line| line.contains(",together,")) {
+        assert!(number(line, 0) < 1.25, "{line}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Intervals of resampled parameters and residuals know the noise of the runs and take the law for
 //! right. On the committed runs it is not: of new runs with a size, an amount of data or a p that was
-//! held out such 90% intervals hold 77%. What is missing is the misfit of the law, which is small
+//! held out such 90% intervals hold 76%. What is missing is the misfit of the law, which is small
 //! where runs were made and grows with the distance from them.
 //!
 //! Its form is fixed and its size is learnt. At a run it is normal with mean 0 and the variance
