@@ -116,8 +116,9 @@ fn bits_per_byte_are_of_what_is_predicted() {
     let mut call = replication(&["eval", "--like", "openhermes-2.5", "--loss", "answer"]);
     must_succeed(call.arg(model()).arg("--data").arg(&data).arg("--json").arg(&out));
     let found = json(&out);
-    // The answers, each with the end of its line; no token lies across the border of one.
-    let answers = text[1].len() + 1 + "é 汉字".len() + 1;
+    // An answer counts from behind [/INST] to the end of its line, and no token lies across.
+    let answers: usize =
+        [&text[1], "é 汉字"].map(|text| format!(" {}\n", text.trim()).len()).iter().sum();
     assert_eq!(found["documents"][0]["bytes"].as_u64(), Some(answers as u64), "{found}");
 }
 
