@@ -43,22 +43,25 @@ impl Tokenizer {
     /// whole characters, also where it is a part of one.
     fn places(&self, text: &str, part: Range<usize>) -> Result<Vec<(u32, Range<usize>)>> {
         let mut tokens = Vec::new();
-        let mut append = |text: &str, start: usize| {
-            let encoding = self.inner.encode(text, false);
+        let mut append = |tokenizer: &tokenizers::Tokenizer, text: &str, start: usize| {
+            let encoding = tokenizer.encode(text, false);
             let encoding =
                 encoding.map_err(|error| Error::content(&self.origin, None, error.to_string()))?;
             let offsets = encoding.get_offsets().iter().map(|&(from, to)| start + from..start + to);
             tokens.extend(encoding.get_ids().iter().copied().zip(offsets));
             Ok::<_, Error>(())
         };
-        let mut start = part.start;
-        match self.words {
-            None => append(&text[part], start)?,
-            Some(_) => {
-                for word in words(&text[part]) {
-                    append(word, start)?;
-                    start += word.len();
-                }
+        let (text, first) = (&text[part.clone()], part.start);
+        if self.words.is_some() {
+            let mut start = first;
+            for word in words(text) {
+                append(&self.inner, word, start)?;
+                start += word.len();
+            }
+        } else {
+            for piece in self.pieces(text)? {
+                let start = first + piece.start;
+                append(self.of_piece(piece.start), &text[piece], start)?;
             }
         }
         Ok(tokens)
