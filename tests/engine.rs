@@ -1,32 +1,26 @@
-//! The engine against independent implementations, and its promises of exactness: equal bits from
-//! equal settings, a resumed run equal to an uninterrupted one.
+//! libtorch's engine against independent implementations, in bf16, on several ranks and with masks.
 #![cfg(feature = "torch")]
 
+mod small;
+
 use approx::assert_abs_diff_eq;
+use forgetting_laws::Error;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::torch::{
     Collectives, Network, Torch, Trainer, evaluate, evaluate_together, windows,
 };
-use forgetting_laws::engine::{
-    Comm, Control, Observer, PretrainData, Signals, Solo, TargetData, finetune, import, pretrain,
-    remove_checkpoints,
-};
-use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule};
-use forgetting_laws::injection::SamplerKind;
+use forgetting_laws::engine::{Comm, Control, PretrainData, Signals, Solo, TargetData, finetune};
 use forgetting_laws::model::{Positions, Precision, Shape};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
-use forgetting_laws::run::{
-    EngineKind, FORMAT, FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Record, RunId, Spec,
-};
-use forgetting_laws::store::{Claim, Store, hashed_files};
+use forgetting_laws::run::{EngineKind, FinetuneSpec, PretrainSpec, Record, Spec};
+use forgetting_laws::store::Store;
 use forgetting_laws::weight_decay::{AdamW, DecayScope, Step, WeightDecay, clip_global_norm};
-use forgetting_laws::{Error, Fraction};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -271,139 +265,29 @@ fn initialisation_has_gpt2s_scale_and_its_own_seed() {
     }
 }
 
-/// Runs of a very small model.
+/// Runs of a very small model. What all engines promise is tested in `runs.rs`.
 mod runs {
     use super::*;
 
     mod masks;
 
-    fn sequences(seed: u64, count: u64, context: usize) -> Sequences {
-        // A noisy cycle, so that there is something to learn and something to memorise.
-        let key = Key::new(seed);
-        let token =
-            |i: u64| if key.below(i, 3) == 0 { key.below(i + (1 << 40), 13) } else { i % 13 };
-        Sequences::new((0..=count * context as u64).map(|i| token(i) as u32).collect(), context)
-            .unwrap()
-    }
-
-    fn shape() -> Shape {
-        let named = Shape::named("nano-tiny", 13, 8).unwrap();
-        Shape { n_layers: 1, d_model: 16, ..named }
-    }
-
-    fn data() -> (PretrainData, TargetData) {
-        let pretraining = PretrainData {
-            validation: sequences(1, 20, 8),
-            injection: sequences(2, 400, 8),
-            training: sequences(3, 100, 8),
-        };
-        (pretraining, TargetData { validation: sequences(4, 20, 8), training: sequences(5, 30, 8) })
-    }
-
-    fn pretraining() -> PretrainSpec {
-        PretrainSpec {
-            format: FORMAT,
-            data: forgetting_laws::run::RunId::of(&"data"),
-            shape: shape(),
-            precision: Precision::F32,
-            engine: EngineKind::Torch,
-            seed: 1,
-            batch: 4,
-            schedule: Schedule::paper(1e-2, 60),
-            adamw: AdamW::default(),
-            clip: 5.0,
-            evaluate: EvalPlan::every(20),
-        }
-    }
-
-    fn finetuning(parent: &PretrainSpec) -> FinetuneSpec {
-        FinetuneSpec {
-            format: FORMAT,
-            parent: Spec::Pretrain(parent.clone()).id(),
-            target: forgetting_laws::run::RunId::of(&"target"),
-            precision: Precision::F32,
-            engine: EngineKind::Torch,
-            seed: 1,
-            d_ft_tokens: 20 * 8 + 3,
-            p: Fraction::new(0.25).unwrap(),
-            sampler: SamplerKind::Independent,
-            replay_tokens: None,
-            batch: 4,
-            schedule: finetuning::Schedule { peak: 1e-2, ratio: 1.0, warmup_steps: 0 },
-            steps: 50,
-            adamw: AdamW::default(),
-            clip: 5.0,
-            evaluate: EvalPlan { min_interval: 3, ratio: 1.2, max_interval: 10 },
-            stop: None,
-        }
-    }
-
-    /// Stops the run after a number of steps, as Ctrl-C would, and keeps the notes.
-    #[derive(Default)]
-    struct Watch {
-        stop: AtomicBool,
-        stop_after: AtomicU64,
-        steps: AtomicU64,
-        notes: Mutex<Vec<String>>,
-    }
-
-    impl Observer for Watch {
-        fn started(&self, _step: u64, _total: u64) {}
-        fn stepped(&self, _step: u64, _tokens: u64) {
-            let steps = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-            if steps == self.stop_after.load(Ordering::Relaxed) {
-                self.stop.store(true, Ordering::Relaxed);
-            }
-        }
-        fn evaluated(&self, _evaluation: &Evaluation) {}
-        fn note(&self, text: &str) {
-            self.notes.lock().unwrap().push(text.to_string());
-        }
-    }
-
-    /// A watch that lets `steps` steps pass; 0: all.
-    fn watch(steps: u64) -> Watch {
-        Watch { stop_after: steps.into(), ..Watch::default() }
-    }
+    use small::{
+        NEVER, Watch, assert_same, claim, data, finetuning, sequences, shape, store, watch,
+    };
 
     static TORCH: Torch<'static> =
         Torch { device: Device::Cpu, comm: &Solo, micro_batch: 4, threads: 1 };
 
+    fn pretraining() -> PretrainSpec {
+        small::pretraining(EngineKind::Torch)
+    }
+
     fn control(watch: &Watch, checkpoint_every: Duration) -> Control<'_> {
-        Control {
-            engine: &TORCH,
-            stop: &watch.stop,
-            checkpoint_every,
-            end_of_text: None,
-            keep_bottom: false,
-            observer: watch,
-        }
-    }
-
-    /// Equality to the bit; the target's loss of a pretraining is NaN, which equals nothing.
-    fn assert_same(a: &Record, b: &Record) {
-        assert_eq!(serde_json::to_string(a).unwrap(), serde_json::to_string(b).unwrap());
-    }
-
-    const NEVER: Duration = Duration::from_secs(3600);
-
-    fn claim(store: &Store, spec: &Spec) -> Claim {
-        store.claim(&spec.id()).unwrap().unwrap()
+        small::control(&TORCH, watch, checkpoint_every)
     }
 
     fn pretrained(store: &Store, watch: &Watch, every: Duration) -> Result<Record, Error> {
-        pretrained_by(pretraining(), store, watch, every)
-    }
-
-    fn pretrained_by(
-        spec: PretrainSpec,
-        store: &Store,
-        watch: &Watch,
-        every: Duration,
-    ) -> Result<Record, Error> {
-        tch::set_num_threads(1);
-        let claim = claim(store, &Spec::Pretrain(spec.clone()));
-        pretrain(&spec, &data().0, Some(&claim), &control(watch, every))
+        small::pretrained(&TORCH, store, watch, every)
     }
 
     fn finetuned(
@@ -412,7 +296,7 @@ mod runs {
         watch: &Watch,
         every: Duration,
     ) -> Result<Record, Error> {
-        finetuned_on(spec, store, watch, every, data())
+        small::finetuned(spec, &TORCH, store, watch, every)
     }
 
     fn finetuned_on(
@@ -420,38 +304,9 @@ mod runs {
         store: &Store,
         watch: &Watch,
         every: Duration,
-        (pretraining, target): (PretrainData, TargetData),
+        data: (PretrainData, TargetData),
     ) -> Result<Record, Error> {
-        tch::set_num_threads(1);
-        let parent = pretrained(store, &Watch::default(), NEVER).unwrap();
-        let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
-        let claim = claim(store, &Spec::Finetune(spec.clone()));
-        finetune(spec, &model, &pretraining, &target, Some(&claim), &control(watch, every))
-    }
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        (folder, store)
-    }
-
-    #[test]
-    fn interrupted_anywhere_equals_uninterrupted() {
-        let (_a, plain) = store();
-        let whole = pretrained(&plain, &watch(0), NEVER).unwrap();
-        assert_eq!(whole.outcome, Outcome::Completed);
-        assert_eq!(whole.steps, 60);
-        // At the first step, between two evaluations, at an evaluation, before the last step.
-        for stop_after in [1, 33, 40, 59] {
-            let (_b, resumed) = store();
-            let first = pretrained(&resumed, &watch(stop_after), NEVER);
-            assert!(matches!(first, Err(Error::Interrupted)));
-            let rest = watch(0);
-            let record = pretrained(&resumed, &rest, NEVER).unwrap();
-            assert_eq!(rest.steps.load(Ordering::Relaxed), 60 - stop_after);
-            // The record holds the hash of every bit of the model's parameters.
-            assert_same(&record, &whole);
-        }
+        small::finetuned_on(spec, &TORCH, store, watch, every, data)
     }
 
     /// Checkpoints hold the parameters in f32, and what is rounded is made of them.
@@ -459,11 +314,14 @@ mod runs {
     fn bf16_resumes_to_the_bit() {
         let spec = PretrainSpec { precision: Precision::Bf16, ..pretraining() };
         let (_a, plain) = store();
-        let whole = pretrained_by(spec.clone(), &plain, &watch(0), NEVER).unwrap();
+        let whole = small::pretrained_by(spec.clone(), &TORCH, &plain, &watch(0), NEVER).unwrap();
         let (_b, resumed) = store();
-        let first = pretrained_by(spec.clone(), &resumed, &watch(33), NEVER);
+        let first = small::pretrained_by(spec.clone(), &TORCH, &resumed, &watch(33), NEVER);
         assert!(matches!(first, Err(Error::Interrupted)));
-        assert_same(&pretrained_by(spec, &resumed, &watch(0), NEVER).unwrap(), &whole);
+        assert_same(
+            &small::pretrained_by(spec, &TORCH, &resumed, &watch(0), NEVER).unwrap(),
+            &whole,
+        );
         let (_c, other) = store();
         let f32 = pretrained(&other, &watch(0), NEVER).unwrap();
         assert_ne!(f32.id, whole.id);
@@ -516,142 +374,6 @@ mod runs {
         assert_abs_diff_eq!(f32, bf16, epsilon = 0.002);
         assert_abs_diff_eq!(f32_validation, bf16_validation, epsilon = 0.002);
         assert!((f32 - kept).abs() > 0.01, "{words}");
-    }
-
-    #[test]
-    fn finetuning_resumes_to_the_bit_and_checkpoints_change_nothing() {
-        let spec = finetuning(&pretraining());
-        let (_a, plain) = store();
-        let whole = finetuned(&spec, &plain, &watch(0), NEVER).unwrap();
-        let (_b, resumed) = store();
-        assert!(matches!(
-            finetuned(&spec, &resumed, &watch(17), Duration::ZERO),
-            Err(Error::Interrupted)
-        ));
-        let record = finetuned(&spec, &resumed, &watch(0), Duration::ZERO).unwrap();
-        assert_same(&record, &whole);
-        let folder = resumed.folder(&record.id);
-        // They stay until the record is written: a kill in between must not cost the run.
-        assert_ne!(hashed_files(&folder, "checkpoint-").unwrap().len(), 0);
-        remove_checkpoints(&resumed.claim(&record.id).unwrap().unwrap()).unwrap();
-        assert_eq!(hashed_files(&folder, "checkpoint-").unwrap().len(), 0);
-        let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-        let lines: Vec<Evaluation> =
-            metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines, whole.evaluations);
-    }
-
-    /// What a kill leaves: checkpoints, but evaluations in the metrics beyond the last of them.
-    #[test]
-    fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
-        let (_a, plain) = store();
-        let whole = pretrained(&plain, &watch(0), NEVER).unwrap();
-        let (_b, store) = store();
-        assert!(pretrained(&store, &watch(30), Duration::ZERO).is_err());
-        let folder = store.folder(&whole.id);
-        let checkpoints = hashed_files(&folder, "checkpoint-").unwrap();
-        assert_eq!(checkpoints.len(), 2);
-        let mut bytes = std::fs::read(&checkpoints[1]).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(&checkpoints[1], bytes).unwrap();
-        let rest = watch(0);
-        let record = pretrained(&store, &rest, NEVER).unwrap();
-        assert_same(&record, &whole);
-        assert_eq!(rest.steps.load(Ordering::Relaxed), 31);
-        let notes = rest.notes.lock().unwrap().join("\n");
-        let name = checkpoints[1].file_name().unwrap().to_string_lossy();
-        assert!(notes.contains(&*name) && notes.contains("damaged"), "{notes}");
-    }
-
-    #[test]
-    fn a_finished_pretraining_goes_on_from_its_last_checkpoint() {
-        let (_a, store) = store();
-        let whole = pretrained(&store, &watch(0), NEVER).unwrap();
-        let again = watch(0);
-        assert_same(&pretrained(&store, &again, NEVER).unwrap(), &whole);
-        assert_eq!(again.steps.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn seeds_and_fractions_matter_and_are_counted() {
-        let (_a, store) = store();
-        let spec = finetuning(&pretraining());
-        let base = finetuned(&spec, &store, &watch(0), NEVER).unwrap();
-        let other = finetuned(&FinetuneSpec { seed: 2, ..spec.clone() }, &store, &watch(0), NEVER);
-        let other = other.unwrap();
-        assert_ne!(base.evaluations[1..], other.evaluations[1..]);
-        assert_eq!(base.evaluations[0], other.evaluations[0], "the same pretrained model");
-        let r = &base.realised;
-        assert_eq!((r.sequences, r.tokens), (200, 1600));
-        assert_eq!(r.unique_tokens, 160, "whole sequences of D_ft only");
-        assert!(r.injected_sequences > 25 && r.injected_sequences < 75, "{r:?}");
-        assert_eq!(r.injected_tokens, 8 * r.injected_sequences);
-        assert_eq!(r.epochs, (200 - r.injected_sequences) as f64 / 20.0);
-        let none = FinetuneSpec { p: Fraction::new(0.0).unwrap(), ..spec.clone() };
-        let none = finetuned(&none, &store, &watch(0), NEVER).unwrap();
-        assert_eq!(none.realised.injected_sequences, 0);
-        let all = FinetuneSpec { p: Fraction::new(1.0).unwrap(), ..spec };
-        let all = finetuned(&all, &store, &watch(0), NEVER).unwrap();
-        assert_eq!(all.realised.injected_sequences, 200);
-        assert_eq!(all.realised.epochs, 0.0);
-        // The first evaluation is the pretrained model's, whatever p.
-        assert_eq!(all.evaluations[0], none.evaluations[0]);
-    }
-
-    /// A model that this crate pretrained, brought back as one from elsewhere: the same losses.
-    #[test]
-    fn an_imported_model_finetunes_as_the_one_that_it_was() {
-        let (_a, store) = store();
-        let own = pretrained(&store, &watch(0), NEVER).unwrap();
-        let model = Checkpoint::read(&store.folder(&own.id)).unwrap();
-        let (pretraining_data, target) = data();
-        let import_spec = ImportSpec {
-            format: FORMAT,
-            data: RunId::of(&"data"),
-            shape: model.shape,
-            precision: Precision::F32,
-            engine: EngineKind::Torch,
-            weights: model.hash(),
-        };
-        let imported = claim(&store, &Spec::Import(import_spec.clone()));
-        let watch = watch(0);
-        let control = control(&watch, NEVER);
-        let record =
-            import(&import_spec, &model, &pretraining_data, Some(&imported), &control).unwrap();
-        let last = own.evaluations.last().unwrap();
-        assert_eq!(record.evaluations[0].loss_pt.to_bits(), last.loss_pt.to_bits());
-        assert_eq!(record.model, own.model);
-        assert_eq!(Checkpoint::read(imported.folder()).unwrap(), model);
-
-        let of_own = finetuning(&pretraining());
-        let of_import = FinetuneSpec { parent: record.id, ..of_own.clone() };
-        let run = |spec: &FinetuneSpec, keep_bottom| {
-            let claim = claim(&store, &Spec::Finetune(spec.clone()));
-            let control = Control { keep_bottom, ..control };
-            let record = finetune(spec, &model, &pretraining_data, &target, Some(&claim), &control);
-            (record.unwrap(), claim.folder().to_path_buf())
-        };
-        let (a, _) = run(&of_own, false);
-        let (b, folder) = run(&of_import, true);
-        assert_eq!(a.evaluations, b.evaluations);
-        assert_eq!((a.model, b.model.is_some()), (None, true));
-        // What was kept is the model with the lowest loss on the target.
-        let kept = Checkpoint::read(&folder).unwrap();
-        let kept = Network::from_checkpoint(&kept, Device::Cpu).unwrap();
-        let bottom = b.evaluations.iter().map(|e| e.loss_ft).fold(f64::INFINITY, f64::min);
-        assert_eq!(evaluate(&kept, &target.validation).to_bits(), bottom.to_bits());
-        assert_ne!(Some(bottom), b.evaluations.last().map(|e| e.loss_ft), "a U that turned");
-
-        let other = ImportSpec { weights: "0".repeat(64), ..import_spec };
-        let message = import(&other, &model, &pretraining_data, Some(&imported), &control);
-        assert!(message.unwrap_err().to_string().contains("hash"));
-        let long = Sequences::new(vec![0; 30], model.shape.context + 1).unwrap();
-        let long = PretrainData { validation: long, ..pretraining_data };
-        let spec = ImportSpec { weights: model.hash(), ..other };
-        let message =
-            import(&spec, &model, &long, Some(&imported), &control).unwrap_err().to_string();
-        assert!(message.contains("positions of the model"), "{message}");
     }
 
     /// Ranks as threads, which exchange bytes.
@@ -745,7 +467,6 @@ mod runs {
         watch: &Watch,
         (pretraining, target): (PretrainData, TargetData),
     ) -> Vec<Result<Record, Error>> {
-        tch::set_num_threads(1);
         let parent = pretrained(store, &Watch::default(), NEVER).unwrap();
         let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
         let claim = claim(store, &Spec::Finetune(spec.clone()));
@@ -919,51 +640,6 @@ mod runs {
         for rank in [0, 2] {
             assert!(matches!(results[rank], Err(Error::RankFailed)));
         }
-    }
-
-    #[test]
-    fn data_that_do_not_suffice_are_refused_before_the_run() {
-        let (_a, store) = store();
-        let spec = finetuning(&pretraining());
-        let long = FinetuneSpec { steps: 1000, p: Fraction::new(1.0).unwrap(), ..spec.clone() };
-        let message = finetuned(&long, &store, &watch(0), NEVER).unwrap_err().to_string();
-        assert!(message.contains("data.injection_tokens"), "{message}");
-        let replay = FinetuneSpec {
-            replay_tokens: Some(80),
-            steps: 110,
-            p: Fraction::new(1.0).unwrap(),
-            ..spec.clone()
-        };
-        finetuned(&replay, &store, &watch(0), NEVER).unwrap();
-        let greedy = FinetuneSpec { d_ft_tokens: 100_000, ..spec };
-        assert!(finetuned(&greedy, &store, &watch(0), NEVER).is_err());
-    }
-
-    /// A rate that breaks the model is a result, not a crash.
-    #[test]
-    fn divergence_is_recorded() {
-        let (_a, store) = store();
-        let mut spec = finetuning(&pretraining());
-        spec.schedule.ratio = 1e38;
-        let record = finetuned(&spec, &store, &watch(0), NEVER).unwrap();
-        let Outcome::Diverged { step } = record.outcome else { panic!("{:?}", record.outcome) };
-        assert_eq!(record.evaluations.last().unwrap().step, step);
-        assert!(record.steps < spec.steps);
-        let text = serde_json::to_string(&record).unwrap();
-        let read: Record = serde_json::from_str(&text).unwrap();
-        assert_eq!(read.outcome, record.outcome);
-    }
-
-    #[test]
-    fn a_turned_u_ends_the_run_early() {
-        let (_a, store) = store();
-        let mut spec = finetuning(&pretraining());
-        spec.steps = 2000;
-        spec.p = Fraction::new(0.0).unwrap();
-        spec.stop = Some(StopRule { rise: 0.05, factor: 1.5, min_steps: 20 });
-        let record = finetuned(&spec, &store, &watch(0), NEVER).unwrap();
-        assert_eq!(record.outcome, Outcome::Turned);
-        assert!(record.steps < 2000);
     }
 
     /// Losses are per token, not per batch: a set whose last batch is short weighs right.

@@ -1,19 +1,50 @@
-//! What computes the runs: an engine on its device.
+//! What computes the runs: an engine on its device. All that the harness knows of libtorch is here and
+//! in [`ranks`](crate::ranks).
 
+#[cfg(feature = "torch")]
+mod torch;
+
+#[cfg(feature = "torch")]
+pub use torch::{gpus, refusal};
+
+use crate::config::EngineChoice;
 use crate::ranks::Ranks;
-use forgetting_laws::engine::torch::{self, Collectives, Torch, cuda};
-use forgetting_laws::engine::{Engine, Solo};
+use clap::Args;
+use forgetting_laws::engine::Engine;
+use forgetting_laws::engine::cpu::Cpu;
 use forgetting_laws::model::Precision;
+use forgetting_laws::run::EngineKind;
 use forgetting_laws::{Error, Result};
-use std::any::Any;
-use std::time::Instant;
-use tch::{Device, Kind, TchError, Tensor};
 
 /// An engine on its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compute {
+    /// The CPU's own.
+    Cpu,
     /// libtorch.
-    Torch(Device),
+    #[cfg(feature = "torch")]
+    Torch(tch::Device),
+}
+
+/// Which engine on which device, for commands without settings.
+#[derive(Args)]
+pub struct ComputeOptions {
+    /// What computes: auto takes libtorch where this program is built with it.
+    #[arg(long, value_enum, default_value = "auto")]
+    engine: EngineChoice,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+impl ComputeOptions {
+    /// The engine on its device.
+    ///
+    /// # Errors
+    /// As [`Compute::open`].
+    pub fn open(&self) -> Result<Compute> {
+        Compute::open(self.engine.kind(), &self.device, Precision::F32)
+    }
 }
 
 /// How one model is computed.
@@ -29,27 +60,54 @@ impl Compute {
     /// An engine on the device of a name: auto, cpu, cuda or cuda:N.
     ///
     /// # Errors
-    /// If there is no such device.
-    pub fn open(device: &str) -> Result<Self> {
-        torch::device(device).map(Self::Torch)
+    /// If there is no such device, this program is built without the engine, or it does not compute in
+    /// this precision.
+    pub fn open(engine: EngineKind, device: &str, precision: Precision) -> Result<Self> {
+        if engine == EngineKind::Torch {
+            return Self::on_libtorch(device);
+        }
+        match (device, precision) {
+            ("auto" | "cpu", Precision::F32) => Ok(Self::Cpu),
+            ("auto" | "cpu", Precision::Bf16) => Err(needs_libtorch("model.precision", "bf16")),
+            _ if device.starts_with("cuda") => Err(needs_libtorch("--device", device)),
+            _ => Err(Error::setting("--device", device, "must be auto, cpu, cuda or cuda:N")),
+        }
+    }
+
+    #[cfg(feature = "torch")]
+    fn on_libtorch(device: &str) -> Result<Self> {
+        forgetting_laws::engine::torch::device(device).map(Self::Torch)
+    }
+
+    #[cfg(not(feature = "torch"))]
+    fn on_libtorch(_device: &str) -> Result<Self> {
+        Err(needs_libtorch("run.engine", "torch"))
     }
 
     /// The engine, whose runs `ranks` carry out together if there are several.
     pub fn engine(self, effort: Effort, ranks: Option<&Ranks>) -> Box<dyn Engine + '_> {
-        let Effort { threads, micro_batch } = effort;
         match self {
-            Self::Torch(device) => {
-                let comm = ranks.map_or(&Solo as &dyn Collectives, |ranks| ranks);
-                Box::new(Torch { device, comm, micro_batch, threads })
-            }
+            Self::Cpu => Box::new(Cpu { threads: effort.threads.unsigned_abs() as usize }),
+            #[cfg(feature = "torch")]
+            Self::Torch(device) => torch::engine(device, effort, ranks),
+        }
+    }
+
+    /// Which engine it is.
+    pub fn kind(self) -> EngineKind {
+        match self {
+            Self::Cpu => EngineKind::Cpu,
+            #[cfg(feature = "torch")]
+            Self::Torch(_) => EngineKind::Torch,
         }
     }
 
     /// The number of the GPU, if it is one.
     pub fn gpu(self) -> Option<usize> {
         match self {
-            Self::Torch(Device::Cuda(index)) => Some(index),
-            Self::Torch(_) => None,
+            #[cfg(feature = "torch")]
+            Self::Torch(tch::Device::Cuda(index)) => Some(index),
+            _ => None,
         }
     }
 
@@ -67,91 +125,90 @@ impl Compute {
 
     /// `cpu`, or `cuda:N` and what the device is called.
     pub fn device_name(self) -> String {
-        match self.gpu() {
-            Some(index) => {
-                let name = cuda::name(index).map(|name| format!(" {name}")).unwrap_or_default();
-                format!("cuda:{index}{name}")
-            }
-            None => "cpu".into(),
+        match self {
+            #[cfg(feature = "torch")]
+            Self::Torch(device) => torch::device_name(device),
+            Self::Cpu => "cpu".into(),
         }
     }
 
     /// Where runs compute, and what was found where a GPU was looked for.
     pub fn words(self) -> String {
-        let findings = cuda::findings().map(|findings| format!("; {findings}")).unwrap_or_default();
-        format!("device {}{findings}", self.device_name())
+        let findings = self.findings().map(|findings| format!("; {findings}")).unwrap_or_default();
+        let engine = match self {
+            Self::Cpu => " (this program's own engine)",
+            #[cfg(feature = "torch")]
+            Self::Torch(_) => "",
+        };
+        format!("device {}{engine}{findings}", self.device_name())
     }
 
-    /// Whether the user wants to know: a GPU is used, or one was looked for in vain.
-    pub fn is_remarkable(self) -> bool {
-        self.gpu().is_some() || cuda::findings().is_some()
+    /// What was found where a GPU was looked for; None where nobody looked.
+    pub fn findings(self) -> Option<String> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "torch")]
+            Self::Torch(_) => forgetting_laws::engine::torch::cuda::findings(),
+        }
     }
 
     /// Bytes of the GPU's memory that are in use, by all processes, and bytes that it has.
     pub fn gpu_memory(self) -> Option<(u64, u64)> {
-        self.gpu().and_then(cuda::memory)
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "torch")]
+            Self::Torch(_) => self.gpu().and_then(forgetting_laws::engine::torch::cuda::memory),
+        }
     }
 
-    /// What the losses' last bits depend on beside the processor: versions of libraries.
+    /// Versions of what a run's last bits depend on.
     pub fn versions(self) -> String {
-        let half = self.gpu().and_then(|_| cuda::load());
-        let half = half.map(|found| format!(", libtorch_cuda {}", found.version));
-        format!("libtorch {}{}, tch 0.24.0", env!("REPLICATION_LIBTORCH"), half.unwrap_or_default())
+        match self {
+            Self::Cpu => "cpu engine".into(),
+            #[cfg(feature = "torch")]
+            Self::Torch(device) => torch::versions(device),
+        }
     }
 
     /// The library of matrix products on the CPU.
     pub fn blas(self) -> String {
-        if tch::utils::has_mkl() { "MKL" } else { "not MKL" }.into()
+        match self {
+            Self::Cpu => "no BLAS".into(),
+            #[cfg(feature = "torch")]
+            Self::Torch(_) => torch::blas(),
+        }
     }
 
-    /// FLOP/s of a square matrix product, the best of a few.
-    pub fn matmul_rate(self, threads: i32, precision: Precision) -> f64 {
-        let Self::Torch(device) = self;
-        tch::set_num_threads(threads);
-        let n = if device.is_cuda() { 8192 } else { 1024 };
-        let kind = match precision {
-            Precision::F32 => Kind::Float,
-            Precision::Bf16 => Kind::BFloat16,
-        };
-        let a = Tensor::ones([n, n], (kind, device));
-        let seconds = (0..5).map(|_| {
-            let begun = Instant::now();
-            // Reading one element waits for the device.
-            let _ = a.matmul(&a).double_value(&[0, 0]);
-            begun.elapsed().as_secs_f64()
-        });
-        2.0 * (n as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
+    /// FLOP/s of a square matrix product, where libtorch computes it.
+    pub fn matmul_rate(self, threads: i32, precision: Precision) -> Option<f64> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "torch")]
+            Self::Torch(device) => Some(torch::matmul_rate(device, threads, precision)),
+        }
     }
+}
+
+/// Refuses what only libtorch does, where it does not compute.
+pub fn needs_libtorch(name: &str, value: impl ToString) -> Error {
+    let requirement = match cfg!(feature = "torch") {
+        true => "needs libtorch: use --engine torch",
+        false => {
+            "needs libtorch, and this program is built without: cargo run -p replication --features \
+             torch"
+        }
+    };
+    Error::setting(name, value, requirement)
 }
 
 /// How many GPUs this process can use.
+#[cfg(not(feature = "torch"))]
 pub fn gpus() -> usize {
-    cuda::count()
+    0
 }
 
-/// What libtorch said, if this is the panic of one of the functions of tch that return no
-/// `Result`: too little memory, in most cases.
-pub fn refusal_of_libtorch(panic: &(dyn Any + Send)) -> Option<Error> {
-    let message = panic.downcast_ref::<String>()?;
-    let said = message.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;
-    // The rest is a trace of C++ functions, with its line ends escaped.
-    let said = said.split("\\n").next().unwrap_or_default();
-    Some(Error::Torch(TchError::Torch(said.to_string())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::panic::catch_unwind;
-
-    #[test]
-    fn a_refusal_of_libtorch_is_an_error_and_other_panics_are_none() {
-        let too_much = || Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
-        let panic = catch_unwind(|| too_much().numel()).unwrap_err();
-        let message = refusal_of_libtorch(&*panic).unwrap().to_string();
-        assert!(message.starts_with("libtorch: ") && message.contains("memory"), "{message}");
-        assert!(!message.contains('\n') && !message.contains("frame #"), "{message}");
-        let panic = catch_unwind(|| panic!("a bug in {}", 7)).unwrap_err();
-        assert!(refusal_of_libtorch(&*panic).is_none());
-    }
+/// What libtorch refused, if that is what a panic is.
+#[cfg(not(feature = "torch"))]
+pub fn refusal(_panic: &(dyn std::any::Any + Send)) -> Option<Error> {
+    None
 }

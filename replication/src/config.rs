@@ -1,12 +1,14 @@
 //! Settings: a preset in TOML, with `--set key=value` on top. A preset is complete; there are no
 //! defaults in the code.
 
+use clap::ValueEnum;
 use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::synthetic::Domain;
 use forgetting_laws::finetuning::{Budget, EvalPlan, StopRule};
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::model::{Positions, Precision};
+use forgetting_laws::run::EngineKind;
 use forgetting_laws::weight_decay::AdamW;
 use forgetting_laws::{Error, Fraction, Result};
 use serde::{Deserialize, Serialize};
@@ -236,10 +238,48 @@ pub struct Block {
 /// The block that others take from what they leave out.
 pub const MAIN: &str = crate::results::MAIN;
 
-/// How runs are carried out; no result depends on it.
+/// Which engine is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case", into = "EngineKind")]
+pub enum EngineChoice {
+    /// libtorch where this program is built with it, else the CPU's.
+    Auto,
+    /// This project's own, on a CPU.
+    Cpu,
+    /// libtorch.
+    Torch,
+}
+
+impl EngineChoice {
+    /// The engine.
+    pub fn kind(self) -> EngineKind {
+        match self {
+            Self::Auto if cfg!(feature = "torch") => EngineKind::Torch,
+            Self::Auto | Self::Cpu => EngineKind::Cpu,
+            Self::Torch => EngineKind::Torch,
+        }
+    }
+
+    /// Whether it is libtorch: plans of domains are known by their settings, and those of before have
+    /// no other.
+    fn is_torch(&self) -> bool {
+        self.kind().is_torch()
+    }
+}
+
+impl From<EngineChoice> for EngineKind {
+    fn from(choice: EngineChoice) -> Self {
+        choice.kind()
+    }
+}
+
+/// How runs are carried out; but for the engine no result depends on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
+    /// What computes.
+    #[serde(skip_serializing_if = "EngineChoice::is_torch")]
+    pub engine: EngineChoice,
     /// Runs at a time; 0: as many as cores.
     pub workers: usize,
     /// Threads of a run.

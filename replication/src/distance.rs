@@ -1,6 +1,7 @@
 //! `replication distance`: how far domains are from the pretraining data, by several measures from
 //! text alone.
 
+use crate::compute::ComputeOptions;
 use crate::data::train_tokenizer;
 use crate::figures::Table;
 use crate::fit::tables::{Csv, cell};
@@ -59,9 +60,8 @@ pub struct Options {
     /// too: a folder or the Hub's hub:OWNER/NAME. It reads with its own tokenizer.
     #[arg(long, value_name = "FOLDER")]
     model: Option<PathBuf>,
-    /// Where the model computes: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    compute: ComputeOptions,
     /// Seed of synthetic texts.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -148,7 +148,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let mut domains: Vec<Domain> =
         in_parallel(texts.len() - 1, measure).into_iter().collect::<Result<_>>()?;
-    let model = options.model.as_ref().map(|model| Reader::open(model, &options.device, None));
+    let model = options.model.as_ref().map(|model| Reader::open(model, &options.compute, None));
     let mut model = model.transpose()?;
     if let Some(model) = &mut model {
         let mut losses = |i: usize| model.works(&*texts[i].1, &samples[i].documents(tokens));

@@ -4,7 +4,7 @@
 //! store, and their results are used when they appear. A run that fails is noted with its reason and
 //! its last losses, and the others go on.
 
-use crate::compute::{Compute, refusal_of_libtorch};
+use crate::compute::{Compute, refusal};
 use crate::data::Prepared;
 use crate::progress::Display;
 use crate::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
@@ -321,9 +321,8 @@ pub fn assist(lab: &Lab<'_>, job: &Job) -> Result<()> {
 
 /// What work on a run led to here; then all ranks learn whether it failed in one of them.
 fn together<T>(lab: &Lab<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        refusal_of_libtorch(&*panic).map_or_else(|| resume_unwind(panic), Err)
-    });
+    let result = catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| refusal(&*panic).map_or_else(|| resume_unwind(panic), Err));
     match lab.ranks {
         Some(ranks) => ranks.conclude(result),
         None => result,

@@ -12,9 +12,7 @@ use forgetting_laws::finetuning;
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::model::Shape;
 use forgetting_laws::pretraining::{Budget, Schedule};
-use forgetting_laws::run::{
-    EngineKind, FORMAT, FinetuneSpec, ImportSpec, PretrainSpec, RunId, Spec,
-};
+use forgetting_laws::run::{FORMAT, FinetuneSpec, ImportSpec, PretrainSpec, RunId, Spec};
 use forgetting_laws::weight_decay::AdamW;
 use forgetting_laws::{Error, Fraction, Result};
 use std::collections::BTreeMap;
@@ -255,7 +253,7 @@ impl Planner<'_> {
             data: self.sources.pretraining_spec().id(),
             shape,
             precision: self.config.model.precision,
-            engine: EngineKind::Torch,
+            engine: self.config.run.engine.kind(),
             seed: self.config.seed,
             batch: settings.batch,
             schedule: Schedule {
@@ -292,7 +290,7 @@ impl Planner<'_> {
             data: self.sources.pretraining_spec().id(),
             shape: import.shape,
             precision: self.config.model.precision,
-            engine: EngineKind::Torch,
+            engine: self.config.run.engine.kind(),
             weights: import.hash.clone(),
         });
         let evaluated = self.config.data.validation_tokens;
@@ -315,7 +313,7 @@ impl Planner<'_> {
             parent: parent.job.spec.id(),
             target: self.sources.target_spec(domain).id(),
             precision: self.config.model.precision,
-            engine: EngineKind::Torch,
+            engine: self.config.run.engine.kind(),
             seed: cell.seed,
             d_ft_tokens: cell.d_ft_tokens,
             p: cell.p,

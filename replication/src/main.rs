@@ -8,6 +8,10 @@
 mod advise;
 mod compare;
 #[cfg(feature = "train")]
+#[cfg_attr(
+    not(feature = "torch"),
+    allow(dead_code, unused_variables, reason = "a part of it serves libtorch")
+)]
 mod compute;
 #[cfg(feature = "train")]
 mod config;

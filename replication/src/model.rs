@@ -1,6 +1,6 @@
 //! Models from the command line: `eval` measures one on any text, `sample` lets one write.
 
-use crate::compute::{Compute, Effort};
+use crate::compute::{ComputeOptions, Effort};
 use crate::progress::{Transfers, answer, complain};
 use crate::records::Records;
 use crate::text::read;
@@ -47,9 +47,8 @@ pub struct EvalOptions {
     /// Writes the losses to a file, those of every document among them.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    pub compute: ComputeOptions,
 }
 
 /// A model and how it writes.
@@ -79,9 +78,8 @@ pub struct SampleOptions {
     /// How many texts.
     #[arg(long, default_value_t = 1)]
     pub samples: u64,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    pub compute: ComputeOptions,
 }
 
 /// A model that can read text.
@@ -156,8 +154,8 @@ impl Reader {
     ///
     /// # Errors
     /// If the model, its tokenizer or the device is refused.
-    pub fn open(named: &Path, device: &str, end_of_text: Option<&str>) -> Result<Self> {
-        let compute = Compute::open(device)?;
+    pub fn open(named: &Path, compute: &ComputeOptions, end_of_text: Option<&str>) -> Result<Self> {
+        let compute = compute.open()?;
         let folder = folder_of(named)?;
         let model = Checkpoint::read(&folder)?;
         Checkpoint::remarks(&folder)?.iter().for_each(|remark| complain(remark));
@@ -246,7 +244,8 @@ const AT_A_TIME: u64 = 256;
 /// # Errors
 /// If the model or a file is refused, or there is nothing to predict.
 pub fn eval(options: &EvalOptions) -> Result<()> {
-    let mut reader = Reader::open(&options.model, &options.device, options.end_of_text.as_deref())?;
+    let mut reader =
+        Reader::open(&options.model, &options.compute, options.end_of_text.as_deref())?;
     let fields = options.records.fields(&options.text_field, None)?;
     let files = read(&options.data, &fields)?;
     let count = files.len().unwrap_or(0);
@@ -337,7 +336,8 @@ fn said(evaluation: &Evaluation, per_document: bool) -> String {
 /// # Errors
 /// If the model or a setting is refused.
 pub fn sample(options: &SampleOptions) -> Result<()> {
-    let mut reader = Reader::open(&options.model, &options.device, options.end_of_text.as_deref())?;
+    let mut reader =
+        Reader::open(&options.model, &options.compute, options.end_of_text.as_deref())?;
     let end_of_text = reader.tokenizer.end_of_text();
     let prompt = reader.tokenizer.encode(&options.prompt)?;
     let start = if prompt.is_empty() { vec![end_of_text] } else { prompt.clone() };

@@ -4,7 +4,7 @@
 use crate::compute::Compute;
 use crate::data::Facts;
 use forgetting_laws::Result;
-use forgetting_laws::run::RunId;
+use forgetting_laws::run::{EngineKind, RunId};
 use forgetting_laws::store::{Claim, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -21,15 +21,18 @@ pub fn program() -> String {
 pub struct Machine {
     /// `forgetting-laws` and its commit, with `-dirty` where files were changed.
     pub software: String,
+    /// What computed it.
+    #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
+    pub engine: EngineKind,
     /// Of libtorch, and of its CUDA half where that computes, the bindings and the compiler's target.
     pub versions: String,
     /// `cpu`, or `cuda:N` and what it is called.
     pub device: String,
-    /// The instruction set that libtorch's CPU kernels use: bits depend on it.
+    /// The instruction set that libtorch's CPU kernels use, whose bits depend on it.
     pub cpu_capability: String,
     /// The processor's name, where the system tells it.
     pub processor: String,
-    /// The library of libtorch's matrix products on the CPU.
+    /// The library of matrix products on the CPU.
     pub blas: String,
     /// Intra-op threads of the run.
     pub threads: i32,
@@ -48,6 +51,7 @@ impl Machine {
         let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
         Self {
             software: program(),
+            engine: compute.kind(),
             versions: format!("{}, {arch} {os}", compute.versions()),
             device: compute.device_name(),
             cpu_capability: cpu_capability(),
@@ -60,8 +64,8 @@ impl Machine {
 
     /// In one line.
     pub fn line(&self) -> String {
-        let Self { software, versions, device, cpu_capability, processor, blas, threads, ranks } =
-            self;
+        let Self { software, versions, device, cpu_capability, processor, .. } = self;
+        let Self { blas, threads, ranks, .. } = self;
         let ranks = if *ranks > 1 { format!(", {ranks} ranks") } else { String::new() };
         format!(
             "{software}; {versions}; device {device}, {processor} ({cpu_capability}), {blas}, \
@@ -251,10 +255,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn memory_that_is_touched_counts() {
-        let before = Memory::now(Compute::open("cpu").unwrap());
+        let before = Memory::now(Compute::Cpu);
         let much = vec![1u8; 100_000_000];
         assert!(much.iter().step_by(4096).all(|&byte| byte == 1));
-        let after = Memory::now(Compute::open("cpu").unwrap());
+        let after = Memory::now(Compute::Cpu);
         // Other tests may have held as much before.
         assert!(after.process_peak.unwrap() >= before.process_peak.unwrap().max(100_000_000));
         assert_eq!((after.on_device, after.of_device), (None, None));

@@ -4,14 +4,23 @@
 //! Rank 0 leads: it alone claims runs, writes files and draws. The others wait for its orders and
 //! train with it.
 
+#[cfg(feature = "torch")]
 mod group;
+#[cfg(feature = "torch")]
 mod launch;
+#[cfg(not(feature = "torch"))]
+mod none;
 
-pub use group::{Ranks, place};
+#[cfg(feature = "torch")]
+pub use group::Ranks;
+#[cfg(feature = "torch")]
 pub use launch::launch;
+#[cfg(not(feature = "torch"))]
+pub use none::{Ranks, launch};
 
-use crate::compute::{Compute, gpus};
+use crate::compute::{Compute, gpus, needs_libtorch};
 use clap::Args;
+use forgetting_laws::run::EngineKind;
 use forgetting_laws::{Error, Result};
 
 /// How many processes carry out a run.
@@ -32,24 +41,26 @@ impl RankOptions {
     /// # Errors
     /// If the variables that place a process cannot be, or contradict `--ranks`.
     pub fn launches(&self) -> Result<bool> {
-        match place()? {
+        match Ranks::world()? {
             None => Ok(self.ranks > 1),
-            Some(place) if self.ranks > 1 && place.world != usize::from(self.ranks) => {
-                let requirement = format!(
-                    "contradicts the WORLD_SIZE of {} that this was started with",
-                    place.world
-                );
+            Some(world) if self.ranks > 1 && world != usize::from(self.ranks) => {
+                let requirement =
+                    format!("contradicts the WORLD_SIZE of {world} that this was started with");
                 Err(Error::setting("--ranks", self.ranks, requirement))
             }
             Some(_) => Ok(false),
         }
     }
 
-    /// Refuses more ranks on this machine than it has GPUs for, as each has one of its own.
+    /// Refuses ranks of another engine than libtorch, and more on this machine than it has GPUs for, as
+    /// each has one of its own.
     ///
     /// # Errors
     /// If there are too few, or one alone is named.
     pub fn check(&self, name: &str, compute: Compute) -> Result<()> {
+        if compute.kind() != EngineKind::Torch {
+            return Err(needs_libtorch("--ranks", self.ranks));
+        }
         let count = gpus();
         match compute.gpu() {
             Some(_) if name.starts_with("cuda:") => {

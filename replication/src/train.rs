@@ -9,7 +9,7 @@ mod slurm;
 pub use domain::{DomainOptions, run as domain};
 pub use options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
 
-use crate::compute::{Compute, Effort, refusal_of_libtorch};
+use crate::compute::{Compute, Effort, refusal};
 use crate::config::Config;
 use crate::data::{Facts, Prepared, Sources};
 use crate::draw;
@@ -39,7 +39,7 @@ const DATA: &str = "data";
 pub fn report_bugs_alone() {
     let report_bug = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if refusal_of_libtorch(panic.payload()).is_none() {
+        if refusal(panic.payload()).is_none() {
             report_bug(panic);
         }
     }));
@@ -59,10 +59,16 @@ struct Session {
     blocks: Vec<String>,
 }
 
+/// What computes the runs of some settings.
+fn compute(config: &Config, device: &str) -> Result<Compute> {
+    Compute::open(config.run.engine.kind(), device, config.model.precision)
+}
+
 impl Session {
     /// The same as one of several processes, if this is one.
     fn together(mut self, ranks: &RankOptions) -> Result<Self> {
-        self.compute = Compute::open(&Ranks::own_device(&self.options.device)?)?;
+        let device = Ranks::own_device(&self.options.device)?;
+        self.compute = compute(&self.config, &device)?;
         self.ranks = Ranks::join(ranks, self.compute)?;
         if self.ranks.is_some() {
             refuse_helpers(&self.options)?;
@@ -81,7 +87,7 @@ impl Session {
         blocks: Option<&[&str]>,
         only_plan: bool,
     ) -> Result<Self> {
-        let compute = Compute::open(&options.device)?;
+        let compute = compute(&config, &options.device)?;
         if options.workers_per_device.is_some() {
             refuse_stdin(options)?;
         }
@@ -98,15 +104,15 @@ impl Session {
 
     /// How many runs are worked on at once, how many of them are sure not to share a device's time,
     /// and where they are, in words.
-    fn workers(&self) -> Result<(usize, usize, String)> {
+    fn workers(&self) -> (usize, usize, String) {
         let (each, devices) = match self.options.workers_per_device {
-            Some(each) => (each, helpers::devices(&self.options)?.len()),
+            Some(each) => (each, self.compute.devices(&self.options.device).len()),
             None => (self.config.run.workers(), 1),
         };
-        Ok(match self.compute.gpu() {
+        match self.compute.gpu() {
             Some(_) => (each * devices, devices, format!(" on {devices} GPU(s)")),
             None => (each, each, String::new()),
-        })
+        }
     }
 
     /// The store of the runs, made if it is missing.
@@ -208,7 +214,7 @@ impl Session {
             return Ok(Done { records, failures, ..Done::default() });
         }
         let prepared = self.prepare_runs()?;
-        let helpers = Helpers::start(&self.options, &self.blocks, &self.out, jobs)?;
+        let helpers = Helpers::start(self, jobs)?;
         let done = self.in_lab(&store, &prepared, jobs, |lab| self.in_order(lab, jobs));
         drop(helpers);
         done
@@ -236,7 +242,8 @@ impl Session {
     ) -> Result<Done> {
         let _stopping = stop_runs(true);
         let display = Display::new(jobs.iter().map(|job| job.flops).sum());
-        if self.compute.is_remarkable() {
+        // Where it is not plain.
+        if self.compute.gpu().is_some() || self.compute.findings().is_some() {
             display.line(&self.compute.words());
         }
         exec::heal(store, jobs, &display)?;

@@ -1,7 +1,8 @@
 //! Training: the loop of every run, and the engines that compute its steps.
 //!
 //! The loop (steps, schedules, injection, evaluations, checkpoints) drives an [`Engine`] and does not
-//! know which: libtorch on a CPU or on GPUs ([`torch`], with the feature of that name) is one.
+//! know which: this crate's own on a CPU ([`cpu`]), or libtorch on a CPU or on GPUs (`torch`, with the
+//! feature of that name).
 //!
 //! Four rules keep every later step simple: parameters, gradients and moments are flat buffers;
 //! a step is backward, all-reduce, clip, update; a sample is addressed by

@@ -5,7 +5,7 @@
 //! hear it.
 
 use super::RankOptions;
-use crate::compute::Compute;
+use crate::compute::{Compute, needs_libtorch};
 use crate::exec::Job;
 use forgetting_laws::engine::torch::{Collectives, cuda};
 use forgetting_laws::engine::{Comm, Signals};
@@ -20,7 +20,7 @@ use torch_ext::{Backend, Group, Place, Store, has_nccl};
 ///
 /// # Errors
 /// If the variables that say so cannot be.
-pub fn place() -> Result<Option<Place>> {
+fn place() -> Result<Option<Place>> {
     Place::from_env().map_err(|error| match error {
         torch_ext::Error::Variable { name, value, requirement } => {
             Error::setting(name, value, requirement)
@@ -58,13 +58,23 @@ pub struct Ranks {
 }
 
 impl Ranks {
+    /// How many processes this one was started with, if it is one of several.
+    ///
+    /// # Errors
+    /// If the variables that say so cannot be.
+    pub fn world() -> Result<Option<usize>> {
+        Ok(place()?.map(|place| place.world))
+    }
+
     /// Meets the other ranks, if there are any.
     ///
     /// # Errors
     /// If they do not come or do not fit together.
     pub fn join(options: &RankOptions, compute: Compute) -> Result<Option<Self>> {
         let Some(place) = place()? else { return Ok(None) };
-        let Compute::Torch(device) = compute;
+        let Compute::Torch(device) = compute else {
+            return Err(needs_libtorch("WORLD_SIZE", place.world));
+        };
         // What fails is said by errors.
         torch_ext::quiet();
         let on_gpu = matches!(device, Device::Cuda(_));

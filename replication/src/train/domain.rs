@@ -12,7 +12,6 @@ mod report;
 use super::options::{Options, configure};
 use super::plan::Rates;
 use super::{DATA, Session};
-use crate::compute::Compute;
 use crate::config::MAIN;
 use crate::data::Sources;
 use crate::exec;
@@ -109,7 +108,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         sources.target_spec(&options.name),
         options.budget,
     ));
-    let compute = Compute::open(&common.device)?;
+    let compute = super::compute(&config, &common.device)?;
     // Two calls on one domain follow one another.
     let claim = match options.dry_run {
         true => None,

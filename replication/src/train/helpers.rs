@@ -9,39 +9,31 @@
 //! A helper is told on its standard input which runs it is to work on. That stays open: when it ends,
 //! however the first process came to its end, the helper writes its checkpoints and ends too.
 
+use super::Session;
 use super::options::Options;
-use crate::compute::Compute;
 use crate::exec::Job;
 use crate::interrupts::STOP;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
-
-/// The names of the devices that these options share among workers.
-///
-/// # Errors
-/// If there is no such device.
-pub fn devices(options: &Options) -> Result<Vec<String>> {
-    Ok(Compute::open(&options.device)?.devices(&options.device))
-}
 
 /// Processes at work; they are told to end when this is dropped, and waited for.
 pub struct Helpers(Vec<Child>);
 
 impl Helpers {
-    /// Starts all workers but the first, which is this process, on jobs of a grid's blocks. What a
+    /// Starts all workers but the first, which is this process, on jobs of a session. What a
     /// helper says is in `workers/DEVICE-I.log` of the output folder.
     ///
     /// # Errors
     /// If a process cannot be started.
-    pub fn start(options: &Options, blocks: &[String], out: &Path, jobs: &[Job]) -> Result<Self> {
+    pub fn start(session: &Session, jobs: &[Job]) -> Result<Self> {
         let mut helpers = Self(Vec::new());
+        let Session { options, blocks, out, .. } = session;
         let Some(each) = options.workers_per_device else { return Ok(helpers) };
-        let devices = devices(options)?;
+        let devices = session.compute.devices(&options.device);
         let program = std::env::current_exe().map_err(Error::io("this program"))?;
         let logs = out.join("workers");
         std::fs::create_dir_all(&logs).map_err(Error::io(&logs))?;

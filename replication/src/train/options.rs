@@ -1,6 +1,6 @@
 //! The options of the commands that train, and the settings that they make.
 
-use crate::config::Config;
+use crate::config::{Config, EngineChoice};
 use crate::datasets::name_of;
 use crate::named::named;
 use crate::ranks::RankOptions;
@@ -17,6 +17,9 @@ pub struct Options {
     /// mini (one GPU), paper (a node).
     #[arg(long, default_value = "nano")]
     pub preset: String,
+    /// What computes, in place of run.engine: auto takes libtorch where this program is built with it.
+    #[arg(long, value_enum)]
+    pub engine: Option<EngineChoice>,
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -150,6 +153,9 @@ impl Options {
         };
         let mut arguments = vec!["--preset".into(), self.preset.clone()];
         arguments.extend(["--device".into(), self.device.clone(), "--out".into(), whole(out)]);
+        if let Some(engine) = self.engine {
+            arguments.extend(["--engine".into(), engine.kind().to_string()]);
+        }
         if let Some(workers) = self.workers_per_device {
             arguments.extend(["--workers-per-device".into(), workers.to_string()]);
         }
@@ -227,6 +233,9 @@ pub fn refuse_stdin(options: &Options) -> Result<()> {
 /// If one of them is none.
 pub fn configure(options: &Options) -> Result<Config> {
     let mut config = Config::load(&options.preset, &options.set)?;
+    if let Some(engine) = options.engine {
+        config.run.engine = engine;
+    }
     if options.workers_per_device.is_some() {
         config.run.workers = 1;
     }

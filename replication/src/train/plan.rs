@@ -8,6 +8,7 @@ use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Window;
 use forgetting_laws::engine::Engine;
 use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::model::{Precision, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{Outcome, Record, Spec};
 use forgetting_laws::store::Store;
@@ -43,7 +44,7 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
     let batch = session.config.finetuning.batch;
     let rates = Rates::measure(&left, batch, session)?;
     let seconds = left.iter().fold(0.0, |sum, job| sum + job.flops / rates.of(job));
-    let (workers, at_once, where_) = session.workers()?;
+    let (workers, at_once, where_) = session.workers();
     let _ = writeln!(
         plan,
         "{:.3} hours here at most: {workers} worker(s){where_} with {} CPU thread(s) each; {}",
@@ -125,22 +126,32 @@ impl Rates {
         let most = if session.compute.gpu().is_some() { MEASURED_ON_GPU } else { MEASURED };
         for job in jobs.iter().filter(|job| job.shape.count().paper() <= most) {
             if !of_size.contains_key(&job.size) {
-                of_size.insert(job.size.clone(), measured(job, batch, &*engine)?);
+                let rate = measured(job.shape, job.spec.precision(), batch, &*engine)?;
+                of_size.insert(job.size.clone(), rate);
             }
         }
         let precision = jobs.first().map(|job| job.spec.precision()).unwrap_or_default();
-        let matmul = session.compute.matmul_rate(session.config.run.threads, precision);
+        let threads = session.config.run.threads;
+        let (others, what) = match session.compute.matmul_rate(threads, precision) {
+            Some(rate) => (
+                SHARE_OF_MATMUL * rate,
+                format!(
+                    "{:.0}% of the {:.0} GFLOP/s that a matrix product reaches",
+                    100.0 * SHARE_OF_MATMUL,
+                    rate / 1e9
+                ),
+            ),
+            None => {
+                let rate = measured_reference(&*engine)?;
+                (rate, format!("the {:.0} GFLOP/s that steps of {REFERENCE} reach", rate / 1e9))
+            }
+        };
         let sizes = jobs.iter().map(|job| &job.size).collect::<std::collections::BTreeSet<_>>();
         let words = match sizes.len() - of_size.len() {
             0 => "measured steps of every size".to_string(),
-            _ => format!(
-                "{:.0}% of the {:.0} GFLOP/s that a matrix product reaches, for sizes whose steps \
-                 were not measured",
-                100.0 * SHARE_OF_MATMUL,
-                matmul / 1e9
-            ),
+            _ => format!("{what}, for sizes whose steps were not measured"),
         };
-        Ok(Self { of_size, others: SHARE_OF_MATMUL * matmul, words })
+        Ok(Self { of_size, others, words })
     }
 
     /// The rate of a run.
@@ -149,16 +160,22 @@ impl Rates {
     }
 }
 
-/// FLOP/s of training steps of a run's model, the best of some.
-fn measured(job: &Job, batch: u64, engine: &dyn Engine) -> Result<f64> {
-    let shape = job.shape;
+/// The size whose rate stands for larger ones where nothing else is known of an engine.
+const REFERENCE: &str = "nano-large";
+
+fn measured_reference(engine: &dyn Engine) -> Result<f64> {
+    measured(Shape::named(REFERENCE, 512, 64)?, Precision::F32, 16, engine)
+}
+
+/// FLOP/s of training steps of a model, the best of some.
+fn measured(shape: Shape, precision: Precision, batch: u64, engine: &dyn Engine) -> Result<f64> {
     let row = shape.context as u64 + 1;
     let token = |i| Key::new(0).below(i, shape.vocab as u64) as u32;
     let tokens: Vec<u32> = (0..batch * row).map(token).collect();
     let rows = tokens.chunks(row as usize);
     let rows: Vec<_> = rows.map(|row| Window { tokens: row.into(), counted: None }).collect();
     let model = Checkpoint::initial(shape, Key::new(0))?;
-    let mut training = engine.training(&model, job.spec.precision(), AdamW::default(), 5.0)?;
+    let mut training = engine.training(&model, precision, AdamW::default(), 5.0)?;
     let begun = Instant::now();
     let mut best = f64::INFINITY;
     let mut steps = 0;

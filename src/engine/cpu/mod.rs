@@ -22,8 +22,10 @@ mod matmul;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod training;
 
 pub use adamw::Optimizer;
+pub use training::Cpu;
 
 use crate::Result;
 use crate::data::sequences::Window;
