@@ -453,6 +453,32 @@ fn conversations(count: usize, answer: impl Fn(usize) -> String) -> String {
     asked.iter().enumerate().map(exchange).collect()
 }
 
+/// Chats as they are published now; what is skipped is said on standard error.
+#[test]
+fn chats_with_roles_are_a_known_form_and_gaps_are_counted() {
+    let lab = Lab::new();
+    let turn =
+        |role: &str, content: Option<&str>| serde_json::json!({"role": role, "content": content});
+    let turns =
+        [turn("user", Some("Rivers?")), turn("assistant", None), turn("assistant", Some("Elbe."))];
+    let chat = serde_json::json!({ "messages": turns }).to_string();
+    let shards = lab.path("shards");
+    fs::create_dir(&shards).unwrap();
+    let write = |name: &str, text: &str| fs::write(Path::new(&shards).join(name), text).unwrap();
+    write("a.jsonl", &format!("{chat}\n{{\"messages\": null}}\n"));
+    write("b.jsonl", "");
+    let inspect = ["data", "inspect", &shards, "--like", "messages", "--loss", "answer"];
+    let error = complaint(&mut lab.command(&inspect));
+    assert!(error.contains("a.jsonl, line 2") && error.contains("--skip-missing"), "{error}");
+    let said = must_succeed(&mut lab.command(&[&inspect[..], &["--skip-missing"]].concat()));
+    assert!(stdout(&said).contains("the first begins: [INST] Rivers? [/INST] Elbe."));
+    let warnings = stderr(&said);
+    assert!(warnings.contains("b.jsonl: no text in it, skipped"), "{warnings}");
+    assert!(warnings.contains("a.jsonl: records without text, skipped: 1"), "{warnings}");
+    let error = complaint(&mut lab.command(&["data", "inspect", &shards, "--like", "chat"]));
+    assert!(error.contains("or a form: messages, conversations, alpaca"), "{error}");
+}
+
 /// The records and manifests of the finetunings, by their folders.
 fn finetunings(out: &Path) -> Vec<(serde_json::Value, serde_json::Value)> {
     let json = |path: &Path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();

@@ -162,9 +162,15 @@ impl Fields {
             }
             Some(Instructions::Conversation { turns, .. }) => &[turns],
         };
-        let lacks = |path: &&str| matches!(look_up(&record, path), None | Some(Value::Null));
-        if self.skip_missing && needed.iter().any(lacks) {
-            return Ok(Found::Missing);
+        for field in needed {
+            match look_up(&record, field) {
+                None | Some(Value::Null) if self.skip_missing => return Ok(Found::Missing),
+                Some(Value::Null) => {
+                    let what = "is null; --skip-missing leaves such records out";
+                    return Err(format!("the field {field:?} {what}"));
+                }
+                _ => {}
+            }
         }
         let group = match &self.group {
             None => None,
@@ -354,9 +360,6 @@ fn said<'a>(field: &str, value: Option<&'a Value>) -> Result<Option<Cow<'a, str>
 fn string<'a>(field: &str, value: &'a Value) -> Result<&'a str, String> {
     match value {
         Value::String(text) => Ok(text),
-        Value::Null => {
-            Err(format!("the field {field:?} is null; --skip-missing leaves such records out"))
-        }
         other => Err(format!("the field {field:?} is {}; text is a string", kind(other))),
     }
 }
@@ -497,5 +500,60 @@ mod tests {
         let error = fields.find(json!({"conversations": "x"})).unwrap_err();
         assert_eq!(error, "the field \"conversations\" is a string, no list");
         assert!(fields.find(json!({"conversations": [1]})).unwrap_err().contains("a number"));
+    }
+
+    #[test]
+    fn chats_of_published_forms_become_lines() {
+        let form = |name| with(Instructions::form(name).unwrap());
+        let messages = json!({"messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Name"}, "a river."]},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "c1"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "Elbe"},
+            {"role": "assistant", "content": "The Elbe."},
+            {"role": "user", "content": []},
+            {"role": "user"},
+        ]});
+        let text = "[INST] Be brief.\nName\na river.\nElbe [/INST] The Elbe.\n";
+        assert_eq!(form("messages").find(messages), document(text));
+        let sharegpt = |who: &str| json!({"conversations": [{"from": "user", "value": "1+1?"}, {"from": who, "value": "2"}]});
+        for who in ["gpt", "chatgpt", "assistant"] {
+            let found = form("conversations").find(sharegpt(who));
+            assert_eq!(found, document("[INST] 1+1? [/INST] 2\n"));
+        }
+        let refused = form("conversations").find(sharegpt("narrator")).unwrap_err();
+        assert!(refused.starts_with("\"narrator\" speaks in \"conversations\""), "{refused}");
+        let alpaca = json!({"instruction": "Add 1.", "output": "2"});
+        assert_eq!(form("alpaca").find(alpaca.clone()), document("[INST] Add 1. [/INST] 2\n"));
+        let said = |content: Value| {
+            let turns = [json!({"role": "user", "content": content})];
+            form("messages").find(json!({ "messages": turns })).unwrap_err()
+        };
+        let image = json!([{"type": "image_url", "image_url": "a.png"}]);
+        assert!(said(image).contains("a part of type \"image_url\""));
+        assert!(said(json!([7])).contains("a part that is a number"));
+        assert!(said(json!({"text": "a"})).contains("is an object"));
+        assert!(Instructions::FORMS.iter().all(|name| Instructions::form(name).is_some()));
+        assert_eq!(Instructions::form("text"), None);
+        // Who asks for a text field is told of the form.
+        let plain = |record: Value| Fields::plain("text", None).find(record).unwrap_err();
+        assert!(plain(json!({"messages": null})).ends_with("--like messages reads such records"));
+        assert!(plain(alpaca).ends_with("--like alpaca reads such records"));
+    }
+
+    #[test]
+    fn records_that_lack_what_is_asked_for_can_be_skipped() {
+        let skip = |fields: Fields| Fields { skip_missing: true, ..fields };
+        for record in [json!({"text": null}), json!({"id": 1})] {
+            assert_eq!(skip(Fields::plain("text", None)).find(record.clone()), Ok(Found::Missing));
+            assert!(Fields::plain("text", None).find(record).is_err());
+        }
+        let turns = skip(with(Instructions::form("messages").unwrap()));
+        assert_eq!(turns.find(json!({"messages": null})), Ok(Found::Missing));
+        let exchange = skip(with(Instructions::form("alpaca").unwrap()));
+        let silent = json!({"instruction": "Add.", "output": null});
+        assert_eq!(exchange.find(silent), Ok(Found::Missing));
+        // Text of another kind is refused all the same.
+        assert!(skip(Fields::plain("text", None)).find(json!({"text": 7})).is_err());
     }
 }

@@ -42,11 +42,8 @@ impl Notes {
     pub fn lines(&self) -> Vec<String> {
         [
             (&self.empty, "no text in it, skipped"),
-            (&self.missing, "{} records without text were skipped"),
-            (
-                &self.halves,
-                "{} escapes of half a surrogate pair, which are no character, became U+FFFD",
-            ),
+            (&self.missing, "records without text, skipped: {}"),
+            (&self.halves, "escapes of half a surrogate pair, read as U+FFFD: {}"),
             (&self.tails, "bytes after the packed data were ignored, as gzip does"),
             (&self.pages, "it begins as an HTML or XML page does, and is read as text"),
         ]
