@@ -81,46 +81,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The whole paper: trains the grid, draws every figure and table, writes the report.
     #[cfg(feature = "train")]
-    All(train::FigureOptions),
-    /// Shows the runs of the grid, what they cost on this machine, what is done and what is left.
-    #[cfg(feature = "train")]
-    Plan(train::BlockOptions),
-    /// For a folder of text of one's own: trains within a budget what says most, and advises on p.
-    #[cfg(feature = "train")]
-    Domain(Box<train::DomainOptions>),
-    /// Trains runs of the grid and draws nothing.
-    #[cfg(feature = "train")]
-    Run(Box<train::RunOptions>),
-    /// Writes job arrays for Slurm that share the grid's runs on a shared folder.
-    #[cfg(feature = "train")]
-    Slurm(Box<train::SlurmOptions>),
-    /// Says which runs are done, under way, failed or left.
-    #[cfg(feature = "train")]
-    Status(train::BlockOptions),
-    /// Writes the tables of losses of the runs that there are.
-    #[cfg(feature = "train")]
-    Export(train::Options),
-    /// Draws every figure and table from the runs that there are and writes the report.
-    #[cfg(feature = "train")]
-    Report(train::Options),
-    /// Measures the loss of a model on any text.
-    #[cfg(feature = "train")]
-    Eval(model::EvalOptions),
-    /// Lets a model write, to see what it knows and what it forgot.
-    #[cfg(feature = "train")]
-    Sample(model::SampleOptions),
-    /// Data sets by name: lists, fetches, verifies and inspects them.
-    #[cfg(feature = "train")]
-    Data(datasets::Options),
-    #[cfg(feature = "train")]
-    /// Says how far domains are from the pretraining data, by several measures of their text.
-    #[cfg(feature = "train")]
-    Distance(distance::Options),
-    /// Trains a tokenizer on text and saves it as a tokenizer.json.
-    #[cfg(feature = "train")]
-    Tokenizer(tokenizer::Options),
+    #[command(flatten)]
+    Training(Box<train::Command>),
     /// Draws every figure and table and the report from a file of results; trains nothing.
     Draw(draw::Options),
     /// Puts the verdicts on every claim from several files of results side by side.
@@ -164,31 +127,7 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> forgetting_laws::Result<()> {
     match command {
         #[cfg(feature = "train")]
-        Command::All(options) => train::all(&options),
-        #[cfg(feature = "train")]
-        Command::Plan(options) => train::plan(&options),
-        #[cfg(feature = "train")]
-        Command::Domain(options) => train::domain(&options),
-        #[cfg(feature = "train")]
-        Command::Run(options) => train::run(&options),
-        #[cfg(feature = "train")]
-        Command::Slurm(options) => train::slurm(&options),
-        #[cfg(feature = "train")]
-        Command::Status(options) => train::status(&options),
-        #[cfg(feature = "train")]
-        Command::Export(options) => train::export(&options),
-        #[cfg(feature = "train")]
-        Command::Report(options) => train::report(&options),
-        #[cfg(feature = "train")]
-        Command::Eval(options) => model::eval(&options),
-        #[cfg(feature = "train")]
-        Command::Sample(options) => model::sample(&options),
-        #[cfg(feature = "train")]
-        Command::Data(options) => datasets::run(options),
-        #[cfg(feature = "train")]
-        Command::Distance(options) => distance::run(&options),
-        #[cfg(feature = "train")]
-        Command::Tokenizer(options) => tokenizer::run(&options),
+        Command::Training(command) => command.carry_out(),
         Command::Draw(options) => draw::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Fit(arguments) => fit::run(*arguments),
@@ -227,8 +166,7 @@ impl Call {
         let launched = match self {
             Self::Figure(figure, options) => train::launch(options, Some(figure.blocks())),
             Self::Command(command) => match &**command {
-                Command::All(options) => train::launch(options, None),
-                Command::Run(options) => train::launch_run(options),
+                Command::Training(command) => command.launch(),
                 _ => Ok(None),
             },
         };

@@ -1,13 +1,14 @@
 //! Commands that train: the runs of a grid, and what is drawn from them.
 
+mod command;
 mod domain;
 mod helpers;
 mod options;
 mod plan;
 mod slurm;
 
-pub use domain::{DomainOptions, run as domain};
-pub use options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
+pub use command::Command;
+pub use options::FigureOptions;
 
 use crate::compute::{Compute, Effort, refusal};
 use crate::config::Config;
@@ -27,7 +28,9 @@ use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
 use forgetting_laws::{Error, Result};
 use helpers::Helpers;
-use options::{configure, refuse_helpers, refuse_stdin};
+use options::{
+    BlockOptions, Options, RunOptions, SlurmOptions, configure, refuse_helpers, refuse_stdin,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
