@@ -105,7 +105,9 @@ fn the_advised_p_keeps_its_promise_and_a_quarter_of_it_does_not() {
     let (mut kept, mut kept_even, mut broken_by_a_quarter) = (0, 0, 0);
     for (key, Planted { values, row, limit }) in planted.take(TABLES) {
         let table = table(&Forgetting, &grid(), &values, NOISE, key.named("runs"));
-        let fitted = fit(&table, &Forgetting, &options(200)).unwrap();
+        // The law is right; with a misfit the advice would be more careful than the noise asks for.
+        let options = Options { misfit: false, ..options(200) };
+        let fitted = fit(&table, &Forgetting, &options).unwrap();
         let advised = |confidence| {
             let advisor = Advisor::new([&fitted]);
             advisor.smallest_p(&row, Limit::Nats(limit), confidence).unwrap().p.unwrap()
