@@ -1,6 +1,7 @@
 //! Tensors of safetensors files, one file or several with an index, read one at a time.
 
 use super::WEIGHTS;
+use crate::formats::{HEAD, not_data};
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
@@ -251,6 +252,14 @@ impl Piece {
         file.read(0, &mut size).map_err(|_| damaged("it ends within its header".into()))?;
         let size = u64::from_le_bytes(size);
         if size > MOST_HEADER || size > length - 8 {
+            let mut head = vec![0u8; length.min(HEAD as u64) as usize];
+            file.read(0, &mut head).map_err(|_| damaged("it cannot be read".into()))?;
+            // Weights are binary; what may stand in their place is text.
+            if !head.contains(&0)
+                && let Some(what) = not_data(&head)
+            {
+                return Err(Error::content(&path, None, what));
+            }
             return Err(damaged(format!("its header says to have {size} bytes")));
         }
         let mut header = vec![0u8; size as usize];

@@ -21,6 +21,7 @@ pub use end_of_text::{EndOfText, EndOfTextSource};
 
 use super::mask::counts;
 use super::{Encode, TokenizerKind};
+use crate::formats::{HEAD, not_data};
 use crate::{Error, Result};
 use cuts::Cuts;
 use sha2::{Digest, Sha256};
@@ -161,7 +162,9 @@ impl Tokenizer {
         let json = fs::read(&file).map_err(Error::io(&file))?;
         let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
         let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
-            Error::content(&file, None, format!("not a tokenizer.json ({error})"))
+            let what = not_data(&json[..json.len().min(HEAD)]);
+            let what = what.unwrap_or_else(|| format!("not a tokenizer.json ({error})"));
+            Error::content(&file, None, what)
         })?;
         Self::new(inner, file.clone(), folder, end_of_text)
     }

@@ -538,10 +538,16 @@ impl<R: BufRead> Window<'_, R> {
             }
             let line = self.line;
             let record = record.map_err(|error| self.malformed_line(&error))?;
-            each(line, record).map_err(|reason| {
-                let wrapped = if first { wrapped_in(&self.rest()[..length]) } else { None };
-                Stop::At(line, wrapped.unwrap_or(reason))
-            })?;
+            if let Err(reason) = each(line, record) {
+                let object = self.rest()[..length].to_vec();
+                self.pass(length);
+                // A file of one object that lacks what is asked for may hold the records in it.
+                let lacks = reason.starts_with("no field") || reason.contains("is an object;");
+                let advised = reason.contains("--like");
+                let alone = first && lacks && !advised && self.peek()?.is_none();
+                let wrapped = if alone { wrapped_in(&object) } else { None };
+                return Err(Stop::At(line, wrapped.unwrap_or(reason)));
+            }
             self.pass(length);
             first = false;
         }
@@ -839,12 +845,18 @@ mod tests {
             (r#"{"text": {"0": "a", "1": "b"}}"#, "to_json"),
             (r#"{"columns": ["text"], "index": [0], "data": [["a"]]}"#, "to_json"),
         ] {
-            let each = |_, _: Value| Err("other".into());
-            let seed = Wanted(&["text"]);
-            match records(&mut text.as_bytes(), seed, NonFinite::Null, each) {
-                Err(Stop::At(1, reason)) => assert!(reason.contains(what), "{reason}"),
-                other => panic!("{other:?}"),
-            }
+            let refusal = |text: &str, reason: &str| {
+                let each = |_, _: Value| Err(reason.to_string());
+                match records(&mut text.as_bytes(), Wanted(&["text"]), NonFinite::Null, each) {
+                    Err(Stop::At(1, reason)) => reason,
+                    other => panic!("{other:?}"),
+                }
+            };
+            let reason = refusal(text, "no field \"text\"");
+            assert!(reason.contains(what), "{reason}");
+            // What is wrong within a record, or in one of several, is said.
+            assert_eq!(refusal(text, "other"), "other");
+            assert_eq!(refusal(&format!("{text}\n{{}}"), "no field"), "no field");
         }
         assert_eq!(wrapped_in(br#"{"text": "a", "tags": ["x"], "meta": {"id": 1}}"#), None);
         assert_eq!(wrapped_in(b"{}"), None);
