@@ -125,7 +125,7 @@ impl Files {
     /// # Errors
     /// The file, and where there is one the line or row, is named if a file is missing, damaged,
     /// truncated, of an unknown kind, something else than text (a git-lfs pointer, UTF-16, NULs; see
-    /// [`foreign`](crate::formats::foreign)), not UTF-8, or holds malformed JSON, a longer record or
+    /// [`foreign`]), not UTF-8, or holds malformed JSON, a longer record or
     /// one without the fields; if no file has any text, or no record is let through by the filter;
     /// and if there is no room for the text.
     pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Self> {
