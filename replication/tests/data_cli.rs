@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -371,8 +372,24 @@ fn records(out: &Path) -> BTreeMap<OsString, serde_json::Value> {
     runs.map(|run| (run.file_name(), json(&run.path().join("record.json")))).collect()
 }
 
+/// Makes what is kept of text files say that their inodes did not change since.
+fn believe_unchanged(out: &Path) {
+    for entry in fs::read_dir(out.join("data")).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_string_lossy().starts_with("text-") {
+            let mut known: serde_json::Value =
+                serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap();
+            for stamp in known["stamps"].as_array_mut().unwrap() {
+                let now = fs::metadata(stamp["file"].as_str().unwrap()).unwrap();
+                stamp["inode"] = serde_json::json!([now.ino(), now.ctime(), now.ctime_nsec()]);
+            }
+            fs::write(entry.path(), known.to_string()).unwrap();
+        }
+    }
+}
+
 /// Data is prepared by two processes at once and trains nothing; then the text is another one of the
-/// same length and time, which whoever read it would notice, and nothing is prepared any more.
+/// same length and time (and, as far as what is kept says, of the same inode), which whoever read it
+/// would notice, and nothing is prepared any more.
 #[test]
 fn what_was_prepared_is_all_that_runs_need() {
     let lab = Lab::new();
@@ -403,7 +420,6 @@ fn what_was_prepared_is_all_that_runs_need() {
             assert!(stdout(&output).contains("1 domain(s) prepared"), "{}", stdout(&output));
         }
         assert!(!out.join("runs").exists());
-        let prepared = data_files(&out);
         for store in fs::read_dir(out.join("data/tokens")).unwrap() {
             let store = store.unwrap().path();
             must_succeed(&mut lab.command(&["data", "verify", store.to_str().unwrap()]));
@@ -417,6 +433,8 @@ fn what_was_prepared_is_all_that_runs_need() {
             file.set_modified(time.unwrap()).unwrap();
             bytes
         });
+        believe_unchanged(&out);
+        let prepared = data_files(&out);
         must_succeed(&mut call("plan", &out, &[]));
         must_succeed(&mut call("run", &out, &["--ranks", "2", "--pretraining-only"]));
         let told = must_succeed(&mut call("run", &out, &["--workers-per-device", "2"]));
