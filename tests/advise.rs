@@ -172,7 +172,10 @@ fn more_is_injected_for_less_forgetting_and_more_confidence() {
 fn what_injection_does_to_the_target() {
     let (plain, with_p) =
         (fitted(&Finetuning, &FINETUNING, 0.0), fitted(&FinetuningP, &FINETUNING_P, 0.0));
-    let advice = Advisor::new([&with_p, &plain]).on_target(&asked()).unwrap();
+    // The first law that is given is asked.
+    let other = Advisor::new([&with_p, &plain]).on_target(&asked()).unwrap();
+    assert_eq!(other.law, "finetuning-p");
+    let advice = Advisor::new([&plain, &with_p]).on_target(&asked()).unwrap();
     assert_eq!(advice.law, "finetuning");
     let at =
         |law: &dyn Law, values: &[f64], p| law.predict(&(&Row { p, ..asked() }).into(), values);

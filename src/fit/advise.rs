@@ -81,14 +81,14 @@ pub struct Advisor<'a> {
     fits: Vec<&'a Fit>,
 }
 
-/// The laws that say how much is forgotten, and those of the loss on the target; the first that is
-/// there is asked.
-const OF_FORGETTING: &[&str] = &["forgetting", "forgetting-offset"];
+/// The laws that say how much is forgotten, and those of the loss on the target.
+const OF_FORGETTING: &[&str] =
+    &["forgetting", "forgetting-offset", "forgetting-times-tokens", "forgetting-plus-tokens"];
 const OF_THE_TARGET: &[&str] = &["finetuning", "finetuning-p"];
 
 impl<'a> Advisor<'a> {
-    /// An advisor that knows these fits. Each question says which laws it needs; of several fits of
-    /// one law the first counts.
+    /// An advisor that knows these fits. Each question says which laws it needs; the first of the fits
+    /// that is one of them is asked. So the form to rely on ([`super::Ranking::preferred`]) goes first.
     pub fn new(fits: impl IntoIterator<Item = &'a Fit>) -> Self {
         Self { fits: fits.into_iter().collect() }
     }
@@ -98,8 +98,7 @@ impl<'a> Advisor<'a> {
     /// # Errors
     /// If there is none, or it has no resamples.
     fn law(&self, names: &[&str]) -> Result<Asked<'a>> {
-        let of = |name: &&str| self.fits.iter().find(|fit| fit.law.name() == *name);
-        let Some(fit) = names.iter().find_map(of) else {
+        let Some(fit) = self.fits.iter().find(|fit| names.contains(&fit.law.name())) else {
             let found: Vec<_> = self.fits.iter().map(|fit| fit.law.name()).collect();
             let found = if found.is_empty() { "none".to_string() } else { found.join(", ") };
             let requirement =

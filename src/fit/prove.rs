@@ -5,9 +5,10 @@
 //! parameters of the law are better by more than the gap.
 //!
 //! *Coordinates.* A term of a law is written as exp(t), where t is linear in ln of the term at a
-//! corner of the table, α and β. The forgetting law's factor (1 + B·p)^−α has the coordinate
-//! κ = α·ln(1 + B·p_min), with the smallest p > 0 of the table: then α·ln(1 + B·p) is κ itself at
-//! p_min, and at the other p the perspective α·f(κ/α) of a concave f. So the exponents, the
+//! corner of the table, α and β. The forgetting laws' factor (1 + B·q)^−α, where q is p or
+//! proportional to it (p·D_ft, p·D_ft/N), has the coordinate κ = α·ln(1 + B·q_min), with the smallest
+//! q > 0 of the table: then α·ln(1 + B·q) is κ itself at q_min, and at the other q the perspective
+//! α·f(κ/α) of a concave f. So the exponents, the
 //! predictions and their logarithms are convex in the coordinates, and so are the residuals.
 //!
 //! *Bound.* Penalties of positive residuals are then convex as they are. Under those of negative

@@ -26,7 +26,7 @@ use crate::table::Column;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forgetting;
 
-const PARAMETERS: &[Parameter] =
+pub(super) const PARAMETERS: &[Parameter] =
     &[coefficient("A"), strength("B"), exponent("alpha"), exponent("beta")];
 
 pub(super) const INPUTS: &[Input] = &[
@@ -65,31 +65,46 @@ impl Law for Forgetting {
     }
 
     fn predict(&self, point: &Point, values: &[f64]) -> f64 {
-        let &[a, b, alpha, beta] = values else { return f64::NAN };
-        let ln_size = point.ln_n + (b * point.p).ln_1p();
-        point.loss_pt0 + a * (beta * point.ln_d_ft - alpha * ln_size).exp()
+        predict(point, point.p, values)
     }
 
     fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64 {
-        let gradient = values_of(values).map(|[a, b, alpha, beta]| {
-            let ln_size = point.ln_n + (b * point.p).ln_1p();
-            let by_a = (beta * point.ln_d_ft - alpha * ln_size).exp();
-            let rise = a * by_a;
-            let by_b = -rise * alpha * point.p / (1.0 + b * point.p);
-            (point.loss_pt0 + rise, [by_a, by_b, -rise * ln_size, rise * point.ln_d_ft])
-        });
-        write(gradient, out)
+        gradient(point, point.p, values, out)
     }
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
-        let &[a, b, alpha, beta] = values else { return vec![f64::NAN; values.len()] };
-        let a = a * (beta * units.ln_d_ft - alpha * units.ln_n).exp();
-        vec![a, b * units.ln_p.exp(), alpha, beta]
+        in_units(values, units, units.ln_p)
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {
         Some(point.loss_pt0)
     }
+}
+
+/// L_pt⁰ + A · D_ft^β / ((1 + B·q)·N)^α: what injection does depends on q, which is p in Equation 7.
+pub(super) fn predict(point: &Point, q: f64, values: &[f64]) -> f64 {
+    let &[a, b, alpha, beta] = values else { return f64::NAN };
+    let ln_size = point.ln_n + (b * q).ln_1p();
+    point.loss_pt0 + a * (beta * point.ln_d_ft - alpha * ln_size).exp()
+}
+
+/// The same with its derivatives, as [`Law::gradient`] gives them.
+pub(super) fn gradient(point: &Point, q: f64, values: &[f64], out: &mut [f64]) -> f64 {
+    let gradient = values_of(values).map(|[a, b, alpha, beta]| {
+        let ln_size = point.ln_n + (b * q).ln_1p();
+        let by_a = (beta * point.ln_d_ft - alpha * ln_size).exp();
+        let increase = a * by_a;
+        let by_b = -increase * alpha * q / (1.0 + b * q);
+        (point.loss_pt0 + increase, [by_a, by_b, -increase * ln_size, increase * point.ln_d_ft])
+    });
+    write(gradient, out)
+}
+
+/// The same values where q is measured in a unit whose logarithm is `ln_q`.
+pub(super) fn in_units(values: &[f64], units: &Units, ln_q: f64) -> Vec<f64> {
+    let &[a, b, alpha, beta] = values else { return vec![f64::NAN; values.len()] };
+    let a = a * (beta * units.ln_d_ft - alpha * units.ln_n).exp();
+    vec![a, b * ln_q.exp(), alpha, beta]
 }
 
 #[cfg(test)]

@@ -11,20 +11,32 @@ mod finetuning;
 mod finetuning_p;
 mod forgetting;
 mod forgetting_offset;
+mod forgetting_plus_tokens;
+mod forgetting_times_tokens;
+pub(crate) mod growing_b;
 
 pub use additive::Additive;
 pub use finetuning::Finetuning;
 pub use finetuning_p::FinetuningP;
 pub use forgetting::Forgetting;
 pub use forgetting_offset::ForgettingOffset;
+pub use forgetting_plus_tokens::ForgettingPlusTokens;
+pub use forgetting_times_tokens::ForgettingTimesTokens;
 
 use crate::table::Column;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Every law.
-pub const LAWS: &[&dyn Law] =
-    &[&Forgetting, &Finetuning, &Additive, &ForgettingOffset, &FinetuningP];
+pub const LAWS: &[&dyn Law] = &[
+    &Forgetting,
+    &Finetuning,
+    &Additive,
+    &ForgettingOffset,
+    &FinetuningP,
+    &ForgettingTimesTokens,
+    &ForgettingPlusTokens,
+];
 
 /// What a law may look at, for one run. A law reads the fields that its equation has; those that
 /// are not known are NaN, as in [`Row::default`].
@@ -99,6 +111,18 @@ pub struct Point {
     pub ln_d: f64,
 }
 
+impl Point {
+    /// p · D_ft: the tokens of pretraining data for each pass over the target.
+    pub(crate) fn tokens_per_pass(&self) -> f64 {
+        self.p * self.ln_d_ft.exp()
+    }
+
+    /// p · D_ft / N.
+    pub(crate) fn tokens_per_parameter(&self) -> f64 {
+        self.p * (self.ln_d_ft - self.ln_n).exp()
+    }
+}
+
 impl From<&Row> for Point {
     fn from(row: &Row) -> Self {
         Self {
@@ -155,7 +179,8 @@ pub enum Role {
     Coefficient,
     /// The exponent of a size: α, β.
     Exponent,
-    /// It multiplies p and is of any order of magnitude: the forgetting law's B.
+    /// It multiplies p, or the injected tokens, and is of any order of magnitude: the forgetting
+    /// law's B.
     Strength,
 }
 
@@ -413,7 +438,7 @@ mod tests {
             }
         }
         let names = "must be one of forgetting, finetuning, additive, forgetting-offset, \
-                     finetuning-p";
+                     finetuning-p, forgetting-times-tokens, forgetting-plus-tokens";
         assert!(
             matches!(by_name("x"), Err(Error::Setting { requirement, .. }) if requirement == names)
         );

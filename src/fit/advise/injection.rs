@@ -162,9 +162,9 @@ impl Advisor<'_> {
 
     /// What an injected fraction does to the target. Reads N, D_ft and p.
     ///
-    /// The loss is that of the paper's Equation 6, which has no p, where it was fitted. What p
-    /// changes is from its ablation [`crate::laws::FinetuningP`], which cannot say that injection
-    /// harms: it has B ≥ 0.
+    /// The loss is that of the first finetuning law that was given; the paper's Equation 6 has no p.
+    /// What p changes is from its ablation [`crate::laws::FinetuningP`], which cannot say that
+    /// injection harms: it has B ≥ 0.
     ///
     /// # Errors
     /// If there is no finetuning law with resamples, or a number is outside its domain.

@@ -55,28 +55,49 @@ pub(super) struct Sum {
 
 #[derive(Debug, Clone, Copy)]
 enum Shape {
-    /// A · D_ft^±β / ((1 + B·p)·N)^α, to which L_pt⁰ or E is added or both.
-    Product { grows: bool, injects: bool, forgets: bool, offset: bool },
+    /// A · D_ft^±β / ((1 + B·q)·N)^α, to which L_pt⁰ or E is added or both. Without injection q is 0.
+    Product { grows: bool, injection: Option<Injection>, forgets: bool, offset: bool },
     /// A / N^α + B / D^β + E.
     Additive,
+}
+
+/// The q that B multiplies.
+#[derive(Debug, Clone, Copy)]
+enum Injection {
+    /// p.
+    Fraction,
+    /// p · D_ft.
+    Tokens,
+    /// p · D_ft / N.
+    TokensPerParameter,
+}
+
+impl Injection {
+    fn of(self, point: &Point) -> f64 {
+        match self {
+            Self::Fraction => point.p,
+            Self::Tokens => point.tokens_per_pass(),
+            Self::TokensPerParameter => point.tokens_per_parameter(),
+        }
+    }
 }
 
 /// A law on the rows of a table.
 ///
 /// The coordinates of a product are ln of the product where it is largest, α, β,
-/// κ = α·ln(1 + B·p_min) if it knows injection, and ln E if it has an E. The largest product is
-/// that of the smallest N and p of the table and of the largest D_ft (smallest if it falls with
-/// D_ft). Those of the additive law are ln of its first term at the smallest N, α, ln of its second
+/// κ = α·ln(1 + B·q_min) if it knows injection, and ln E if it has an E. The largest product is
+/// that of the smallest N and q of the table and of the largest D_ft (smallest if it falls with
+/// D_ft), whether or not a row has them all. Those of the additive law are ln of its first term at the smallest N, α, ln of its second
 /// at the smallest D, β and ln E.
 pub(super) struct Form {
     shape: Shape,
     pub kinds: Vec<Kind>,
     pub rows: Vec<Sum>,
-    /// p / p_min − 1, for each p of the table above the smallest that is not 0, p_min.
+    /// q / q_min − 1, for each q of the table above the smallest that is not 0, q_min.
     pub bends: Vec<f64>,
     /// ln N and ln D_ft (or ln D) where the terms are largest.
     corner: [f64; 2],
-    p_min: f64,
+    q_min: f64,
     with_zero: bool,
 }
 
@@ -84,21 +105,26 @@ impl Form {
     /// None for a law that is not known here. What a law needs and a point lacks makes its slopes or
     /// base NaN.
     pub fn of(law: &dyn Law, points: &[Point]) -> Option<Self> {
-        let product =
-            |grows, injects, forgets, offset| Shape::Product { grows, injects, forgets, offset };
+        use Injection::{Fraction, Tokens, TokensPerParameter};
+        let forgetting =
+            |q, offset| Shape::Product { grows: true, injection: Some(q), forgets: true, offset };
+        let finetuning =
+            |injection| Shape::Product { grows: false, injection, forgets: false, offset: true };
         let shape = match law.name() {
-            "forgetting" => product(true, true, true, false),
-            "forgetting-offset" => product(true, true, true, true),
-            "finetuning" => product(false, false, false, true),
-            "finetuning-p" => product(false, true, false, true),
+            "forgetting" => forgetting(Fraction, false),
+            "forgetting-offset" => forgetting(Fraction, true),
+            "forgetting-times-tokens" => forgetting(Tokens, false),
+            "forgetting-plus-tokens" => forgetting(TokensPerParameter, false),
+            "finetuning" => finetuning(None),
+            "finetuning-p" => finetuning(Some(Fraction)),
             "additive" => Shape::Additive,
             _ => return None,
         };
         use Kind::{Decay, Level};
         let kinds = match shape {
             Shape::Additive => vec![Level, Decay, Level, Decay, Level],
-            Shape::Product { injects, offset, .. } => {
-                let optional = [injects.then_some(Decay), offset.then_some(Level)];
+            Shape::Product { injection, offset, .. } => {
+                let optional = [injection.map(|_| Decay), offset.then_some(Level)];
                 [Level, Decay, Decay].into_iter().chain(optional.into_iter().flatten()).collect()
             }
         };
@@ -110,8 +136,11 @@ impl Form {
                 smallest(&|point| point.ln_n),
                 sign * smallest(&|point| sign * ln_data(shape, point)),
             ],
-            p_min: smallest(&|point| if point.p > 0.0 { point.p } else { f64::INFINITY }),
-            with_zero: points.iter().any(|point| point.p == 0.0),
+            q_min: smallest(&|point| match injected(shape, point) {
+                q if q > 0.0 => q,
+                _ => f64::INFINITY,
+            }),
+            with_zero: points.iter().any(|point| injected(shape, point) == 0.0),
             shape,
             kinds,
             rows: vec![],
@@ -136,16 +165,17 @@ impl Form {
                 let second = term(&[(2, 1.0), (3, -data)], None);
                 Sum { base: 0.0, terms: vec![first, second, offset_term] }
             }
-            Shape::Product { injects, forgets, offset, .. } => {
+            Shape::Product { forgets, offset, .. } => {
                 let mut entries = vec![(0, 1.0), (1, -size), (2, -data)];
                 let mut bend = None;
-                if injects && !(point.p.is_finite() && point.p >= 0.0) {
+                let q = injected(self.shape, point);
+                if !(q.is_finite() && q >= 0.0) {
                     entries.push((KAPPA, f64::NAN));
                 }
-                if injects && point.p > 0.0 {
-                    // Without rows of p = 0 the product is largest at p_min.
+                if q > 0.0 {
+                    // Without rows of p = 0 the product is largest at q_min.
                     entries.extend(self.with_zero.then_some((KAPPA, -1.0)));
-                    bend = self.bend(point.p / self.p_min - 1.0);
+                    bend = self.bend(q / self.q_min - 1.0);
                 }
                 let mut terms = vec![term(&entries, bend)];
                 terms.extend(offset.then_some(offset_term));
@@ -175,7 +205,8 @@ impl Form {
                 let b = (x[2] + x[3] * self.corner[1]).exp();
                 vec![a, b, x[1], x[3], last.exp()]
             }
-            Shape::Product { injects, offset, .. } => {
+            Shape::Product { injection, offset, .. } => {
+                let injects = injection.is_some();
                 let sign = data_sign(self.shape);
                 let mut ln_a = x[0] + x[1] * self.corner[0] + sign * x[2] * self.corner[1];
                 if injects && !self.with_zero {
@@ -183,8 +214,8 @@ impl Form {
                 }
                 let mut values = vec![ln_a.exp()];
                 if injects {
-                    let none = x[KAPPA] == 0.0 || self.p_min.is_infinite();
-                    values.push(if none { 0.0 } else { (x[KAPPA] / x[1]).exp_m1() / self.p_min });
+                    let none = x[KAPPA] == 0.0 || self.q_min.is_infinite();
+                    values.push(if none { 0.0 } else { (x[KAPPA] / x[1]).exp_m1() / self.q_min });
                 }
                 values.extend([x[1], x[2]]);
                 values.extend(offset.then(|| last.exp()));
@@ -199,6 +230,14 @@ fn data_sign(shape: Shape) -> f64 {
     if matches!(shape, Shape::Product { grows: true, .. }) { -1.0 } else { 1.0 }
 }
 
+/// q, which is 0 for a law that knows no injection.
+fn injected(shape: Shape, point: &Point) -> f64 {
+    match shape {
+        Shape::Product { injection: Some(injection), .. } => injection.of(point),
+        _ => 0.0,
+    }
+}
+
 fn ln_data(shape: Shape, point: &Point) -> f64 {
     match shape {
         Shape::Product { .. } => point.ln_d_ft,
@@ -207,7 +246,7 @@ fn ln_data(shape: Shape, point: &Point) -> f64 {
 }
 
 /// g(α, κ) = α·ln(1 + c·(1 − e^−σ)) with σ = κ/α, and its derivatives: by how much more than at
-/// p_min the exponent falls at p = (1 + c)·p_min.
+/// q_min the exponent falls at q = (1 + c)·q_min.
 ///
 /// It is α·f(κ/α) for a concave f, and so concave; it is 0 where κ or α is, rises with both, and
 /// tends to c·κ as α grows.
