@@ -2,6 +2,7 @@
 
 use super::objective::{Objective, Penalty, Space, huber};
 use crate::laws::{Law, Point, Role, Units};
+use crate::rng::Key;
 use crate::table::{Column, Sample};
 
 /// The most parameters of a law.
@@ -116,6 +117,15 @@ impl Problem {
             pretraining: Vec::new(),
             ..*self
         }
+    }
+
+    /// The problem with each row's weight times an exponential draw.
+    pub fn weighed_anew(&self, key: Key) -> Self {
+        let mut weighed = self.clone();
+        for (i, row) in weighed.rows.iter_mut().enumerate() {
+            row.weight *= -(-key.uniform(i as u64)).ln_1p();
+        }
+        weighed
     }
 
     /// The problem without the settings that have no row.
@@ -430,7 +440,6 @@ pub(super) fn units_of<'a>(
 mod tests {
     use super::*;
     use crate::laws::{LAWS, Row};
-    use crate::rng::Key;
     use crate::table::{Run, Table};
 
     /// Two losses at each of 18 settings, and a point away from the optimum.
@@ -486,7 +495,7 @@ mod tests {
 
     #[test]
     fn rows_of_what_a_law_reads_alike_are_one_setting() {
-        for (&law, settings) in LAWS.iter().zip([18, 9, 9, 18, 18]) {
+        for (&law, settings) in LAWS.iter().zip([18, 9, 9, 18, 18, 18, 18]) {
             let (problem, _) = problem(law, Space::Log);
             assert_eq!((problem.points.len(), problem.rows.len()), (settings, 36), "{law:?}");
             let each: Vec<_> = problem.by_setting().map(|(i, rows)| (i, rows.len())).collect();

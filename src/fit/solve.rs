@@ -19,7 +19,7 @@ pub(super) struct Minimum {
 
 /// How much of the objective a Newton step would still win where a solve ends: below what can be
 /// seen in the digits of the objective.
-const DECREMENT: f64 = 1e-14;
+pub(super) const DECREMENT: f64 = 1e-14;
 
 /// The same for a solve that another one follows.
 pub(super) const ROUGH: f64 = 1e-6;
