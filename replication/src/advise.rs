@@ -23,6 +23,10 @@ pub struct Options {
     /// The domain, where the file has several.
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
+    /// The law to ask [default: of each loss the form that held-out runs speak for, as `fit` ranked
+    /// them].
+    #[arg(long, value_name = "NAME")]
+    law: Option<String>,
     /// Parameters of the model.
     #[arg(long, value_name = "N", value_parser = size)]
     n_params: f64,
@@ -67,6 +71,8 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 struct Advice {
     domain: String,
+    /// Which form of a law is asked where there are several, and why.
+    laws: Vec<Chosen>,
     /// What share of the resamples an interval holds.
     level: f64,
     /// The question, with p as the other answers have it.
@@ -81,6 +87,13 @@ struct Advice {
     larger_model: Option<Larger>,
     best_new_runs: Option<NewRuns>,
     unanswered: Vec<Unanswered>,
+}
+
+/// A form that is relied on among others.
+#[derive(Debug, Serialize)]
+struct Chosen {
+    law: String,
+    why: String,
 }
 
 /// Where L_pt⁰ is from.
@@ -109,8 +122,33 @@ struct Unanswered {
 /// answer is none: the answer says what is missing.
 pub fn run(options: Options) -> Result<()> {
     let file = file::read(&options.laws)?;
-    let fits: Vec<&Fit> = file.fits().collect();
-    let advice = advise(&fits, &options)?;
+    let mut fits: Vec<&Fit> = file.fits().collect();
+    if let Some(name) = options.law.as_deref()
+        && fits.iter().all(|fit| fit.law.name() != name)
+    {
+        let mut names: Vec<_> = fits.iter().map(|fit| fit.law.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let requirement = format!("the file has {}", names.join(", "));
+        return Err(Error::setting("--law", name, requirement));
+    }
+    // The first law that can answer a question is asked.
+    let is_named = |fit: &Fit| options.law.as_deref() == Some(fit.law.name());
+    let preferred = |fit: &Fit| file.preferred(&fit.domain, fit.law);
+    let is_preferred = |fit: &Fit| preferred(fit).is_some_and(|p| p.form == fit.law.name());
+    fits.sort_by_key(|fit| (!is_named(fit), !is_preferred(fit)));
+    let mut advice = advise(&fits, &options)?;
+    for fit in fits.iter().filter(|fit| fit.domain == advice.domain && is_preferred(fit)) {
+        let named = |other: &&Fit| {
+            is_named(other) && other.domain == fit.domain && other.law.output() == fit.law.output()
+        };
+        let why = match fits.iter().copied().find(named) {
+            Some(_) => continue,
+            None => preferred(fit).map(|preferred| preferred.why),
+        };
+        let law = fit.law.name().to_string();
+        advice.laws.extend(why.map(|why| Chosen { law, why }));
+    }
     answer(&match options.json {
         true => serde_json::to_string_pretty(&advice).expect("our types have string keys") + "\n",
         false => report::text(&advice),
@@ -201,6 +239,7 @@ fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
         .ask("the runs that would teach most", advisor.best_new_runs(&row, options.new_runs));
     Ok(Advice {
         domain,
+        laws: Vec::new(),
         level,
         asked: row,
         loss_pt0_from,

@@ -41,7 +41,8 @@ pub struct Arguments {
     /// often.
     #[arg(long, value_name = "PASSES", value_parser = crate::advise::size)]
     epochs: Option<f64>,
-    /// One law alone [default: every law that the numbers suffice for].
+    /// One law alone [default: of each loss the form that held-out runs speak for, as `fit` ranked
+    /// them, or every law where it did not].
     #[arg(long, value_name = "NAME")]
     law: Option<String>,
     /// One group alone [default: every group].
@@ -205,7 +206,20 @@ impl Arguments {
                 let requirement = format!("the {} law needs it", fit.law.name());
                 Err(Error::setting(option(missing), "none", requirement))
             }
-            _ => Ok(sufficient),
+            _ if self.law.is_some() => Ok(sufficient),
+            // Of several forms of one law the one to rely on, where the numbers suffice for it.
+            _ => {
+                let relied_on = |fit: &Fit| match file.preferred(&fit.domain, fit.law) {
+                    Some(preferred) => {
+                        let is_it = |other: &&Fit| {
+                            other.domain == fit.domain && other.law.name() == preferred.form
+                        };
+                        preferred.form == fit.law.name() || !sufficient.iter().any(is_it)
+                    }
+                    None => true,
+                };
+                Ok(sufficient.iter().copied().filter(|fit| relied_on(fit)).collect())
+            }
         }
     }
 
@@ -249,8 +263,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let single = columns.iter().all(|&c| arguments.given(c).is_none_or(Values::is_one));
     let mut asked = Vec::new();
     for fit in fits {
+        let preferred = file
+            .preferred(&fit.domain, fit.law)
+            .filter(|preferred| arguments.law.is_none() && preferred.form == fit.law.name());
+        let why = preferred.map(|preferred| preferred.why);
         for row in arguments.runs(fit)? {
-            asked.push(Asked::new(fit, row, arguments.epochs)?);
+            asked.push(Asked { why: why.clone(), ..Asked::new(fit, row, arguments.epochs)? });
         }
     }
     if arguments.json {
@@ -262,6 +280,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let mut text = String::new();
         asked.iter().for_each(|asked| asked.tell(&mut text));
         return answer(&text);
+    }
+    for fit in asked.chunk_by(|a, b| std::ptr::eq(a.fit, b.fit)).map(|of_fit| &of_fit[0]) {
+        if let Some(why) = &fit.why {
+            complain(&format!("{}: {why}", terminal::name(fit.fit)));
+        }
     }
     let mut table = Csv::new(COLUMNS);
     asked.iter().for_each(|asked| table.row(asked.cells()));
@@ -300,6 +323,8 @@ const COLUMNS: [&str; 18] = [
 struct Asked<'a> {
     fit: &'a Fit,
     row: Row,
+    /// Why this law is asked, where none was named.
+    why: Option<String>,
     /// Whether L_pt⁰ is interpolated, and beyond the fitted sizes even extrapolated.
     interpolated: bool,
     extrapolated: bool,
@@ -339,16 +364,27 @@ impl<'a> Asked<'a> {
         }
         let prediction = fit.predict(&row);
         let mut asked =
-            Self { fit, row, interpolated, extrapolated, prediction, warnings: Vec::new() };
+            Self {
+                fit,
+                row,
+                why: None,
+                interpolated,
+                extrapolated,
+                prediction,
+                warnings: Vec::new(),
+            };
         asked.warnings = asked.warnings(epochs);
         Ok(asked)
     }
 
     /// In words.
     fn tell(&self, text: &mut String) {
-        let Self { fit, row, prediction, .. } = self;
+        let Self { fit, row, prediction, why, .. } = self;
         let number = terminal::number;
         let _ = writeln!(text, "{}: {}", terminal::name(fit), fit.equation);
+        if let Some(why) = why {
+            let _ = writeln!(text, "  chosen    {why}");
+        }
         let inputs = fit.law.inputs().iter().map(|input| {
             let value = number(row.get(input.column));
             match (input.column, self.loss_pt0_from()) {

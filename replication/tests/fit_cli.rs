@@ -171,7 +171,14 @@ fn the_file_holds_intervals_errors_and_null_models() {
     let folder = fitted().0.path().join("out/fit/noisy");
     let file = json(&folder.join("law.json"));
     let laws: Vec<_> = file["groups"].as_array().unwrap().iter().map(|g| &g["law"]).collect();
-    let all = ["forgetting", "finetuning", "forgetting-offset", "finetuning-p"];
+    let all = [
+        "forgetting",
+        "finetuning",
+        "forgetting-offset",
+        "finetuning-p",
+        "forgetting-times-tokens",
+        "forgetting-plus-tokens",
+    ];
     assert_eq!(laws, [all, all].concat());
     let group = group(&file, "near", "forgetting");
     for name in ["A", "B", "alpha", "beta"] {
@@ -194,13 +201,46 @@ fn the_file_holds_intervals_errors_and_null_models() {
     let pair = |domain: &'static str, law: &'static str, other: &'static str| {
         [domain, law, other].map(Value::from)
     };
-    let expected = [
-        pair("far, far", "forgetting", "forgetting-offset"),
-        pair("far, far", "finetuning", "finetuning-p"),
-        pair("near", "forgetting", "forgetting-offset"),
-        pair("near", "finetuning", "finetuning-p"),
-    ];
-    assert_eq!(pairs, expected.each_ref().map(|[a, b, c]| (a, b, c)));
+    let forms = all.iter().filter(|law| law.starts_with("forgetting"));
+    let forms: Vec<&'static str> = forms.copied().collect();
+    let mut expected = Vec::new();
+    for domain in ["far, far", "near"] {
+        for (i, first) in forms.iter().enumerate() {
+            expected.extend(forms[i + 1..].iter().map(|second| pair(domain, first, second)));
+        }
+        expected.push(pair(domain, "finetuning", "finetuning-p"));
+    }
+    let in_any_order = |mut pairs: Vec<[Value; 3]>| {
+        pairs.sort_by_key(|pair| format!("{pair:?}"));
+        pairs
+    };
+    let pairs = pairs.into_iter().map(|(a, b, c)| [a.clone(), b.clone(), c.clone()]).collect();
+    assert_eq!(in_any_order(pairs), in_any_order(expected));
+
+    // The forms of each loss are ranked, the planted one first or level with the first.
+    let rankings = file["rankings"].as_array().unwrap();
+    let names = |key: &str| rankings.iter().map(|r| r[key].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(names("domain"), ["far, far", "far, far", "near", "near"]);
+    assert_eq!(names("loss"), ["loss_pt", "loss_ft", "loss_pt", "loss_ft"]);
+    for ranking in rankings {
+        let planted = if ranking["loss"] == "loss_pt" { "forgetting" } else { "finetuning" };
+        let form = |name: &str| {
+            let forms = ranking["forms"].as_array().unwrap().iter();
+            forms.clone().find(|form| form["form"] == name).unwrap().clone()
+        };
+        assert_eq!(form(planted)["tied"], true, "{ranking}");
+        assert_eq!(form(planted)["supported"], true, "{ranking}");
+        if planted == "forgetting" {
+            assert_eq!(form("forgetting-times-tokens")["tied"], false, "{ranking}");
+        }
+    }
+    let growths = file["growths"].as_array().unwrap();
+    assert!(growths.iter().all(|growth| growth["grows"] == false), "{growths:?}");
+    let table = fs::read_to_string(folder.join("ranking.csv")).unwrap();
+    let row = "near,loss_pt,27,forgetting,4,";
+    assert!(table.contains(row), "{table}");
+    // 4 and 2 forms with two baselines each, on 4 axes and their mean.
+    assert_eq!(table.lines().count(), 1 + 2 * (6 + 4) * 5);
 }
 
 #[test]
@@ -220,7 +260,11 @@ fn the_terminal_says_it_in_a_table() {
         "log-linear",
         "bootstrapped MRE ",
         "supported: on held-out runs",
-        "forgetting - forgetting-offset",
+        "near, forms of loss_pt ranked by the error of the increase on held-out runs (27 runs)",
+        "* forgetting ",
+        "  no-change ",
+        "  law        finetuning: ",
+        "near, check of Eq. 7: B goes as D_ft^",
         "laws: out/fit/noisy/law.json",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -239,11 +283,11 @@ fn drawings_stand_beside_their_tables() {
         let table = String::from_utf8(read("csv")).unwrap();
         let header = "domain,law,n_params,d_ft_tokens,d_tokens,p,loss_pt0,";
         assert!(table.starts_with(header), "{table}");
-        // 4 laws of 27 runs in each of 2 groups.
+        // 6 laws of 27 runs in each of 2 groups, of which 5 know p.
         let rows = table.lines().count() - 1;
         match name {
-            "curves" => assert_eq!(rows, 2 * 4 * 27 + 2 * (3 * 9 + 3) * 33),
-            _ => assert_eq!(rows, 2 * 4 * 27),
+            "curves" => assert_eq!(rows, 2 * 6 * 27 + 2 * (5 * 9 + 3) * 33),
+            _ => assert_eq!(rows, 2 * 6 * 27),
         }
         assert!(table.lines().nth(1).unwrap().starts_with("\"far, far\",forgetting,1000000,"));
     }
@@ -398,7 +442,10 @@ fn what_cannot_be_fitted_is_refused_in_one_line() {
             &["nan.csv: line 4: loss_ft must be a number above 0"],
         ),
         (&["nan.csv"], &["nan.csv: line 4: loss_ft must be a number above 0"]),
-        (&["good.csv", "--law", "gravity"], &["--law = gravity", "finetuning-p, or all"]),
+        (
+            &["good.csv", "--law", "gravity"],
+            &["--law = gravity", "all-forgetting, all-finetuning or all"],
+        ),
         (&["good.csv", "--law", "all,forgetting"], &["all stands by itself"]),
         (&["good.csv", "--map", "n_params"], &["--map = n_params"]),
         (&["good.csv", "--map", "p=fraction"], &["fraction", "loss_pt0"]),
@@ -527,7 +574,8 @@ fn predictions_over_ranges_are_a_table() {
         &["predict", "out/fit/noisy/law.json", "--n-params", "1e6,1e7", "--d-ft", "1e6"],
     );
     assert_eq!(stdout(&again).lines().count(), 1 + 2 * 2);
-    assert_eq!(stderr(&again), "");
+    // Which of the forms that the numbers suffice for is asked, and why.
+    assert!(stderr(&again).contains("near, finetuning: "), "{}", stderr(&again));
 }
 
 #[test]

@@ -54,6 +54,47 @@ pub struct HeldOut {
     pub rows: Vec<HeldOutRow>,
 }
 
+/// What is said of a row by models that were fitted without it, in nats per token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Predicted {
+    /// Its index among the rows of the sample.
+    pub index: usize,
+    pub law: f64,
+    pub no_change: f64,
+    pub log_linear: f64,
+    /// The geometric mean of the losses that were fitted.
+    pub constant: f64,
+}
+
+/// Holds rows out in turn: how many times, and the predictions of each; in words why that is not
+/// possible, where it is not.
+pub(super) fn predict_held_out(
+    law: &'static dyn Law,
+    sample: &Sample,
+    by: HoldOut,
+    objective: &Objective,
+    threads: usize,
+) -> Result<Result<(usize, Vec<Predicted>), String>> {
+    let folds = match folds(law, sample, by) {
+        Ok(folds) => folds,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut rows = Vec::new();
+    for fold in &folds {
+        let (train, test) = (sample.select(&fold.train), sample.select(&fold.test));
+        let problem = Problem::new(law, &train, objective.space);
+        let values = problem.values(&optimum(&problem, objective, threads)?.x);
+        let (no_change, log_linear) = null_predictions(law, &train, &test)?;
+        let constant = constant(&train);
+        for (i, (&index, point)) in fold.test.iter().zip(&test.points).enumerate() {
+            let (no_change, log_linear) = (no_change[i], log_linear[i]);
+            let law = law.predict(point, &values);
+            rows.push(Predicted { index, law, no_change, log_linear, constant });
+        }
+    }
+    Ok(Ok((folds.len(), rows)))
+}
+
 /// Holds rows out in turn; in words why that is not possible, where it is not.
 pub(super) fn hold_out(
     law: &'static dyn Law,
@@ -62,38 +103,32 @@ pub(super) fn hold_out(
     objective: &Objective,
     threads: usize,
 ) -> Result<Result<HeldOut, String>> {
-    let folds = match folds(law, sample, by) {
-        Ok(folds) => folds,
+    let (folds, found) = match predict_held_out(law, sample, by, objective, threads)? {
+        Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
-    let mut rows = Vec::new();
-    let (mut unchanged, mut regressed) = (Vec::new(), Vec::new());
-    // Each row's constant is that of the rows that its law was fitted to.
-    let mut constants = Vec::new();
-    for fold in &folds {
-        let (train, test) = (sample.select(&fold.train), sample.select(&fold.test));
-        let problem = Problem::new(law, &train, objective.space);
-        let values = problem.values(&optimum(&problem, objective, threads)?.x);
-        for (&index, point) in fold.test.iter().zip(&test.points) {
-            rows.push(HeldOutRow { index, prediction: law.predict(point, &values) });
-            constants.push(constant(&train));
-        }
-        let (no_change, log_linear) = null_predictions(law, &train, &test)?;
-        unchanged.extend(no_change);
-        regressed.extend(log_linear);
-    }
-    let indices: Vec<usize> = rows.iter().map(|row| row.index).collect();
+    let indices: Vec<usize> = found.iter().map(|row| row.index).collect();
     let test = sample.select(&indices);
-    let errors = |predictions: &[f64]| {
-        let base = constants.iter().sum::<f64>() / constants.len() as f64;
-        Errors::of(law, &test, predictions, base)
+    // Each row's constant is that of the rows that its law was fitted to.
+    let base = found.iter().map(|row| row.constant).sum::<f64>() / found.len() as f64;
+    let errors = |of: fn(&Predicted) -> f64| {
+        let predictions: Vec<f64> = found.iter().map(of).collect();
+        Errors::of(law, &test, &predictions, base)
     };
-    let predictions: Vec<f64> = rows.iter().map(|row| row.prediction).collect();
-    let own = errors(&predictions);
-    let null_models = NullErrors { no_change: errors(&unchanged), log_linear: errors(&regressed) };
+    let own = errors(|row| row.law);
+    let no_change = errors(|row| row.no_change);
+    let log_linear = errors(|row| row.log_linear);
     let beats = |other: &Errors| own.mre < other.mre && own.rise_error < other.rise_error;
-    let supported = beats(&null_models.no_change) && beats(&null_models.log_linear);
-    Ok(Ok(HeldOut { by, folds: folds.len(), errors: own, null_models, supported, rows }))
+    let supported = beats(&no_change) && beats(&log_linear);
+    let row = |row: &Predicted| HeldOutRow { index: row.index, prediction: row.law };
+    Ok(Ok(HeldOut {
+        by,
+        folds,
+        errors: own,
+        null_models: NullErrors { no_change, log_linear },
+        supported,
+        rows: found.iter().map(row).collect(),
+    }))
 }
 
 pub(super) struct Fold {

@@ -49,6 +49,7 @@ pub mod checklist;
 mod compare;
 pub mod design;
 mod errors;
+mod growth_of_b;
 mod held_out;
 mod identifiability;
 mod json;
@@ -58,6 +59,7 @@ mod optimum;
 mod predict;
 mod problem;
 mod prove;
+mod ranking;
 mod solve;
 mod starts;
 
@@ -66,6 +68,7 @@ pub use baseline::Baseline;
 pub use bootstrap::{Bootstrap, Interval, Resampled};
 pub use compare::{Comparison, compare};
 pub use errors::{Errors, NullErrors};
+pub use growth_of_b::{GrowthOfB, growth_of_b};
 pub use held_out::{HeldOut, HeldOutRow, HoldOut};
 pub use identifiability::{DEFAULT_TOLERANCE, Direction, Identifiability, jacobian};
 pub use json::{Param, Params};
@@ -74,6 +77,7 @@ pub use objective::{Objective, Penalty, Space};
 pub use optimum::{Restarts, Status, Undetermined};
 pub use predict::{Measured, Prediction};
 pub use prove::{Proof, ProveOptions, prove};
+pub use ranking::{Preferred, Ranked, Ranking, rank};
 
 use crate::laws::{Law, Point, Row};
 use crate::table::{Sample, Table};
@@ -239,10 +243,7 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         return Err(Error::setting(name, law.parameters().len(), requirement));
     }
     let sample = table.sample(law)?;
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
+    let threads = threads(options);
     let mut untested = None;
     let problem = Problem::new(law, &sample, options.objective.space);
     let optimum = optimum::optimum(&problem, &options.objective, threads)?;
@@ -308,6 +309,14 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         rows: predictions.iter().enumerate().map(observed).collect(),
         warnings,
     })
+}
+
+/// The number of threads that options ask for.
+fn threads(options: &Options) -> usize {
+    match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
 }
 
 /// A law's predictions for a sample, in nats per token.

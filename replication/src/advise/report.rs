@@ -74,6 +74,9 @@ impl Report {
             };
             let _ = write!(self.text, ", L_pt0 = {}{from}", number(row.loss_pt0));
         }
+        for chosen in &advice.laws {
+            let _ = write!(self.text, "\nlaw {}: {}", chosen.law, chosen.why);
+        }
         let level = percent(advice.level);
         let _ = writeln!(
             self.text,

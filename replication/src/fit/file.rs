@@ -2,7 +2,8 @@
 
 use super::sweep::Variant;
 use forgetting_laws::fit::checklist::Checklist;
-use forgetting_laws::fit::{Comparison, Fit, HoldOut, Proof};
+use forgetting_laws::fit::{Comparison, Fit, GrowthOfB, HoldOut, Preferred, Proof, Ranking};
+use forgetting_laws::laws::Law;
 use forgetting_laws::store::write_atomic;
 use forgetting_laws::warning::Warning;
 use forgetting_laws::{Error, Result};
@@ -33,6 +34,22 @@ pub struct LawFile {
     /// The checklist of the field; empty in files of earlier versions.
     #[serde(default)]
     pub checklist: Checklist,
+    /// The forms of each group and loss, ranked by their errors on held-out runs.
+    #[serde(default)]
+    pub rankings: Vec<Ranking>,
+    /// Whether B of Equation 7 grows with D_ft, for each group that can tell.
+    #[serde(default)]
+    pub growths: Vec<Growth>,
+}
+
+/// How B of Equation 7 goes with D_ft in a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// The group.
+    pub domain: String,
+    /// The exponent.
+    #[serde(flatten)]
+    pub growth: GrowthOfB,
 }
 
 /// A table and how it was read, as the command line had it.
@@ -90,6 +107,14 @@ impl LawFile {
             }
         }
         domains
+    }
+
+    /// The form to rely on among those of the loss that a law predicts, if the group's forms were
+    /// ranked.
+    pub fn preferred(&self, domain: &str, law: &dyn Law) -> Option<Preferred> {
+        let of_loss =
+            |ranking: &&Ranking| ranking.domain == domain && ranking.loss == law.output().name();
+        self.rankings.iter().find(of_loss)?.preferred()
     }
 
     /// Writes the file whole or not at all.

@@ -4,6 +4,7 @@ mod card;
 mod curves;
 pub mod drawing;
 pub mod file;
+pub mod ranking;
 mod residuals;
 mod sweep;
 pub mod tables;
@@ -12,11 +13,11 @@ pub mod terminal;
 use crate::losses::{self, Reading};
 use crate::progress::{answer, complain};
 use clap::ValueEnum;
-use file::{FORMAT, Group, Input, LawFile};
+use file::{FORMAT, Group, Growth, Input, LawFile};
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::{
-    Bootstrap, Fit, HoldOut, Objective, Options, Penalty, ProveOptions, Space, compare,
-    fit as fit_law,
+    Bootstrap, Fit, HoldOut, Objective, Options, Penalty, ProveOptions, Ranking, Space, compare,
+    fit as fit_law, growth_of_b, rank,
 };
 use forgetting_laws::laws::{self, LAWS, Law};
 use forgetting_laws::store::write_atomic;
@@ -32,8 +33,10 @@ pub struct Arguments {
     /// Table of losses: .csv, .tsv, .jsonl, .json or .parquet. Columns n_params, d_ft_tokens,
     /// d_tokens, p, loss_pt0, loss_pt, loss_ft, loss, as far as a law needs them, and domain, seed.
     input: PathBuf,
-    /// The law to fit: forgetting, finetuning, additive, forgetting-offset or finetuning-p; several
-    /// with commas, or all that the table has the columns of.
+    /// The law to fit: forgetting, finetuning, additive, or another form of one of them
+    /// (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens, finetuning-p); several with
+    /// commas; all-forgetting or all-finetuning; or all that the table has the columns of. Forms of one
+    /// loss are ranked by their errors on held-out runs.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
     law: Vec<String>,
     #[command(flatten)]
@@ -154,18 +157,25 @@ impl Arguments {
 
     /// The laws that are asked for, each once, and whether they were named.
     fn laws(&self) -> Result<(Vec<&'static dyn Law>, bool)> {
-        let names = || self.law.iter().map(|name| name.trim());
-        if names().any(|name| name == "all") {
-            return match self.law.len() {
-                1 => Ok((LAWS.to_vec(), false)),
-                _ => Err(Error::setting("--law", self.law.join(","), "all stands by itself")),
-            };
+        let names: Vec<_> = self.law.iter().map(|name| name.trim()).collect();
+        let of_loss = |loss: Column| LAWS.iter().copied().filter(move |law| law.output() == loss);
+        match names.as_slice() {
+            ["all"] => return Ok((LAWS.to_vec(), false)),
+            ["all-forgetting"] => return Ok((of_loss(Column::LossPt).collect(), false)),
+            ["all-finetuning"] => return Ok((of_loss(Column::LossFt).collect(), false)),
+            _ => {}
         }
         let mut chosen: Vec<&'static dyn Law> = Vec::new();
-        for name in names() {
+        for name in names {
+            if ["all", "all-forgetting", "all-finetuning"].contains(&name) {
+                let requirement = format!("{name} stands by itself");
+                return Err(Error::setting("--law", self.law.join(","), requirement));
+            }
             let law = laws::by_name(name).map_err(|error| match error {
                 Error::Setting { value, requirement, .. } => {
-                    Error::setting("--law", value, format!("{requirement}, or all"))
+                    let requirement =
+                        format!("{requirement}, all-forgetting, all-finetuning or all");
+                    Error::setting("--law", value, requirement)
                 }
                 other => other,
             })?;
@@ -199,6 +209,18 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let fitted = fit_groups(&groups, &laws, named, &options)?;
     let comparisons = compare(&fitted);
+    let mut rankings = Vec::new();
+    let mut growths = Vec::new();
+    for (domain, table) in &groups {
+        if options.hold_out.is_some() {
+            rankings.extend(rank_groups(domain, table, &fitted, &options)?);
+        }
+        let forgets = |fit: &Fit| fit.domain == *domain && fit.law.output() == Column::LossPt;
+        if fitted.iter().any(forgets) {
+            let found = growth_of_b(table, &options)?;
+            growths.extend(found.map(|growth| Growth { domain: domain.clone(), growth }));
+        }
+    }
     let mut law_groups = Vec::with_capacity(fitted.len());
     for fit in fitted {
         let table = groups.iter().find(|(domain, _)| *domain == fit.domain);
@@ -237,6 +259,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         groups: law_groups,
         comparisons,
         checklist,
+        rankings,
+        growths,
     };
     let stem = arguments.input.file_stem().unwrap_or_default();
     let folder = arguments.out.unwrap_or_else(|| Path::new("out").join("fit").join(stem));
@@ -253,6 +277,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     file.write(&json)?;
     let drawn = drawing::draw(&file, &folder)?;
+    if !file.rankings.is_empty() {
+        write_atomic(&folder.join("ranking.csv"), ranking::table(&file.rankings).as_bytes())?;
+    }
     let card = folder.join("card.md");
     write_atomic(&card, card::markdown(&file).as_bytes())?;
     let csv = tables::laws(&file);
@@ -296,6 +323,23 @@ fn make_folder(option: &str, folder: &Path) -> Result<()> {
         let requirement = format!("must be a folder to write to ({error})");
         Error::setting(option, folder.display(), requirement)
     })
+}
+
+/// Ranks the forms that were fitted to a group, a ranking for each loss that has several.
+fn rank_groups(
+    domain: &str,
+    table: &Table,
+    fitted: &[Fit],
+    options: &Options,
+) -> Result<Vec<Ranking>> {
+    let mut rankings = Vec::new();
+    for loss in [Column::LossPt, Column::LossFt, Column::Loss] {
+        let of_loss = |fit: &&Fit| fit.domain == domain && fit.law.output() == loss;
+        let laws: Vec<_> = fitted.iter().filter(of_loss).map(|fit| fit.law).collect();
+        let ranking = rank(table, &laws, options)?;
+        rankings.extend(ranking.map(|ranking| Ranking { domain: domain.into(), ..ranking }));
+    }
+    Ok(rankings)
 }
 
 /// Fits each law to each group that can have it, by group and then in the order of the laws. What

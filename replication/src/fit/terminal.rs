@@ -1,7 +1,7 @@
 //! What `fit` prints.
 
 use super::drawing;
-use super::file::{Group, LawFile};
+use super::file::{Group, Growth, LawFile};
 use super::sweep::Variant;
 use forgetting_laws::fit::{
     Comparison, Errors, Fit, HoldOut, Interval, NullErrors, Objective, Penalty, Proof, Space,
@@ -16,10 +16,36 @@ pub fn text(file: &LawFile) -> String {
         for group in file.groups.iter().filter(|group| group.fit.domain == domain) {
             law(&mut text, group);
         }
-        let of_domain = |comparison: &&Comparison| comparison.domain == domain;
-        comparisons(&mut text, file.comparisons.iter().filter(of_domain).collect());
+        let rankings: Vec<_> =
+            file.rankings.iter().filter(|ranking| ranking.domain == domain).collect();
+        for ranking in &rankings {
+            super::ranking::text(&mut text, ranking);
+        }
+        if rankings.is_empty() {
+            let of_domain = |comparison: &&Comparison| comparison.domain == domain;
+            comparisons(&mut text, file.comparisons.iter().filter(of_domain).collect());
+        }
+        for growth in file.growths.iter().filter(|growth| growth.domain == domain) {
+            growth_of_b(&mut text, growth);
+        }
     }
     text
+}
+
+/// Whether Equation 7's assumption of a constant B holds.
+fn growth_of_b(text: &mut String, Growth { domain, growth }: &Growth) {
+    let place = if domain.is_empty() { String::new() } else { format!("{domain}, ") };
+    let [gamma, low, high] =
+        [growth.gamma, growth.interval.low, growth.interval.high].map(|x| significant(x, 3));
+    let level = drawing::percent(growth.level);
+    let verdict = match growth.grows {
+        true => "B grows with the data, and Eq. 7 takes it for a constant",
+        false => "the runs agree with Eq. 7, whose B is a constant",
+    };
+    let _ = writeln!(
+        text,
+        "{place}check of Eq. 7: B goes as D_ft^{gamma}, {level} interval [{low}, {high}]\n  {verdict}\n"
+    );
 }
 
 fn law(text: &mut String, group: &Group) {

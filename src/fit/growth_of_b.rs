@@ -1,0 +1,50 @@
+//! Whether B of Equation 7 is a constant.
+
+use super::{HoldOut, Interval, Options, Status, fit};
+use crate::Result;
+use crate::laws::growing_b::{GAMMA, GrowingB};
+use crate::table::Table;
+use serde::{Deserialize, Serialize};
+
+/// How B of Equation 7 goes with the data: as D_ft^γ in L_pt⁰ + A · D_ft^β / ((1 + B·p·D_ft^γ)·N)^α.
+///
+/// Equation 7 has γ = 0: a fraction p undoes the same share of the forgetting whatever D_ft is. With
+/// γ = 1 it is the injected tokens that count ([`crate::laws::ForgettingTimesTokens`]).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrowthOfB {
+    /// γ at the optimum.
+    pub gamma: f64,
+    /// Where it lies with other runs; its mean is that of the resamples.
+    pub interval: Interval,
+    /// What share of the resamples the interval holds.
+    pub level: f64,
+    /// Whether the interval excludes 0: B grows with D_ft, and Equation 7's assumption does not hold.
+    pub grows: bool,
+}
+
+/// Estimates γ from a table; `None` where the table cannot tell: without three D_ft, two p, as many
+/// settings as parameters and resamples, or where its runs do not determine γ.
+///
+/// # Errors
+/// If a value in the table is none, or an option is outside its domain.
+pub fn growth_of_b(table: &Table, options: &Options) -> Result<Option<GrowthOfB>> {
+    if options.bootstrap.resamples == 0 || table.sample(&GrowingB).is_err() {
+        return Ok(None);
+    }
+    let options = Options { hold_out: None::<HoldOut>, ..options.clone() };
+    let fitted = fit(table, &GrowingB, &options)?;
+    if !matches!(fitted.status, Status::Converged | Status::AtBound) {
+        return Ok(None);
+    }
+    let values = fitted.values();
+    let of_b = 1;
+    // Without an effect of injection B has no way to grow.
+    if values[of_b] == 0.0 {
+        return Ok(None);
+    }
+    let Some(resampled) = &fitted.bootstrap else { return Ok(None) };
+    let interval = resampled.interval(GAMMA);
+    let grows = interval.low > 0.0;
+    Ok(Some(GrowthOfB { gamma: values[GAMMA], interval, level: resampled.level, grows }))
+}

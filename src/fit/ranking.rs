@@ -1,0 +1,277 @@
+//! Which form of a law says most of runs that it was not fitted to.
+
+use super::bootstrap::{Bootstrap, Interval};
+use super::errors::Errors;
+use super::held_out::{HoldOut, Predicted, predict_held_out};
+use super::{Options, in_order};
+use crate::Result;
+use crate::laws::Law;
+use crate::rng::Key;
+use crate::table::{Sample, Table};
+use serde::{Deserialize, Serialize};
+
+/// The forms of the law of one loss, ranked by their errors on runs that were held out.
+///
+/// Every form is fitted to the same rows and asked about the same ones, on every axis that the table
+/// has enough of: each size held out in turn, each amount of data, each p, and the largest size with the
+/// most data at once. The rank is by the error of the increase ([`Errors::rise_error`]), averaged over
+/// the axes that hold out every run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ranking {
+    /// The domain or group, for the reader; empty where there is only one.
+    pub domain: String,
+    /// The column of the loss.
+    pub loss: String,
+    /// The rows that were compared, and the runs that they belong to.
+    pub n_rows: usize,
+    /// The runs.
+    pub n_runs: usize,
+    /// The axes on which runs were held out.
+    pub axes: Vec<HoldOut>,
+    /// The number of resamples of runs behind the intervals.
+    pub resamples: usize,
+    /// What share of them an interval holds.
+    pub level: f64,
+    /// The forms, the best first.
+    pub forms: Vec<Ranked>,
+    /// The baselines: no change, and the log-linear regression.
+    pub baselines: Vec<Ranked>,
+}
+
+/// A form among others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ranked {
+    /// The law's name, or `no-change` or `log-linear`.
+    pub form: String,
+    /// How many parameters it has.
+    pub parameters: usize,
+    /// Its errors on the runs held out on each axis, in the order of [`Ranking::axes`].
+    pub errors: Vec<Errors>,
+    /// The mean of its errors over the axes that hold out every run.
+    pub mean: Errors,
+    /// By how much its mean error of the increase exceeds the best form's: a paired bootstrap over runs.
+    pub behind: Interval,
+    /// Whether it cannot be told apart from the best form: the interval reaches 0.
+    pub tied: bool,
+    /// Whether both of its mean errors are below those of both baselines.
+    pub supported: bool,
+}
+
+/// The form of a ranking to rely on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preferred {
+    /// The law's name.
+    pub form: String,
+    /// Why, in words that go on after the name.
+    pub why: String,
+}
+
+impl Ranking {
+    /// The form to rely on: of those that cannot be told apart from the best, and are supported if any
+    /// is, the one with the fewest parameters, and of several the one with the smallest error.
+    pub fn preferred(&self) -> Option<Preferred> {
+        let any = self.forms.iter().any(|form| form.tied && form.supported);
+        let candidates = || self.forms.iter().filter(|form| form.tied && (form.supported || !any));
+        let chosen = candidates().min_by_key(|form| form.parameters)?;
+        let others: Vec<_> =
+            candidates().filter(|form| form.form != chosen.form).map(|form| &*form.form).collect();
+        let error = |form: &Ranked| format!("{:.3}%", 100.0 * form.mean.rise_error);
+        let mut why = format!("smallest error of the increase on held-out runs, {}", error(chosen));
+        let best = &self.forms[0];
+        if best.form != chosen.form {
+            why = format!(
+                "fewest parameters of the forms that held-out runs do not tell apart: error of the \
+                 increase {}, {} {}",
+                error(chosen),
+                best.form,
+                error(best)
+            );
+        } else if !others.is_empty() {
+            why += &format!("; not told apart from {}", others.join(", "));
+        }
+        if !any {
+            why += "; no form beats both baselines";
+        }
+        Some(Preferred { form: chosen.form.clone(), why })
+    }
+}
+
+/// Ranks forms of the law of one loss on a table; `None` where fewer than two of them can be compared.
+/// The domain is the caller's to set.
+///
+/// # Errors
+/// If a value in the table is none.
+pub fn rank(
+    table: &Table,
+    laws: &[&'static dyn Law],
+    options: &Options,
+) -> Result<Option<Ranking>> {
+    let threads = super::threads(options);
+    let laws: Vec<_> = laws.iter().filter(|law| table.sample(**law).is_ok()).copied().collect();
+    // The law that reads most has the rows that all can read.
+    let Some(widest) = laws.iter().rev().max_by_key(|law| law.inputs().len()) else {
+        return Ok(None);
+    };
+    if laws.len() < 2 {
+        return Ok(None);
+    }
+    let sample = table.sample(*widest)?;
+    let mut axes = Vec::new();
+    for by in [HoldOut::Size, HoldOut::Data, HoldOut::P, HoldOut::Largest] {
+        axes.extend(Axis::new(&laws, widest.name(), &sample, by, options, threads)?);
+    }
+    let means = |axis: &&Axis| axis.by != HoldOut::Largest;
+    if !axes.iter().any(|axis| means(&axis)) {
+        return Ok(None);
+    }
+    let contestants = laws.len() + BASELINES.len();
+    let scores = |counts: &dyn Fn(usize) -> f64| -> Vec<f64> {
+        let of = |i: usize| {
+            let scored = axes.iter().filter(means);
+            let each: Vec<f64> = scored.map(|axis| axis.error_of_increase(i, counts)).collect();
+            each.iter().sum::<f64>() / each.len() as f64
+        };
+        (0..contestants).map(of).collect()
+    };
+    let whole = scores(&|_| 1.0);
+    let best = (0..laws.len()).min_by(|&a, &b| whole[a].total_cmp(&whole[b])).unwrap_or(0);
+    let Bootstrap { resamples, level, seed } = options.bootstrap;
+    let key = Key::new(seed).named("paired bootstrap over runs");
+    let resample = |b: usize| {
+        let key = key.child(b as u64);
+        let mut counts = vec![0.0; sample.n_runs];
+        for i in 0..sample.n_runs as u64 {
+            counts[key.below(i, sample.n_runs as u64) as usize] += 1.0;
+        }
+        scores(&|run| counts[run])
+    };
+    let resampled = in_order(resamples, threads, resample);
+    let ranked = |i: usize| {
+        let mut differences: Vec<f64> =
+            resampled.iter().map(|scores| scores[i] - scores[best]).collect();
+        let difference = whole[i] - whole[best];
+        let behind = match differences.is_empty() {
+            true => Interval { mean: difference, low: difference, high: difference },
+            false => Interval::around(&mut differences, level),
+        };
+        let (form, parameters) = match laws.get(i) {
+            Some(law) => (law.name(), law.parameters().len()),
+            None => BASELINES[i - laws.len()],
+        };
+        let parameters = if form == LOG_LINEAR { widest.inputs().len() } else { parameters };
+        let errors: Vec<Errors> = axes.iter().map(|axis| axis.errors[i]).collect();
+        let scored: Vec<Errors> = axes.iter().filter(means).map(|axis| axis.errors[i]).collect();
+        let mean =
+            |of: fn(&Errors) -> f64| scored.iter().map(of).sum::<f64>() / scored.len() as f64;
+        Ranked {
+            form: form.to_string(),
+            parameters,
+            errors,
+            mean: Errors { mre: mean(|e| e.mre), rise_error: mean(|e| e.rise_error) },
+            behind,
+            // Below what two fits of one law differ by, it is no difference.
+            tied: i == best || behind.low <= 1e-7,
+            supported: false,
+        }
+    };
+    let mut forms: Vec<Ranked> = (0..contestants).map(ranked).collect();
+    let baselines = forms.split_off(laws.len());
+    for form in &mut forms {
+        let beats = |other: &Ranked| {
+            form.mean.mre < other.mean.mre && form.mean.rise_error < other.mean.rise_error
+        };
+        form.supported = baselines.iter().all(beats);
+    }
+    forms.sort_by(|a, b| a.mean.rise_error.total_cmp(&b.mean.rise_error));
+    Ok(Some(Ranking {
+        domain: String::new(),
+        loss: widest.output().to_string(),
+        n_rows: sample.len(),
+        n_runs: sample.n_runs,
+        axes: axes.iter().map(|axis| axis.by).collect(),
+        resamples,
+        level,
+        forms,
+        baselines,
+    }))
+}
+
+const LOG_LINEAR: &str = "log-linear";
+const BASELINES: [(&str, usize); 2] = [("no-change", 0), (LOG_LINEAR, 0)];
+
+/// An axis along which runs were held out, with what each form and then each baseline says of them.
+struct Axis {
+    by: HoldOut,
+    errors: Vec<Errors>,
+    /// The run of each row that all have predicted, the size of its increase, and the error of each
+    /// form and baseline, all times the row's weight.
+    rows: Vec<(usize, f64, Vec<f64>)>,
+}
+
+impl Axis {
+    /// `None` where too few runs are left for some form.
+    fn new(
+        laws: &[&'static dyn Law],
+        widest: &str,
+        sample: &Sample,
+        by: HoldOut,
+        options: &Options,
+        threads: usize,
+    ) -> Result<Option<Self>> {
+        let mut found: Vec<Vec<Predicted>> = Vec::new();
+        for law in laws {
+            match predict_held_out(*law, sample, by, &options.objective, threads)? {
+                Ok((_, rows)) => found.push(rows),
+                Err(_) => return Ok(None),
+            }
+        }
+        let of_widest = laws.iter().position(|law| law.name() == widest).unwrap_or(0);
+        // The predictions of each form, by row; rows that some form has no prediction for are out.
+        let by_index = |rows: &[Predicted]| {
+            let mut all = vec![None; sample.len()];
+            rows.iter().for_each(|row| all[row.index] = Some(*row));
+            all
+        };
+        let found: Vec<Vec<Option<Predicted>>> = found.iter().map(|rows| by_index(rows)).collect();
+        let shared: Vec<usize> =
+            (0..sample.len()).filter(|&i| found.iter().all(|rows| rows[i].is_some())).collect();
+        let Some(baselines) =
+            shared.iter().map(|&i| found[of_widest][i]).collect::<Option<Vec<Predicted>>>()
+        else {
+            return Ok(None);
+        };
+        if shared.is_empty() {
+            return Ok(None);
+        }
+        let test = sample.select(&shared);
+        let base = baselines.iter().map(|row| row.constant).sum::<f64>() / baselines.len() as f64;
+        let mut predictions: Vec<Vec<f64>> = found
+            .iter()
+            .map(|rows| shared.iter().filter_map(|&i| Some(rows[i]?.law)).collect())
+            .collect();
+        predictions.push(baselines.iter().map(|row| row.no_change).collect());
+        predictions.push(baselines.iter().map(|row| row.log_linear).collect());
+        let law = laws[of_widest];
+        let errors = predictions.iter().map(|p| Errors::of(law, &test, p, base)).collect();
+        let row = |(j, &i): (usize, &usize)| {
+            let weight = sample.weights[i];
+            let without = law.baseline(&sample.points[i]).unwrap_or(base);
+            let missed = predictions.iter().map(|p| weight * (p[j] - sample.losses[i]).abs());
+            (sample.runs[i], weight * (sample.losses[i] - without).abs(), missed.collect())
+        };
+        let rows = shared.iter().enumerate().map(row).collect();
+        Ok(Some(Self { by, errors, rows }))
+    }
+
+    /// The error of the increase of a form or baseline, with each run counted so many times.
+    fn error_of_increase(&self, i: usize, counts: &dyn Fn(usize) -> f64) -> f64 {
+        let add = |(missed, increase): (f64, f64), (run, size, errors): &(usize, f64, Vec<f64>)| {
+            let count = counts(*run);
+            (missed + count * errors[i], increase + count * size)
+        };
+        let (missed, increase) = self.rows.iter().fold((0.0, 0.0), add);
+        missed / increase
+    }
+}
