@@ -3,9 +3,9 @@
 #![cfg(feature = "fit")]
 
 use forgetting_laws::fit::design::{Candidate, Design};
-use forgetting_laws::laws::{Forgetting, Law, Row};
+use forgetting_laws::laws::{Forgetting, LAWS, Law, Row};
 use forgetting_laws::rng::Key;
-use forgetting_laws::table::{Run, Table};
+use forgetting_laws::table::{Column, Run, Table};
 
 /// A grid of runs with planted losses.
 struct World {
@@ -178,6 +178,31 @@ fn cost_and_information_both_count() {
     let shared = [candidate(rows[1], 1.0, Some(0)), candidate(rows[1], 2.0, None)];
     assert_eq!(first(&shared, &[5.0]), 1);
     assert_eq!(first(&shared, &[0.5]), 0);
+}
+
+/// Every form of forgetting is a law that runs can be designed for: each run that is chosen makes the
+/// answer more certain.
+#[test]
+fn every_form_of_forgetting_has_designs() {
+    let world = World::new(3, [2.0, 300.0, 0.3, 0.3], 0.01, true);
+    let rows: Vec<Row> = world.runs.iter().map(|run| run.row).collect();
+    let asked: Vec<Row> = rows.iter().rev().take(4).copied().collect();
+    let forms = LAWS.iter().filter(|law| law.output() == Column::LossPt);
+    for law in forms {
+        let design = Design::new(*law, asked.clone(), rows.iter().copied()).unwrap();
+        let made: Vec<usize> = (0..world.runs.len()).step_by(3).collect();
+        let known = design.knowing(&world.table(&made));
+        assert!(known.is_fitted(), "{}", law.name());
+        let choices = known.choose(&world.candidates, &[0.0; 4], 3);
+        assert_eq!(choices.len(), 3, "{}", law.name());
+        for choice in choices {
+            assert!(
+                0.0 < choice.after && choice.after < choice.before,
+                "{}: {choice:?}",
+                law.name()
+            );
+        }
+    }
 }
 
 #[test]

@@ -342,6 +342,8 @@ struct Json<'a> {
     asked: Row,
     /// Whether L_pt⁰ is interpolated between the fitted sizes or extrapolated from them.
     loss_pt0_from: Option<&'static str>,
+    /// Why this law is asked, where none was named.
+    why: Option<&'a str>,
     /// The share of new runs that an interval holds.
     level: Option<f64>,
     #[serde(flatten)]
@@ -469,6 +471,7 @@ impl<'a> Asked<'a> {
             output: self.fit.law.output().to_string(),
             asked: self.row,
             loss_pt0_from: self.loss_pt0_from(),
+            why: self.why.as_deref(),
             level: self.fit.bootstrap.as_ref().map(|resampled| resampled.level),
             prediction: &self.prediction,
             warnings: &self.warnings,
