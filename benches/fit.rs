@@ -1,4 +1,5 @@
-//! Fits of 500 rows: one that can be trusted, and 1,000 resamples of the bootstrap.
+//! Fits of 500 rows: one that can be trusted, 1,000 resamples of the bootstrap, and the ranking of all
+//! forms.
 //!
 //! `cargo bench -p benches --profile dev --bench fit`
 //!
@@ -6,24 +7,27 @@
 //! reached there, for `benches/peer/fit.py`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use forgetting_laws::fit::{Bootstrap, Options, fit};
+use forgetting_laws::fit::{Bootstrap, Options, fit, rank};
 use forgetting_laws::laws::{
-    Additive, Finetuning, FinetuningP, Forgetting, ForgettingOffset, Law, Row,
+    Additive, Finetuning, FinetuningP, Forgetting, ForgettingOffset, ForgettingPlusTokens,
+    ForgettingTimesTokens, LAWS, Law, Row,
 };
 use forgetting_laws::rng::Key;
-use forgetting_laws::table::{Run, Table};
+use forgetting_laws::table::{Column, Run, Table};
 use std::fmt::Write as _;
 use std::hint::black_box;
 
 /// A law with planted values.
 type Truth = (&'static dyn Law, &'static [f64]);
 
-const TRUTHS: [Truth; 5] = [
+const TRUTHS: [Truth; 7] = [
     (&Forgetting, &[6.0, 829.0, 0.4, 0.35]),
     (&Finetuning, &[2000.0, 0.25, 0.2, 1.2]),
     (&Additive, &[406.4, 410.7, 0.34, 0.28, 1.69]),
     (&ForgettingOffset, &[6.0, 829.0, 0.4, 0.35, 0.04]),
     (&FinetuningP, &[2000.0, 30.0, 0.25, 0.2, 1.2]),
+    (&ForgettingTimesTokens, &[6.0, 829.0 / 3e6, 0.4, 0.35]),
+    (&ForgettingPlusTokens, &[6.0, 829.0 * 334.0 / 3.0, 0.4, 0.35]),
 ];
 
 /// The paper's grid with four seeds: 500 rows, with a noise of 0.5%.
@@ -84,5 +88,17 @@ fn bootstrap(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, one_fit, bootstrap);
+/// All forms of forgetting on every axis, with a paired bootstrap of 1,000 resamples of runs.
+fn ranking(c: &mut Criterion) {
+    let forms: Vec<_> = LAWS.iter().copied().filter(|law| law.output() == Column::LossPt).collect();
+    let options = Options::default();
+    let table = table(TRUTHS[0]);
+    let mut group = c.benchmark_group("a ranking of all forms on 500 rows");
+    group.sample_size(10);
+    group.bench_function("forgetting", |b| {
+        b.iter(|| rank(black_box(&table), &forms, &options).expect("a ranking"));
+    });
+}
+
+criterion_group!(benches, one_fit, bootstrap, ranking);
 criterion_main!(benches);

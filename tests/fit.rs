@@ -590,7 +590,7 @@ fn forms_are_ranked_and_the_growth_of_b_is_found() {
         assert!(errors.is_sorted());
         // The increase of a prediction of no change is missed whole.
         assert_eq!(ranking.baselines[0].mean.rise_error, 1.0);
-        // The mean over the axes that hold out every run.
+        // The mean over all axes but the largest.
         let form = of(law.name());
         let mean = form.errors[..3].iter().map(|e| e.rise_error).sum::<f64>() / 3.0;
         assert_relative_eq!(form.mean.rise_error, mean, max_relative = 1e-12);

@@ -365,16 +365,15 @@ impl<'a> Asked<'a> {
             interpolated = fit.rows.iter().all(|known| known.row.n_params != row.n_params);
         }
         let prediction = fit.predict(&row);
-        let mut asked =
-            Self {
-                fit,
-                row,
-                why: None,
-                interpolated,
-                extrapolated,
-                prediction,
-                warnings: Vec::new(),
-            };
+        let mut asked = Self {
+            fit,
+            row,
+            why: None,
+            interpolated,
+            extrapolated,
+            prediction,
+            warnings: Vec::new(),
+        };
         asked.warnings = asked.warnings(epochs);
         Ok(asked)
     }

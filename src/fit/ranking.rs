@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 /// The forms of the law of one loss, ranked by their errors on runs that were held out.
 ///
 /// Every form is fitted to the same rows and asked about the same ones, on every axis that the table
-/// has enough of: each size held out in turn, each amount of data, each p, and the largest size with the
-/// most data at once. The rank is by the error of the increase ([`Errors::rise_error`]), averaged over
-/// the axes that hold out every run.
+/// has enough of: each size held out in turn, each amount of data, each p but 0, and the largest size
+/// with the most data at once. The rank is by the error of the increase ([`Errors::rise_error`]),
+/// averaged over all axes but the last, which holds out few runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ranking {
@@ -49,7 +49,7 @@ pub struct Ranked {
     pub parameters: usize,
     /// Its errors on the runs held out on each axis, in the order of [`Ranking::axes`].
     pub errors: Vec<Errors>,
-    /// The mean of its errors over the axes that hold out every run.
+    /// The mean of its errors over the axes but the largest, which holds out few runs.
     pub mean: Errors,
     /// By how much its mean error of the increase exceeds the best form's: a paired bootstrap over runs.
     pub behind: Interval,
@@ -235,8 +235,10 @@ impl Axis {
             all
         };
         let found: Vec<Vec<Option<Predicted>>> = found.iter().map(|rows| by_index(rows)).collect();
-        let shared: Vec<usize> =
-            (0..sample.len()).filter(|&i| found.iter().all(|rows| rows[i].is_some())).collect();
+        // Without p = 0 no run shows what is forgotten without injection, and B is anything.
+        let asked = |i: usize| by != HoldOut::P || sample.rows[i].p > 0.0;
+        let in_all = |&i: &usize| asked(i) && found.iter().all(|rows| rows[i].is_some());
+        let shared: Vec<usize> = (0..sample.len()).filter(in_all).collect();
         let Some(baselines) =
             shared.iter().map(|&i| found[of_widest][i]).collect::<Option<Vec<Predicted>>>()
         else {

@@ -46,10 +46,7 @@ pub fn text(text: &mut String, ranking: &Ranking) {
     for baseline in &ranking.baselines {
         line(baseline, false, false);
     }
-    let _ = writeln!(
-        text,
-        "  * not told apart from the best; mean: of the axes that hold out every run"
-    );
+    let _ = writeln!(text, "  * not told apart from the best; mean: of all axes but the largest");
     if let Some(preferred) = ranking.preferred() {
         super::terminal::entry(text, "law", &format!("{}: {}", preferred.form, preferred.why));
     }

@@ -4,7 +4,9 @@ use crate::advise::{fraction, number, numbers, percent, short_size as size, told
 use crate::results::distinct;
 use forgetting_laws::fit::advise::{Estimate, OnTarget, SmallestP};
 use forgetting_laws::fit::{self, Advisor, Fit, HoldOut, Limit, Measured, Options, Status};
-use forgetting_laws::laws::{Finetuning, FinetuningP, Forgetting, Law, Row};
+use forgetting_laws::laws::{
+    Finetuning, FinetuningP, Forgetting, ForgettingPlusTokens, ForgettingTimesTokens, Law, Row,
+};
 use forgetting_laws::table::{Run, Table};
 use serde::Serialize;
 
@@ -77,7 +79,8 @@ impl Answer {
         let hold_out = if one_model { HoldOut::Data } else { HoldOut::Size };
         let options = Options { hold_out: Some(hold_out), ..options.clone() };
         let fitted = |law: &'static dyn Law| fit::fit(table, law, &options);
-        let laws = [fitted(&Forgetting), fitted(&Finetuning), fitted(&FinetuningP)];
+        let (form, reason) = form_of_forgetting(table, &options);
+        let laws = [fitted(form), fitted(&Finetuning), fitted(&FinetuningP)];
         let advisor = Advisor::new(laws.iter().filter_map(|law| law.as_ref().ok()));
         let loss_pt0 = loss_pt0(table, laws[0].as_ref().ok(), question.n_params);
         let row = Row {
@@ -126,6 +129,11 @@ impl Answer {
             }
         }
         answer.how_sure(table, laws[0].as_ref().ok());
+        if answer.verdict != Verdict::NotShown {
+            answer.lead.extend(
+                reason.map(|why| format!("The law of forgetting: {}; {why}.", form.name())),
+            );
+        }
         // A law that says nothing is not drawn.
         if answer.verdict != Verdict::NotShown {
             answer.forgetting = laws.into_iter().next().and_then(Result::ok);
@@ -346,6 +354,18 @@ impl Answer {
 /// What runs rose by.
 fn rise_of(measured: &Option<Measured>, loss_pt0: f64) -> Option<Measured> {
     measured.map(|seen| Measured { loss: seen.loss - loss_pt0, ..seen })
+}
+
+/// The form of forgetting that held-out runs speak for, and why; Equation 7 where they are too few.
+fn form_of_forgetting(table: &Table, options: &Options) -> (&'static dyn Law, Option<String>) {
+    let forms: [&'static dyn Law; 3] = [&Forgetting, &ForgettingTimesTokens, &ForgettingPlusTokens];
+    let ranking = fit::rank(table, &forms, options).ok().flatten();
+    let preferred = ranking.and_then(|ranking| ranking.preferred());
+    let found = preferred.and_then(|preferred| {
+        let form = forms.into_iter().find(|law| law.name() == preferred.form)?;
+        Some((form, Some(preferred.why)))
+    });
+    found.unwrap_or((&Forgetting, None))
 }
 
 /// The largest rise of the runs, with its run.
