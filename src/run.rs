@@ -52,7 +52,7 @@ pub enum EngineKind {
     /// libtorch. Its bits depend on the device, the processor's instructions and the number of threads.
     #[default]
     Torch,
-    /// This crate's own, on a CPU: the same bits everywhere.
+    /// This crate's own, on a CPU. Neither threads nor vector instructions move a bit.
     Cpu,
 }
 
