@@ -1,6 +1,6 @@
 //! The layers without matrix products: each one's forward and backward, for tokens `[n, d]` row by row.
 
-use super::math::{LANES, ROWS, exp, gelu, lanes, ln, sum_lanes};
+use super::math::{LANES, ROWS, Rows, exp, gelu, ln, sum_lanes, sum_rows};
 use super::simd::Simd;
 
 /// Epsilon of the normalisations, GPT-2's.
@@ -24,34 +24,58 @@ pub(super) struct Normalised {
     pub out: Vec<f32>,
 }
 
-/// Rows of `[n, d]`, as slices.
+/// Each element of some rows, `[R, d]`, becomes f(row, itself, element of a, element of b).
 #[inline(always)]
-fn rows<const R: usize>(data: &[f32]) -> [&[f32]; R] {
-    let d = data.len() / R;
-    let mut rows = [data; R];
-    for (r, row) in rows.iter_mut().enumerate() {
-        *row = &data[r * d..(r + 1) * d];
+fn map_rows<const R: usize>(
+    out: &mut [f32],
+    a: Rows<'_>,
+    b: Rows<'_>,
+    f: impl Fn(usize, f32, f32, f32) -> f32,
+) {
+    let d = out.len() / R;
+    let whole = d / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        let (a, b) = (a.chunk::<R>(start), b.chunk::<R>(start));
+        let mut values = Rows { data: out, stride: d }.chunk::<R>(start);
+        for i in 0..LANES {
+            for r in 0..R {
+                values[r][i] = f(r, values[r][i], a[r][i], b[r][i]);
+            }
+        }
+        for (r, values) in values.iter().enumerate() {
+            *out[r * d + start..].first_chunk_mut().expect("a whole chunk") = *values;
+        }
     }
-    rows
+    for r in 0..R {
+        for i in whole..d {
+            out[r * d + i] = f(r, out[r * d + i], a.at(r, i), b.at(r, i));
+        }
+    }
 }
 
-/// out_i ← f(out_i, a_i, b_i).
+/// Each element of `out`, `[d]`, is a chain over some rows: f(so far, element of a, element of b).
 #[inline(always)]
-fn map(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) {
-    let (out_chunks, out_rest) = out.as_chunks_mut::<LANES>();
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for ((out, a), b) in out_chunks.iter_mut().zip(a_chunks).zip(b_chunks) {
-        // By value: the compiler need not ask whether the slices overlap.
-        let (old, a, b) = (*out, *a, *b);
-        let mut new = [0f32; LANES];
+fn chain_rows<const R: usize>(
+    out: &mut [f32],
+    a: Rows<'_>,
+    b: Rows<'_>,
+    f: impl Fn(f32, f32, f32) -> f32,
+) {
+    let whole = out.len() / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        let (a, b) = (a.chunk::<R>(start), b.chunk::<R>(start));
+        let [mut values] = Rows { data: out, stride: 0 }.chunk::<1>(start);
         for i in 0..LANES {
-            new[i] = f(old[i], a[i], b[i]);
+            for r in 0..R {
+                values[i] = f(values[i], a[r][i], b[r][i]);
+            }
         }
-        *out = new;
+        out[start..start + LANES].copy_from_slice(&values);
     }
-    for ((out, &a), &b) in out_rest.iter_mut().zip(a_rest).zip(b_rest) {
-        *out = f(*out, a, b);
+    for r in 0..R {
+        for (i, out) in out.iter_mut().enumerate().skip(whole) {
+            *out = f(*out, a.at(r, i), b.at(r, i));
+        }
     }
 }
 
@@ -89,21 +113,24 @@ fn norm_rows<const R: usize>(
     rate: &mut [f32],
 ) {
     let d = norm.weight.len();
-    let x = rows::<R>(x);
-    let mut mean = sum_lanes(lanes(x, x, 0.0, |_, sum, x, _| sum + x));
+    let x = Rows { data: x, stride: d };
+    let mut mean = sum_rows::<R>(d, x, x, |_, sum, x, _| sum + x);
     for mean in &mut mean {
         *mean /= d as f32;
     }
     let square = |r: usize, sum: f32, x: f32, _| (x - mean[r]).mul_add(x - mean[r], sum);
-    let squares = sum_lanes(lanes(x, x, 0.0, square));
+    let squares = sum_rows::<R>(d, x, x, square);
+    let mut rates = [0f32; R];
     for r in 0..R {
-        rate[r] = 1.0 / (squares[r] / d as f32 + NORM_EPS).sqrt();
-        let (hat, out) = (&mut hat[r * d..(r + 1) * d], &mut out[r * d..(r + 1) * d]);
-        map(hat, x[r], x[r], |_, x, _| (x - mean[r]) * rate[r]);
-        map(out, hat, norm.weight, |_, hat, weight| hat * weight);
-        if let Some(bias) = norm.bias {
-            add(out, bias);
-        }
+        rates[r] = 1.0 / (squares[r] / d as f32 + NORM_EPS).sqrt();
+    }
+    rate.copy_from_slice(&rates);
+    map_rows::<R>(hat, x, x, |r, _, x, _| (x - mean[r]) * rates[r]);
+    let (hat, weight) = (Rows { data: hat, stride: d }, Rows { data: norm.weight, stride: 0 });
+    map_rows::<R>(out, hat, weight, |_, _, hat, weight| hat * weight);
+    if let Some(bias) = norm.bias {
+        let bias = Rows { data: bias, stride: 0 };
+        map_rows::<R>(out, bias, bias, |_, out, bias, _| out + bias);
     }
 }
 
@@ -123,17 +150,13 @@ pub(super) fn norm_backward(
             let rows = dy.chunks(ROWS * d).zip(dx.chunks_mut(ROWS * d));
             let kept = kept.hat.chunks(ROWS * d).zip(kept.rate.chunks(ROWS));
             for ((dy, dx), (hat, rate)) in rows.zip(kept) {
-                let g = &mut g[..dy.len()];
-                for (g, dy) in g.chunks_exact_mut(d).zip(dy.chunks_exact(d)) {
-                    map(g, dy, weight, |_, dy, weight| dy * weight);
-                }
                 if rate.len() == ROWS {
-                    norm_rows_backward::<ROWS>(hat, rate, g, dx);
+                    norm_rows_backward::<ROWS>(weight, (hat, rate), dy, dx, &mut g);
                     continue;
                 }
-                let rows = g.chunks_exact(d).zip(dx.chunks_exact_mut(d));
-                for ((g, dx), (hat, rate)) in rows.zip(hat.chunks_exact(d).zip(rate.chunks(1))) {
-                    norm_rows_backward::<1>(hat, rate, g, dx);
+                let rows = dy.chunks_exact(d).zip(dx.chunks_exact_mut(d));
+                for ((dy, dx), kept) in rows.zip(hat.chunks_exact(d).zip(rate.chunks(1))) {
+                    norm_rows_backward::<1>(weight, kept, dy, dx, &mut g[..d]);
                 }
             }
         },
@@ -141,42 +164,80 @@ pub(super) fn norm_backward(
 }
 
 #[inline(always)]
-fn norm_rows_backward<const R: usize>(hat: &[f32], rate: &[f32], g: &[f32], dx: &mut [f32]) {
-    let d = g.len() / R;
-    let (hat, g) = (rows::<R>(hat), rows::<R>(g));
-    let mean = sum_lanes(lanes(g, g, 0.0, |_, sum, g, _| sum + g));
-    let along = sum_lanes(lanes(g, hat, 0.0, |_, sum, g, hat| g.mul_add(hat, sum)));
-    for (r, dx) in dx.chunks_exact_mut(d).enumerate() {
-        let (mean, along) = (mean[r] / d as f32, along[r] / d as f32);
-        map(dx, g[r], hat[r], |dx, g, hat| hat.mul_add(-along, g - mean).mul_add(rate[r], dx));
+fn norm_rows_backward<const R: usize>(
+    weight: &[f32],
+    (hat, rate): (&[f32], &[f32]),
+    dy: &[f32],
+    dx: &mut [f32],
+    g: &mut [f32],
+) {
+    let d = weight.len();
+    let (dy, weight) = (Rows { data: dy, stride: d }, Rows { data: weight, stride: 0 });
+    map_rows::<R>(g, dy, weight, |_, _, dy, weight| dy * weight);
+    let (hat, g) = (Rows { data: hat, stride: d }, Rows { data: g, stride: d });
+    let mut mean = sum_rows::<R>(d, g, g, |_, sum, g, _| sum + g);
+    let mut along = sum_rows::<R>(d, g, hat, |_, sum, g, hat| g.mul_add(hat, sum));
+    let mut rates = [0f32; R];
+    for r in 0..R {
+        (mean[r], along[r], rates[r]) = (mean[r] / d as f32, along[r] / d as f32, rate[r]);
     }
+    map_rows::<R>(dx, g, hat, |r, dx, g, hat| {
+        hat.mul_add(-along[r], g - mean[r]).mul_add(rates[r], dx)
+    });
 }
 
 /// Adds to a normalisation's dγ the sum over tokens of dy·x̂, token after token.
 pub(super) fn norm_weight_gradient(simd: Simd, hat: &[f32], dy: &[f32], gradient: &mut [f32]) {
-    let d = gradient.len();
-    simd.map(
+    chain(
+        simd,
+        hat,
+        dy,
+        gradient,
         #[inline(always)]
-        || {
-            for (hat, dy) in hat.chunks_exact(d).zip(dy.chunks_exact(d)) {
-                map(gradient, hat, dy, |gradient, hat, dy| hat.mul_add(dy, gradient));
-            }
-        },
+        |sum, hat, dy| hat.mul_add(dy, sum),
     );
 }
 
 /// Adds to a bias's gradient the sum of dy over tokens, token after token.
 pub(super) fn bias_gradient(simd: Simd, dy: &[f32], gradient: &mut [f32]) {
+    chain(
+        simd,
+        dy,
+        dy,
+        gradient,
+        #[inline(always)]
+        |sum, dy, _| sum + dy,
+    );
+}
+
+/// [`chain_rows`] over all rows of `[n, d]`.
+fn chain(simd: Simd, a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(f32, f32, f32) -> f32) {
+    let d = out.len();
     simd.map(
         #[inline(always)]
-        || dy.chunks_exact(gradient.len()).for_each(|dy| add(gradient, dy)),
+        || {
+            for (a, b) in a.chunks(ROWS * d).zip(b.chunks(ROWS * d)) {
+                let whole = a.len() == ROWS * d;
+                let mut a = Rows { data: a, stride: d };
+                let mut b = Rows { data: b, stride: d };
+                if whole {
+                    chain_rows::<ROWS>(out, a, b, &f);
+                    continue;
+                }
+                while !a.data.is_empty() {
+                    chain_rows::<1>(out, a, b, &f);
+                    (a.data, b.data) = (&a.data[d..], &b.data[d..]);
+                }
+            }
+        },
     );
 }
 
 /// a ← a + b.
-#[inline(always)]
 pub(super) fn add(a: &mut [f32], b: &[f32]) {
-    map(a, b, b, |a, b, _| a + b);
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
 }
 
 /// x ← GELU(x); the slopes are kept for the backward.
@@ -234,6 +295,46 @@ pub(super) fn cross_entropies(
     );
 }
 
+/// z ← exp(z − max); returns the sum, lane by lane.
+#[inline(always)]
+fn exp_chunks(chunks: &mut [[f32; LANES]], max: f32) -> [f32; LANES] {
+    let mut lanes = [0f32; LANES];
+    for chunk in chunks {
+        for i in 0..LANES {
+            chunk[i] = exp(chunk[i] - max);
+            lanes[i] += chunk[i];
+        }
+    }
+    lanes
+}
+
+/// The largest element, in any order: NaN is left to those who compute with it.
+#[inline(always)]
+fn maximum(z: &[f32]) -> f32 {
+    const WIDTH: usize = 64;
+    let (chunks, rest) = z.as_chunks::<WIDTH>();
+    let mut most = max_chunks(chunks);
+    let mut half = WIDTH / 2;
+    while half > 0 {
+        for i in 0..half {
+            most[i] = most[i].max(most[i + half]);
+        }
+        half /= 2;
+    }
+    rest.iter().fold(most[0], |most, z| most.max(*z))
+}
+
+#[inline(always)]
+fn max_chunks<const WIDTH: usize>(chunks: &[[f32; WIDTH]]) -> [f32; WIDTH] {
+    let mut most = [f32::NEG_INFINITY; WIDTH];
+    for chunk in chunks {
+        for i in 0..WIDTH {
+            most[i] = most[i].max(chunk[i]);
+        }
+    }
+    most
+}
+
 #[inline(always)]
 fn cross_entropy_rows<const R: usize>(
     logits: &mut [f32],
@@ -242,21 +343,17 @@ fn cross_entropy_rows<const R: usize>(
     weights: &mut [f32],
 ) {
     let vocab = logits.len() / R;
-    let z = rows::<R>(logits);
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let most = lanes(z, z, f32::NEG_INFINITY, |_, most, z, _| larger(most, z));
-    let mut max = [f32::NEG_INFINITY; R];
-    for r in 0..R {
-        max[r] = most[r].iter().fold(max[r], |a, &b| larger(a, b));
-        losses[r] = f64::from(max[r]) - f64::from(z[r][targets[r] as usize]);
-    }
-    for (z, max) in logits.chunks_exact_mut(vocab).zip(&max) {
-        for z in z {
+    let mut s = [0f32; R];
+    for (r, z) in logits.chunks_exact_mut(vocab).enumerate() {
+        let max = maximum(z);
+        losses[r] = f64::from(max) - f64::from(z[targets[r] as usize]);
+        let mut lanes = exp_chunks(z.as_chunks_mut().0, max);
+        for (lane, z) in lanes.iter_mut().zip(z.as_chunks_mut::<LANES>().1) {
             *z = exp(*z - max);
+            *lane += *z;
         }
+        [s[r]] = sum_lanes([lanes]);
     }
-    let e = rows::<R>(logits);
-    let s = sum_lanes(lanes(e, e, 0.0, |_, sum, e, _| sum + e));
     for (r, e) in logits.chunks_exact_mut(vocab).enumerate() {
         losses[r] += ln(f64::from(s[r]));
         e[targets[r] as usize] -= s[r];

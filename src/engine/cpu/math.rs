@@ -51,55 +51,85 @@ pub(super) const LANES: usize = 16;
 /// Rows that are reduced together: only then does the compiler keep the lanes in vectors.
 pub(super) const ROWS: usize = 8;
 
-/// Of each of some rows the lanes, begun with `first`: f(row, lane, element of a, element of b).
-#[inline(always)]
-pub(super) fn lanes<const R: usize>(
-    a: [&[f32]; R],
-    b: [&[f32]; R],
-    first: f32,
-    f: impl Fn(usize, f32, f32, f32) -> f32,
-) -> [[f32; LANES]; R] {
-    let mut lanes = [[first; LANES]; R];
-    let whole = a[0].len() / LANES;
-    for start in (0..whole).map(|chunk| chunk * LANES) {
-        let (mut a_chunks, mut b_chunks) = ([[0f32; LANES]; R], [[0f32; LANES]; R]);
-        for r in 0..R {
-            a_chunks[r].copy_from_slice(&a[r][start..][..LANES]);
-            b_chunks[r].copy_from_slice(&b[r][start..][..LANES]);
+/// Some rows: row r begins at r · stride. A stride of 0 repeats one.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+}
+
+impl Rows<'_> {
+    /// The elements of each row from a column on, by value: the compiler need not ask what overlaps.
+    #[inline(always)]
+    pub fn chunk<const R: usize>(self, start: usize) -> [[f32; LANES]; R] {
+        let mut chunk = [[0f32; LANES]; R];
+        for (r, chunk) in chunk.iter_mut().enumerate() {
+            *chunk = *self.data[r * self.stride + start..].first_chunk().expect("a whole chunk");
         }
-        for i in 0..LANES {
-            for r in 0..R {
-                lanes[r][i] = f(r, lanes[r][i], a_chunks[r][i], b_chunks[r][i]);
-            }
+        chunk
+    }
+
+    #[inline(always)]
+    pub fn at(self, r: usize, column: usize) -> f32 {
+        self.data[r * self.stride + column]
+    }
+}
+
+/// Of each of some rows of `d` elements the sum, lane by lane, that f(row, sum so far, element of a,
+/// element of b) makes.
+#[inline(always)]
+pub(super) fn sum_rows<const R: usize>(
+    d: usize,
+    a: Rows<'_>,
+    b: Rows<'_>,
+    f: impl Fn(usize, f32, f32, f32) -> f32,
+) -> [f32; R] {
+    let whole = d / LANES * LANES;
+    let mut lanes = sum_chunks(whole, a, b, &f);
+    for (r, lanes) in lanes.iter_mut().enumerate() {
+        for column in whole..d {
+            let lane = &mut lanes[column - whole];
+            *lane = f(r, *lane, a.at(r, column), b.at(r, column));
         }
     }
-    for r in 0..R {
-        let rest = a[r][whole * LANES..].iter().zip(&b[r][whole * LANES..]);
-        let (mut row, mut lane) = (lanes[r], 0);
-        for (&a, &b) in rest {
-            row[lane] = f(r, row[lane], a, b);
-            lane += 1;
+    sum_lanes(lanes)
+}
+
+#[inline(always)]
+fn sum_chunks<const R: usize>(
+    whole: usize,
+    a: Rows<'_>,
+    b: Rows<'_>,
+    f: impl Fn(usize, f32, f32, f32) -> f32,
+) -> [[f32; LANES]; R] {
+    let mut lanes = [[0f32; LANES]; R];
+    for start in (0..whole).step_by(LANES) {
+        let (a, b) = (a.chunk::<R>(start), b.chunk::<R>(start));
+        for i in 0..LANES {
+            for r in 0..R {
+                lanes[r][i] = f(r, lanes[r][i], a[r][i], b[r][i]);
+            }
         }
-        lanes[r] = row;
     }
     lanes
 }
 
 /// The sum of each row's lanes, halves added to halves.
 #[inline(always)]
-pub(super) fn sum_lanes<const R: usize>(mut lanes: [[f32; LANES]; R]) -> [f32; R] {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            for lanes in &mut lanes {
-                lanes[i] += lanes[i + half];
-            }
-        }
-        half /= 2;
-    }
+pub(super) fn sum_lanes<const R: usize>(lanes: [[f32; LANES]; R]) -> [f32; R] {
     let mut sums = [0f32; R];
     for r in 0..R {
-        sums[r] = lanes[r][0];
+        let [a, b]: [f32; 2] = halve::<4, 2>(halve::<8, 4>(halve::<LANES, 8>(lanes[r])));
+        sums[r] = a + b;
+    }
+    sums
+}
+
+#[inline(always)]
+fn halve<const N: usize, const HALF: usize>(lanes: [f32; N]) -> [f32; HALF] {
+    let mut sums = [0f32; HALF];
+    for i in 0..HALF {
+        sums[i] = lanes[i] + lanes[i + HALF];
     }
     sums
 }
