@@ -9,7 +9,6 @@ use crate::checkpoint::{Checkpoint, WEIGHTS};
 use crate::data::sequences::{Sequences, Window};
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
 use crate::injection::{Draw, Mixture, MixtureSpec, Shuffle};
-use crate::model::Positions;
 use crate::rng::Key;
 use crate::run::{
     EngineKind, FinetuneSpec, ImportSpec, Outcome, PretrainSpec, Realised, Record, RunId, Spec,
@@ -181,7 +180,7 @@ fn check_engine(asked: EngineKind, control: &Control<'_>) -> Result<()> {
 /// Refuses sequences that are longer than the model has positions.
 fn check_context(model: &Checkpoint, sequences: &Sequences) -> Result<()> {
     let (context, positions) = (sequences.context(), model.shape.context);
-    if model.shape.positions == Positions::Learned && context > positions {
+    if context > positions {
         let requirement = format!("must be at most {positions}, the positions of the model");
         return Err(Error::setting("context", context, requirement));
     }
