@@ -6,6 +6,7 @@ mod report;
 pub use report::{fraction, number, numbers, percent, size as short_size, told};
 
 use crate::fit::file;
+use crate::numbers::{share, size};
 use crate::progress::answer;
 use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
 use forgetting_laws::fit::{Advisor, Fit, Limit};
@@ -45,7 +46,7 @@ pub struct Options {
     confidence: f64,
     /// The fraction to inject that the other answers are for [default: the smallest that keeps to
     /// the limit].
-    #[arg(long)]
+    #[arg(long, value_parser = share)]
     p: Option<f64>,
     /// A loss on the target that is wanted, in nats per token.
     #[arg(long, value_name = "L_FT", value_parser = size)]
@@ -186,9 +187,6 @@ fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
         let requirement = "must lie between 0 and 1";
         return Err(Error::setting("--confidence", options.confidence, requirement));
     }
-    if let Some(p) = options.p.filter(|p| !(0.0..=1.0).contains(p)) {
-        return Err(Error::setting("--p", p, "must lie between 0 and 1"));
-    }
     let (domain, fits) = of_domain(fits, options.domain.as_deref())?;
     let Some(level) = fits.iter().find_map(|fit| Some(fit.bootstrap.as_ref()?.level)) else {
         let requirement = "advice needs intervals; fit again with --bootstrap 1000";
@@ -266,26 +264,6 @@ impl Questions {
             .map_err(|error| self.unanswered.push(Unanswered { question, why: error.to_string() }))
             .ok()
     }
-}
-
-/// A number above 0, with a suffix or without.
-pub fn size(text: &str) -> Result<f64, String> {
-    let wrong = || "must be a number above 0, such as 3e6, 300K, 109M, 1.27B or 2T".to_string();
-    let text = text.trim();
-    let unit = |suffix: char| match suffix.to_ascii_uppercase() {
-        'K' => Some(1e3),
-        'M' => Some(1e6),
-        'B' | 'G' => Some(1e9),
-        'T' => Some(1e12),
-        _ => None,
-    };
-    let (digits, factor) = match text.chars().last().and_then(unit) {
-        Some(factor) => (&text[..text.len() - 1], factor),
-        None => (text, 1.0),
-    };
-    let number: f64 = digits.trim().parse().map_err(|_| wrong())?;
-    let value = number * factor;
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err(wrong()) }
 }
 
 /// A share of the pretraining loss, or nats per token.

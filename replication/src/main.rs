@@ -38,6 +38,7 @@ mod losses;
 #[cfg(feature = "train")]
 mod model;
 mod named;
+mod numbers;
 mod plot;
 mod predict;
 #[cfg(feature = "train")]

@@ -3,6 +3,7 @@
 use crate::fit::file::{self, LawFile};
 use crate::fit::tables::{Csv, cell};
 use crate::fit::{drawing, terminal};
+use crate::numbers;
 use crate::progress::{answer, complain};
 use forgetting_laws::fit::{Fit, Measured, Prediction};
 use forgetting_laws::laws::Row;
@@ -12,34 +13,34 @@ use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-/// The runs to predict. Each number may be a list, 1e6,3e6, or a range, LOW:HIGH:COUNT, at even
-/// distances of the logarithm (of p: of p itself); then the answer is a table.
+/// The runs to predict. Each number may be a list, 10M,30M, or a range, LOW:HIGH:COUNT, at even
+/// distances of the logarithm (of p: of p itself); then the answer is a table. Sizes may have a
+/// suffix: 300K, 109M, 1.27B, 2T.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Arguments {
     /// The laws that `fit` wrote.
     laws: PathBuf,
     /// Model size N in parameters.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = Values::sizes)]
     n_params: Option<Values>,
     /// Unique tokens of the target, D_ft.
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = Values::sizes)]
     d_ft: Option<Values>,
     /// Tokens of pretraining, D.
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = Values::sizes)]
     d_tokens: Option<Values>,
-    /// Fraction of injected pretraining data, 0 to 1.
-    #[arg(long, value_name = "P")]
+    /// Fraction of injected pretraining data, 0 to 1; 1% is 0.01.
+    #[arg(long, value_name = "P", value_parser = Values::shares)]
     p: Option<Values>,
     /// Pretraining loss before finetuning, in nats per token [default: interpolated between the
     /// sizes that were fitted].
-    #[arg(long, value_name = "NATS")]
+    #[arg(long, value_name = "NATS", value_parser = Values::sizes)]
     loss_pt0: Option<Values>,
     /// How often the target data will be passed over; warns where the runs did so far more or less
     /// often.
-    #[arg(long, value_name = "PASSES", value_parser = crate::advise::size)]
+    #[arg(long, value_name = "PASSES", value_parser = numbers::size)]
     epochs: Option<f64>,
     /// One law alone [default: of each loss the form that held-out runs speak for, as `fit` ranked
     /// them, or every law where it did not].
@@ -66,16 +67,17 @@ enum Values {
 /// A range has so many numbers at most, and a table so many rows.
 const MOST: usize = 1_000_000;
 
-impl FromStr for Values {
-    type Err = String;
+impl Values {
+    fn sizes(text: &str) -> Result<Self, String> {
+        Self::parse(text, numbers::size)
+    }
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| {
-            let value: Option<f64> = text.trim().parse().ok();
-            value
-                .filter(|value| value.is_finite())
-                .ok_or_else(|| format!("{:?} is not a number", text.trim()))
-        };
+    fn shares(text: &str) -> Result<Self, String> {
+        Self::parse(text, numbers::share)
+    }
+
+    fn parse(text: &str, number: fn(&str) -> Result<f64, String>) -> Result<Self, String> {
+        let number = |text: &str| number(text).map_err(|why| format!("{:?} {why}", text.trim()));
         let parts: Vec<_> = text.split(':').collect();
         match *parts {
             [list] => Ok(Self::List(list.split(',').map(number).collect::<Result<_, _>>()?)),
@@ -88,46 +90,24 @@ impl FromStr for Values {
                     false => Err("LOW must be below HIGH".into()),
                 }
             }
-            _ => Err("must be a number, a list as 1e6,3e6 or a range LOW:HIGH:COUNT".into()),
+            _ => Err("must be a number, a list as 10M,30M or a range LOW:HIGH:COUNT".into()),
         }
     }
-}
 
-impl Values {
     /// The numbers, with the ends of a range as they were given.
-    fn of(&self, column: Column) -> Result<Vec<f64>> {
-        let option = option(column);
-        let good = |value: f64| match column {
-            Column::P => (0.0..=1.0).contains(&value),
-            _ => value > 0.0,
-        };
-        let requirement = match column {
-            Column::P => "must lie between 0 and 1",
-            _ => "must be above 0",
-        };
-        let check = |value: f64| match good(value) {
-            true => Ok(value),
-            false => Err(Error::setting(option, value, requirement)),
-        };
+    fn of(&self, column: Column) -> Vec<f64> {
         match *self {
-            Self::List(ref values) => values.iter().copied().map(check).collect(),
+            Self::List(ref values) => values.clone(),
             Self::Range { low, high, count } => {
-                check(low)?;
-                check(high)?;
-                let at = |i: usize| {
-                    let share = i as f64 / (count - 1) as f64;
-                    match (i, column) {
-                        (0, _) => low,
-                        (i, _) if i == count - 1 => high,
-                        // One division, so that hundredths come out as hundredths.
-                        (_, Column::P) => {
-                            let last = (count - 1) as f64;
-                            (low * (last - i as f64) + high * i as f64) / last
-                        }
-                        _ => low * (high / low).powf(share),
-                    }
+                let last = (count - 1) as f64;
+                let at = |i: usize| match (i, column) {
+                    (0, _) => low,
+                    (i, _) if i == count - 1 => high,
+                    // One division, so that hundredths come out as hundredths.
+                    (_, Column::P) => (low * (last - i as f64) + high * i as f64) / last,
+                    _ => low * (high / low).powf(i as f64 / last),
                 };
-                Ok((0..count).map(at).collect())
+                (0..count).map(at).collect()
             }
         }
     }
@@ -161,11 +141,11 @@ impl Arguments {
 
     /// The values of what a law looks at; NaN for what it does not, and for an L_pt⁰ to be
     /// interpolated.
-    fn values(&self, fit: &Fit, column: Column) -> Result<Vec<f64>> {
+    fn values(&self, fit: &Fit, column: Column) -> Vec<f64> {
         let read = fit.law.inputs().iter().any(|input| input.column == column);
         match self.given(column) {
             Some(values) if read => values.of(column),
-            _ => Ok(vec![f64::NAN]),
+            _ => vec![f64::NAN],
         }
     }
 
@@ -226,9 +206,9 @@ impl Arguments {
     /// Every run that a law is asked about, in the order of the options.
     fn runs(&self, fit: &Fit) -> Result<Vec<Row>> {
         let values = |column| self.values(fit, column);
-        let (sizes, data) = (values(Column::NParams)?, values(Column::DFtTokens)?);
-        let (tokens, fractions) = (values(Column::DTokens)?, values(Column::P)?);
-        let losses = values(Column::LossPt0)?;
+        let (sizes, data) = (values(Column::NParams), values(Column::DFtTokens));
+        let (tokens, fractions) = (values(Column::DTokens), values(Column::P));
+        let losses = values(Column::LossPt0);
         let counts = [&sizes, &data, &tokens, &fractions, &losses].map(Vec::len);
         let count = counts.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if count.is_none_or(|count| count > MOST) {
@@ -499,22 +479,31 @@ impl<'a> Asked<'a> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str, column: Column) -> Result<Values, String> {
+        match column {
+            Column::P => Values::shares(text),
+            _ => Values::sizes(text),
+        }
+    }
+
     fn values(text: &str, column: Column) -> Vec<f64> {
-        text.parse::<Values>().unwrap().of(column).unwrap()
+        parse(text, column).unwrap().of(column)
     }
 
     #[test]
     fn numbers_lists_and_ranges() {
         assert_eq!(values("3e6", Column::NParams), [3e6]);
-        assert_eq!(values("1e6, 3e6,2", Column::DFtTokens), [1e6, 3e6, 2.0]);
+        assert_eq!(values("1e6, 3M,2", Column::DFtTokens), [1e6, 3e6, 2.0]);
         assert_eq!(values("0:0.1:3", Column::P), [0.0, 0.05, 0.1]);
-        let sizes = values("1e6:1e8:3", Column::NParams);
+        assert_eq!(values("0%:10%:3", Column::P), [0.0, 0.05, 0.1]);
+        assert_eq!(values("0.7%,1", Column::P), [0.007, 1.0]);
+        let sizes = values("1M:0.1B:3", Column::NParams);
         assert_eq!((sizes[0], sizes[2], sizes.len()), (1e6, 1e8, 3));
         // Two roundings of a power.
         assert!((sizes[1] / 1e7 - 1.0).abs() < 1e-14);
         assert_eq!(values("0.01:0.3:2", Column::P), [0.01, 0.3]);
-        assert!("1,2".parse::<Values>().is_ok_and(|values| !values.is_one()));
-        assert!("1".parse::<Values>().is_ok_and(|values| values.is_one()));
+        assert!(Values::sizes("1,2").is_ok_and(|values| !values.is_one()));
+        assert!(Values::sizes("1").is_ok_and(|values| values.is_one()));
     }
 
     #[test]
@@ -522,14 +511,15 @@ mod tests {
         for text in
             ["", "many", "1,", "1:2", "1:2:1", "1:2:3:4", "2:1:3", "1:1:3", "nan", "1:inf:3"]
         {
-            assert!(text.parse::<Values>().is_err(), "{text}");
+            assert!(parse(text, Column::NParams).is_err(), "{text}");
         }
-        let refused = |text: &str, column| {
-            text.parse::<Values>().unwrap().of(column).unwrap_err().to_string()
-        };
-        assert_eq!(refused("1.5", Column::P), "--p = 1.5: must lie between 0 and 1");
-        assert_eq!(refused("-0.1:1:3", Column::P), "--p = -0.1: must lie between 0 and 1");
-        assert_eq!(refused("0:10:3", Column::NParams), "--n-params = 0: must be above 0");
-        assert_eq!(refused("-3", Column::LossPt0), "--loss-pt0 = -3: must be above 0");
+        let refused = |text: &str, column| parse(text, column).unwrap_err();
+        let share = "must lie between 0 and 1, as 0.01 or 1%";
+        assert_eq!(refused("1.5", Column::P), format!("\"1.5\" {share}"));
+        assert_eq!(refused("-0.1:1:3", Column::P), format!("\"-0.1\" {share}"));
+        for (text, bad) in [("0:10:3", "0"), ("-3", "-3"), ("1M,2 mio", "2 mio"), ("1%", "1%")] {
+            let start = format!("{bad:?} must be a number above 0, such as ");
+            assert!(refused(text, Column::LossPt0).starts_with(&start), "{text}");
+        }
     }
 }

@@ -45,11 +45,11 @@ pub struct DomainOptions {
     #[arg(long)]
     pub dry_run: bool,
     /// Parameters of the model that is asked about [default: the largest of the plan].
-    #[arg(long, value_name = "N", value_parser = crate::advise::size)]
+    #[arg(long, value_name = "N", value_parser = crate::numbers::size)]
     pub n_params: Option<f64>,
     /// Tokens of the target data that are asked about [default: all there are, or the most of the plan
     /// where that is a small part].
-    #[arg(long, value_name = "D", value_parser = crate::advise::size)]
+    #[arg(long, value_name = "D", value_parser = crate::numbers::size)]
     pub d_ft: Option<f64>,
     /// How much may be forgotten: a share of the pretraining loss (5%) or nats per token (0.05).
     #[arg(long, default_value = "5%", value_parser = crate::advise::limit)]
