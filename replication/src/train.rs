@@ -32,7 +32,7 @@ use options::{
     BlockOptions, Options, RunOptions, SlurmOptions, configure, refuse_helpers, refuse_stdin,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The folder within that of the results for what is known of data and models.
@@ -103,6 +103,20 @@ impl Session {
         exec::check(&grid.jobs(), config.data.injection_tokens)?;
         let options = options.clone();
         Ok(Self { config, sources, grid, compute, ranks: None, out, options, blocks })
+    }
+
+    /// Says what would be done, once it is known that it would not be refused. Only text that nobody
+    /// has named or fetched yet may be missing.
+    ///
+    /// # Errors
+    /// If the run would be refused.
+    fn dry_run(&self, ranks: &RankOptions) -> Result<()> {
+        if ranks.launches()? {
+            ranks.check(&self.options.device, self.compute)?;
+            refuse_helpers(&self.options)?;
+        }
+        check_folder(&self.out)?;
+        plan::print(self, &self.grid.jobs())
     }
 
     /// How many runs are worked on at once, how many of them are sure not to share a device's time,
@@ -410,6 +424,21 @@ impl Session {
     }
 }
 
+/// Refuses a folder that cannot be made, since something on the way is a file; makes none.
+///
+/// # Errors
+/// If it is so.
+fn check_folder(out: &Path) -> Result<()> {
+    match out.ancestors().find(|above| above.exists()) {
+        Some(above) if !above.is_dir() => {
+            let requirement =
+                format!("must be a folder to write to ({} is a file)", above.display());
+            Err(Error::setting("--out", out.display(), requirement))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Starts the ranks that make a figure, or all, if several are asked for. What every rank would refuse
 /// is refused once, before. Returns the status to end with.
 ///
@@ -453,7 +482,7 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
     let session = Session::open(&options.common, Some(figure.blocks()), options.dry_run)?;
     let jobs = session.grid.jobs();
     if options.dry_run {
-        return plan::print(&session, &jobs);
+        return session.dry_run(&options.ranks);
     }
     let begun = Instant::now();
     let session = session.together(&options.ranks)?;
@@ -487,7 +516,7 @@ pub fn all(options: &FigureOptions) -> Result<()> {
     let session = Session::open(&options.common, None, options.dry_run)?;
     let jobs = session.grid.jobs();
     if options.dry_run {
-        return plan::print(&session, &jobs);
+        return session.dry_run(&options.ranks);
     }
     let begun = Instant::now();
     let session = session.together(&options.ranks)?;

@@ -488,6 +488,17 @@ fn a_dry_run_says_what_it_would_cost_and_writes_nothing() {
         }
         assert!(files(folder.path()).is_empty(), "{preset} wrote something");
     }
+    // What the run refuses, it refuses.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "text").unwrap();
+    for arguments in [&[][..], &["--dry-run"]] {
+        let output = fig5(&file.join("out")).args(arguments).output().unwrap();
+        assert!(complaint(&output).contains("--out = "), "{arguments:?}");
+        let call = ["--ranks", "2", "--workers-per-device", "2"];
+        let output = fig5(folder.path()).args(call).args(arguments).output().unwrap();
+        assert!(complaint(&output).contains("--workers-per-device = 2"), "{arguments:?}");
+    }
     let said = must_succeed(fig5(reference().0.path()).arg("--dry-run")).stdout;
     let said = String::from_utf8(said).unwrap();
     assert!(said.contains(&format!("\n{RUNS} runs, {RUNS} done; 0.000e0 FLOPs")), "{said}");

@@ -111,7 +111,10 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     let compute = super::compute(&config, &common.device)?;
     // Two calls on one domain follow one another.
     let claim = match options.dry_run {
-        true => None,
+        true => {
+            super::check_folder(&folder)?;
+            None
+        }
         false => Some(Claim::wait_for(&folder)?),
     };
     let known: Option<Plan> = read(&folder.join(PLAN))?;

@@ -130,10 +130,8 @@ pub fn write(
     }
     put(folder, "submit.sh", &submit)?;
     let runs = grid.pretrainings.len() + grid.finetunings.len();
-    answer(&format!(
-        "{runs} runs; read the scripts, then: sh {}\n",
-        folder.join("submit.sh").display()
-    ))
+    let script = folder.join("submit.sh").display().to_string();
+    answer(&format!("{runs} runs; read the scripts, then: sh {}\n", quoted(&script)))
 }
 
 fn variable(prefix: &str, rank: usize) -> String {
