@@ -207,7 +207,7 @@ fn what_does_not_fit_together_is_one_line() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let rank = |rank: &str, world: &str, ranks: usize| {
         let mut call = run(folder.path(), &[], ranks);
-        call.args(["--rank-timeout", "1"]).envs([("RANK", rank), ("WORLD_SIZE", world)]);
+        call.args(["--rank-timeout", "3"]).envs([("RANK", rank), ("WORLD_SIZE", world)]);
         call.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port.to_string())]);
         call
     };
@@ -215,13 +215,23 @@ fn what_does_not_fit_together_is_one_line() {
     assert_eq!(line, "replication: RANK = 2: must be below WORLD_SIZE=2\n");
     let line = said(&mut rank("1", "2", 3));
     assert!(line.contains("--ranks = 3: contradicts the WORLD_SIZE of 2"), "{line}");
-    let line = said(&mut rank("1", "2", 1));
+    // Who is waited for is said while there is time to end it.
+    let waiting = |rank: &str, lines: &str| {
+        let (first, rest) = lines.split_once('\n').unwrap();
+        let start = format!(
+            "RANK={rank} and WORLD_SIZE=2: waiting for 1 other rank at 127.0.0.1:{port}, 1 of 3 s; \
+             to run alone, unset RANK and WORLD_SIZE"
+        );
+        assert_eq!(first, start);
+        rest.to_string()
+    };
+    let line = waiting("1", &said(&mut rank("1", "2", 1)));
     assert!(line.lines().count() == 1, "{line}");
     assert!(line.contains("rank 1 finds nobody at MASTER_ADDR=127.0.0.1"), "{line}");
-    let line = said(&mut rank("0", "2", 1));
+    let line = waiting("0", &said(&mut rank("0", "2", 1)));
     assert_eq!(
         line,
-        "replication: 1 of 2 ranks came within 1 s: were all started, with one WORLD_SIZE?\n"
+        "replication: 1 of 2 ranks came within 3 s: were all started, with one WORLD_SIZE?\n"
     );
 }
 

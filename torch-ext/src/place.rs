@@ -34,18 +34,29 @@ impl Place {
     /// # Errors
     /// If a variable is missing beside the others, or none that can be.
     pub fn from_env() -> Result<Option<Self>> {
-        Self::from_variables(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::from_variables(variable)
+    }
+
+    /// The variables that [`Self::from_env`] takes the rank, the rank on its machine and the number of
+    /// processes from; None where none of them places a process.
+    pub fn names_in_env() -> Option<[&'static str; 3]> {
+        Self::names(variable)
+    }
+
+    fn names(get: impl Fn(&str) -> Option<String>) -> Option<[&'static str; 3]> {
+        match (get("RANK"), get("MASTER_ADDR"), get("SLURM_PROCID")) {
+            (Some(_), _, _) => Some(["RANK", "LOCAL_RANK", "WORLD_SIZE"]),
+            (None, Some(_), Some(_)) => Some(["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"]),
+            _ => None,
+        }
     }
 
     fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
-        let names = match (get("RANK"), get("MASTER_ADDR"), get("SLURM_PROCID")) {
-            (Some(_), _, _) => ["RANK", "LOCAL_RANK", "WORLD_SIZE"],
-            (None, Some(_), Some(_)) => ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"],
-            _ => return Ok(None),
-        };
+        let Some(names) = Self::names(&get) else { return Ok(None) };
         let text = |name: &'static str| {
             get(name).ok_or_else(|| {
-                let requirement = format!("is needed beside {}", names[0]);
+                let requirement =
+                    format!("is needed beside {0}; unset {0} for a process alone", names[0]);
                 Error::Variable { name, value: String::new(), requirement }
             })
         };
@@ -171,6 +182,11 @@ impl Place {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// A variable of this process; None where it is empty.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

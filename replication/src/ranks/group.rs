@@ -7,10 +7,12 @@
 use super::RankOptions;
 use crate::compute::{Compute, needs_libtorch};
 use crate::exec::Job;
+use crate::progress::complain;
 use forgetting_laws::engine::torch::{Collectives, cuda};
 use forgetting_laws::engine::{Comm, Signals};
 use forgetting_laws::{Error, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -39,6 +41,55 @@ const IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a rank says that has failed.
 const FAILED: Signals = Signals { stop: false, due: false, failed: true };
+
+/// How long the other ranks may take before it is said that they are waited for, where no launcher
+/// looks after them.
+const SAY_AFTER: Duration = Duration::from_secs(1);
+/// How long until it is said again.
+const SAY_EVERY: Duration = Duration::from_secs(30);
+
+/// Does what waits for the other ranks, and says meanwhile that it waits for them, and why: variables
+/// that are left over from another program make a process wait for ranks that nobody starts.
+fn waiting<T>(place: &Place, timeout: Duration, meet: impl FnOnce() -> T) -> T {
+    let (met, still_waiting) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let begun = Instant::now();
+            let mut patience = if place.serves { SAY_AFTER } else { SAY_EVERY };
+            while still_waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                complain(&waits_for(place, Place::names_in_env(), begun.elapsed(), timeout));
+                patience = SAY_EVERY;
+            }
+        });
+        let result = meet();
+        drop(met);
+        result
+    })
+}
+
+/// `RANK=0 and WORLD_SIZE=2: waiting for 1 other rank at node0:29500, 31 of 600 s; ...`
+fn waits_for(
+    place: &Place,
+    names: Option<[&'static str; 3]>,
+    waited: Duration,
+    timeout: Duration,
+) -> String {
+    let Place { rank, world, host, port, .. } = place;
+    let others = match world - 1 {
+        1 => "1 other rank".to_string(),
+        others => format!("{others} other ranks"),
+    };
+    let (waited, timeout) = (waited.as_secs(), timeout.as_secs());
+    let waiting = format!("waiting for {others} at {host}:{port}, {waited} of {timeout} s");
+    match names {
+        Some([own, _, all]) if place.serves => {
+            let unset = if own == "RANK" { "RANK and WORLD_SIZE" } else { "MASTER_ADDR" };
+            format!("{own}={rank} and {all}={world}: {waiting}; to run alone, unset {unset}")
+        }
+        // A launcher that is there set them for this process.
+        _ => format!("rank {rank} of {world}: {waiting}"),
+    }
+}
 
 /// This process's connection to the other ranks.
 #[derive(Debug)]
@@ -85,7 +136,7 @@ impl Ranks {
 
     fn meet(place: Place, timeout: Duration, backend: Backend, staged: bool) -> Result<Self> {
         let connect = || {
-            let store = place.meet(timeout)?;
+            let store = waiting(&place, timeout, || place.meet(timeout))?;
             let orders = Group::open(&store, &place, "orders", Backend::Gloo, timeout)?;
             Ok((store, orders))
         };
@@ -151,7 +202,7 @@ impl Ranks {
             Err(error) => {
                 self.leave();
                 if let Err(lost) = self.tell(&FAILED, true, None).and_then(|_| self.regroup()) {
-                    crate::progress::complain(&format!("rank {}: {error}", self.place.rank));
+                    complain(&format!("rank {}: {error}", self.place.rank));
                     return Err(lost);
                 }
                 Err(error)
@@ -222,7 +273,7 @@ impl Ranks {
     /// Says why this rank failed in a run; the first one's reason is said by its caller.
     pub fn complain(&self, job: &Job, error: &Error) {
         let (rank, label) = (self.place.rank, &job.label);
-        crate::progress::complain(&format!("rank {rank}: {label}: {error}"));
+        complain(&format!("rank {rank}: {label}: {error}"));
     }
 
     /// The first rank's bytes to all.
@@ -338,6 +389,31 @@ mod tests {
         let mut one = Tensor::from_slice(&[1f32]);
         ranks.all_reduce_sum(&mut one)?;
         Ok(one.double_value(&[0]))
+    }
+
+    #[test]
+    fn variables_that_are_obeyed_are_named_and_how_to_ignore_them() {
+        let place = Place { serves: true, ..Place::local(0, 2, 29731) };
+        let said = |place: &Place, names| {
+            waits_for(place, names, Duration::from_secs(31), Duration::from_secs(600))
+        };
+        let torchrun = ["RANK", "LOCAL_RANK", "WORLD_SIZE"];
+        let waiting = "waiting for 1 other rank at 127.0.0.1:29731, 31 of 600 s";
+        assert_eq!(
+            said(&place, Some(torchrun)),
+            format!("RANK=0 and WORLD_SIZE=2: {waiting}; to run alone, unset RANK and WORLD_SIZE")
+        );
+        let slurm = ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"];
+        assert_eq!(
+            said(&place, Some(slurm)),
+            format!(
+                "SLURM_PROCID=0 and SLURM_NTASKS=2: {waiting}; to run alone, unset MASTER_ADDR"
+            )
+        );
+        let launched = Place { serves: false, ..place };
+        assert_eq!(said(&launched, Some(torchrun)), format!("rank 0 of 2: {waiting}"));
+        let four = Place { rank: 3, world: 4, ..launched };
+        assert!(said(&four, None).contains("waiting for 3 other ranks"));
     }
 
     #[test]
