@@ -632,21 +632,14 @@ fn some_and_once<T: PartialEq + ToString>(
 
 /// Sets one key of a table to a value written as in TOML; strings may go without quotes.
 fn set(table: &mut Table, key: &str, text: &str) -> Result<()> {
-    let unknown = |keys: Vec<String>| {
-        let nearest = keys.iter().min_by_key(|known| strsim::damerau_levenshtein(known, key));
-        let hint = nearest.map(|known| format!("; the nearest is {known}")).unwrap_or_default();
-        Error::setting("--set", key, format!("no such setting{hint}"))
-    };
     let all_keys = keys_of(table, "");
-    let mut slot: &mut Value = table
-        .get_mut(key.split('.').next().unwrap_or_default())
-        .ok_or_else(|| unknown(all_keys.clone()))?;
-    for part in key.split('.').skip(1) {
-        slot = slot.get_mut(part).ok_or_else(|| unknown(all_keys.clone()))?;
+    if !all_keys.iter().any(|known| known == key) {
+        return Err(unknown(table, &all_keys, key, text));
     }
-    if slot.is_table() {
-        return Err(unknown(all_keys.into_iter().filter(|k| k.starts_with(key)).collect()));
-    }
+    let mut parts = key.split('.');
+    let first = parts.next().and_then(|first| table.get_mut(first));
+    let slot = parts.try_fold(first.expect("a key that is known"), |slot, part| slot.get_mut(part));
+    let slot = slot.expect("a key that is known");
     let value = match (toml_value(text), &*slot) {
         (Some(Value::Integer(number)), Value::Float(_)) => Value::Float(number as f64),
         (Some(Value::Float(number)), Value::Integer(_)) if number.fract() == 0.0 => {
@@ -667,6 +660,36 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<()> {
     }
     *slot = value;
     Ok(())
+}
+
+/// Why a key cannot be set, with those that may be meant: those below it or that end like it, or else
+/// the nearest. Where the value fits none of them, that is said too.
+fn unknown(table: &Table, all_keys: &[String], key: &str, text: &str) -> Error {
+    const NAMED: usize = 6;
+    let ends_alike = |known: &&String| {
+        known.starts_with(&format!("{key}.")) || known.ends_with(&format!(".{key}"))
+    };
+    let alike: Vec<&String> = all_keys.iter().filter(ends_alike).collect();
+    let nearest = || all_keys.iter().min_by_key(|known| strsim::damerau_levenshtein(known, key));
+    let names = alike.iter().take(NAMED).map(|known| known.as_str()).collect::<Vec<_>>().join(", ");
+    let hint = match (alike.as_slice(), nearest()) {
+        ([], None) => String::new(),
+        ([], Some(nearest)) => format!("; the nearest is {nearest}"),
+        ([only], _) => format!("; there is {only}"),
+        (many, _) if many.len() > NAMED => {
+            format!("; there are {names} and {} more", many.len() - NAMED)
+        }
+        _ => format!("; there are {names}"),
+    };
+    let refused = alike.iter().map(|known| {
+        let mut trial = table.clone();
+        set(&mut trial, known, text).map_err(|error| error.to_string())?;
+        Config::from_table(&trial).map_err(|why| format!("{known} = {text}: {why}"))
+    });
+    let refused: Option<Vec<String>> = refused.map(Result::err).collect();
+    let value = refused.and_then(|refused| Some(format!(" ({})", refused.first()?)));
+    let value = value.unwrap_or_default();
+    Error::setting("--set", key, format!("no such setting{hint}{value}"))
 }
 
 /// A value written as in TOML; None where it is not.
@@ -761,6 +784,16 @@ mod tests {
         assert!(refusal(&["finetuning.warmup_step=7"]).contains("finetuning.warmup_steps"));
         assert!(refusal(&["finetuning=7"]).contains("finetuning."));
         assert!(refusal(&["seed.x=7"]).contains("no such setting"));
+        let message = refusal(&["p=0,0.1"]);
+        let start = "--set = p: no such setting; there are grid.";
+        assert!(message.starts_with(start) && message.contains("grid.main.p"), "{message}");
+        assert!(!message.contains('('), "{message}");
+        let message = refusal(&["p=0,1.1"]);
+        assert!(message.contains("grid.main.p") && message.contains("= 0,1.1: "), "{message}");
+        let message = refusal(&["vocab=many"]);
+        let expected = "--set = vocab: no such setting; there is model.vocab (model.vocab = many: ";
+        assert!(message.starts_with(expected), "{message}");
+        assert!(refusal(&["adamw.beta1=0.5"]).contains("finetuning.adamw.beta1, pretraining."));
         assert!(refusal(&["seed"]).contains("key=value"));
         assert!(refusal(&["seed=many"]).contains("integer"));
         assert!(refusal(&["seed=-1"]).contains("-1"));
