@@ -312,6 +312,34 @@ fn held_out_rows_are_predicted_by_laws_that_never_saw_them() {
     assert!(fitted.held_out.is_none(), "a larger model is not predicted from one size");
 }
 
+/// Nothing rises, but for the last digit of some: whatever has the smaller error by then has it by
+/// rounding.
+#[test]
+fn losses_that_do_not_change_support_nothing() {
+    let rows = grid();
+    let flat = |law: &'static dyn Law, loss: fn(&Row) -> f64| {
+        let runs = rows.iter().enumerate().map(|(i, row)| {
+            let mut run = Run { row: *row, ..Run::default() };
+            let last_digit = if i % 3 == 0 { 1.0 + f64::EPSILON } else { 1.0 };
+            run.set(law.output(), Some(loss(row) * last_digit));
+            run
+        });
+        fit(&Table::new(runs.collect()), law, &Options { hold_out: Some(HoldOut::Size), ..quick() })
+    };
+    for fitted in [
+        flat(&Additive, |_| 2.5),
+        flat(&Finetuning, |_| 2.5),
+        flat(&Forgetting, |row| row.loss_pt0),
+    ] {
+        let fitted = fitted.unwrap();
+        assert_eq!(fitted.is_supported(), Some(false), "{}", fitted.law.name());
+        let held_out = fitted.held_out.unwrap();
+        assert!(held_out.null_models.no_change.mre < 1e-12);
+        assert!(held_out.null_models.no_change.rise_error.is_nan());
+        assert!(fitted.rise_error.is_nan() && held_out.errors.rise_error.is_nan());
+    }
+}
+
 /// Losses with an offset: the form that has it is better on held-out runs, and not by chance.
 #[test]
 fn forms_are_told_apart_by_held_out_runs() {

@@ -3,6 +3,7 @@
 //! Most of L_pt is L_pt⁰, so a law that predicts no forgetting at all has a small mean relative
 //! error. The error of the rise does not let it hide.
 
+use super::card::ROUNDING;
 use super::json::infinite_for_null;
 use crate::laws::Law;
 use crate::table::{Column, Sample};
@@ -21,7 +22,8 @@ pub struct Errors {
     pub mre: f64,
     /// The sum of |L̂ − L| over the sum of |L − L₀|: 0 for a perfect prediction, 1 for that of no
     /// change. L₀ is L_pt⁰ for a law of what is forgotten, and otherwise the geometric mean of the
-    /// losses that were fitted. A ratio of sums, since a single rise may be 0.
+    /// losses that were fitted. A ratio of sums, since a single rise may be 0. NaN, which is null in
+    /// a file, where all of them are within [`ROUNDING`] of the losses.
     #[serde(deserialize_with = "infinite_for_null")]
     pub rise_error: f64,
 }
@@ -35,7 +37,15 @@ impl Errors {
         let missed: f64 = rows().map(|(prediction, loss, w)| w * (prediction - loss).abs()).sum();
         let risen: f64 =
             rows().enumerate().map(|(i, (_, loss, w))| w * (loss - base(i)).abs()).sum();
-        Self { mre: mean_relative_error(rows()), rise_error: missed / risen }
+        let total: f64 = rows().map(|(_, loss, w)| w * loss).sum();
+        let rise_error = if risen > ROUNDING * total { missed / risen } else { f64::NAN };
+        Self { mre: mean_relative_error(rows()), rise_error }
+    }
+
+    /// Whether both errors are below others on the same rows, and the relative one by more than the
+    /// rounding of the losses. Where nothing rises, nothing is better than anything.
+    pub(super) fn beat(&self, other: &Self) -> bool {
+        self.mre + ROUNDING < other.mre && self.rise_error < other.rise_error
     }
 }
 

@@ -48,7 +48,8 @@ pub struct HeldOut {
     pub errors: Errors,
     /// Those of models that know nothing, fitted to the same rows as the law.
     pub null_models: NullErrors,
-    /// Whether both of the law's errors are below those of both null models.
+    /// Whether both of the law's errors are below those of both null models, by more than
+    /// rounding alone may make ([`super::card::ROUNDING`]).
     pub supported: bool,
     /// The rows.
     pub rows: Vec<HeldOutRow>,
@@ -118,8 +119,7 @@ pub(super) fn hold_out(
     let own = errors(|row| row.law);
     let no_change = errors(|row| row.no_change);
     let log_linear = errors(|row| row.log_linear);
-    let beats = |other: &Errors| own.mre < other.mre && own.rise_error < other.rise_error;
-    let supported = beats(&no_change) && beats(&log_linear);
+    let supported = own.beat(&no_change) && own.beat(&log_linear);
     let row = |row: &Predicted| HeldOutRow { index: row.index, prediction: row.law };
     Ok(Ok(HeldOut {
         by,
