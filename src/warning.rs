@@ -66,11 +66,14 @@ pub enum WarningKind {
     /// L_pt⁰ is extrapolated from other sizes.
     #[serde(rename = "W18")]
     BaselineExtrapolated,
+    /// Something of the table was not read as it is written.
+    #[serde(rename = "W19")]
+    NotReadAsWritten,
 }
 
 impl WarningKind {
     /// Every kind, by identifier.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Other,
         Self::FewDistinctValues,
         Self::SizesTogether,
@@ -90,13 +93,14 @@ impl WarningKind {
         Self::RepeatedRows,
         Self::RunOutsideInterval,
         Self::BaselineExtrapolated,
+        Self::NotReadAsWritten,
     ];
 
     /// The identifier, `W01`.
     pub fn id(self) -> &'static str {
-        const IDS: [&str; 19] = [
+        const IDS: [&str; 20] = [
             "W00", "W01", "W02", "W03", "W04", "W05", "W06", "W07", "W08", "W09", "W10", "W11",
-            "W12", "W13", "W14", "W15", "W16", "W17", "W18",
+            "W12", "W13", "W14", "W15", "W16", "W17", "W18", "W19",
         ];
         IDS[self as usize]
     }
@@ -159,6 +163,9 @@ impl WarningKind {
             Self::BaselineExtrapolated => {
                 "L_pt0 of the model that is asked about is extrapolated from models of other sizes."
             }
+            Self::NotReadAsWritten => {
+                "Lines of the table were taken for comments, or characters of it cannot be written."
+            }
         }
     }
 
@@ -181,7 +188,9 @@ impl WarningKind {
                 "Name the columns with --group-by, --runs, --weight or --map if they are meant, and \
                  rename them if not."
             }
-            Self::PercentagesAsFractions => "Divide the column by 100 if 1 stands for one percent.",
+            Self::PercentagesAsFractions => {
+                "If 1 stands for one percent, divide by 100, as `fit --percent` does."
+            }
             Self::EqualLosses => {
                 "Give the losses with more digits, or add runs whose losses differ."
             }
@@ -212,6 +221,7 @@ impl WarningKind {
                 "Trust the run, and use the law only far from it and with doubt."
             }
             Self::BaselineExtrapolated => "Measure L_pt0 and give it with --loss-pt0.",
+            Self::NotReadAsWritten => "Look at these places; quote a value that starts with #.",
         }
     }
 

@@ -427,7 +427,14 @@ fn what_cannot_be_fitted_is_refused_in_one_line() {
     lines[3] = &nan;
     fs::write(folder.join("nan.csv"), lines.join("\n")).unwrap();
     fs::write(folder.join("file"), "").unwrap();
+    fs::write(folder.join("chart.csv"), "Step,a lr=1 - loss\n1,3\n2,2\n").unwrap();
     let cases: &[(&[&str], &[&str])] = &[
+        // The refusal is about the law that the mapped columns are of.
+        (
+            &["chart.csv", "--map", "loss=a lr=1 - loss", "--map", "d_tokens=Step"],
+            &["the additive law needs n_params, and no row has it"],
+        ),
+        (&["chart.csv", "--map", "loss_ft=a lr=1 - loss"], &["the finetuning law needs n_params"]),
         (&["missing.csv"], &["missing.csv", "No such file"]),
         (&["file"], &["file", ".csv", ".parquet"]),
         (
@@ -602,7 +609,11 @@ fn questions_and_files_that_are_none_are_refused() {
         ),
         (laws, &["--domain", "new"], &["--domain = new", "far, far, near"]),
         (laws, &["--n-params", "1e6:1e5:3"], &["LOW must be below HIGH"]),
-        (laws, &[size, &["--p", "2"]].concat(), &["--p = 2", "between 0 and 1"]),
+        (
+            laws,
+            &[size, &["--p", "2"]].concat(),
+            &["--p <P>", "\"2\" must lie between 0 and 1, as 0.01 or 1%"],
+        ),
         (laws, &["--n-params", "1:2:100000", "--d-ft", "1:2:100000"], &["number of runs"]),
         ("missing.json", size, &["missing.json", "No such file"]),
         ("noisy.csv", size, &["noisy.csv, line 1: is not JSON", "`replication fit`"]),

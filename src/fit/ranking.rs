@@ -179,10 +179,7 @@ pub fn rank(
     let mut forms: Vec<Ranked> = (0..contestants).map(ranked).collect();
     let baselines = forms.split_off(laws.len());
     for form in &mut forms {
-        let beats = |other: &Ranked| {
-            form.mean.mre < other.mean.mre && form.mean.rise_error < other.mean.rise_error
-        };
-        form.supported = baselines.iter().all(beats);
+        form.supported = baselines.iter().all(|baseline| form.mean.beat(&baseline.mean));
     }
     forms.sort_by(|a, b| a.mean.rise_error.total_cmp(&b.mean.rise_error));
     Ok(Some(Ranking {

@@ -72,6 +72,12 @@ pub struct Input {
     pub runs: Option<String>,
     /// `--weight`.
     pub weight: Option<String>,
+    /// `--percent`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub percent: bool,
+    /// `--decimal-comma`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decimal_comma: bool,
     /// Which rows were held out.
     pub hold_out: Option<HoldOut>,
     /// What the user should know of the table.

@@ -207,7 +207,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         false => loaded.table.groups(),
     };
-    let fitted = fit_groups(&groups, &laws, named, &options)?;
+    let mapped: Vec<&str> =
+        asked.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim())).collect();
+    let fitted = fit_groups(&groups, &laws, named, &mapped, &options)?;
     let comparisons = compare(&fitted);
     let mut rankings = Vec::new();
     let mut growths = Vec::new();
@@ -234,7 +236,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         };
         law_groups.push(Group { fit, proof, sweep });
     }
-    let losses::Options { map, filters, wide, group_by, runs, weight } = arguments.table.clone();
+    let losses::Options { map, filters, wide, group_by, runs, weight, percent, decimal_comma } =
+        arguments.table.clone();
     let fits: Vec<&Fit> = law_groups.iter().map(|group| &group.fit).collect();
     let mut checklist = Checklist::of_fits(&fits);
     if let Some(path) = &arguments.checklist {
@@ -253,6 +256,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
             group_by,
             runs,
             weight,
+            percent,
+            decimal_comma,
             hold_out: options.hold_out,
             warnings: loaded.table.warnings,
         },
@@ -343,15 +348,18 @@ fn rank_groups(
 }
 
 /// Fits each law to each group that can have it, by group and then in the order of the laws. What
-/// cannot be fitted is said on standard error.
+/// cannot be fitted is said on standard error; where none can, the refusal is about the law that the
+/// columns, and first those that were mapped to names, come nearest to.
 fn fit_groups(
     groups: &[(String, Table)],
     laws: &[&'static dyn Law],
     named: bool,
+    mapped: &[&str],
     options: &Options,
 ) -> Result<Vec<Fit>> {
     let mut fits: Vec<(usize, Fit)> = Vec::new();
     let (mut refusal, mut unread) = (None, Vec::new());
+    let mut nearest: Option<(usize, Error)> = None;
     for &law in laws {
         let (mut without, mut too_few) = (Vec::new(), Vec::new());
         let before = fits.len();
@@ -384,7 +392,10 @@ fn fit_groups(
             (false, false, true) => {
                 if let Some((_, column, error)) = without.into_iter().next() {
                     unread.push(format!("{} ({column})", law.name()));
-                    refusal.get_or_insert(error);
+                    let away = distance(groups, law, mapped);
+                    if nearest.as_ref().is_none_or(|(least, _)| away < *least) {
+                        nearest = Some((away, error));
+                    }
                 }
             }
             (false, false, false) => {}
@@ -397,7 +408,7 @@ fn fit_groups(
             refusal = Some(error);
         }
     }
-    match (fits.is_empty(), refusal) {
+    match (fits.is_empty(), refusal.or(nearest.map(|(_, error)| error))) {
         (true, Some(error)) => return Err(error),
         _ if !unread.is_empty() => {
             complain(&format!("left out, with no column for: {}", unread.join(", ")));
@@ -406,6 +417,20 @@ fn fit_groups(
     }
     fits.sort_by_key(|(group, _)| *group);
     Ok(fits.into_iter().map(|(_, fit)| fit).collect())
+}
+
+/// How many columns a table has too few for a law; one that was mapped to a name and that the law does
+/// not know counts for more than all that it lacks.
+fn distance(groups: &[(String, Table)], law: &dyn Law, mapped: &[&str]) -> usize {
+    let needed =
+        || law.inputs().iter().map(|input| input.column).chain(std::iter::once(law.output()));
+    let runs = || groups.iter().flat_map(|(_, table)| &table.runs);
+    let is_there = |column| runs().any(|run| run.get(column).is_some());
+    let lacking = needed().filter(|&column| !is_there(column)).count();
+    let of_a_law = |name: &&&str| Column::ALL.iter().any(|column| column.name() == **name);
+    let unknown = mapped.iter().filter(of_a_law);
+    let unknown = unknown.filter(|name| !needed().any(|column| column.name() == **name)).count();
+    unknown * Column::ALL.len() + lacking
 }
 
 /// The first column that a law needs and no row with its loss has.

@@ -138,7 +138,7 @@ pub fn cell(value: f64) -> String {
 }
 
 /// A line of a table.
-#[cfg(feature = "train")]
+#[cfg(any(feature = "train", test))]
 pub fn line(cells: &[String]) -> String {
     Csv::new(cells.iter().map(String::as_str)).text()
 }

@@ -40,22 +40,31 @@ const OPS: [(&str, Op); 7] = [
 ];
 
 impl Filter {
-    /// Reads `COLUMN OP VALUE`; the blanks are optional.
+    /// What `COLUMN OP VALUE` may say: a column's name may hold an operator, so there is a reading
+    /// for each operator in the text. The blanks are optional. Those with the longest column first.
     ///
     /// # Errors
     /// If there is no column or no operator.
-    pub fn parse(text: &str) -> Result<Self> {
-        let at = text.find(['=', '!', '<', '>']).map(|at| text.split_at(at));
-        let found = at.and_then(|(column, rest)| {
-            let op = |(sign, op)| Some((op, rest.strip_prefix(sign)?));
-            let (op, value) = OPS.into_iter().find_map(op)?;
-            Some((column.trim(), op, value.trim()))
-        });
-        match found {
-            Some((column, op, value)) if !column.is_empty() => {
-                Ok(Self { column: column.to_owned(), op, value: value.to_owned() })
+    pub fn readings(text: &str) -> Result<Vec<Self>> {
+        let mut readings = Vec::new();
+        let mut from = 0;
+        while let Some(at) = text[from..].find(['=', '!', '<', '>']).map(|at| from + at) {
+            let (column, rest) = text.split_at(at);
+            let found =
+                OPS.into_iter().find_map(|(sign, op)| Some((sign, op, rest.strip_prefix(sign)?)));
+            from = at + found.map_or(1, |(sign, ..)| sign.len());
+            if let Some((_, op, value)) = found.filter(|_| !column.trim().is_empty()) {
+                readings.push(Self {
+                    column: column.trim().to_owned(),
+                    op,
+                    value: value.trim().to_owned(),
+                });
             }
-            _ => {
+        }
+        readings.reverse();
+        match readings.is_empty() {
+            false => Ok(readings),
+            true => {
                 let requirement = "must be COLUMN OP VALUE with OP one of = != < <= > >=, such as \
                                    'd_ft_tokens>0'";
                 Err(Error::setting("--where", text, requirement))
@@ -114,8 +123,13 @@ impl fmt::Display for Filter {
 mod tests {
     use super::*;
 
+    /// The only reading of a text, or that with the shortest column.
+    fn parse(text: &str) -> Result<Filter> {
+        Ok(Filter::readings(text)?.pop().unwrap())
+    }
+
     fn keeps(filter: &str, cell: &str) -> bool {
-        Filter::parse(filter).unwrap().keeps(&Cell::of_text(cell)).unwrap()
+        parse(filter).unwrap().keeps(&Cell::of_text(cell)).unwrap()
     }
 
     #[test]
@@ -131,13 +145,23 @@ mod tests {
             ("a=x=y", "a", "x=y", "a=x=y"),
             ("a=", "a", "", "a="),
         ] {
-            let filter = Filter::parse(text).unwrap();
+            let filter = parse(text).unwrap();
             assert_eq!((filter.column.as_str(), filter.value.as_str()), (column, value));
             assert_eq!(filter.to_string(), shown);
-            assert_eq!(Filter::parse(shown).unwrap(), filter);
+            assert_eq!(parse(shown).unwrap(), filter);
         }
+        let readings = Filter::readings("lr=0.1, p>=0.5 - loss < 9").unwrap();
+        let read: Vec<_> = readings.iter().map(|f| (f.column.as_str(), f.value.as_str())).collect();
+        assert_eq!(
+            read,
+            [
+                ("lr=0.1, p>=0.5 - loss", "9"),
+                ("lr=0.1, p", "0.5 - loss < 9"),
+                ("lr", "0.1, p>=0.5 - loss < 9")
+            ]
+        );
         for text in ["", "a", "=3", " > 3", "a!3", "a!"] {
-            let message = Filter::parse(text).unwrap_err().to_string();
+            let message = parse(text).unwrap_err().to_string();
             assert!(
                 message.starts_with(&format!("--where = {text}: must be COLUMN OP")),
                 "{message}"
@@ -196,19 +220,19 @@ mod tests {
 
     #[test]
     fn the_order_of_a_number_and_a_text_is_refused() {
-        let filter = Filter::parse("size>10M").unwrap();
+        let filter = parse("size>10M").unwrap();
         let message = filter.keeps(&Cell::of_text("3")).unwrap_err();
         let expected =
             "size is \"3\", which is neither above nor below \"10M\" of --where size>10M";
         assert_eq!(message, expected);
-        assert!(Filter::parse("size<3").unwrap().keeps(&Cell::of_text("big")).is_err());
+        assert!(parse("size<3").unwrap().keeps(&Cell::of_text("big")).is_err());
         assert!(filter.keeps(&Cell::Other("[3]".into())).is_err());
     }
 
     /// 0.01 of single precision is above the 0.01 that a text stands for.
     #[test]
     fn single_precision_equals_what_it_was_written_as() {
-        let keeps = |filter| Filter::parse(filter).unwrap().keeps(&Cell::Single("0.01".into()));
+        let keeps = |filter| parse(filter).unwrap().keeps(&Cell::Single("0.01".into()));
         assert!(
             keeps("p=0.01").unwrap() && keeps("p<=0.01").unwrap() && keeps("p=0,0.01").unwrap()
         );

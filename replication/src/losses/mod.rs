@@ -12,6 +12,7 @@ mod records;
 mod wide;
 
 use filter::Filter;
+use forgetting_laws::formats;
 use forgetting_laws::store::sha256;
 use forgetting_laws::table::{Column, Run, Table};
 use forgetting_laws::{Error, Result};
@@ -28,8 +29,14 @@ pub struct Options {
     /// the target data) or interior (whether the bottom is). Example: --map n_params=Model_Size
     #[arg(long, value_name = "NAME=COLUMN")]
     pub map: Vec<String>,
-    /// Keeps the rows for which it holds; OP is = != < <= > or >=. May be repeated: all must hold.
-    /// Example: --where 'family=GPT2,OPT' --where 'd_ft_tokens>0'
+    /// Takes p for a percentage: 5 is 0.05. What is written with the sign, 5%, is one without this.
+    #[arg(long)]
+    pub percent: bool,
+    /// Takes 3,14 in .csv and .tsv files for 3.14.
+    #[arg(long)]
+    pub decimal_comma: bool,
+    /// Keeps the rows for which it holds, by the values that the file has; OP is = != < <= > or >=.
+    /// May be repeated: all must hold. Example: --where 'family=GPT2,OPT' --where 'd_ft_tokens>0'
     #[arg(long = "where", value_name = "COLUMN OP VALUE")]
     pub filters: Vec<String>,
     /// Makes a row of each column whose header is a number: the header is the first, the cell the
@@ -54,10 +61,22 @@ pub struct Options {
 pub struct Reading {
     /// Which column is taken for a field; a field that is not here has a column of its own name.
     map: Vec<Mapping>,
-    filters: Vec<Filter>,
+    /// Each with its possible readings.
+    filters: Vec<Vec<Filter>>,
     wide: Option<Wide>,
     /// The column that makes the groups, a field's name or the file's own.
     group_by: Option<String>,
+    /// How its numbers are written.
+    notation: Notation,
+}
+
+/// How a file writes numbers, where that is not the usual way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Notation {
+    /// Every p is a percentage.
+    percent: bool,
+    /// A comma in place of the decimal point.
+    decimal_comma: bool,
 }
 
 /// A field and the column that is taken for it.
@@ -121,9 +140,11 @@ impl Reading {
                 return mapping.refuse(format!("--wide {wide} already says what {name} is"));
             }
         }
-        let filters = options.filters.iter().map(|text| Filter::parse(text));
+        let filters = options.filters.iter().map(|text| Filter::readings(text));
         let filters = filters.collect::<Result<_>>()?;
-        Ok(Self { map, filters, wide, group_by: options.group_by.clone() })
+        let Options { percent, decimal_comma, .. } = *options;
+        let notation = Notation { percent, decimal_comma };
+        Ok(Self { map, filters, wide, group_by: options.group_by.clone(), notation })
     }
 
     /// The special columns that no option asks for.
@@ -192,10 +213,13 @@ impl Field {
     }
 
     /// Puts a cell where it belongs, or says what is wrong with it.
-    fn set(self, run: &mut Run, cell: &Cell) -> Result<(), String> {
+    fn set(self, run: &mut Run, cell: &Cell, percent: bool) -> Result<(), String> {
         match self {
             Self::Number(column) => {
-                let value = number(cell)?;
+                let value = match column {
+                    Column::P => number(cell, cell.share(percent))?,
+                    _ => number(cell, cell.number())?,
+                };
                 // A `Row` cannot tell a size that is NaN from one that is not known.
                 let size = !matches!(column, Column::LossPt | Column::LossFt | Column::Loss);
                 if size && value.is_some_and(f64::is_nan) {
@@ -205,7 +229,7 @@ impl Field {
                 run.set(column, value);
             }
             // What is needed and missing is refused with the row's line when a law is fitted.
-            Self::Weight => run.weight = number(cell)?.unwrap_or(f64::NAN),
+            Self::Weight => run.weight = number(cell, cell.number())?.unwrap_or(f64::NAN),
             Self::Domain => run.domain = label(cell)?,
             Self::Seed => run.seed = label(cell)?,
             Self::Run => run.run = label(cell)?,
@@ -218,11 +242,15 @@ impl Field {
     }
 }
 
-fn number(cell: &Cell) -> Result<Option<f64>, String> {
-    match (cell, cell.number()) {
+/// What a cell is read as, or that it is no number, with how to write or read it as one.
+fn number(cell: &Cell, value: Option<f64>) -> Result<Option<f64>, String> {
+    match (cell, value) {
         (Cell::Empty, _) => Ok(None),
         (_, Some(value)) => Ok(Some(value)),
-        (_, None) => Err(format!("{}, which is not a number", cell.shown())),
+        (_, None) => {
+            let hint = cell.hint().map_or_else(String::new, |hint| format!("; {hint}"));
+            Err(format!("{}, which is not a number{hint}", cell.shown()))
+        }
     }
 }
 
@@ -256,12 +284,12 @@ pub struct Loaded {
 pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let hash = sha256(&bytes);
-    let records = parse(path, bytes)?;
+    let records = parse(path, bytes, reading.notation)?;
     Ok(Loaded { table: table(path, records, reading)?, sha256: hash })
 }
 
 /// A file's records.
-fn parse(path: &Path, bytes: Vec<u8>) -> Result<Records> {
+fn parse(path: &Path, bytes: Vec<u8>, notation: Notation) -> Result<Records> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let known = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet"];
     if !known.contains(&extension.as_str()) {
@@ -271,11 +299,17 @@ fn parse(path: &Path, bytes: Vec<u8>) -> Result<Records> {
     if bytes.is_empty() {
         return Err(Error::content(path, None, "the file is empty"));
     }
+    let head = &bytes[..bytes.len().min(formats::HEAD)];
+    if extension != "parquet"
+        && let Some(what) = formats::not_data(head)
+    {
+        return Err(Error::content(path, None, what));
+    }
     let records = match extension.as_str() {
-        "csv" => csv::read(path, utf8(path, &bytes)?, b','),
-        "tsv" => csv::read(path, utf8(path, &bytes)?, b'\t'),
+        "csv" => csv::read(path, utf8(path, &bytes)?, b',', notation.decimal_comma),
+        "tsv" => csv::read(path, utf8(path, &bytes)?, b'\t', notation.decimal_comma),
         "parquet" => parquet::read(path, bytes),
-        _ => json::read(path, utf8(path, &bytes)?),
+        _ => json::read(path, &bytes),
     }?;
     match records.rows.is_empty() {
         true => Err(Error::content(path, None, "the file has no rows")),
@@ -296,17 +330,15 @@ fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 /// What the laws know of a file's records.
 fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> {
     let columns = records.columns.clone();
-    let warnings = records.drop_twins().into_iter().collect();
+    let mut warnings = std::mem::take(&mut records.warnings);
+    warnings.extend(records.drop_twins());
     if let Some(wide) = &reading.wide {
         records = wide.lengthen(path, records)?;
     }
     let places = Places { path, records: &records, reading };
     let fields = places.fields()?;
     let unasked = reading.unasked(&fields);
-    let filters = reading.filters.iter().map(|filter| {
-        let option = format!("--where {filter}");
-        Ok((filter, places.named(&filter.column, &option)?))
-    });
+    let filters = reading.filters.iter().map(|readings| places.filter(readings));
     let filters: Vec<_> = filters.collect::<Result<_>>()?;
 
     let mut runs = Vec::new();
@@ -317,7 +349,7 @@ fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> 
             let mut run = Run { line: Some(row.line), ..Run::default() };
             for &(field, column) in &fields {
                 let cell = &row.cells[column];
-                field.set(&mut run, cell).map_err(|why| {
+                field.set(&mut run, cell, reading.notation.percent).map_err(|why| {
                     let column = &records.columns[column];
                     let taken = match column == field.name() {
                         true => String::new(),
@@ -331,7 +363,7 @@ fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> 
         }
     }
     if runs.is_empty() {
-        let asked: Vec<_> = reading.filters.iter().map(ToString::to_string).collect();
+        let asked: Vec<_> = filters.iter().map(|(filter, _)| filter.to_string()).collect();
         let reason = format!("no row of {} has {}", records.rows.len(), asked.join(" and "));
         return Err(Error::content(path, None, reason));
     }
@@ -364,6 +396,22 @@ impl Places<'_> {
             fields.extend(column.map(|column| (field, column)));
         }
         Ok(fields)
+    }
+
+    /// The reading of a filter whose column is there, and that column.
+    fn filter<'a>(&self, readings: &'a [Filter]) -> Result<(&'a Filter, usize)> {
+        let is_there = |filter: &&Filter| {
+            Field::by_name(&filter.column).is_some_and(|field| self.is_mapped(field))
+                || self.records.columns.contains(&filter.column)
+        };
+        // Where none is there, the shortest name is the one that is missing.
+        let filter = readings.iter().find(is_there).or(readings.last());
+        let filter = filter.expect("a filter has a reading");
+        Ok((filter, self.named(&filter.column, &format!("--where {filter}"))?))
+    }
+
+    fn is_mapped(&self, field: Field) -> bool {
+        self.reading.map.iter().any(|mapping| mapping.field == field)
     }
 
     /// The column of a field's name, or else the file's own column.

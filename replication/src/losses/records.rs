@@ -1,5 +1,6 @@
 //! A file's rows before anybody knows what its columns mean.
 
+use crate::numbers;
 use forgetting_laws::Error;
 use forgetting_laws::warning::{Warning, WarningKind};
 use std::collections::HashSet;
@@ -14,6 +15,8 @@ pub struct Records {
     pub columns: Vec<String>,
     /// The rows, each with a cell a column.
     pub rows: Vec<Record>,
+    /// What the user should know of how they were read.
+    pub warnings: Vec<Warning>,
 }
 
 /// What tells the place of a row.
@@ -44,6 +47,8 @@ pub enum Cell {
     Text(String),
     /// The shortest text of a number of single precision.
     Single(String),
+    /// What is one number with a decimal point and another with a decimal comma: 1.234.
+    Ambiguous(String),
     /// A list, an object or whatever else is no one value, as a text that tells it from others.
     Other(String),
 }
@@ -57,19 +62,82 @@ impl Cell {
         }
     }
 
+    /// What a text file with decimal commas says: 3,14 is 3.14, and so is 1.234,5 1234.5.
+    pub fn of_text_with_decimal_comma(text: &str) -> Self {
+        match comma_number(text.trim()) {
+            Some(CommaNumber::One(text)) => Self::Text(text),
+            Some(CommaNumber::Ambiguous) => Self::Ambiguous(text.trim().to_owned()),
+            None => Self::of_text(text),
+        }
+    }
+
     /// The text, empty where there is no value.
     pub fn text(&self) -> &str {
         match self {
             Self::Empty => "",
-            Self::Text(text) | Self::Single(text) | Self::Other(text) => text,
+            Self::Text(text) | Self::Single(text) | Self::Ambiguous(text) | Self::Other(text) => {
+                text
+            }
         }
     }
 
     /// The number, where the text is one; `nan` and `inf` are.
     pub fn number(&self) -> Option<f64> {
         match self {
-            Self::Empty | Self::Other(_) => None,
+            Self::Empty | Self::Ambiguous(_) | Self::Other(_) => None,
             _ => self.in_my_precision(self.text()),
+        }
+    }
+
+    /// The share that the text is: 1% is 0.01, and so is 1 where every share is a percentage.
+    pub fn share(&self, percent: bool) -> Option<f64> {
+        let signed = self.text().ends_with('%');
+        match self {
+            Self::Empty | Self::Ambiguous(_) | Self::Other(_) => None,
+            Self::Text(text) if signed => numbers::percentage(text),
+            Self::Text(text) if percent => numbers::scaled(text, -2),
+            Self::Single(text) if percent => {
+                numbers::scaled(text, -2).map(|share| f64::from(share as f32))
+            }
+            _ => self.number(),
+        }
+    }
+
+    /// How a cell that is no number may be meant as one, and what to do.
+    pub fn hint(&self) -> Option<String> {
+        let text = self.text();
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let groups = |separator: char| {
+            let mut groups = text.split(separator);
+            let first = groups.next().is_some_and(|first| digits(first) && first.len() <= 3);
+            let rest: Vec<_> = groups.collect();
+            first && !rest.is_empty() && rest.iter().all(|group| digits(group) && group.len() == 3)
+        };
+        let point = text.replacen(',', ".", 1);
+        if let Self::Ambiguous(_) = self {
+            let whole = text.replace('.', "");
+            return Some(format!(
+                "with decimal commas it may be {whole} or {text}: write {whole} or \
+                                 {point}",
+                point = text.replacen('.', ",", 1)
+            ));
+        }
+        let is_decimal = point != text && point.parse::<f64>().is_ok();
+        if groups(',') && is_decimal {
+            Some(format!(
+                "write it as {}, or --decimal-comma reads it as {point}",
+                text.replace(',', "")
+            ))
+        } else if [',', ' ', '\u{a0}', '\u{202f}', '\''].into_iter().any(groups) {
+            Some("write it without separators of thousands".into())
+        } else if is_decimal {
+            Some(format!("--decimal-comma reads it as {point}"))
+        } else if let Ok(size) = numbers::size(text) {
+            Some(format!("write it in digits, as {size:e}"))
+        } else if ["na", "n/a", "null", "none", "-"].contains(&text.to_lowercase().as_str()) {
+            Some("leave it empty where it is unknown".into())
+        } else {
+            None
         }
     }
 
@@ -93,6 +161,41 @@ impl Cell {
             None => format!("{text:?}"),
             Some((end, _)) => format!("{:?}", format!("{}...", &text[..end])),
         }
+    }
+}
+
+/// A text as a number with a decimal comma.
+enum CommaNumber {
+    /// As the text with a point.
+    One(String),
+    /// A group of thousands or three decimals.
+    Ambiguous,
+}
+
+/// What a text is where the comma is the decimal sign and points separate thousands; None where it
+/// has neither.
+fn comma_number(text: &str) -> Option<CommaNumber> {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let (whole, fraction) = match unsigned.split_once(',') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (unsigned, None),
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut groups = whole.split('.');
+    let first = groups.next().unwrap_or_default();
+    let rest: Vec<_> = groups.collect();
+    let in_groups = (1..=3).contains(&first.len()) && !first.starts_with('0') && !rest.is_empty();
+    let in_groups = in_groups && rest.iter().all(|group| group.len() == 3 && digits(group));
+    if !digits(first) || !(rest.is_empty() || in_groups) {
+        return None;
+    }
+    match fraction {
+        Some(_) => {
+            let number = text.replace('.', "").replacen(',', ".", 1);
+            number.parse::<f64>().is_ok().then_some(CommaNumber::One(number))
+        }
+        None if rest.len() > 1 => Some(CommaNumber::One(text.replace('.', ""))),
+        None => (rest.len() == 1).then_some(CommaNumber::Ambiguous),
     }
 }
 
@@ -142,7 +245,7 @@ mod tests {
     fn records(unit: Unit, rows: &[&str]) -> Records {
         let row = |(line, text): (u64, &&str)| Record { line, cells: vec![Cell::of_text(text)] };
         let rows = (2..).zip(rows).map(row).collect();
-        Records { unit, columns: vec!["a".into()], rows }
+        Records { unit, columns: vec!["a".into()], rows, warnings: Vec::new() }
     }
 
     #[test]
@@ -184,6 +287,63 @@ mod tests {
         assert_eq!(Cell::Other("3".into()).number(), None);
         assert_eq!(Cell::of_text(" \t"), Cell::Empty);
         assert_eq!(Cell::of_text(" a b ").text(), "a b");
+    }
+
+    #[test]
+    fn shares_may_be_percentages() {
+        let share = |text, percent| Cell::of_text(text).share(percent);
+        assert_eq!(share("0.07", false), Some(0.07));
+        assert_eq!(share("7%", false), Some(0.07));
+        assert_eq!(share("7 %", true), Some(0.07));
+        assert_eq!(share("7", true), Some(0.07));
+        assert_eq!(share("1e-1", true), Some(0.001));
+        assert_eq!(Cell::Single("7".into()).share(true), Some(f64::from(0.07f32)));
+        for text in ["", "%", "many", "nan"] {
+            assert_eq!(share(text, true), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn decimal_commas_are_read_where_they_can_be_nothing_else() {
+        for (text, number) in [
+            ("3,25", 3.25),
+            ("-0,5", -0.5),
+            (",5", 0.5),
+            ("1.234,5", 1234.5),
+            ("1.234.567", 1_234_567.0),
+            ("1,5e-3", 0.0015),
+            ("7", 7.0),
+            ("0.125", 0.125),
+            ("3.25", 3.25),
+        ] {
+            let cell = Cell::of_text_with_decimal_comma(text);
+            assert_eq!(cell.number(), Some(number), "{text}");
+        }
+        let cell = Cell::of_text_with_decimal_comma(" 1.234 ");
+        assert_eq!((cell.number(), cell.text()), (None, "1.234"));
+        assert!(cell.hint().unwrap().contains("1234 or 1.234: write 1234 or 1,234"));
+        for text in ["a,b", "1,2,3", "GPT-2, small"] {
+            assert_eq!(Cell::of_text_with_decimal_comma(text), Cell::of_text(text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_has_a_hint() {
+        for (text, hint) in [
+            ("3,14", "--decimal-comma reads it as 3.14"),
+            ("1,234", "write it as 1234, or --decimal-comma reads it as 1.234"),
+            ("1,000,000", "without separators of thousands"),
+            ("4 000", "without separators of thousands"),
+            ("4\u{a0}000\u{a0}000", "without separators of thousands"),
+            ("4M", "write it in digits, as 4e6"),
+            ("NA", "leave it empty"),
+        ] {
+            let said = Cell::of_text(text).hint().unwrap_or_default();
+            assert!(said.contains(hint), "{text}: {said}");
+        }
+        for text in ["3.5 nats", "", "a,b"] {
+            assert_eq!(Cell::of_text(text).hint(), None, "{text}");
+        }
     }
 
     #[test]

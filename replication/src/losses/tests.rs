@@ -17,7 +17,8 @@ fn options(map: &[&str], filters: &[&str], wide: Option<&str>) -> Options {
 fn load(name: &str, text: &str, options: &Options) -> Result<Table, String> {
     let path = Path::new(name);
     let reading = Reading::new(options).map_err(|error| error.to_string())?;
-    let table = parse(path, text.into()).and_then(|records| table(path, records, &reading));
+    let records = parse(path, text.into(), reading.notation);
+    let table = records.and_then(|records| table(path, records, &reading));
     table.map_err(|error| {
         let message = error.to_string();
         assert_eq!(message.lines().count(), 1, "{message}");
@@ -135,6 +136,54 @@ fn wide_tables_are_long_ones() {
     assert_eq!(values(&table, Column::DFtTokens), [Some(0.0)]);
 }
 
+#[test]
+fn percentages_and_decimal_commas_are_read_where_asked() {
+    let p = |text: &str, options: &Options| csv(text, options).map(|t| values(&t, Column::P));
+    let percent = Options { percent: true, ..Options::default() };
+    let numbers = "p,loss\n0,3\n0.7,3\n5,3\n";
+    assert_eq!(p(numbers, &percent).unwrap(), [Some(0.0), Some(0.007), Some(0.05)]);
+    assert_eq!(p(numbers, &Options::default()).unwrap()[2], Some(5.0));
+    let signs = "p,loss\n0,3\n0.7%,3\n5 %,3\n,3\n";
+    for options in [&percent, &Options::default()] {
+        let read = p(signs, options).unwrap();
+        assert_eq!(read, [Some(0.0), Some(0.007), Some(0.05), None]);
+    }
+    // Other columns know no percentages.
+    let expected = "a.csv, line 2: loss is \"3%\", which is not a number";
+    assert_eq!(csv("loss\n3%\n", &percent).unwrap_err(), expected);
+
+    let german = "n_params;p;loss\n4.000.000;0,5;3,25\n";
+    let commas = Options { decimal_comma: true, ..percent };
+    let table = csv(german, &commas).unwrap();
+    let run = &table.runs[0];
+    assert_eq!((run.row.n_params, run.row.p, run.loss), (4e6, 0.005, Some(3.25)));
+    let expected = "a.csv, line 2: loss is \"3,25\", which is not a number; --decimal-comma reads \
+                    it as 3.25";
+    let points = german.replace("4.000.000", "4e6").replace("0,5", "0.5");
+    assert_eq!(csv(&points, &Options::default()).unwrap_err(), expected);
+    let expected = "a.csv, line 2: loss is \"3.250\", which is not a number; with decimal commas \
+                    it may be 3250 or 3.250: write 3250 or 3,250";
+    assert_eq!(csv("n;loss\n1;3.250\n", &commas).unwrap_err(), expected);
+}
+
+/// Names of Weights & Biases' charts hold operators.
+#[test]
+fn filters_name_any_column() {
+    let text = "Step,lm-4M lr=0.001 - eval/loss,lm-4M lr=0.001 - eval/loss__MIN\n1,10,1\n2,3,1\n";
+    let map = "loss=lm-4M lr=0.001 - eval/loss";
+    let kept = |filter: &str| {
+        csv(text, &options(&[map], &[filter], None)).map(|table| values(&table, Column::Loss))
+    };
+    for filter in ["lm-4M lr=0.001 - eval/loss<9", "loss<=9", "lm-4M lr=0.001 - eval/loss != 10"] {
+        assert_eq!(kept(filter).unwrap(), [Some(3.0)], "{filter}");
+    }
+    let message = kept("lm-4M lr=0.002 - eval/loss<9").unwrap_err();
+    let start =
+        "a.csv: there is no column lm-4M lr, as --where lm-4M lr=0.002 - eval/loss<9 has it;";
+    assert!(message.starts_with(start), "{message}");
+    assert_eq!(kept("loss<0").unwrap_err(), "a.csv: no row of 2 has loss<0");
+}
+
 /// A mapped name stands for its column, and the file's own names stay.
 #[test]
 fn filters_know_both_names() {
@@ -231,7 +280,7 @@ fn options_are_refused_by_their_flag() {
     for text in ["", "p", "p=", "p= ", "q=x", "=x"] {
         let message = map(&[text]);
         let start = format!("--map = {text}: must be NAME=COLUMN, and NAME one of n_params, ");
-        assert!(message.starts_with(&start) && message.ends_with("run, weight"), "{message}");
+        assert!(message.starts_with(&start) && message.ends_with("epochs, interior"), "{message}");
     }
     assert_eq!(map(&["p=x", "p=y"]), "--map = p=y: --map p=x already says what p is");
     let both = Options { runs: Some("name".into()), ..options(&["run=id"], &[], None) };

@@ -75,7 +75,7 @@ impl Wide {
             }
         }
         let kept = others.iter().map(|&i| columns[i].clone());
-        Ok(Records { unit: records.unit, columns: kept.chain(new).collect(), rows })
+        Ok(Records { columns: kept.chain(new).collect(), rows, ..records })
     }
 }
 
@@ -98,7 +98,8 @@ mod tests {
             line,
             cells: cells.iter().map(|text| Cell::of_text(text)).collect(),
         };
-        Records { unit: Unit::Line, columns, rows: (2..).zip(rows).map(record).collect() }
+        let rows = (2..).zip(rows).map(record).collect();
+        Records { unit: Unit::Line, columns, rows, warnings: Vec::new() }
     }
 
     fn refusal(columns: &[&str]) -> String {
