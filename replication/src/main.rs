@@ -67,7 +67,6 @@ mod train;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
-use forgetting_laws::Error;
 use progress::complain;
 use std::process::ExitCode;
 
@@ -144,7 +143,7 @@ fn end(result: forgetting_laws::Result<()>) -> ExitCode {
             fail(&error.to_string());
             match error {
                 #[cfg(feature = "train")]
-                Error::Interrupted => ExitCode::from(interrupts::INTERRUPTED),
+                forgetting_laws::Error::Interrupted => ExitCode::from(interrupts::INTERRUPTED),
                 _ => ExitCode::FAILURE,
             }
         }
