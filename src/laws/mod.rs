@@ -13,6 +13,7 @@ mod forgetting;
 mod forgetting_offset;
 mod forgetting_plus_tokens;
 mod forgetting_times_tokens;
+#[cfg(feature = "fit")]
 pub(crate) mod growing_b;
 
 pub use additive::Additive;
