@@ -342,13 +342,31 @@ fn interrupted_it_writes_checkpoints_and_says_so() {
     }
 }
 
+/// Waits until a process catches SIGINT, which on a busy machine takes it a second to come to.
+fn wait_for_signal_handlers(process: &Child) {
+    const SIGINT: u32 = 2;
+    if !cfg!(target_os = "linux") {
+        return std::thread::sleep(Duration::from_secs(2));
+    }
+    let status = format!("/proc/{}/status", process.id());
+    let catches = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (SIGINT - 1) != 0
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !catches(&std::fs::read_to_string(&status).unwrap()) {
+        assert!(Instant::now() < deadline, "SIGINT is not caught");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn interrupted_before_any_run_it_ends_at_once() {
     for name in ["INT", "TERM", "USR1"] {
         let out = tempfile::tempdir().unwrap();
         let settings = ["data.pretrain_tokens=20000000", "data.injection_tokens=2000000"];
         let mut process = set(&mut fig5(out.path()), &settings).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(500));
+        wait_for_signal_handlers(&process);
         signal(&process, name);
         let begun = Instant::now();
         assert_eq!(process.wait().unwrap().code(), Some(130), "{name}");
