@@ -15,8 +15,8 @@ pack() {
     local built
     built=$(
         cd "$here/.."
-        cargo build --locked --package replication --message-format json
-        cargo test --locked --package forgetting-laws --test cuda --no-run --message-format json
+        cargo build --locked --package replication --features torch --message-format json
+        cargo test --locked --package forgetting-laws --features torch --test cuda --no-run --message-format json
         cargo test --locked --package torch-ext --test nccl --no-run --message-format json
         cargo bench --locked --package benches --profile dev --bench train_step --bench ranks --no-run \
             --message-format json

@@ -101,7 +101,7 @@ impl Schedule {
             progress / warmup
         } else {
             let turn = PI * (progress - warmup) / (1.0 - warmup);
-            terminal + (1.0 - terminal) * (1.0 + turn.cos()) / 2.0
+            terminal + (1.0 - terminal) * (1.0 + libm::cos(turn)) / 2.0
         }
     }
 

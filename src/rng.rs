@@ -5,6 +5,8 @@
 //! The mixer is SplitMix64's finaliser (Steele, Lea and Flood, "Fast splittable pseudorandom
 //! number generators", OOPSLA 2014).
 
+use std::f64::consts::TAU;
+
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// SplitMix64's finaliser: a bijection of 64-bit words in which every input bit moves every
@@ -54,10 +56,11 @@ impl Key {
         ((u128::from(self.word(i)) * u128::from(n)) >> 64) as u64
     }
 
-    /// The `i`-th standard normal number under this key, by Box and Muller's transform.
+    /// The `i`-th standard normal number under this key, by Box and Muller's transform, with the same
+    /// bits on every machine.
     pub fn normal(self, i: u64) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform(2 * i)).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform(2 * i + 1)).cos()
+        let radius = (-2.0 * libm::log(1.0 - self.uniform(2 * i))).sqrt();
+        radius * libm::cos(TAU * self.uniform(2 * i + 1))
     }
 
     /// The seed of another generator (torch's, a library's) under this key.

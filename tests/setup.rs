@@ -275,7 +275,9 @@ fn both_commands_share_one_build() {
     let name = |line: &String| line.split(" [").next().unwrap().to_owned();
     let run = tree(&["--edges", "normal,build", "--package", "replication"]);
     let packages: Vec<_> = run.iter().map(name).collect();
-    assert!(packages.iter().any(|package| package.starts_with("torch-sys v")), "{run:#?}");
+    assert!(packages.iter().any(|package| package.starts_with("ndarray-linalg v")), "{run:#?}");
+    // The first figure needs no libtorch and no C++ compiler.
+    assert!(!packages.iter().any(|package| package.starts_with("torch-sys v")), "{run:#?}");
     let mut test = tree(&["--edges", "normal,build,dev"]);
     test.retain(|line| packages.contains(&name(line)));
     assert_eq!(run, test);

@@ -29,7 +29,7 @@ pub enum Compute {
 /// Which engine on which device, for commands without settings.
 #[derive(Args)]
 pub struct ComputeOptions {
-    /// What computes: auto takes libtorch where this program is built with it.
+    /// What computes: auto takes libtorch on a GPU, and else the engine of this program.
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineChoice,
     /// Where to compute: auto, cpu, cuda or cuda:N.
@@ -43,7 +43,8 @@ impl ComputeOptions {
     /// # Errors
     /// As [`Compute::open`].
     pub fn open(&self) -> Result<Compute> {
-        Compute::open(self.engine.kind(), &self.device, Precision::F32)
+        let engine = self.engine.resolve(Precision::F32, &self.device);
+        Compute::open(engine.kind(), &self.device, Precision::F32)
     }
 }
 
@@ -64,7 +65,7 @@ impl Compute {
     /// this precision.
     pub fn open(engine: EngineKind, device: &str, precision: Precision) -> Result<Self> {
         if engine == EngineKind::Torch {
-            return Self::on_libtorch(device);
+            return Self::on_libtorch(device, precision);
         }
         match (device, precision) {
             ("auto" | "cpu", Precision::F32) => Ok(Self::Cpu),
@@ -75,13 +76,22 @@ impl Compute {
     }
 
     #[cfg(feature = "torch")]
-    fn on_libtorch(device: &str) -> Result<Self> {
+    fn on_libtorch(device: &str, _precision: Precision) -> Result<Self> {
         forgetting_laws::engine::torch::device(device).map(Self::Torch)
     }
 
     #[cfg(not(feature = "torch"))]
-    fn on_libtorch(_device: &str) -> Result<Self> {
-        Err(needs_libtorch("run.engine", "torch"))
+    fn on_libtorch(device: &str, precision: Precision) -> Result<Self> {
+        Err(match precision {
+            _ if device.starts_with("cuda") => needs_libtorch("--device", device),
+            Precision::Bf16 => needs_libtorch("model.precision", "bf16"),
+            Precision::F32 => needs_libtorch("run.engine", "torch"),
+        })
+    }
+
+    /// Whether this program is built with an engine.
+    pub fn is_built(engine: EngineKind) -> bool {
+        engine == EngineKind::Cpu || cfg!(feature = "torch")
     }
 
     /// The engine, whose runs `ranks` carry out together if there are several.

@@ -1,6 +1,7 @@
 //! Settings: a preset in TOML, with `--set key=value` on top. A preset is complete; there are no
 //! defaults in the code.
 
+use crate::compute::gpus;
 use clap::ValueEnum;
 use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::mask::Loss;
@@ -242,7 +243,7 @@ pub const MAIN: &str = crate::results::MAIN;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case", into = "EngineKind")]
 pub enum EngineChoice {
-    /// libtorch where this program is built with it, else the CPU's.
+    /// libtorch for bf16 and on a GPU, else the CPU's.
     Auto,
     /// This project's own, on a CPU.
     Cpu,
@@ -251,10 +252,20 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
-    /// The engine.
+    /// The choice for models of a precision on the device of a name (auto, cpu, cuda or cuda:N), which
+    /// is not auto. It does not depend on what this program is built with.
+    pub fn resolve(self, precision: Precision, device: &str) -> Self {
+        let on_gpu = device.starts_with("cuda") || device == "auto" && gpus() > 0;
+        match self {
+            Self::Auto if !precision.is_f32() || on_gpu => Self::Torch,
+            Self::Auto => Self::Cpu,
+            chosen => chosen,
+        }
+    }
+
+    /// The engine; auto, where nothing is known of a device, is the CPU's.
     pub fn kind(self) -> EngineKind {
         match self {
-            Self::Auto if cfg!(feature = "torch") => EngineKind::Torch,
             Self::Auto | Self::Cpu => EngineKind::Cpu,
             Self::Torch => EngineKind::Torch,
         }

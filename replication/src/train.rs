@@ -90,7 +90,11 @@ impl Session {
         blocks: Option<&[&str]>,
         only_plan: bool,
     ) -> Result<Self> {
-        let compute = compute(&config, &options.device)?;
+        // A plan also says what runs cost that this program is built without the engine for.
+        let compute = match Compute::is_built(config.run.engine.kind()) {
+            false if only_plan && !options.device.starts_with("cuda") => Compute::Cpu,
+            _ => compute(&config, &options.device)?,
+        };
         if options.workers_per_device.is_some() {
             refuse_stdin(options)?;
         }
@@ -112,8 +116,8 @@ impl Session {
     /// If the run would be refused.
     fn dry_run(&self, ranks: &RankOptions) -> Result<()> {
         if ranks.launches()? {
-            ranks.check(&self.options.device, self.compute)?;
             refuse_helpers(&self.options)?;
+            ranks.check(&self.options.device, self.compute)?;
         }
         check_folder(&self.out)?;
         plan::print(self, &self.grid.jobs())

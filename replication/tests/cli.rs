@@ -583,6 +583,14 @@ fn real_text_takes_the_same_path() {
 /// A call that is refused: its arguments, and what the complaint must name.
 type Refusal<'a> = (&'a [&'a str], &'a [&'a str]);
 
+/// What the preset of GPUs is refused for: first of all a program that cannot carry it out.
+const PAPER_NEEDS: &[&str] = match cfg!(feature = "torch") {
+    true => &["--pretrain", "text files"],
+    false => &["model.precision = bf16", "--features torch"],
+};
+
+const CUDA_NEEDS: &str = if cfg!(feature = "torch") { "CUDA device" } else { "--features torch" };
+
 /// Each is refused in exactly one line, before anything is written.
 #[track_caller]
 fn assert_refused(refusals: &[Refusal<'_>]) {
@@ -609,7 +617,7 @@ fn a_command_line_that_is_none_is_refused() {
         (&["fig5", "--prest", "nano"], &["--prest", "--help"]),
         (&["fig5", "--out"], &["--out", "--help"]),
         (&["fig5", "--preset", "huge"], &["huge", "nano, mini, paper"]),
-        (&["fig5", "--preset", "paper"], &["--pretrain", "text files"]),
+        (&["fig5", "--preset", "paper"], PAPER_NEEDS),
         (&["fig5", "--set", "a\nb=1"], &["a b", "nearest"]),
     ];
     for (arguments, named) in refusals {
@@ -632,7 +640,7 @@ fn a_command_line_that_is_none_is_refused() {
 fn a_bad_setting_is_refused_by_its_name() {
     assert_refused(&[
         (&["--device", "tpu"], &["device = tpu", "auto, cpu, cuda"]),
-        (&["--device", "cuda:99"], &["device = cuda:99", "CUDA device"]),
+        (&["--device", "cuda:99"], &["device = cuda:99", CUDA_NEEDS]),
         (&["--set", "finetuning.warmup_step=7"], &["nearest is finetuning.warmup_steps"]),
         (&["--set", "seed=many"], &["seed = many", "integer"]),
         (&["--set", "seed=-1"], &["seed = -1"]),

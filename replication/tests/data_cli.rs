@@ -436,7 +436,7 @@ fn what_was_prepared_is_all_that_runs_need() {
         believe_unchanged(&out);
         let prepared = data_files(&out);
         must_succeed(&mut call("plan", &out, &[]));
-        must_succeed(&mut call("run", &out, &["--ranks", "2", "--pretraining-only"]));
+        must_succeed(&mut call("run", &out, &["--pretraining-only"]));
         let told = must_succeed(&mut call("run", &out, &["--workers-per-device", "2"]));
         assert!(stdout(&told).contains("5 of 5 runs done"), "{}", stdout(&told));
         assert_eq!(data_files(&out), prepared);

@@ -142,7 +142,8 @@ const TOLERANCE: f64 = 0.06;
 fn some_of_the_committed_runs_are_made_again() {
     let out = tempfile::tempdir().unwrap();
     let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
-    call.args(["run", "--device", "cpu", "--block", "main", "--out"]).arg(out.path());
+    call.args(["run", "--engine", "torch", "--device", "cpu", "--block", "main", "--out"])
+        .arg(out.path());
     for setting in ["sizes=nano-micro", "domains=near,far", "d_ft_tokens=960", "p=0.0,0.05"] {
         call.args(["--set", &format!("grid.main.{setting}")]);
     }

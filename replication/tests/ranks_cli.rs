@@ -36,7 +36,7 @@ fn run(out: &Path, settings: &[&str], ranks: usize) -> Command {
 }
 
 fn arguments(call: &mut Command, out: &Path, settings: &[&str]) {
-    call.args(["run", "--block", "main", "--device", "cpu", "--out"]).arg(out);
+    call.args(["run", "--block", "main", "--engine", "torch", "--device", "cpu", "--out"]).arg(out);
     for setting in TINY.iter().chain(SETTINGS).chain(settings) {
         call.args(["--set", setting]);
     }

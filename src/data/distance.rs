@@ -191,7 +191,7 @@ fn divergence(p: &[u32], q: &[u32], n: usize) -> f64 {
     ngrams.extend(q.windows(n).map(|ngram| (ngram, true)));
     ngrams.sort_unstable();
     let (all_p, all_q) = ((p.len() - n + 1) as f64, (q.len() - n + 1) as f64);
-    let term = |p: f64, q: f64| if p > 0.0 { p / 2.0 * (2.0 * p / (p + q)).ln() } else { 0.0 };
+    let term = |p: f64, q: f64| if p > 0.0 { p / 2.0 * libm::log(2.0 * p / (p + q)) } else { 0.0 };
     ngrams
         .chunk_by(|a, b| a.0 == b.0)
         .map(|same| {
@@ -230,7 +230,11 @@ impl NaiveBayes {
             counts
         };
         let pairs = count(first).into_iter().zip(count(second));
-        Self(pairs.map(|(first, second)| f64::from(second).ln() - f64::from(first).ln()).collect())
+        Self(
+            pairs
+                .map(|(first, second)| libm::log(f64::from(second)) - libm::log(f64::from(first)))
+                .collect(),
+        )
     }
 
     /// Twice the number of sequences whose side is told rightly, so that a tie counts once.

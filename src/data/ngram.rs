@@ -126,7 +126,7 @@ impl Ngram {
         let sequence_loss = |window: Window<'_>| -> f64 {
             let sequence = &window.tokens;
             let counts = |&i: &usize| window.counted.as_ref().is_none_or(|counted| counted[i - 1]);
-            let loss = |i| -self.probability(&sequence[..i], sequence[i]).ln();
+            let loss = |i| -libm::log(self.probability(&sequence[..i], sequence[i]));
             (1..sequence.len()).filter(counts).map(loss).sum()
         };
         let sum: f64 = (0..sequences.len()).map(|i| sequence_loss(sequences.window(i))).sum();

@@ -4,7 +4,7 @@ use crate::config::{Config, EngineChoice};
 use crate::datasets::name_of;
 use crate::named::named;
 use crate::ranks::RankOptions;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use forgetting_laws::data::files::STDIN;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
@@ -17,7 +17,8 @@ pub struct Options {
     /// mini (one GPU), paper (a node).
     #[arg(long, default_value = "nano")]
     pub preset: String,
-    /// What computes, in place of run.engine: auto takes libtorch where this program is built with it.
+    /// What computes, in place of run.engine: auto takes libtorch for bf16 and on a GPU, and else the
+    /// engine of this program.
     #[arg(long, value_enum)]
     pub engine: Option<EngineChoice>,
     /// Where to compute: auto, cpu, cuda or cuda:N.
@@ -154,7 +155,8 @@ impl Options {
         let mut arguments = vec!["--preset".into(), self.preset.clone()];
         arguments.extend(["--device".into(), self.device.clone(), "--out".into(), whole(out)]);
         if let Some(engine) = self.engine {
-            arguments.extend(["--engine".into(), engine.kind().to_string()]);
+            let name = engine.to_possible_value().expect("no choice is hidden");
+            arguments.extend(["--engine".into(), name.get_name().to_string()]);
         }
         if let Some(workers) = self.workers_per_device {
             arguments.extend(["--workers-per-device".into(), workers.to_string()]);
@@ -236,6 +238,7 @@ pub fn configure(options: &Options) -> Result<Config> {
     if let Some(engine) = options.engine {
         config.run.engine = engine;
     }
+    config.run.engine = config.run.engine.resolve(config.model.precision, &options.device);
     if options.workers_per_device.is_some() {
         config.run.workers = 1;
     }

@@ -1,6 +1,7 @@
 //! What there is to do, what it costs here, and how far it is.
 
 use super::Session;
+use crate::compute::Compute;
 use crate::exec::{self, Failure, Job};
 use crate::progress::answer;
 use forgetting_laws::Result;
@@ -10,7 +11,7 @@ use forgetting_laws::engine::Engine;
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::model::{Precision, Shape};
 use forgetting_laws::rng::Key;
-use forgetting_laws::run::{Outcome, Record, Spec};
+use forgetting_laws::run::{EngineKind, Outcome, Record, Spec};
 use forgetting_laws::store::Store;
 use forgetting_laws::weight_decay::{AdamW, Step};
 use std::collections::BTreeMap;
@@ -53,6 +54,13 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
         rates.words
     );
     let _ = writeln!(plan, "{}", session.compute.words());
+    if !Compute::is_built(run.engine.kind()) {
+        let _ = writeln!(
+            plan,
+            "these runs need libtorch, and this program is built without it: cargo run -p replication \
+             --features torch; the hours here are those of its own engine in f32"
+        );
+    }
     let _ =
         writeln!(plan, "{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", gpu_hours(flops));
     let disk: f64 = jobs.iter().map(disk).sum();
@@ -123,14 +131,18 @@ impl Rates {
     pub fn measure(jobs: &[&Job], batch: u64, session: &Session) -> Result<Self> {
         let mut of_size = BTreeMap::new();
         let engine = session.engine();
+        let precision = |job: &Job| match engine.kind() {
+            EngineKind::Cpu => Precision::F32,
+            EngineKind::Torch => job.spec.precision(),
+        };
         let most = if session.compute.gpu().is_some() { MEASURED_ON_GPU } else { MEASURED };
         for job in jobs.iter().filter(|job| job.shape.count().paper() <= most) {
             if !of_size.contains_key(&job.size) {
-                let rate = measured(job.shape, job.spec.precision(), batch, &*engine)?;
+                let rate = measured(job.shape, precision(job), batch, &*engine)?;
                 of_size.insert(job.size.clone(), rate);
             }
         }
-        let precision = jobs.first().map(|job| job.spec.precision()).unwrap_or_default();
+        let precision = jobs.first().map(|job| precision(job)).unwrap_or_default();
         let threads = session.config.run.threads;
         let (others, what) = match session.compute.matmul_rate(threads, precision) {
             Some(rate) => (

@@ -324,7 +324,7 @@ fn ask(models: &[Ngram; 2], tokens: &[u32]) -> Asked {
     let mut all = Asked { nats: [0.0; 2], tokens: 0, windows: 0, mistakes: [0.0; 2] };
     for window in tokens.chunks_exact(WINDOW) {
         let loss = |model: &Ngram| -> f64 {
-            (0..WINDOW).map(|i| -model.probability(&window[..i], window[i]).ln()).sum()
+            (0..WINDOW).map(|i| -libm::log(model.probability(&window[..i], window[i]))).sum()
         };
         let losses = models.each_ref().map(loss);
         for i in 0..2 {
@@ -423,7 +423,7 @@ fn js(p: &[u32], q: &[u32]) -> f64 {
             (p, q) => {
                 let (p, q) = (f64::from(p) / all_p, f64::from(q) / all_q);
                 let middle = (p + q) / 2.0;
-                shared += p / 2.0 * (p / middle).ln() + q / 2.0 * (q / middle).ln();
+                shared += p / 2.0 * libm::log(p / middle) + q / 2.0 * libm::log(q / middle);
             }
         }
     }

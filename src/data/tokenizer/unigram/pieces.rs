@@ -103,7 +103,7 @@ impl Lattice {
         }
         Self {
             pieces: seeds.iter().map(|seed| (order[seed.places.start], seed.length)).collect(),
-            scores: seeds.iter().map(|seed| (seed.weight() / total).ln()).collect(),
+            scores: seeds.iter().map(|seed| libm::log(seed.weight() / total)).collect(),
             characters,
             segments,
             first,
@@ -160,7 +160,7 @@ impl Lattice {
                 for i in 0..length {
                     for (id, n) in self.from(start + i, at.end) {
                         let share = before[i] + self.scores[id] + after[i + n] - before[length];
-                        expected[id] += *count as f64 * share.exp();
+                        expected[id] += *count as f64 * libm::exp(share);
                     }
                 }
             }
@@ -257,10 +257,11 @@ impl Lattice {
             let (mut count, mut without) = (0, 0.0);
             for_each_of_path(&best, |id, _| {
                 count += 1;
-                without += (frequencies[id] + frequency).ln();
+                without += libm::log(frequencies[id] + frequency);
             });
-            let all = (total + frequency * f64::from(count - 1)).ln();
-            let loss = (frequency.ln() - total.ln()) - (without - f64::from(count) * all);
+            let all = libm::log(total + frequency * f64::from(count - 1));
+            let loss =
+                (libm::log(frequency) - libm::log(total)) - (without - f64::from(count) * all);
             others.push((frequency * loss, id));
         }
         // Ids are in the order of the texts.
@@ -399,7 +400,7 @@ fn seeds(characters: &[char], segments: &[Segment]) -> (Vec<Seed>, Vec<u32>) {
 /// ln(eᵃ + eᵇ).
 fn log_of_sum(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
-    if low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+    if low == f64::NEG_INFINITY { high } else { high + libm::log1p(libm::exp(low - high)) }
 }
 
 /// The derivative of ln Γ for x > 0: its recurrence up to 6, then its asymptotic series.
@@ -414,7 +415,7 @@ fn digamma(x: f64) -> f64 {
         * (1.0 / 12.0
             - square
                 * (1.0 / 120.0 - square * (1.0 / 252.0 - square * (1.0 / 240.0 - square / 132.0))));
-    below + x.ln() - 0.5 / x - series
+    below + libm::log(x) - 0.5 / x - series
 }
 
 #[cfg(test)]
