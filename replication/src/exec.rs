@@ -6,6 +6,7 @@
 
 use crate::compute::{Compute, refusal};
 use crate::data::Prepared;
+use crate::known::{KNOWN, Known};
 use crate::progress::Display;
 use crate::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::ranks::Ranks;
@@ -17,7 +18,7 @@ use forgetting_laws::run::{Outcome, Record, RunId, Spec};
 use forgetting_laws::store::{Claim, Store, verify_file, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -384,6 +385,9 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
     claim.write_json(MANIFEST, &manifest)?;
     let record = result?;
+    if let Some(known) = Known::read(claim.folder())? {
+        known.confirm(&job.label, &record)?;
+    }
     claim.write_json("record.json", &record)?;
     if let Spec::Finetune(_) = job.spec {
         engine::remove_checkpoints(claim)?;
@@ -461,13 +465,21 @@ pub fn losses(evaluation: &Evaluation) -> String {
 }
 
 /// Looks at the models that missing runs depend on. Where one is damaged, says so and takes its
-/// record away, so that its pretraining goes on from its last checkpoint.
+/// record away, so that its pretraining goes on from its last checkpoint; where it was never made here,
+/// it is made.
 ///
 /// # Errors
 /// If a model cannot be read, or the record not removed.
 pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
+    let done = finished(store, jobs)?;
+    let missing = jobs.iter().filter(|job| !done.contains_key(&job.spec.id()));
+    let needed: BTreeSet<&RunId> = missing.filter_map(Job::parent).collect();
     for job in jobs {
         let id = job.spec.id();
+        let is_known = store.folder(&id).join(KNOWN).exists();
+        if is_known && !needed.contains(&id) {
+            continue;
+        }
         let model = || Ok::<_, Error>(store.record::<Record>(&id)?.and_then(|record| record.model));
         while model()?.is_some() {
             let Some(claim) = store.claim(&id)? else {
@@ -481,7 +493,10 @@ pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
                 Ok(()) => break,
                 Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
                     let label = &job.label;
-                    display.line(&format!("{label}: {error}; going back to the last checkpoint"));
+                    display.line(&match is_known {
+                        true => format!("{label}: known without its model, which is made again"),
+                        false => format!("{label}: {error}; going back to the last checkpoint"),
+                    });
                     claim.remove("record.json")?;
                 }
                 Err(error) => return Err(error),

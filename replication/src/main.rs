@@ -34,6 +34,8 @@ mod grid;
 mod import;
 #[cfg(feature = "train")]
 mod interrupts;
+#[cfg(feature = "train")]
+mod known;
 mod losses;
 #[cfg(feature = "train")]
 mod model;

@@ -3,6 +3,7 @@
 
 use crate::compute::Compute;
 use crate::data::Facts;
+use crate::known::Known;
 use forgetting_laws::Result;
 use forgetting_laws::run::{EngineKind, RunId};
 use forgetting_laws::store::{Claim, Store};
@@ -113,12 +114,15 @@ pub struct Manifest {
     pub sessions: Vec<Session>,
 }
 
-/// What runs were last worked on, each in one line and once. A run whose manifest cannot be read
-/// says so: its result stands.
+/// What runs were last worked on, each in one line and once; of those that were taken from tables, the
+/// tables' machines. A run whose manifest cannot be read says so: its result stands.
 pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec<String> {
-    let lines = runs.map(|id| {
-        let manifest = Manifest::read(&store.folder(id));
-        manifest.map_or("unknown machine".into(), |manifest| manifest.machine.line())
+    let lines = runs.flat_map(|id| {
+        let folder = store.folder(id);
+        let known = Known::read(&folder).ok().flatten();
+        let here = Manifest::read(&folder).map(|manifest| manifest.machine.line());
+        let unknown = (known.is_none() && here.is_none()).then(|| "unknown machine".into());
+        known.map(|known| known.machines).unwrap_or_default().into_iter().chain(here).chain(unknown)
     });
     lines.collect::<BTreeSet<String>>().into_iter().collect()
 }

@@ -19,6 +19,7 @@ use crate::export;
 use crate::figures::Figure;
 use crate::grid::{self, Finetuning, Grid};
 use crate::interrupts::{STOP, stop_runs};
+use crate::known;
 use crate::progress::{Display, answer, complain};
 use crate::provenance::Machine;
 use crate::ranks::{self, RankOptions, Ranks};
@@ -60,6 +61,8 @@ struct Session {
     options: Options,
     /// The grid's.
     blocks: Vec<String>,
+    /// Runs of other tables that count as done.
+    known: known::Tables,
 }
 
 /// What computes the runs of some settings.
@@ -106,7 +109,8 @@ impl Session {
         let grid = Grid::new(&config, &sources, &names)?;
         exec::check(&grid.jobs(), config.data.injection_tokens)?;
         let options = options.clone();
-        Ok(Self { config, sources, grid, compute, ranks: None, out, options, blocks })
+        let known = known::Tables::read(&options.known)?;
+        Ok(Self { config, sources, grid, compute, ranks: None, out, options, blocks, known })
     }
 
     /// Says what would be done, once it is known that it would not be refused. Only text that nobody
@@ -146,10 +150,16 @@ impl Session {
 
     /// The records of those jobs that are done; makes no folder.
     fn finished(&self, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
-        match self.out.join("runs").is_dir() {
-            true => exec::finished(&self.store()?, jobs),
-            false => Ok(BTreeMap::new()),
+        let mut finished = match self.out.join("runs").is_dir() {
+            true => exec::finished(&self.store()?, jobs)?,
+            false => BTreeMap::new(),
+        };
+        for id in jobs.iter().map(|job| job.spec.id()) {
+            if let Some(known) = self.known.run(&id) {
+                finished.entry(id).or_insert_with(|| known.record.clone());
+            }
         }
+        Ok(finished)
     }
 
     /// What is known of the data of those domains of the grid that were prepared before.
@@ -221,6 +231,7 @@ impl Session {
 
     fn lead(&self, jobs: &[Job]) -> Result<Done> {
         let store = self.store()?;
+        self.known.take(&store, jobs)?;
         let records = exec::finished(&store, jobs)?;
         exec::remove_leftovers(&store, &records, jobs)?;
         let keep_models = self.config.run.keep_models;
@@ -387,7 +398,13 @@ impl Session {
         });
         let withheld: Vec<Withheld> = withheld.collect();
         let folder = self.folder("table4")?;
-        if !path.exists() {
+        let ids: BTreeSet<&RunId> = withheld.iter().map(|run| &run.run_id).collect();
+        if path.exists() {
+            // Another process has written it since.
+        } else if let Some(sealed) = self.known.sealed(&ids) {
+            sealed.write(&path)?;
+        } else if !ids.iter().any(|id| self.known.run(id).is_some()) {
+            // Nothing is sealed about runs that somebody has made before.
             Preregistration::make(&results, &withheld).write(&path)?;
         }
         drop(folder);
@@ -408,6 +425,7 @@ impl Session {
             }
         };
         let store = self.store()?;
+        self.known.take(&store, &self.grid.jobs())?;
         let mut results =
             Results::collect(&self.options.preset, &self.config, &self.grid, &store, &facts)?;
         results.preregistration = Preregistration::read(&self.preregistration())?;

@@ -171,6 +171,56 @@ fn all_makes_every_figure_and_table_and_a_second_call_repeats_nothing() {
     assert!(plan.contains(&format!("\n{n} runs, {n} done; 0.000e0 FLOPs")), "{plan}");
 }
 
+/// Whoever extends a published grid repeats none of its runs: only the models that new runs start from
+/// are made again, and must be the published ones.
+#[test]
+fn a_published_grid_is_extended() {
+    let (published, _) = reference();
+    let results = published.path().join("results.json");
+    let extended = |command: &str, out: &Path, results: &Path, d_ft: &str| {
+        let mut call = replication(command, out);
+        call.args(["--block", "main", "--known"]).arg(results);
+        call.args(["--set", &format!("grid.main.d_ft_tokens={d_ft}")]);
+        call
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let (n, new) = (MAIN_MODELS + MAIN, 2 * 2 * 3);
+    let plan = stdout(&must_succeed(&mut extended("plan", &out, &results, "[64,128,256]")));
+    assert!(plan.contains(&format!("\n{n} runs, {n} done; 0.000e0 FLOPs")), "{plan}");
+    let status = stdout(&must_succeed(&mut extended("status", &out, &results, "[64,128,256]")));
+    assert!(status.ends_with(&format!("{n} runs: {n} known\n")), "{status}");
+    assert!(!out.exists());
+
+    let made = must_succeed(&mut extended("run", &out, &results, "[64,128,256]"));
+    assert!(stdout(&made).contains(&format!("{n} of {n} runs done")), "{}", stdout(&made));
+    let trained = || runs(&out).iter().filter(|run| run.join("manifest.json").exists()).count();
+    assert_eq!((records(&out), trained()), (n, 0));
+    let made = must_succeed(&mut extended("run", &out, &results, "[64,128,256,512]"));
+    let all = n + new;
+    assert!(stdout(&made).contains(&format!("{all} of {all} runs done")), "{}", stdout(&made));
+    assert_eq!(trained(), MAIN_MODELS + new);
+    for run in runs(&out) {
+        let of_published = published.path().join("runs").join(run.file_name().unwrap());
+        if let Ok(record) = fs::read(of_published.join("record.json")) {
+            assert!(fs::read(run.join("record.json")).unwrap() == record, "{run:?}");
+        }
+    }
+
+    // A table of another machine's engine, whose models are others.
+    let mut other: serde_json::Value =
+        serde_json::from_slice(&fs::read(&results).unwrap()).unwrap();
+    for model in other["pretrained"].as_array_mut().unwrap() {
+        model["record"]["model"] = "0".repeat(64).into();
+    }
+    let changed = folder.path().join("results.json");
+    fs::write(&changed, other.to_string()).unwrap();
+    let out = folder.path().join("other");
+    let refused = extended("run", &out, &changed, "[64,512]").output().unwrap();
+    let said = stderr(&refused);
+    assert!(!refused.status.success() && said.contains("do not belong together"), "{said}");
+}
+
 /// Several processes share the folder and are killed again and again; what they leave is the same
 /// table.
 #[test]

@@ -16,6 +16,7 @@ use crate::config::MAIN;
 use crate::data::Sources;
 use crate::exec;
 use crate::grid::Grid;
+use crate::known;
 use crate::progress::{answer, complain};
 use clap::Args;
 use course::Course;
@@ -127,6 +128,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         out,
         options: common.clone(),
         blocks: vec![MAIN.into()],
+        known: known::Tables::read(&common.known)?,
     };
     let planned = match known.filter(|plan| plan.key == key) {
         Some(plan) => plan,

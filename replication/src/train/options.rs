@@ -56,6 +56,9 @@ pub struct Options {
     /// Face's form, from the Hub as hub:OWNER/NAME, or models that were trained here.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
     pub pretrained: Vec<PathBuf>,
+    /// Files results.json whose runs count as done: those of a published grid that is to be extended.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub known: Vec<PathBuf>,
     /// A file with further data sets for hub:NAME.
     #[arg(long, value_name = "FILE")]
     pub registry: Option<PathBuf>,
@@ -162,6 +165,10 @@ impl Options {
             arguments.extend(["--workers-per-device".into(), workers.to_string()]);
         }
         arguments.extend(self.set.iter().flat_map(|set| ["--set".into(), set.clone()]));
+        if !self.known.is_empty() {
+            arguments.push("--known".into());
+            arguments.extend(self.known.iter().map(|path| whole(path)));
+        }
         if !self.pretrain.is_empty() {
             arguments.push("--pretrain".into());
             arguments.extend(self.pretrain.iter().map(|path| whole(path)));

@@ -230,7 +230,10 @@ pub fn status(session: &Session) -> Result<()> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut text = String::new();
     for job in &jobs {
-        let (state, words) = state(store.as_ref(), job)?;
+        let (mut state, mut words) = state(store.as_ref(), job)?;
+        if let ("left", Some(known)) = (state, session.known.run(&job.spec.id())) {
+            (state, words) = ("known", format!("from {}", known.file.display()));
+        }
         *counts.entry(state).or_default() += 1;
         if state != "left" {
             let _ = writeln!(text, "{:<48} {state:<9} {words}", job.label);

@@ -258,6 +258,7 @@ impl<'a> Course<'a> {
 
     fn rounds(&mut self, time_left: &dyn Fn() -> f64) -> Result<End> {
         let store = self.session.store()?;
+        self.session.known.take(&store, &self.session.grid.jobs())?;
         let mut prepared: Option<Prepared> = None;
         let mut failed: BTreeSet<RunId> = BTreeSet::new();
         loop {
