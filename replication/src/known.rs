@@ -26,6 +26,9 @@ pub struct Known {
     pub sha256: String,
     /// The machines that made its runs, in a line each.
     pub machines: Vec<String>,
+    /// Seconds of a core that the run took, where the file says.
+    #[serde(default)]
+    pub core_seconds: Option<f64>,
     /// What it says of this run.
     pub record: Record,
 }
@@ -91,13 +94,14 @@ impl Tables {
     fn add(&mut self, file: &Path) -> Result<()> {
         let results = draw::read(file)?;
         let sha256 = hash_file(file)?;
-        let pretrained = results.pretrained.into_iter().map(|run| run.record);
-        let finetuned = results.finetuned.into_iter().map(|run| run.record);
-        for record in pretrained.chain(finetuned) {
+        let pretrained = results.pretrained.into_iter().map(|run| (run.record, run.core_seconds));
+        let finetuned = results.finetuned.into_iter().map(|run| (run.record, run.core_seconds));
+        for (record, core_seconds) in pretrained.chain(finetuned) {
             self.runs.entry(record.id.clone()).or_insert_with(|| Known {
                 file: file.to_path_buf(),
                 sha256: sha256.clone(),
                 machines: results.machines.clone(),
+                core_seconds,
                 record,
             });
         }

@@ -127,6 +127,16 @@ pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec
     lines.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
+/// Seconds that a run's thread kept a core busy; of a run that was taken from a table, what the table
+/// says. None where not all are known.
+pub fn core_seconds(store: &Store, id: &RunId) -> Option<f64> {
+    let folder = store.folder(id);
+    match Manifest::read(&folder) {
+        Some(manifest) => manifest.sessions.iter().map(|session| session.cpu_seconds).sum(),
+        None => Known::read(&folder).ok().flatten()?.core_seconds,
+    }
+}
+
 /// A time that a process worked on a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Session {

@@ -3,6 +3,7 @@
 use crate::figures::Table;
 use crate::fit::tables::cell;
 use crate::results::{LeftOut, MAIN, Results, distinct};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The datasheet of results whose files have these names and hashes.
@@ -13,6 +14,7 @@ pub fn markdown(results: &Results, files: &[(&str, String)]) -> String {
         ("What", what(results)),
         ("Why", WHY.into()),
         ("How it was made", how(results)),
+        ("What it cost", cost(results)),
         ("Which runs count in fits", rule(results)),
         ("How to refit", refit()),
         ("Known limits", limits(results)),
@@ -106,6 +108,48 @@ fn how(results: &Results) -> String {
             "\nWhat a model has seen in training it predicts from memory, so its loss there says \
              little; no run of tokens lies across the end of a document:\n\n{lines}"
         );
+    }
+    text
+}
+
+/// Core-seconds of the runs of each size, and tokens a second. Evaluations count among the seconds and
+/// not among the tokens.
+fn cost(results: &Results) -> String {
+    let pretrained = results.pretrained.iter();
+    let pretrained = pretrained
+        .map(|run| (run.rank, run.size.as_str(), false, run.core_seconds, run.d_tokens()));
+    let finetuned = results.finetuned.iter().filter_map(|run| {
+        let parent = results.parent(run)?;
+        let tokens = run.record.realised.tokens;
+        Some((parent.rank, run.size.as_str(), true, run.core_seconds, tokens))
+    });
+    let mut of_size: BTreeMap<(usize, &str), [(usize, f64, u64); 2]> = BTreeMap::new();
+    let mut unknown = 0;
+    for (rank, size, tuned, seconds, tokens) in pretrained.chain(finetuned) {
+        let Some(seconds) = seconds else {
+            unknown += 1;
+            continue;
+        };
+        let of = &mut of_size.entry((rank, size)).or_default()[usize::from(tuned)];
+        *of = (of.0 + 1, of.1 + seconds, of.2 + tokens);
+    }
+    if of_size.is_empty() {
+        return "The times of these runs are not known.".into();
+    }
+    let all: f64 = of_size.values().flatten().map(|(_, seconds, _)| seconds).sum();
+    let mut text = format!("{all:.0} core-seconds, evaluations included");
+    if unknown > 0 {
+        let _ = write!(text, "; those of {unknown} further runs are not known");
+    }
+    text += ".\n\n| size | pretrainings | core-seconds | tokens/s | finetunings | core-seconds | tokens/s |\n\
+             |---|---|---|---|---|---|---|\n";
+    for ((_, size), runs) in of_size {
+        let cells = runs.map(|(n, seconds, tokens)| {
+            let rate =
+                if n == 0 { String::new() } else { format!("{:.0}", tokens as f64 / seconds) };
+            format!("{n} | {seconds:.0} | {rate}")
+        });
+        let _ = writeln!(text, "| {size} | {} | {} |", cells[0], cells[1]);
     }
     text
 }

@@ -54,6 +54,7 @@ impl Results {
                 peak_lr,
                 batch,
                 weight_decay,
+                core_seconds: provenance::core_seconds(store, &record.id),
                 record: record.clone(),
             });
         }
@@ -78,6 +79,7 @@ impl Results {
                 weight_decay: spec.adamw.weight_decay,
                 steps: spec.steps,
                 batch: spec.batch,
+                core_seconds: provenance::core_seconds(store, &record.id),
                 record: record.clone(),
             });
         }

@@ -49,6 +49,9 @@ pub struct Pretrained {
     pub batch: u64,
     /// The coefficient of weight decay.
     pub weight_decay: f64,
+    /// Seconds that the run's thread kept a core busy, evaluations included; None where not all are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_seconds: Option<f64>,
     /// The result.
     pub record: Record,
 }
@@ -103,6 +106,9 @@ pub struct Finetuned {
     pub steps: u64,
     /// Sequences a step.
     pub batch: u64,
+    /// Seconds that the run's thread kept a core busy, evaluations included; None where not all are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_seconds: Option<f64>,
     /// The result.
     pub record: Record,
 }

@@ -74,6 +74,7 @@ fn grid() -> Results {
                 peak_lr: 0.01,
                 batch: 16,
                 weight_decay,
+                core_seconds: None,
                 record: Record {
                     id: RunId::of(&("planted", size, weight_decay.to_bits())),
                     outcome: Outcome::Completed,
@@ -244,6 +245,7 @@ fn finetuning(
         weight_decay: 0.1,
         steps: 12_000,
         batch: 8,
+        core_seconds: None,
         record: Record {
             id: RunId::of(&("planted", &parent.record.id, name, d_ft, p.to_bits(), seed)),
             outcome: Outcome::Turned,
