@@ -21,7 +21,8 @@ with open(os.environ["PIP_CALLS"], "a") as calls:
     calls.write(name + "\n")
 with zipfile.ZipFile(os.path.join(folder, name + ".whl"), "w") as wheel:
     for path in ["torch/include/c10/a.h", "torch/lib/libtorch_cpu.so", "torch/lib/libother.so",
-                 "nvidia/cu13/lib/libcudart.so.13", "scipy.libs/libopenblasp.so"]:
+                 "nvidia/cu13/lib/libcudart.so.13", "scipy.libs/libopenblasp.so",
+                 "scipy/.dylibs/libopenblas.0.dylib", "scipy/.dylibs/libgfortran.5.dylib"]:
         wheel.writestr(path, name)
 "#;
 
@@ -134,6 +135,30 @@ fn a_component_is_fetched_once() {
     succeed(&mut clone.provision("openblas"));
     assert_eq!(read("openblas-0.3.27/lib/libopenblasp.so").unwrap(), "scipy");
     assert_eq!(clone.components(), ["2.11.0", "openblas-0.3.27"]);
+}
+
+#[test]
+fn other_machines_have_their_own_openblas() {
+    for (machine, library, tag) in [
+        ("aarch64 Linux", "libopenblasp.so", "manylinux2014_aarch64"),
+        ("arm64 Darwin", "libopenblas.dylib", "macosx_12_0_arm64"),
+    ] {
+        let clone = Clone::with_pip(&format!(
+            "import os, sys\n\
+             assert sys.argv[sys.argv.index('--platform') + 1] == '{tag}', sys.argv\n{GOOD_PIP}"
+        ));
+        succeed(clone.provision("openblas").arg(machine));
+        let file = clone.path(".libtorch/openblas-0.3.27/lib").join(library);
+        assert_eq!(fs::read_to_string(file).unwrap(), "scipy");
+        assert_eq!(clone.components(), ["openblas-0.3.27"]);
+        // libtorch is fetched for one kind of machine.
+        let message = fail(clone.provision("libtorch").arg(machine));
+        assert!(message.contains(machine) && message.contains("set LIBTORCH"), "{message}");
+    }
+    let clone = Clone::with_pip(GOOD_PIP);
+    let message = fail(clone.provision("openblas").arg("riscv64 Linux"));
+    assert!(message.contains("riscv64 Linux") && message.contains("arm64 Darwin"), "{message}");
+    assert_eq!(clone.calls().len(), 0);
 }
 
 #[test]

@@ -46,61 +46,91 @@ class Component:
         self.files = files
 
 
-COMPONENTS = {
-    "libtorch": Component(
-        "libtorch 2.11.0",
-        "2.11.0",
-        544,
-        "set LIBTORCH to a libtorch 2.11.0 of your own",
-        [
-            # torch's libtorch_cpu.so is linked to these two, though only GPUs use them. They come
-            # first: a small file tells sooner whether there is a network.
-            Wheel(
-                "nvidia-cuda-runtime==13.0.96",
-                "manylinux2014_x86_64",
-                "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
-                [("nvidia/cu13/lib/libcudart.so*", "nvidia/cu13/", "")],
-            ),
-            Wheel(
-                "nvidia-cuda-cupti==13.0.85",
-                "manylinux_2_25_x86_64",
-                "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
-                [("nvidia/cu13/lib/libcupti.so*", "nvidia/cu13/", "")],
-            ),
-            Wheel(
-                "torch==2.11.0",
-                "manylinux_2_28_x86_64",
-                "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
-                [
-                    ("torch/include/*", "torch/", ""),
-                    ("torch/lib/libtorch_cpu.so", "torch/", ""),
-                    ("torch/lib/libc10.so", "torch/", ""),
-                    ("torch/lib/libgomp*", "torch/", ""),
-                ],
-            ),
-        ],
-        # torch-sys links to libtorch.so, which has no code of its own.
-        {"lib/libtorch.so": "INPUT(-ltorch_cpu -lc10)\n", "build-version": "2.11.0\n"},
-    ),
-    "openblas": Component(
+# OpenBLAS on macOS, by the name that the linker looks for.
+DYLIB = "lib/libopenblas.dylib"
+
+
+def openblas(megabytes, tag, sha256, take, files):
+    """OpenBLAS, out of the wheel of scipy for one kind of machine."""
+    return Component(
         "OpenBLAS 0.3.27",
         "openblas-0.3.27",
-        39,
-        "set FORGETTING_LAWS_OPENBLAS to a folder whose lib/ has a libopenblas.so",
-        [
-            # Later wheels rename the symbols of their OpenBLAS.
-            Wheel(
-                "scipy==1.13.1",
-                "manylinux2014_x86_64",
-                "a78b4b3345f1b6f68a763c6e25c0c9a23a9fd0f39f5f3d200efe8feda560a5fa",
-                [("scipy.libs/lib*", "scipy.libs/", "lib/")],
-            )
-        ],
-        {
-            "lib/libopenblas.so": "INPUT(-l:libopenblasp-r0-01191904.3.27.so)\n",
-            "build-version": "0.3.27\n",
-        },
-    ),
+        megabytes,
+        "set FORGETTING_LAWS_OPENBLAS to a folder whose lib/ has a libopenblas",
+        # Later wheels rename the symbols of their OpenBLAS.
+        [Wheel("scipy==1.13.1", tag, sha256, take)],
+        dict(files, **{"build-version": "0.3.27\n"}),
+    )
+
+
+# The machines that wheels are pinned for.
+LINUX_X86_64, LINUX_AARCH64, MACOS_ARM64 = "x86_64 Linux", "aarch64 Linux", "arm64 Darwin"
+
+# By component and machine.
+COMPONENTS = {
+    "libtorch": {
+        LINUX_X86_64: Component(
+            "libtorch 2.11.0",
+            "2.11.0",
+            544,
+            "set LIBTORCH to a libtorch 2.11.0 of your own",
+            [
+                # torch's libtorch_cpu.so is linked to these two, though only GPUs use them. They come
+                # first: a small file tells sooner whether there is a network.
+                Wheel(
+                    "nvidia-cuda-runtime==13.0.96",
+                    "manylinux2014_x86_64",
+                    "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+                    [("nvidia/cu13/lib/libcudart.so*", "nvidia/cu13/", "")],
+                ),
+                Wheel(
+                    "nvidia-cuda-cupti==13.0.85",
+                    "manylinux_2_25_x86_64",
+                    "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+                    [("nvidia/cu13/lib/libcupti.so*", "nvidia/cu13/", "")],
+                ),
+                Wheel(
+                    "torch==2.11.0",
+                    "manylinux_2_28_x86_64",
+                    "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
+                    [
+                        ("torch/include/*", "torch/", ""),
+                        ("torch/lib/libtorch_cpu.so", "torch/", ""),
+                        ("torch/lib/libc10.so", "torch/", ""),
+                        ("torch/lib/libgomp*", "torch/", ""),
+                    ],
+                ),
+            ],
+            # torch-sys links to libtorch.so, which has no code of its own.
+            {"lib/libtorch.so": "INPUT(-ltorch_cpu -lc10)\n", "build-version": "2.11.0\n"},
+        ),
+    },
+    "openblas": {
+        LINUX_X86_64: openblas(
+            39,
+            "manylinux2014_x86_64",
+            "a78b4b3345f1b6f68a763c6e25c0c9a23a9fd0f39f5f3d200efe8feda560a5fa",
+            [("scipy.libs/lib*", "scipy.libs/", "lib/")],
+            {"lib/libopenblas.so": "INPUT(-l:libopenblasp-r0-01191904.3.27.so)\n"},
+        ),
+        LINUX_AARCH64: openblas(
+            34,
+            "manylinux2014_aarch64",
+            "e89369d27f9e7b0884ae559a3a956e77c02114cc60a6058b4e5011572eea9299",
+            [("scipy.libs/lib*", "scipy.libs/", "lib/")],
+            {"lib/libopenblas.so": "INPUT(-l:libopenblasp-r0-b958c995.3.27.so)\n"},
+        ),
+        MACOS_ARM64: openblas(
+            30,
+            "macosx_12_0_arm64",
+            "54f430b00f0133e2224c3ba42b805bfd0086fe488835effa33fa291561932326",
+            [
+                ("scipy/.dylibs/lib[gq]*", "scipy/.dylibs/", "lib/"),
+                ("scipy/.dylibs/libopenblas.0.dylib", "scipy/.dylibs/libopenblas.0.dylib", DYLIB),
+            ],
+            {},
+        ),
+    },
 }
 
 
@@ -108,11 +138,10 @@ class Failure(Exception):
     """What went wrong, in words; the component's remedy is added to it."""
 
 
-def check_machine():
-    """Refuses a machine on which the wheels' libraries cannot run."""
-    machine = "%s %s" % (platform.machine(), platform.system())
-    if machine != "x86_64 Linux":
-        raise Failure("fetched for x86_64 Linux only, and this is " + machine)
+def check_system(machine):
+    """Refuses a system on which the wheels' libraries cannot run."""
+    if not machine.endswith(" Linux"):
+        return
     try:
         found = os.confstr("CS_GNU_LIBC_VERSION")
         recent = [int(part) for part in found.split()[1].split(".")[:2]] >= [2, 28]
@@ -218,10 +247,17 @@ def assemble(component, folder):
         # Older than any build: cargo must not take a file that a build script has fetched for one
         # that has changed since.
         os.utime(path, (0, 0))
+    dylib = os.path.join(content, DYLIB)
+    if platform.system() == "Darwin" and os.path.exists(dylib):
+        # Wheels name their libraries by a path that is nowhere. Whoever links to one looks for it by
+        # its own name, and a library that was changed must be signed again.
+        rename = ["install_name_tool", "-id", "@rpath/libopenblas.dylib", dylib]
+        subprocess.run(rename, check=True)
+        subprocess.run(["codesign", "--force", "--sign", "-", dylib], check=True)
     return content
 
 
-def provision(component):
+def provision(component, machine):
     """Puts the component in its place, unless it is there."""
     final = os.path.join(HOME, component.folder)
     complete = os.path.join(final, "build-version")
@@ -231,7 +267,7 @@ def provision(component):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(complete):
             return
-        check_machine()
+        check_system(machine)
         for leftover in glob.glob(os.path.join(glob.escape(HOME), ".partial-*")) + [final]:
             shutil.rmtree(leftover, ignore_errors=True)
         announce(component)
@@ -240,12 +276,23 @@ def provision(component):
 
 
 def main():
-    component = COMPONENTS[sys.argv[1]]
+    """`provision.py COMPONENT [MACHINE]`, as "aarch64 Linux"; without, it is this one."""
+    here = "%s %s" % (platform.machine(), platform.system())
+    machine = sys.argv[2] if len(sys.argv) > 2 else here
+    machines = COMPONENTS[sys.argv[1]]
+    component = machines.get(machine)
+    if component is None:
+        any_other = next(iter(machines.values()))
+        there = ", ".join(machines)
+        sys.exit(
+            "%s: fetched for %s only, and this is %s; %s"
+            % (any_other.name, there, machine, any_other.remedy)
+        )
     try:
-        provision(component)
+        provision(component, machine)
     except Failure as failure:
         sys.exit("%s: %s; or %s" % (component.name, failure, component.remedy))
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
         sys.exit("%s: %s; or %s" % (component.name, error, component.remedy))
     except KeyboardInterrupt:
         sys.exit(130)
