@@ -601,7 +601,7 @@ fn forms_are_ranked_and_the_growth_of_b_is_found() {
         (&ForgettingTimesTokens, [6.0, 829.0 / 3e6, 0.4, 0.35], true),
     ] {
         let table = planted(law, &grid(), &values, 0.003, Key::new(7));
-        let ranking = rank(&table, &forms, &options).unwrap().unwrap();
+        let ranking = rank(&table, &forms, &[], &options).unwrap().unwrap();
         assert_eq!((ranking.loss.as_str(), ranking.n_runs), ("loss_pt", 125));
         assert_eq!(
             ranking.axes,
@@ -622,12 +622,22 @@ fn forms_are_ranked_and_the_growth_of_b_is_found() {
         let form = of(law.name());
         let mean = form.errors[..3].iter().map(|e| e.rise_error).sum::<f64>() / 3.0;
         assert_relative_eq!(form.mean.rise_error, mean, max_relative = 1e-12);
-        let by_size = fit(&table, law, &options).unwrap().held_out.unwrap();
+        // A fit that has held out the sizes spares the ranking these fits, and changes nothing.
+        let fitted = fit(&table, law, &options).unwrap();
+        let by_size = fitted.held_out.as_ref().unwrap();
         assert_relative_eq!(
             form.errors[0].rise_error,
             by_size.errors.rise_error,
             max_relative = 1e-9
         );
+        let spared = |fits: &[Fit]| rank(&table, &forms, fits, &options).unwrap().unwrap();
+        assert_eq!(spared(std::slice::from_ref(&fitted)), ranking);
+        // It is read where it is of this table and objective, and not where it is not.
+        let mut other = fitted;
+        other.held_out.as_mut().unwrap().rows.iter_mut().for_each(|row| row.prediction += 1.0);
+        assert!(spared(std::slice::from_ref(&other)) != ranking);
+        other.rows[0].loss += 1e-9;
+        assert_eq!(spared(&[other]), ranking);
 
         let growth = growth_of_b(&table, &options).unwrap().unwrap();
         assert_eq!(growth.grows, grows, "{growth:?}");
@@ -636,7 +646,7 @@ fn forms_are_ranked_and_the_growth_of_b_is_found() {
     }
     // One form has nothing to be ranked with, and without several p nothing shows how B grows.
     let table = planted(&Forgetting, &grid(), &[6.0, 829.0, 0.4, 0.35], 0.003, Key::new(7));
-    assert!(rank(&table, &forms[..1], &options).unwrap().is_none());
+    assert!(rank(&table, &forms[..1], &[], &options).unwrap().is_none());
     let without = Table::new(table.runs.into_iter().filter(|run| run.row.p == 0.0).collect());
     assert_eq!(growth_of_b(&without, &options).unwrap(), None);
 }

@@ -1,6 +1,6 @@
 //! Whether B of Equation 7 is a constant.
 
-use super::{HoldOut, Interval, Options, Status, fit};
+use super::{Interval, Options, Status, fit};
 use crate::Result;
 use crate::laws::growing_b::{GAMMA, GrowingB};
 use crate::table::Table;
@@ -32,7 +32,7 @@ pub fn growth_of_b(table: &Table, options: &Options) -> Result<Option<GrowthOfB>
     if options.bootstrap.resamples == 0 || table.sample(&GrowingB).is_err() {
         return Ok(None);
     }
-    let options = Options { hold_out: None::<HoldOut>, ..options.clone() };
+    let options = Options { hold_out: None, misfit: false, ..options.clone() };
     let fitted = fit(table, &GrowingB, &options)?;
     if !matches!(fitted.status, Status::Converged | Status::AtBound) {
         return Ok(None);

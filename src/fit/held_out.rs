@@ -1,6 +1,7 @@
 //! What a law says of runs that it was not fitted to.
 
 use super::errors::{Errors, NullErrors, constant, null_predictions};
+use super::in_order;
 use super::json::infinite_for_null;
 use super::objective::Objective;
 use super::optimum::optimum;
@@ -55,45 +56,61 @@ pub struct HeldOut {
     pub rows: Vec<HeldOutRow>,
 }
 
-/// What is said of a row by models that were fitted without it, in nats per token.
+/// Fits a law without each fold in turn; what it says of the rows of each, fold after fold.
+pub(super) fn predict_held_out(
+    law: &'static dyn Law,
+    sample: &Sample,
+    folds: &[Fold],
+    objective: &Objective,
+    threads: usize,
+) -> Result<Vec<HeldOutRow>> {
+    // Folds are fitted side by side, and each by the threads that are then left.
+    let within = threads / folds.len().clamp(1, threads.max(1));
+    let of_fold = |i: usize| -> Result<Vec<HeldOutRow>> {
+        let fold = &folds[i];
+        let problem = Problem::new(law, &sample.select(&fold.train), objective.space);
+        let values = problem.values(&optimum(&problem, objective, within)?.x);
+        let row = |&index: &usize| HeldOutRow {
+            index,
+            prediction: law.predict(&sample.points[index], &values),
+        };
+        Ok(fold.test.iter().map(row).collect())
+    };
+    let found: Result<Vec<_>> = in_order(folds.len(), threads, of_fold).into_iter().collect();
+    Ok(found?.concat())
+}
+
+/// What models that know nothing say of a row that they were fitted without, in nats per token.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Predicted {
+pub(super) struct Null {
     /// Its index among the rows of the sample.
     pub index: usize,
-    pub law: f64,
     pub no_change: f64,
     pub log_linear: f64,
     /// The geometric mean of the losses that were fitted.
     pub constant: f64,
 }
 
-/// Holds rows out in turn: how many times, and the predictions of each; in words why that is not
-/// possible, where it is not.
-pub(super) fn predict_held_out(
-    law: &'static dyn Law,
-    sample: &Sample,
-    by: HoldOut,
-    objective: &Objective,
-    threads: usize,
-) -> Result<Result<(usize, Vec<Predicted>), String>> {
-    let folds = match folds(law, sample, by) {
-        Ok(folds) => folds,
-        Err(why) => return Ok(Err(why)),
-    };
-    let mut rows = Vec::new();
-    for fold in &folds {
-        let (train, test) = (sample.select(&fold.train), sample.select(&fold.test));
-        let problem = Problem::new(law, &train, objective.space);
-        let values = problem.values(&optimum(&problem, objective, threads)?.x);
-        let (no_change, log_linear) = null_predictions(law, &train, &test)?;
-        let constant = constant(&train);
-        for (i, (&index, point)) in fold.test.iter().zip(&test.points).enumerate() {
-            let (no_change, log_linear) = (no_change[i], log_linear[i]);
-            let law = law.predict(point, &values);
-            rows.push(Predicted { index, law, no_change, log_linear, constant });
+impl Null {
+    /// The rows of each fold, fold after fold.
+    pub(super) fn held_out(law: &dyn Law, sample: &Sample, folds: &[Fold]) -> Result<Vec<Self>> {
+        let mut rows = Vec::new();
+        for fold in folds {
+            let (train, test) = (sample.select(&fold.train), sample.select(&fold.test));
+            let (no_change, log_linear) = null_predictions(law, &train, &test)?;
+            let constant = constant(&train);
+            for ((&index, no_change), log_linear) in fold.test.iter().zip(no_change).zip(log_linear)
+            {
+                rows.push(Self { index, no_change, log_linear, constant });
+            }
         }
+        Ok(rows)
     }
-    Ok(Ok((folds.len(), rows)))
+
+    /// The mean of the rows' constants.
+    pub(super) fn mean_constant(rows: &[Self]) -> f64 {
+        rows.iter().map(|row| row.constant).sum::<f64>() / rows.len() as f64
+    }
 }
 
 /// Holds rows out in turn; in words why that is not possible, where it is not.
@@ -104,30 +121,25 @@ pub(super) fn hold_out(
     objective: &Objective,
     threads: usize,
 ) -> Result<Result<HeldOut, String>> {
-    let (folds, found) = match predict_held_out(law, sample, by, objective, threads)? {
-        Ok(found) => found,
+    let folds = match folds(law, sample, by) {
+        Ok(folds) => folds,
         Err(why) => return Ok(Err(why)),
     };
-    let indices: Vec<usize> = found.iter().map(|row| row.index).collect();
-    let test = sample.select(&indices);
-    // Each row's constant is that of the rows that its law was fitted to.
-    let base = found.iter().map(|row| row.constant).sum::<f64>() / found.len() as f64;
-    let errors = |of: fn(&Predicted) -> f64| {
-        let predictions: Vec<f64> = found.iter().map(of).collect();
-        Errors::of(law, &test, &predictions, base)
-    };
-    let own = errors(|row| row.law);
-    let no_change = errors(|row| row.no_change);
-    let log_linear = errors(|row| row.log_linear);
-    let supported = own.beat(&no_change) && own.beat(&log_linear);
-    let row = |row: &Predicted| HeldOutRow { index: row.index, prediction: row.law };
+    let rows = predict_held_out(law, sample, &folds, objective, threads)?;
+    let null = Null::held_out(law, sample, &folds)?;
+    let test = sample.select(&rows.iter().map(|row| row.index).collect::<Vec<_>>());
+    let constant = Null::mean_constant(&null);
+    let errors = |predictions: Vec<f64>| Errors::of(law, &test, &predictions, constant);
+    let own = errors(rows.iter().map(|row| row.prediction).collect());
+    let no_change = errors(null.iter().map(|row| row.no_change).collect());
+    let log_linear = errors(null.iter().map(|row| row.log_linear).collect());
     Ok(Ok(HeldOut {
         by,
-        folds,
+        folds: folds.len(),
         errors: own,
         null_models: NullErrors { no_change, log_linear },
-        supported,
-        rows: found.iter().map(row).collect(),
+        supported: own.beat(&no_change) && own.beat(&log_linear),
+        rows,
     }))
 }
 

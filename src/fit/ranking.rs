@@ -2,8 +2,8 @@
 
 use super::bootstrap::{Bootstrap, Interval};
 use super::errors::Errors;
-use super::held_out::{HoldOut, Predicted, predict_held_out};
-use super::{Options, in_order};
+use super::held_out::{Fold, HeldOutRow, HoldOut, Null, folds, predict_held_out};
+use super::{Fit, Observed, Options, in_order};
 use crate::Result;
 use crate::laws::Law;
 use crate::rng::Key;
@@ -99,13 +99,14 @@ impl Ranking {
 }
 
 /// Ranks forms of the law of one loss on a table; `None` where fewer than two of them can be compared.
-/// The domain is the caller's to set.
+/// The domain is the caller's to set. What `fits` of this table have held out is not fitted again.
 ///
 /// # Errors
 /// If a value in the table is none.
 pub fn rank(
     table: &Table,
     laws: &[&'static dyn Law],
+    fits: &[Fit],
     options: &Options,
 ) -> Result<Option<Ranking>> {
     let threads = super::threads(options);
@@ -120,7 +121,7 @@ pub fn rank(
     let sample = table.sample(*widest)?;
     let mut axes = Vec::new();
     for by in [HoldOut::Size, HoldOut::Data, HoldOut::P, HoldOut::Largest] {
-        axes.extend(Axis::new(&laws, widest.name(), &sample, by, options, threads)?);
+        axes.extend(Axis::new(&laws, *widest, &sample, by, fits, options, threads)?);
     }
     let means = |axis: &&Axis| axis.by != HoldOut::Largest;
     if !axes.iter().any(|axis| means(&axis)) {
@@ -211,52 +212,54 @@ impl Axis {
     /// `None` where too few runs are left for some form.
     fn new(
         laws: &[&'static dyn Law],
-        widest: &str,
+        widest: &'static dyn Law,
         sample: &Sample,
         by: HoldOut,
+        fits: &[Fit],
         options: &Options,
         threads: usize,
     ) -> Result<Option<Self>> {
-        let mut found: Vec<Vec<Predicted>> = Vec::new();
-        for law in laws {
-            match predict_held_out(*law, sample, by, &options.objective, threads)? {
-                Ok((_, rows)) => found.push(rows),
-                Err(_) => return Ok(None),
-            }
-        }
-        let of_widest = laws.iter().position(|law| law.name() == widest).unwrap_or(0);
-        // The predictions of each form, by row; rows that some form has no prediction for are out.
-        let by_index = |rows: &[Predicted]| {
-            let mut all = vec![None; sample.len()];
-            rows.iter().for_each(|row| all[row.index] = Some(*row));
-            all
-        };
-        let found: Vec<Vec<Option<Predicted>>> = found.iter().map(|rows| by_index(rows)).collect();
         // Without p = 0 no run shows what is forgotten without injection, and B is anything.
         let asked = |i: usize| by != HoldOut::P || sample.rows[i].p > 0.0;
-        let in_all = |&i: &usize| asked(i) && found.iter().all(|rows| rows[i].is_some());
+        let asked_of = |fold: &Fold| fold.test.iter().all(|&i| asked(i));
+        // The predictions of each form, by row; rows that some form has no prediction for are out.
+        let mut found: Vec<Vec<Option<f64>>> = Vec::new();
+        let mut of_widest = Vec::new();
+        for &law in laws {
+            let Ok(mut folds) = folds(law, sample, by) else { return Ok(None) };
+            folds.retain(asked_of);
+            let known = fits.iter().find_map(|fit| known(fit, law, sample, by, options));
+            let rows = match known {
+                Some(rows) => rows.to_vec(),
+                None => predict_held_out(law, sample, &folds, &options.objective, threads)?,
+            };
+            let mut of_form = vec![None; sample.len()];
+            for row in rows.iter().filter(|row| asked(row.index)) {
+                of_form[row.index] = Some(row.prediction);
+            }
+            found.push(of_form);
+            if law.name() == widest.name() {
+                of_widest = folds;
+            }
+        }
+        let in_all = |&i: &usize| found.iter().all(|rows| rows[i].is_some());
         let shared: Vec<usize> = (0..sample.len()).filter(in_all).collect();
-        let Some(baselines) =
-            shared.iter().map(|&i| found[of_widest][i]).collect::<Option<Vec<Predicted>>>()
-        else {
-            return Ok(None);
-        };
         if shared.is_empty() {
             return Ok(None);
         }
+        let mut null = Null::held_out(widest, sample, &of_widest)?;
+        null.sort_by_key(|row| row.index);
+        null.retain(|row| shared.binary_search(&row.index).is_ok());
+        let base = Null::mean_constant(&null);
         let test = sample.select(&shared);
-        let base = baselines.iter().map(|row| row.constant).sum::<f64>() / baselines.len() as f64;
-        let mut predictions: Vec<Vec<f64>> = found
-            .iter()
-            .map(|rows| shared.iter().filter_map(|&i| Some(rows[i]?.law)).collect())
-            .collect();
-        predictions.push(baselines.iter().map(|row| row.no_change).collect());
-        predictions.push(baselines.iter().map(|row| row.log_linear).collect());
-        let law = laws[of_widest];
-        let errors = predictions.iter().map(|p| Errors::of(law, &test, p, base)).collect();
+        let mut predictions: Vec<Vec<f64>> =
+            found.iter().map(|rows| shared.iter().filter_map(|&i| rows[i]).collect()).collect();
+        predictions.push(null.iter().map(|row| row.no_change).collect());
+        predictions.push(null.iter().map(|row| row.log_linear).collect());
+        let errors = predictions.iter().map(|p| Errors::of(widest, &test, p, base)).collect();
         let row = |(j, &i): (usize, &usize)| {
             let weight = sample.weights[i];
-            let without = law.baseline(&sample.points[i]).unwrap_or(base);
+            let without = widest.baseline(&sample.points[i]).unwrap_or(base);
             let missed = predictions.iter().map(|p| weight * (p[j] - sample.losses[i]).abs());
             (sample.runs[i], weight * (sample.losses[i] - without).abs(), missed.collect())
         };
@@ -273,4 +276,26 @@ impl Axis {
         let (missed, increase) = self.rows.iter().fold((0.0, 0.0), add);
         missed / increase
     }
+}
+
+/// What a fit of a law to these very rows has held out along an axis.
+fn known<'a>(
+    fit: &'a Fit,
+    law: &dyn Law,
+    sample: &Sample,
+    by: HoldOut,
+    options: &Options,
+) -> Option<&'a [HeldOutRow]> {
+    let held_out = fit.held_out.as_ref().filter(|held_out| held_out.by == by)?;
+    let same = |i: usize| {
+        let Observed { row, loss, weight, .. } = fit.rows[i];
+        let reads = law.inputs().iter().map(|input| input.column);
+        let mut values = reads.map(|column| row.get(column) == sample.rows[i].get(column));
+        values.all(|same| same) && loss == sample.losses[i] && weight == sample.weights[i]
+    };
+    let of_these = fit.law.name() == law.name()
+        && fit.minimised == options.objective
+        && fit.rows.len() == sample.len()
+        && (0..sample.len()).all(same);
+    of_these.then_some(&held_out.rows)
 }

@@ -341,7 +341,7 @@ fn rank_groups(
     for loss in [Column::LossPt, Column::LossFt, Column::Loss] {
         let of_loss = |fit: &&Fit| fit.domain == domain && fit.law.output() == loss;
         let laws: Vec<_> = fitted.iter().filter(of_loss).map(|fit| fit.law).collect();
-        let ranking = rank(table, &laws, options)?;
+        let ranking = rank(table, &laws, fitted, options)?;
         rankings.extend(ranking.map(|ranking| Ranking { domain: domain.into(), ..ranking }));
     }
     Ok(rankings)

@@ -359,7 +359,7 @@ fn rise_of(measured: &Option<Measured>, loss_pt0: f64) -> Option<Measured> {
 /// The form of forgetting that held-out runs speak for, and why; Equation 7 where they are too few.
 fn form_of_forgetting(table: &Table, options: &Options) -> (&'static dyn Law, Option<String>) {
     let forms: [&'static dyn Law; 3] = [&Forgetting, &ForgettingTimesTokens, &ForgettingPlusTokens];
-    let ranking = fit::rank(table, &forms, options).ok().flatten();
+    let ranking = fit::rank(table, &forms, &[], options).ok().flatten();
     let preferred = ranking.and_then(|ranking| ranking.preferred());
     let found = preferred.and_then(|preferred| {
         let form = forms.into_iter().find(|law| law.name() == preferred.form)?;
