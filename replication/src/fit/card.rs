@@ -2,43 +2,94 @@
 
 use super::file::LawFile;
 use super::terminal;
+use forgetting_laws::fit::Fit;
 use forgetting_laws::fit::checklist::{Answer, Checklist, ITEMS, Source};
-use forgetting_laws::warning::Warning;
+use forgetting_laws::warning::{Warning, WarningKind};
 use forgetting_laws::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// The warnings of the table and of its fits by identifier, each with the fits that it is about.
-fn warnings(file: &LawFile) -> Vec<(Warning, String)> {
-    let mut fits: BTreeMap<&Warning, Vec<String>> = BTreeMap::new();
+/// The warnings of a kind: what each says and which fits it is about.
+struct OfKind {
+    kind: WarningKind,
+    messages: Vec<(String, String)>,
+}
+
+/// The warnings of the table and of its fits by identifier.
+fn warnings(file: &LawFile) -> Vec<OfKind> {
+    let mut found: BTreeMap<&Warning, BTreeSet<usize>> = BTreeMap::new();
     for warning in &file.input.warnings {
-        fits.entry(warning).or_default();
+        found.entry(warning).or_default();
     }
-    for fit in file.fits() {
+    let fits: Vec<&Fit> = file.fits().collect();
+    for (i, fit) in fits.iter().enumerate() {
         for warning in &fit.warnings {
-            fits.entry(warning).or_default().push(terminal::name(fit));
+            found.entry(warning).or_default().insert(i);
         }
     }
-    let all = file.fits().count();
-    let shown = |(warning, names): (&Warning, Vec<String>)| {
-        let about = match names.len() {
-            0 => "the table".into(),
-            count if count == all => "all fits".into(),
-            _ => names.join("; "),
-        };
-        (warning.clone(), about)
+    let mut kinds: Vec<OfKind> = Vec::new();
+    for (warning, about) in found {
+        let message = (warning.message.clone(), names(&fits, &about));
+        match kinds.last_mut().filter(|last| last.kind == warning.kind) {
+            Some(last) => last.messages.push(message),
+            None => kinds.push(OfKind { kind: warning.kind, messages: vec![message] }),
+        }
+    }
+    kinds
+}
+
+/// Some of the fits, named as briefly as may be: by domain, by law or by those that are missing.
+fn names(fits: &[&Fit], about: &BTreeSet<usize>) -> String {
+    if about.is_empty() {
+        return "the table".into();
+    }
+    if about.len() == fits.len() {
+        return "all fits".into();
+    }
+    let domain = |fit: &Fit| fit.domain.clone();
+    let law = |fit: &Fit| fit.law.name().to_string();
+    let shortest = |about: &BTreeSet<usize>| {
+        let ways = [grouped(fits, about, domain), grouped(fits, about, law)];
+        ways.into_iter().min_by_key(String::len).unwrap_or_default()
     };
-    fits.into_iter().map(shown).collect()
+    let missing = (0..fits.len()).filter(|i| !about.contains(i)).collect();
+    let but = format!("all fits but {}", shortest(&missing));
+    let only = shortest(about);
+    if but.len() < only.len() { but } else { only }
+}
+
+/// Some of the fits, those of a group together where all of it are among them.
+fn grouped(fits: &[&Fit], about: &BTreeSet<usize>, group: impl Fn(&Fit) -> String) -> String {
+    let mut members: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (i, fit) in fits.iter().enumerate() {
+        members.entry(group(fit)).or_default().insert(i);
+    }
+    let is_whole = |i: &usize| {
+        let members = &members[&group(fits[*i])];
+        members.len() > 1 && members.is_subset(about)
+    };
+    let (whole, single): (Vec<usize>, Vec<usize>) = about.iter().copied().partition(is_whole);
+    let mut groups: Vec<String> = whole.into_iter().map(|i| group(fits[i])).collect();
+    // In the order of the fits, each once.
+    let mut seen = BTreeSet::new();
+    groups.retain(|name| seen.insert(name.clone()));
+    let mut parts: Vec<String> = Vec::new();
+    if !groups.is_empty() {
+        parts.push(format!("those of {}", groups.join(", ")));
+    }
+    parts.extend(single.into_iter().map(|i| terminal::name(fits[i])));
+    parts.join("; ")
 }
 
 /// The report card for the terminal; `markdown` is where the whole card stands.
 pub fn text(file: &LawFile, markdown: &Path) -> String {
     let mut text = String::from("report card\n");
-    for (warning, about) in warnings(file) {
-        let Warning { kind, message } = &warning;
-        terminal::entry(&mut text, kind.id(), &format!("{about}: {message}. {}", kind.remedy()));
+    for OfKind { kind, messages } in warnings(file) {
+        let said = messages.iter().map(|(message, about)| format!("{about}: {message}. "));
+        let said: String = said.collect();
+        terminal::entry(&mut text, kind.id(), &format!("{said}{}", kind.remedy()));
     }
     let (answered, asked) = (file.checklist.answered(), ITEMS.len());
     let _ = writeln!(
@@ -78,16 +129,11 @@ pub fn markdown(file: &LawFile) -> String {
     } else {
         text.push_str("| | about | what | what to do |\n|---|---|---|---|\n");
     }
-    for (warning, about) in warnings {
-        let Warning { kind, message } = &warning;
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} |",
-            kind.id(),
-            cell(&about),
-            cell(message),
-            kind.remedy()
-        );
+    for OfKind { kind, messages } in warnings {
+        for (message, about) in messages {
+            let (id, what) = (kind.id(), cell(&message));
+            let _ = writeln!(text, "| {id} | {} | {what} | {} |", cell(&about), kind.remedy());
+        }
     }
     text.push_str("\n## Checklist\n\n| | question | answer | from |\n|---|---|---|---|\n");
     for (Answer { question, answer, source, .. }, item) in file.checklist.0.iter().zip(ITEMS) {
