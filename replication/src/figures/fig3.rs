@@ -76,12 +76,23 @@ impl Figure for Fig3 {
             runs.row(style::identity(run).into_iter().chain(numbers));
         }
         let curves = scene.curves();
-        let mut csv =
-            Csv::new(["domain", "n_params", "d_ft_tokens", "p", "law", "law_low", "law_high"]);
+        let columns = ["domain", "n_params", "d_ft_tokens", "p", "law", "law_low", "law_high"];
+        // Where another form does better in some domain, it stands beside the law.
+        let has_other = laws.others().next().is_some();
+        let others: &[&str] = if has_other { &["other_form", "other"] } else { &[] };
+        let mut csv = Csv::new(columns.iter().chain(others).copied());
         for curve in &curves {
+            let other = laws.domain(&curve.domain).and_then(|laws| laws.other.as_ref());
             for &(p, value, low, high) in &curve.points {
                 let numbers = [curve.row.n_params, curve.row.d_ft_tokens, p, value, low, high];
-                csv.row(std::iter::once(curve.domain.clone()).chain(numbers.map(cell)));
+                let mut cells = vec![curve.domain.clone()];
+                cells.extend(numbers.map(cell));
+                if has_other {
+                    cells.push(other.map_or(String::new(), |fit| fit.law.name().into()));
+                    let value = other.map(|fit| fit.predict(&Row { p, ..curve.row }).value);
+                    cells.push(cell(value.unwrap_or(f64::NAN)));
+                }
+                csv.row(cells);
             }
         }
         let mut notes = style::notes(results, self.blocks());
@@ -218,6 +229,9 @@ impl<'a> Scene<'a> {
             kinds.push((black(Glyph::dot(Color::GREY).hollow()), "run beyond the fit".into()));
             kinds.push((law(Dash::Dotted), "law beyond it".into()));
         }
+        if self.laws.others().next().is_some() {
+            kinds.push((law(Dash::Dashed), "form that does better".into()));
+        }
         if self.runs().any(|run| run.left_out().is_some()) {
             kinds.push((black(Glyph::new(Shape::Cross, Color::GREY)), "left out".into()));
         }
@@ -269,6 +283,12 @@ impl<'a> Scene<'a> {
             let stroke = Stroke::new(color, 1.2);
             panel.lines.push(Line::new(part(|p, last| p <= last), stroke));
             panel.lines.push(Line::new(part(|p, last| p >= last), stroke.dashed(Dash::Dotted)));
+            if let Some(other) = self.laws.domain(domain).and_then(|laws| laws.other.as_ref()) {
+                let points = curve.points.iter().filter(|point| point.0 <= fitted);
+                let at = |p: f64| (p, other.predict(&Row { p, ..curve.row }).value);
+                let points = points.map(|point| at(point.0)).collect();
+                panel.lines.push(Line::new(points, stroke.dashed(Dash::Dashed)));
+            }
         }
         for run in self.runs().filter(|run| here(&run.domain, run.d_ft_tokens)) {
             let mark = |loss| Mark::new((run.p, loss), self.glyph(Some(run)));

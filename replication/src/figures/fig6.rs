@@ -11,7 +11,7 @@ use crate::plot::{
 use crate::results::{DomainLaws, Laws, MAIN, Results};
 use forgetting_laws::Result;
 use forgetting_laws::fit::{Fit, Observed};
-use forgetting_laws::laws::Point;
+use forgetting_laws::laws::{Forgetting, Law, Point};
 
 /// Figure 6. What it shows in the paper is not known.
 pub struct Fig6;
@@ -107,7 +107,7 @@ fn predictions(laws: &Laws) -> String {
         "predicted_held_out",
     ]);
     let optional = |value: Option<f64>| value.map_or(String::new(), cell);
-    for fit in laws.fits() {
+    for fit in laws.fits().chain(laws.others()) {
         for (observed, held_out) in fit.rows.iter().zip(predictions_held_out(fit)) {
             let (row, prediction) = (&observed.row, fit.predict(&observed.row));
             csv.row([
@@ -130,28 +130,39 @@ fn predictions(laws: &Laws) -> String {
     csv.text()
 }
 
+/// Which fit of a domain a row of panels shows.
+type Fits = fn(&DomainLaws) -> Option<&Fit>;
+
 fn drawing(figure: &Fig6, results: &Results, laws: &Laws) -> plot::Figure {
     let sizes = Scale::sizes(laws.fits().flat_map(|fit| &fit.rows).map(|row| row.row.n_params));
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
     let one = laws.0.len() <= COLUMNS;
+    let mut kinds_of_rows: Vec<(Shown, Fits, &str)> = vec![
+        (Shown::Finetuning, |laws| laws.finetuning.as_ref().ok(), "finetuning, Eq. 6"),
+        (Shown::Forgetting, |laws| laws.forgetting.as_ref().ok(), "forgetting, Eq. 7"),
+        (Shown::Rise, |laws| laws.forgetting.as_ref().ok(), "its rise above L_{pt}^{0}"),
+    ];
+    if laws.others().next().is_some() {
+        let other: Fits = |laws| laws.other.as_ref();
+        kinds_of_rows.push((Shown::Forgetting, other, "another form of forgetting"));
+        kinds_of_rows.push((Shown::Rise, other, "its increase above L_{pt}^{0}"));
+    }
     for laws in laws.0.chunks(COLUMNS) {
-        for (shown, name) in [
-            (Shown::Finetuning, "finetuning, Eq. 6"),
-            (Shown::Forgetting, "forgetting, Eq. 7"),
-            (Shown::Rise, "its rise above L_{pt}^{0}"),
-        ] {
+        for &(shown, fit, name) in &kinds_of_rows {
             rows.push(name.to_string());
-            let of = |laws: &DomainLaws| match shown {
-                Shown::Finetuning => panel(laws.finetuning.as_ref().ok(), shown, &sizes),
-                _ => panel(laws.forgetting.as_ref().ok(), shown, &sizes),
-            };
+            let of = |laws: &DomainLaws| panel(fit(laws), shown, &sizes);
             // Columns have headers only where they are the same all the way down.
             let title = |laws: &DomainLaws| if one { String::new() } else { laws.domain.clone() };
-            let titled = |laws: &DomainLaws| Panel { title: title(laws), ..of(laws) };
+            let titled = |laws: &DomainLaws| {
+                let panel = of(laws);
+                let titles = [title(laws), panel.title.clone()];
+                let titles: Vec<_> = titles.into_iter().filter(|title| !title.is_empty()).collect();
+                Panel { title: titles.join(", "), ..panel }
+            };
             panels.push(laws.iter().map(titled).collect());
         }
     }
-    let fits: Vec<&Fit> = laws.fits().collect();
+    let fits: Vec<&Fit> = laws.fits().chain(laws.others()).collect();
     let mut drawing = plot::Figure::new(figure.title(), panels);
     drawing.rows = rows;
     if one {
@@ -230,6 +241,9 @@ fn panel(fit: Option<&Fit>, shown: Shown, sizes: &Scale) -> Panel {
     if let Some(held_out) = errors.1 {
         text += &format!("\nheld out {}", terminal::percent(held_out));
     }
+    if shown == Shown::Forgetting && fit.law.name() != Forgetting.name() {
+        panel.title = fit.law.name().to_string();
+    }
     panel.notes.push(Note { text, corner: Corner::BottomRight });
     panel
 }
@@ -293,7 +307,8 @@ mod tests {
             }
             *forgetting = Err("too few runs".into());
             let [finetuning, forgetting] = fits;
-            Laws(vec![DomainLaws { domain: domain.into(), forgetting, finetuning }])
+            let other = None;
+            Laws(vec![DomainLaws { domain: domain.into(), forgetting, finetuning, other }])
         };
         let page = Fig6.draw(&PLANTED.0, &refit("far")).unwrap();
         let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();

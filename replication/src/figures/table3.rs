@@ -42,7 +42,11 @@ impl Figure for Table3 {
         notes.extend(warned);
         Ok(Page {
             csv: vec![("table3".into(), errors(laws))],
-            tables: vec![table(laws, &Finetuning), table(laws, &Forgetting)],
+            tables: [&Finetuning as &dyn Law, &Forgetting]
+                .map(|law| table(laws, law))
+                .into_iter()
+                .chain(others(laws))
+                .collect(),
             findings: vec![fits(laws, &Finetuning, "6"), fits(laws, &Forgetting, "7")],
             notes,
             ..Page::default()
@@ -74,7 +78,7 @@ fn errors(laws: &Laws) -> String {
         "held_out_rise_error_log_linear",
         "supported",
     ]);
-    for fit in laws.fits() {
+    for fit in laws.fits().chain(laws.others()) {
         let resampled = fit.bootstrap.as_ref();
         let inside = resampled.and_then(|resampled| resampled.mre);
         let outside = resampled.and_then(|resampled| resampled.mre_out_of_bag);
@@ -114,12 +118,29 @@ fn errors(laws: &Laws) -> String {
 }
 
 fn table(laws: &Laws, law: &dyn Law) -> Table {
+    let fits = laws.fits().filter(|fit| fit.law.name() == law.name());
+    of_fits(&format!("The {} law", law.name()), fits, |fit| fit.domain.clone())
+}
+
+/// The forms that do better than Equation 7, where there are any.
+fn others(laws: &Laws) -> Option<Table> {
+    let name = |fit: &Fit| format!("{}, {}", fit.domain, fit.law.name());
+    let caption =
+        "Beyond the paper: forms of forgetting that held-out runs put ahead of Equation 7";
+    laws.others().next().is_some().then(|| of_fits(caption, laws.others(), name))
+}
+
+fn of_fits<'a>(
+    caption: &str,
+    fits: impl Iterator<Item = &'a Fit>,
+    name: impl Fn(&Fit) -> String,
+) -> Table {
     let row = |fit: &Fit| {
         let bootstrapped = fit.bootstrap.as_ref().and_then(|resampled| resampled.mre);
         let held_out = fit.held_out.as_ref();
         let of = |share: Option<f64>| share.map_or_else(|| "-".into(), percent);
         vec![
-            fit.domain.clone(),
+            name(fit),
             fit.n_runs.to_string(),
             bootstrapped.map_or_else(
                 || percent(fit.mre),
@@ -153,14 +174,13 @@ fn table(laws: &Laws, law: &dyn Law) -> Table {
     ];
     Table {
         caption: format!(
-            "The {} law. MRE: the mean of |prediction − loss| / loss. Error of the rise: the sum \
+            "{caption}. MRE: the mean of |prediction − loss| / loss. Error of the rise: the sum \
              of |prediction − loss| over the sum of |loss − no change|. Out of bag: the MRE on \
              runs that a resample lacks. Held out: each size in \
-             turn, also from the models that know nothing.",
-            law.name()
+             turn, also from the models that know nothing."
         ),
         columns: columns.map(String::from).to_vec(),
-        rows: laws.fits().filter(|fit| fit.law.name() == law.name()).map(row).collect(),
+        rows: fits.map(row).collect(),
     }
 }
 
@@ -202,8 +222,11 @@ fn fits(laws: &Laws, law: &dyn Law, equation: &str) -> Finding {
 mod tests {
     use super::super::golden::{self, PLANTED};
     use super::*;
+    use crate::figures::fig3::Fig3;
+    use crate::figures::fig6::Fig6;
     use crate::results::DomainLaws;
     use forgetting_laws::fit::{Bootstrap, Options};
+    use forgetting_laws::laws::ForgettingTimesTokens;
 
     #[test]
     fn planted_laws_are_supported() {
@@ -213,6 +236,30 @@ mod tests {
         assert!(page.tables.iter().all(|t| t.rows.iter().all(|r| r[9] == "yes")));
         assert!(page.findings.iter().all(|f| f.verdict == Verdict::Supported));
         assert_eq!(page.csv[0].1.lines().count(), 1 + 6);
+    }
+
+    /// Where the tokens that are injected act, and not their share, the form that says so stands beside
+    /// Equation 7.
+    #[test]
+    fn a_form_that_does_better_stands_beside_equation_7() {
+        let mut runs = PLANTED.0.table(MAIN);
+        runs.runs.retain(|run| run.domain == "near");
+        for (i, run) in runs.runs.iter_mut().enumerate() {
+            let values = [0.5, 0.1, 0.35, 0.45];
+            let loss = ForgettingTimesTokens.predict(&(&run.row).into(), &values);
+            run.loss_pt = Some(loss * (0.002 * (2.4 * i as f64).sin()).exp());
+        }
+        let bootstrap = Bootstrap { resamples: 50, ..Bootstrap::default() };
+        let laws = Laws::fitted(&runs, &Options { bootstrap, ..Options::default() });
+        let page = Table3.draw(&PLANTED.0, &laws).unwrap();
+        assert_eq!(page.tables.len(), 3);
+        assert_eq!(page.tables[2].rows[0][0], "near, forgetting-times-tokens");
+        assert!(page.csv[0].1.contains("near,forgetting-times-tokens,converged,"));
+        let drawing = Fig6.draw(&PLANTED.0, &laws).unwrap().drawing.unwrap();
+        assert_eq!(drawing.panels.len(), 5);
+        assert_eq!(drawing.rows[3], "another form of forgetting");
+        let page = Fig3.draw(&PLANTED.0, &laws).unwrap();
+        assert!(page.csv[1].1.contains(",forgetting-times-tokens,"));
     }
 
     #[test]
@@ -235,6 +282,7 @@ mod tests {
             domain: "near".into(),
             forgetting: Err("too few runs".into()),
             finetuning: Err("too few runs".into()),
+            other: None,
         }];
         let page = Table3.draw(&PLANTED.0, &laws).unwrap();
         assert!(page.findings.iter().all(|f| f.verdict == Verdict::NotTestable));

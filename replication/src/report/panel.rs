@@ -140,6 +140,7 @@ mod tests {
             domain: "<!--</script>".into(),
             forgetting: missing(),
             finetuning: missing(),
+            other: None,
         };
         let json = json(&Laws(vec![laws]));
         assert!(!json.contains('<'), "{json}");

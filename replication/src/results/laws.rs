@@ -2,8 +2,8 @@
 
 use super::{MAIN, Results};
 use forgetting_laws::fit::{self, Bootstrap, Fit, Options};
-use forgetting_laws::laws::{Finetuning, Forgetting, Law};
-use forgetting_laws::table::Table;
+use forgetting_laws::laws::{Finetuning, Forgetting, LAWS, Law};
+use forgetting_laws::table::{Column, Table};
 
 /// The laws of a domain, or why there is none.
 pub struct DomainLaws {
@@ -13,6 +13,8 @@ pub struct DomainLaws {
     pub forgetting: Result<Fit, String>,
     /// Equation 6.
     pub finetuning: Result<Fit, String>,
+    /// The form of forgetting to rely on, where held-out runs put it ahead of Equation 7 beyond chance.
+    pub other: Option<Fit>,
 }
 
 /// The laws of all domains, in the order of [`Results::domains`].
@@ -43,6 +45,7 @@ impl Laws {
             DomainLaws {
                 forgetting: of(&Forgetting),
                 finetuning: of(&Finetuning),
+                other: ahead_of_equation_7(&table, options).and_then(|law| of(law).ok()),
                 domain: domain.clone(),
             }
         };
@@ -57,6 +60,11 @@ impl Laws {
     /// The fits that there are: by domain, and for each by equation.
     pub fn fits(&self) -> impl Iterator<Item = &Fit> {
         self.0.iter().flat_map(|laws| laws.both()).filter_map(|(_, fit)| fit.as_ref().ok())
+    }
+
+    /// The forms of forgetting that do better than Equation 7, by domain.
+    pub fn others(&self) -> impl Iterator<Item = &Fit> {
+        self.0.iter().filter_map(|laws| laws.other.as_ref())
     }
 
     /// In words, what could not be fitted and why.
@@ -79,4 +87,15 @@ impl Laws {
             seed: resampled.seed,
         })
     }
+}
+
+/// The form of forgetting that held-out runs speak for, where they tell it apart from Equation 7 and
+/// support it.
+fn ahead_of_equation_7(table: &Table, options: &Options) -> Option<&'static dyn Law> {
+    let forms: Vec<_> = LAWS.iter().copied().filter(|law| law.output() == Column::LossPt).collect();
+    let ranking = fit::rank(table, &forms, options).ok()??;
+    let preferred = ranking.preferred()?;
+    let of = |name: &str| ranking.forms.iter().find(|form| form.form == name);
+    let ahead = of(&preferred.form)?.supported && !of(Forgetting.name())?.tied;
+    forms.into_iter().find(|law| ahead && law.name() == preferred.form)
 }
