@@ -45,7 +45,7 @@ pub fn page(figure: &dyn Figure) -> Page {
 }
 
 /// The first cell in which two tables differ.
-fn difference(pinned: &str, made: &str) -> Option<String> {
+pub fn difference(pinned: &str, made: &str) -> Option<String> {
     let (pinned_lines, made_lines) = (pinned.lines().count(), made.lines().count());
     if pinned_lines != made_lines {
         return Some(format!("{made_lines} lines in place of {pinned_lines}"));

@@ -13,7 +13,7 @@ mod fig4;
 mod fig5;
 mod fig6;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 mod isoflop;
 mod path;
 pub mod style;

@@ -111,3 +111,116 @@ pub fn table(rankings: &[Ranking]) -> String {
     }
     table.text()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::golden::difference;
+    use crate::losses::{self, Reading};
+    use forgetting_laws::fit::{Options, growth_of_b, rank};
+    use forgetting_laws::laws::LAWS;
+    use forgetting_laws::table::{Column, Table};
+    use std::fs;
+    use std::path::Path;
+
+    const HEAD: &str = "# Which form of the laws
+
+`synthetic.csv` and `real.csv`: the forms of each loss, ranked by their errors on held-out runs of the committed
+grids ([docs/laws.md](../../docs/laws.md) has the forms and how they are ranked). Below, the error of the increase
+on held-out runs, the mean over N, D_ft and p, and for L_pt the power of D_ft with which B of Equation 7 goes.
+Bold: the best form, and those that cannot be told apart from it.
+
+```sh
+UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
+```
+";
+
+    /// The rows of the main grid that count.
+    fn losses_of(root: &Path, text: &str) -> Table {
+        let filters = vec!["main=true".into(), "left_out=".into()];
+        let asked = losses::Options { filters, ..losses::Options::default() };
+        let path = root.join("golden/nano").join(text).join("losses.csv");
+        losses::read(&path, &Reading::new(&asked).unwrap()).unwrap().table
+    }
+
+    /// A row of the table of golden/ranking/README.md.
+    fn row(text: &str, ranking: &Ranking, growth: &str) -> String {
+        let mut forms: Vec<&Ranked> = ranking.forms.iter().collect();
+        let place = |form: &&Ranked| LAWS.iter().position(|law| law.name() == form.form);
+        forms.sort_by_key(place);
+        let error = |form: &&Ranked| match form.tied {
+            true => format!("**{}**", percent(form.mean.rise_error)),
+            false => percent(form.mean.rise_error),
+        };
+        let mut cells = vec![text.to_string(), ranking.domain.clone()];
+        cells.extend(forms.iter().map(error));
+        cells.push(percent(ranking.baselines[1].mean.rise_error));
+        cells.extend((!growth.is_empty()).then(|| growth.to_string()));
+        format!("| {} |\n", cells.join(" | "))
+    }
+
+    /// golden/ranking holds the rankings of the committed losses, and README.md and docs/laws.md the
+    /// growth of B; with the variable UPDATE_GOLDEN the former is written anew.
+    #[test]
+    fn the_committed_rankings_are_those_of_the_committed_losses() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let options = Options::default();
+        let mut files = Vec::new();
+        let mut growths = Vec::new();
+        let mut tables = [Column::LossPt, Column::LossFt].map(|loss| {
+            let forms = LAWS.iter().filter(|law| law.output() == loss).map(|law| law.name());
+            let growth = (loss == Column::LossPt).then_some("B goes as D_ft to the power of");
+            let columns: Vec<_> = ["text", "domain"]
+                .into_iter()
+                .chain(forms)
+                .chain(["log-linear"])
+                .chain(growth)
+                .collect();
+            format!("\n| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()))
+        });
+        for text in ["synthetic", "real"] {
+            let mut rankings = Vec::new();
+            for (domain, group) in losses_of(&root, text).groups() {
+                let growth = growth_of_b(&group, &options).unwrap();
+                let interval = growth.map(|growth| {
+                    let (low, high) = (growth.interval.low, growth.interval.high);
+                    format!("{:.2} [{low:.2}, {high:.2}]", growth.gamma)
+                });
+                growths.extend(interval.clone());
+                let interval = interval.unwrap_or_else(|| "–".into());
+                for (table, loss) in tables.iter_mut().zip([Column::LossPt, Column::LossFt]) {
+                    let forms: Vec<_> =
+                        LAWS.iter().copied().filter(|law| law.output() == loss).collect();
+                    let Some(ranking) = rank(&group, &forms, &[], &options).unwrap() else {
+                        continue;
+                    };
+                    let ranking = Ranking { domain: domain.clone(), ..ranking };
+                    let growth = if loss == Column::LossPt { interval.as_str() } else { "" };
+                    *table += &row(text, &ranking, growth);
+                    rankings.push(ranking);
+                }
+            }
+            files.push((format!("{text}.csv"), table(&rankings)));
+        }
+        files.push(("README.md".into(), format!("{HEAD}{}", tables.concat())));
+        let folder = root.join("golden/ranking");
+        for (name, made) in files {
+            let path = folder.join(name);
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(&path, &made).unwrap();
+            }
+            let pinned = fs::read_to_string(&path).unwrap();
+            if let Some(difference) = difference(&pinned, &made) {
+                panic!("{}: {difference}; if that is meant, set UPDATE_GOLDEN=1", path.display());
+            }
+        }
+        for document in ["README.md", "docs/laws.md"] {
+            let text = fs::read_to_string(root.join(document)).unwrap();
+            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for growth in &growths {
+                assert!(words.contains(growth), "{document} lacks the growth of B: {growth}");
+            }
+        }
+    }
+}

@@ -42,12 +42,11 @@ impl Laws {
                 fit.domain.clone_from(&domain);
                 Ok(fit)
             };
-            DomainLaws {
-                forgetting: of(&Forgetting),
-                finetuning: of(&Finetuning),
-                other: ahead_of_equation_7(&table, options).and_then(|law| of(law).ok()),
-                domain: domain.clone(),
-            }
+            let forgetting = of(&Forgetting);
+            let ahead = |fit: &Fit| ahead_of_equation_7(&table, fit, options);
+            let other = forgetting.as_ref().ok().and_then(ahead).and_then(|law| of(law).ok());
+            let finetuning = of(&Finetuning);
+            DomainLaws { domain: domain.clone(), forgetting, finetuning, other }
         };
         Self(table.groups().into_iter().map(fitted).collect())
     }
@@ -91,9 +90,13 @@ impl Laws {
 
 /// The form of forgetting that held-out runs speak for, where they tell it apart from Equation 7 and
 /// support it.
-fn ahead_of_equation_7(table: &Table, options: &Options) -> Option<&'static dyn Law> {
+fn ahead_of_equation_7(
+    table: &Table,
+    equation_7: &Fit,
+    options: &Options,
+) -> Option<&'static dyn Law> {
     let forms: Vec<_> = LAWS.iter().copied().filter(|law| law.output() == Column::LossPt).collect();
-    let ranking = fit::rank(table, &forms, options).ok()??;
+    let ranking = fit::rank(table, &forms, std::slice::from_ref(equation_7), options).ok()??;
     let preferred = ranking.preferred()?;
     let of = |name: &str| ranking.forms.iter().find(|form| form.form == name);
     let ahead = of(&preferred.form)?.supported && !of(Forgetting.name())?.tied;
