@@ -631,6 +631,164 @@ fn questions_and_files_that_are_none_are_refused() {
     }
 }
 
+/// What `--csv` writes is what the file of the laws holds, a row a parameter; `-` prints it in place of
+/// the report.
+#[test]
+fn laws_are_given_as_a_table() {
+    let folder = fitted().0.path();
+    let call = |csv: &str| {
+        let arguments = ["fit", "noisy.csv", "--law", "forgetting,finetuning", "--bootstrap", "20"];
+        let output =
+            must_succeed(folder, &[&arguments[..], &["--out", "csv", "--csv", csv]].concat());
+        stdout(&output).to_string()
+    };
+    let printed = call("-");
+    assert!(call("csv/laws.csv").contains("report card"));
+    assert_eq!(fs::read_to_string(folder.join("csv/laws.csv")).unwrap(), printed);
+    let file = json(&folder.join("csv/law.json"));
+    let mut lines = printed.lines();
+    assert!(lines.next().unwrap().starts_with("domain,law,parameter,value,low,high,"));
+    let mut count = 0;
+    for line in lines {
+        let line = line.replace("\"far, far\"", "far");
+        let cells: Vec<&str> = line.split(',').collect();
+        let domain = if cells[0] == "far" { DOMAINS[0].0 } else { cells[0] };
+        let param = &group(&file, domain, cells[1])["params"][cells[2]];
+        for (cell, key) in cells[3..6].iter().zip(["value", "low", "high"]) {
+            assert_eq!(cell.parse::<f64>().unwrap(), param[key].as_f64().unwrap(), "{line}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 2 * (4 + 4));
+    let both = ["fit", "noisy.csv", "--bootstrap", "0", "--csv", "-", "--json", "-"];
+    refused(folder, &both, &["--csv = -", "--json already prints"]);
+}
+
+/// Answers of a file stand in the card and in the file of the laws, and bad ones are refused with their
+/// place.
+#[test]
+fn a_checklist_is_completed_by_a_file() {
+    let folder = fitted().0.path();
+    let call =
+        ["fit", "noisy.csv", "--law", "finetuning", "--bootstrap", "0", "--out", "checklist"];
+    let with = |name: &'static str, text: &str| {
+        fs::write(folder.join(name), text).unwrap();
+        [&call[..], &["--checklist", name]].concat()
+    };
+    let card = || fs::read_to_string(folder.join("checklist/card.md")).unwrap();
+    let number = |output: &Output| -> usize {
+        let text = stdout(output);
+        let line = text.lines().find(|line| line.starts_with("  checklist")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let without = number(&must_succeed(folder, &call));
+    assert!(card().contains("with embeddings or without? | not stated |"), "{}", card());
+    let arguments = with("answers.toml", "count_n = \"with the embeddings\"\n");
+    assert_eq!(number(&must_succeed(folder, &arguments)), without + 1);
+    assert!(card().contains("| with the embeddings | the author |"), "{}", card());
+    assert!(
+        json(&folder.join("checklist/law.json"))["checklist"]
+            .to_string()
+            .contains("with the embeddings")
+    );
+    for (name, text, named) in [
+        ("a.toml", "count_n = \"a\"\ncount_d =\n", ["a.toml, line 2", "is not TOML"]),
+        ("b.toml", "count_n = 3\n", ["b.toml", "count_n must be a text in quotes"]),
+        ("c.toml", "colour = \"red\"\n", ["c.toml", "colour"]),
+    ] {
+        refused(folder, &with(name, text), &named);
+    }
+}
+
+/// Predictions as JSON are those of the table, with every warning and what to do about it.
+#[test]
+fn predictions_are_given_as_json() {
+    let folder = fitted().0.path();
+    let question = ["predict", "out/fit/noisy/law.json", "--n-params", "3e7,1e9", "--d-ft", "1e6"];
+    let question = [&question[..], &["--p", "0.01", "--law", "forgetting"]].concat();
+    let with = |form: &'static str| [&question[..], &[form]].concat();
+    let output = must_succeed(folder, &with("--json"));
+    let answers: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let answers = answers.as_array().unwrap();
+    let table = must_succeed(folder, &with("--csv"));
+    let rows: Vec<&str> = stdout(&table).lines().skip(1).collect();
+    assert_eq!((answers.len(), rows.len()), (4, 4));
+    for (answer, row) in answers.iter().zip(rows) {
+        let row = row.replace("\"far, far\"", "far");
+        let cells: Vec<&str> = row.split(',').collect();
+        assert_eq!((&answer["law"], &answer["output"]), (&"forgetting".into(), &"loss_pt".into()));
+        for (key, cell) in ["value", "low", "high", "law_low", "law_high"].iter().zip(&cells[7..]) {
+            assert_eq!(answer[*key].as_f64().unwrap(), cell.parse::<f64>().unwrap(), "{row}");
+        }
+        assert_eq!(answer["asked"]["n_params"].as_f64().unwrap(), cells[2].parse::<f64>().unwrap());
+        assert_eq!(answer["level"], 0.9);
+        let warnings = answer["warnings"].as_array().unwrap();
+        let ids: Vec<_> = warnings.iter().map(|warning| warning["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.join(" "), cells[17]);
+        assert!(warnings.iter().all(|warning| warning["remedy"].as_str().unwrap().ends_with('.')));
+        // Beyond the largest model, L_pt⁰ is extrapolated too.
+        let beyond = cells[2] == "1000000000";
+        assert_eq!(ids.contains(&"W09") && ids.contains(&"W18"), beyond, "{row}");
+        let from = if beyond { "extrapolated" } else { "interpolated" };
+        assert_eq!(answer["loss_pt0_from"], from);
+    }
+}
+
+/// The spread between pretrained models widens what is said of a new one, and is no longer missed.
+#[test]
+fn a_spread_between_models_is_supplied() {
+    let folder = fitted().0.path();
+    let fit = |spread: &[&str]| {
+        let call = ["fit", "noisy.csv", "--law", "forgetting,finetuning", "--bootstrap", "60"];
+        must_succeed(folder, &[&call[..], &["--out", "spread"], spread].concat());
+        let file = json(&folder.join("spread/law.json"));
+        let near = group(&file, "near", "forgetting").clone();
+        let question = ["predict", "spread/law.json", "--domain", "near", "--law", "forgetting"];
+        let run = ["--n-params", "1e7", "--d-ft", "1e6", "--p", "0", "--json"];
+        let output = must_succeed(folder, &[&question[..], &run[..]].concat());
+        let answer: Value = serde_json::from_str(stdout(&output)).unwrap();
+        let of = |key: &str| answer[0][key].as_f64().unwrap();
+        let ids = |law: &str| -> Vec<String> {
+            let warnings = group(&file, "near", law)["warnings"].as_array().unwrap().clone();
+            warnings.iter().map(|warning| warning["id"].as_str().unwrap().to_string()).collect()
+        };
+        let widths = [of("high") - of("low"), of("law_high") - of("law_low")];
+        (near, widths, ids("forgetting"), ids("finetuning"))
+    };
+    let (without, narrow, forgetting, _) = fit(&[]);
+    assert!(without["model_spread"].is_null() && forgetting.contains(&"W11".to_string()));
+    let (with, wide, forgetting, finetuning) = fit(&["--model-spread", "20%"]);
+    assert_eq!(with["model_spread"], 0.2);
+    assert!(wide[0] > 2.0 * narrow[0] && wide[1] > 2.0 * narrow[1], "{narrow:?} {wide:?}");
+    // It is one of what is forgotten, and says nothing of the target.
+    assert!(!forgetting.contains(&"W11".to_string()) && finetuning.contains(&"W11".to_string()));
+    // 8 is 800%.
+    let named = ["--model-spread", "must be a share from 0 to 1, such as 8% or 0.08"];
+    refused(folder, &["fit", "noisy.csv", "--model-spread", "8"], &named);
+}
+
+/// A warning is said once, with the fits that it is about as briefly as may be.
+#[test]
+fn the_report_card_says_each_warning_once() {
+    let (folder, output) = fitted();
+    let text = stdout(output);
+    let card = text.split("report card\n").nth(1).unwrap();
+    let ids: Vec<&str> = card.lines().filter_map(|line| line.strip_prefix("  W")).collect();
+    let ids: Vec<&str> = ids.iter().map(|line| &line[..2]).collect();
+    let mut once = ids.clone();
+    once.dedup();
+    assert!(!ids.is_empty() && ids == once, "{card}");
+    let words = card.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("W05 all fits: the column domain is used"), "{card}");
+    // Equation 6 has runs of several p at each of its settings.
+    assert!(
+        words.contains("W03 all fits but those of finetuning: each of the 27 settings"),
+        "{card}"
+    );
+    let markdown = fs::read_to_string(folder.path().join("out/fit/noisy/card.md")).unwrap();
+    assert!(markdown.contains("| W03 | all fits but those of finetuning | each of the 27"));
+}
+
 /// A reader that ends early is no error.
 #[test]
 fn a_closed_pipe_is_no_failure() {

@@ -127,6 +127,7 @@ pub(super) fn warnings(
     sample: &Sample,
     optimum: Status,
     supported: Option<bool>,
+    model_spread: Option<f64>,
 ) -> Vec<Warning> {
     let rows: Vec<&Run> = table.runs.iter().filter(|run| run.get(law.output()).is_some()).collect();
     let mut warnings = table.warnings.clone();
@@ -138,7 +139,10 @@ pub(super) fn warnings(
     warnings.extend(percentages(law, &rows));
     warnings.extend(equal_losses(law, sample));
     warnings.extend(not_interior(&rows));
-    warnings.extend(one_pretrained_model(law, &rows));
+    // The spread is one of what is forgotten.
+    if model_spread.is_none() || sample.points.iter().all(|point| law.baseline(point).is_none()) {
+        warnings.extend(one_pretrained_model(law, &rows));
+    }
     warnings.extend(status(optimum, law.name()));
     if supported == Some(false) {
         warnings.push(not_supported(law.name()));

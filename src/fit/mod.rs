@@ -281,7 +281,7 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         epochs: sample.epochs[i],
     };
     let supported = held_out.as_ref().map(|held_out| held_out.supported);
-    let mut warnings = card::warnings(table, law, &sample, optimum.status, supported);
+    let mut warnings = card::warnings(table, law, &sample, optimum.status, supported, spread);
     warnings.extend(untested);
     warnings.sort();
     Ok(Fit {
