@@ -69,11 +69,20 @@ pub enum WarningKind {
     /// Something of the table was not read as it is written.
     #[serde(rename = "W19")]
     NotReadAsWritten,
+    /// No p keeps a run within the limit that is asked for.
+    #[serde(rename = "W20")]
+    NoPKeepsLimit,
+    /// No size reaches the loss that is asked for.
+    #[serde(rename = "W21")]
+    LossNotReached,
+    /// The resampled laws agree, so that no run would make the prediction more certain.
+    #[serde(rename = "W22")]
+    NothingToShrink,
 }
 
 impl WarningKind {
     /// Every kind, by identifier.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Other,
         Self::FewDistinctValues,
         Self::SizesTogether,
@@ -94,13 +103,16 @@ impl WarningKind {
         Self::RunOutsideInterval,
         Self::BaselineExtrapolated,
         Self::NotReadAsWritten,
+        Self::NoPKeepsLimit,
+        Self::LossNotReached,
+        Self::NothingToShrink,
     ];
 
     /// The identifier, `W01`.
     pub fn id(self) -> &'static str {
-        const IDS: [&str; 20] = [
+        const IDS: [&str; 23] = [
             "W00", "W01", "W02", "W03", "W04", "W05", "W06", "W07", "W08", "W09", "W10", "W11",
-            "W12", "W13", "W14", "W15", "W16", "W17", "W18", "W19",
+            "W12", "W13", "W14", "W15", "W16", "W17", "W18", "W19", "W20", "W21", "W22",
         ];
         IDS[self as usize]
     }
@@ -166,6 +178,13 @@ impl WarningKind {
             Self::NotReadAsWritten => {
                 "Lines of the table were taken for comments, or characters of it cannot be written."
             }
+            Self::NoPKeepsLimit => {
+                "By the law no fraction of injected data keeps a new run within the limit with this confidence."
+            }
+            Self::LossNotReached => "By the law no size reaches the loss that is asked for.",
+            Self::NothingToShrink => {
+                "All resampled laws say the same of the question, so that no run would make the answer more certain."
+            }
         }
     }
 
@@ -222,6 +241,13 @@ impl WarningKind {
             }
             Self::BaselineExtrapolated => "Measure L_pt0 and give it with --loss-pt0.",
             Self::NotReadAsWritten => "Look at these places; quote a value that starts with #.",
+            Self::NoPKeepsLimit => {
+                "Allow a larger rise or ask for less confidence, or take more parameters."
+            }
+            Self::LossNotReached => "Ask for a higher loss, or change what the law does not vary.",
+            Self::NothingToShrink => {
+                "Check that the losses are measured ones: they follow the law without any noise."
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use forgetting_laws::fit::{Advisor, Bootstrap, Fit, HoldOut, Limit, Options, fit
 use forgetting_laws::laws::{Additive, Finetuning, FinetuningP, Forgetting, Law, Row};
 use forgetting_laws::rng::{Draws, Key};
 use forgetting_laws::table::{Run, Table};
+use forgetting_laws::warning::{Warning, WarningKind};
 
 /// The paper's sizes with losses before finetuning that are made up, its fractions, and amounts of
 /// data at even distances on a log scale.
@@ -160,12 +161,14 @@ fn more_is_injected_for_less_forgetting_and_more_confidence() {
     let within_noise = advice(Limit::Nats(0.05), 0.9);
     assert_eq!(within_noise.p, None);
     assert!(within_noise.share < 0.9 && within_noise.by_law.value < 1.0);
-    assert!(within_noise.warnings.iter().any(|warning| warning.contains("within the noise")));
+    let why = within_noise.why_none().unwrap();
+    assert!(why.kind == WarningKind::NoPKeepsLimit && why.message.contains("within the noise"));
+    assert_eq!(within_noise.warnings.last(), Some(&why));
     // By this law p = 1 leaves a rise of 0.13.
     let weak = self::fitted(&Forgetting, &[6.0, 50.0, 0.4, 0.35], 1e-4);
     let never = Advisor::new([&weak]).smallest_p(&asked(), Limit::Nats(0.01), 0.9).unwrap();
     assert_eq!((never.p, never.by_law.value), (None, f64::INFINITY));
-    assert!(never.warnings.iter().any(|warning| warning.contains("even by the law itself")));
+    assert!(never.why_none().unwrap().message.contains("even by the law itself"));
 }
 
 #[test]
@@ -217,12 +220,14 @@ fn sizes_for_a_loss_on_the_target() {
     assert_relative_eq!(worth.doubling.value, gain, max_relative = 1e-4);
     let enough = 5e6 * (gain / 0.01).powf(1.0 / beta);
     assert_relative_eq!(worth.enough.value, enough, max_relative = 1e-3);
-    assert!(worth.warnings.iter().any(|warning| warning.starts_with("W09: d_ft_tokens = ")));
+    let outside = |warning: &Warning| warning.to_string().starts_with("W09: d_ft_tokens = ");
+    assert!(worth.warnings.iter().any(outside));
     assert_eq!(advisor.worth_collecting(&asked(), 100.0).unwrap().enough.value, 1.0);
 
     let below = advisor.n_for_target(&asked(), 1.1).unwrap();
     assert_eq!((below.size.value, below.reachable), (f64::INFINITY, 0.0));
-    assert!(below.warnings[0].contains("no n_params reaches the loss"));
+    assert_eq!(below.warnings[0].kind, WarningKind::LossNotReached);
+    assert!(below.warnings[0].message.contains("no n_params reaches the loss"));
     let advisor = Advisor::new([&noisy]);
     let Estimate { value, low, high } = advisor.n_for_target(&asked(), target).unwrap().size;
     assert!(low < value && value < high);
@@ -356,8 +361,10 @@ fn warnings_say_what_not_to_rely_on() {
     let held_out = Options { hold_out: Some(HoldOut::Size), ..options(50) };
     let supported = fit(&table, &Forgetting, &held_out).unwrap();
     let limit = Limit::Nats(0.2);
-    let warnings =
-        |fit: &Fit, row: &Row| Advisor::new([fit]).smallest_p(row, limit, 0.9).unwrap().warnings;
+    let warnings = |fit: &Fit, row: &Row| -> Vec<String> {
+        let found = Advisor::new([fit]).smallest_p(row, limit, 0.9).unwrap();
+        found.warnings.iter().map(Warning::to_string).collect()
+    };
     assert_eq!(warnings(&supported, &asked()), Vec::<String>::new());
     let outside = warnings(&supported, &Row { n_params: 7e9, loss_pt0: 2.0, ..asked() });
     assert_eq!(

@@ -142,12 +142,12 @@ impl Asked<'_> {
     }
 
     /// Why an answer about a run should not be relied on.
-    fn warnings(&self, row: &Row) -> Vec<String> {
+    fn warnings(&self, row: &Row) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let law = self.name();
         let outside = self.fit.extrapolations(row);
-        warnings.extend(outside.iter().map(|outside| outside.warning(law).to_string()));
-        warnings.extend(self.fit.doubts().iter().map(Warning::to_string));
+        warnings.extend(outside.iter().map(|outside| outside.warning(law)));
+        warnings.extend(self.fit.doubts());
         warnings
     }
 }

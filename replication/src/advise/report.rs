@@ -3,6 +3,7 @@
 use super::{Advice, Source};
 use forgetting_laws::fit::Measured;
 use forgetting_laws::fit::advise::{Estimate, Larger, Model, NewRuns, OnTarget, SmallestP};
+use forgetting_laws::warning::Warning;
 use std::fmt::Write as _;
 
 /// The report.
@@ -56,7 +57,7 @@ pub fn text(advice: &Advice) -> String {
 struct Report {
     text: String,
     /// The warnings that were written; each is written once.
-    said: Vec<String>,
+    said: Vec<Warning>,
 }
 
 impl Report {
@@ -92,7 +93,7 @@ impl Report {
         let _ = writeln!(self.text, "  {name:<23} {value}");
     }
 
-    fn warnings<'a>(&mut self, warnings: impl IntoIterator<Item = &'a String>) {
+    fn warnings<'a>(&mut self, warnings: impl IntoIterator<Item = &'a Warning>) {
         for warning in warnings {
             if !self.said.contains(warning) {
                 let _ = writeln!(self.text, "  warning: {warning}");

@@ -4,6 +4,7 @@ use super::{Advisor, Asked, Estimate, OF_THE_TARGET, check, check_positive, smal
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
+use crate::warning::{Warning, WarningKind};
 use serde::Serialize;
 
 /// The size that a loss on the target needs.
@@ -20,7 +21,7 @@ pub struct Needed {
     /// The loss that no size goes below, in nats per token.
     pub floor: Estimate,
     /// Why this should not be relied on.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// What more target data is worth.
@@ -35,7 +36,7 @@ pub struct Collecting {
     /// The D_ft in tokens from which on doubling gains less; 1 where it always does.
     pub enough: Estimate,
     /// Why this should not be relied on.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Advisor<'_> {
@@ -75,7 +76,8 @@ impl Advisor<'_> {
         if needed.value.is_finite() {
             warnings = law.warnings(&with(needed.value));
         } else {
-            warnings.push(format!("by the {} law no {} reaches the loss", law.name(), size.name()));
+            let message = format!("by the {} law no {} reaches the loss", law.name(), size.name());
+            warnings.push(WarningKind::LossNotReached.warn(message));
             // Of the rest of the run and the law itself there may still be something to say.
             let inside = law.fit.range(size).1;
             warnings.extend(law.warnings(&with(inside)));

@@ -6,7 +6,7 @@ use super::{Advisor, Asked, Estimate, OF_FORGETTING, OF_THE_TARGET};
 use super::{check, check_positive, smallest, smallest_size};
 use crate::laws::Row;
 use crate::table::Column;
-use crate::warning::Warning;
+use crate::warning::{Warning, WarningKind};
 use crate::{Error, Result};
 use serde::Serialize;
 
@@ -62,20 +62,21 @@ pub struct SmallestP {
     /// The same without injection.
     pub measured_without: Option<Measured>,
     /// Why this should not be relied on.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl SmallestP {
     /// Why no p keeps the promise, where none does: the last of the warnings.
-    pub fn why_none(&self) -> Option<String> {
-        self.p.is_none().then(|| match self.by_law.value.is_finite() {
+    pub fn why_none(&self) -> Option<Warning> {
+        let why = || match self.by_law.value.is_finite() {
             true => format!(
                 "no p keeps the promise: the law itself meets the limit at p = {}, but the limit is \
                  within the noise of a run or the uncertainty of the law",
                 brief(self.by_law.value)
             ),
             false => "no p keeps the promise, even by the law itself".to_string(),
-        })
+        };
+        self.p.is_none().then(|| WarningKind::NoPKeepsLimit.warn(why()))
     }
 }
 
@@ -96,7 +97,7 @@ pub struct OnTarget {
     /// How many times the target data would do the same without injection.
     pub equivalent_data: Option<Estimate>,
     /// Why this should not be relied on.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Advisor<'_> {
@@ -154,7 +155,7 @@ impl Advisor<'_> {
             warnings: law.warnings(&with(at)),
         };
         let contradictions = [at, 0.0].map(|p| law.fit.predict(&with(p)).contradiction());
-        found.warnings.extend(contradictions.iter().flatten().map(Warning::to_string));
+        found.warnings.extend(contradictions.into_iter().flatten());
         found.warnings.dedup();
         found.warnings.extend(found.why_none());
         Ok(found)
@@ -172,7 +173,7 @@ impl Advisor<'_> {
         let law = self.law(OF_THE_TARGET)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::P])?;
         let mut warnings = law.warnings(row);
-        warnings.extend(law.fit.predict(row).contradiction().map(|warning| warning.to_string()));
+        warnings.extend(law.fit.predict(row).contradiction());
         let with_p = self.law(&["finetuning-p"]).ok();
         let without = Row { p: 0.0, ..*row };
         let change = with_p.map(|law| {

@@ -4,6 +4,7 @@ use super::{Advisor, Asked, Estimate, OF_FORGETTING, OF_THE_TARGET, check, check
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
+use crate::warning::Warning;
 use serde::Serialize;
 
 /// A pretrained model, and what finetuning makes of it. Losses in nats per token.
@@ -45,7 +46,7 @@ pub struct Larger {
     /// What was assumed, and which runs would make it unnecessary.
     pub assumed: Vec<String>,
     /// Why this should not be relied on.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Advisor<'_> {

@@ -4,6 +4,7 @@ use super::{Advisor, Asked, OF_FORGETTING, check};
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
+use crate::warning::{Warning, WarningKind};
 use serde::Serialize;
 
 /// A run that could be made.
@@ -35,7 +36,7 @@ pub struct NewRuns {
     /// The runs, the best first.
     pub runs: Vec<NewRun>,
     /// Why this should not be relied on.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Advisor<'_> {
@@ -69,7 +70,8 @@ impl Advisor<'_> {
         let mut warnings = law.warnings(row);
         let mut runs: Vec<NewRun> = Vec::new();
         if !(variance.is_finite() && variance > 0.0) {
-            warnings.push("the resampled laws agree: there is nothing to shrink".to_string());
+            let message = "the resampled laws agree: there is nothing to shrink";
+            warnings.push(WarningKind::NothingToShrink.warn(message));
             return Ok(NewRuns { law: law.name(), deviation: 0.0, noise, runs, warnings });
         }
         let removed = |asked: &Uncertain, run: &Candidate| {

@@ -8,6 +8,7 @@ use forgetting_laws::laws::{
     Finetuning, FinetuningP, Forgetting, ForgettingPlusTokens, ForgettingTimesTokens, Law, Row,
 };
 use forgetting_laws::table::{Run, Table};
+use forgetting_laws::warning::Warning;
 use serde::Serialize;
 
 /// What is asked.
@@ -266,7 +267,7 @@ impl Answer {
         // That none keeps the promise is what the answer says.
         let said = found.why_none();
         let others = found.warnings.iter().filter(|&warning| Some(warning) != said.as_ref());
-        self.warnings.extend(others.cloned());
+        self.warnings.extend(others.map(Warning::to_string));
         let p = found.p.unwrap_or(found.by_law.value.min(most));
         if let Ok(target) = advisor.on_target(&Row { p, ..row }) {
             let change = match &target.change {
@@ -277,7 +278,7 @@ impl Answer {
                 "On the target L_ft is then {}{change}.",
                 told(&target.loss_ft, &target.measured)
             ));
-            self.warnings.extend(target.warnings.iter().cloned());
+            self.warnings.extend(target.warnings.iter().map(Warning::to_string));
             self.on_target = Some(target);
         }
         self.smallest_p = Some(found);
