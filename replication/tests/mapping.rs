@@ -1,5 +1,5 @@
 //! The commands of the documents are commands: each runs. Those that train run with `--dry-run`,
-//! those that fit with few resamples.
+//! those that fit with few resamples and one domain.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -230,12 +230,16 @@ fn every_command_on_losses_runs() {
     let all = ["fit", "examples/losses.csv", "--law", "all"].map(str::to_string).to_vec();
     let fits = commands.iter().filter(|arguments| arguments[0] == "fit").count();
     commands.insert(fits, all);
-    for mut arguments in commands {
+    for (i, mut arguments) in commands.into_iter().enumerate() {
         if arguments[0] == "fit" {
             if let Some(at) = arguments.iter().position(|word| word == "--bootstrap") {
                 arguments.drain(at..at + 2);
             }
             arguments.extend(["--bootstrap", "10"].map(str::to_string));
+        }
+        // The others are of one domain.
+        if i < fits {
+            arguments.extend(["--where", "domain=planted-near"].map(str::to_string));
         }
         must_answer(&arguments, folder.path());
     }
