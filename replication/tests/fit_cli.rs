@@ -660,7 +660,7 @@ fn laws_are_given_as_a_table() {
         count += 1;
     }
     assert_eq!(count, 2 * (4 + 4));
-    let both = ["fit", "noisy.csv", "--bootstrap", "0", "--csv", "-", "--json", "-"];
+    let both = ["fit", "noisy.csv", "--csv", "-", "--json", "-"];
     refused(folder, &both, &["--csv = -", "--json already prints"]);
 }
 

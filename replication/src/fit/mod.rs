@@ -195,6 +195,11 @@ impl Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let options = arguments.options()?;
     let (laws, named) = arguments.laws()?;
+    let printed = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    let (prints_json, prints_csv) = (printed(&arguments.json), printed(&arguments.csv));
+    if prints_json && prints_csv {
+        return Err(Error::setting("--csv", "-", "--json already prints in place of the report"));
+    }
     let pooled = arguments.table.group_by.as_deref() == Some(POOLED);
     let mut asked = arguments.table.clone();
     asked.group_by = asked.group_by.filter(|_| !pooled);
@@ -269,11 +274,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let stem = arguments.input.file_stem().unwrap_or_default();
     let folder = arguments.out.unwrap_or_else(|| Path::new("out").join("fit").join(stem));
-    let printed = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
-    let (prints_json, prints_csv) = (printed(&arguments.json), printed(&arguments.csv));
-    if prints_json && prints_csv {
-        return Err(Error::setting("--csv", "-", "--json already prints in place of the report"));
-    }
     let json = arguments.json.filter(|_| !prints_json);
     let json = json.unwrap_or_else(|| folder.join("law.json"));
     make_folder("--out", &folder)?;
