@@ -123,7 +123,9 @@ fn cost(results: &Results) -> String {
         let tokens = run.record.realised.tokens;
         Some((parent.rank, run.size.as_str(), true, run.core_seconds, tokens))
     });
-    let mut of_size: BTreeMap<(usize, &str), [(usize, f64, u64); 2]> = BTreeMap::new();
+    /// How many runs, their core-seconds and their tokens.
+    type Cost = (usize, f64, u64);
+    let mut of_size: BTreeMap<(usize, &str), [Cost; 2]> = BTreeMap::new();
     let mut unknown = 0;
     for (rank, size, tuned, seconds, tokens) in pretrained.chain(finetuned) {
         let Some(seconds) = seconds else {
