@@ -302,6 +302,25 @@ fn the_cpus_engine_computes_in_f32_alone() {
     assert!(refused.contains("precision = bf16"), "{refused}");
 }
 
+/// A pretraining and a finetuning of 60 and 50 steps, from initial parameters to the last loss, on
+/// x86-64, and on 64-bit ARM as far as qemu-user shows it.
+#[test]
+fn runs_of_the_cpus_engine_are_the_same_on_every_machine() {
+    let (_folder, store) = store();
+    let parent = pretrained(&CPU, &store, &watch(0), NEVER).unwrap();
+    assert_eq!(
+        parent.model.as_deref(),
+        Some("844c8da446790ef5e6f26b12d606def3e06e6b61fbdab850553c2d0b1d867da9")
+    );
+    let spec = finetuning(&pretraining(CPU.kind()));
+    let record = finetuned(&spec, &CPU, &store, &watch(0), NEVER).unwrap();
+    let evaluations = forgetting_laws::store::to_json(&record.evaluations);
+    assert_eq!(
+        forgetting_laws::store::sha256(&evaluations),
+        "f74fb4f634170e881a4de0d4e025beab27725935aed8641b95da9147b6ec60e4"
+    );
+}
+
 /// Two engines that round differently end within the noise of rounding: a hundred and ten steps carry
 /// it on, and what each learned is far above it.
 #[cfg(feature = "torch")]
