@@ -25,10 +25,14 @@ pub mod quiet;
 pub mod rng;
 pub mod run;
 pub mod store;
+#[cfg(feature = "fit")]
+pub mod study;
 pub mod table;
 mod units;
 pub mod warning;
 pub mod weight_decay;
+#[cfg(feature = "fit")]
+pub mod words;
 
 pub use error::{Error, Result};
 pub use units::{Fraction, ParamCount};

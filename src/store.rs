@@ -13,6 +13,10 @@
 //! Files appear whole or not at all: they are written beside their place and renamed. A claim is a
 //! lock of the operating system, so it ends with its process, however that ends.
 
+mod lines;
+
+pub use lines::to_json_lines;
+
 use crate::run::RunId;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -236,6 +240,19 @@ fn lock_file(folder: &Path, name: &str) -> Result<(PathBuf, File)> {
     let mut options = File::options();
     let file = options.create(true).truncate(false).write(true).open(&path);
     file.map_err(Error::io(&path)).map(|file| (path, file))
+}
+
+/// The right to change a file, until what is returned is dropped or its process ends. Where another
+/// process has it, this one waits. The lock is the file `.NAME.lock` beside it.
+///
+/// # Errors
+/// If the lock cannot be made.
+pub fn lock_beside(path: &Path) -> Result<File> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (path, lock) = lock_file(folder, &format!(".{name}.lock"))?;
+    lock.lock().map_err(Error::io(&path))?;
+    Ok(lock)
 }
 
 /// The right to work on a run, or to write into a folder, until it is dropped or its process ends.

@@ -2,9 +2,6 @@
 
 mod report;
 
-#[cfg(feature = "train")]
-pub use report::{fraction, number, numbers, percent, size as short_size, told};
-
 use crate::fit::file;
 use crate::numbers::{share, size};
 use crate::progress::answer;

@@ -2,8 +2,8 @@
 //!
 //! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it; `fit` takes anyone's
 //! losses and finds their laws, `predict` asks these of runs that nobody made, and `advise` turns
-//! them into decisions. Without the feature `train` there are these three, `draw` and `compare` alone,
-//! and no libtorch.
+//! them into decisions; `study` says which run to make next. Without the feature `train` there are
+//! these four, `draw` and `compare` alone, and no libtorch.
 
 mod advise;
 mod compare;
@@ -60,6 +60,7 @@ mod report;
 mod results;
 #[cfg(feature = "train")]
 mod stamp;
+mod study;
 #[cfg(feature = "train")]
 mod text;
 #[cfg(feature = "train")]
@@ -96,6 +97,9 @@ enum Command {
     Predict(predict::Arguments),
     /// Turns fitted laws into decisions: how much to inject, how large a model, how much data.
     Advise(advise::Options),
+    /// Says which run to make next, around anybody's training code, and what the runs show so far.
+    #[command(subcommand)]
+    Study(study::Command),
 }
 
 fn main() -> ExitCode {
@@ -135,6 +139,7 @@ fn carry_out(command: Command) -> forgetting_laws::Result<()> {
         Command::Fit(arguments) => fit::run(*arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Advise(options) => advise::run(options),
+        Command::Study(command) => study::run(command),
     }
 }
 

@@ -59,20 +59,37 @@ pub struct Arguments {
 
 /// One number, a list or a range.
 #[derive(Debug, Clone, PartialEq)]
-enum Values {
+pub enum Values {
+    /// Numbers with commas between.
     List(Vec<f64>),
-    Range { low: f64, high: f64, count: usize },
+    /// So many from the one to the other.
+    Range {
+        /// The first.
+        low: f64,
+        /// The last.
+        high: f64,
+        /// How many.
+        count: usize,
+    },
 }
 
 /// A range has so many numbers at most, and a table so many rows.
 const MOST: usize = 1_000_000;
 
 impl Values {
-    fn sizes(text: &str) -> Result<Self, String> {
+    /// Of sizes: numbers above 0, with suffixes.
+    ///
+    /// # Errors
+    /// In words, if it is none of the three.
+    pub fn sizes(text: &str) -> Result<Self, String> {
         Self::parse(text, numbers::size)
     }
 
-    fn shares(text: &str) -> Result<Self, String> {
+    /// Of shares from 0 to 1.
+    ///
+    /// # Errors
+    /// In words, if it is none of the three.
+    pub fn shares(text: &str) -> Result<Self, String> {
         Self::parse(text, numbers::share)
     }
 
@@ -95,7 +112,7 @@ impl Values {
     }
 
     /// The numbers, with the ends of a range as they were given.
-    fn of(&self, column: Column) -> Vec<f64> {
+    pub fn of(&self, column: Column) -> Vec<f64> {
         match *self {
             Self::List(ref values) => values.clone(),
             Self::Range { low, high, count } => {

@@ -325,8 +325,9 @@ impl Knowledge<'_> {
         first.map(|first| (best, first))
     }
 
-    /// Takes a run as made.
-    fn learn(&mut self, row: &Row) {
+    /// Takes a run as made: one that is under way. Its result does not enter what is known of the
+    /// others.
+    pub fn learn(&mut self, row: &Row) {
         let derivatives = self.of_loss(row);
         self.update(&derivatives);
     }

@@ -4,13 +4,11 @@ use super::sweep::Variant;
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::{Comparison, Fit, GrowthOfB, HoldOut, Preferred, Proof, Ranking};
 use forgetting_laws::laws::Law;
-use forgetting_laws::store::write_atomic;
+use forgetting_laws::store::{to_json_lines, write_atomic};
 use forgetting_laws::warning::Warning;
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
 /// The format that this program writes, and the only one that it reads.
@@ -133,12 +131,8 @@ impl LawFile {
 
     /// The file's bytes.
     pub fn json(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let formatter = Readable { outer: PrettyFormatter::new(), depth: 0 };
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-        self.serialize(&mut serializer).expect("our types have string keys");
-        bytes.push(b'\n');
-        bytes
+        // The rows of a law lie at this depth.
+        to_json_lines(self, 5)
     }
 }
 
@@ -213,55 +207,4 @@ fn fault(fit: &Fit) -> Option<String> {
     let complete = resampled.draws.len() == resampled.resamples && !resampled.draws.is_empty();
     (!(level && complete && resampled.draws.iter().all(whole)))
         .then(|| format!("the resamples of the {law} law are not complete"))
-}
-
-/// JSON that people can read: one line a member down to a law's members, and what lies deeper, as
-/// the rows and resamples do, in one line each.
-struct Readable {
-    outer: PrettyFormatter<'static>,
-    depth: usize,
-}
-
-/// The depth of a row of a law.
-const IN_ONE_LINE: usize = 5;
-
-/// Passes what is not deep to the indented form.
-macro_rules! by_depth {
-    ($name:ident $(, $argument:ident: $type:ty)*) => {
-        fn $name<W: ?Sized + Write>(&mut self, writer: &mut W $(, $argument: $type)*) -> io::Result<()> {
-            match self.depth >= IN_ONE_LINE {
-                true => CompactFormatter.$name(writer $(, $argument)*),
-                false => self.outer.$name(writer $(, $argument)*),
-            }
-        }
-    };
-}
-
-macro_rules! deeper {
-    ($begin:ident, $end:ident) => {
-        fn $begin<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-            self.depth += 1;
-            match self.depth >= IN_ONE_LINE {
-                true => CompactFormatter.$begin(writer),
-                false => self.outer.$begin(writer),
-            }
-        }
-        fn $end<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-            self.depth -= 1;
-            match self.depth + 1 >= IN_ONE_LINE {
-                true => CompactFormatter.$end(writer),
-                false => self.outer.$end(writer),
-            }
-        }
-    };
-}
-
-impl Formatter for Readable {
-    deeper!(begin_array, end_array);
-    deeper!(begin_object, end_object);
-    by_depth!(begin_array_value, first: bool);
-    by_depth!(end_array_value);
-    by_depth!(begin_object_key, first: bool);
-    by_depth!(begin_object_value);
-    by_depth!(end_object_value);
 }

@@ -16,7 +16,7 @@ use forgetting_laws::formats;
 use forgetting_laws::store::sha256;
 use forgetting_laws::table::{Column, Run, Table};
 use forgetting_laws::{Error, Result};
-use records::{Cell, Records};
+pub use records::{Cell, Record, Records};
 use std::path::Path;
 use std::{fmt, fs};
 use wide::Wide;
@@ -286,6 +286,15 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
     let hash = sha256(&bytes);
     let records = parse(path, bytes, reading.notation)?;
     Ok(Loaded { table: table(path, records, reading)?, sha256: hash })
+}
+
+/// A file's records, whatever its columns mean.
+///
+/// # Errors
+/// As [`read`], as far as it is the file's.
+pub fn records(path: &Path) -> Result<Records> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    parse(path, bytes, Notation::default())
 }
 
 /// A file's records.

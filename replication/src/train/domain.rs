@@ -4,7 +4,6 @@
 //! about the question ([`forgetting_laws::fit::design`]), and writes a report. Runs are those of every
 //! other command: what is there is used, and a call that was killed goes on.
 
-mod answer;
 mod course;
 mod plan;
 mod report;

@@ -8,10 +8,10 @@ use crate::laws::Row;
 use crate::table::Column;
 use crate::warning::{Warning, WarningKind};
 use crate::{Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How much may be forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
     /// A rise of the pretraining loss, in nats per token.

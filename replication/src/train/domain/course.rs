@@ -14,10 +14,10 @@ use crate::interrupts::STOP;
 use crate::progress::complain;
 use crate::provenance::Manifest;
 use crate::results::Results;
-use forgetting_laws::fit::design::{Candidate, Choice, Design, Knowledge, Steps};
-use forgetting_laws::laws::{Forgetting, Row};
+use forgetting_laws::fit::design::Steps;
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{to_json, write_atomic};
+use forgetting_laws::study::{Losses, Question, State, Study};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,8 @@ pub struct Course<'a> {
     /// Rounds so far.
     pub journal: Journal,
     spent: Spent,
-    /// N and D_ft that are asked about.
-    pub asked: (f64, f64),
+    /// What is asked.
+    pub question: Question,
     /// N of each size of the plan, ascending.
     sizes: Vec<f64>,
 }
@@ -123,10 +123,14 @@ impl<'a> Course<'a> {
                 .filter(|journal| journal.key == key)
                 .unwrap_or(Journal { key, rounds: Vec::new() }),
             spent: spent.filter(|spent| spent.text == text).unwrap_or(Spent { text, seconds: 0.0 }),
-            asked: (
-                options.n_params.unwrap_or(largest),
-                options.d_ft.unwrap_or_else(|| plan.question()),
-            ),
+            question: Question {
+                n_params: options.n_params.unwrap_or(largest),
+                d_ft_tokens: options.d_ft.unwrap_or_else(|| plan.question()),
+                limit: options.limit,
+                confidence: options.confidence,
+                p: plan.p.iter().map(|p| p.get()).collect(),
+                loss_pt0: None,
+            },
             sizes,
         })
     }
@@ -318,83 +322,83 @@ impl<'a> Course<'a> {
         failed: &BTreeSet<RunId>,
         time_left: f64,
     ) -> Result<Result<Round, End>> {
-        let grid = &self.session.grid;
-        let steps = self.steps(records);
+        let study = self.study(records, failed)?;
         // What is chosen follows from the plan's times; only what still fits, from those it took.
         let time_left = time_left / self.pace(records)?;
-        let models = &grid.pretrainings;
-        let prices: Vec<f64> = models
-            .iter()
-            .map(|run| match records.contains_key(&run.job.spec.id()) {
-                true => 0.0,
-                false => self.whole_seconds(&run.job),
-            })
-            .collect();
-        let mut left: Vec<(&Finetuning, Candidate)> = Vec::new();
-        let mut any = false;
-        for run in &grid.finetunings {
-            let id = run.job.spec.id();
-            if records.contains_key(&id) || failed.contains(&id) {
-                continue;
-            }
-            any = true;
-            let needs = models.iter().position(|model| {
-                run.job.parent().is_some_and(|parent| *parent == model.job.spec.id())
-            });
-            let cost = self.seconds(run, &steps);
-            if cost + needs.map_or(0.0, |needs| prices[needs]) <= time_left {
-                left.push((run, Candidate { row: self.row(run, records), cost, needs }));
-            }
-        }
+        let models = study.models();
+        let prices: Vec<f64> = models.iter().map(|model| model.cost).collect();
+        let place = |name: &str| models.iter().position(|model| model.name == name);
+        let open = study.runs().iter().filter(|run| run.state == State::Open).filter_map(|run| {
+            Some(Open { run: run.run, cost: run.cost, needs: place(&run.model)? })
+        });
+        let mut left: Vec<Open> = open.collect();
+        let any = !left.is_empty();
+        left.retain(|run| run.cost + prices[run.needs] <= time_left);
         leave_time_for_the_largest(&mut left, &prices, time_left);
         if left.is_empty() {
             return Ok(Err(if any { End::BudgetSpent } else { End::AllMade }));
         }
-        let design = self.design(records)?;
-        let known = self.known(&design, records)?;
-        let candidates: Vec<Candidate> = left.iter().map(|(_, candidate)| *candidate).collect();
         let workers = self.session.config.run.workers();
-        let chosen = known.choose(&candidates, &prices, workers * RUNS_BESIDE_A_LONG_ONE);
-        let waits = |choice: &Choice| {
-            candidates[choice.index].needs.is_some_and(|needs| prices[needs] > 0.0)
-        };
+        let fits = |number: u64| left.iter().any(|run| run.run == number);
+        let chosen = study.choose(workers * RUNS_BESIDE_A_LONG_ONE, |run| fits(run.run))?;
+        let waits = |model: &str| place(model).is_some_and(|needs| prices[needs] > 0.0);
         let costs: Vec<(f64, bool)> =
-            chosen.iter().map(|choice| (choice.cost, waits(choice))).collect();
-        let chosen = filled(&costs, workers).into_iter().map(|i| &chosen[i]).map(|choice| Chosen {
-            id: left[choice.index].0.job.spec.id(),
-            label: left[choice.index].0.job.label.clone(),
-            after: choice.after,
-            seconds: choice.cost,
+            chosen.iter().map(|asked| (asked.cost, waits(&asked.model))).collect();
+        let runs = filled(&costs, workers).into_iter().map(|i| {
+            let asked = &chosen[i];
+            let job = &self.session.grid.finetunings[asked.run as usize - 1].job;
+            let (id, label) = (job.spec.id(), job.label.clone());
+            Chosen { id, label, after: asked.after, seconds: asked.cost }
         });
-        Ok(Ok(Round { runs: chosen.collect(), known: records.len(), before: known.deviation() }))
+        let before = study.deviation()?;
+        Ok(Ok(Round { runs: runs.collect(), known: records.len(), before }))
     }
 
-    /// The question, and the range of what may answer it.
-    fn design(&self, records: &BTreeMap<RunId, Record>) -> Result<Design> {
-        let (n_params, d_ft_tokens) = self.asked;
-        let loss_pt0 = self.loss_pt0(n_params, records);
-        let at = |p: f64| Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
-        let asked = self.plan.p.iter().map(|p| at(p.get())).collect();
-        let rows = self.session.grid.finetunings.iter().map(|run| self.row(run, records));
-        Design::new(&Forgetting, asked, rows)
-    }
-
-    fn known<'d>(
-        &self,
-        design: &'d Design,
-        records: &BTreeMap<RunId, Record>,
-    ) -> Result<Knowledge<'d>> {
-        let any = self
-            .session
-            .grid
-            .finetunings
-            .iter()
-            .any(|run| records.contains_key(&run.job.spec.id()));
-        let table = match any {
-            true => self.results()?.table(MAIN),
-            false => forgetting_laws::table::Table::new(Vec::new()),
-        };
-        Ok(design.knowing(&table))
+    /// The plan's runs as a study, in the order of the grid: what they and their models cost in seconds
+    /// of one worker, and what came of those that were made.
+    fn study(&self, records: &BTreeMap<RunId, Record>, failed: &BTreeSet<RunId>) -> Result<Study> {
+        let grid = &self.session.grid;
+        let mut question = self.question.clone();
+        if !grid.pretrainings.iter().any(|run| records.contains_key(&run.job.spec.id())) {
+            // What is usual for the vocabulary.
+            question.loss_pt0 = Some(0.65 * (self.session.sources.vocab as f64).ln());
+        }
+        let mut study = Study::new(question)?;
+        for run in &grid.pretrainings {
+            let id = run.job.spec.id();
+            let record = records.get(&id);
+            let price = if record.is_some() { 0.0 } else { self.whole_seconds(&run.job) };
+            study.add_model(id.as_str(), run.job.shape.count().paper() as f64, price)?;
+            let loss = record.and_then(|record| Some(record.evaluations.last()?.loss_pt));
+            if let Some(loss) = loss.filter(|loss| loss.is_finite() && *loss > 0.0) {
+                study.tell_model(id.as_str(), loss)?;
+            }
+        }
+        let steps = self.steps(records);
+        let mut numbers = BTreeMap::new();
+        for run in &grid.finetunings {
+            let context = run.job.shape.context as u64;
+            let d_ft_tokens = (run.cell.d_ft_tokens / context * context) as f64;
+            let model = run.job.parent().map_or("", RunId::as_str);
+            let seconds = self.seconds(run, &steps);
+            let number = study.add_candidate(model, d_ft_tokens, run.cell.p.get(), seconds)?;
+            let id = run.job.spec.id();
+            if records.contains_key(&id) || failed.contains(&id) {
+                study.fail(number, "without a result")?;
+            }
+            numbers.insert(id, number);
+        }
+        if numbers.keys().any(|id| records.contains_key(id)) {
+            let results = self.results()?;
+            for run in results.block(MAIN).filter(|run| run.left_out().is_none()) {
+                let Some(&number) = numbers.get(&run.record.id) else { continue };
+                let made = run.run();
+                let loss_pt0 = Some(made.row.loss_pt0);
+                let losses = Losses { loss_pt0, loss_pt: made.loss_pt, loss_ft: made.loss_ft };
+                study.tell(number, losses)?;
+            }
+        }
+        Ok(study)
     }
 
     /// The criterion with all runs that there are.
@@ -403,8 +407,7 @@ impl<'a> Course<'a> {
     /// If a record cannot be read.
     pub fn deviation(&self) -> Result<f64> {
         let records = self.session.finished(&self.session.grid.jobs())?;
-        let design = self.design(&records)?;
-        Ok(self.known(&design, &records)?.deviation())
+        self.study(&records, &BTreeSet::new())?.deviation()
     }
 
     /// The runs of the plan that there are.
@@ -413,31 +416,6 @@ impl<'a> Course<'a> {
     /// If a record cannot be read.
     pub fn results(&self) -> Result<Results> {
         self.session.results()
-    }
-
-    fn row(&self, run: &Finetuning, records: &BTreeMap<RunId, Record>) -> Row {
-        let n_params = run.job.shape.count().paper() as f64;
-        let context = run.job.shape.context as u64;
-        Row {
-            n_params,
-            d_ft_tokens: (run.cell.d_ft_tokens / context * context) as f64,
-            p: run.cell.p.get(),
-            loss_pt0: self.loss_pt0(n_params, records),
-            ..Row::default()
-        }
-    }
-
-    /// The pretraining loss of a size: that of its model, or of the nearest one there is, or what is
-    /// usual for the vocabulary.
-    fn loss_pt0(&self, n_params: f64, records: &BTreeMap<RunId, Record>) -> f64 {
-        let known = self.session.grid.pretrainings.iter().filter_map(|run| {
-            let record = records.get(&run.job.spec.id())?;
-            let loss = record.evaluations.last()?.loss_pt;
-            let distance = (run.job.shape.count().paper() as f64 / n_params).ln().abs();
-            (loss.is_finite() && loss > 0.0).then_some((distance, loss))
-        });
-        let nearest = known.min_by(|a, b| a.0.total_cmp(&b.0));
-        nearest.map_or(0.65 * (self.session.sources.vocab as f64).ln(), |(_, loss)| loss)
     }
 
     /// How long finetunings take, by those that ended.
@@ -503,21 +481,25 @@ impl<'a> Course<'a> {
     }
 }
 
+/// A run that can be made: its number in the study, its own seconds, and the place of its model.
+#[derive(Debug, PartialEq)]
+struct Open {
+    run: u64,
+    cost: f64,
+    needs: usize,
+}
+
 /// The plan promises its largest model. While that is still to be made, runs of others are left out that
 /// would take the time of it and of its shortest run.
-fn leave_time_for_the_largest<T>(left: &mut Vec<(T, Candidate)>, prices: &[f64], time_left: f64) {
+fn leave_time_for_the_largest(left: &mut Vec<Open>, prices: &[f64], time_left: f64) {
     let Some((largest, &price)) = prices.iter().enumerate().next_back() else { return };
-    let own = |candidate: &Candidate| candidate.needs == Some(largest);
-    let of_it = left.iter().filter(|(_, candidate)| own(candidate));
-    let shortest = of_it.map(|(_, candidate)| candidate.cost).fold(f64::INFINITY, f64::min);
+    let of_it = left.iter().filter(|run| run.needs == largest);
+    let shortest = of_it.map(|run| run.cost).fold(f64::INFINITY, f64::min);
     let promised = price + shortest;
     if price == 0.0 || promised > time_left {
         return;
     }
-    left.retain(|(_, candidate)| {
-        let needed = candidate.needs.map_or(0.0, |needs| prices[needs]);
-        own(candidate) || candidate.cost + needed + promised <= time_left
-    });
+    left.retain(|run| run.needs == largest || run.cost + prices[run.needs] + promised <= time_left);
 }
 
 /// The most runs of a round for each worker.
@@ -555,14 +537,13 @@ mod tests {
 
     #[test]
     fn the_largest_model_keeps_its_time() {
-        let candidate = |cost, needs| (cost, Candidate { row: Row::default(), cost, needs });
+        let open = |(run, cost, needs)| Open { run, cost, needs };
         // Two models, of which the second takes 600 seconds.
-        let all =
-            || vec![candidate(5.0, Some(0)), candidate(90.0, Some(0)), candidate(9.0, Some(1))];
+        let all = || [(1, 5.0, 0), (2, 90.0, 0), (3, 9.0, 1)].map(open).into_iter().collect();
         let costs = |prices: [f64; 2], time_left: f64| {
-            let mut left = all();
+            let mut left: Vec<Open> = all();
             leave_time_for_the_largest(&mut left, &prices, time_left);
-            left.iter().map(|(cost, _)| *cost).collect::<Vec<f64>>()
+            left.iter().map(|run| run.cost).collect::<Vec<f64>>()
         };
         assert_eq!(costs([30.0, 600.0], 800.0), [5.0, 90.0, 9.0]);
         assert_eq!(costs([30.0, 600.0], 650.0), [5.0, 9.0]);

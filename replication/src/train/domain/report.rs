@@ -2,10 +2,8 @@
 //! order in which they were chosen as CSV.
 
 use super::super::Session;
-use super::answer::{Answer, Question};
 use super::course::{Course, End};
 use super::{DomainOptions, plan};
-use crate::advise::{number, numbers, percent, short_size};
 use crate::config::MAIN;
 use crate::figures::style::{self, Scale};
 use crate::figures::{Table, style::percent as of_p};
@@ -16,6 +14,8 @@ use crate::results::{Finetuned, Results};
 use forgetting_laws::fit::Options;
 use forgetting_laws::laws::Row;
 use forgetting_laws::store::{to_json, write_atomic};
+use forgetting_laws::study::{Answer, Verdict};
+use forgetting_laws::words::{number, numbers, percent, size};
 use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -49,11 +49,10 @@ pub fn write(
 ) -> Result<String> {
     let results = course.results()?;
     let table = results.table(MAIN);
-    let (n_params, d_ft_tokens) = course.asked;
-    let p = session.config.grid[MAIN].p.iter().map(|p| p.get()).collect();
-    let (limit, confidence) = (options.limit, options.confidence);
-    let question = Question { n_params, d_ft_tokens, limit, confidence, p };
-    let mut answer = Answer::of(&table, question, &Options::default());
+    let mut answer = Answer::of(&table, course.question.clone(), &Options::default());
+    if answer.verdict == Verdict::NotShown {
+        answer.lead.push("A larger --budget goes on from here.".into());
+    }
     let deviation = course.deviation()?;
     answer.lead.push(course_in_words(course, ended, deviation));
     if session.config.data.pretrain.is_empty() {
@@ -128,16 +127,16 @@ fn rises(answer: &Answer, results: &Results) -> Table {
     let at = match nearest.first() {
         Some(run) => format!(
             "; measured at N = {} and D_ft = {}",
-            short_size(run.n_params() as f64),
-            short_size(run.unique_tokens() as f64)
+            size(run.n_params() as f64),
+            size(run.unique_tokens() as f64)
         ),
         None => String::new(),
     };
     Table {
         caption: format!(
             "Rise of the pretraining loss in nats, at N = {} and D_ft = {}{at}",
-            short_size(answer.question.n_params),
-            short_size(answer.question.d_ft_tokens)
+            size(answer.question.n_params),
+            size(answer.question.d_ft_tokens)
         ),
         columns: columns.map(String::from).to_vec(),
         rows: answer.question.p.iter().map(|&p| row(p)).collect(),
@@ -392,8 +391,8 @@ fn drawing(name: &str, answer: &Answer, results: &Results) -> plot::Figure {
     figure.columns = vec![
         format!(
             "with injection, N = {}, D_{{ft}} = {}",
-            short_size(answer.question.n_params),
-            short_size(answer.question.d_ft_tokens)
+            size(answer.question.n_params),
+            size(answer.question.d_ft_tokens)
         ),
         "without injection".into(),
     ];

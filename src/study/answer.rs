@@ -1,30 +1,16 @@
-//! What a domain's runs say: how much to inject, and how sure that is. Needs no training.
+//! What the runs say: how much to inject, and how sure that is.
 
-use crate::advise::{fraction, number, numbers, percent, short_size as size, told};
-use crate::results::distinct;
-use forgetting_laws::fit::advise::{Estimate, OnTarget, SmallestP};
-use forgetting_laws::fit::{self, Advisor, Fit, HoldOut, Limit, Measured, Options, Status};
-use forgetting_laws::laws::{
+use super::Question;
+use crate::Result;
+use crate::fit::advise::{Estimate, OnTarget, SmallestP};
+use crate::fit::{self, Advisor, Fit, HoldOut, Measured, Options, Status};
+use crate::laws::{
     Finetuning, FinetuningP, Forgetting, ForgettingPlusTokens, ForgettingTimesTokens, Law, Row,
 };
-use forgetting_laws::table::{Run, Table};
-use forgetting_laws::warning::Warning;
+use crate::table::{Run, Table};
+use crate::warning::Warning;
+use crate::words::{fraction, number, numbers, percent, size, told};
 use serde::Serialize;
-
-/// What is asked.
-#[derive(Debug, Clone, Serialize)]
-pub struct Question {
-    /// N, in parameters.
-    pub n_params: f64,
-    /// D_ft, in tokens.
-    pub d_ft_tokens: f64,
-    /// How much may be forgotten.
-    pub limit: Limit,
-    /// With which probability.
-    pub confidence: f64,
-    /// The fractions of the plan.
-    pub p: Vec<f64>,
-}
 
 /// Which answer the runs give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -83,7 +69,9 @@ impl Answer {
         let (form, reason) = form_of_forgetting(table, &options);
         let laws = [fitted(form), fitted(&Finetuning), fitted(&FinetuningP)];
         let advisor = Advisor::new(laws.iter().filter_map(|law| law.as_ref().ok()));
-        let loss_pt0 = loss_pt0(table, laws[0].as_ref().ok(), question.n_params);
+        let loss_pt0 = question
+            .loss_pt0
+            .unwrap_or_else(|| loss_pt0(table, laws[0].as_ref().ok(), question.n_params));
         let row = Row {
             n_params: question.n_params,
             d_ft_tokens: question.d_ft_tokens,
@@ -191,7 +179,6 @@ impl Answer {
             ),
             None => "No run was made whose bottom shows.".into(),
         });
-        self.lead.push("A larger --budget goes on from here.".into());
     }
 
     fn advised(&mut self, advisor: &Advisor, row: Row) {
@@ -357,6 +344,14 @@ fn rise_of(measured: &Option<Measured>, loss_pt0: f64) -> Option<Measured> {
     measured.map(|seen| Measured { loss: seen.loss - loss_pt0, ..seen })
 }
 
+/// The distinct values of some numbers, ascending.
+fn distinct(numbers: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut numbers: Vec<f64> = numbers.into_iter().collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.dedup();
+    numbers
+}
+
 /// The form of forgetting that held-out runs speak for, and why; Equation 7 where they are too few.
 fn form_of_forgetting(table: &Table, options: &Options) -> (&'static dyn Law, Option<String>) {
     let forms: [&'static dyn Law; 3] = [&Forgetting, &ForgettingTimesTokens, &ForgettingPlusTokens];
@@ -389,7 +384,7 @@ fn loss_pt0(table: &Table, law: Option<&Fit>, n_params: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forgetting_laws::fit::Bootstrap;
+    use crate::fit::{Bootstrap, Limit};
 
     /// A full grid of runs that follow Eqs. 6 and 7 but for a ripple; the rises are scaled.
     fn table(scale: f64) -> Table {
@@ -421,6 +416,7 @@ mod tests {
             limit: Limit::Nats(limit),
             confidence: 0.9,
             p: vec![0.0, 0.01, 0.05],
+            loss_pt0: None,
         };
         let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
         Answer::of(table, question, &Options { bootstrap, ..Options::default() })

@@ -1,0 +1,663 @@
+//! Ask and tell: which run to make next, around anybody's training code.
+//!
+//! A [`Study`] holds a question, which is how much to inject for a model and an amount of target data,
+//! the runs that could be made to answer it, what they cost, and the results. [`Study::ask`] hands out
+//! the runs that say most about the question for their cost ([`crate::fit::design`]);
+//! [`Study::tell`] takes their losses; [`Study::add`] takes runs that were made elsewhere;
+//! [`Study::answer`] says what all of them show. It trains nothing, and it is one readable file
+//! ([`Study::change`]) that several processes may work on.
+//!
+//! Runs are told in any order, also ones that were not asked for. Runs that were handed out and not
+//! told yet count as made where the next ones are chosen, so that workers are not sent after the same
+//! thing. Nothing is random: the same study asks for the same runs.
+//!
+//! # Examples
+//! ```
+//! use forgetting_laws::fit::{Limit, Options};
+//! use forgetting_laws::laws::{Forgetting, Law, Row};
+//! use forgetting_laws::study::{Losses, Question, Study, Verdict};
+//!
+//! // How much to inject into 3e6 tokens of target data, for a model of 3.3e8 parameters, so that it
+//! // forgets at most 10% of its pretraining loss?
+//! let question = Question {
+//!     n_params: 3.3e8,
+//!     d_ft_tokens: 3e6,
+//!     limit: Limit::Relative(0.1),
+//!     confidence: 0.9,
+//!     p: vec![0.0, 0.01, 0.05],
+//!     loss_pt0: None,
+//! };
+//! let mut study = Study::new(question)?;
+//! // Pretrained models that are there, and runs at 6·N FLOPs a token, ten passes each.
+//! for (name, n_params) in [("small", 4.1e7), ("middle", 1.1e8), ("large", 3.3e8)] {
+//!     study.add_model(name, n_params, 0.0)?;
+//!     for d_ft_tokens in [3e5, 1e6, 3e6] {
+//!         for p in [0.0, 0.01, 0.05] {
+//!             study.add_candidate(name, d_ft_tokens, p, 60.0 * n_params * d_ft_tokens)?;
+//!         }
+//!     }
+//! }
+//! // Somebody's training code; here, Equation 7.
+//! let train = |n_params: f64, d_ft_tokens, p| {
+//!     let loss_pt0 = 2.0 + 20.0 * n_params.powf(-0.15);
+//!     let row = Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
+//!     let loss_pt = Forgetting.predict(&(&row).into(), &[6.0, 829.0, 0.4, 0.35]);
+//!     Losses { loss_pt0: Some(loss_pt0), loss_pt: Some(loss_pt), ..Losses::default() }
+//! };
+//! for _ in 0..6 {
+//!     for asked in study.ask(2)? {
+//!         study.tell(asked.run, train(asked.n_params, asked.d_ft_tokens, asked.p))?;
+//!     }
+//! }
+//! let answer = study.answer(&Options::default());
+//! assert_eq!(answer.verdict, Verdict::Inject);
+//! println!("{}", answer.lead[0]);
+//! # Ok::<(), forgetting_laws::Error>(())
+//! ```
+
+mod answer;
+mod file;
+
+pub use answer::{Answer, Verdict};
+
+use crate::fit::design::{Candidate, Design, Knowledge};
+use crate::fit::{Limit, Options};
+use crate::laws::{Forgetting, Row};
+use crate::table::{Run, Table};
+use crate::words::size;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// What is asked: how much to inject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The model size N in parameters.
+    pub n_params: f64,
+    /// The unique tokens of the target, D_ft.
+    pub d_ft_tokens: f64,
+    /// How much may be forgotten.
+    pub limit: Limit,
+    /// The probability with which a new run must keep to the limit.
+    pub confidence: f64,
+    /// The fractions p whose forgetting is to be known.
+    pub p: Vec<f64>,
+    /// The pretraining loss before finetuning of the model that is asked about, in nats per token,
+    /// where it is known; without, that of the runs' sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_pt0: Option<f64>,
+}
+
+impl Question {
+    fn check(&self) -> Result<()> {
+        positive("n_params", self.n_params)?;
+        positive("d_ft_tokens", self.d_ft_tokens)?;
+        self.limit.nats(1.0)?;
+        if !(self.confidence > 0.0 && self.confidence < 1.0) {
+            return Err(Error::setting("confidence", self.confidence, "must lie between 0 and 1"));
+        }
+        if self.p.is_empty() {
+            return Err(Error::setting("number of p asked about", 0, "must be at least one"));
+        }
+        self.p.iter().try_for_each(|&p| fraction(p))?;
+        self.loss_pt0.map_or(Ok(()), |loss| positive("loss_pt0", loss))
+    }
+}
+
+/// A pretrained model, from which runs start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Its name in the study.
+    pub name: String,
+    /// N in parameters.
+    pub n_params: f64,
+    /// What it costs to make it, in the unit of the runs' costs; 0 where it is there. The first run
+    /// that is made of it pays.
+    pub cost: f64,
+    /// Its pretraining loss L_pt⁰ in nats per token, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_pt0: Option<f64>,
+}
+
+/// A run of a study: one that could be made, or was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyRun {
+    /// Its number, counted from 1.
+    pub run: u64,
+    /// The name of the model that it starts from.
+    pub model: String,
+    /// The unique tokens of the target, D_ft.
+    pub d_ft_tokens: f64,
+    /// The fraction p of injected pretraining data.
+    pub p: f64,
+    /// What it costs without its model, in any unit: FLOPs, seconds of a device, money.
+    pub cost: f64,
+    /// How far it is.
+    pub state: State,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It can be handed out.
+    Open,
+    /// It was handed out.
+    Asked,
+    /// It was made.
+    Done(Losses),
+    /// It was tried and has no result, and is not handed out again; why.
+    Failed(String),
+}
+
+/// The losses of a run at the bottom of its U-curve, in nats per token; `None` where not measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Losses {
+    /// The pretraining loss of its model before finetuning, L_pt⁰. Once a model's is known, other runs
+    /// of it need not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_pt0: Option<f64>,
+    /// The pretraining loss after finetuning, L_pt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_pt: Option<f64>,
+    /// The loss on the target after finetuning, L_ft.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_ft: Option<f64>,
+}
+
+/// A run that was made elsewhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// The name of its model; `None`: the study's model of this size.
+    pub model: Option<String>,
+    /// N in parameters.
+    pub n_params: f64,
+    /// The unique tokens of the target, D_ft.
+    pub d_ft_tokens: f64,
+    /// The fraction p of injected pretraining data.
+    pub p: f64,
+    /// Its losses.
+    pub losses: Losses,
+}
+
+/// A run to make.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Asked {
+    /// Its number, by which it is told.
+    pub run: u64,
+    /// The model to start from.
+    pub model: String,
+    /// N in parameters.
+    pub n_params: f64,
+    /// The unique tokens of the target, D_ft.
+    pub d_ft_tokens: f64,
+    /// The fraction p of pretraining data to inject.
+    pub p: f64,
+    /// What it costs, with its model where that has to be made.
+    pub cost: f64,
+    /// Whether its model has to be made first.
+    pub makes_model: bool,
+    /// The mean standard deviation of the predicted ln(L_pt − L_pt⁰) over the p asked about, before it.
+    pub before: f64,
+    /// The same as expected once it is made.
+    pub after: f64,
+}
+
+/// A question, the runs that may answer it, and their results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Study {
+    format: u32,
+    question: Question,
+    models: Vec<Model>,
+    runs: Vec<StudyRun>,
+}
+
+/// The format of files.
+const FORMAT: u32 = 1;
+
+/// L_pt⁰ in nats per token where nothing is known of it.
+const USUAL_LOSS: f64 = 3.0;
+
+impl Study {
+    /// A study without runs.
+    ///
+    /// # Errors
+    /// If a number in the question lies outside its domain.
+    pub fn new(question: Question) -> Result<Self> {
+        question.check()?;
+        Ok(Self { format: FORMAT, question, models: Vec::new(), runs: Vec::new() })
+    }
+
+    /// What is asked.
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// The models, in the order in which they were added.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// The runs, by number.
+    pub fn runs(&self) -> &[StudyRun] {
+        &self.runs
+    }
+
+    /// Adds a pretrained model of `n_params` parameters that costs so much to make, 0 where it is
+    /// there.
+    ///
+    /// # Errors
+    /// If the name is taken, or a number lies outside its domain.
+    pub fn add_model(&mut self, name: &str, n_params: f64, cost: f64) -> Result<()> {
+        positive("n_params", n_params)?;
+        price("cost of a model", cost)?;
+        if name.is_empty() || self.models.iter().any(|model| model.name == name) {
+            return Err(Error::setting("model", name, "must be a name that no other model has"));
+        }
+        self.models.push(Model { name: name.into(), n_params, cost, loss_pt0: None });
+        Ok(())
+    }
+
+    /// Takes note that a model is there, with its pretraining loss L_pt⁰ in nats per token. Its runs
+    /// tell it too.
+    ///
+    /// # Errors
+    /// If there is no such model, or the loss is not a finite number above 0.
+    pub fn tell_model(&mut self, name: &str, loss_pt0: f64) -> Result<()> {
+        positive("loss_pt0", loss_pt0)?;
+        self.model(name)?;
+        let model = self.models.iter_mut().find(|model| model.name == name);
+        model.into_iter().for_each(|model| model.loss_pt0 = Some(loss_pt0));
+        Ok(())
+    }
+
+    /// Adds a run that could be made of a model, on `d_ft_tokens` unique tokens of the target with a
+    /// fraction `p` of pretraining data, and returns its number. Several runs may have the same
+    /// settings: replicates.
+    ///
+    /// # Errors
+    /// If there is no such model, or a number lies outside its domain.
+    pub fn add_candidate(
+        &mut self,
+        model: &str,
+        d_ft_tokens: f64,
+        p: f64,
+        cost: f64,
+    ) -> Result<u64> {
+        self.model(model)?;
+        self.push(model.into(), d_ft_tokens, p, cost)
+    }
+
+    fn push(&mut self, model: String, d_ft_tokens: f64, p: f64, cost: f64) -> Result<u64> {
+        positive("d_ft_tokens", d_ft_tokens)?;
+        fraction(p)?;
+        price("cost", cost)?;
+        let run = self.runs.len() as u64 + 1;
+        self.runs.push(StudyRun { run, model, d_ft_tokens, p, cost, state: State::Open });
+        Ok(run)
+    }
+
+    /// The runs to make next, the best first, as many as are asked for and left. They count as under
+    /// way from now on, until they are told, have failed or are released.
+    ///
+    /// # Errors
+    /// As [`Self::choose`].
+    pub fn ask(&mut self, count: usize) -> Result<Vec<Asked>> {
+        let chosen = self.choose(count, |_| true)?;
+        for asked in &chosen {
+            self.run_mut(asked.run)?.state = State::Asked;
+        }
+        Ok(chosen)
+    }
+
+    /// What [`Self::ask`] would hand out of the runs that `offered` holds for; the study stays as it
+    /// is.
+    ///
+    /// # Errors
+    /// If the study has no runs.
+    pub fn choose(&self, count: usize, offered: impl Fn(&StudyRun) -> bool) -> Result<Vec<Asked>> {
+        let design = self.design()?;
+        let mut known = self.known(&design);
+        let mut prices: Vec<f64> = self.models.iter().map(|model| self.price(model)).collect();
+        let mut left: Vec<&StudyRun> =
+            self.runs.iter().filter(|run| run.state == State::Open && offered(run)).collect();
+        let mut chosen: Vec<Asked> = Vec::new();
+        // Where no law can be fitted yet, the design offers only a few runs that change that.
+        while chosen.len() < count && !left.is_empty() {
+            let candidates = left.iter().map(|run| self.candidate(run));
+            let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
+            let choices = known.choose(&candidates, &prices, count - chosen.len());
+            for choice in &choices {
+                let (run, candidate) = (left[choice.index], candidates[choice.index]);
+                let price = candidate.needs.map_or(0.0, |needs| std::mem::take(&mut prices[needs]));
+                known.learn(&candidate.row);
+                chosen.push(Asked {
+                    run: run.run,
+                    model: run.model.clone(),
+                    n_params: candidate.row.n_params,
+                    d_ft_tokens: run.d_ft_tokens,
+                    p: run.p,
+                    cost: choice.cost,
+                    makes_model: price > 0.0,
+                    before: choice.before,
+                    after: choice.after,
+                });
+            }
+            let before = left.len();
+            left.retain(|run| chosen.iter().all(|asked| asked.run != run.run));
+            if left.len() == before {
+                break;
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn candidate(&self, run: &StudyRun) -> Result<Candidate> {
+        let needs = self.models.iter().position(|model| model.name == run.model);
+        Ok(Candidate { row: self.row(run, self.model(&run.model)?), cost: run.cost, needs })
+    }
+
+    /// Takes the losses of a run. To tell the same again changes nothing.
+    ///
+    /// # Errors
+    /// If there is no such run, it was told other losses, a loss is not a finite number above 0, or
+    /// neither L_pt with L_pt⁰ nor L_ft is known.
+    pub fn tell(&mut self, run: u64, losses: Losses) -> Result<()> {
+        let name = self.run(run)?.model.clone();
+        let losses = self.resolved(&name, losses)?;
+        if let State::Done(told) = self.run(run)?.state
+            && told != losses
+        {
+            let requirement = "it was told other losses; release it first to replace them";
+            return Err(Error::setting("run", run, requirement));
+        }
+        self.run_mut(run)?.state = State::Done(losses);
+        match (self.model(&name)?.loss_pt0, losses.loss_pt0) {
+            (None, Some(loss_pt0)) => self.tell_model(&name, loss_pt0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note that a run was tried and has no result: it crashed, diverged, or its bottom was not
+    /// seen. It is not handed out again.
+    ///
+    /// # Errors
+    /// If there is no such run.
+    pub fn fail(&mut self, run: u64, why: &str) -> Result<()> {
+        self.run_mut(run)?.state = State::Failed(why.into());
+        Ok(())
+    }
+
+    /// Takes a run back: nobody makes it, and it can be handed out again. What was told of it is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// If there is no such run.
+    pub fn release(&mut self, run: u64) -> Result<()> {
+        self.run_mut(run)?.state = State::Open;
+        Ok(())
+    }
+
+    /// Takes a run that was made elsewhere, and returns its number: that of a run with the same
+    /// settings that was not made yet or has the same losses, or else a new one, which costs nothing
+    /// any more.
+    ///
+    /// # Errors
+    /// If a number lies outside its domain, or the study has a model of this name and another size.
+    pub fn add(&mut self, made: &Made) -> Result<u64> {
+        positive("n_params", made.n_params)?;
+        positive("d_ft_tokens", made.d_ft_tokens)?;
+        fraction(made.p)?;
+        let of_size = |model: &&Model| model.n_params == made.n_params;
+        let named = match &made.model {
+            Some(name) => self.models.iter().find(|model| model.name == *name),
+            None => self.models.iter().find(of_size),
+        };
+        let name = match (named, &made.model) {
+            (Some(model), _) if model.n_params != made.n_params => {
+                let requirement = format!(
+                    "the study's model of this name has {} parameters and not {}",
+                    model.n_params, made.n_params
+                );
+                return Err(Error::setting("model", &model.name, requirement));
+            }
+            (Some(model), _) => model.name.clone(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => size(made.n_params),
+        };
+        let is_new = named.is_none();
+        let losses = match is_new {
+            true => checked(made.losses)?,
+            false => self.resolved(&name, made.losses)?,
+        };
+        let same = |run: &&StudyRun| {
+            run.model == name
+                && run.d_ft_tokens == made.d_ft_tokens
+                && run.p == made.p
+                && match &run.state {
+                    State::Open | State::Asked => true,
+                    State::Done(told) => *told == losses,
+                    State::Failed(_) => false,
+                }
+        };
+        let of_same = self.runs.iter().filter(same);
+        // One that has these losses, before one that waits for some.
+        let known = of_same.min_by_key(|run| !matches!(run.state, State::Done(_)));
+        let run = match known.map(|run| run.run) {
+            Some(run) => run,
+            None => {
+                if is_new {
+                    self.add_model(&name, made.n_params, 0.0)?;
+                }
+                self.push(name, made.d_ft_tokens, made.p, 0.0)?
+            }
+        };
+        self.tell(run, losses)?;
+        Ok(run)
+    }
+
+    /// What the runs say so far. Fits the laws, which takes about a second with the default options.
+    pub fn answer(&self, options: &Options) -> Answer {
+        Answer::of(&self.table(), self.question.clone(), options)
+    }
+
+    /// The runs that were made, as a table of losses; each names its number and its model.
+    pub fn table(&self) -> Table {
+        let run = |run: &StudyRun| {
+            let State::Done(losses) = run.state else { return None };
+            let model = self.model(&run.model).ok()?;
+            let loss_pt0 = losses.loss_pt0.or(model.loss_pt0).unwrap_or(f64::NAN);
+            Some(Run {
+                run: run.run.to_string(),
+                parent: run.model.clone(),
+                row: Row { loss_pt0, ..self.row(run, model) },
+                loss_pt: losses.loss_pt,
+                loss_ft: losses.loss_ft,
+                ..Run::default()
+            })
+        };
+        Table::new(self.runs.iter().filter_map(run).collect())
+    }
+
+    /// The criterion of the design: the mean standard deviation of the predicted ln(L_pt − L_pt⁰) over
+    /// the p asked about. Runs under way count as made.
+    ///
+    /// # Errors
+    /// As [`Self::choose`].
+    pub fn deviation(&self) -> Result<f64> {
+        Ok(self.known(&self.design()?).deviation())
+    }
+
+    /// What the runs that were made or are under way cost, with their models.
+    pub fn spent(&self) -> f64 {
+        self.cost_of(|run| matches!(run.state, State::Asked | State::Done(_)))
+    }
+
+    /// What all runs cost, with their models.
+    pub fn cost(&self) -> f64 {
+        self.cost_of(|_| true)
+    }
+
+    fn cost_of(&self, counts: impl Fn(&StudyRun) -> bool) -> f64 {
+        let runs = || self.runs.iter().filter(|run| counts(run));
+        let needed = |model: &&Model| runs().any(|run| run.model == model.name);
+        let models = self.models.iter().filter(needed);
+        runs().map(|run| run.cost).sum::<f64>() + models.map(|model| model.cost).sum::<f64>()
+    }
+
+    fn design(&self) -> Result<Design> {
+        if self.runs.is_empty() {
+            return Err(Error::setting("runs of the study", 0, "add runs that could be made"));
+        }
+        let Question { n_params, d_ft_tokens, loss_pt0, .. } = self.question;
+        let loss_pt0 = loss_pt0.unwrap_or_else(|| self.expected_loss_pt0(n_params));
+        let at = |&p: &f64| Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
+        let rows = self.runs.iter().map(|run| Ok(self.row(run, self.model(&run.model)?)));
+        let asked = self.question.p.iter().map(at).collect();
+        Design::new(&Forgetting, asked, rows.collect::<Result<Vec<Row>>>()?)
+    }
+
+    /// What the runs say, with those under way taken as made.
+    fn known<'d>(&self, design: &'d Design) -> Knowledge<'d> {
+        let mut known = design.knowing(&self.table());
+        for run in self.runs.iter().filter(|run| run.state == State::Asked) {
+            if let Ok(model) = self.model(&run.model) {
+                known.learn(&self.row(run, model));
+            }
+        }
+        known
+    }
+
+    fn row(&self, run: &StudyRun, model: &Model) -> Row {
+        Row {
+            n_params: model.n_params,
+            d_ft_tokens: run.d_ft_tokens,
+            p: run.p,
+            loss_pt0: model.loss_pt0.unwrap_or_else(|| self.expected_loss_pt0(model.n_params)),
+            ..Row::default()
+        }
+    }
+
+    /// The pretraining loss of a size: that of the model nearest in ln N whose loss is known, or the
+    /// question's, or what is usual.
+    fn expected_loss_pt0(&self, n_params: f64) -> f64 {
+        let distance = |model: &Model| (model.n_params / n_params).ln().abs();
+        let known = self.models.iter().filter_map(|model| Some((distance(model), model.loss_pt0?)));
+        let nearest = known.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, loss)| loss);
+        nearest.or(self.question.loss_pt0).unwrap_or(USUAL_LOSS)
+    }
+
+    /// What is still to be paid for a model.
+    fn price(&self, model: &Model) -> f64 {
+        let uses = |run: &StudyRun| {
+            run.model == model.name && matches!(run.state, State::Asked | State::Done(_))
+        };
+        match model.loss_pt0.is_some() || self.runs.iter().any(uses) {
+            true => 0.0,
+            false => model.cost,
+        }
+    }
+
+    /// The losses of a run of a model, with the model's L_pt⁰ where they do not say it.
+    fn resolved(&self, model: &str, losses: Losses) -> Result<Losses> {
+        let known = self.model(model)?.loss_pt0;
+        checked(Losses { loss_pt0: losses.loss_pt0.or(known), ..losses })
+    }
+
+    fn model(&self, name: &str) -> Result<&Model> {
+        self.models.iter().find(|model| model.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.models.iter().map(|model| &*model.name).collect();
+            let requirement = match names.is_empty() {
+                true => "the study has no models yet".into(),
+                false => format!("the study's models are {}", names.join(", ")),
+            };
+            Error::setting("model", name, requirement)
+        })
+    }
+
+    fn run(&self, run: u64) -> Result<&StudyRun> {
+        let found = usize::try_from(run).ok().and_then(|run| self.runs.get(run.checked_sub(1)?));
+        found.ok_or_else(|| {
+            let requirement = format!("the study's runs are 1 to {}", self.runs.len());
+            Error::setting("run", run, requirement)
+        })
+    }
+
+    fn run_mut(&mut self, run: u64) -> Result<&mut StudyRun> {
+        self.run(run)?;
+        Ok(&mut self.runs[run as usize - 1])
+    }
+
+    /// What does not fit together, for a file that somebody changed.
+    fn check(&self) -> Result<()> {
+        self.question.check()?;
+        let mut empty = Self { models: Vec::new(), runs: Vec::new(), ..self.clone() };
+        for model in &self.models {
+            empty.add_model(&model.name, model.n_params, model.cost)?;
+            model.loss_pt0.map_or(Ok(()), |loss| positive("loss_pt0", loss))?;
+        }
+        for run in &self.runs {
+            let number = empty.add_candidate(&run.model, run.d_ft_tokens, run.p, run.cost)?;
+            if number != run.run {
+                let requirement =
+                    format!("runs are numbered from 1 on, and this is number {number}");
+                return Err(Error::setting("run", run.run, requirement));
+            }
+            if let State::Done(losses) = run.state {
+                empty.tell(number, losses)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn positive(name: &str, value: f64) -> Result<()> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(()),
+        false => Err(Error::setting(name, value, "must be a number above 0")),
+    }
+}
+
+fn price(name: &str, value: f64) -> Result<()> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::setting(name, value, "must be a number of at least 0")),
+    }
+}
+
+fn fraction(p: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&p) {
+        true => Ok(()),
+        false => Err(Error::setting("p", p, "must lie between 0 and 1")),
+    }
+}
+
+/// Refuses losses that are none, or say nothing.
+fn checked(losses: Losses) -> Result<Losses> {
+    let Losses { loss_pt0, loss_pt, loss_ft } = losses;
+    for (name, loss) in [("loss_pt0", loss_pt0), ("loss_pt", loss_pt), ("loss_ft", loss_ft)] {
+        if let Some(loss) = loss.filter(|loss| !(loss.is_finite() && *loss > 0.0)) {
+            let requirement =
+                "must be a finite number above 0; tell that a run diverged as a failure";
+            return Err(Error::setting(name, loss, requirement));
+        }
+    }
+    match (loss_pt, loss_ft, loss_pt0) {
+        (None, None, _) => {
+            Err(Error::setting("losses", "none", "give loss_pt, loss_ft or, best, both"))
+        }
+        (Some(_), _, None) => {
+            let requirement = "give the pretraining loss of the run's model before finetuning, on the \
+                               same validation set as loss_pt";
+            Err(Error::setting("loss_pt0", "none", requirement))
+        }
+        _ => Ok(losses),
+    }
+}
+
+#[cfg(test)]
+mod tests;

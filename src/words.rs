@@ -1,0 +1,143 @@
+//! Numbers as reports write them: three digits, sizes with suffixes, fractions that keep a promise.
+
+use crate::fit::Measured;
+use crate::fit::advise::Estimate;
+
+/// Three significant digits, in decimals.
+pub fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return if value > 0.0 { "none".into() } else { value.to_string() };
+    }
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    match magnitude {
+        -5..=5 => format!("{value:.*}", (2 - magnitude).clamp(0, 6) as usize),
+        _ => power(value),
+    }
+}
+
+/// Three significant digits and a power of ten.
+pub fn power(value: f64) -> String {
+    format!("{value:.2e}")
+}
+
+/// A number and its interval.
+pub fn numbers(Estimate { value, low, high }: &Estimate) -> String {
+    format!("{} [{}, {}]", number(*value), number(*low), number(*high))
+}
+
+/// What runs came to, with what the law says beside it; without runs the law alone.
+pub fn told(law: &Estimate, seen: &Option<Measured>) -> String {
+    match seen {
+        Some(seen) => {
+            format!(
+                "{}, measured ({}); the law says {}",
+                number(seen.loss),
+                runs(seen),
+                numbers(law)
+            )
+        }
+        None => numbers(law),
+    }
+}
+
+/// How many runs were measured.
+pub fn runs(seen: &Measured) -> String {
+    if seen.runs == 1 { "1 run".into() } else { format!("{} runs", seen.runs) }
+}
+
+/// A fraction p, rounded up: what is advised must keep its promise.
+pub fn fraction(p: f64) -> String {
+    if p == 0.0 {
+        return "0".into();
+    }
+    let unit = 10f64.powi(p.log10().floor() as i32 - 1);
+    // A fraction that is one of a grid stays what it is.
+    let steps = (p / unit - 1e-6).ceil();
+    percent((steps * unit).min(1.0))
+}
+
+/// A share as a percentage.
+pub fn percent(share: f64) -> String {
+    trimmed(&number(100.0 * share)) + "%"
+}
+
+/// A size as people write it: 109M, 1.27B.
+pub fn size(value: f64) -> String {
+    if !value.is_finite() {
+        return "none".into();
+    }
+    // What rounds to 1,000 of a unit is 1 of the next.
+    let units = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")];
+    match units.iter().find(|(unit, _)| value >= 0.9995 * unit) {
+        _ if value >= 0.9995e15 => power(value),
+        Some((unit, suffix)) => trimmed(&number(value / unit)) + suffix,
+        None => trimmed(&number(value)),
+    }
+}
+
+/// Without the zeros at the end of its decimals.
+fn trimmed(number: &str) -> String {
+    match number.contains('.') && !number.contains('e') {
+        true => number.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_as_people_write_them() {
+        for (value, text) in [
+            (41e6, "41M"),
+            (1.27e9, "1.27B"),
+            (3e5, "300K"),
+            (999.4, "999"),
+            (999.6, "1K"),
+            (999_600.0, "1M"),
+            (9_486_832.98, "9.49M"),
+            (100.0, "100"),
+            (2.5e12, "2.5T"),
+            (3e17, "3.00e17"),
+            (1.0, "1"),
+            (f64::INFINITY, "none"),
+        ] {
+            assert_eq!(size(value), text);
+        }
+    }
+
+    #[test]
+    fn fractions_are_rounded_up_and_grids_are_kept() {
+        for (p, text) in [
+            (0.0, "0"),
+            (0.001, "0.1%"),
+            (0.005, "0.5%"),
+            (0.05, "5%"),
+            (0.02101, "2.2%"),
+            (0.0999, "10%"),
+            (0.000_123, "0.013%"),
+            (0.995, "100%"),
+            (1.0, "100%"),
+        ] {
+            assert_eq!(fraction(p), text);
+        }
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0.00"),
+            (0.0214, "0.0214"),
+            (-1.2345, "-1.23"),
+            (123.4, "123"),
+            (1e-9, "1.00e-9"),
+            (f64::INFINITY, "none"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+        assert_eq!(percent(0.9), "90%");
+        assert_eq!(percent(1.0), "100%");
+    }
+}
