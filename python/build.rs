@@ -1,0 +1,33 @@
+//! Puts the OpenBLAS that the workspace fetches beside the module, where the wheel takes it, and has the
+//! linker look for it there alone.
+
+use std::path::Path;
+use std::{env, fs, io};
+
+/// Beside the module, in the folder of the package.
+const LIBRARIES: &str = "libs";
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    let arguments = env::var("DEP_FORGETTING_LAWS_LINK_ARGS").unwrap_or_default();
+    let arguments: Vec<&str> = arguments.split('\t').filter(|word| !word.is_empty()).collect();
+    for argument in arguments.iter().filter(|argument| !argument.starts_with("-Wl,-rpath,")) {
+        println!("cargo::rustc-link-arg={argument}");
+    }
+    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/{LIBRARIES}");
+    let package = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap_or_default())
+        .join("forgetting_laws")
+        .join(LIBRARIES);
+    fs::create_dir_all(&package)?;
+    for folder in arguments.iter().filter_map(|argument| argument.strip_prefix("-L")) {
+        for entry in fs::read_dir(folder)? {
+            let library = entry?.path();
+            let Some(name) = library.file_name() else { continue };
+            // The linker's own file names the library and is none.
+            if name != "libopenblas.so" {
+                fs::copy(&library, package.join(name))?;
+            }
+        }
+    }
+    Ok(())
+}

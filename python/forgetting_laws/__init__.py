@@ -1,0 +1,45 @@
+"""Scaling laws for forgetting during finetuning with pretraining data injection.
+
+The library of Béthune et al.'s laws (ICML 2025, arXiv 2502.06042) for those who train in Python: fits
+of the laws to a table of losses, predictions and advice on the fraction p of pretraining data to inject,
+the exact sampler for a training loop, and studies that say which run to make next. Numbers are those of
+the command ``replication``, to the last digit.
+
+Losses are in nats per token, N in parameters, D_ft and D in tokens, p is a fraction.
+
+Examples
+--------
+>>> import forgetting_laws as fl
+>>> table = {
+...     "n_params": [1e6, 1e6, 1e6, 1e7, 1e7, 1e7, 1e8, 1e8, 1e8],
+...     "d_ft_tokens": [1e5, 1e6, 1e7] * 3,
+...     "loss_ft": [3.212, 2.871, 2.592, 2.834, 2.554, 2.331, 2.527, 2.300, 2.117],
+... }
+>>> fit = fl.fit(table, law="finetuning", bootstrap=100)
+>>> fit.status
+'converged'
+>>> fit.predict(n_params=1e9, d_ft_tokens=1e7)["value"] < 2.117
+True
+"""
+
+from ._fit import Fit, Law, advise, fit, laws, rank
+from ._mixture import InjectionSampler, Mixture
+from ._native import ForgettingLawsError, __version__
+from ._study import Answer, Asked, Study, StudyRun
+
+__all__ = [
+    "Answer",
+    "Asked",
+    "Fit",
+    "ForgettingLawsError",
+    "InjectionSampler",
+    "Law",
+    "Mixture",
+    "Study",
+    "StudyRun",
+    "__version__",
+    "advise",
+    "fit",
+    "laws",
+    "rank",
+]

@@ -1,0 +1,158 @@
+"""Pretraining data injection: which sequence comes when."""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Optional, Tuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _native
+
+
+class Mixture:
+    """Which sequence stands at which position of a finetuning that injects pretraining data.
+
+    Every choice is a pure function of the seed and the position, ``step * batch + i``: a resumed run and
+    any number of ranks meet the same sequences in the same order, which is that of this project's own
+    engine for the same seed.
+
+    Parameters
+    ----------
+    p : float
+        The fraction of pretraining data, from 0 to 1.
+    steps : int
+        Optimiser steps of the run.
+    batch : int
+        Sequences in a step, over all ranks and micro-batches.
+    target_sequences : int
+        Sequences of the target data.
+    pretraining_sequences : int
+        Sequences of pretraining data reserved for injection. They must suffice, unless they are a replay
+        pool.
+    sampler : {"exact", "independent"}
+        Evenly spread, so that the count is within one of p·n everywhere, or each position on its own, as
+        in the paper as far as is known.
+    replay : int, optional
+        Go through the first so many pretraining sequences again and again, in place of fresh ones.
+    seed : int
+    sequence_tokens : int
+        Tokens in a sequence, for messages.
+
+    Examples
+    --------
+    >>> mixture = Mixture(p=0.01, steps=1000, batch=8, target_sequences=50, pretraining_sequences=100)
+    >>> mixture.counts()
+    (7920, 80)
+    >>> mixture.batch(0).shape
+    (8,)
+    """
+
+    def __init__(
+        self,
+        p: float,
+        *,
+        steps: int,
+        batch: int,
+        target_sequences: int,
+        pretraining_sequences: int,
+        sampler: str = "exact",
+        replay: Optional[int] = None,
+        seed: int = 0,
+        sequence_tokens: int = 1,
+    ) -> None:
+        self._native = _native.Mixture(
+            p,
+            sampler,
+            seed,
+            steps,
+            batch,
+            target_sequences,
+            pretraining_sequences,
+            replay,
+            sequence_tokens,
+        )
+        self.p = p
+        self.steps = steps
+        self.batch_size = batch
+        self.target_sequences = target_sequences
+
+    def indices(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """The sequences at positions start to stop, as far as the run goes.
+
+        i is the i-th of the target, and ``target_sequences + j`` the j-th of the pretraining data: indices
+        into ``ConcatDataset([target, pretraining])``.
+        """
+        return np.frombuffer(self._native.indices(start, stop), dtype=np.int64)
+
+    def batch(self, step: int, *, rank: int = 0, ranks: int = 1) -> npt.NDArray[np.int64]:
+        """The sequences of a step that one of ``ranks`` takes; none after the last step."""
+        first, end = _native.share(self.batch_size, rank, ranks)
+        start = step * self.batch_size
+        return self.indices(start + first, start + end)
+
+    def counts(self, steps: Optional[int] = None) -> Tuple[int, int]:
+        """Sequences of the target and of the pretraining data in the first steps, or in all."""
+        return self._native.counts(self.steps if steps is None else steps)
+
+    def fraction(self, steps: Optional[int] = None) -> float:
+        """The p that is achieved in the first steps, or in all; NaN where nothing is drawn."""
+        target, pretraining = self.counts(steps)
+        total = target + pretraining
+        return pretraining / total if total else float("nan")
+
+    def target_epoch(self, step: int) -> int:
+        """The pass over the target data, counted from 0, that a step starts in."""
+        return self._native.target_epoch(step)
+
+    def __repr__(self) -> str:
+        target, pretraining = self.counts()
+        return (
+            f"Mixture: p = {self.p}, achieved {self.fraction():.6g}; {target} sequences of the target "
+            f"and {pretraining} of pretraining data in {self.steps} steps of {self.batch_size}"
+        )
+
+
+class InjectionSampler:
+    """A ``batch_sampler`` for ``torch.utils.data.DataLoader`` over ``ConcatDataset([target, pretraining])``.
+
+    Each item is the list of indices of a step. The order is that of :class:`Mixture`, with any number of
+    workers, and the ranks' parts put together are the batch of one process.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    rank, ranks : int
+        Which part of each batch this process takes.
+    start : int
+        The step to begin with: of a resumed run, the number of steps that it has done.
+
+    Examples
+    --------
+    >>> mixture = Mixture(p=0.1, steps=4, batch=2, target_sequences=5, pretraining_sequences=5)
+    >>> whole = list(InjectionSampler(mixture))
+    >>> list(InjectionSampler(mixture, start=3)) == whole[3:]
+    True
+    """
+
+    def __init__(self, mixture: Mixture, *, rank: int = 0, ranks: int = 1, start: int = 0) -> None:
+        self.mixture = mixture
+        self.rank = rank
+        self.ranks = ranks
+        self.start = start
+
+    def __iter__(self) -> Iterator[List[int]]:
+        for step in range(self.start, self.mixture.steps):
+            yield self.mixture.batch(step, rank=self.rank, ranks=self.ranks).tolist()
+
+    def __len__(self) -> int:
+        return max(self.mixture.steps - self.start, 0)
+
+    def state_dict(self, steps_done: int) -> dict[str, int]:
+        """What a checkpoint keeps. A loader fetches ahead of the training, so the loop says how many
+        steps it has done."""
+        return {"start": steps_done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on where :meth:`state_dict` was."""
+        self.start = state["start"]

@@ -1,0 +1,292 @@
+"""Ask and tell: which run to make next."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from . import _native
+
+Path = Union[str, "os.PathLike[str]"]
+
+
+class Asked(NamedTuple):
+    """A run to make."""
+
+    run: int
+    """Its number, by which it is told."""
+    model: str
+    """The name of the model to start from."""
+    n_params: float
+    d_ft_tokens: float
+    p: float
+    cost: float
+    """With its model, where that has to be made."""
+    makes_model: bool
+    before: float
+    """The mean standard deviation of the predicted ln of the rise that is asked about."""
+    after: float
+    """The same as expected once the run is made."""
+
+
+class StudyRun(NamedTuple):
+    """A run of a study."""
+
+    run: int
+    model: str
+    n_params: float
+    d_ft_tokens: float
+    p: float
+    cost: float
+    state: str
+    """``open``, ``asked``, ``done`` or ``failed``."""
+    loss_pt0: Optional[float]
+    loss_pt: Optional[float]
+    loss_ft: Optional[float]
+
+
+class Answer:
+    """What the runs of a study say.
+
+    Attributes
+    ----------
+    verdict : str
+        ``inject``, ``none_needed``, ``no_p``, ``unsure`` or ``not_shown``.
+    p : float or None
+        The p to use, where there is one.
+    interval : (float, float) or None
+        The interval of the p at which the law itself meets the limit.
+    rises : list of (float, float, float, float)
+        p, and the rise of the pretraining loss in nats: the law's, and the interval of a new run.
+    lead : list of str
+        The answer in sentences.
+    warnings : list of str
+    deviation : float
+        The standard deviation, in ln of the rise that is asked about, that the design expects.
+    """
+
+    def __init__(self, answer: Dict[str, Any], deviation: float) -> None:
+        self.data = answer
+        self.verdict: str = answer["verdict"]
+        self.p: Optional[float] = answer["p"]
+        self.lead: List[str] = answer["lead"]
+        self.warnings: List[str] = answer["warnings"]
+        self.deviation = deviation
+        infinite = float("inf")
+        self.interval: Optional[Tuple[float, float]] = None
+        if answer["smallest_p"] is not None:
+            by_law = answer["smallest_p"]["by_law"]
+            low, high = by_law["low"], by_law["high"]
+            self.interval = (
+                infinite if low is None else low,
+                infinite if high is None else high,
+            )
+        self.rises: List[Tuple[float, float, float, float]] = [
+            (p, rise["value"], rise["low"], rise["high"]) for p, rise in answer["rises"]
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lead + [f"warning: {warning}" for warning in self.warnings])
+
+
+class Study:
+    """A question, the runs that may answer it, and their results, in one file.
+
+    Any number of processes may work on one file, also the command ``replication study``. Runs that were
+    handed out and not told yet count as made where others are chosen.
+
+    Parameters
+    ----------
+    path : path
+        A file that :meth:`new` or ``replication study new`` wrote.
+
+    Examples
+    --------
+    ::
+
+        study = Study.new(
+            "study.json", n_params=3.3e8, d_ft_tokens=3e6, limit=0.05,
+            models={"small": 4.1e7, "middle": 1.1e8, "large": 3.3e8},
+            amounts=[3e5, 1e6, 3e6], fractions=[0, 0.01, 0.05],
+        )
+        while runs := study.ask():
+            run = runs[0]
+            before, after, target = finetune(run.model, run.d_ft_tokens, run.p)
+            study.tell(run, loss_pt0=before, loss_pt=after, loss_ft=target)
+            print(study.answer())
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.fspath(path)
+        self._read()
+
+    @staticmethod
+    def new(
+        path: Path,
+        *,
+        n_params: float,
+        d_ft_tokens: float,
+        models: Dict[str, Union[float, Tuple[float, float]]],
+        candidates: Optional[Sequence[Tuple[str, float, float, float]]] = None,
+        amounts: Optional[Sequence[float]] = None,
+        fractions: Optional[Sequence[float]] = None,
+        limit: Optional[float] = None,
+        limit_nats: Optional[float] = None,
+        confidence: float = 0.9,
+        p: Optional[Sequence[float]] = None,
+        loss_pt0: Optional[float] = None,
+        passes: float = 10.0,
+    ) -> Study:
+        """Begins a study.
+
+        Parameters
+        ----------
+        path : path
+            The file to write, which must not be there.
+        n_params, d_ft_tokens : float
+            The model and the amount of target data that are asked about.
+        models : dict of str to float or (float, float)
+            Pretrained models by name: N, or N and what it costs to make it, 0 by default.
+        candidates : sequence of (model, d_ft_tokens, p, cost), optional
+            The runs that could be made.
+        amounts, fractions : sequence of float, optional
+            In their place every model on these D_ft with these p, at 6·N·D_ft·passes FLOPs.
+        limit, limit_nats : float, optional
+            How much L_pt may rise: a share of L_pt0, 0.05 by default, or nats per token.
+        confidence : float
+            The probability with which a new run must keep to it.
+        p : sequence of float, optional
+            The fractions asked about, by default those of the runs.
+        loss_pt0 : float, optional
+            The pretraining loss of the model asked about, by default that of the runs' sizes.
+        passes : float
+            Passes over the target data that a run makes; only ratios of costs matter.
+        """
+        if limit is None and limit_nats is None:
+            limit = 0.05
+        priced = {
+            name: model if isinstance(model, tuple) else (float(model), 0.0)
+            for name, model in models.items()
+        }
+        if candidates is None:
+            if amounts is None or fractions is None:
+                raise _native.ForgettingLawsError(
+                    "candidates = none: give the runs, or amounts and fractions"
+                )
+            candidates = [
+                (name, d_ft, fraction, 6.0 * n * d_ft * passes)
+                for name, (n, _) in priced.items()
+                for d_ft in amounts
+                for fraction in fractions
+            ]
+        asked = sorted({run[2] for run in candidates}) if p is None else list(p)
+        _native.study_new(
+            os.fspath(path),
+            n_params,
+            d_ft_tokens,
+            limit_nats,
+            limit,
+            confidence,
+            asked,
+            loss_pt0,
+            [(name, n, cost) for name, (n, cost) in priced.items()],
+            list(candidates),
+        )
+        return Study(path)
+
+    def ask(self, count: int = 1) -> List[Asked]:
+        """Hands out the runs that say most for their cost, the best first; fewer where few are left."""
+        return [Asked(**run) for run in json.loads(_native.study_ask(self.path, count))]
+
+    def tell(
+        self,
+        run: Union[int, Asked],
+        *,
+        loss_pt0: Optional[float] = None,
+        loss_pt: Optional[float] = None,
+        loss_ft: Optional[float] = None,
+    ) -> None:
+        """Takes the losses of a run, in nats per token: the pretraining loss of its model before
+        finetuning, which need be told once a model, and both losses at the bottom of its U-curve."""
+        number = run.run if isinstance(run, Asked) else run
+        _native.study_tell(self.path, number, loss_pt0, loss_pt, loss_ft)
+
+    def add(
+        self,
+        *,
+        n_params: float,
+        d_ft_tokens: float,
+        p: float,
+        model: Optional[str] = None,
+        loss_pt0: Optional[float] = None,
+        loss_pt: Optional[float] = None,
+        loss_ft: Optional[float] = None,
+    ) -> int:
+        """Takes a run that was made elsewhere, and returns its number: that of a run of the study with
+        the same settings, or a new one."""
+        return _native.study_add(
+            self.path, model, n_params, d_ft_tokens, p, loss_pt0, loss_pt, loss_ft
+        )
+
+    def fail(self, run: Union[int, Asked], why: str) -> None:
+        """Takes note that a run has no result; it is not handed out again."""
+        _native.study_fail(self.path, run.run if isinstance(run, Asked) else run, why)
+
+    def release(self, run: Union[int, Asked]) -> None:
+        """Takes a run back: nobody makes it, and it can be handed out again."""
+        _native.study_release(self.path, run.run if isinstance(run, Asked) else run)
+
+    def answer(self, *, bootstrap: int = 1000) -> Answer:
+        """What the runs say so far."""
+        answer, deviation = json.loads(_native.study_answer(self.path, bootstrap))
+        return Answer(answer, deviation)
+
+    @property
+    def best_p(self) -> Optional[float]:
+        """The p to use, where the runs show one."""
+        return self.answer().p
+
+    @property
+    def runs(self) -> List[StudyRun]:
+        """The runs, by number."""
+        data = self._read()
+        sizes = {model["name"]: model["n_params"] for model in data["models"]}
+        runs = []
+        for run in data["runs"]:
+            state = run["state"]
+            name = state if isinstance(state, str) else next(iter(state))
+            losses = state["done"] if name == "done" else {}
+            runs.append(
+                StudyRun(
+                    run["run"],
+                    run["model"],
+                    sizes[run["model"]],
+                    run["d_ft_tokens"],
+                    run["p"],
+                    run["cost"],
+                    name,
+                    losses.get("loss_pt0"),
+                    losses.get("loss_pt"),
+                    losses.get("loss_ft"),
+                )
+            )
+        return runs
+
+    def to_dataframe(self) -> Any:
+        """The runs as a frame of pandas, which must be installed."""
+        import pandas  # type: ignore[import-untyped,unused-ignore]
+
+        return pandas.DataFrame(self.runs, columns=StudyRun._fields)
+
+    def _read(self) -> Dict[str, Any]:
+        data: Dict[str, Any] = json.loads(_native.study_read(self.path))
+        return data
+
+    def __repr__(self) -> str:
+        states = [run.state for run in self.runs]
+        count = {state: states.count(state) for state in ("done", "asked", "open", "failed")}
+        return (
+            f"Study({self.path!r}): {count['done']} runs made, {count['asked']} under way, "
+            f"{count['open']} left, {count['failed']} failed"
+        )

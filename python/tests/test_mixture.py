@@ -1,0 +1,87 @@
+import time
+
+import forgetting_laws as fl
+import numpy as np
+import pytest
+from forgetting_laws import InjectionSampler, Mixture
+
+SPEC = {"steps": 1000, "batch": 8, "target_sequences": 50, "pretraining_sequences": 1000}
+
+
+@pytest.mark.parametrize("sampler", ["exact", "independent"])
+def test_the_order_is_a_function_of_the_position(sampler):
+    mixture = Mixture(0.05, sampler=sampler, seed=3, **SPEC)
+    whole = mixture.indices(0, 8000)
+    assert whole.dtype == np.int64 and len(whole) == 8000
+    assert (mixture.indices(1234, 4321) == whole[1234:4321]).all()
+    assert (mixture.batch(7) == whole[56:64]).all()
+    assert len(mixture.indices(7990, 9000)) == 10
+    target, pretraining = mixture.counts()
+    assert ((whole < 50).sum(), (whole >= 50).sum()) == (target, pretraining)
+    assert mixture.fraction() == pretraining / 8000
+    # Fresh: no pretraining sequence twice. The target: each once a pass.
+    assert len(np.unique(whole[whole >= 50])) == pretraining
+    first = whole[whole < 50][:50]
+    assert sorted(first) == list(range(50)) and mixture.target_epoch(0) == 0
+
+
+def test_the_exact_sampler_is_within_one_everywhere():
+    mixture = Mixture(0.001, **SPEC)
+    injected = np.cumsum(mixture.indices(0, 8000) >= 50)
+    assert (abs(injected - 0.001 * np.arange(1, 8001)) <= 1).all()
+    assert mixture.counts() == (7992, 8)
+
+
+def test_ranks_put_together_are_one_process_and_a_resumed_run_goes_on():
+    mixture = Mixture(0.05, **SPEC)
+    whole = list(InjectionSampler(mixture))
+    assert len(InjectionSampler(mixture)) == len(whole) == 1000
+    parts = [list(InjectionSampler(mixture, rank=rank, ranks=3)) for rank in range(3)]
+    assert [sum(step, []) for step in zip(*parts)] == whole
+    resumed = InjectionSampler(mixture)
+    resumed.load_state_dict(InjectionSampler(mixture).state_dict(123))
+    assert list(resumed) == whole[123:] and len(resumed) == 877
+
+
+def test_a_replay_pool_is_gone_through_again():
+    mixture = Mixture(0.5, replay=10, **SPEC)
+    drawn = mixture.indices(0, 8000)
+    assert set(drawn[drawn >= 50]) == set(range(50, 60))
+
+
+def test_what_does_not_suffice_is_refused():
+    for change in (
+        {"pretraining_sequences": 1},
+        {"batch": 0},
+        {"target_sequences": 0},
+        {"sampler": "even"},
+        {"steps": 2**62},
+    ):
+        with pytest.raises(fl.ForgettingLawsError):
+            Mixture(0.05, **{**SPEC, **change})
+    with pytest.raises(fl.ForgettingLawsError):
+        Mixture(1.5, **SPEC)
+    with pytest.raises(OverflowError):
+        Mixture(0.05, **{**SPEC, "steps": -1})
+
+
+def test_a_million_indices_take_less_than_a_second_of_a_core():
+    spec = {**SPEC, "steps": 200_000, "pretraining_sequences": 100_000}
+    mixture = Mixture(0.05, **spec)
+    begun = time.process_time()
+    mixture.indices(0, 1_000_000)
+    assert time.process_time() - begun < 1
+
+
+def test_a_data_loader_of_torch_gives_the_order():
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data
+    mixture = Mixture(0.2, steps=20, batch=4, target_sequences=10, pretraining_sequences=40)
+    target = data.TensorDataset(torch.arange(10))
+    pretraining = data.TensorDataset(torch.arange(10, 50))
+    both = data.ConcatDataset([target, pretraining])
+    for workers in (0, 2):
+        sampler = InjectionSampler(mixture)
+        loader = data.DataLoader(both, batch_sampler=sampler, num_workers=workers)
+        order = [batch.tolist() for (batch,) in loader]
+        assert order == list(InjectionSampler(mixture))
