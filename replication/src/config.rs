@@ -222,6 +222,9 @@ pub struct Block {
     pub p: Vec<Fraction>,
     /// Seeds of finetuning runs, added to the seed of everything.
     pub seeds: Vec<u64>,
+    /// The same of pretraining runs: of the initial parameters and of the order of the data.
+    #[serde(skip_serializing_if = "is_first")]
+    pub pretraining_seeds: Vec<u64>,
     /// Learning rates over the pretraining's peak.
     pub lr_ratios: Vec<Ratio>,
     /// How injected sequences are chosen.
@@ -234,6 +237,11 @@ pub struct Block {
     pub tokens_per_param: Vec<f64>,
     /// Optimiser steps of a finetuning, at most.
     pub steps: u64,
+}
+
+/// Plans of domains are known by their settings, and those of before have no such seeds.
+fn is_first(seeds: &Vec<u64>) -> bool {
+    *seeds == [0]
 }
 
 /// The block that others take from what they leave out.
@@ -461,6 +469,7 @@ impl Config {
         some_and_once(&at("p"), block.p.iter().map(|p| p.get()))?;
         some_and_once(&at("d_ft_tokens"), &block.d_ft_tokens)?;
         some_and_once(&at("seeds"), &block.seeds)?;
+        some_and_once(&at("pretraining_seeds"), &block.pretraining_seeds)?;
         some_and_once(&at("lr_ratios"), block.lr_ratios.iter().map(|ratio| ratio.get()))?;
         some_and_once(&at("samplers"), block.samplers.iter().map(|kind| format!("{kind:?}")))?;
         some_and_once(&at("replay_tokens"), &block.replay_tokens)?;

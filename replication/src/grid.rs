@@ -40,6 +40,8 @@ pub struct Pretraining {
     pub decay: bool,
     /// Tokens over parameters, as asked for.
     pub tokens_per_param: f64,
+    /// Of the initial parameters and of the order of the data.
+    pub seed: u64,
     /// What is to be done.
     pub job: Job,
 }
@@ -57,6 +59,8 @@ pub struct Finetuning {
     pub domain: String,
     /// Tokens over parameters of the pretraining, as asked for.
     pub tokens_per_param: f64,
+    /// The seed of the pretraining.
+    pub pretraining_seed: u64,
     /// What it is fed, and how.
     pub cell: Cell,
     /// What is to be done.
@@ -127,13 +131,14 @@ impl Grid {
         }
         let mut pretrainings: Vec<_> = planner.pretrainings.into_values().collect();
         pretrainings.sort_by(|a, b| {
-            let key = |run: &Pretraining| (run.rank, !run.decay, run.tokens_per_param);
+            let key = |run: &Pretraining| (run.rank, !run.decay, run.tokens_per_param, run.seed);
             key(a).partial_cmp(&key(b)).expect("tokens per parameter are numbers")
         });
         let mut finetunings: Vec<_> = planner.finetunings.into_values().collect();
         finetunings.sort_by(|a: &Finetuning, b: &Finetuning| {
             let key = |run: &Finetuning| {
-                (run.domain.clone(), run.rank, run.cell.order(), run.tokens_per_param)
+                let parent = (run.tokens_per_param, run.pretraining_seed);
+                (run.domain.clone(), run.rank, run.cell.order(), parent)
             };
             key(a).partial_cmp(&key(b)).expect("fractions and ratios are numbers")
         });
@@ -190,10 +195,12 @@ impl Planner<'_> {
         for size in &block.sizes {
             for &tokens_per_param in &block.tokens_per_param {
                 for &decay in &block.decay {
-                    let parent = self.pretraining(size, decay, tokens_per_param)?;
-                    self.add_finetunings(name, block, &parent)?;
-                    let id = parent.job.spec.id();
-                    note(&mut self.pretrainings.entry(id).or_insert(parent).blocks, name);
+                    for &seed in &block.pretraining_seeds {
+                        let parent = self.pretraining(size, decay, tokens_per_param, seed)?;
+                        self.add_finetunings(name, block, &parent)?;
+                        let id = parent.job.spec.id();
+                        note(&mut self.pretrainings.entry(id).or_insert(parent).blocks, name);
+                    }
                 }
             }
         }
@@ -239,7 +246,14 @@ impl Planner<'_> {
         Ok(cells)
     }
 
-    fn pretraining(&self, size: &str, decay: bool, tokens_per_param: f64) -> Result<Pretraining> {
+    fn pretraining(
+        &self,
+        size: &str,
+        decay: bool,
+        tokens_per_param: f64,
+        seed: u64,
+    ) -> Result<Pretraining> {
+        let seed = self.config.seed.wrapping_add(seed);
         let (config, settings) = (&self.config.pretraining, self.config.size(size));
         let shape = shape(self.config, self.sources, size)?;
         if let Some(import) = self.sources.imports.get(size) {
@@ -254,7 +268,7 @@ impl Planner<'_> {
             shape,
             precision: self.config.model.precision,
             engine: self.config.run.engine.kind(),
-            seed: self.config.seed,
+            seed,
             batch: settings.batch,
             schedule: Schedule {
                 peak: settings.peak_lr,
@@ -269,7 +283,7 @@ impl Planner<'_> {
         let tokens = total_steps * settings.batch * context;
         let evaluations = config.evaluate.steps(total_steps).len() as u64;
         let evaluated = evaluations * self.config.data.validation_tokens;
-        let mut label = size.to_string() + &self.label_of_tokens(tokens_per_param);
+        let mut label = size.to_string() + &self.label_of_model(tokens_per_param, seed);
         if !decay {
             label += " without decay";
         }
@@ -279,6 +293,7 @@ impl Planner<'_> {
             rank: self.ranks[size],
             decay,
             tokens_per_param,
+            seed,
             job: job(spec, label, size, shape, tokens, evaluated),
         })
     }
@@ -301,6 +316,7 @@ impl Planner<'_> {
             rank: self.ranks[size],
             decay,
             tokens_per_param: 0.0,
+            seed: self.config.seed,
             job: Job { import: Some(import.folder.clone()), ..job },
         }
     }
@@ -334,29 +350,34 @@ impl Planner<'_> {
         let tokens = cell.steps * settings.batch * shape.context as u64;
         let evaluations = settings.evaluate.steps(cell.steps).len() as u64;
         let evaluated = 2 * evaluations * self.config.data.validation_tokens;
-        let tokens_per_param = match parent.job.import {
+        let model = match parent.job.import {
             Some(_) => String::new(),
-            None => self.label_of_tokens(parent.tokens_per_param),
+            None => self.label_of_model(parent.tokens_per_param, parent.seed),
         };
-        let label = self.label(size, domain, &cell) + &tokens_per_param;
+        let label = self.label(size, domain, &cell) + &model;
         Finetuning {
             blocks: Vec::new(),
             size: size.to_string(),
             rank: self.ranks[size],
             domain: domain.to_string(),
             tokens_per_param: parent.tokens_per_param,
+            pretraining_seed: parent.seed,
             cell,
             job: job(spec, label, size, shape, tokens, evaluated),
         }
     }
 
-    /// What tells a model on other tokens per parameter from those of the main block.
-    fn label_of_tokens(&self, tokens_per_param: f64) -> String {
+    /// What tells a model on other tokens per parameter, or of another seed, from those of the main block.
+    fn label_of_model(&self, tokens_per_param: f64, seed: u64) -> String {
         let usual = self.config.grid.get(MAIN).map(|main| main.tokens_per_param[0]);
-        match usual == Some(tokens_per_param) {
-            true => String::new(),
-            false => format!(" D/N={tokens_per_param}"),
+        let mut label = String::new();
+        if usual != Some(tokens_per_param) {
+            label += &format!(" D/N={tokens_per_param}");
         }
+        if seed != self.config.seed {
+            label += &format!(" pretraining seed={seed}");
+        }
+        label
     }
 
     fn label(&self, size: &str, domain: &str, cell: &Cell) -> String {

@@ -41,6 +41,11 @@ const SETTINGS: &[&str] = &[
     "grid.seeds.domains=far",
     "grid.seeds.d_ft_tokens=128",
     "grid.seeds.p=0.0",
+    "grid.models.sizes=nano-micro",
+    "grid.models.domains=far",
+    "grid.models.d_ft_tokens=128",
+    "grid.models.p=0.0",
+    "grid.models.pretraining_seeds=[0,1]",
     "grid.exact.sizes=nano-micro",
     "grid.exact.domains=far",
     "grid.exact.d_ft_tokens=128",
@@ -64,8 +69,8 @@ const SETTINGS: &[&str] = &[
     "grid.instructions.d_ft_tokens=128",
     "grid.instructions.p=0.0,0.1",
 ];
-/// Models: two, one without decay and one on fewer tokens.
-const MODELS: usize = 4;
+/// Models: two, one without decay, one on fewer tokens and one of another seed.
+const MODELS: usize = 5;
 /// Those of the main block.
 const MAIN_MODELS: usize = 2;
 /// Finetunings of the main block.

@@ -4,7 +4,7 @@
 mod equivalent;
 mod seeds;
 
-use super::style::{self, Csv, SEEDS, Scale, Tally, percent};
+use super::style::{self, Csv, MODELS, SEEDS, Scale, Tally, percent};
 use super::{Figure, Finding, Page, Table};
 use crate::fit::tables::cell;
 use crate::plot::{self, Axis, Band, Color, Glyph, Key, Legend, Mark, Numbers, Panel, Place, Rule};
@@ -44,12 +44,13 @@ impl Figure for Ablations {
     }
 
     fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN, SEEDS, EXACT, REPLAY, DECAY, HIGH, INSTRUCTIONS]
+        &[MAIN, SEEDS, MODELS, EXACT, REPLAY, DECAY, HIGH, INSTRUCTIONS]
     }
 
     fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
         let contrasts = contrasts(results);
-        let deviations = Deviations::of(results);
+        let deviations = Deviations::of(results, SEEDS);
+        let of_models = Deviations::of(results, MODELS);
         let gains = equivalent::gains(results, laws);
         let mut notes = style::notes(results, self.blocks());
         if deviations.is_none() {
@@ -64,7 +65,8 @@ impl Figure for Ablations {
             drawing: drawing(self, results, &contrasts, deviations.as_ref()),
             csv: vec![
                 (self.id().into(), table_of(&contrasts)),
-                ("seeds".into(), Deviations::table_of(results)),
+                ("seeds".into(), Deviations::table_of(results, SEEDS)),
+                ("models".into(), Deviations::table_of(results, MODELS)),
                 ("equivalent_data".into(), equivalent::table_of(&gains)),
             ],
             findings: vec![
@@ -74,7 +76,8 @@ impl Figure for Ablations {
             ],
             tables: [
                 Some(summary(&contrasts)),
-                deviations.map(|d| d.table()),
+                deviations.map(|d| d.table("seeds of the finetuning")),
+                of_models.map(|d| d.table("pretrained models, each of another seed")),
                 Some(equivalent::by_p(&gains)),
             ]
             .into_iter()

@@ -153,7 +153,7 @@ fn panel(results: &Results, runs: &[&Finetuned]) -> Panel {
             panel.marks.push(Mark::new((n, lost), glyph));
         }
         for run in alike() {
-            let seeds = style::repeats(results, run);
+            let seeds = style::repeats(results, style::SEEDS, run);
             let lost = seeds.iter().filter_map(|run| progress_lost(results, run));
             let ends = style::deviation(&lost.collect::<Vec<_>>());
             panel.intervals.extend(ends.map(|(mean, deviation)| Interval {

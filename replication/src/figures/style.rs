@@ -93,6 +93,9 @@ impl Scale {
 /// The block of other seeds of some runs of the main grid.
 pub const SEEDS: &str = "seeds";
 
+/// The block of some runs of the main grid from other pretrained models of their sizes.
+pub const MODELS: &str = "models";
+
 /// The columns that say which finetuning a row is of, as [`identity`] fills them.
 pub const IDENTITY: [&str; 8] =
     ["domain", "size", "n_params", "d_ft_tokens", "p", "seed", "left_out", "run_id"];
@@ -121,13 +124,18 @@ pub fn alike(a: &Finetuned, b: &Finetuned) -> bool {
     a.size == b.size && a.domain == b.domain && a.d_ft_tokens == b.d_ft_tokens
 }
 
-/// The runs of the main grid and of its other seeds that differ from one in the seed alone, itself
-/// among them, and count in fits.
-pub fn repeats<'a>(results: &'a Results, run: &Finetuned) -> Vec<&'a Finetuned> {
+/// The runs of the main grid and of [`SEEDS`] or [`MODELS`] that differ from one in the seed of finetuning
+/// alone, or in the pretrained model alone, itself among them, and count in fits.
+pub fn repeats<'a>(results: &'a Results, block: &str, run: &Finetuned) -> Vec<&'a Finetuned> {
     let asked = |other: &&Finetuned| {
-        (other.in_block(MAIN) || other.in_block(SEEDS))
+        let same_otherwise = match block {
+            MODELS => other.seed == run.seed,
+            _ => other.parent == run.parent,
+        };
+        (other.in_block(MAIN) || other.in_block(block))
             && alike(other, run)
             && other.p == run.p
+            && same_otherwise
             && other.left_out().is_none()
     };
     results.finetuned.iter().filter(asked).collect()
@@ -365,10 +373,10 @@ mod tests {
         let results = planted();
         let has_seeds = |run: &&Finetuned| run.in_block(SEEDS);
         let run = results.finetuned.iter().find(has_seeds).unwrap();
-        let seeds: Vec<_> = repeats(&results, run).iter().map(|run| run.seed).collect();
+        let seeds: Vec<_> = repeats(&results, SEEDS, run).iter().map(|run| run.seed).collect();
         assert_eq!(seeds, [0, 1, 2]);
         let alone = results.block(MAIN).find(|run| run.p == 0.05).unwrap();
-        assert_eq!(repeats(&results, alone).len(), 1);
+        assert_eq!(repeats(&results, SEEDS, alone).len(), 1);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! How much losses vary with the seed alone: the error bars of everything else.
+//! How much losses vary with the seed of finetuning alone, the error bars of everything else, and with
+//! the pretrained model alone.
 
 use super::super::Table;
 use super::super::style::{self, Csv, significant};
@@ -9,18 +10,18 @@ use crate::results::{Finetuned, MAIN, Results};
 /// "Within the seeds' variance": this many standard deviations of a difference of two runs.
 pub const DEVIATIONS: f64 = 2.0;
 
-/// Runs of the main grid, each with those that differ from it in the seed alone.
-fn repeated(results: &Results) -> Vec<Vec<&Finetuned>> {
-    let main = results.block(MAIN).filter(counts).map(|run| style::repeats(results, run));
+/// Runs of the main grid, each with those that differ from it in what a block varies.
+fn repeated<'a>(results: &'a Results, block: &str) -> Vec<Vec<&'a Finetuned>> {
+    let main = results.block(MAIN).filter(counts).map(|run| style::repeats(results, block, run));
     let mut groups: Vec<Vec<&Finetuned>> = main.filter(|group| group.len() > 1).collect();
-    // The main grid may itself have several seeds.
+    // The main grid may itself have several.
     groups.dedup_by(|a, b| a[0].record.id == b[0].record.id);
     groups
 }
 
-/// Standard deviations over seeds, pooled over all runs that have several.
+/// Standard deviations over seeds or models, pooled over all runs that have several.
 pub struct Deviations {
-    /// Groups of runs that differ in the seed alone, and their runs.
+    /// Groups of runs that differ in it alone, and their runs.
     pub groups: usize,
     pub runs: usize,
     /// Of L_ft, L_pt and the rise, in nats.
@@ -37,9 +38,9 @@ const MEASURED: [fn(&Finetuned) -> f64; 3] =
     [loss_ft, |run| run.bottom().map_or(f64::NAN, |bottom| bottom.loss_pt), rise];
 
 impl Deviations {
-    /// None where no run has a second seed.
-    pub fn of(results: &Results) -> Option<Self> {
-        let groups = repeated(results);
+    /// Of what the block varies; None where no run has a second one.
+    pub fn of(results: &Results, block: &str) -> Option<Self> {
+        let groups = repeated(results, block);
         let runs: usize = groups.iter().map(Vec::len).sum();
         let pooled = |of: fn(&Finetuned) -> f64, over: fn(f64) -> f64| {
             let squares = groups.iter().map(|group| {
@@ -67,14 +68,14 @@ impl Deviations {
     }
 
     /// The mean and the deviation of each group of runs, a row a group.
-    pub fn table_of(results: &Results) -> String {
+    pub fn table_of(results: &Results, block: &str) -> String {
         let mut csv = Csv::new([
             "domain",
             "size",
             "n_params",
             "d_ft_tokens",
             "p",
-            "seeds",
+            block,
             "loss_ft",
             "loss_ft_sd",
             "loss_pt",
@@ -82,7 +83,7 @@ impl Deviations {
             "rise",
             "rise_sd",
         ]);
-        for group in repeated(results) {
+        for group in repeated(results, block) {
             let of = |of: fn(&Finetuned) -> f64| {
                 let values: Vec<f64> = group.iter().map(|run| of(run)).collect();
                 let (mean, deviation) = style::deviation(&values).unwrap_or((f64::NAN, f64::NAN));
@@ -98,15 +99,15 @@ impl Deviations {
         csv.text()
     }
 
-    /// For people.
-    pub fn table(&self) -> Table {
+    /// For people; `what` varies.
+    pub fn table(&self, what: &str) -> Table {
         let row = |name: &str, deviation: f64, share: Option<f64>| {
             let share = share.map_or("-".into(), style::share);
             vec![name.to_string(), significant(deviation, 2), share]
         };
         Table {
             caption: format!(
-                "Standard deviation over seeds, pooled over {} runs of {} settings.",
+                "Standard deviation over {what}, pooled over {} runs of {} settings.",
                 self.runs, self.groups
             ),
             columns: ["at the bottom", "nats", "of its mean"].map(String::from).to_vec(),
@@ -122,16 +123,38 @@ impl Deviations {
 #[cfg(test)]
 mod tests {
     use super::super::super::golden::PLANTED;
+    use super::super::super::style::{MODELS, SEEDS};
     use super::*;
 
     #[test]
     fn seeds_deviate_as_planted() {
-        let deviations = Deviations::of(&PLANTED.0).unwrap();
+        let deviations = Deviations::of(&PLANTED.0, SEEDS).unwrap();
         assert_eq!((deviations.groups, deviations.runs), (24, 72));
         // 48 degrees of freedom know a deviation to about a tenth of itself.
         assert!((deviations.of_target / 0.003 - 1.0).abs() < 0.35, "{}", deviations.of_target);
         assert!((deviations.of_rise / 0.02 - 1.0).abs() < 0.35, "{}", deviations.of_rise);
         let [target, _] = deviations.bounds();
         assert!((target / deviations.of_target - 8f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn models_are_told_from_seeds() {
+        let mut results = PLANTED.0.clone();
+        assert!(Deviations::of(&results, MODELS).is_none());
+        let of_seeds = Deviations::of(&results, SEEDS).unwrap();
+        // A second model of a size, from which a run ends 1% higher on the target.
+        let main = results.block(MAIN).find(|run| run.left_out().is_none()).unwrap();
+        let (mut model, mut run) = (results.parent(main).unwrap().clone(), main.clone());
+        model.blocks = vec![MODELS.into()];
+        model.record.id = forgetting_laws::run::RunId::of(&"another model");
+        (run.blocks, run.parent) = (vec![MODELS.into()], model.record.id.clone());
+        run.record.evaluations.iter_mut().for_each(|evaluation| evaluation.loss_ft *= 1.01);
+        results.pretrained.push(model);
+        results.finetuned.push(run);
+        let of_models = Deviations::of(&results, MODELS).unwrap();
+        assert_eq!((of_models.groups, of_models.runs), (1, 2));
+        assert!((of_models.of_target / (0.01 / 1.005 / 2f64.sqrt()) - 1.0).abs() < 1e-9);
+        let still = Deviations::of(&results, SEEDS).unwrap();
+        assert_eq!((still.groups, still.runs), (of_seeds.groups, of_seeds.runs));
     }
 }
