@@ -98,7 +98,11 @@ impl<'a> Advisor<'a> {
     /// # Errors
     /// If there is none, or it has no resamples.
     fn law(&self, names: &[&str]) -> Result<Asked<'a>> {
-        let Some(fit) = self.fits.iter().find(|fit| names.contains(&fit.law.name())) else {
+        // Each vocabulary has a bounded law of its own.
+        let bounded =
+            |fit: &Fit| names == OF_FORGETTING && fit.law.name().starts_with("forgetting-bounded-");
+        let is_asked = |fit: &&&Fit| names.contains(&fit.law.name()) || bounded(fit);
+        let Some(fit) = self.fits.iter().find(is_asked) else {
             let found: Vec<_> = self.fits.iter().map(|fit| fit.law.name()).collect();
             let found = if found.is_empty() { "none".to_string() } else { found.join(", ") };
             let requirement =

@@ -76,7 +76,7 @@ pub use misfit::{Axis as MisfitAxis, Misfit};
 pub use objective::{Objective, Penalty, Space};
 pub use optimum::{Restarts, Status, Undetermined};
 pub use predict::{Measured, Prediction};
-pub use prove::{Proof, ProveOptions, prove};
+pub use prove::{Proof, ProveOptions, is_provable, prove};
 pub use ranking::{Preferred, Ranked, Ranking, rank};
 
 use crate::laws::{Law, Point, Row};

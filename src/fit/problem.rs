@@ -439,7 +439,7 @@ pub(super) fn units_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::laws::{LAWS, Row};
+    use crate::laws::{ForgettingBounded, LAWS, Row};
     use crate::table::{Run, Table};
 
     /// Two losses at each of 18 settings, and a point away from the optimum.
@@ -466,7 +466,9 @@ mod tests {
     /// around 10, and the Hessian's own differences by 10⁻⁵.
     #[test]
     fn expansions_are_those_of_finite_differences() {
-        for (&law, space) in LAWS.iter().flat_map(|law| [(law, Space::Log), (law, Space::Raw)]) {
+        let bounded: &'static dyn Law = ForgettingBounded::of(512);
+        let laws = LAWS.iter().copied().chain([bounded]);
+        for (law, space) in laws.flat_map(|law| [(law, Space::Log), (law, Space::Raw)]) {
             let (problem, x) = problem(law, space);
             for delta in [f64::INFINITY, 0.05] {
                 let around = problem.expand(&x, delta);

@@ -93,8 +93,15 @@ pub struct Proof {
 /// neither the number of threads nor their speed changes what is done.
 const BATCH: usize = 64;
 
+/// Whether [`prove`] knows the convex form of a law. It knows that of every law of
+/// [`crate::laws::LAWS`], and none of [`crate::laws::ForgettingBounded`], whose predictions are convex
+/// where little is lost and concave where much is.
+pub fn is_provable(law: &dyn Law) -> bool {
+    Form::of(law, &[]).is_some()
+}
+
 /// Bounds the objective of a law from below over its whole domain, zeros included and without upper
-/// limits. For every law of [`crate::laws::LAWS`].
+/// limits. For every law for which [`is_provable`].
 ///
 /// The `points` with their `losses` and `weights` are the rows of the fit, and `best` is the
 /// objective that it has reached. On the paper's grid it takes some hundred boxes of 50 μs each. No

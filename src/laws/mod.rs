@@ -10,6 +10,7 @@ mod additive;
 mod finetuning;
 mod finetuning_p;
 mod forgetting;
+mod forgetting_bounded;
 mod forgetting_offset;
 mod forgetting_plus_tokens;
 mod forgetting_times_tokens;
@@ -20,6 +21,7 @@ pub use additive::Additive;
 pub use finetuning::Finetuning;
 pub use finetuning_p::FinetuningP;
 pub use forgetting::Forgetting;
+pub use forgetting_bounded::ForgettingBounded;
 pub use forgetting_offset::ForgettingOffset;
 pub use forgetting_plus_tokens::ForgettingPlusTokens;
 pub use forgetting_times_tokens::ForgettingTimesTokens;
@@ -28,7 +30,7 @@ use crate::table::Column;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Every law.
+/// Every law but [`ForgettingBounded`], which each vocabulary has one of.
 pub const LAWS: &[&dyn Law] = &[
     &Forgetting,
     &Finetuning,
@@ -180,8 +182,8 @@ pub enum Role {
     Coefficient,
     /// The exponent of a size: α, β.
     Exponent,
-    /// It multiplies p, or the injected tokens, and is of any order of magnitude: the forgetting
-    /// law's B.
+    /// It multiplies p, the injected tokens or all of a bounded term, and is of any order of magnitude:
+    /// the forgetting law's B.
     Strength,
 }
 
@@ -298,9 +300,14 @@ impl std::fmt::Debug for dyn Law {
 /// # Ok::<(), forgetting_laws::Error>(())
 /// ```
 pub fn by_name(name: &str) -> Result<&'static dyn Law> {
-    LAWS.iter().copied().find(|law| law.name() == name).ok_or_else(|| {
+    let bounded = || ForgettingBounded::by_name(name).map(|law| law as &'static dyn Law);
+    LAWS.iter().copied().find(|law| law.name() == name).or_else(bounded).ok_or_else(|| {
         let names: Vec<_> = LAWS.iter().map(|law| law.name()).collect();
-        Error::setting("law", name, format!("must be one of {}", names.join(", ")))
+        let requirement = format!(
+            "must be one of {}, forgetting-bounded-V with the size V of the vocabulary",
+            names.join(", ")
+        );
+        Error::setting("law", name, requirement)
     })
 }
 
@@ -331,6 +338,12 @@ mod tests {
     pub(super) const ROW: Row =
         Row { n_params: 1e3, d_ft_tokens: 64.0, p: 0.01, loss_pt0: 3.0, d_tokens: 1e5 };
 
+    /// Every law, that of a vocabulary of 512 tokens among them.
+    fn laws() -> impl Iterator<Item = &'static dyn Law> {
+        let bounded: &'static dyn Law = ForgettingBounded::of(512);
+        LAWS.iter().copied().chain([bounded])
+    }
+
     /// Values inside the domain, unlike each other.
     fn values(law: &dyn Law) -> Vec<f64> {
         [0.7, 1.3, 0.45, 0.6, 0.8][..law.parameters().len()].to_vec()
@@ -340,10 +353,10 @@ mod tests {
     /// rounding: at h = 10⁻⁵ far below 10⁻⁷ of values around 1.
     #[test]
     fn gradients_are_those_of_finite_differences() {
-        for law in LAWS {
+        for law in laws() {
             for p in [0.0, 0.01, 1.0] {
                 let point = Point::from(&Row { p, ..ROW });
-                let at = values(*law);
+                let at = values(law);
                 let mut gradient = vec![0.0; at.len()];
                 let prediction = law.gradient(&point, &at, &mut gradient);
                 assert_eq!(prediction, law.predict(&point, &at));
@@ -364,9 +377,9 @@ mod tests {
     /// depend on any coefficient.
     #[test]
     fn predictions_are_affine_in_their_coefficients() {
-        for law in LAWS {
+        for law in laws() {
             let derivatives = |coefficients: f64| {
-                let mut at = values(*law);
+                let mut at = values(law);
                 for (value, parameter) in at.iter_mut().zip(law.parameters()) {
                     if parameter.role == Role::Coefficient {
                         *value = coefficients;
@@ -387,9 +400,9 @@ mod tests {
     #[test]
     fn units_change_values_and_no_prediction() {
         let units = Units { ln_n: 3.0, ln_d_ft: -2.0, ln_p: -4.0, ln_d: 5.0 };
-        for law in LAWS {
+        for law in laws() {
             let point = Point::from(&ROW);
-            let at = values(*law);
+            let at = values(law);
             let scaled = law.in_units(&at, &units);
             assert_relative_eq!(
                 law.predict(&units.measure(&point), &scaled),
@@ -417,10 +430,10 @@ mod tests {
             (Column::LossPt0, Row { loss_pt0: f64::NAN, ..ROW }),
             (Column::DTokens, Row { d_tokens: f64::NAN, ..ROW }),
         ];
-        for law in LAWS {
+        for law in laws() {
             for (column, without) in &columns {
                 let needed = law.inputs().iter().any(|input| input.column == *column);
-                let prediction = law.predict(&without.into(), &values(*law));
+                let prediction = law.predict(&without.into(), &values(law));
                 assert_eq!(prediction.is_nan(), needed, "{} {column:?}", law.name());
             }
             let forgets = law.inputs().iter().any(|input| input.column == Column::LossPt0);
@@ -431,15 +444,16 @@ mod tests {
 
     #[test]
     fn names_and_parameters_are_distinct() {
-        for (i, law) in LAWS.iter().enumerate() {
-            assert!(LAWS[..i].iter().all(|other| other.name() != law.name()));
+        for (i, law) in laws().enumerate() {
+            assert!(laws().take(i).all(|other| other.name() != law.name()));
             assert_eq!(by_name(law.name()).unwrap().equation(), law.equation());
             for parameter in law.parameters() {
                 assert!(law.equation().contains(parameter.name), "{}", parameter.name);
             }
         }
         let names = "must be one of forgetting, finetuning, additive, forgetting-offset, \
-                     finetuning-p, forgetting-times-tokens, forgetting-plus-tokens";
+                     finetuning-p, forgetting-times-tokens, forgetting-plus-tokens, \
+                     forgetting-bounded-V with the size V of the vocabulary";
         assert!(
             matches!(by_name("x"), Err(Error::Setting { requirement, .. }) if requirement == names)
         );
@@ -448,8 +462,8 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_in_words_and_never_panic() {
         let point = Point::from(&ROW);
-        for law in LAWS {
-            let good = values(*law);
+        for law in laws() {
+            let good = values(law);
             assert!(law.check(&good).is_ok());
             assert!(law.check(&vec![0.0; good.len()]).is_ok());
             for bad in [&good[1..], &[], &[1.0; 9]] {
