@@ -1,9 +1,9 @@
 //! The PNG of a drawing.
 
+use skrifa::outline::OutlinePen;
 use tiny_skia::{
     FillRule, LineJoin, Mask, Paint, Path, PathBuilder, Pixmap, StrokeDash, Transform,
 };
-use ttf_parser::OutlineBuilder;
 
 use super::color::Color;
 use super::scene::{Ink, Item, Label, RIM, Rect, Scene, Stroke, snap};
@@ -128,15 +128,15 @@ fn draw_text(pixmap: &mut Pixmap, label: &Label, transform: Transform, mask: Opt
     let start = -label.anchor.share() * label.line.width;
     let mut outline = Outline { path: PathBuilder::new(), x: 0.0, y: 0.0, scale: 1.0 };
     for run in &label.line.runs {
-        let face = text::face(label.line.weight);
-        outline.scale = (run.size / f64::from(face.units_per_em())) as f32;
+        let weight = label.line.weight;
+        outline.scale = (run.size / text::units_per_em(weight)) as f32;
         outline.y = -run.rise as f32;
         let mut x = start + run.x;
         for c in run.text.chars() {
-            let glyph = text::glyph(label.line.weight, c);
+            let glyph = text::glyph(weight, c);
             outline.x = x as f32;
-            face.outline_glyph(glyph, &mut outline);
-            x += text::advance(label.line.weight, glyph, run.size);
+            text::outline(weight, glyph, &mut outline);
+            x += text::advance(weight, glyph, run.size);
         }
     }
     let Some(path) = outline.path.finish() else { return };
@@ -164,7 +164,7 @@ impl Outline {
     }
 }
 
-impl OutlineBuilder for Outline {
+impl OutlinePen for Outline {
     fn move_to(&mut self, x: f32, y: f32) {
         let (x, y) = self.at(x, y);
         self.path.move_to(x, y);

@@ -5,7 +5,11 @@
 
 use std::sync::LazyLock;
 
-use ttf_parser::{Face, GlyphId};
+use skrifa::charmap::Charmap;
+use skrifa::instance::{LocationRef, Size};
+use skrifa::metrics::GlyphMetrics;
+use skrifa::outline::{DrawSettings, OutlineGlyphCollection, OutlinePen};
+use skrifa::{FontRef, GlyphId, MetadataProvider};
 
 /// Ascent of capitals and figures in DejaVu Sans, as a share of the size.
 pub(super) const CAP: f64 = 0.729;
@@ -21,25 +25,58 @@ pub(super) enum Weight {
     Bold,
 }
 
-static FONTS: LazyLock<[Face<'static>; 2]> = LazyLock::new(|| {
-    [dejavu::sans::regular(), dejavu::sans::bold()]
-        .map(|bytes| Face::parse(bytes, 0).expect("the embedded font is a font"))
-});
+/// A font that the program carries, read at its design size.
+struct Font {
+    charmap: Charmap<'static>,
+    metrics: GlyphMetrics<'static>,
+    outlines: OutlineGlyphCollection<'static>,
+    /// Units of the design in one em.
+    units_per_em: f64,
+}
+
+impl Font {
+    fn new(bytes: &'static [u8]) -> Self {
+        let font = FontRef::new(bytes).expect("the embedded font is a font");
+        let (size, location) = (Size::unscaled(), LocationRef::default());
+        Self {
+            charmap: font.charmap(),
+            metrics: font.glyph_metrics(size, location),
+            outlines: font.outline_glyphs(),
+            units_per_em: f64::from(font.metrics(size, location).units_per_em),
+        }
+    }
+}
+
+static FONTS: LazyLock<[Font; 2]> =
+    LazyLock::new(|| [dejavu::sans::regular(), dejavu::sans::bold()].map(Font::new));
 
 /// The font of a weight.
-pub(super) fn face(weight: Weight) -> &'static Face<'static> {
+fn font(weight: Weight) -> &'static Font {
     &FONTS[usize::from(weight == Weight::Bold)]
+}
+
+/// Units of the font's design in one em.
+pub(super) fn units_per_em(weight: Weight) -> f64 {
+    font(weight).units_per_em
 }
 
 /// The glyph of a character; a box where the font has none.
 pub(super) fn glyph(weight: Weight, c: char) -> GlyphId {
-    face(weight).glyph_index(c).unwrap_or(GlyphId(0))
+    font(weight).charmap.map(c).unwrap_or(GlyphId::NOTDEF)
 }
 
 /// How far a glyph moves the pen, in points.
 pub(super) fn advance(weight: Weight, glyph: GlyphId, size: f64) -> f64 {
-    let face = face(weight);
-    f64::from(face.glyph_hor_advance(glyph).unwrap_or(0)) / f64::from(face.units_per_em()) * size
+    let font = font(weight);
+    f64::from(font.metrics.advance_width(glyph).unwrap_or(0.0)) / font.units_per_em * size
+}
+
+/// Draws the outline of a glyph, in units of the font's design. A glyph without one draws nothing.
+pub(super) fn outline(weight: Weight, glyph: GlyphId, pen: &mut impl OutlinePen) {
+    if let Some(outline) = font(weight).outlines.get(glyph) {
+        let settings = DrawSettings::unhinted(Size::unscaled(), LocationRef::default());
+        outline.draw(settings, pen).expect("the embedded font's outlines are whole");
+    }
 }
 
 /// Letters of one size on one baseline.
