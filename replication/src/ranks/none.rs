@@ -19,7 +19,13 @@ impl Ranks {
         let world = std::env::var("WORLD_SIZE").ok().filter(|_| std::env::var_os("RANK").is_some());
         match world.filter(|world| world != "1") {
             None => Ok(None),
-            Some(world) => Err(needs_libtorch("WORLD_SIZE", world)),
+            // Such variables are often left over from another program.
+            Some(world) => {
+                let requirement = "ranks need libtorch, and this program is built without: cargo run \
+                                   -p replication --features torch; to run alone, unset RANK and \
+                                   WORLD_SIZE";
+                Err(Error::setting("WORLD_SIZE", world, requirement))
+            }
         }
     }
 

@@ -258,7 +258,9 @@ impl Instructions {
                 exchange(&asked, string(answer, need(record, answer)?)?);
             }
             Self::Conversation { turns, speaker, words, human, model } => {
-                let list = match need(record, turns)? {
+                let list = look_up(record, turns);
+                let list = list.ok_or_else(|| missing(record, turns) + form_of(record))?;
+                let list = match list {
                     Value::Array(list) => list,
                     other => {
                         return Err(format!("the field {turns:?} is {}, no list", kind(other)));
@@ -280,7 +282,10 @@ impl Instructions {
                     } else if !model.iter().any(|name| name == who) {
                         let known = human.iter().chain(model).cloned().collect::<Vec<_>>();
                         let known = known.join(", ");
-                        return Err(format!("{who:?} speaks in {turns:?}; known are {known}"));
+                        let advice = knows(turns, who);
+                        return Err(format!(
+                            "{who:?} speaks in {turns:?}; known are {known}{advice}"
+                        ));
                     } else if !asked.is_empty() {
                         // An answer to nothing is left out.
                         exchange(&asked, what);
@@ -327,6 +332,18 @@ fn form_of(record: &Record) -> &'static str {
         () if has("instruction") && has("output") => "; --like alpaca reads such records",
         () => "",
     }
+}
+
+/// What to say of a speaker whom a [form](Instructions::form) of such turns knows.
+fn knows(field: &str, who: &str) -> String {
+    let known = |name: &&str| match Instructions::form(name) {
+        Some(Instructions::Conversation { turns, human, model, .. }) => {
+            turns == field && human.iter().chain(&model).any(|known| known == who)
+        }
+        _ => false,
+    };
+    let form = Instructions::FORMS.into_iter().find(known);
+    form.map(|name| format!("; --like {name} knows {who:?}")).unwrap_or_default()
 }
 
 /// What is said in a turn; none where nothing is.
@@ -495,8 +512,13 @@ mod tests {
         let more = [&both[..], &[("gpt", "2")]].concat();
         assert_eq!(turns(&more), document(&format!("{first}[INST] 1+1? [/INST] 2\n")));
         assert_eq!(turns(&[("gpt", "Hello")]), document(""));
-        let error = turns(&[("tool", "x")]).unwrap_err();
-        assert_eq!(error, "\"tool\" speaks in \"conversations\"; known are system, human, gpt");
+        let error = turns(&[("narrator", "x")]).unwrap_err();
+        let expected = "\"narrator\" speaks in \"conversations\"; known are system, human, gpt";
+        assert_eq!(error, expected);
+        let error = turns(&[("chatgpt", "x")]).unwrap_err();
+        assert!(error.ends_with("gpt; --like conversations knows \"chatgpt\""), "{error}");
+        let error = fields.find(json!({"messages": []})).unwrap_err();
+        assert!(error.ends_with("\"messages\"; --like messages reads such records"), "{error}");
         let error = fields.find(json!({"conversations": "x"})).unwrap_err();
         assert_eq!(error, "the field \"conversations\" is a string, no list");
         assert!(fields.find(json!({"conversations": [1]})).unwrap_err().contains("a number"));
