@@ -273,33 +273,11 @@ impl Sources {
     ) -> Result<Prepared> {
         self.keep(folder);
         let tokenizer = self.tokenizer(config, folder)?;
-        let split = |named: &Named, training| {
-            let Named { source, spec, origin, .. } = named;
-            let tokens = SplitTokens {
-                validation: spec.validation,
-                injection: spec.injection,
-                training: spec.training.unwrap_or(training),
-            };
-            let key = Key::new(spec.seed).named("split");
-            let Some(folder) = folder else {
-                let split = Split::build(&**source, &*tokenizer, key, tokens, spec.context);
-                return split.map_err(|error| named.too_short(error));
-            };
-            let recipe = Recipe {
-                source: &**source,
-                encoder: &*tokenizer,
-                tokenizer: &tokenizer.hash(),
-                vocab: tokenizer.vocab_size(),
-                shard_documents: Recipe::SHARD,
-            };
-            let folder = folder.join("tokens").join(recipe.id());
-            let split = Split::keep(&folder, &recipe, origin, key, tokens, spec.context);
-            split.map_err(|error| named.too_short(error))
-        };
         let (pretraining, splits) = std::thread::scope(|scope| {
-            let pretraining = scope.spawn(|| split(&self.pretraining, 0));
+            let pretraining = scope.spawn(|| self.pretraining.split(&tokenizer, 0, folder));
             let of = |(name, d_ft): (&String, &u64)| {
-                Ok((name.clone(), enough(name, *d_ft, split(&self.targets[name], *d_ft)?)?))
+                let split = self.targets[name].split(&tokenizer, *d_ft, folder)?;
+                Ok((name.clone(), enough(name, *d_ft, split)?))
             };
             let splits: Result<Vec<(String, Split)>> = targets.iter().map(of).collect();
             let pretraining = pretraining.join();
@@ -347,6 +325,38 @@ impl Sources {
         })
     }
 
+    /// Refuses texts that cannot fill their parts, as [`prepare`](Self::prepare) would, and writes
+    /// nothing. It tokenises them, so texts that would take long, and those whose tokenizer is to be
+    /// trained on such a one, are not looked at; nor are those that are not there yet.
+    ///
+    /// # Errors
+    /// If a source cannot fill its parts.
+    pub fn check(&self, config: &Config, targets: &BTreeMap<String, u64>) -> Result<()> {
+        let pretraining = self.pretraining.is_short_text()?;
+        let trained_on = self.given_tokenizer.is_none() && self.pretraining.source.len().is_some();
+        if trained_on && !pretraining {
+            return Ok(());
+        }
+        let mut texts = Vec::new();
+        for (name, d_ft) in targets {
+            let target = &self.targets[name];
+            if target.is_short_text()? {
+                texts.push((name, *d_ft, target));
+            }
+        }
+        if !pretraining && texts.is_empty() {
+            return Ok(());
+        }
+        let tokenizer = self.tokenizer(config, None)?;
+        if pretraining {
+            self.pretraining.split(&tokenizer, 0, None)?;
+        }
+        for (name, d_ft, target) in texts {
+            enough(name, d_ft, target.split(&tokenizer, d_ft, None)?)?;
+        }
+        Ok(())
+    }
+
     /// The tokenizer that is given, that was trained before on the same, or that is trained now;
     /// other processes wait meanwhile.
     fn tokenizer(&self, config: &Config, folder: Option<&Path>) -> Result<Arc<Tokenizer>> {
@@ -374,6 +384,46 @@ impl Sources {
 }
 
 impl Named {
+    /// Its parts, of which a target's has so many tokens for training; the tokens are kept in `folder`,
+    /// where there is one.
+    fn split(&self, tokenizer: &Tokenizer, training: u64, folder: Option<&Path>) -> Result<Split> {
+        let Self { source, spec, origin, .. } = self;
+        let tokens = SplitTokens {
+            validation: spec.validation,
+            injection: spec.injection,
+            training: spec.training.unwrap_or(training),
+        };
+        let key = Key::new(spec.seed).named("split");
+        let split = match folder {
+            None => Split::build(&**source, tokenizer, key, tokens, spec.context),
+            Some(folder) => {
+                let recipe = Recipe {
+                    source: &**source,
+                    encoder: tokenizer,
+                    tokenizer: &tokenizer.hash(),
+                    vocab: tokenizer.vocab_size(),
+                    shard_documents: Recipe::SHARD,
+                };
+                let folder = folder.join("tokens").join(recipe.id());
+                Split::keep(&folder, &recipe, origin, key, tokens, spec.context)
+            }
+        };
+        split.map_err(|error| self.too_short(error))
+    }
+
+    /// Whether it is a text that is there and takes little time to tokenise.
+    fn is_short_text(&self) -> Result<bool> {
+        let documents = self.source.len().unwrap_or(0);
+        let mut bytes = 0;
+        for i in 0..documents {
+            bytes += self.source.document(i)?.len();
+            if bytes > CHECKED_BYTES {
+                return Ok(false);
+            }
+        }
+        Ok(documents > 0)
+    }
+
     /// The error of a text that cannot fill its parts, with its name.
     fn too_short(&self, error: Error) -> Error {
         match error {
@@ -476,6 +526,9 @@ const TOKENIZER: u32 = 1;
 /// Tokens that distances and reference losses are counted on at most: it takes 8 bytes of memory
 /// for each, and more say nothing more.
 const COUNTED_TOKENS: u64 = 1 << 25;
+
+/// Bytes up to which a text is tokenised by [`Sources::check`]: a few seconds' work.
+const CHECKED_BYTES: usize = 32 << 20;
 
 /// As much of a part as is counted.
 fn first(part: &Sequences) -> Result<Sequences> {

@@ -124,6 +124,10 @@ impl Session {
             ranks.check(&self.options.device, self.compute)?;
         }
         check_folder(&self.out)?;
+        // What was prepared before is enough.
+        if self.all_facts()?.is_none() {
+            self.sources.check(&self.config, &self.grid.domains())?;
+        }
         plan::print(self, &self.grid.jobs())
     }
 

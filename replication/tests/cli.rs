@@ -517,6 +517,14 @@ fn a_dry_run_says_what_it_would_cost_and_writes_nothing() {
         let output = fig5(folder.path()).args(call).args(arguments).output().unwrap();
         assert!(complaint(&output).contains("--workers-per-device = 2"), "{arguments:?}");
     }
+    let text = folder.path().join("few.jsonl");
+    std::fs::write(&text, json_lines("clerk", 0..2)).unwrap();
+    let [run, dry] = [&[][..], &["--dry-run"]].map(|arguments| {
+        let mut call = fig5(&folder.path().join("out"));
+        complaint(&call.arg("--target").arg(&text).args(arguments).output().unwrap())
+    });
+    assert!(run.contains("(few.jsonl): the validation part: "), "{run}");
+    assert_eq!(run, dry);
     let said = must_succeed(fig5(reference().0.path()).arg("--dry-run")).stdout;
     let said = String::from_utf8(said).unwrap();
     assert!(said.contains(&format!("\n{RUNS} runs, {RUNS} done; 0.000e0 FLOPs")), "{said}");

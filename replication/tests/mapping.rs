@@ -161,17 +161,22 @@ fn every_command_runs_dry() {
     let folder = folder_with_models();
     // The texts that README.md names.
     let targets = ["target.jsonl", "french.jsonl", "law.jsonl", "drama.jsonl"];
-    for name in ["pretrain.jsonl"].into_iter().chain(targets) {
-        let lines = r#"{"text": "Once upon a time.", "source": "a book"}"#;
-        std::fs::write(folder.path().join(name), lines).unwrap();
-    }
-    std::fs::write(folder.path().join("chats.jsonl"), CHAT).unwrap();
-    // A domain's text is counted before anything is planned.
-    let document =
-        |i: u32| format!("{{\"text\": \"{}\"}}\n", format!("{i} seas and skies. ").repeat(200));
-    std::fs::create_dir(folder.path().join("texts")).unwrap();
+    // They are counted before anything is planned.
+    let document = |i: u32| {
+        let text = format!("{i} seas and skies. ").repeat(200);
+        format!("{{\"text\": \"{text}\", \"source\": \"book {i}\"}}\n")
+    };
     let texts: String = (0..100).map(document).collect();
-    std::fs::write(folder.path().join("texts/a.jsonl"), &texts).unwrap();
+    std::fs::create_dir(folder.path().join("texts")).unwrap();
+    for name in ["texts/a.jsonl"].into_iter().chain(targets) {
+        std::fs::write(folder.path().join(name), &texts).unwrap();
+    }
+    let chat = |i: u32| {
+        let answer = format!("{i} seas and skies. ").repeat(200);
+        CHAT.replace("She did.", &answer) + "\n"
+    };
+    let chats: String = (0..100).map(chat).collect();
+    std::fs::write(folder.path().join("chats.jsonl"), chats).unwrap();
     let scripts = tempfile::tempdir().unwrap();
     let next = AtomicUsize::new(0);
     let run = || {
@@ -179,7 +184,7 @@ fn every_command_runs_dry() {
             let mut arguments = arguments.clone();
             // A text that is long enough to prepare would take long.
             let own = arguments[0] == "domain";
-            if let Some(at) = arguments.iter().position(|word| own && word == "--pretrain") {
+            if let Some(at) = arguments.iter().position(|word| word == "--pretrain") {
                 arguments.drain(at..at + 2);
             }
             let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
