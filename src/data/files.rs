@@ -526,12 +526,6 @@ impl<'a> Gathered<'a> {
         let first = file.fill_buf().map_err(Error::io(path))?;
         let empty = first.is_empty();
         if matches!(kind.format, Format::Parquet) {
-            let head = &first[..first.len().min(HEAD)];
-            if !head.starts_with(b"PAR1")
-                && let Some(what) = not_data(head)
-            {
-                return Err(Error::content(path, None, what));
-            }
             let hash = if empty { Vec::new() } else { self.parquet(path)? };
             return Ok(FileRead { format: kind.format, hash, empty });
         }

@@ -1,6 +1,7 @@
 //! Parquet files, opened with guards: what a file merely claims makes no room in memory, damage is
 //! an error in one line where the decoder would panic, and what is not read is called so by name.
 
+use crate::formats::{HEAD, not_data};
 use crate::quiet::quietly;
 use crate::{Error, Result};
 use ::parquet::basic::Compression;
@@ -31,9 +32,9 @@ impl From<ParquetError> for Stop {
 /// Does `work` on the reader of a file (a [`std::fs::File`], or `bytes::Bytes`).
 ///
 /// # Errors
-/// In one line, if the file is not Parquet, is damaged, or is compressed in a way that is not read
-/// here; or what `work` refuses. A panic within `work` is taken for damage: the decoder panics at
-/// some.
+/// In one line, if the file is not Parquet (with what it is instead, where [`not_data`] knows), is
+/// damaged, or is compressed in a way that is not read here; or what `work` refuses. A panic within
+/// `work` is taken for damage: the decoder panics at some.
 pub fn open<R: ChunkReader + 'static, T>(
     path: &Path,
     input: R,
@@ -41,6 +42,12 @@ pub fn open<R: ChunkReader + 'static, T>(
 ) -> Result<T> {
     // What a panic interrupts is dropped with the error.
     let read = quietly(AssertUnwindSafe(|| {
+        let head = input.get_bytes(0, input.len().min(HEAD as u64) as usize)?;
+        if !head.starts_with(b"PAR1")
+            && let Some(what) = not_data(&head)
+        {
+            return Err(Stop::Refused(what));
+        }
         let reader = Reader(SerializedFileReader::new(input)?);
         work(&reader)
     }));
@@ -89,15 +96,13 @@ impl<R: ChunkReader + 'static> Reader<R> {
             let name = column.column_path().parts().first().map_or("", String::as_str);
             let codec = match column.compression() {
                 Compression::LZO => "lzo",
-                Compression::LZ4 => "lz4",
-                Compression::LZ4_RAW => "lz4_raw",
                 Compression::BROTLI(_) => "brotli",
                 _ => continue,
             };
             if wanted(name) {
                 return Err(Stop::Refused(format!(
                     "its column {name:?} is compressed with {codec}, which is not read here \
-                     (snappy, zstd and gzip are); in pandas: \
+                     (snappy, zstd, gzip and lz4 are); in pandas: \
                      read_parquet(OLD).to_parquet(NEW, compression=\"zstd\")"
                 )));
             }

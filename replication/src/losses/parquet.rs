@@ -1,5 +1,5 @@
-//! Parquet: columns of numbers, texts and truth values, plain or compressed with snappy, zstd or
-//! gzip, which is what pandas, pyarrow, polars and DuckDB write when nothing else is asked of them.
+//! Parquet: columns of numbers, texts and truth values, plain or compressed with snappy, zstd, gzip
+//! or lz4.
 
 use super::records::{Cell, Record, Records, Unit};
 use ::parquet::basic::{ConvertedType, LogicalType};
@@ -282,7 +282,9 @@ mod tests {
     fn columns_of_all_kinds_come_back_whatever_the_compression() {
         let zstd = Compression::ZSTD(ZstdLevel::default());
         let gzip = Compression::GZIP(Default::default());
-        for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd, gzip] {
+        let lz4 = [Compression::LZ4, Compression::LZ4_RAW];
+        let others = [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd, gzip];
+        for compression in others.into_iter().chain(lz4) {
             let records = records(file(PLAIN, &plain(), 1, compression));
             assert_eq!(records.columns, ["flag", "i", "l", "f", "d", "s"]);
             assert_eq!(records.unit, Unit::Row);
@@ -401,6 +403,22 @@ mod tests {
             let message = refusal(bad);
             assert!(message.contains("cannot be read as Parquet"), "{message}");
             assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+
+    #[test]
+    fn other_compression_is_refused_by_name() {
+        let schema = "message table { required int32 size; }";
+        let good = file(schema, &[Data::Int32(vec![1, 2])], 1, Compression::SNAPPY);
+        // The footer's entry of the column: its path, and after it the number of the codec.
+        let entry = b"\x19\x18\x04size\x15\x02";
+        let at = good.windows(entry.len()).position(|bytes| bytes == entry).unwrap();
+        for (number, codec) in [(3, "lzo"), (4, "brotli")] {
+            let mut other = good.clone();
+            other[at + entry.len() - 1] = 2 * number;
+            let message = refusal(other);
+            let expected = format!("its column \"size\" is compressed with {codec}, which is not");
+            assert!(message.contains(&expected), "{message}");
         }
     }
 

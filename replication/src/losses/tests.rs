@@ -324,6 +324,14 @@ fn files_that_hold_no_table_are_refused() {
     let missing = read(&PathBuf::from("no/such.csv"), &Reading::default()).unwrap_err();
     assert!(missing.to_string().starts_with("no/such.csv: "), "{missing}");
     assert!(matches!(missing, Error::Io { .. }));
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4f4f\nsize 548\n";
+    for (text, what) in [(pointer, "a git-lfs pointer"), ("<!DOCTYPE html>", "an HTML or XML page")]
+    {
+        for name in ["a.csv", "a.jsonl", "a.json", "a.parquet"] {
+            let message = load(name, text, &none).unwrap_err();
+            assert!(message.starts_with(&format!("{name}: it is {what}")), "{message}");
+        }
+    }
     let latin = utf8(Path::new("a.csv"), b"a\n\nb\xe9\n").unwrap_err().to_string();
     assert_eq!(latin, "a.csv, line 3: is not UTF-8 text; save the file as UTF-8");
 }
