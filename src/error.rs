@@ -94,8 +94,8 @@ impl Error {
     ) -> Self {
         Self::Setting {
             name: name.into(),
-            value: value.to_string(),
-            requirement: requirement.into(),
+            value: on_one_line(value.to_string()),
+            requirement: on_one_line(requirement.into()),
         }
     }
 
@@ -120,7 +120,15 @@ impl Error {
         Self::Content {
             path: path.as_ref().to_path_buf(),
             line: line.into(),
-            reason: reason.into(),
+            reason: on_one_line(reason.into()),
         }
+    }
+}
+
+/// A message is a line, whatever it names: a column's header may have line ends in it.
+fn on_one_line(text: String) -> String {
+    match text.contains(['\n', '\r']) {
+        true => text.replace("\r\n", " ").replace(['\n', '\r'], " "),
+        false => text,
     }
 }

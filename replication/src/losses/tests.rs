@@ -1,4 +1,5 @@
 use super::*;
+use forgetting_laws::laws::by_name;
 use forgetting_laws::warning::WarningKind;
 use proptest::prelude::*;
 use std::path::PathBuf;
@@ -332,6 +333,10 @@ fn files_that_hold_no_table_are_refused() {
             assert!(message.starts_with(&format!("{name}: it is {what}")), "{message}");
         }
     }
+    // Spreadsheets have headers of several lines.
+    let table = csv("\"loss\r\n(nats)\",n_params\n3,1\n", &none).unwrap();
+    let message = table.sample(by_name("additive").unwrap()).unwrap_err().to_string();
+    assert!(message.contains("; the columns are loss (nats), n_params; "), "{message}");
     let latin = utf8(Path::new("a.csv"), b"a\n\nb\xe9\n").unwrap_err().to_string();
     assert_eq!(latin, "a.csv, line 3: is not UTF-8 text; save the file as UTF-8");
 }
