@@ -767,6 +767,45 @@ fn a_spread_between_models_is_supplied() {
     refused(folder, &["fit", "noisy.csv", "--model-spread", "8"], &named);
 }
 
+/// With the size of the vocabulary the bounded form is ranked among the others, is asked by its name, and
+/// is not proved.
+#[test]
+fn a_bounded_increase_needs_a_vocabulary() {
+    let folder = fitted().0.path();
+    let call =
+        ["fit", "noisy.csv", "--where", "domain=near", "--bootstrap", "20", "--out", "bounded"];
+    let with = |more: &[&'static str]| [&call[..], more].concat();
+    let all = ["--law", "all-forgetting", "--vocab-size", "32000", "--prove"];
+    let output = must_succeed(folder, &with(&all));
+    assert!(
+        stderr(&output).contains("no proof of forgetting-bounded-32000"),
+        "{}",
+        stderr(&output)
+    );
+    let file = json(&folder.join("bounded/law.json"));
+    let forms = file["rankings"][0]["forms"].as_array().unwrap();
+    assert!(forms.iter().any(|form| form["form"] == "forgetting-bounded-32000"));
+    assert!(group(&file, "near", "forgetting-bounded-32000")["proof"].is_null());
+    assert_eq!(group(&file, "near", "forgetting")["proof"]["complete"], true);
+    let size = ["predict", "bounded/law.json", "--n-params", "3e7", "--d-ft", "1e6", "--p", "0.01"];
+    let size = [&size[..], &["--law", "forgetting-bounded-32000"]].concat();
+    assert!(stdout(&must_succeed(folder, &size)).contains("R = ln 32000 - L_pt0"));
+    for (more, named) in [
+        (
+            &["--law", "forgetting-bounded-32000", "--prove"][..],
+            "--prove = forgetting-bounded-32000",
+        ),
+        (
+            &["--law", "forgetting", "--vocab-size", "32000"],
+            "--law forgetting-bounded-32000 is this",
+        ),
+        (&["--law", "forgetting-bounded"], "forgetting-bounded-V with the size V"),
+        (&["--vocab-size", "1"], "--vocab-size"),
+    ] {
+        refused(folder, &with(more), &[named]);
+    }
+}
+
 /// A warning is said once, with the fits that it is about as briefly as may be.
 #[test]
 fn the_report_card_says_each_warning_once() {

@@ -17,9 +17,9 @@ use file::{FORMAT, Group, Growth, Input, LawFile};
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::{
     Bootstrap, Fit, HoldOut, Objective, Options, Penalty, ProveOptions, Ranking, Space, compare,
-    fit as fit_law, growth_of_b, rank,
+    fit as fit_law, growth_of_b, is_provable, rank,
 };
-use forgetting_laws::laws::{self, LAWS, Law};
+use forgetting_laws::laws::{self, ForgettingBounded, LAWS, Law};
 use forgetting_laws::store::write_atomic;
 use forgetting_laws::table::{Column, Table};
 use forgetting_laws::{Error, Result};
@@ -34,13 +34,17 @@ pub struct Arguments {
     /// d_tokens, p, loss_pt0, loss_pt, loss_ft, loss, as far as a law needs them, and domain, seed.
     input: PathBuf,
     /// The law to fit: forgetting, finetuning, additive, or another form of one of them
-    /// (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens, finetuning-p); several with
-    /// commas; all-forgetting or all-finetuning; or all that the table has the columns of. Forms of one
+    /// (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens, forgetting-bounded-V for a
+    /// vocabulary of V tokens, finetuning-p); several with commas; all-forgetting or all-finetuning; or all that the table has the columns of. Forms of one
     /// loss are ranked by their errors on held-out runs.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
     law: Vec<String>,
     #[command(flatten)]
     table: losses::Options,
+    /// The tokens of the vocabulary: with --law all and all-forgetting the form whose increase ends at the
+    /// loss of a uniform model, forgetting-bounded-V, is fitted too.
+    #[arg(long, value_name = "V", value_parser = clap::value_parser!(u32).range(2..))]
+    vocab_size: Option<u32>,
     /// Where residuals are taken: of log losses or of raw ones.
     #[arg(long, value_enum, default_value = "log")]
     space: SpaceName,
@@ -158,12 +162,19 @@ impl Arguments {
     /// The laws that are asked for, each once, and whether they were named.
     fn laws(&self) -> Result<(Vec<&'static dyn Law>, bool)> {
         let names: Vec<_> = self.law.iter().map(|name| name.trim()).collect();
-        let of_loss = |loss: Column| LAWS.iter().copied().filter(move |law| law.output() == loss);
+        let bounded = self.vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
+        let all = || LAWS.iter().copied().chain(bounded);
+        let of_loss = |loss: Column| all().filter(move |law| law.output() == loss);
         match names.as_slice() {
-            ["all"] => return Ok((LAWS.to_vec(), false)),
+            ["all"] => return Ok((all().collect(), false)),
             ["all-forgetting"] => return Ok((of_loss(Column::LossPt).collect(), false)),
             ["all-finetuning"] => return Ok((of_loss(Column::LossFt).collect(), false)),
             _ => {}
+        }
+        if let Some(law) = bounded {
+            let requirement =
+                format!("goes with --law all or all-forgetting; --law {} is this form", law.name());
+            return Err(Error::setting("--vocab-size", self.law.join(","), requirement));
         }
         let mut chosen: Vec<&'static dyn Law> = Vec::new();
         for name in names {
@@ -200,6 +211,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if prints_json && prints_csv {
         return Err(Error::setting("--csv", "-", "--json already prints in place of the report"));
     }
+    if let Some(law) = laws.iter().find(|law| arguments.prove && !is_provable(**law)) {
+        let why = "its predictions are no convex function where branch and bound works";
+        match named {
+            true => {
+                return Err(Error::setting("--prove", law.name(), format!("has no proof: {why}")));
+            }
+            false => complain(&format!("no proof of {}: {why}", law.name())),
+        }
+    }
     let pooled = arguments.table.group_by.as_deref() == Some(POOLED);
     let mut asked = arguments.table.clone();
     asked.group_by = asked.group_by.filter(|_| !pooled);
@@ -235,7 +255,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Some((_, table)) if arguments.sweep => sweep::sweep(table, fit.law, options.threads)?,
             _ => Vec::new(),
         };
-        let proof = match arguments.prove {
+        let proof = match arguments.prove && is_provable(fit.law) {
             true => Some(fit.prove(&proof_options(options.threads))?),
             false => None,
         };

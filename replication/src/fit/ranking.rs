@@ -118,7 +118,7 @@ mod tests {
     use crate::figures::golden::difference;
     use crate::losses::{self, Reading};
     use forgetting_laws::fit::{Options, growth_of_b, rank};
-    use forgetting_laws::laws::LAWS;
+    use forgetting_laws::laws::{ForgettingBounded, LAWS, Law};
     use forgetting_laws::table::{Column, Table};
     use std::fs;
     use std::path::Path;
@@ -135,6 +135,13 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
 ```
 ";
 
+    /// The forms of a loss, for the vocabulary of the preset nano.
+    fn forms(loss: Column) -> Vec<&'static dyn Law> {
+        let bounded: &'static dyn Law = ForgettingBounded::of(512);
+        let all = LAWS.iter().copied().chain([bounded]);
+        all.filter(|law| law.output() == loss).collect()
+    }
+
     /// The rows of the main grid that count.
     fn losses_of(root: &Path, text: &str) -> Table {
         let filters = vec!["main=true".into(), "left_out=".into()];
@@ -146,7 +153,8 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
     /// A row of the table of golden/ranking/README.md.
     fn row(text: &str, ranking: &Ranking, growth: &str) -> String {
         let mut forms: Vec<&Ranked> = ranking.forms.iter().collect();
-        let place = |form: &&Ranked| LAWS.iter().position(|law| law.name() == form.form);
+        let order = [Column::LossPt, Column::LossFt].map(self::forms).concat();
+        let place = |form: &&Ranked| order.iter().position(|law| law.name() == form.form);
         forms.sort_by_key(place);
         let error = |form: &&Ranked| match form.tied {
             true => format!("**{}**", percent(form.mean.rise_error)),
@@ -168,7 +176,7 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
         let mut files = Vec::new();
         let mut growths = Vec::new();
         let mut tables = [Column::LossPt, Column::LossFt].map(|loss| {
-            let forms = LAWS.iter().filter(|law| law.output() == loss).map(|law| law.name());
+            let forms = forms(loss).into_iter().map(|law| law.name());
             let growth = (loss == Column::LossPt).then_some("B goes as D_ft to the power of");
             let columns: Vec<_> = ["text", "domain"]
                 .into_iter()
@@ -189,9 +197,7 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
                 growths.extend(interval.clone());
                 let interval = interval.unwrap_or_else(|| "–".into());
                 for (table, loss) in tables.iter_mut().zip([Column::LossPt, Column::LossFt]) {
-                    let forms: Vec<_> =
-                        LAWS.iter().copied().filter(|law| law.output() == loss).collect();
-                    let Some(ranking) = rank(&group, &forms, &[], &options).unwrap() else {
+                    let Some(ranking) = rank(&group, &forms(loss), &[], &options).unwrap() else {
                         continue;
                     };
                     let ranking = Ranking { domain: domain.clone(), ..ranking };
