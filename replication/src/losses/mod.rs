@@ -1,6 +1,6 @@
 //! Tables of losses from files, whoever wrote them.
 //!
-//! A file becomes records of text ([`records`]; one small module a format), a wide table becomes a
+//! A file becomes records of text ([`mod@records`]; one small module a format), a wide table becomes a
 //! long one ([`wide`]), rows are chosen ([`filter`]), and what is left becomes the columns that the
 //! laws know ([`Field`]).
 
