@@ -107,10 +107,12 @@ mod training {
     pub fn advise(pretraining: Split, target: Split) -> Result<()> {
         let data = PretrainData {
             validation: pretraining.validation,
+            test: None,
             injection: pretraining.injection,
             training: pretraining.training,
         };
-        let target = TargetData { validation: target.validation, training: target.training };
+        let target =
+            TargetData { validation: target.validation, test: None, training: target.training };
         let folder = std::env::temp_dir().join(format!("new-domain-{}", std::process::id()));
         let made = runs(&data, &target, &Store::open(&folder)?);
         // What runs leave is not needed any more.

@@ -7,6 +7,7 @@
 use crate::data::TokenizerKind;
 use crate::finetuning::{self, EvalPlan, Evaluation, StopRule};
 use crate::injection::SamplerKind;
+use crate::loss::Measured;
 use crate::model::{Precision, Shape};
 use crate::pretraining::Schedule;
 use crate::store::sha256;
@@ -110,8 +111,11 @@ pub struct DataSpec {
     pub seed: u64,
     /// Tokens a sequence.
     pub context: usize,
-    /// Tokens of the validation part.
+    /// Tokens of the validation set.
     pub validation: u64,
+    /// Tokens of the test set, which follow those of the validation set; 0: there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub test: u64,
     /// Tokens reserved for injection.
     pub injection: u64,
     /// Cap on the tokens of the training part. None for a target: its D_ft subsets are prefixes,
@@ -121,6 +125,11 @@ pub struct DataSpec {
     /// unlimited one, which is taken as it comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<u32>,
+}
+
+/// Data without a test set keep the identity of before there was one.
+fn is_zero(tokens: &u64) -> bool {
+    *tokens == 0
 }
 
 impl DataSpec {
@@ -305,6 +314,29 @@ impl Realised {
     }
 }
 
+/// Losses on the test sets, which no choice was made on, in nats per token: of a finetuning those of the
+/// model at the bottom of its U-curve, of a pretraining those of its last model. Each has a standard
+/// error over blocks of neighbouring sequences, for these may share a document.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TestLosses {
+    /// L_pt.
+    pub loss_pt: Measured,
+    /// What is known of a finetuning; None of a pretraining or an import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetuning: Option<FinetuningTest>,
+}
+
+/// What is measured after a finetuning beside L_pt.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FinetuningTest {
+    /// L_ft.
+    pub loss_ft: Measured,
+    /// L_pt⁰, the loss of the model that was finetuned.
+    pub loss_pt0: Measured,
+    /// L_pt − L_pt⁰. Both are of the same text, so its error is smaller than theirs.
+    pub increase: Measured,
+}
+
 /// The result of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -320,6 +352,9 @@ pub struct Record {
     pub realised: Realised,
     /// Every evaluation, by step.
     pub evaluations: Vec<Evaluation>,
+    /// The losses on the test sets, where there are some and the run has a finite loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestLosses>,
     /// Hex SHA-256 of the `model.safetensors` in the run's folder, for runs that others depend on.
     pub model: Option<String>,
 }

@@ -8,18 +8,18 @@ use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::cpu::Cpu;
 use forgetting_laws::engine::{
-    Control, Engine, PretrainData, finetune, import, remove_checkpoints,
+    Control, Engine, PretrainData, TargetData, finetune, import, remove_checkpoints,
 };
-use forgetting_laws::finetuning::{Evaluation, StopRule};
+use forgetting_laws::finetuning::{Evaluation, StopRule, UCurve};
 use forgetting_laws::model::Precision;
 use forgetting_laws::run::{
     EngineKind, FORMAT, FinetuneSpec, ImportSpec, Outcome, Record, RunId, Spec,
 };
-use forgetting_laws::store::hashed_files;
+use forgetting_laws::store::{Claim, hashed_files};
 use forgetting_laws::{Error, Fraction};
 use small::{
-    NEVER, assert_same, claim, control, data, finetuned, finetuning, pretrained, pretraining,
-    store, watch,
+    NEVER, Watch, assert_same, claim, control, data, finetuned, finetuned_on, finetuning,
+    pretrained, pretraining, sequences, store, watch,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -226,6 +226,66 @@ fn data_that_do_not_suffice_are_refused_before_the_run() {
         finetuned(&replay, engine, &store, &watch(0), NEVER).unwrap();
         let greedy = FinetuneSpec { d_ft_tokens: 100_000, ..spec };
         assert!(finetuned(&greedy, engine, &store, &watch(0), NEVER).is_err());
+    });
+}
+
+/// With test sets the evaluations along the run are those without, and both losses of the model at the
+/// bottom are measured there too, even where the run was killed after the bottom.
+#[test]
+fn test_sets_measure_the_model_at_the_bottom() {
+    on_each_engine(|engine| {
+        let spec = finetuning(&pretraining(engine.kind()));
+        let (pretraining_data, target) = data();
+        let tests = [sequences(6, 50, 8), sequences(7, 40, 8)];
+        let data = || {
+            let [of_pretraining, of_target] = tests.clone().map(Some);
+            (
+                PretrainData { test: of_pretraining, ..pretraining_data.clone() },
+                TargetData { test: of_target, ..target.clone() },
+            )
+        };
+        let (_a, plain) = store();
+        let (_b, tested) = store();
+        let without = finetuned(&spec, engine, &plain, &watch(0), NEVER).unwrap();
+        let record = finetuned_on(&spec, engine, &tested, &watch(0), NEVER, data()).unwrap();
+        assert_eq!(without, Record { test: None, ..record.clone() });
+
+        let before = Checkpoint::read(&plain.folder(&spec.parent)).unwrap();
+        let (_c, keeping) = store();
+        let kept = claim(&keeping, &Spec::Finetune(spec.clone()));
+        let watched = watch(0);
+        let keep = Control { keep_bottom: true, ..control(engine, &watched, NEVER) };
+        let (pretraining_set, target_set) = data();
+        let finetuned_from = |pretraining: &PretrainData, claim: Option<&Claim>| {
+            finetune(&spec, &before, pretraining, &target_set, claim, &keep)
+        };
+        finetuned_from(&pretraining_set, Some(&kept)).unwrap();
+        let bottom = Checkpoint::read(kept.folder()).unwrap();
+        let loss = |model: &Checkpoint, set| engine.loss(model, Precision::F32, set).unwrap();
+        let test = record.test.unwrap();
+        let measured = test.finetuning.unwrap();
+        let [before_pt, bottom_pt] = [&before, &bottom].map(|model| loss(model, &tests[0]));
+        for (measured, loss) in [
+            (measured.loss_ft, loss(&bottom, &tests[1])),
+            (measured.loss_pt0, before_pt),
+            (test.loss_pt, bottom_pt),
+            (measured.increase, bottom_pt - before_pt),
+        ] {
+            assert!((measured.value - loss).abs() < 1e-6, "{measured:?} {loss}");
+            assert!(measured.error > 0.0 && measured.error < 1.0, "{measured:?}");
+        }
+
+        // The bottom lies before the last step, so a run that was stopped there must have kept it.
+        let step = UCurve::new(&record.evaluations).unwrap().bottom().unwrap().step;
+        assert!(step < spec.steps - 2, "{step}");
+        let (_d, killed) = store();
+        let run = |watch: &Watch| finetuned_on(&spec, engine, &killed, watch, NEVER, data());
+        assert!(matches!(run(&watch(spec.steps - 1)), Err(Error::Interrupted)));
+        assert_same(&run(&watch(0)).unwrap(), &record);
+
+        let one = PretrainData { test: Some(sequences(6, 1, 8)), ..pretraining_set };
+        let refused = finetuned_from(&one, None).unwrap_err().to_string();
+        assert!(refused.contains("sequences of a test set = 1"), "{refused}");
     });
 }
 

@@ -2,12 +2,15 @@
 //! defaults in the code.
 
 use crate::compute::gpus;
+use crate::results::{Beyond, Corner, Plan};
 use clap::ValueEnum;
 use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::synthetic::Domain;
 use forgetting_laws::finetuning::{Budget, EvalPlan, StopRule};
+use forgetting_laws::fit;
 use forgetting_laws::injection::SamplerKind;
+use forgetting_laws::laws;
 use forgetting_laws::model::{Positions, Precision};
 use forgetting_laws::run::EngineKind;
 use forgetting_laws::weight_decay::AdamW;
@@ -19,8 +22,9 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// Each a whole table, or one and what another lays over it.
-const PRESETS: [(&str, &[&str]); 4] = [
+const PRESETS: [(&str, &[&str]); 5] = [
     ("nano", &[include_str!("presets/nano.toml")]),
+    ("micro", &[include_str!("presets/micro.toml")]),
     ("mini", &[include_str!("presets/mini.toml")]),
     ("paper", &[include_str!("presets/paper.toml")]),
     ("nano-hub", &[include_str!("presets/nano.toml"), include_str!("presets/nano-hub.toml")]),
@@ -48,6 +52,9 @@ pub struct Config {
     pub finetuning: Finetuning,
     /// Which runs there are.
     pub grid: BTreeMap<String, Block>,
+    /// Which of them are predicted before they are made.
+    #[serde(default, skip_serializing_if = "Predict::is_usual")]
+    pub predict: Predict,
     /// How runs are carried out.
     pub run: Run,
 }
@@ -127,6 +134,10 @@ pub struct Data {
     pub injection_tokens: u64,
     /// Tokens of each validation set.
     pub validation_tokens: u64,
+    /// Tokens of each test set, on which both losses are measured once more at the bottom; 0: there is
+    /// none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub test_tokens: u64,
     /// Tokens of the n-grams by which the overlap of a validation set with other text is measured.
     #[serde(default = "overlap_ngram", skip_serializing_if = "is_usual_ngram")]
     pub overlap_ngram: usize,
@@ -142,6 +153,11 @@ impl Data {
 /// The length, in words, that GPT-3's authors looked for.
 fn overlap_ngram() -> usize {
     13
+}
+
+/// Plans of domains are known by their settings, and those of before have no test set.
+fn is_zero(tokens: &u64) -> bool {
+    *tokens == 0
 }
 
 /// Plans of domains are known by their settings, and those of before have no other.
@@ -237,6 +253,9 @@ pub struct Block {
     pub tokens_per_param: Vec<f64>,
     /// Optimiser steps of a finetuning, at most.
     pub steps: u64,
+    /// Whether the laws are fitted to its runs too, as to those of the block "main".
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub laws: bool,
 }
 
 /// Plans of domains are known by their settings, and those of before have no such seeds.
@@ -289,6 +308,53 @@ impl EngineChoice {
 impl From<EngineChoice> for EngineKind {
     fn from(choice: EngineChoice) -> Self {
         choice.kind()
+    }
+}
+
+/// Which runs of the main grid are predicted before they are made (Table 4), and by which laws.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Predict {
+    /// Whether runs of the size and the amount of data below are predicted, or of either.
+    pub beyond: Beyond,
+    /// The smallest such size; empty: the largest of the grid.
+    pub size: String,
+    /// The smallest such D_ft; 0: the largest of the grid.
+    pub d_ft_tokens: u64,
+    /// Laws by name; none: Equations 6 and 7.
+    pub laws: Vec<String>,
+}
+
+impl Predict {
+    /// Plans of domains are known by their settings, and those of before have no other.
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How the predictions of runs beyond a corner come about.
+    ///
+    /// # Errors
+    /// If a law is none.
+    pub fn plan(&self, corner: Corner) -> Result<Plan> {
+        let mut plan = Plan::table4(corner);
+        if !self.laws.is_empty() {
+            plan.laws = self.laws.iter().map(|name| laws::by_name(name)).collect::<Result<_>>()?;
+            plan.options = fit::Options::default();
+        }
+        if !self.is_usual() {
+            let (size, d_ft) = (&self.size, self.d_ft_tokens);
+            let size = if size.is_empty() { "the largest" } else { size.as_str() };
+            let d_ft = if d_ft == 0 { "the most".into() } else { format!("{d_ft} tokens") };
+            let joined = match self.beyond {
+                Beyond::Both => "and",
+                Beyond::Either => "or",
+            };
+            plan.rule = format!(
+                "Fitted: the counted runs of the main grid with a smaller model than {size} and less \
+                 data than {d_ft}. Predicted: those with {size} or a larger one {joined} {d_ft} or more."
+            );
+        }
+        Ok(plan)
     }
 }
 
@@ -400,10 +466,24 @@ impl Config {
         whole.try_into().map_err(|error| first(error).unwrap_or_default())
     }
 
-    /// Takes other targets in place of the preset's: blocks on all domains of the main grid are on
-    /// all of them, blocks on a part of those domains on the first ones, and blocks on other domains
-    /// go.
+    /// Takes texts for targets. Where the preset waits for texts of all these names, they are its own,
+    /// and the domains whose text is not given leave its blocks. Else the targets take the place of the
+    /// preset's: blocks on all domains of the main grid are on all of them, blocks on a part of those
+    /// domains on the first ones, and blocks on other domains go.
     pub fn set_targets(&mut self, targets: BTreeMap<String, Vec<PathBuf>>, order: &[String]) {
+        let waits = |target: &Target| target.files.is_empty() && target.kind.is_none();
+        if order.iter().all(|name| self.domains.get(name).is_some_and(waits)) {
+            for (name, files) in targets {
+                self.domains.get_mut(&name).expect("all are there").files = files;
+            }
+            self.domains.retain(|_, target| !waits(target));
+            self.grid.retain(|_, block| {
+                let trains = !block.domains.is_empty();
+                block.domains.retain(|domain| self.domains.contains_key(domain));
+                !trains || !block.domains.is_empty()
+            });
+            return;
+        }
         let main = self.grid.get(MAIN).map(|block| block.domains.clone()).unwrap_or_default();
         self.grid.retain(|_, block| block.domains.iter().all(|domain| main.contains(domain)));
         for block in self.grid.values_mut().filter(|block| !block.domains.is_empty()) {
@@ -456,11 +536,24 @@ impl Config {
         under("finetuning.adamw", self.finetuning.adamw.validate())?;
         under("finetuning.evaluate", self.finetuning.evaluate.validate())?;
         under("finetuning.stop", self.finetuning.stop.validate())?;
+        self.check_predict()?;
         // The main one first: the others may have a bad value from it.
         let (main, others): (Vec<_>, Vec<_>) =
             self.grid.iter().partition(|(name, _)| *name == MAIN);
         let blocks = main.into_iter().chain(others);
         blocks.into_iter().try_for_each(|(name, block)| self.check_block(name, block))
+    }
+
+    fn check_predict(&self) -> Result<()> {
+        let Predict { size, laws, .. } = &self.predict;
+        let of_laws = self.grid.iter().filter(|(name, block)| block.laws || *name == MAIN);
+        let mut sizes = of_laws.flat_map(|(_, block)| &block.sizes);
+        if !size.is_empty() && !sizes.any(|of_grid| of_grid == size) {
+            let requirement = "must be a size of the main grid, or empty for the largest";
+            return Err(Error::setting("predict.size", size, requirement));
+        }
+        let refusal = |error| under("predict", Err(error));
+        laws.iter().try_for_each(|name| laws::by_name(name).map(drop).or_else(refusal))
     }
 
     fn check_block(&self, name: &str, block: &Block) -> Result<()> {
@@ -539,8 +632,14 @@ impl Config {
             ("data.validation_tokens", data.validation_tokens, false),
             ("data.pretrain_tokens", data.pretrain_tokens, false),
             ("data.injection_tokens", data.injection_tokens, true),
+            ("data.test_tokens", data.test_tokens, true),
         ] {
             self.check_tokens(name, tokens, may_be_none)?;
+        }
+        let sequences = data.test_tokens / context;
+        if data.test_tokens > 0 && sequences < 2 {
+            let requirement = format!("must be 0 or hold two sequences, {} tokens", 2 * context);
+            return Err(Error::setting("data.test_tokens", data.test_tokens, requirement));
         }
         Ok(())
     }
@@ -746,7 +845,7 @@ mod tests {
             Config::load(name, &[]).unwrap();
         }
         let message = Config::load("huge", &[]).unwrap_err().to_string();
-        assert!(message.contains("nano, mini, paper"), "{message}");
+        assert!(message.contains("nano, micro, mini, paper"), "{message}");
     }
 
     /// PAPER.md's settings that are known, in the preset that claims to be the paper's.
@@ -901,6 +1000,40 @@ mod tests {
         assert_eq!((config.grid["exact"].steps, config.grid[MAIN].steps), (5, 12_000));
         assert!(refusal(&["grid.exact.step=5"]).contains("no such setting"));
         assert!(refusal(&["grid.main.domains=elsewhere"]).contains("far, instructions"));
+    }
+
+    #[test]
+    fn texts_that_a_preset_waits_for_leave_its_grid_as_it_is() {
+        let mut config = Config::load("micro", &[]).unwrap();
+        let order = ["statutes".to_string(), "french".to_string()];
+        let files = |name: &String| (name.clone(), vec![PathBuf::from(name)]);
+        config.set_targets(order.iter().map(files).collect(), &order);
+        let domains: Vec<&String> = config.domains.keys().collect();
+        assert_eq!(domains, ["far", "french", "instructions", "middle", "near", "statutes"]);
+        assert_eq!(config.grid[MAIN].domains, ["french", "statutes"]);
+        let of_domains = ["french", "statutes", "near", "middle", "far", "instructions"];
+        assert_eq!(config.grid["domains"].domains, of_domains);
+        assert_eq!(config.grid["models"].domains, ["french", "statutes"]);
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn what_is_predicted_is_a_setting() {
+        let predict = Config::load("micro", &[]).unwrap().predict;
+        let corner = Corner { rank: 3, d_ft_tokens: 98_304, beyond: Beyond::Either };
+        let plan = predict.plan(corner).unwrap();
+        let named = |plan: &Plan| plan.laws.iter().map(|law| law.name()).collect::<Vec<_>>();
+        assert_eq!(named(&plan), predict.laws);
+        assert!(
+            plan.rule.contains("nano-large or a larger one or 98304 tokens or more"),
+            "{}",
+            plan.rule
+        );
+        let usual = load(&[]).unwrap().predict.plan(corner).unwrap();
+        assert_eq!(named(&usual), ["finetuning", "forgetting"]);
+        let refusal = |set: &str| Config::load("micro", &[set.into()]).unwrap_err().to_string();
+        assert!(refusal("predict.laws=gravity").starts_with("predict.law = gravity: "));
+        assert!(refusal("predict.size=nano-micro").starts_with("predict.size = nano-micro: "));
     }
 
     #[test]

@@ -186,6 +186,7 @@ impl Sources {
                     seed: config.seed,
                     context: config.model.context,
                     validation: data.validation_tokens,
+                    test: data.test_tokens,
                     injection,
                     training,
                     split: source.len().map(|_| RULE),
@@ -310,11 +311,14 @@ impl Sources {
             };
             let id = named.spec.id();
             facts.insert(id.clone(), of_target);
-            data.insert(id, TargetData { validation: split.validation, training: split.training });
+            let (validation, test) = named.held_out(split.validation)?;
+            data.insert(id, TargetData { validation, test, training: split.training });
         }
+        let (validation, test) = self.pretraining.held_out(pretraining.validation)?;
         Ok(Prepared {
             pretraining: PretrainData {
-                validation: pretraining.validation,
+                validation,
+                test,
                 injection: pretraining.injection,
                 training: pretraining.training,
             },
@@ -389,7 +393,7 @@ impl Named {
     fn split(&self, tokenizer: &Tokenizer, training: u64, folder: Option<&Path>) -> Result<Split> {
         let Self { source, spec, origin, .. } = self;
         let tokens = SplitTokens {
-            validation: spec.validation,
+            validation: spec.validation + spec.test,
             injection: spec.injection,
             training: spec.training.unwrap_or(training),
         };
@@ -409,6 +413,14 @@ impl Named {
             }
         };
         split.map_err(|error| self.too_short(error))
+    }
+
+    /// The validation set and the test set in the validation part of its split.
+    fn held_out(&self, part: Sequences) -> Result<(Sequences, Option<Sequences>)> {
+        match self.spec.test {
+            0 => Ok((part, None)),
+            _ => part.split_at(self.spec.validation).map(|(first, rest)| (first, Some(rest))),
+        }
     }
 
     /// Whether it is a text that is there and takes little time to tokenise.
@@ -786,7 +798,7 @@ mod tests {
 
     /// The hashes of all parts.
     fn hashes(prepared: &Prepared) -> Vec<String> {
-        let PretrainData { validation, injection, training } = &prepared.pretraining;
+        let PretrainData { validation, test: _, injection, training } = &prepared.pretraining;
         let mut parts = vec![validation, injection, training];
         parts.extend(prepared.targets.values().flat_map(|t| [&t.validation, &t.training]));
         parts.into_iter().map(Sequences::hash).collect()

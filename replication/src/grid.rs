@@ -199,7 +199,8 @@ impl Planner<'_> {
                         let parent = self.pretraining(size, decay, tokens_per_param, seed)?;
                         self.add_finetunings(name, block, &parent)?;
                         let id = parent.job.spec.id();
-                        note(&mut self.pretrainings.entry(id).or_insert(parent).blocks, name);
+                        let blocks = &mut self.pretrainings.entry(id).or_insert(parent).blocks;
+                        note(blocks, name, block);
                     }
                 }
             }
@@ -212,7 +213,7 @@ impl Planner<'_> {
             for cell in self.cells(block, parent.decay)? {
                 let run = self.finetuning(parent, domain, cell);
                 let entry = self.finetunings.entry(run.job.spec.id()).or_insert(run);
-                note(&mut entry.blocks, name);
+                note(&mut entry.blocks, name, block);
             }
         }
         Ok(())
@@ -282,7 +283,7 @@ impl Planner<'_> {
         });
         let tokens = total_steps * settings.batch * context;
         let evaluations = config.evaluate.steps(total_steps).len() as u64;
-        let evaluated = evaluations * self.config.data.validation_tokens;
+        let evaluated = self.evaluated(evaluations);
         let mut label = size.to_string() + &self.label_of_model(tokens_per_param, seed);
         if !decay {
             label += " without decay";
@@ -308,7 +309,7 @@ impl Planner<'_> {
             engine: self.config.run.engine.kind(),
             weights: import.hash.clone(),
         });
-        let evaluated = self.config.data.validation_tokens;
+        let evaluated = self.evaluated(1);
         let job = job(spec, size.to_string(), size, shape, 0, evaluated);
         Pretraining {
             blocks: Vec::new(),
@@ -349,7 +350,8 @@ impl Planner<'_> {
         });
         let tokens = cell.steps * settings.batch * shape.context as u64;
         let evaluations = settings.evaluate.steps(cell.steps).len() as u64;
-        let evaluated = 2 * evaluations * self.config.data.validation_tokens;
+        // Both sets, and the pretraining's test set before the first step and at the bottom.
+        let evaluated = 2 * self.evaluated(evaluations) + self.config.data.test_tokens;
         let model = match parent.job.import {
             Some(_) => String::new(),
             None => self.label_of_model(parent.tokens_per_param, parent.seed),
@@ -365,6 +367,12 @@ impl Planner<'_> {
             cell,
             job: job(spec, label, size, shape, tokens, evaluated),
         }
+    }
+
+    /// Tokens of one source that a run with so many evaluations is evaluated on.
+    fn evaluated(&self, evaluations: u64) -> u64 {
+        let data = &self.config.data;
+        evaluations * data.validation_tokens + data.test_tokens
     }
 
     /// What tells a model on other tokens per parameter, or of another seed, from those of the main block.
@@ -402,9 +410,12 @@ impl Planner<'_> {
     }
 }
 
-fn note(blocks: &mut Vec<String>, name: &str) {
-    if !blocks.iter().any(|known| known == name) {
-        blocks.push(name.to_string());
+fn note(blocks: &mut Vec<String>, name: &str, block: &Block) {
+    let of_laws = block.laws.then_some(MAIN);
+    for name in std::iter::once(name).chain(of_laws) {
+        if !blocks.iter().any(|known| known == name) {
+            blocks.push(name.to_string());
+        }
     }
 }
 
@@ -474,6 +485,22 @@ mod tests {
         assert_eq!(grid.domains().len(), 3);
     }
 
+    /// Its five sizes, D_ft over a factor of 96, five p; thinned for the two largest.
+    #[test]
+    fn the_grid_of_micro_has_the_papers_proportions() {
+        let grid = grid("micro", &[]);
+        let main = |size: &str| {
+            let of_size = |run: &&Finetuning| run.in_block(MAIN) && run.size == size;
+            grid.finetunings.iter().filter(of_size).count()
+        };
+        let sizes = ["nano-tiny", "nano-small", "nano-medium", "nano-large", "nano-xl"];
+        assert_eq!(sizes.map(main), [75, 75, 75, 60, 27]);
+        let of_seed = |seed| grid.pretrainings.iter().filter(move |run| run.seed == seed).count();
+        assert_eq!([0, 1, 2].map(of_seed), [5, 4, 3]);
+        let domains: BTreeSet<&String> = grid.finetunings.iter().map(|run| &run.domain).collect();
+        assert_eq!(domains.len(), 12);
+    }
+
     #[test]
     fn the_papers_grid_has_1500_runs() {
         let grid = grid("paper", &["main"]);
@@ -482,7 +509,7 @@ mod tests {
 
     #[test]
     fn runs_that_blocks_share_are_one_and_parents_come_first() {
-        for preset in ["nano", "mini", "paper"] {
+        for preset in ["nano", "micro", "mini", "paper"] {
             let grid = grid(preset, &[]);
             let jobs = grid.jobs();
             let ids: BTreeSet<RunId> = jobs.iter().map(|job| job.spec.id()).collect();

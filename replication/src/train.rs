@@ -11,7 +11,7 @@ pub use command::Command;
 pub use options::FigureOptions;
 
 use crate::compute::{Compute, Effort, refusal};
-use crate::config::Config;
+use crate::config::{Config, Predict};
 use crate::data::{Facts, Prepared, Sources};
 use crate::draw;
 use crate::exec::{self, Done, Job, Lab};
@@ -355,8 +355,17 @@ impl Session {
     }
 
     fn corner(&self) -> Option<Corner> {
-        let main = self.grid.finetunings.iter().filter(|run| run.in_block(MAIN));
-        Corner::of(main.map(|run| (run.rank, run.cell.d_ft_tokens)))
+        let main = || self.grid.finetunings.iter().filter(|run| run.in_block(MAIN));
+        let largest = Corner::of(main().map(|run| (run.rank, run.cell.d_ft_tokens)))?;
+        let Predict { beyond, size, d_ft_tokens, .. } = &self.config.predict;
+        let rank_of = |size: &String| main().find(|run| run.size == *size).map(|run| run.rank);
+        let rank = match size.is_empty() {
+            true => largest.rank,
+            // Blocks without that size have no run that is so large.
+            false => rank_of(size).unwrap_or(usize::MAX),
+        };
+        let d_ft_tokens = if *d_ft_tokens > 0 { *d_ft_tokens } else { largest.d_ft_tokens };
+        Some(Corner { rank, d_ft_tokens, beyond: *beyond })
     }
 
     fn preregistration(&self) -> PathBuf {
@@ -409,7 +418,8 @@ impl Session {
             sealed.write(&path)?;
         } else if !ids.iter().any(|id| self.known.run(id).is_some()) {
             // Nothing is sealed about runs that somebody has made before.
-            Preregistration::make(&results, &withheld).write(&path)?;
+            let plan = self.config.predict.plan(corner)?;
+            Preregistration::make(&results, &withheld, &plan).write(&path)?;
         }
         drop(folder);
         Ok(true)

@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub struct Sequences {
     stream: Arc<Stream>,
     context: usize,
+    /// The first sequence's number in the stream.
+    first: usize,
     count: usize,
 }
 
@@ -157,7 +159,7 @@ impl Sequences {
                 remedy: "give more text or use a shorter context".into(),
             });
         }
-        Ok(Self { stream: Arc::new(stream), context, count })
+        Ok(Self { stream: Arc::new(stream), context, first: 0, count })
     }
 
     /// No sequence at all: a part that was not asked for.
@@ -166,7 +168,8 @@ impl Sequences {
     /// If `context` is 0.
     pub fn empty(context: usize) -> Result<Self> {
         check_context(context)?;
-        Ok(Self { stream: Arc::new(Stream::Memory(Encoded::default())), context, count: 0 })
+        let stream = Arc::new(Stream::Memory(Encoded::default()));
+        Ok(Self { stream, context, first: 0, count: 0 })
     }
 
     /// T, the tokens that a sequence predicts.
@@ -195,7 +198,8 @@ impl Sequences {
     /// If `i` is not below [`len`](Self::len).
     pub fn get(&self, i: usize) -> Cow<'_, [u32]> {
         assert!(i < self.count, "sequence {i} of {}", self.count);
-        self.stream.get(i * self.context..(i + 1) * self.context + 1)
+        let start = (self.first + i) * self.context;
+        self.stream.get(start..start + self.context + 1)
     }
 
     /// Sequence `i` with what of its targets counts in the loss.
@@ -204,7 +208,8 @@ impl Sequences {
     /// If `i` is not below [`len`](Self::len).
     pub fn window(&self, i: usize) -> Window<'_> {
         let tokens = self.get(i);
-        let targets = i * self.context + 1..(i + 1) * self.context + 1;
+        let start = (self.first + i) * self.context + 1;
+        let targets = start..start + self.context;
         let counted = self.is_masked().then(|| self.stream.counted(targets));
         let counted = counted.filter(|counted| counted.contains(&false));
         Window { tokens, counted }
@@ -229,8 +234,9 @@ impl Sequences {
 
     /// Of all targets, in parts, whether they count.
     fn masks(&self) -> impl Iterator<Item = Vec<bool>> {
-        let all = self.stream_len();
-        (1..all).step_by(MASKS).map(move |start| self.stream.counted(start..all.min(start + MASKS)))
+        let Range { start, end } = self.range();
+        let starts = (start + 1..end).step_by(MASKS);
+        starts.map(move |start| self.stream.counted(start..end.min(start + MASKS)))
     }
 
     /// Every sequence, in order.
@@ -241,7 +247,7 @@ impl Sequences {
     /// The stream under the sequences: n·T + 1 tokens, or none where there is no sequence. Out of
     /// a token store all of it comes into memory; [`chunks`](Self::chunks) does with a part.
     pub fn stream(&self) -> Cow<'_, [u32]> {
-        self.stream.get(0..self.stream_len())
+        self.stream.get(self.range())
     }
 
     /// The stream in chunks of so many tokens, the last of fewer.
@@ -249,8 +255,15 @@ impl Sequences {
     /// # Panics
     /// If `size` is 0.
     pub fn chunks(&self, size: usize) -> impl Iterator<Item = Cow<'_, [u32]>> {
-        let all = self.stream_len();
-        (0..all).step_by(size).map(move |start| self.stream.get(start..all.min(start + size)))
+        let range = self.range();
+        let end = range.end;
+        range.step_by(size).map(move |start| self.stream.get(start..end.min(start + size)))
+    }
+
+    /// Where the sequences lie in the stream.
+    fn range(&self) -> Range<usize> {
+        let start = self.first * self.context;
+        start..start + self.stream_len()
     }
 
     pub(super) fn stream_len(&self) -> usize {
@@ -282,7 +295,32 @@ impl Sequences {
                 remedy: "give more text or ask for fewer tokens".into(),
             });
         }
-        Ok(Self { stream: Arc::clone(&self.stream), context: self.context, count })
+        Ok(Self { count, ..self.clone() })
+    }
+
+    /// The first ⌊`tokens` / T⌋ sequences, and the others, such as a validation set and a test set: no
+    /// token is predicted in both.
+    ///
+    /// # Errors
+    /// If `tokens` is below T or there are fewer sequences.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::data::sequences::Sequences;
+    /// let all = Sequences::new((0..1000).collect(), 64)?;
+    /// let (validation, test) = all.split_at(300)?;
+    /// assert_eq!((validation.len(), test.len()), (4, 11));
+    /// assert_eq!(test.get(0), all.get(4));
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn split_at(&self, tokens: u64) -> Result<(Self, Self)> {
+        let before = self.prefix(tokens)?;
+        let rest = Self {
+            first: self.first + before.count,
+            count: self.count - before.count,
+            ..self.clone()
+        };
+        Ok((before, rest))
     }
 
     /// The hexadecimal SHA-256 of T and the stream, each number in little-endian order, and, where

@@ -2,7 +2,7 @@
 
 use super::{Buffer, Observer, Training};
 use crate::checkpoint::le_bytes;
-use crate::finetuning::Evaluation;
+use crate::finetuning::{Evaluation, UCurve};
 use crate::run::RunId;
 use crate::store::{Claim, hashed_files, read_hashed, write_hashed};
 use crate::{Error, Result};
@@ -25,6 +25,10 @@ pub(super) struct State {
     /// The parts of the other ranks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     other_loss_sums: Vec<f64>,
+    /// The parameters with the lowest loss on the target so far, of a run that keeps them; a tensor of
+    /// the checkpoint.
+    #[serde(skip)]
+    pub bottom: Option<Vec<f32>>,
 }
 
 impl State {
@@ -50,6 +54,9 @@ const CHECKPOINT: &str = "checkpoint-";
 
 /// Checkpoints that are kept: the newest, and the one before in case it is damaged.
 const KEPT: usize = 2;
+
+/// The name of the tensor of [`State::bottom`].
+const BOTTOM: &str = "bottom";
 
 /// The key of the run's own state in a checkpoint's metadata.
 const STATE: &str = "state";
@@ -77,7 +84,7 @@ fn remove(files: Vec<PathBuf>) -> Result<()> {
 pub(super) fn write(training: &dyn Training, state: &State, claim: &Claim) -> Result<()> {
     let json = serde_json::to_string(state).expect("our types have string keys");
     let stem = format!("{CHECKPOINT}{:012}", state.step);
-    write_hashed(claim.folder(), &stem, "safetensors", &to_safetensors(training, json))?;
+    write_hashed(claim.folder(), &stem, "safetensors", &to_safetensors(training, state, json))?;
     let mut files = hashed_files(claim.folder(), CHECKPOINT)?;
     files.truncate(files.len().saturating_sub(KEPT));
     remove(files)
@@ -87,11 +94,12 @@ pub(super) fn write(training: &dyn Training, state: &State, claim: &Claim) -> Re
 pub(super) fn resume(
     id: &RunId,
     training: &mut dyn Training,
+    keeps_bottom: bool,
     claim: &Claim,
     observer: &dyn Observer,
 ) -> Result<State> {
     for path in hashed_files(claim.folder(), CHECKPOINT)?.into_iter().rev() {
-        match load(id, training, &path) {
+        match load(id, training, keeps_bottom, &path) {
             Ok(state) => return Ok(state),
             Err(error @ (Error::Damaged { .. } | Error::Content { .. })) => {
                 observer.note(&format!("{error}; going back to the checkpoint before"));
@@ -103,9 +111,9 @@ pub(super) fn resume(
     Ok(State::new(id))
 }
 
-fn load(id: &RunId, training: &mut dyn Training, path: &Path) -> Result<State> {
+fn load(id: &RunId, training: &mut dyn Training, keeps_bottom: bool, path: &Path) -> Result<State> {
     let bytes = read_hashed(path)?;
-    let state: State = serde_json::from_str(&state_in(path, &bytes)?)
+    let mut state: State = serde_json::from_str(&state_in(path, &bytes)?)
         .map_err(|error| Error::content(path, None, error.to_string()))?;
     if state.run != id.as_str() {
         return Err(Error::content(path, None, format!("belongs to the run {}", state.run)));
@@ -114,23 +122,27 @@ fn load(id: &RunId, training: &mut dyn Training, path: &Path) -> Result<State> {
         .map_err(|error| Error::content(path, None, format!("not a safetensors file: {error}")))?;
     let len = training.shape().layout().buffer_len();
     // All of them before any is replaced.
-    Buffer::ALL.into_iter().try_for_each(|buffer| f32_data(path, &file, buffer, len).map(drop))?;
-    for buffer in Buffer::ALL {
-        let quads = f32_data(path, &file, buffer, len)?.as_chunks::<4>().0;
-        let values: Vec<f32> = quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect();
-        training.set_buffer(buffer, &values);
+    let read = |name| f32_values(path, &file, name, len);
+    let values = Buffer::ALL.iter().map(|buffer| read(buffer.name()));
+    let values: Vec<Vec<f32>> = values.collect::<Result<_>>()?;
+    if keeps_bottom && UCurve::new(&state.evaluations)?.bottom().is_some() {
+        state.bottom = Some(read(BOTTOM)?);
+    }
+    for (buffer, values) in Buffer::ALL.into_iter().zip(&values) {
+        training.set_buffer(buffer, values);
     }
     Ok(state)
 }
 
-fn to_safetensors(training: &dyn Training, state: String) -> Vec<u8> {
+fn to_safetensors(training: &dyn Training, state: &State, json: String) -> Vec<u8> {
     let len = training.shape().layout().buffer_len();
     // One after another, as a device's are copied.
     let buffers = Buffer::ALL.map(|buffer| (buffer.name(), le_bytes(&training.buffer(buffer))));
+    let bottom = state.bottom.as_deref().map(|theta| (BOTTOM, le_bytes(theta)));
     let view =
         |bytes| TensorView::new(Dtype::F32, vec![len], bytes).expect("four bytes an element");
-    let views = buffers.iter().map(|(name, bytes)| (*name, view(bytes)));
-    let state = HashMap::from([(STATE.to_string(), state)]);
+    let views = buffers.iter().chain(&bottom).map(|(name, bytes)| (*name, view(bytes)));
+    let state = HashMap::from([(STATE.to_string(), json)]);
     safetensors::serialize(views, Some(state)).expect("buffers of one length serialise")
 }
 
@@ -142,14 +154,8 @@ fn state_in(path: &Path, bytes: &[u8]) -> Result<String> {
     state.ok_or_else(|| Error::content(path, None, "a safetensors file, but not a checkpoint"))
 }
 
-/// The bytes of a buffer, four an element.
-fn f32_data<'a>(
-    path: &Path,
-    file: &SafeTensors<'a>,
-    buffer: Buffer,
-    len: usize,
-) -> Result<&'a [u8]> {
-    let name = buffer.name();
+/// The elements of a tensor.
+fn f32_values(path: &Path, file: &SafeTensors<'_>, name: &str, len: usize) -> Result<Vec<f32>> {
     let found = file
         .tensor(name)
         .map_err(|_| Error::content(path, None, format!("the tensor {name} is missing")))?;
@@ -158,5 +164,6 @@ fn f32_data<'a>(
         let reason = format!("{name} is {dtype:?} {shape:?}, and F32 [{len}] is needed");
         return Err(Error::content(path, None, reason));
     }
-    Ok(found.data())
+    let quads = found.data().as_chunks::<4>().0;
+    Ok(quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect())
 }

@@ -14,6 +14,7 @@ mod comm;
 pub mod cpu;
 mod inference;
 mod runs;
+mod test_set;
 #[cfg(feature = "torch")]
 pub mod torch;
 

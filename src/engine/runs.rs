@@ -4,7 +4,8 @@
 
 use super::checkpoints::{self, State};
 use super::comm::{Comm, Signals};
-use super::{Engine, Training};
+use super::test_set::{self, FinetunedModel};
+use super::{Buffer, Engine, Training};
 use crate::checkpoint::{Checkpoint, WEIGHTS};
 use crate::data::sequences::{Sequences, Window};
 use crate::finetuning::{EvalPlan, Evaluation, StopRule, UCurve};
@@ -24,8 +25,10 @@ use std::time::{Duration, Instant};
 /// The pretraining data as sequences.
 #[derive(Debug, Clone)]
 pub struct PretrainData {
-    /// Measures L_pt.
+    /// Measures L_pt along the run.
     pub validation: Sequences,
+    /// Measures L_pt once more at the end ([`TestLosses`](crate::run::TestLosses)); None: it is not.
+    pub test: Option<Sequences>,
     /// Reserved for injection; never pretrained on.
     pub injection: Sequences,
     /// Pretrained on.
@@ -35,8 +38,10 @@ pub struct PretrainData {
 /// A target domain as sequences.
 #[derive(Debug, Clone)]
 pub struct TargetData {
-    /// Measures L_ft.
+    /// Measures L_ft along the run, and so finds the bottom of the U-curve.
     pub validation: Sequences,
+    /// Measures L_ft once more at the bottom; None: it is not.
+    pub test: Option<Sequences>,
     /// Finetuned on; D_ft subsets are its prefixes.
     pub training: Sequences,
 }
@@ -84,6 +89,7 @@ pub fn pretrain(
     spec.schedule.validate()?;
     let key = Key::new(spec.seed).named("pretraining");
     check_engine(spec.engine, control)?;
+    data.test.iter().try_for_each(test_set::check)?;
     let model = Checkpoint::initial(spec.shape, key.named("initialisation"))?;
     let mut training = control.engine.training(&model, spec.precision, spec.adamw, spec.clip)?;
     drop(model);
@@ -100,6 +106,7 @@ pub fn pretrain(
         target: None,
         pretraining: &data.validation,
         stop: None,
+        keeps_bottom: false,
     };
     let id = Spec::Pretrain(spec.clone()).id();
     let (state, outcome) = drive(&job, &id, &mut *training, claim, control)?;
@@ -108,7 +115,14 @@ pub fn pretrain(
     if epochs > 1.0 {
         control.observer.note(&format!("the pretraining text was used {epochs:.2} times"));
     }
-    let write = |claim: &Claim| training.to_checkpoint().write(claim.folder(), control.end_of_text);
+    let model = training.to_checkpoint();
+    let test = match &data.test {
+        Some(set) if outcome == Outcome::Completed => {
+            Some(test_set::of_model(control.engine, &model, spec.precision, set)?)
+        }
+        _ => None,
+    };
+    let write = |claim: &Claim| model.write(claim.folder(), control.end_of_text);
     Ok(Record {
         id,
         outcome,
@@ -122,6 +136,7 @@ pub fn pretrain(
             ..Realised::default()
         },
         evaluations: state.evaluations,
+        test,
         model: claim.map(write).transpose()?,
     })
 }
@@ -146,6 +161,7 @@ pub fn import(
     }
     check_engine(spec.engine, control)?;
     check_context(model, &data.validation)?;
+    data.test.iter().try_for_each(test_set::check)?;
     let evaluation = Evaluation {
         step: 0,
         loss_ft: f64::NAN,
@@ -165,6 +181,10 @@ pub fn import(
         n_params: model.shape.count(),
         realised: Realised::default(),
         evaluations: vec![evaluation],
+        test: match &data.test {
+            Some(set) => Some(test_set::of_model(control.engine, model, spec.precision, set)?),
+            None => None,
+        },
         model: claim.map(|claim| model.write(claim.folder(), control.end_of_text)).transpose()?,
     })
 }
@@ -215,6 +235,8 @@ pub fn finetune(
     if spec.p.get() > 0.0 && mixture.counts(spec.steps).pretrain == 0 {
         control.observer.note("p is above 0, but so small that no sequence will be injected");
     }
+    let tests = pretraining.test.as_ref().zip(target.test.as_ref());
+    tests.iter().try_for_each(|(a, b)| test_set::check(a).and(test_set::check(b)))?;
     let mut training = control.engine.training(model, spec.precision, spec.adamw, spec.clip)?;
     let job = Job {
         total_steps: spec.steps,
@@ -230,9 +252,19 @@ pub fn finetune(
         target: Some(&target.validation),
         pretraining: &pretraining.validation,
         stop: spec.stop.as_ref(),
+        keeps_bottom: tests.is_some(),
     };
     let id = Spec::Finetune(spec.clone()).id();
-    let (state, outcome) = drive(&job, &id, &mut *training, claim, control)?;
+    let (mut state, outcome) = drive(&job, &id, &mut *training, claim, control)?;
+    drop(training);
+    let bottom = state.bottom.take().map(|theta| Checkpoint { shape: model.shape, theta });
+    let test = match (tests, bottom) {
+        (Some(sets), Some(bottom)) => {
+            let models = FinetunedModel { before: model, bottom: &bottom };
+            Some(test_set::of_finetuning(control.engine, models, spec.precision, sets)?)
+        }
+        _ => None,
+    };
     let counts = mixture.counts(state.step);
     let sequences = counts.target + counts.pretrain;
     Ok(Record {
@@ -251,6 +283,7 @@ pub fn finetune(
             epochs: counts.target as f64 / read.len() as f64,
         },
         evaluations: state.evaluations,
+        test,
         model: match claim.filter(|_| control.keep_bottom) {
             Some(claim) => Some(hash_file(&claim.folder().join(WEIGHTS))?),
             None => None,
@@ -359,6 +392,8 @@ struct Job<'a> {
     /// Measures L_pt.
     pretraining: &'a Sequences,
     stop: Option<&'a StopRule>,
+    /// Whether the parameters with the lowest L_ft are kept until the end.
+    keeps_bottom: bool,
 }
 
 /// The loop of every run.
@@ -375,7 +410,8 @@ fn drive(
     let mut state = State::new(id);
     let mut metrics = None;
     if let Some(claim) = claim {
-        state = checkpoints::resume(id, training, claim, control.observer)?;
+        let bottom = job.keeps_bottom;
+        state = checkpoints::resume(id, training, bottom, claim, control.observer)?;
         metrics = Some(Metrics::open(claim, &state.evaluations)?);
     }
     if comm.world() > 1 {
@@ -404,12 +440,13 @@ fn drive(
             }
             control.observer.evaluated(&evaluation);
             let lowest = || state.evaluations.iter().all(|e| evaluation.loss_ft < e.loss_ft);
-            if let Some(claim) = claim
-                && control.keep_bottom
-                && job.target.is_some()
-                && lowest()
-            {
-                training.to_checkpoint().write(claim.folder(), control.end_of_text)?;
+            if job.target.is_some() && lowest() {
+                if job.keeps_bottom {
+                    state.bottom = Some(training.buffer(Buffer::Theta).into_owned());
+                }
+                if let Some(claim) = claim.filter(|_| control.keep_bottom) {
+                    training.to_checkpoint().write(claim.folder(), control.end_of_text)?;
+                }
             }
             state.evaluations.push(evaluation);
             training.set_loss_sums(&[]);

@@ -172,8 +172,11 @@ fn a_full_mask_moves_no_bit() {
     let expected = finetuned(&spec, &plain, &watch(0), NEVER).unwrap();
     let (pretraining, target) = data();
     let all = |seed, set: &Sequences| masked(seed, set.len() as u64, 8, |_| true);
-    let target =
-        TargetData { validation: all(4, &target.validation), training: all(5, &target.training) };
+    let target = TargetData {
+        validation: all(4, &target.validation),
+        training: all(5, &target.training),
+        ..target
+    };
     assert_eq!(target.training.hash(), data().1.training.hash());
     let record = finetuned_on(&spec, &full, &watch(0), NEVER, (pretraining, target)).unwrap();
     assert_same(&record, &expected);
@@ -183,7 +186,11 @@ fn answers() -> (PretrainData, TargetData) {
     let (pretraining, _) = data();
     (
         pretraining,
-        TargetData { validation: masked(4, 20, 8, some), training: masked(5, 30, 8, some) },
+        TargetData {
+            validation: masked(4, 20, 8, some),
+            test: None,
+            training: masked(5, 30, 8, some),
+        },
     )
 }
 
@@ -238,7 +245,7 @@ fn data_of_which_nothing_counts_are_refused_before_the_run() {
     let spec = finetuning(&pretraining());
     let (_a, store) = store();
     let refusal = |validation, training| {
-        let target = TargetData { validation, training };
+        let target = TargetData { validation, test: None, training };
         let found = finetuned_on(&spec, &store, &watch(0), NEVER, (data().0, target));
         found.unwrap_err().to_string()
     };

@@ -38,10 +38,12 @@ pub fn shape() -> Shape {
 pub fn data() -> (PretrainData, TargetData) {
     let pretraining = PretrainData {
         validation: sequences(1, 20, 8),
+        test: None,
         injection: sequences(2, 400, 8),
         training: sequences(3, 100, 8),
     };
-    (pretraining, TargetData { validation: sequences(4, 20, 8), training: sequences(5, 30, 8) })
+    let (validation, training) = (sequences(4, 20, 8), sequences(5, 30, 8));
+    (pretraining, TargetData { validation, test: None, training })
 }
 
 pub fn pretraining(engine: EngineKind) -> PretrainSpec {

@@ -18,9 +18,14 @@ pub fn sheets(results: &Results) -> Result<Vec<Sheet>> {
     let finetuned: Vec<_> =
         results.finetuned.iter().map(|run| Finetuning::new(results, run)).collect();
     let pretrained: Vec<_> = results.pretrained.iter().map(|run| (results, run)).collect();
+    let sets = Sets::of(results);
+    let mut losses = losses(sets);
+    if let Sets::Test = sets {
+        losses.extend(test_losses());
+    }
     Ok(vec![
-        Sheet::new("losses", "a finetuning run", &losses(), &finetuned)?,
-        Sheet::new("pretrained", "a pretraining run", &pretrainings(), &pretrained)?,
+        Sheet::new("losses", "a finetuning run", &losses, &finetuned)?,
+        Sheet::new("pretrained", "a pretraining run", &pretrainings(sets), &pretrained)?,
         Sheet::new("trajectories", "an evaluation of a run", &trajectories(), &steps(results))?,
     ])
 }
@@ -46,8 +51,47 @@ impl<'a> Finetuning<'a> {
     }
 }
 
+/// Which sets the losses of a table are measured on.
+#[derive(Clone, Copy)]
+enum Sets {
+    /// The validation sets alone.
+    Validation,
+    /// Test sets, which the bottom was not chosen on; the validation sets have columns of their own.
+    Test,
+}
+
+impl Sets {
+    fn of(results: &Results) -> Self {
+        let tested = results.pretrained.iter().any(|run| run.record.test.is_some());
+        if tested { Self::Test } else { Self::Validation }
+    }
+
+    /// What a column means on either kind.
+    fn meaning(self, validation: &'static str, test: &'static str) -> &'static str {
+        match self {
+            Self::Validation => validation,
+            Self::Test => test,
+        }
+    }
+}
+
+/// The columns that there are beside [`losses`] where test sets were measured.
 #[rustfmt::skip]
-fn losses<'a>() -> Vec<Column<Finetuning<'a>>> {
+fn test_losses<'a>() -> Vec<Column<Finetuning<'a>>> {
+    type C<'a> = Column<Finetuning<'a>>;
+    vec![
+        C::number("loss_pt0_se", NATS, "The standard error of loss_pt0, over 16 blocks of neighbouring sequences of the test set.", |r| r.run.test().map_or(f64::NAN, |(_, t)| t.loss_pt0.error)),
+        C::number("loss_pt_se", NATS, "The same of loss_pt.", |r| r.run.test().map_or(f64::NAN, |(t, _)| t.loss_pt.error)),
+        C::number("loss_ft_se", NATS, "The same of loss_ft.", |r| r.run.test().map_or(f64::NAN, |(_, t)| t.loss_ft.error)),
+        C::number("increase_se", NATS, "The same of loss_pt - loss_pt0, both measured on the same sequences.", |r| r.run.test().map_or(f64::NAN, |(_, t)| t.increase.error)),
+        C::number("loss_pt0_validation", NATS, "The loss on the pretraining's validation set before the first step, as the trajectories have it.", |r| r.run.loss_pt0_of_curve()),
+        C::number("loss_pt_validation", NATS, "The same loss at the bottom.", |r| r.run.bottom_of_curve().map_or(f64::NAN, |b| b.loss_pt)),
+        C::number("loss_ft_validation", NATS, "The loss on the target's validation set at the bottom: the lowest of the run, so a little too low for the model.", |r| r.run.bottom_of_curve().map_or(f64::NAN, |b| b.loss_ft)),
+    ]
+}
+
+#[rustfmt::skip]
+fn losses<'a>(sets: Sets) -> Vec<Column<Finetuning<'a>>> {
     type C<'a> = Column<Finetuning<'a>>;
     vec![
         C::text("domain", "The target domain.", |r| r.run.domain.clone()),
@@ -59,9 +103,9 @@ fn losses<'a>() -> Vec<Column<Finetuning<'a>>> {
         C::number("tokens_per_param", "tokens per parameter", "d_tokens / n_params.", |r| known(r.run.d_tokens) / r.run.n_params() as f64),
         C::number("p", "fraction", "The fraction of injected pretraining data, from 0 to 1; the realised one is injected_sequences / sequences.", |r| r.run.p),
         C::integer("seed", "", "The seed of the order of the data and of the injection.", |r| Some(r.run.seed)),
-        C::number("loss_pt0", NATS, "L_pt0: the loss on the pretraining's validation set before the first step.", |r| r.run.loss_pt0()),
+        C::number("loss_pt0", NATS, sets.meaning("L_pt0: the loss on the pretraining's validation set before the first step.", "L_pt0: the loss on the pretraining's test set before the first step."), |r| r.run.loss_pt0()),
         C::number("loss_pt", NATS, "L_pt: the same loss at the bottom, the step of the lowest loss on the target's validation set.", |r| r.at_bottom(|b| b.loss_pt)),
-        C::number("loss_ft", NATS, "L_ft: the loss on the target's validation set at the bottom.", |r| r.at_bottom(|b| b.loss_ft)),
+        C::number("loss_ft", NATS, sets.meaning("L_ft: the loss on the target's validation set at the bottom.", "L_ft: the loss on the target's test set at the bottom."), |r| r.at_bottom(|b| b.loss_ft)),
         C::integer("bottom_step", "steps", "The optimiser step of the bottom; 0 is the pretrained model.", |r| r.bottom.map(|b| b.step)),
         C::flag("interior", "Whether the bottom is neither the first nor the last evaluation.", |r| r.bottom.is_some_and(|b| b.interior)),
         C::text("left_out", "Why the run is left out of the laws' fits: diverged (a loss was not finite), unstable (a loss jumped), bottom_at_start, bottom_at_end; empty where it counts.", |r| r.run.left_out().map_or("", |why| why.name()).into()),
@@ -91,7 +135,7 @@ fn losses<'a>() -> Vec<Column<Finetuning<'a>>> {
 }
 
 #[rustfmt::skip]
-fn pretrainings<'a>() -> Vec<Column<(&'a Results, &'a Pretrained)>> {
+fn pretrainings<'a>(sets: Sets) -> Vec<Column<(&'a Results, &'a Pretrained)>> {
     type C<'a> = Column<(&'a Results, &'a Pretrained)>;
     vec![
         C::text("run_id", "The run: the hash of all that determines its result.", |(_, r)| r.record.id.to_string()),
@@ -114,7 +158,7 @@ fn pretrainings<'a>() -> Vec<Column<(&'a Results, &'a Pretrained)>> {
         C::text("outcome", "How the run ended: completed (at its last step) or diverged.", |(_, r)| r.record.outcome.name().into()),
         C::integer("steps", "steps", "Optimiser steps taken.", |(_, r)| Some(r.record.steps)),
         C::integer("sequences", "sequences", "Sequences that were trained on.", |(_, r)| Some(r.record.realised.sequences)),
-        C::number("loss_pt", NATS, "The last loss on the pretraining's validation set: loss_pt0 of the finetunings.", |(_, r)| r.loss()),
+        C::number("loss_pt", NATS, sets.meaning("The last loss on the pretraining's validation set: loss_pt0 of the finetunings.", "The loss of the last model on the pretraining's test set: loss_pt0 of the finetunings."), |(_, r)| r.loss()),
         C::number("unigram_pt", NATS, "The loss on the same set of a model of single tokens.", |(results, _)| results.pretraining.unigram_pt),
         C::text("blocks", "The parts of the grid that ask for the run, joined by +.", |(_, r)| r.blocks.join("+")),
     ]

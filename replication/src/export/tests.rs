@@ -6,7 +6,8 @@ use crate::results::{MAIN, Results};
 use clap::Parser as _;
 use forgetting_laws::fit::{Bootstrap, Fit, Options, fit};
 use forgetting_laws::laws::{Finetuning, Forgetting, Law};
-use forgetting_laws::run::Outcome;
+use forgetting_laws::loss::Measured;
+use forgetting_laws::run::{FinetuningTest, Outcome, TestLosses};
 use forgetting_laws::table::{Run, Table};
 use forgetting_laws::warning::WarningKind;
 
@@ -88,6 +89,48 @@ fn every_column_of_every_table_is_explained_and_no_other() {
         assert!(row[4].ends_with('.') && row[4].len() > 5, "{} is not explained", row[1]);
         assert!(markdown.contains(&format!("| {} | {} |", row[1], row[2])), "{}", row[1]);
     }
+}
+
+/// Where test sets were measured the losses that the laws read are theirs.
+#[test]
+fn losses_on_test_sets_count_and_stand_beside_those_of_the_validation_sets() {
+    let mut results = planted();
+    let measured = |value| Measured { value, error: 0.01 };
+    for run in &mut results.pretrained {
+        let loss_pt = measured(run.loss() + 0.1);
+        run.record.test = Some(TestLosses { loss_pt, finetuning: None });
+    }
+    for run in &mut results.finetuned {
+        let Some(bottom) = run.bottom() else { continue };
+        let (loss_pt0, loss_pt) = (run.loss_pt0() + 0.1, bottom.loss_pt + 0.2);
+        let finetuning = FinetuningTest {
+            loss_ft: measured(bottom.loss_ft + 0.3),
+            loss_pt0: measured(loss_pt0),
+            increase: measured(loss_pt - loss_pt0),
+        };
+        let loss_pt = measured(loss_pt);
+        run.record.test = Some(TestLosses { loss_pt, finetuning: Some(finetuning) });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(&results, folder.path()).unwrap();
+    let counted = runs(&folder.path().join("losses.csv"), &COUNTED);
+    let before = planted().table(MAIN).runs;
+    assert_eq!(counted.len(), before.len());
+    for (now, before) in counted.iter().zip(&before) {
+        let added = |now: Option<f64>, before: Option<f64>| now.unwrap() - before.unwrap();
+        assert!((now.row.loss_pt0 - before.row.loss_pt0 - 0.1).abs() < 1e-9);
+        assert!((added(now.loss_pt, before.loss_pt) - 0.2).abs() < 1e-9);
+        assert!((added(now.loss_ft, before.loss_ft) - 0.3).abs() < 1e-9);
+    }
+    let table = text(&folder, "losses.csv");
+    let header: Vec<_> = table.lines().next().unwrap().split(',').collect();
+    let first: Vec<_> = table.lines().nth(1).unwrap().split(',').collect();
+    let cell = |name| first[header.iter().position(|column| *column == name).unwrap()];
+    let number = |name| cell(name).parse::<f64>().unwrap();
+    assert!((number("loss_pt") - number("loss_pt_validation") - 0.2).abs() < 1e-9);
+    assert_eq!((cell("loss_ft_se"), cell("increase_se")), ("0.01", "0.01"));
+    assert!(text(&folder, "dictionary.csv").contains("pretraining's test set"));
+    assert!(!text(&exported(), "dictionary.csv").contains("test set"));
 }
 
 #[test]

@@ -116,18 +116,21 @@ fn drawing(figure: &Fig1, results: &Results, shown: &[Vec<&Finetuned>]) -> plot:
             panel.lines.push(Line::new(points, fractions.stroke(run.p)));
         }
         for run in row {
-            let Some(bottom) = run.bottom() else { continue };
+            let Some(bottom) = run.bottom_of_curve() else { continue };
             let at = run.record.evaluations.iter().find(|e| e.step == bottom.step);
             let glyph = Glyph::dot(plot::Color::BLACK);
             let glyph = if run.left_out().is_none() { glyph } else { glyph.hollow() };
             panel.marks.extend(at.map(|e| Mark::new((e.step as f64, read(e)), glyph)));
         }
         if label.starts_with("L_{ft}") {
-            let bottoms = row.iter().filter_map(|run| run.bottom()).map(|bottom| bottom.loss_ft);
+            let bottoms =
+                row.iter().filter_map(|run| run.bottom_of_curve()).map(|bottom| bottom.loss_ft);
             panel.y = panel.y.limited(None, style::above_the_bottom(bottoms));
         }
         if label.starts_with("L_{pt}") {
-            panel.rules.push(Rule::new(Place::Horizontal(row[0].loss_pt0()), "L_{pt}^{0}"));
+            panel
+                .rules
+                .push(Rule::new(Place::Horizontal(row[0].loss_pt0_of_curve()), "L_{pt}^{0}"));
         }
         panel
     };

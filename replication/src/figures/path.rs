@@ -46,9 +46,9 @@ impl Figure for Path {
         let shown = Shown::of(results);
         let mut csv = style::csv_of_runs(&["step", "loss_ft", "rise", "bottom"]);
         for run in shown.runs() {
-            let bottom = run.bottom().map(|bottom| bottom.step);
+            let bottom = run.bottom_of_curve().map(|bottom| bottom.step);
             for e in &run.record.evaluations {
-                let numbers = [e.loss_ft, e.loss_pt - run.loss_pt0()].map(cell);
+                let numbers = [e.loss_ft, e.loss_pt - run.loss_pt0_of_curve()].map(cell);
                 let row = style::identity(run).into_iter().chain([e.step.to_string()]);
                 csv.row(row.chain(numbers).chain([(bottom == Some(e.step)).to_string()]));
             }
@@ -110,7 +110,7 @@ impl<'a> Shown<'a> {
             panel.rules.push(Rule::new(Place::Horizontal(0.0), ""));
             let runs = self.of_domain(domain).into_iter();
             for run in runs.filter(|run| run.n_params() as f64 == size) {
-                let rise = |loss_pt: f64| loss_pt - run.loss_pt0();
+                let rise = |loss_pt: f64| loss_pt - run.loss_pt0_of_curve();
                 let points = run.record.evaluations.iter().map(|e| (e.loss_ft, rise(e.loss_pt)));
                 panel.lines.push(Line::new(points.collect(), fractions.stroke(run.p)));
                 let glyph = fractions.glyph(run.p);
@@ -118,7 +118,7 @@ impl<'a> Shown<'a> {
                 let mark = |bottom: forgetting_laws::finetuning::Bottom| {
                     Mark::new((bottom.loss_ft, rise(bottom.loss_pt)), glyph)
                 };
-                panel.marks.extend(run.bottom().map(mark));
+                panel.marks.extend(run.bottom_of_curve().map(mark));
             }
             panel
         };
@@ -159,7 +159,7 @@ impl<'a> Shown<'a> {
 /// The evaluations from the first to the bottom.
 fn to_bottom(run: &Finetuned) -> &[Evaluation] {
     let evaluations = &run.record.evaluations;
-    let bottom = run.bottom().map_or(0, |bottom| bottom.step);
+    let bottom = run.bottom_of_curve().map_or(0, |bottom| bottom.step);
     &evaluations[..evaluations.partition_point(|e| e.step <= bottom)]
 }
 
@@ -176,7 +176,7 @@ fn spike(run: &Finetuned) -> Option<f64> {
     let after = path.iter().filter(|e| e.step > top.step).map(|e| e.loss_pt);
     // What falls below where it started has been no rise.
     let fall = top.loss_pt - after.reduce(f64::min)?;
-    (top.loss_pt > run.loss_pt0()).then_some(fall.max(0.0)).or(Some(0.0))
+    (top.loss_pt > run.loss_pt0_of_curve()).then_some(fall.max(0.0)).or(Some(0.0))
 }
 
 /// The share of the rise at the bottom that has come when half of the gain on the target has.
@@ -212,7 +212,7 @@ fn rewarming(results: &Results) -> Finding {
     let words: Vec<_> = fractions.iter().map(word).collect();
     let most = fractions.last().map_or(Tally::default(), |&p| of(p));
     let first = counted(results)
-        .filter_map(|run| Some(run.record.evaluations.get(1)?.loss_pt - run.loss_pt0()));
+        .filter_map(|run| Some(run.record.evaluations.get(1)?.loss_pt - run.loss_pt0_of_curve()));
     let first = style::median(first).map_or("-".into(), |rise| significant(rise, 2));
     Finding {
         claim: "The pretraining loss has a slight spike at the start of finetuning, where the \

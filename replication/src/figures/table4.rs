@@ -4,9 +4,7 @@ use super::style::{self, Csv, Tally};
 use super::{Figure, Finding, Page, Table, Verdict};
 use crate::fit::tables::cell;
 use crate::fit::terminal;
-use crate::results::{
-    Finetuned, Forecast, Laws, MAIN, Preregistration, Registered, Results, Withheld,
-};
+use crate::results::{Finetuned, Forecast, Laws, MAIN, Plan, Preregistration, Registered, Results};
 use forgetting_laws::Result;
 use forgetting_laws::laws;
 use forgetting_laws::table::Column;
@@ -49,7 +47,7 @@ impl Figure for Table4 {
         let (predictions, sealed) = match &results.preregistration {
             Some(preregistration) => (preregistration, true),
             None => {
-                made = Preregistration::make(results, &Withheld::all(results));
+                made = Plan::of(results).made_afterwards(results);
                 (&made, false)
             }
         };
@@ -242,7 +240,7 @@ fn table(laws: &[Judged]) -> Table {
         ]
     };
     let mut rows = Vec::new();
-    for (law, ..) in PAPER {
+    for law in names(laws) {
         for Judged { registered, cases } in laws.iter().filter(|j| j.registered.law == law) {
             let fitted = registered.fitted_to.len().to_string();
             let cases: Vec<&Case> = cases.iter().collect();
@@ -268,6 +266,18 @@ fn table(laws: &[Judged]) -> Table {
         columns: columns.map(String::from).to_vec(),
         rows,
     }
+}
+
+/// The paper's laws, and after them the others that predict.
+fn names<'a>(laws: &[Judged<'a>]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = PAPER.iter().map(|(law, ..)| *law).collect();
+    for judged in laws {
+        let name = judged.registered.law.as_str();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// How the predictions came about.
@@ -329,15 +339,12 @@ fn reach(laws: &[Judged], law: &str, results: &Results) -> String {
 fn intervals(laws: &[Judged], level: f64) -> Finding {
     let level = style::percent(level);
     let tally = inside(laws.iter().flat_map(|judged| &judged.cases));
-    let of = |law: &str| inside(of_law(laws, law)).to_string();
+    let of = |law: &str| format!("{} of the {law} law", inside(of_law(laws, law)));
+    let each: Vec<String> = names(laws).into_iter().map(of).collect();
     Finding {
         claim: format!("The {level} intervals of the predictions hold for new runs"),
         source: "not in the paper: the intervals are ours".into(),
-        ours: format!(
-            "{tally} losses lie inside: {} of the finetuning law, {} of the forgetting law",
-            of("finetuning"),
-            of("forgetting")
-        ),
+        ours: format!("{tally} losses lie inside: {}", each.join(", ")),
         rule: format!("at least {} of them", style::percent(INSIDE)),
         verdict: tally.verdict(INSIDE),
     }
@@ -394,6 +401,14 @@ fn notes(
 mod tests {
     use super::super::golden::{self, PLANTED};
     use super::*;
+    use crate::results::Withheld;
+    use forgetting_laws::run::RunId;
+
+    /// The runs that are predicted.
+    fn withheld(results: &Results) -> Vec<RunId> {
+        let runs = Withheld::all(results, Plan::of(results).corner);
+        runs.into_iter().map(|run| run.run_id).collect()
+    }
 
     fn verdicts(page: &Page) -> Vec<Verdict> {
         page.findings.iter().map(|finding| finding.verdict).collect()
@@ -436,7 +451,7 @@ mod tests {
     #[test]
     fn surprising_runs_are_not_supported() {
         let mut results = PLANTED.0.clone();
-        let withheld: Vec<_> = Withheld::all(&results).into_iter().map(|run| run.run_id).collect();
+        let withheld = withheld(&results);
         for run in results.finetuned.iter_mut().filter(|r| withheld.contains(&r.record.id)) {
             for evaluation in &mut run.record.evaluations {
                 evaluation.loss_ft *= 1.1;
@@ -467,7 +482,7 @@ mod tests {
     #[test]
     fn runs_that_wait_or_do_not_count_are_said() {
         let mut results = PLANTED.0.clone();
-        let withheld: Vec<_> = Withheld::all(&results).into_iter().map(|run| run.run_id).collect();
+        let withheld = withheld(&results);
         results.finetuned.retain(|run| run.record.id != withheld[0]);
         let run = results.finetuned.iter_mut().find(|run| run.record.id == withheld[1]).unwrap();
         run.record.evaluations.truncate(3);

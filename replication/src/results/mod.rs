@@ -12,8 +12,8 @@ mod preregistration;
 
 pub use laws::{DomainLaws, Laws};
 #[cfg(feature = "train")]
-pub use preregistration::Corner;
-pub use preregistration::{Forecast, Preregistration, Registered, Withheld};
+pub use preregistration::{Beyond, Corner};
+pub use preregistration::{Forecast, Plan, Preregistration, Registered, Withheld};
 
 use forgetting_laws::ParamCount;
 use forgetting_laws::data::overlap::Overlap;
@@ -21,7 +21,7 @@ use forgetting_laws::data::split::SplitReport;
 use forgetting_laws::finetuning::{Bottom, UCurve};
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::laws::Row;
-use forgetting_laws::run::{Outcome, Record, RunId};
+use forgetting_laws::run::{FinetuningTest, Outcome, Record, RunId, TestLosses};
 use forgetting_laws::table::{Run, Table};
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +67,13 @@ impl Pretrained {
         self.record.realised.tokens
     }
 
-    /// The last validation loss: L_pt⁰ of every finetuning that starts here.
+    /// The last loss, L_pt⁰ of every finetuning that starts here: on the test set where there is one,
+    /// else on the validation set.
     pub fn loss(&self) -> f64 {
-        self.record.evaluations.last().map_or(f64::NAN, |evaluation| evaluation.loss_pt)
+        match &self.record.test {
+            Some(test) => test.loss_pt.value,
+            None => self.record.evaluations.last().map_or(f64::NAN, |last| last.loss_pt),
+        }
     }
 }
 
@@ -145,13 +149,36 @@ impl Finetuned {
         self.blocks.iter().any(|name| name == block)
     }
 
-    /// The bottom of the U-curve; None where no loss is finite.
+    /// The losses on the test sets, where there are some.
+    pub fn test(&self) -> Option<(&TestLosses, &FinetuningTest)> {
+        let test = self.record.test.as_ref()?;
+        Some((test, test.finetuning.as_ref()?))
+    }
+
+    /// The bottom of the U-curve, with the losses there that count: on the test sets where there are
+    /// some, else on the validation sets. None where no loss is finite.
     pub fn bottom(&self) -> Option<Bottom> {
+        let bottom = self.bottom_of_curve()?;
+        Some(match self.test() {
+            Some((test, finetuning)) => {
+                Bottom { loss_pt: test.loss_pt.value, loss_ft: finetuning.loss_ft.value, ..bottom }
+            }
+            None => bottom,
+        })
+    }
+
+    /// The same with the losses on the validation sets, as the evaluations along the run have them.
+    pub fn bottom_of_curve(&self) -> Option<Bottom> {
         UCurve::new(&self.record.evaluations).ok()?.bottom()
     }
 
-    /// L_pt⁰: the pretraining loss before the first step.
+    /// L_pt⁰: the pretraining loss before the first step, on the set that [`bottom`](Self::bottom) is of.
     pub fn loss_pt0(&self) -> f64 {
+        self.test().map_or_else(|| self.loss_pt0_of_curve(), |(_, test)| test.loss_pt0.value)
+    }
+
+    /// The same on the validation set, as the evaluations along the run have it.
+    pub fn loss_pt0_of_curve(&self) -> f64 {
         self.record.evaluations.first().map_or(f64::NAN, |evaluation| evaluation.loss_pt)
     }
 

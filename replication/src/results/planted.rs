@@ -1,11 +1,8 @@
 //! A small planted grid for tests: U-curves whose bottoms follow the paper's laws. No measurement.
 
-use super::{
-    Domain, Finetuned, MAIN, Preregistration, Pretrained, PretrainingData, Results, Withheld,
-};
+use super::{Domain, Finetuned, MAIN, Plan, Pretrained, PretrainingData, Results};
 use forgetting_laws::data::split::{PartReport, SplitReport};
 use forgetting_laws::finetuning::{Evaluation, LR_RATIO};
-use forgetting_laws::fit::{Bootstrap, Options};
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::laws::{Finetuning, Forgetting, Law, Row};
 use forgetting_laws::model::Shape;
@@ -28,11 +25,10 @@ const P: [f64; 4] = [0.0, 0.005, 0.01, 0.05];
 pub fn planted() -> Results {
     static PLANTED: LazyLock<Results> = LazyLock::new(|| {
         let mut results = grid();
-        let withheld = Withheld::all(&results);
+        let mut plan = Plan::of(&results);
         // Fewer resamples than the real thing: tests are many.
-        let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
-        let options = Options { bootstrap, hold_out: None, misfit: false, ..Options::default() };
-        results.preregistration = Some(Preregistration::with(&results, &withheld, &options));
+        plan.options.bootstrap.resamples = 100;
+        results.preregistration = Some(plan.made_afterwards(&results));
         results
     });
     PLANTED.clone()
@@ -82,6 +78,7 @@ fn grid() -> Results {
                     n_params: shape.count(),
                     realised,
                     evaluations: (0..=20).map(at).collect(),
+                    test: None,
                     model: Some("model.safetensors".into()),
                 },
             });
@@ -261,6 +258,7 @@ fn finetuning(
                 ..Realised::default()
             },
             evaluations: (0..=20).map(at).collect(),
+            test: None,
             model: None,
         },
     }

@@ -2,7 +2,8 @@
 //!
 //! The paper fits its laws to models of up to 334M parameters and to up to 3M tokens, and predicts
 //! 1.27B at 30M tokens. Here the runs with both the largest model and the most data are withheld
-//! from the fits, and wait until [`Preregistration::write`] has put the predictions on disk.
+//! from the fits, or those that the settings say, and wait until [`Preregistration::write`] has put the
+//! predictions on disk.
 
 use super::{Finetuned, MAIN, Results, distinct};
 use crate::fit::terminal::{label, words};
@@ -18,13 +19,27 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The largest size and the most data of a grid.
+/// Which runs lie beyond a size and an amount of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Beyond {
+    /// Those with that size or a larger one, and that much data or more.
+    #[default]
+    Both,
+    /// Those with that size or a larger one, and those with that much data or more.
+    Either,
+}
+
+/// Where the runs that are predicted begin: the largest size and the most data of a grid, unless the
+/// settings say otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corner {
-    /// The rank of the largest size.
+    /// The rank of the smallest size of a run that is predicted.
     pub rank: usize,
-    /// The largest D_ft as asked for, in tokens.
+    /// Its D_ft as asked for, in tokens.
     pub d_ft_tokens: u64,
+    /// Whether a run needs both to be predicted.
+    pub beyond: Beyond,
 }
 
 impl Corner {
@@ -33,13 +48,19 @@ impl Corner {
         let larger = |a: Self, b: Self| Self {
             rank: a.rank.max(b.rank),
             d_ft_tokens: a.d_ft_tokens.max(b.d_ft_tokens),
+            beyond: Beyond::Both,
         };
-        cells.into_iter().map(|(rank, d_ft_tokens)| Self { rank, d_ft_tokens }).reduce(larger)
+        let corner = |(rank, d_ft_tokens)| Self { rank, d_ft_tokens, beyond: Beyond::Both };
+        cells.into_iter().map(corner).reduce(larger)
     }
 
-    /// Whether a run of the main grid is predicted: it has the largest model and the most data.
+    /// Whether a run of the main grid is predicted.
     pub fn withholds(self, rank: usize, d_ft_tokens: u64) -> bool {
-        rank == self.rank && d_ft_tokens == self.d_ft_tokens
+        let (larger, more) = (rank >= self.rank, d_ft_tokens >= self.d_ft_tokens);
+        match self.beyond {
+            Beyond::Both => larger && more,
+            Beyond::Either => larger || more,
+        }
     }
 
     /// Whether a run of the main grid is fitted, and so has to be done before: it has neither.
@@ -85,14 +106,11 @@ impl Withheld {
         }
     }
 
-    /// All runs of the corner of a main grid that was made already.
-    pub fn all(results: &Results) -> Vec<Self> {
-        let cell = |run: &Finetuned| Some((results.parent(run)?.rank, run.d_ft_tokens));
-        let Some(corner) = Corner::of(results.block(MAIN).filter_map(cell)) else {
-            return Vec::new();
+    /// All runs beyond a corner of a main grid that was made already.
+    pub fn all(results: &Results, corner: Corner) -> Vec<Self> {
+        let withheld = |run: &&Finetuned| {
+            cell(results, run).is_some_and(|(rank, d_ft)| corner.withholds(rank, d_ft))
         };
-        let withheld =
-            |run: &&Finetuned| cell(run).is_some_and(|(rank, d_ft)| corner.withholds(rank, d_ft));
         results.block(MAIN).filter(withheld).map(Self::of).collect()
     }
 
@@ -105,6 +123,11 @@ impl Withheld {
             d_tokens: super::known(self.d_tokens),
         }
     }
+}
+
+/// The rank of a run's size and its D_ft.
+fn cell(results: &Results, run: &Finetuned) -> Option<(usize, u64)> {
+    Some((results.parent(run)?.rank, run.d_ft_tokens))
 }
 
 /// What a law says of a run. Losses in nats per token.
@@ -172,22 +195,49 @@ const RULE: &str = "Fitted: the counted runs of the main grid with a smaller mod
                     largest and less data than the most. Predicted: those with both the largest \
                     model and the most data.";
 
-impl Preregistration {
-    /// Fits both laws to each domain's runs outside the corner and predicts the withheld runs. Where
-    /// a law cannot be fitted its status says why, and it predicts nothing. Equal results give
-    /// equal predictions.
-    pub fn make(results: &Results, withheld: &[Withheld]) -> Self {
-        // Nothing but the fit itself is asked for: holding runs out would only take time.
-        Self::with(
-            results,
-            withheld,
-            &Options { hold_out: None, misfit: false, ..Options::default() },
-        )
+/// How predictions come about.
+pub struct Plan {
+    /// Which runs are fitted and which are predicted.
+    pub corner: Corner,
+    /// The same for the reader of the file.
+    pub rule: String,
+    /// The laws that predict.
+    pub laws: Vec<&'static dyn Law>,
+    /// How they are fitted.
+    pub options: Options,
+}
+
+impl Plan {
+    /// Table 4: Equations 6 and 7, on the largest model with the most data.
+    pub fn table4(corner: Corner) -> Self {
+        Self {
+            corner,
+            rule: RULE.into(),
+            laws: vec![&Finetuning, &Forgetting],
+            // Nothing but the fit itself is asked for: holding runs out would only take time.
+            options: Options { hold_out: None, misfit: false, ..Options::default() },
+        }
     }
 
-    /// The same with other options.
-    pub fn with(results: &Results, withheld: &[Withheld], options: &Options) -> Self {
-        let laws: [&'static dyn Law; 2] = [&Finetuning, &Forgetting];
+    /// The same for the main grid of results.
+    pub fn of(results: &Results) -> Self {
+        let none = Corner { rank: 0, d_ft_tokens: 0, beyond: Beyond::Both };
+        let cells = results.block(MAIN).filter_map(|run| cell(results, run));
+        Self::table4(Corner::of(cells).unwrap_or(none))
+    }
+
+    /// Its predictions of runs that were made already.
+    pub fn made_afterwards(&self, results: &Results) -> Preregistration {
+        Preregistration::make(results, &Withheld::all(results, self.corner), self)
+    }
+}
+
+impl Preregistration {
+    /// Fits the laws to each domain's runs with a smaller model and less data than the corner, and
+    /// predicts the withheld runs. Where a law cannot be fitted its status says why, and it predicts
+    /// nothing. Equal results give equal predictions.
+    pub fn make(results: &Results, withheld: &[Withheld], plan: &Plan) -> Self {
+        let Plan { corner, rule, laws, options } = plan;
         let mut domains: Vec<&str> = withheld.iter().map(|run| run.domain.as_str()).collect();
         domains.sort_unstable();
         domains.dedup();
@@ -195,12 +245,13 @@ impl Preregistration {
         for domain in domains {
             let of_domain = withheld.iter().filter(|run| run.domain == domain);
             let withheld: Vec<&Withheld> = of_domain.collect();
-            let runs = outside(results, &withheld);
-            registered.extend(laws.map(|law| register(domain, law, &runs, &withheld, options)));
+            let runs = fitted(results, domain, *corner);
+            let of_law = |&law| register(domain, law, &runs, &withheld, options);
+            registered.extend(laws.iter().map(of_law));
         }
         let content = Content {
             preset: results.preset.clone(),
-            rule: RULE.into(),
+            rule: rule.clone(),
             objective: words(&options.objective),
             resamples: options.bootstrap.resamples,
             level: options.bootstrap.level,
@@ -292,16 +343,14 @@ impl Content {
     }
 }
 
-/// The counted runs of the main grid with a smaller model and less data than every withheld run.
-fn outside<'a>(results: &'a Results, withheld: &[&Withheld]) -> Vec<&'a Finetuned> {
-    let fitted = |run: &&Finetuned| {
-        withheld.iter().all(|held| {
-            run.domain == held.domain
-                && run.n_params() < held.n_params
-                && run.d_ft_tokens < held.d_ft_tokens
-        })
+/// The counted runs of a domain in the main grid with a smaller model and less data than a corner.
+fn fitted<'a>(results: &'a Results, domain: &str, corner: Corner) -> Vec<&'a Finetuned> {
+    let fits = |run: &&Finetuned| {
+        run.domain == domain
+            && cell(results, run).is_some_and(|(rank, d_ft)| corner.fits(rank, d_ft))
+            && run.left_out().is_none()
     };
-    results.block(MAIN).filter(fitted).filter(|run| run.left_out().is_none()).collect()
+    results.block(MAIN).filter(fits).collect()
 }
 
 fn register(
@@ -363,13 +412,18 @@ mod tests {
     #[test]
     fn the_corner_is_the_largest_of_both() {
         let corner = Corner::of([(0, 9), (2, 3), (1, 3)]).unwrap();
-        assert_eq!(corner, Corner { rank: 2, d_ft_tokens: 9 });
+        assert_eq!(corner, Corner { rank: 2, d_ft_tokens: 9, beyond: Beyond::Both });
         assert_eq!(Corner::of([]), None);
         let parts = |rank, d| (corner.withholds(rank, d), corner.fits(rank, d));
         assert_eq!(parts(2, 9), (true, false));
         // What shares one of both with the corner is neither predicted nor fitted.
         assert_eq!([parts(1, 9), parts(2, 8)], [(false, false); 2]);
         assert_eq!(parts(1, 8), (false, true));
+        // With either they are predicted too, and the same are fitted.
+        let corner = Corner { rank: 1, d_ft_tokens: 8, beyond: Beyond::Either };
+        let parts = |rank, d| (corner.withholds(rank, d), corner.fits(rank, d));
+        assert_eq!([parts(2, 9), parts(1, 3), parts(0, 8)], [(true, false); 3]);
+        assert_eq!(parts(0, 3), (false, true));
     }
 
     #[test]
@@ -405,12 +459,12 @@ mod tests {
         let mut results = planted();
         let first = results.preregistration.take().unwrap();
         let laws = &first.content.registered;
-        let withheld = Withheld::all(&results);
+        let mut plan = Plan::of(&results);
+        let withheld = Withheld::all(&results, plan.corner);
         assert_eq!(withheld.len(), 12);
         results.finetuned.retain(|run| withheld.iter().all(|held| held.run_id != run.record.id));
-        let bootstrap = fit::Bootstrap { resamples: first.content.resamples, ..Default::default() };
-        let options = Options { bootstrap, hold_out: None, misfit: false, ..Options::default() };
-        assert_eq!(Preregistration::with(&results, &withheld, &options), first);
+        plan.options.bootstrap.resamples = first.content.resamples;
+        assert_eq!(Preregistration::make(&results, &withheld, &plan), first);
         assert_eq!(first.changed(&results), [""; 0]);
         let fitted = &laws[0].fitted_to[0];
         let run = results.finetuned.iter_mut().find(|run| run.record.id == *fitted).unwrap();
@@ -477,8 +531,9 @@ mod tests {
         let mut results = planted();
         let made = results.preregistration.take().unwrap();
         let withheld = vec![made.content.registered[0].forecasts[0].run.clone()];
+        let plan = Plan::of(&results);
         results.finetuned.clear();
-        let made = Preregistration::make(&results, &withheld);
+        let made = Preregistration::make(&results, &withheld, &plan);
         assert_eq!(made.content.registered.len(), 2);
         for registered in &made.content.registered {
             assert!(registered.status.starts_with("no fit: "), "{}", registered.status);
@@ -491,7 +546,7 @@ mod tests {
             made.content.registered[0].forecasts.iter().map(|one| one.run.clone()).collect();
         let smallest = results.finetuned.iter().map(Finetuned::n_params).min().unwrap();
         results.finetuned.retain(|run| run.n_params() == smallest);
-        for registered in &Preregistration::make(&results, &withheld).content.registered {
+        for registered in &Preregistration::make(&results, &withheld, &plan).content.registered {
             assert!(registered.status.contains("distinct sizes = 1"), "{}", registered.status);
             assert!(registered.forecasts.is_empty() && !registered.fitted_to.is_empty());
         }

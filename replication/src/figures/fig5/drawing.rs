@@ -30,8 +30,9 @@ pub fn figure(figure: &Fig5, results: &Results, runs: &[&Finetuned]) -> plot::Fi
     let mut panels = Vec::new();
     for first in sizes {
         let of_size = || runs.iter().filter(|run| run.size == first.size);
-        let ceiling =
-            style::above_the_bottom(of_size().filter_map(|run| run.bottom()).map(|b| b.loss_ft));
+        let ceiling = style::above_the_bottom(
+            of_size().filter_map(|run| run.bottom_of_curve()).map(|b| b.loss_ft),
+        );
         for pretraining in [false, true] {
             let label = if pretraining { "L_{pt} (nats)" } else { "L_{ft} (nats)" };
             rows.push(format!("{}, N = {}", first.size, short(first.n_params() as f64)));
@@ -96,7 +97,7 @@ fn panel<'a>(
         let evaluations = &run.record.evaluations;
         let points = evaluations.iter().map(|e| (e.step as f64, loss(e.loss_ft, e.loss_pt)));
         panel.lines.push(Line::new(points.collect(), stroke(run.lr_ratio)));
-        if let Some(b) = run.bottom() {
+        if let Some(b) = run.bottom_of_curve() {
             let glyph = Glyph::dot(Color::BLACK);
             let glyph = match (run.stable(), b.interior) {
                 (false, _) => Glyph::new(plot::Shape::Cross, Color::BLACK),
@@ -105,7 +106,7 @@ fn panel<'a>(
             };
             panel.marks.push(Mark::new((b.step as f64, loss(b.loss_ft, b.loss_pt)), glyph));
         }
-        loss_pt0 = Some(run.loss_pt0());
+        loss_pt0 = Some(run.loss_pt0_of_curve());
     }
     if let Some(loss) = loss_pt0.filter(|_| pretraining) {
         panel.rules.push(Rule::new(Place::Horizontal(loss), ""));
