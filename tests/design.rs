@@ -216,12 +216,12 @@ fn questions_without_numbers_are_refused() {
     assert!(refused(vec![Row { p: 1.5, ..row }], vec![]).contains("p = 1.5"));
 }
 
-/// The README shows the shares of the committed replay.
+/// docs/domain.md shows the shares of the committed replay.
 #[test]
-fn the_readme_shows_the_replay() {
+fn the_guide_shows_the_replay() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let csv = std::fs::read_to_string(root.join("golden/design/real.csv")).unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let guide = std::fs::read_to_string(root.join("docs/domain.md")).unwrap();
     let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     let share = |domain: &str, models: &str, order: &str, within: &str| {
         let keys = [domain, models, order, within];
@@ -239,6 +239,6 @@ fn the_readme_shows_the_replay() {
             ["1.25", "1.5"].map(|within| share(domain, models, order, within)).join(", ")
         });
         let line = format!("| {label} | {} |", cells.join(" | "));
-        assert!(readme.contains(&line), "{line}");
+        assert!(guide.contains(&line), "{line}");
     }
 }

@@ -1,6 +1,6 @@
 //! The documents are true: what PAPER_MAPPING.md names exists, settings have the values that it
-//! states, and its commands ask for figures and presets that there are; README.md shows code that
-//! is compiled and run, and links to files that exist.
+//! states, and its commands ask for figures and presets that there are, as do those of
+//! README.md and docs/; docs/library.md shows code that is compiled and run.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -228,6 +228,15 @@ fn figures_of_the_list() -> Vec<String> {
     names
 }
 
+/// The aliases that `.cargo/config.toml` defines.
+fn aliases() -> Vec<String> {
+    let settings = read(".cargo/config.toml").unwrap();
+    let table = settings.split("[alias]").nth(1).unwrap_or_default();
+    let lines = table.lines().skip(1).take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| line.split_once(" = "));
+    names.map(|(name, _)| name.to_string()).collect()
+}
+
 /// Whether a command asks for what there is.
 fn resolve_command(command: &str) -> Result<(), String> {
     // A build with libtorch has the same figures.
@@ -241,7 +250,10 @@ fn resolve_command(command: &str) -> Result<(), String> {
         }
     }
     match words[..] {
-        ["cargo", "test"] => Ok(()),
+        ["cargo", "test" | "bench" | "doc" | "update" | "install" | "deny" | "+nightly", ..] => {
+            Ok(())
+        }
+        ["cargo", alias, ..] if aliases().contains(&alias.to_string()) => Ok(()),
         // replication/tests/mapping.rs runs these.
         [
             "cargo",
@@ -249,7 +261,7 @@ fn resolve_command(command: &str) -> Result<(), String> {
             "-p",
             "replication",
             "--",
-            name @ ("fit" | "predict" | "advise" | "compare"),
+            name @ ("fit" | "predict" | "advise" | "compare" | "study" | "draw"),
             ..,
         ] => {
             let folder = "replication/src";
@@ -359,6 +371,30 @@ fn every_row_is_whole() {
     assert!(rows.len() > 70, "only {} rows were found", rows.len());
 }
 
+/// A cell that refers to a note has one under its table, which begins with the row's name; what a
+/// note says tests a statement is a test.
+#[test]
+fn every_note_belongs_to_a_row() {
+    let text = mapping();
+    let mut referred = Vec::new();
+    for cells in rows(&text, &COLUMNS) {
+        let number = cells[6].rsplit_once(" (note ").map(|(_, rest)| rest.trim_end_matches(')'));
+        referred.extend(number.map(|number| format!("{number}. **{}.** ", cells[0])));
+    }
+    let is_note = |line: &&str| {
+        line.split_once(". **").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+    };
+    let notes: Vec<&str> = text.lines().filter(is_note).collect();
+    assert_eq!(notes.len(), referred.len());
+    assert!(notes.len() >= 20, "only {} notes were found", notes.len());
+    for (note, begins) in notes.iter().zip(referred) {
+        assert!(note.starts_with(&begins), "in place of {begins:?} there is {note}");
+        for test in note.split("Also tested by ").skip(1).flat_map(spans) {
+            assert_eq!(resolve_test(test), Ok(()), "{begins}");
+        }
+    }
+}
+
 /// Rows of the table of what nano changes name a setting with its value.
 #[test]
 fn what_nano_changes_is_stated_with_values() {
@@ -434,15 +470,15 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<Vec<&'a str>> {
     found
 }
 
-/// The README shows parts of the examples, which are compiled, and which the tests below run.
+/// docs/library.md shows parts of the examples, which are compiled, and which the tests below run.
 #[test]
-fn the_readme_shows_the_examples() {
-    let readme = read("README.md").unwrap();
+fn the_guide_to_the_library_shows_the_examples() {
+    let guide = read("docs/library.md").unwrap();
     let examples = ["plan", "new_domain"].map(|name| {
         let text = read(format!("examples/{name}.rs")).unwrap();
         text.lines().map(|line| line.trim().to_string()).collect::<Vec<_>>()
     });
-    let shown = blocks(&readme, "rust");
+    let shown = blocks(&guide, "rust");
     assert_eq!(shown.len(), 2);
     for block in shown {
         let found = examples.iter().any(|lines| lines.windows(block.len()).any(|w| w == block));
@@ -450,24 +486,27 @@ fn the_readme_shows_the_examples() {
     }
 }
 
+/// The commands of README.md, CONTRIBUTING.md and the pages of docs/ ask for what there is.
 #[test]
-fn the_readmes_commands_and_links_lead_somewhere() {
-    let readme = read("README.md").unwrap();
-    let lines = blocks(&readme, "sh").concat();
-    let commands =
-        lines.into_iter().chain(spans(&readme)).filter(|line| line.starts_with("cargo "));
-    let commands: Vec<&str> = commands.map(|line| line.split('#').next().unwrap()).collect();
-    assert!(commands.len() >= 4, "{commands:?}");
-    for command in commands {
-        assert_eq!(resolve_command(command), Ok(()), "{command}");
+fn the_commands_of_the_documents_lead_somewhere() {
+    let mut documents = vec![PathBuf::from("README.md"), PathBuf::from("CONTRIBUTING.md")];
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        documents.push(PathBuf::from("docs").join(entry.unwrap().file_name()));
     }
-    let links = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let local: Vec<&str> = links.filter(|link| !link.contains("://")).collect();
-    assert!(local.len() >= 4, "{local:?}");
-    for link in local {
-        let path = link.split('#').next().unwrap();
-        assert!(root().join(path).exists(), "README.md links to {path}");
+    let (mut count, mut wrong) = (0, Vec::new());
+    for document in documents {
+        let text = read(&document).unwrap();
+        let lines = blocks(&text, "sh").concat();
+        let commands =
+            lines.into_iter().chain(spans(&text)).filter(|line| line.starts_with("cargo "));
+        for command in commands.map(|line| line.split('#').next().unwrap()) {
+            count += 1;
+            let result = resolve_command(command);
+            wrong.extend(result.err().map(|why| format!("{}: {why}", document.display())));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 60, "only {count} commands were found");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The committed runs of `nano`: the laws that README.md shows are those of the committed table, its
+//! The committed runs of `nano`: the laws that docs/results.md shows are those of the committed table, its
 //! files are those of the datasheet, and some of its runs, made again, give the same numbers.
 
 #![cfg(unix)]
@@ -24,7 +24,7 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Three significant digits, as README.md has them.
+/// Three significant digits, as docs/results.md has them.
 fn digits(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
@@ -37,11 +37,11 @@ fn digits(value: f64) -> String {
     format!("{value:.0$}", decimals as usize)
 }
 
-/// The rows of README.md's tables that begin with a text, the domain and the law, as
+/// The rows of docs/results.md that begin with a text, the domain and the law, as
 /// `| synthetic | far | forgetting |`.
 fn shown() -> BTreeMap<(String, String, String), Vec<String>> {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let rows = readme.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let page = fs::read_to_string(root().join("docs/results.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     let rows = rows.map(|row| row.split(" | ").map(String::from).collect::<Vec<_>>());
     let laws = ["forgetting", "finetuning"];
     rows.filter(|row| row.len() > 3 && laws.contains(&row[2].as_str()))
@@ -54,7 +54,7 @@ fn shown() -> BTreeMap<(String, String, String), Vec<String>> {
 }
 
 #[test]
-fn the_readme_shows_the_laws_of_the_committed_tables() {
+fn the_results_show_the_laws_of_the_committed_tables() {
     let mut shown = shown();
     for text in ["synthetic", "real"] {
         let out = tempfile::tempdir().unwrap();
@@ -73,7 +73,8 @@ fn the_readme_shows_the_laws_of_the_committed_tables() {
         for law in laws["groups"].as_array().unwrap() {
             let name = |key: &str| law[key].as_str().unwrap().to_string();
             let key = (text.to_string(), name("domain"), name("law"));
-            let row = shown.remove(&key).unwrap_or_else(|| panic!("README.md has no row {key:?}"));
+            let row =
+                shown.remove(&key).unwrap_or_else(|| panic!("docs/results.md has no row {key:?}"));
             let params = &law["params"];
             let param = |name: &str| match params.get(name) {
                 None => "–".to_string(),

@@ -2,46 +2,79 @@
 //! those that fit with few resamples and one domain.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const RUN: &str = "cargo run -p replication -- ";
 
-/// The arguments of every command that PAPER_MAPPING.md (in backticks) or README.md (a line of a
-/// code block, or in backticks) runs with this binary.
-fn commands() -> Vec<Vec<String>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut found = BTreeSet::new();
-    for name in ["PAPER_MAPPING.md", "README.md"] {
-        let text = std::fs::read_to_string(root.join(name)).unwrap();
-        for (at, _) in text.match_indices(RUN) {
-            let rest = &text[at + RUN.len()..];
-            let arguments = rest.split(['`', '\n', '#']).next().unwrap();
-            let arguments = arguments.split_whitespace().filter(|&word| word != "--dry-run");
-            let arguments = arguments.map(|word| word.trim_matches('\'').to_string());
-            found.insert(arguments.collect::<Vec<_>>());
+/// PAPER_MAPPING.md, README.md and the pages of docs/, below the root.
+fn documents() -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("PAPER_MAPPING.md"), PathBuf::from("README.md")];
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        found.push(PathBuf::from("docs").join(entry.unwrap().file_name()));
+    }
+    found
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The words of a command, as a shell takes them apart.
+fn words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for c in command.chars().chain([' ']) {
+        match quote {
+            Some(end) if c == end => quote = None,
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None if c.is_whitespace() => {
+                words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
+            }
+            _ => word.push(c),
         }
     }
+    words
+}
+
+/// The arguments of every command that PAPER_MAPPING.md (in backticks), README.md or a page of docs/
+/// (a line of a code block, or in backticks) runs with this binary. `replication/tests/study_cli.rs`
+/// runs those on studies, one after another.
+fn commands() -> Vec<Vec<String>> {
+    let mut found = BTreeSet::new();
+    for name in documents() {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        for (at, _) in text.match_indices(RUN) {
+            let rest = &text[at + RUN.len()..];
+            let mut arguments = words(rest.split(['`', '\n', '#']).next().unwrap());
+            arguments.retain(|word| word != "--dry-run");
+            found.insert(arguments);
+        }
+    }
+    found.retain(|arguments| arguments[0] != "study");
     found.into_iter().collect()
 }
 
-/// What the documents for clusters and benchmarks call cannot be run here; it is read, to the last
-/// option.
+/// What the documents for clusters and benchmarks call, and what needs libtorch or files that a
+/// document only names, cannot be run here; it is read, to the last option.
 #[test]
 #[cfg(feature = "train")]
 fn other_documents_call_what_there_is() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let others = ["replication/node", "benches/peer", "benches/no-gpu"];
+    let others = others.map(|folder| Path::new(folder).join("README.md"));
     let mut found = BTreeSet::new();
-    for name in ["replication/node/README.md", "benches/peer/README.md", "benches/no-gpu/README.md"]
-    {
-        let text = std::fs::read_to_string(root.join(name)).unwrap().replace("\\\n", " ");
+    for name in others.into_iter().chain(documents()) {
+        let text = std::fs::read_to_string(root().join(name)).unwrap().replace("\\\n", " ");
         for (at, called) in text.match_indices("replication ") {
+            // Some documents indent their code; in the others it stands between backticks.
+            if text.contains("```") && text[..at].matches('`').count().is_multiple_of(2) {
+                continue;
+            }
             let rest = text[at + called.len()..].split(['`', '\n', '#']).next().unwrap();
-            let rest = rest.trim_start_matches("-- ");
-            // A word of a sentence, or what a shell fills in.
-            let words = rest.split_whitespace().filter(|word| !word.contains(['…', '$']));
-            let words: Vec<String> = words.map(str::to_string).collect();
+            let rest = rest.trim_start_matches("--features torch ").trim_start_matches("-- ");
+            let mut words = words(rest);
+            // What a shell fills in.
+            words.retain(|word| !word.contains(['…', '$']));
             if words.first().is_some_and(|word| word.chars().all(char::is_alphanumeric)) {
                 found.insert(words);
             }
@@ -140,8 +173,7 @@ fn every_command_on_stores_runs() {
 #[cfg(all(feature = "train", unix))]
 fn folder_with_models() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("golden");
-    std::os::unix::fs::symlink(golden, folder.path().join("golden")).unwrap();
+    std::os::unix::fs::symlink(root().join("golden"), folder.path().join("golden")).unwrap();
     folder
 }
 
@@ -159,7 +191,7 @@ fn every_command_runs_dry() {
     commands.retain(|arguments| !tested(arguments));
     assert!(commands.len() > 20, "only {} commands were found", commands.len());
     let folder = folder_with_models();
-    // The texts that README.md names.
+    // The texts that the documents name.
     let targets = ["target.jsonl", "french.jsonl", "law.jsonl", "drama.jsonl"];
     // They are counted before anything is planned.
     let document = |i: u32| {
@@ -217,7 +249,6 @@ fn every_command_runs_dry() {
 #[test]
 fn every_command_on_losses_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let committed = ["synthetic", "real"].map(|text| format!("golden/nano/{text}"));
     let files = committed
         .iter()
@@ -225,7 +256,7 @@ fn every_command_on_losses_runs() {
     for file in files.chain(["examples/losses.csv".to_string()]) {
         let copy = folder.path().join(&file);
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        std::fs::copy(root.join(&file), copy).unwrap();
+        std::fs::copy(root().join(&file), copy).unwrap();
     }
     let mut commands: Vec<_> =
         commands().into_iter().filter(|arguments| is_about_losses(arguments)).collect();
@@ -248,4 +279,41 @@ fn every_command_on_losses_runs() {
         }
         must_answer(&arguments, folder.path());
     }
+}
+
+/// What README.md and docs/fit.md show below a fit and an advice is what these print, for the domain
+/// that they show.
+#[test]
+fn the_documents_show_what_fits_and_advice_print() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("examples")).unwrap();
+    let table = "examples/losses.csv";
+    std::fs::copy(root().join(table), folder.path().join(table)).unwrap();
+    let run = |command: &str| {
+        let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
+        let output = call.args(words(command)).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{command}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let (readme, guide) = (read("README.md"), read("docs/fit.md"));
+    let mut checked = 0;
+    for (text, start) in [(&readme, "fit "), (&guide, "fit "), (&guide, "advise ")] {
+        let at = text.find(&format!("{RUN}{start}")).unwrap() + RUN.len();
+        let printed = run(text[at..].lines().next().unwrap());
+        let blocks = text[at..].split("```text\n").skip(1);
+        let mut blocks = blocks.map(|block| block.split("```").next().unwrap());
+        let shown = blocks.find(|block| {
+            let is_advice = block.lines().next().unwrap().contains("L_pt0 =");
+            block.starts_with("planted-near") && is_advice == (start == "advise ")
+        });
+        for line in shown.unwrap().lines().filter(|line| *line != "…") {
+            assert!(
+                printed.lines().any(|other| other == line),
+                "{start}prints no {line:?}\n{printed}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked}");
 }

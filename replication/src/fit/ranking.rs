@@ -167,8 +167,8 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
         format!("| {} |\n", cells.join(" | "))
     }
 
-    /// golden/ranking holds the rankings of the committed losses, and README.md and docs/laws.md the
-    /// growth of B; with the variable UPDATE_GOLDEN the former is written anew.
+    /// golden/ranking holds the rankings of the committed losses, and docs/results.md and docs/laws.md
+    /// the growth of B; with the variable UPDATE_GOLDEN the former is written anew.
     #[test]
     fn the_committed_rankings_are_those_of_the_committed_losses() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -221,7 +221,7 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
                 panic!("{}: {difference}; if that is meant, set UPDATE_GOLDEN=1", path.display());
             }
         }
-        for document in ["README.md", "docs/laws.md"] {
+        for document in ["docs/results.md", "docs/laws.md"] {
             let text = fs::read_to_string(root.join(document)).unwrap();
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
             for growth in &growths {
