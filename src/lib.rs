@@ -1,8 +1,84 @@
 //! Scaling laws for forgetting during finetuning with pretraining data injection.
 //!
-//! An open implementation of Béthune et al., "Scaling Laws for Forgetting during Finetuning with
-//! Pretraining Data Injection" (ICML 2025, arXiv 2502.06042). The modules follow the paper's
-//! sections; everything that is plain arithmetic builds without libtorch.
+//! A language model that is finetuned forgets part of its pretraining data, and injecting some of
+//! that data into the finetuning undoes part of the forgetting. This crate says how much: it fits the
+//! laws of Béthune et al., "Scaling Laws for Forgetting during Finetuning with Pretraining Data
+//! Injection" (ICML 2025, arXiv 2502.06042), to losses that were measured, advises which fraction to
+//! inject and which run to make next, and makes such runs itself. The paper came without code; this
+//! is an open implementation.
+//!
+//! # A table in, a law out
+//!
+#![cfg_attr(feature = "fit", doc = "```")]
+#![cfg_attr(not(feature = "fit"), doc = "```ignore")]
+//! use forgetting_laws::fit::{Options, fit};
+//! use forgetting_laws::laws::{Forgetting, Row};
+//! use forgetting_laws::table::{Run, Table};
+//!
+//! // N, D_ft, p, L_pt before finetuning and L_pt at the bottom of the U-curve, in nats per token.
+//! let losses = [
+//!     (1e7, 1e5, 0.0, 3.60, 4.122), (1e7, 1e5, 0.01, 3.60, 3.751), (1e7, 1e6, 0.0, 3.60, 4.771),
+//!     (1e7, 1e6, 0.01, 3.60, 3.944), (1e8, 1e5, 0.0, 2.90, 3.118), (1e8, 1e5, 0.01, 2.90, 2.960),
+//!     (1e8, 1e6, 0.0, 2.90, 3.382), (1e8, 1e6, 0.01, 2.90, 3.041), (1e9, 1e5, 0.0, 2.40, 2.486),
+//! ];
+//! let runs = losses.map(|(n_params, d_ft_tokens, p, loss_pt0, loss_pt)| Run {
+//!     row: Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() },
+//!     loss_pt: Some(loss_pt),
+//!     ..Run::default()
+//! });
+//! let law = fit(&Table::new(runs.to_vec()), &Forgetting, &Options::default())?;
+//! let asked = Row { n_params: 3e8, d_ft_tokens: 1e6, p: 0.005, loss_pt0: 2.63, ..Row::default() };
+//! println!("{}: L_pt = {:.3}", law.equation, law.predict(&asked).value);
+//! # assert!(law.predict(&asked).value > 2.63 && law.predict(&asked).value < 3.0);
+//! # Ok::<(), forgetting_laws::Error>(())
+//! ```
+//!
+//! # The modules
+//!
+//! The paper, each module readable in one sitting:
+//!
+//! | module | |
+//! |---|---|
+//! | [`pretraining`] | the budget of 100 tokens per parameter, and the schedule of the learning rate |
+//! | [`finetuning`] | the rate of peak/30, the U-curve and its bottom |
+//! | [`injection`] | which sequence of which source stands at which position of a run |
+//! | [`weight_decay`] | AdamW, and the three meanings of its weight decay |
+//! | [`model`] | shapes, sizes and how parameters are counted |
+//! | [`laws`] | Equations 6 and 7, and other forms |
+//!
+//! From losses to answers:
+//!
+//! | module | |
+//! |---|---|
+//! | [`table`] | runs and their losses |
+//! | [`mod@fit`] | optima with proofs, intervals, errors on held-out runs, predictions, advice, designs |
+//! | [`study`] | which run to make next, around training code of your own |
+//! | [`warning`] | what a fit or a question should not be trusted for |
+//!
+//! Data, training and their machinery:
+//!
+//! | module | |
+//! |---|---|
+//! | [`data`] | sources of text, tokenizers, splits, token stores, distances of domains |
+//! | [`hub`] | data sets and models from the Hugging Face Hub |
+//! | [`checkpoint`] | models as folders in Hugging Face's form of GPT-2 |
+//! | [`engine`] | the training loop, and the two engines that it drives |
+//! | [`run`], [`store`] | what determines a run, and runs on the disk |
+//! | [`loss`], [`rng`], [`formats`] | means of losses, keyed random numbers, readers of file formats |
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `fit` | [`mod@fit`] and [`study`], on LAPACK |
+//! | `text` | text files, tokenizers, token stores |
+//! | `hub` | [`hub`], and `text` |
+//! | `checkpoint` | [`checkpoint`] |
+//! | `train` | [`engine`] on the CPU's own engine, and `checkpoint` |
+//! | `torch` | the engine on libtorch: GPUs, bf16, several processes |
+//! | `openblas-system` and its like | a LAPACK for `fit`, in packages that depend on this one |
+//!
+//! Everything else needs none of them, and neither libtorch nor LAPACK.
 
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
