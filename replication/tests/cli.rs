@@ -624,7 +624,7 @@ fn a_command_line_that_is_none_is_refused() {
         (&["fig5", "fig5"], &["fig5", "--help"]),
         (&["fig5", "--prest", "nano"], &["--prest", "--help"]),
         (&["fig5", "--out"], &["--out", "--help"]),
-        (&["fig5", "--preset", "huge"], &["huge", "nano, mini, paper"]),
+        (&["fig5", "--preset", "huge"], &["huge", "nano, micro, mini, paper"]),
         (&["fig5", "--preset", "paper"], PAPER_NEEDS),
         (&["fig5", "--set", "a\nb=1"], &["a b", "nearest"]),
     ];
