@@ -359,10 +359,11 @@ impl Session {
         let largest = Corner::of(main().map(|run| (run.rank, run.cell.d_ft_tokens)))?;
         let Predict { beyond, size, d_ft_tokens, .. } = &self.config.predict;
         let rank_of = |size: &String| main().find(|run| run.size == *size).map(|run| run.rank);
-        let rank = match size.is_empty() {
-            true => largest.rank,
+        let rank = if size.is_empty() {
+            largest.rank
+        } else {
             // Blocks without that size have no run that is so large.
-            false => rank_of(size).unwrap_or(usize::MAX),
+            rank_of(size).unwrap_or(usize::MAX)
         };
         let d_ft_tokens = if *d_ft_tokens > 0 { *d_ft_tokens } else { largest.d_ft_tokens };
         Some(Corner { rank, d_ft_tokens, beyond: *beyond })

@@ -121,15 +121,14 @@ fn load(id: &RunId, training: &mut dyn Training, keeps_bottom: bool, path: &Path
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| Error::content(path, None, format!("not a safetensors file: {error}")))?;
     let len = training.shape().layout().buffer_len();
-    // All of them before any is replaced.
-    let read = |name| f32_values(path, &file, name, len);
-    let values = Buffer::ALL.iter().map(|buffer| read(buffer.name()));
-    let values: Vec<Vec<f32>> = values.collect::<Result<_>>()?;
+    let bytes_of = |name| f32_data(path, &file, name, len);
+    // All of them are looked at before any is replaced.
+    Buffer::ALL.into_iter().try_for_each(|buffer| bytes_of(buffer.name()).map(drop))?;
     if keeps_bottom && UCurve::new(&state.evaluations)?.bottom().is_some() {
-        state.bottom = Some(read(BOTTOM)?);
+        state.bottom = Some(f32s(bytes_of(BOTTOM)?));
     }
-    for (buffer, values) in Buffer::ALL.into_iter().zip(&values) {
-        training.set_buffer(buffer, values);
+    for buffer in Buffer::ALL {
+        training.set_buffer(buffer, &f32s(bytes_of(buffer.name())?));
     }
     Ok(state)
 }
@@ -154,8 +153,8 @@ fn state_in(path: &Path, bytes: &[u8]) -> Result<String> {
     state.ok_or_else(|| Error::content(path, None, "a safetensors file, but not a checkpoint"))
 }
 
-/// The elements of a tensor.
-fn f32_values(path: &Path, file: &SafeTensors<'_>, name: &str, len: usize) -> Result<Vec<f32>> {
+/// The bytes of a tensor, four an element.
+fn f32_data<'a>(path: &Path, file: &SafeTensors<'a>, name: &str, len: usize) -> Result<&'a [u8]> {
     let found = file
         .tensor(name)
         .map_err(|_| Error::content(path, None, format!("the tensor {name} is missing")))?;
@@ -164,6 +163,9 @@ fn f32_values(path: &Path, file: &SafeTensors<'_>, name: &str, len: usize) -> Re
         let reason = format!("{name} is {dtype:?} {shape:?}, and F32 [{len}] is needed");
         return Err(Error::content(path, None, reason));
     }
-    let quads = found.data().as_chunks::<4>().0;
-    Ok(quads.iter().map(|&quad| f32::from_le_bytes(quad)).collect())
+    Ok(found.data())
+}
+
+fn f32s(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|&quad| f32::from_le_bytes(quad)).collect()
 }

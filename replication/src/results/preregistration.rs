@@ -48,7 +48,7 @@ impl Corner {
         let larger = |a: Self, b: Self| Self {
             rank: a.rank.max(b.rank),
             d_ft_tokens: a.d_ft_tokens.max(b.d_ft_tokens),
-            beyond: Beyond::Both,
+            ..a
         };
         let corner = |(rank, d_ft_tokens)| Self { rank, d_ft_tokens, beyond: Beyond::Both };
         cells.into_iter().map(corner).reduce(larger)

@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 /// Which settings, data and folder.
 #[derive(Args, Clone)]
 pub struct Options {
-    /// Settings to start from: nano (two CPU cores, minutes), nano-hub (the same on public data sets), micro
-    /// (two CPU cores, hours, on texts of one's own),
-    /// mini (one GPU), paper (a node).
+    /// Settings to start from: nano (two CPU cores, minutes), nano-hub (the same on public data sets),
+    /// micro (two CPU cores, hours, on texts of one's own), mini (one GPU), paper (a node).
     #[arg(long, default_value = "nano")]
     pub preset: String,
     /// What computes, in place of run.engine: auto takes libtorch for bf16 and on a GPU, and else the
