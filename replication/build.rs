@@ -17,7 +17,7 @@ fn main() {
 
 /// The commit that is built, `-dirty` where tracked files differ from it; `unknown` without git.
 fn commit() -> String {
-    for watched in ["../.git/HEAD", "../.git/index", "../src", "src"] {
+    for watched in ["../.git/HEAD", "../.git/index", "../src", "../crates", "src"] {
         if Path::new(watched).exists() {
             println!("cargo::rerun-if-changed={watched}");
         }

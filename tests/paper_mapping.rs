@@ -206,7 +206,7 @@ fn resolve_test(reference: &str) -> Result<(), String> {
 
 /// The figures that the command knows.
 fn figures() -> Vec<String> {
-    let commands = read("replication/src/train/command.rs").unwrap();
+    let commands = read("replication/src/cli/train/command.rs").unwrap();
     let variants = bodies(&commands, "Command");
     let names = variants.lines().filter_map(|line| line.trim().split_once('('));
     let names = names.map(|(name, _)| name.to_lowercase());
@@ -219,7 +219,8 @@ fn figures() -> Vec<String> {
 fn figures_of_the_list() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("replication/src/figures");
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    let files = ["paper", "beyond"].map(|of| std::fs::read_dir(folder.join(of)).unwrap());
+    for entry in files.into_iter().flatten() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let ids = text.split("fn id(&self) -> &'static str {").skip(1);
@@ -253,20 +254,18 @@ fn resolve_command(command: &str) -> Result<(), String> {
             "--",
             name @ ("fit" | "predict" | "advise" | "compare" | "study" | "draw"),
             ..,
-        ] => {
-            let folder = "replication/src";
-            read(format!("{folder}/{name}.rs"))
-                .or_else(|_| read(format!("{folder}/{name}/mod.rs")))
-                .map(drop)
-        }
-        ["cargo", "run", "-p", "replication", "--", name @ ("distance" | "tokenizer"), ..] => {
-            read(format!("replication/src/{name}.rs")).map(drop)
-        }
-        ["cargo", "run", "-p", "replication", "--", "eval" | "sample", ..] => {
-            read("replication/src/model.rs").map(drop)
-        }
+        ] => read(format!("replication/src/cli/{name}.rs")).map(drop),
+        [
+            "cargo",
+            "run",
+            "-p",
+            "replication",
+            "--",
+            name @ ("distance" | "tokenizer" | "eval" | "sample"),
+            ..,
+        ] => read(format!("replication/src/cli/train/{name}.rs")).map(drop),
         ["cargo", "run", "-p", "replication", "--", "data", name, ..] => {
-            let commands = read("replication/src/datasets.rs")?;
+            let commands = read("replication/src/cli/train/data.rs")?;
             let variant = format!("    {}{}(", name[..1].to_uppercase(), &name[1..]);
             commands.contains(&variant).then_some(()).ok_or(format!("there is no data {name}"))
         }
@@ -275,7 +274,7 @@ fn resolve_command(command: &str) -> Result<(), String> {
                 return Err(format!("there is no figure {figure}"));
             }
             let preset = value("--preset").unwrap_or("nano");
-            let toml = read(format!("replication/src/presets/{preset}.toml"))?;
+            let toml = read(format!("replication/src/experiment/presets/{preset}.toml"))?;
             let set = options.windows(2).filter(|pair| pair[0] == "--set");
             for key in set.filter_map(|pair| pair[1].split('=').next()) {
                 // The values of [sizes] and [domains] are tables on one line.
@@ -292,7 +291,8 @@ fn resolve_command(command: &str) -> Result<(), String> {
 
 /// Whether a span is meant to be looked up.
 fn is_reference(span: &str) -> bool {
-    let folders = ["src/", "tests/", "replication/", "golden/", "benches/", "examples/", "tools/"];
+    let folders =
+        ["src/", "tests/", "replication/", "golden/", "benches/", "examples/", "tools/", "crates/"];
     folders.iter().any(|folder| span.starts_with(folder))
 }
 
@@ -406,9 +406,9 @@ fn what_does_not_exist_is_noticed() {
         "src/finetuning.rs::EvalPlan::bottom",
         "src/injection.rs::SamplerKind::Best",
         "src/finetuning.rs::tests::the_top",
-        "replication/src/presets/nano.toml::steps",
-        "replication/src/presets/nano.toml::finetuning.sizes",
-        "replication/src/presets/paper.toml::model.context = 1025",
+        "replication/src/experiment/presets/nano.toml::steps",
+        "replication/src/experiment/presets/nano.toml::finetuning.sizes",
+        "replication/src/experiment/presets/paper.toml::model.context = 1025",
     ];
     for reference in missing {
         assert!(resolve(reference).is_err(), "{reference}");
@@ -419,8 +419,8 @@ fn what_does_not_exist_is_noticed() {
         "src/injection.rs::SamplerKind::Exact",
         "src/model.rs::Shape::bias",
         "src/data/mod.rs::Source::group",
-        "replication/src/presets/nano.toml::seed",
-        "replication/src/presets/paper.toml::model.context = 1024",
+        "replication/src/experiment/presets/nano.toml::seed",
+        "replication/src/experiment/presets/paper.toml::model.context = 1024",
     ];
     for reference in there {
         assert_eq!(resolve(reference), Ok(()));

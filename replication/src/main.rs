@@ -5,73 +5,33 @@
 //! them into decisions; `study` says which run to make next. Without the feature `train` there are
 //! these four, `draw` and `compare` alone, and no libtorch.
 
-mod advise;
-mod compare;
+mod blocks;
+mod cli;
 #[cfg(feature = "train")]
-#[cfg_attr(
-    not(feature = "torch"),
-    allow(dead_code, unused_variables, reason = "a part of it serves libtorch")
-)]
-mod compute;
-#[cfg(feature = "train")]
-mod config;
-#[cfg(feature = "train")]
-mod data;
-#[cfg(feature = "train")]
-mod datasets;
-#[cfg(feature = "train")]
-mod distance;
-mod draw;
-#[cfg(feature = "train")]
-mod exec;
-#[cfg(any(feature = "train", test))]
-mod export;
+mod experiment;
 mod figures;
-mod fit;
+mod format;
 #[cfg(feature = "train")]
-mod grid;
-#[cfg(feature = "train")]
-mod import;
-#[cfg(feature = "train")]
-mod interrupts;
-#[cfg(feature = "train")]
-mod known;
+mod inputs;
 mod losses;
-#[cfg(feature = "train")]
-mod model;
-mod named;
 mod numbers;
-mod plot;
-mod predict;
-#[cfg(feature = "train")]
-mod prepare;
-mod progress;
-#[cfg(feature = "train")]
-mod provenance;
-#[cfg(feature = "train")]
-mod ranks;
-#[cfg(feature = "train")]
-mod records;
 mod report;
 #[cfg_attr(
     not(feature = "train"),
     allow(dead_code, reason = "a part of it serves the commands that train")
 )]
 mod results;
-#[cfg(feature = "train")]
-mod stamp;
-mod study;
-#[cfg(feature = "train")]
-mod text;
-#[cfg(feature = "train")]
-mod tokenizer;
-#[cfg(feature = "train")]
-mod train;
+mod terminal;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
-use progress::complain;
+#[cfg(feature = "train")]
+use cli::train;
+use cli::{advise, compare, draw, fit, predict, study};
+#[cfg(feature = "train")]
+use experiment::interrupts;
 use std::process::ExitCode;
+use terminal::complain;
 
 /// Re-runs the figures of "Scaling Laws for Forgetting during Finetuning with Pretraining Data
 /// Injection" (Béthune et al., ICML 2025), and fits its laws to tables of losses.

@@ -41,6 +41,50 @@ impl Overlap {
     }
 }
 
+/// The share of a validation set's runs of tokens that may occur elsewhere without a warning.
+const HIGH_OVERLAP: f64 = 0.1;
+
+/// What a target's validation set has in common with other text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Overlaps {
+    /// With the pretraining data, for pretraining and for injection.
+    pub pretraining: Overlap,
+    /// With the target's own training part.
+    pub training: Overlap,
+}
+
+impl Overlaps {
+    /// The two, each with what the validation set was compared with.
+    pub fn named(&self) -> [(&'static str, Overlap); 2] {
+        [
+            ("the pretraining data", self.pretraining),
+            ("the target's own training text", self.training),
+        ]
+    }
+
+    /// In a line, for people.
+    pub fn words(&self) -> String {
+        let of = |(text, overlap): (&str, Overlap)| {
+            let (share, documents) = (100.0 * overlap.share(), 100.0 * overlap.document_share());
+            format!(
+                "{share:.2}% occur in {text} (in {documents:.1}% of the documents one at least)"
+            )
+        };
+        let n = self.pretraining.n;
+        format!("of the validation set's runs of {n} tokens {}", self.named().map(of).join(", "))
+    }
+
+    /// What to say where so much of a domain's validation set was seen in training that its loss
+    /// may come from memory.
+    pub fn warning(&self, domain: &str) -> Option<String> {
+        let high = self.named().into_iter().any(|(_, overlap)| overlap.share() > HIGH_OVERLAP);
+        high.then(|| {
+            let words = self.words();
+            format!("domain {domain}: {words}; losses there may come from memory")
+        })
+    }
+}
+
 /// Looks for every n-gram of `validation` in the documents of `others`, which the token
 /// `end_of_text` separates in both.
 ///

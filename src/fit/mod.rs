@@ -49,6 +49,7 @@ pub mod checklist;
 mod compare;
 pub mod design;
 mod errors;
+pub mod file;
 mod growth_of_b;
 mod held_out;
 mod identifiability;
@@ -62,6 +63,7 @@ mod prove;
 mod ranking;
 mod solve;
 mod starts;
+pub mod sweep;
 
 pub use advise::{Advisor, Limit};
 pub use baseline::Baseline;

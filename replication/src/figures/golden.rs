@@ -1,8 +1,9 @@
 //! The tables of figures from the planted grid, pinned in `golden/figures`.
 
 use super::{Figure, Page};
+use crate::blocks::MAIN;
 use crate::results::planted::planted;
-use crate::results::{Laws, MAIN, Results};
+use crate::results::{Laws, Results};
 use forgetting_laws::fit::{Bootstrap, Options};
 use std::path::Path;
 use std::sync::LazyLock;

@@ -3,32 +3,23 @@
 //!
 //! Numbers of figures are those of arXiv v2 unless a page says PMLR; see PAPER_MAPPING.md.
 
-mod ablations;
-mod counting;
-mod fig1;
-mod fig17;
-mod fig2;
-mod fig3;
-mod fig4;
-mod fig5;
-mod fig6;
+pub mod beyond;
+pub mod fit;
 #[cfg(test)]
 pub(crate) mod golden;
-mod isoflop;
-mod path;
+pub mod paper;
 pub mod style;
-mod table1;
-mod table2;
-mod table3;
-mod table4;
 
-use crate::plot;
+use beyond::{ablations, counting, isoflop, path};
+use paper::{fig1, fig2, fig3, fig4, fig5, fig6, fig17, table1, table2, table3, table4};
+
+pub use crate::format::Table;
 use crate::results::{Laws, Results};
-use forgetting_laws::store::write_atomic;
+use forgetting_laws::store::{Claim, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A figure or a table.
 pub trait Figure: Sync {
@@ -83,35 +74,6 @@ pub struct Page {
     pub notes: Vec<String>,
 }
 
-/// A table for people; cells are plain text.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Table {
-    /// Above it.
-    pub caption: String,
-    /// Headers.
-    pub columns: Vec<String>,
-    /// Rows of as many cells as there are headers.
-    pub rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    /// As Markdown.
-    pub fn markdown(&self) -> String {
-        let line = |cells: &[String]| {
-            let escaped: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-            format!("| {} |\n", escaped.join(" | "))
-        };
-        let mut text = match self.caption.is_empty() {
-            true => String::new(),
-            false => format!("{}\n\n", self.caption),
-        };
-        text += &line(&self.columns);
-        text += &format!("|{}\n", "---|".repeat(self.columns.len()));
-        text.extend(self.rows.iter().map(|row| line(row)));
-        text
-    }
-}
-
 /// What the runs say of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -156,6 +118,21 @@ pub struct Finding {
 }
 
 impl Page {
+    /// Writes the figure into a folder of its own within `out`, which is returned.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write_folder(
+        &self,
+        figure: &dyn Figure,
+        results: &Results,
+        out: &Path,
+    ) -> Result<PathBuf> {
+        let folder = Claim::wait_for(&out.join(figure.id()))?;
+        self.write(figure, results, folder.folder())?;
+        Ok(folder.folder().to_path_buf())
+    }
+
     /// Writes the drawing as SVG and PNG, the tables as CSV, and a summary in Markdown into
     /// `folder`, which is there.
     ///

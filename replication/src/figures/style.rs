@@ -2,13 +2,12 @@
 //! numbers, the counterparts of a run in the main grid, and statistics of pairs.
 
 use super::{Table, Verdict};
-use crate::fit::tables::cell;
-use crate::plot::{Color, Dash, Glyph, Key, Legend, Shape, Stroke};
-use crate::results::{Finetuned, MAIN, Results, distinct};
+use crate::blocks::{MAIN, MODELS};
+use crate::format::cell;
+use crate::results::{Finetuned, Results, distinct};
+use plot::{Color, Dash, Glyph, Key, Legend, Shape, Stroke};
 
-pub use crate::fit::drawing::{percent, short};
-pub use crate::fit::tables::Csv;
-pub use crate::fit::terminal::significant;
+pub use crate::format::{Csv, percent, short, significant};
 
 /// The values of an ordered quantity, each with its looks. Sizes go from dark to light; fractions
 /// have colours of their own, so that the two are not taken for each other.
@@ -89,12 +88,6 @@ impl Scale {
         Legend { title: self.title().into(), entries: self.values.iter().map(entry).collect() }
     }
 }
-
-/// The block of other seeds of some runs of the main grid.
-pub const SEEDS: &str = "seeds";
-
-/// The block of some runs of the main grid from other pretrained models of their sizes.
-pub const MODELS: &str = "models";
 
 /// The columns that say which finetuning a row is of, as [`identity`] fills them.
 pub const IDENTITY: [&str; 8] =
@@ -311,6 +304,7 @@ pub fn provenance(results: &Results) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocks::SEEDS;
     use crate::results::planted::planted;
 
     #[test]

@@ -3,11 +3,14 @@
 //!
 //! The page needs no network and, but for the panel, no JavaScript.
 
+pub mod card;
+pub mod fit;
 pub mod html;
 mod markdown;
 mod panel;
+pub mod ranking;
 
-use crate::figures::{Figure, Finding, Page, Verdict};
+use crate::figures::{FIGURES, Figure, Finding, Page, Verdict};
 use crate::results::{Laws, LeftOut, Results};
 use forgetting_laws::store::write_atomic;
 use forgetting_laws::{Error, Result};
@@ -162,6 +165,23 @@ fn provenance(results: &Results) -> Vec<(String, String)> {
     }));
     facts.extend(results.machines.iter().map(|machine| ("Machine".to_string(), machine.clone())));
     facts
+}
+
+/// Draws every figure and table into a folder of its own and writes the report, whose page is
+/// returned.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn draw_all(results: &Results, out: &Path) -> Result<PathBuf> {
+    let laws = Laws::of(results);
+    let mut pages: Vec<(&dyn Figure, Page)> = Vec::new();
+    for &figure in FIGURES {
+        let page = figure.draw(results, &laws)?;
+        page.write_folder(figure, results, out)?;
+        pages.push((figure, page));
+    }
+    let [html, _] = write(results, &laws, &pages, out)?;
+    Ok(html)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 use super::*;
+use crate::blocks::MAIN;
 use crate::figures::{FIGURES, Table};
-use crate::plot::{self, Axis, Color, Line, Panel, Stroke};
-use crate::results::MAIN;
+
 use crate::results::planted::planted;
 use forgetting_laws::fit::{Bootstrap, Fit, Options};
 use forgetting_laws::laws::Row;
+use plot::{self, Axis, Color, Line, Panel, Stroke};
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;

@@ -1,10 +1,10 @@
 //! From the store to results.
 
 use super::{Domain, Finetuned, Pretrained, PretrainingData, Results};
-use crate::config::Config;
-use crate::data::Facts;
-use crate::grid::Grid;
-use crate::provenance;
+use crate::experiment::config::Config;
+use crate::experiment::data::Facts;
+use crate::experiment::grid::Grid;
+use crate::experiment::provenance;
 use forgetting_laws::run::{Record, RunId, Spec};
 use forgetting_laws::store::Store;
 use forgetting_laws::{Error, Result};

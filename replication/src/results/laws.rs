@@ -1,6 +1,7 @@
 //! The paper's two laws, fitted to every domain of the main grid.
 
-use super::{MAIN, Results};
+use super::Results;
+use crate::blocks::MAIN;
 use forgetting_laws::fit::{self, Bootstrap, Fit, Options};
 use forgetting_laws::laws::{Finetuning, Forgetting, LAWS, Law};
 use forgetting_laws::table::{Column, Table};

@@ -5,6 +5,10 @@
 
 #[cfg(feature = "train")]
 mod collect;
+#[cfg(any(feature = "train", test))]
+pub mod export;
+#[cfg(feature = "train")]
+pub mod known;
 mod laws;
 #[cfg(test)]
 pub mod planted;
@@ -12,21 +16,18 @@ mod preregistration;
 
 pub use laws::{DomainLaws, Laws};
 #[cfg(feature = "train")]
-pub use preregistration::{Beyond, Corner};
 pub use preregistration::{Forecast, Plan, Preregistration, Registered, Withheld};
 
-use forgetting_laws::ParamCount;
-use forgetting_laws::data::overlap::Overlap;
+use forgetting_laws::data::overlap::Overlaps;
 use forgetting_laws::data::split::SplitReport;
 use forgetting_laws::finetuning::{Bottom, UCurve};
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::laws::Row;
 use forgetting_laws::run::{FinetuningTest, Outcome, Record, RunId, TestLosses};
 use forgetting_laws::table::{Run, Table};
+use forgetting_laws::{Error, ParamCount, Result};
 use serde::{Deserialize, Serialize};
-
-/// The block of the grid that the laws are fitted to.
-pub const MAIN: &str = "main";
+use std::path::Path;
 
 /// A pretraining run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -282,50 +283,6 @@ pub struct Domain {
     pub overlap: Option<Overlaps>,
 }
 
-/// What a target's validation set has in common with other text.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Overlaps {
-    /// With the pretraining data, for pretraining and for injection.
-    pub pretraining: Overlap,
-    /// With the target's own training part.
-    pub training: Overlap,
-}
-
-impl Overlaps {
-    /// The two, each with what the validation set was compared with.
-    pub fn named(&self) -> [(&'static str, Overlap); 2] {
-        [
-            ("the pretraining data", self.pretraining),
-            ("the target's own training text", self.training),
-        ]
-    }
-
-    /// In a line, for people.
-    pub fn words(&self) -> String {
-        let of = |(text, overlap): (&str, Overlap)| {
-            let (share, documents) = (100.0 * overlap.share(), 100.0 * overlap.document_share());
-            format!(
-                "{share:.2}% occur in {text} (in {documents:.1}% of the documents one at least)"
-            )
-        };
-        let n = self.pretraining.n;
-        format!("of the validation set's runs of {n} tokens {}", self.named().map(of).join(", "))
-    }
-
-    /// What to say where so much of a domain's validation set was seen in training that its loss
-    /// may come from memory.
-    pub fn warning(&self, domain: &str) -> Option<String> {
-        let high = self.named().into_iter().any(|(_, overlap)| overlap.share() > HIGH_OVERLAP);
-        high.then(|| {
-            let words = self.words();
-            format!("domain {domain}: {words}; losses there may come from memory")
-        })
-    }
-}
-
-/// The share of a validation set's runs of tokens that may occur elsewhere without a warning.
-const HIGH_OVERLAP: f64 = 0.1;
-
 /// The pretraining data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PretrainingData {
@@ -370,6 +327,18 @@ pub struct Results {
 }
 
 impl Results {
+    /// The results of a file.
+    ///
+    /// # Errors
+    /// If it is none of ours.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            let reason = format!("{error}; it is to be a results.json of replication export");
+            Error::content(path, error.line() as u64, reason)
+        })
+    }
+
     /// The finetuning runs of a block.
     pub fn block<'a>(&'a self, block: &'a str) -> impl Iterator<Item = &'a Finetuned> {
         self.finetuned.iter().filter(move |run| run.in_block(block))

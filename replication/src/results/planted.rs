@@ -1,6 +1,7 @@
 //! A small planted grid for tests: U-curves whose bottoms follow the paper's laws. No measurement.
 
-use super::{Domain, Finetuned, MAIN, Plan, Pretrained, PretrainingData, Results};
+use super::{Domain, Finetuned, Plan, Pretrained, PretrainingData, Results};
+use crate::blocks::MAIN;
 use forgetting_laws::data::split::{PartReport, SplitReport};
 use forgetting_laws::finetuning::{Evaluation, LR_RATIO};
 use forgetting_laws::injection::SamplerKind;

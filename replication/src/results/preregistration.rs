@@ -5,10 +5,13 @@
 //! from the fits, or those that the settings say, and wait until [`Preregistration::write`] has put the
 //! predictions on disk.
 
-use super::{Finetuned, MAIN, Results, distinct};
-use crate::fit::terminal::{label, words};
+use super::{Finetuned, Results, distinct};
+use crate::blocks::MAIN;
+use crate::experiment::config::Predict;
+use crate::experiment::corner::{Beyond, Corner};
+use crate::format::{objective, status};
 use forgetting_laws::fit::{self, Fit, Options, Params, Prediction};
-use forgetting_laws::laws::{Finetuning, Forgetting, Law, Point, Row};
+use forgetting_laws::laws::{self, Finetuning, Forgetting, Law, Point, Row};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{sha256, write_atomic};
 use forgetting_laws::table::Table;
@@ -18,56 +21,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Which runs lie beyond a size and an amount of data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Beyond {
-    /// Those with that size or a larger one, and that much data or more.
-    #[default]
-    Both,
-    /// Those with that size or a larger one, and those with that much data or more.
-    Either,
-}
-
-/// Where the runs that are predicted begin: the largest size and the most data of a grid, unless the
-/// settings say otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Corner {
-    /// The rank of the smallest size of a run that is predicted.
-    pub rank: usize,
-    /// Its D_ft as asked for, in tokens.
-    pub d_ft_tokens: u64,
-    /// Whether a run needs both to be predicted.
-    pub beyond: Beyond,
-}
-
-impl Corner {
-    /// The corner of cells, each the rank of its size and its D_ft; None where there are none.
-    pub fn of(cells: impl IntoIterator<Item = (usize, u64)>) -> Option<Self> {
-        let larger = |a: Self, b: Self| Self {
-            rank: a.rank.max(b.rank),
-            d_ft_tokens: a.d_ft_tokens.max(b.d_ft_tokens),
-            ..a
-        };
-        let corner = |(rank, d_ft_tokens)| Self { rank, d_ft_tokens, beyond: Beyond::Both };
-        cells.into_iter().map(corner).reduce(larger)
-    }
-
-    /// Whether a run of the main grid is predicted.
-    pub fn withholds(self, rank: usize, d_ft_tokens: u64) -> bool {
-        let (larger, more) = (rank >= self.rank, d_ft_tokens >= self.d_ft_tokens);
-        match self.beyond {
-            Beyond::Both => larger && more,
-            Beyond::Either => larger || more,
-        }
-    }
-
-    /// Whether a run of the main grid is fitted, and so has to be done before: it has neither.
-    pub fn fits(self, rank: usize, d_ft_tokens: u64) -> bool {
-        rank < self.rank && d_ft_tokens < self.d_ft_tokens
-    }
-}
 
 /// A run of the corner, as it is known before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -219,7 +172,34 @@ impl Plan {
         }
     }
 
-    /// The same for the main grid of results.
+    /// What the settings say of the predictions of runs beyond a corner.
+    ///
+    /// # Errors
+    /// If a law is none.
+    pub fn of_settings(predict: &Predict, corner: Corner) -> Result<Self> {
+        let mut plan = Self::table4(corner);
+        if !predict.laws.is_empty() {
+            plan.laws =
+                predict.laws.iter().map(|name| laws::by_name(name)).collect::<Result<_>>()?;
+            plan.options = Options::default();
+        }
+        if *predict != Predict::default() {
+            let (size, d_ft) = (&predict.size, predict.d_ft_tokens);
+            let size = if size.is_empty() { "the largest" } else { size.as_str() };
+            let d_ft = if d_ft == 0 { "the most".into() } else { format!("{d_ft} tokens") };
+            let joined = match predict.beyond {
+                Beyond::Both => "and",
+                Beyond::Either => "or",
+            };
+            plan.rule = format!(
+                "Fitted: the counted runs of the main grid with a smaller model than {size} and less \
+                 data than {d_ft}. Predicted: those with {size} or a larger one {joined} {d_ft} or more."
+            );
+        }
+        Ok(plan)
+    }
+
+    /// Table 4 for the main grid of results.
     pub fn of(results: &Results) -> Self {
         let none = Corner { rank: 0, d_ft_tokens: 0, beyond: Beyond::Both };
         let cells = results.block(MAIN).filter_map(|run| cell(results, run));
@@ -252,7 +232,7 @@ impl Preregistration {
         let content = Content {
             preset: results.preset.clone(),
             rule: rule.clone(),
-            objective: words(&options.objective),
+            objective: objective(&options.objective),
             resamples: options.bootstrap.resamples,
             level: options.bootstrap.level,
             registered,
@@ -376,7 +356,7 @@ fn register(
             let forecasts = withheld.iter().map(|run| forecast(&fit, run));
             // A model whose pretraining diverged has no loss to predict from.
             let known = forecasts.filter(|forecast| forecast.prediction.value.is_finite());
-            (label(fit.status).to_string(), fit.params.clone(), known.collect())
+            (status(fit.status).to_string(), fit.params.clone(), known.collect())
         }
         Err(error) => (format!("no fit: {error}"), Params(Vec::new()), Vec::new()),
     };
@@ -408,6 +388,7 @@ fn forecast(fit: &Fit, run: &Withheld) -> Forecast {
 mod tests {
     use super::super::planted::planted;
     use super::*;
+    use crate::experiment::config::Config;
 
     #[test]
     fn the_corner_is_the_largest_of_both() {
@@ -550,5 +531,24 @@ mod tests {
             assert!(registered.status.contains("distinct sizes = 1"), "{}", registered.status);
             assert!(registered.forecasts.is_empty() && !registered.fitted_to.is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_predicted_is_a_setting() {
+        let predict = Config::load("micro", &[]).unwrap().predict;
+        let corner = Corner { rank: 3, d_ft_tokens: 98_304, beyond: Beyond::Either };
+        let plan = Plan::of_settings(&predict, corner).unwrap();
+        let named = |plan: &Plan| plan.laws.iter().map(|law| law.name()).collect::<Vec<_>>();
+        assert_eq!(named(&plan), predict.laws);
+        assert!(
+            plan.rule.contains("nano-large or a larger one or 98304 tokens or more"),
+            "{}",
+            plan.rule
+        );
+        let usual = Plan::of_settings(&Predict::default(), corner).unwrap();
+        assert_eq!(named(&usual), ["finetuning", "forgetting"]);
+        let refusal = |set: &str| Config::load("micro", &[set.into()]).unwrap_err().to_string();
+        assert!(refusal("predict.laws=gravity").starts_with("predict.law = gravity: "));
+        assert!(refusal("predict.size=nano-micro").starts_with("predict.size = nano-micro: "));
     }
 }

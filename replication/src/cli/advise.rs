@@ -1,0 +1,268 @@
+//! `replication advise`: what the laws of a file say to do.
+
+mod report;
+
+use crate::cli::values::limit;
+use crate::numbers::{share, size};
+use crate::terminal::answer;
+use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
+use forgetting_laws::fit::file;
+use forgetting_laws::fit::{Advisor, Fit, Limit};
+use forgetting_laws::laws::Row;
+use forgetting_laws::{Error, Result};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What is asked. Sizes may have a suffix: 300K, 109M, 1.27B, 2T.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Options {
+    /// The file of laws that `fit` wrote.
+    laws: PathBuf,
+    /// The domain, where the file has several.
+    #[arg(long, value_name = "NAME")]
+    domain: Option<String>,
+    /// The law to ask [default: of each loss the form that held-out runs speak for, as `fit` ranked
+    /// them].
+    #[arg(long, value_name = "NAME")]
+    law: Option<String>,
+    /// Parameters of the model.
+    #[arg(long, value_name = "N", value_parser = size)]
+    n_params: f64,
+    /// Unique tokens of the target data.
+    #[arg(long, value_name = "D", value_parser = size)]
+    d_ft: f64,
+    /// Pretraining loss before finetuning, in nats per token [default: interpolated between the
+    /// sizes of the runs].
+    #[arg(long, value_name = "L", value_parser = size)]
+    loss_pt0: Option<f64>,
+    /// How much may be forgotten: a share of the pretraining loss (1%) or nats per token (0.05).
+    #[arg(long, default_value = "1%", value_parser = limit)]
+    limit: Limit,
+    /// The probability with which a new run must keep to the limit.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    confidence: f64,
+    /// The fraction to inject that the other answers are for [default: the smallest that keeps to
+    /// the limit].
+    #[arg(long, value_parser = share)]
+    p: Option<f64>,
+    /// A loss on the target that is wanted, in nats per token.
+    #[arg(long, value_name = "L_FT", value_parser = size)]
+    target_loss: Option<f64>,
+    /// What doubling the target data must gain to be worth it, in nats per token.
+    #[arg(long, value_name = "NATS", default_value = "0.01", value_parser = size)]
+    worth: f64,
+    /// Tokens of pretraining, to compare with a larger model at equal FLOPs.
+    #[arg(long, value_name = "D", value_parser = size)]
+    d_tokens: Option<f64>,
+    /// How many times larger that model is.
+    #[arg(long, value_name = "RATIO", default_value = "2", value_parser = size)]
+    larger: f64,
+    /// How many runs to propose.
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    new_runs: usize,
+    /// Prints JSON; sizes that no number reaches are null.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Every answer that the laws of a domain can give.
+#[derive(Debug, Serialize)]
+struct Advice {
+    domain: String,
+    /// Which form of a law is asked where there are several, and why.
+    laws: Vec<Chosen>,
+    /// What share of the resamples an interval holds.
+    level: f64,
+    /// The question, with p as the other answers have it.
+    asked: Row,
+    /// `None` where no law of the file needs it.
+    loss_pt0_from: Option<Source>,
+    smallest_p: Option<SmallestP>,
+    on_target: Option<OnTarget>,
+    n_for_target: Option<Needed>,
+    d_ft_for_target: Option<Needed>,
+    worth_collecting: Option<Collecting>,
+    larger_model: Option<Larger>,
+    best_new_runs: Option<NewRuns>,
+    unanswered: Vec<Unanswered>,
+}
+
+/// A form that is relied on among others.
+#[derive(Debug, Serialize)]
+struct Chosen {
+    law: String,
+    why: String,
+}
+
+/// Where L_pt⁰ is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Source {
+    /// The command line.
+    Given,
+    /// The runs' sizes, between which the model lies.
+    Interpolated,
+    /// The runs' sizes, beyond which it lies.
+    Extrapolated,
+}
+
+/// A question without an answer, and what it lacks.
+#[derive(Debug, Serialize)]
+struct Unanswered {
+    question: &'static str,
+    why: String,
+}
+
+/// Reads the laws, answers and prints.
+///
+/// # Errors
+/// If the file or a number in the question is refused. A question that the file's laws cannot
+/// answer is none: the answer says what is missing.
+pub fn run(options: Options) -> Result<()> {
+    let file = file::read(&options.laws)?;
+    let mut fits: Vec<&Fit> = file.fits().collect();
+    if let Some(name) = options.law.as_deref()
+        && fits.iter().all(|fit| fit.law.name() != name)
+    {
+        let mut names: Vec<_> = fits.iter().map(|fit| fit.law.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let requirement = format!("the file has {}", names.join(", "));
+        return Err(Error::setting("--law", name, requirement));
+    }
+    // The first law that can answer a question is asked.
+    let is_named = |fit: &Fit| options.law.as_deref() == Some(fit.law.name());
+    let preferred = |fit: &Fit| file.preferred(&fit.domain, fit.law);
+    let is_preferred = |fit: &Fit| preferred(fit).is_some_and(|p| p.form == fit.law.name());
+    fits.sort_by_key(|fit| (!is_named(fit), !is_preferred(fit)));
+    let mut advice = advise(&fits, &options)?;
+    for fit in fits.iter().filter(|fit| fit.domain == advice.domain && is_preferred(fit)) {
+        let named = |other: &&Fit| {
+            is_named(other) && other.domain == fit.domain && other.law.output() == fit.law.output()
+        };
+        let why = match fits.iter().copied().find(named) {
+            Some(_) => continue,
+            None => preferred(fit).map(|preferred| preferred.why),
+        };
+        let law = fit.law.name().to_string();
+        advice.laws.extend(why.map(|why| Chosen { law, why }));
+    }
+    answer(&match options.json {
+        true => serde_json::to_string_pretty(&advice).expect("our types have string keys") + "\n",
+        false => report::text(&advice),
+    })
+}
+
+/// The fits of the domain that is asked about. Laws of pretraining, which know of no domain, stand
+/// for all.
+fn of_domain<'a>(fits: &[&'a Fit], asked: Option<&str>) -> Result<(String, Vec<&'a Fit>)> {
+    let shared = |fit: &&&Fit| fit.law.name() == "additive";
+    let mut domains: Vec<&str> =
+        fits.iter().filter(|fit| !shared(fit)).map(|fit| fit.domain.as_str()).collect();
+    if domains.is_empty() {
+        domains = fits.iter().map(|fit| fit.domain.as_str()).collect();
+    }
+    domains.sort_unstable();
+    domains.dedup();
+    let requirement = || format!("must be one of {}", domains.join(", "));
+    let domain = match (asked, domains.as_slice()) {
+        (Some(asked), known) if known.contains(&asked) => asked,
+        (Some(asked), [""]) => {
+            return Err(Error::setting("--domain", asked, "the file's laws have no domains"));
+        }
+        (Some(asked), _) => return Err(Error::setting("--domain", asked, requirement())),
+        (None, &[only]) => only,
+        (None, _) => return Err(Error::setting("--domain", "none", requirement())),
+    };
+    let mut chosen: Vec<_> = fits.iter().copied().filter(|fit| fit.domain == domain).collect();
+    chosen.extend(fits.iter().filter(|fit| shared(fit) && fit.domain != domain).copied());
+    Ok((domain.to_string(), chosen))
+}
+
+fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
+    if !(options.confidence > 0.0 && options.confidence < 1.0) {
+        let requirement = "must lie between 0 and 1";
+        return Err(Error::setting("--confidence", options.confidence, requirement));
+    }
+    let (domain, fits) = of_domain(fits, options.domain.as_deref())?;
+    let Some(level) = fits.iter().find_map(|fit| Some(fit.bootstrap.as_ref()?.level)) else {
+        let requirement = "advice needs intervals; fit again with --bootstrap 1000";
+        return Err(Error::setting("resamples in the file", 0, requirement));
+    };
+    let (loss_pt0, loss_pt0_from) = match options.loss_pt0 {
+        Some(given) => (given, Some(Source::Given)),
+        None => match fits.iter().find_map(|fit| fit.loss_pt0_at(options.n_params)) {
+            Some(found) if found.outside => (found.loss_pt0, Some(Source::Extrapolated)),
+            Some(found) => (found.loss_pt0, Some(Source::Interpolated)),
+            None => (f64::NAN, None),
+        },
+    };
+    let mut row = Row {
+        n_params: options.n_params,
+        d_ft_tokens: options.d_ft,
+        p: 0.0,
+        loss_pt0,
+        d_tokens: options.d_tokens.unwrap_or(f64::NAN),
+    };
+    let advisor = Advisor::new(fits.iter().copied());
+    let mut questions = Questions::default();
+    let smallest_p = questions
+        .ask("the smallest p", advisor.smallest_p(&row, options.limit, options.confidence));
+    // Where no p keeps the promise, the one that the law itself asks for.
+    let advised = smallest_p.as_ref().map(|found| found.p.unwrap_or(found.by_law.value.min(1.0)));
+    row.p = options.p.or(advised).unwrap_or(0.0);
+    let on_target = questions.ask("the target", advisor.on_target(&row));
+    let target = || {
+        let requirement = "give the loss on the target that is wanted";
+        options.target_loss.ok_or_else(|| Error::setting("--target-loss", "none", requirement))
+    };
+    let sizes = target().and_then(|loss| {
+        Ok((advisor.n_for_target(&row, loss)?, advisor.d_ft_for_target(&row, loss)?))
+    });
+    let (n_for_target, d_ft_for_target) = questions.ask("sizes for a target loss", sizes).unzip();
+    let worth_collecting = questions
+        .ask("the target data worth collecting", advisor.worth_collecting(&row, options.worth));
+    let larger = match options.d_tokens {
+        Some(_) => advisor.larger_model(&row, options.larger),
+        None => {
+            let requirement = "give the tokens of the model's pretraining";
+            Err(Error::setting("--d-tokens", "none", requirement))
+        }
+    };
+    let larger_model = questions.ask("a larger model at equal FLOPs", larger);
+    let best_new_runs = questions
+        .ask("the runs that would teach most", advisor.best_new_runs(&row, options.new_runs));
+    Ok(Advice {
+        domain,
+        laws: Vec::new(),
+        level,
+        asked: row,
+        loss_pt0_from,
+        smallest_p,
+        on_target,
+        n_for_target,
+        d_ft_for_target,
+        worth_collecting,
+        larger_model,
+        best_new_runs,
+        unanswered: questions.unanswered,
+    })
+}
+
+/// Keeps what could not be answered.
+#[derive(Default)]
+struct Questions {
+    unanswered: Vec<Unanswered>,
+}
+
+impl Questions {
+    fn ask<T>(&mut self, question: &'static str, found: Result<T>) -> Option<T> {
+        found
+            .map_err(|error| self.unanswered.push(Unanswered { question, why: error.to_string() }))
+            .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

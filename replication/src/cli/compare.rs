@@ -1,0 +1,145 @@
+//! `replication compare`: the verdicts on every claim from several files of results side by side, as
+//! from synthetic and from real text. Needs no libtorch and trains nothing.
+
+use crate::cli::values::named;
+use crate::figures::{FIGURES, Finding, Table};
+use crate::report;
+use crate::results::{Laws, Results};
+use crate::terminal::answer;
+use clap::Args;
+use forgetting_laws::{Error, Result};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Which results.
+#[derive(Args)]
+pub struct Options {
+    /// Files results.json, as `replication export` writes them; NAME=FILE names a column
+    /// [default: the name of the file's folder].
+    #[arg(required = true, num_args = 2..)]
+    results: Vec<PathBuf>,
+}
+
+/// Says what each file's runs make of every claim: a table in Markdown.
+///
+/// # Errors
+/// If a file is none of ours, or two have one name.
+pub fn run(options: &Options) -> Result<()> {
+    let mut names = BTreeSet::new();
+    let mut columns = Vec::new();
+    for given in &options.results {
+        let (name, path) = column_of(given);
+        if !names.insert(name.clone()) {
+            let requirement = "is there twice; name the columns by NAME=FILE";
+            return Err(Error::setting("results", name, requirement));
+        }
+        let results = Results::read(&path)?;
+        columns.push(Column { name, findings: findings(&results)? });
+    }
+    answer(&table(&columns).markdown())
+}
+
+/// What the runs of one file say.
+struct Column {
+    name: String,
+    /// With the name of their figure.
+    findings: Vec<(String, Finding)>,
+}
+
+fn findings(results: &Results) -> Result<Vec<(String, Finding)>> {
+    let laws = Laws::of(results);
+    let mut findings = Vec::new();
+    for &figure in FIGURES {
+        let page = figure.draw(results, &laws)?;
+        findings.extend(page.findings.into_iter().map(|finding| (report::name(figure), finding)));
+    }
+    Ok(findings)
+}
+
+/// `NAME=FILE`, or the name of the file's folder.
+fn column_of(given: &Path) -> (String, PathBuf) {
+    named(given).unwrap_or_else(|| {
+        let folder = given.parent().and_then(Path::file_name).unwrap_or(given.as_os_str());
+        (folder.to_string_lossy().into_owned(), given.into())
+    })
+}
+
+/// A row for each finding of the first column, in the order of the figures, and then for those that
+/// only later columns have.
+fn table(columns: &[Column]) -> Table {
+    let mut rows: Vec<(&str, &Finding)> = Vec::new();
+    for (figure, finding) in columns.iter().flat_map(|column| &column.findings) {
+        if !rows.iter().any(|(of, row)| of == figure && row.claim == finding.claim) {
+            rows.push((figure, finding));
+        }
+    }
+    let cells = |(figure, row): (&str, &Finding)| {
+        let of = |column: &Column| {
+            let same =
+                |(of, finding): &&(String, Finding)| of == figure && finding.claim == row.claim;
+            column.findings.iter().find(same).map_or("–".into(), |(_, finding)| {
+                format!("**{}**: {}", finding.verdict.words(), finding.ours)
+            })
+        };
+        let head = [figure.to_string(), format!("{} ({})", row.claim, row.source)];
+        head.into_iter().chain(columns.iter().map(of)).collect()
+    };
+    let names = columns.iter().map(|column| column.name.clone());
+    Table {
+        caption: String::new(),
+        columns: ["figure", "claim"].map(String::from).into_iter().chain(names).collect(),
+        rows: rows.into_iter().map(cells).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Verdict;
+
+    fn column(name: &str, findings: &[(&str, &str, Verdict)]) -> Column {
+        let finding = |&(figure, claim, verdict): &(&str, &str, Verdict)| {
+            let finding = Finding {
+                claim: claim.into(),
+                source: "quoted".into(),
+                ours: format!("by {name} | yes"),
+                rule: "ours".into(),
+                verdict,
+            };
+            (figure.to_string(), finding)
+        };
+        Column { name: name.into(), findings: findings.iter().map(finding).collect() }
+    }
+
+    #[test]
+    fn claims_stand_side_by_side() {
+        let columns = [
+            column("one", &[("F1", "a", Verdict::Supported), ("F2", "a", Verdict::NotSupported)]),
+            column("two", &[("F2", "a", Verdict::Supported), ("F2", "b", Verdict::NotTestable)]),
+        ];
+        let expected = "\
+| figure | claim | one | two |
+|---|---|---|---|
+| F1 | a (quoted) | **supported**: by one \\| yes | – |
+| F2 | a (quoted) | **not supported**: by one \\| yes | **supported**: by two \\| yes |
+| F2 | b (quoted) | – | **not testable at this scale**: by two \\| yes |
+";
+        assert_eq!(table(&columns).markdown(), expected);
+    }
+
+    #[test]
+    fn columns_are_named_once() {
+        let path = Path::new("nowhere/real/results.json");
+        assert_eq!(column_of(path), ("real".into(), path.into()));
+        assert_eq!(column_of(Path::new("x=a/b.json")), ("x".into(), "a/b.json".into()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        let planted = crate::results::planted::planted();
+        std::fs::write(&path, serde_json::to_vec(&planted).unwrap()).unwrap();
+        let twice = Options { results: vec![path.clone(), path.clone()] };
+        let message = run(&twice).unwrap_err().to_string();
+        assert!(message.contains("twice") && message.contains("NAME=FILE"), "{message}");
+        let missing = Options { results: vec![path, folder.path().join("other/none.json")] };
+        assert!(run(&missing).unwrap_err().to_string().contains("none.json"));
+    }
+}

@@ -1,0 +1,458 @@
+//! `replication fit`: from a table of losses to laws, in words, numbers and drawings.
+
+use crate::figures::fit as drawing;
+use crate::figures::fit::tables;
+use crate::losses::{self, Reading};
+use crate::report::fit as terminal;
+use crate::report::{card, ranking};
+use crate::terminal::{answer, complain};
+use clap::ValueEnum;
+use forgetting_laws::fit::checklist::Checklist;
+use forgetting_laws::fit::file::{FORMAT, Group, Growth, Input, LawFile};
+use forgetting_laws::fit::sweep::sweep;
+use forgetting_laws::fit::{
+    Bootstrap, Fit, HoldOut, Objective, Options, Penalty, ProveOptions, Ranking, Space, compare,
+    fit as fit_law, growth_of_b, is_provable, rank,
+};
+use forgetting_laws::laws::{self, ForgettingBounded, LAWS, Law};
+use forgetting_laws::store::write_atomic;
+use forgetting_laws::table::{Column, Table};
+use forgetting_laws::{Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What to fit, and how.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Arguments {
+    /// Table of losses: .csv, .tsv, .jsonl, .json or .parquet. Columns n_params, d_ft_tokens,
+    /// d_tokens, p, loss_pt0, loss_pt, loss_ft, loss, as far as a law needs them, and domain, seed.
+    input: PathBuf,
+    /// The law to fit: forgetting, finetuning, additive, or another form of one of them
+    /// (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens, forgetting-bounded-V for a
+    /// vocabulary of V tokens, finetuning-p); several with commas; all-forgetting or all-finetuning; or all that the table has the columns of. Forms of one
+    /// loss are ranked by their errors on held-out runs.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
+    law: Vec<String>,
+    #[command(flatten)]
+    table: losses::Options,
+    /// The tokens of the vocabulary: with --law all and all-forgetting the form whose increase ends at the
+    /// loss of a uniform model, forgetting-bounded-V, is fitted too.
+    #[arg(long, value_name = "V", value_parser = clap::value_parser!(u32).range(2..))]
+    vocab_size: Option<u32>,
+    /// Where residuals are taken: of log losses or of raw ones.
+    #[arg(long, value_enum, default_value = "log")]
+    space: SpaceName,
+    /// What a residual costs.
+    #[arg(long, value_enum, default_value = "huber")]
+    penalty: PenaltyName,
+    /// Where Huber's penalty turns from squares to absolute values [default: 0.001].
+    #[arg(long, value_name = "X")]
+    delta: Option<f64>,
+    /// Runs to hold out: each size in turn, each amount of data, each p, or the largest size with
+    /// the most data.
+    #[arg(long, value_enum, default_value = "size")]
+    hold_out: HoldOutName,
+    /// Resamples of the runs that intervals come from; 0 for none.
+    #[arg(long, value_name = "K", default_value_t = 1000)]
+    bootstrap: usize,
+    /// What share of the resamples an interval holds.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    level: f64,
+    /// Leaves the misfit of the law out of the intervals of new runs, which then hold only where the
+    /// law is right.
+    #[arg(long)]
+    no_misfit: bool,
+    /// How far the increase of L_pt differs between pretrained models of one size: 8% or 0.08. Tables
+    /// with one model a size cannot show it.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    model_spread: Option<f64>,
+    /// Seed of the resamples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads, 0 for one a core; nothing but the time depends on it.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Bounds the objective from below over all parameters, by branch and bound: that no others are
+    /// better by more than 0.1%.
+    #[arg(long)]
+    prove: bool,
+    /// Shows how the parameters move with the penalty, delta and space.
+    #[arg(long)]
+    sweep: bool,
+    /// Answers to the checklist of the field that a table cannot give, as TOML: NAME = "answer".
+    #[arg(long, value_name = "FILE")]
+    checklist: Option<PathBuf>,
+    /// The laws' file, for `predict` and `advise` [default: law.json in the folder]; - prints it
+    /// in place of the report.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the laws as CSV, a row a parameter; - prints it in place of the report.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Folder of the drawings and their tables [default: out/fit/NAME-OF-INPUT].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SpaceName {
+    Log,
+    Raw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PenaltyName {
+    Huber,
+    Squared,
+    Absolute,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HoldOutName {
+    Size,
+    Data,
+    P,
+    Largest,
+    None,
+}
+
+impl Arguments {
+    fn options(&self) -> Result<Options> {
+        let space = match self.space {
+            SpaceName::Log => Space::Log,
+            SpaceName::Raw => Space::Raw,
+        };
+        let penalty = match (self.penalty, self.delta) {
+            (PenaltyName::Huber, delta) => Penalty::Huber(delta.unwrap_or(1e-3)),
+            (_, Some(delta)) => {
+                return Err(Error::setting("--delta", delta, "is for --penalty huber alone"));
+            }
+            (PenaltyName::Squared, None) => Penalty::Squared,
+            (PenaltyName::Absolute, None) => Penalty::Absolute,
+        };
+        let hold_out = match self.hold_out {
+            HoldOutName::Size => Some(HoldOut::Size),
+            HoldOutName::Data => Some(HoldOut::Data),
+            HoldOutName::P => Some(HoldOut::P),
+            HoldOutName::Largest => Some(HoldOut::Largest),
+            HoldOutName::None => None,
+        };
+        let Self { level, seed, threads, .. } = *self;
+        if !(level > 0.0 && level < 1.0) {
+            return Err(Error::setting("--level", level, "must lie between 0 and 1"));
+        }
+        let objective = Objective { space, penalty };
+        objective.check()?;
+        Ok(Options {
+            objective,
+            bootstrap: Bootstrap { resamples: self.bootstrap, level, seed },
+            hold_out,
+            misfit: !self.no_misfit,
+            model_spread: self.model_spread,
+            threads,
+        })
+    }
+
+    /// The laws that are asked for, each once, and whether they were named.
+    fn laws(&self) -> Result<(Vec<&'static dyn Law>, bool)> {
+        let names: Vec<_> = self.law.iter().map(|name| name.trim()).collect();
+        let bounded = self.vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
+        let all = || LAWS.iter().copied().chain(bounded);
+        let of_loss = |loss: Column| all().filter(move |law| law.output() == loss);
+        match names.as_slice() {
+            ["all"] => return Ok((all().collect(), false)),
+            ["all-forgetting"] => return Ok((of_loss(Column::LossPt).collect(), false)),
+            ["all-finetuning"] => return Ok((of_loss(Column::LossFt).collect(), false)),
+            _ => {}
+        }
+        if let Some(law) = bounded {
+            let requirement =
+                format!("goes with --law all or all-forgetting; --law {} is this form", law.name());
+            return Err(Error::setting("--vocab-size", self.law.join(","), requirement));
+        }
+        let mut chosen: Vec<&'static dyn Law> = Vec::new();
+        for name in names {
+            if ["all", "all-forgetting", "all-finetuning"].contains(&name) {
+                let requirement = format!("{name} stands by itself");
+                return Err(Error::setting("--law", self.law.join(","), requirement));
+            }
+            let law = laws::by_name(name).map_err(|error| match error {
+                Error::Setting { value, requirement, .. } => {
+                    let requirement =
+                        format!("{requirement}, all-forgetting, all-finetuning or all");
+                    Error::setting("--law", value, requirement)
+                }
+                other => other,
+            })?;
+            if chosen.iter().all(|known| known.name() != law.name()) {
+                chosen.push(law);
+            }
+        }
+        Ok((chosen, true))
+    }
+}
+
+/// Fits, prints, and writes the file of the laws and the drawings.
+///
+/// # Errors
+/// If the table cannot be read, a law that was named cannot be fitted to any group of it, a value
+/// in it is none, or a file cannot be written.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let options = arguments.options()?;
+    let (laws, named) = arguments.laws()?;
+    let printed = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    let (prints_json, prints_csv) = (printed(&arguments.json), printed(&arguments.csv));
+    if prints_json && prints_csv {
+        return Err(Error::setting("--csv", "-", "--json already prints in place of the report"));
+    }
+    if let Some(law) = laws.iter().find(|law| arguments.prove && !is_provable(**law)) {
+        let why = "its predictions are no convex function where branch and bound works";
+        match named {
+            true => {
+                return Err(Error::setting("--prove", law.name(), format!("has no proof: {why}")));
+            }
+            false => complain(&format!("no proof of {}: {why}", law.name())),
+        }
+    }
+    let pooled = arguments.table.group_by.as_deref() == Some(POOLED);
+    let mut asked = arguments.table.clone();
+    asked.group_by = asked.group_by.filter(|_| !pooled);
+    let loaded = losses::read(&arguments.input, &Reading::new(&asked)?)?;
+    let groups = match pooled {
+        true => {
+            let mut table = Table { warnings: Vec::new(), ..loaded.table.clone() };
+            table.unasked.retain(|column| column != "domain");
+            vec![(String::new(), table)]
+        }
+        false => loaded.table.groups(),
+    };
+    let mapped: Vec<&str> =
+        asked.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim())).collect();
+    let fitted = fit_groups(&groups, &laws, named, &mapped, &options)?;
+    let comparisons = compare(&fitted);
+    let mut rankings = Vec::new();
+    let mut growths = Vec::new();
+    for (domain, table) in &groups {
+        if options.hold_out.is_some() {
+            rankings.extend(rank_groups(domain, table, &fitted, &options)?);
+        }
+        let forgets = |fit: &Fit| fit.domain == *domain && fit.law.output() == Column::LossPt;
+        if fitted.iter().any(forgets) {
+            let found = growth_of_b(table, &options)?;
+            growths.extend(found.map(|growth| Growth { domain: domain.clone(), growth }));
+        }
+    }
+    let mut law_groups = Vec::with_capacity(fitted.len());
+    for fit in fitted {
+        let table = groups.iter().find(|(domain, _)| *domain == fit.domain);
+        let sweep = match table {
+            Some((_, table)) if arguments.sweep => sweep(table, fit.law, options.threads)?,
+            _ => Vec::new(),
+        };
+        let proof = match arguments.prove && is_provable(fit.law) {
+            true => Some(fit.prove(&proof_options(options.threads))?),
+            false => None,
+        };
+        law_groups.push(Group { fit, proof, sweep });
+    }
+    let losses::Options { map, filters, wide, group_by, runs, weight, percent, decimal_comma } =
+        arguments.table.clone();
+    let fits: Vec<&Fit> = law_groups.iter().map(|group| &group.fit).collect();
+    let mut checklist = Checklist::of_fits(&fits);
+    if let Some(path) = &arguments.checklist {
+        card::state(&mut checklist, path)?;
+    }
+    let file = LawFile {
+        format: FORMAT,
+        program: format!("replication {}", env!("CARGO_PKG_VERSION")),
+        commit: env!("REPLICATION_COMMIT").into(),
+        input: Input {
+            path: arguments.input.display().to_string(),
+            sha256: loaded.sha256,
+            map,
+            filters,
+            wide,
+            group_by,
+            runs,
+            weight,
+            percent,
+            decimal_comma,
+            hold_out: options.hold_out,
+            warnings: loaded.table.warnings,
+        },
+        groups: law_groups,
+        comparisons,
+        checklist,
+        rankings,
+        growths,
+    };
+    let stem = arguments.input.file_stem().unwrap_or_default();
+    let folder = arguments.out.unwrap_or_else(|| Path::new("out").join("fit").join(stem));
+    let json = arguments.json.filter(|_| !prints_json);
+    let json = json.unwrap_or_else(|| folder.join("law.json"));
+    make_folder("--out", &folder)?;
+    if let Some(parent) = json.parent().filter(|parent| *parent != Path::new("")) {
+        make_folder("--json", parent)?;
+    }
+    file.write(&json)?;
+    let drawn = drawing::draw(&file, &folder)?;
+    if !file.rankings.is_empty() {
+        write_atomic(&folder.join("ranking.csv"), ranking::table(&file.rankings).as_bytes())?;
+    }
+    let card = folder.join("card.md");
+    write_atomic(&card, card::markdown(&file).as_bytes())?;
+    let csv = tables::laws(&file);
+    if let Some(path) = arguments.csv.filter(|_| !prints_csv) {
+        write_atomic(&path, csv.as_bytes())?;
+    }
+    if prints_csv {
+        return answer(&csv);
+    }
+    if prints_json {
+        return answer(&String::from_utf8_lossy(&file.json()));
+    }
+    let mut text = terminal::text(&file);
+    text += &card::text(&file, &card);
+    text += &format!("laws: {}\ndrawings: {}\n", json.display(), drawn.join(", "));
+    answer(&text)
+}
+
+/// A share, as 8% or 0.08.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.trim().strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
+    share
+        .filter(|share| (0.0..1.0).contains(share))
+        .ok_or_else(|| "must be a share from 0 to 1, such as 8% or 0.08".into())
+}
+
+fn proof_options(threads: usize) -> ProveOptions {
+    let default = ProveOptions::default();
+    ProveOptions { threads: if threads == 0 { default.threads } else { threads }, ..default }
+}
+
+/// The value of `--group-by` that makes one group of all rows.
+const POOLED: &str = "none";
+
+fn make_folder(option: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        let requirement = format!("must be a folder to write to ({error})");
+        Error::setting(option, folder.display(), requirement)
+    })
+}
+
+/// Ranks the forms that were fitted to a group, a ranking for each loss that has several.
+fn rank_groups(
+    domain: &str,
+    table: &Table,
+    fitted: &[Fit],
+    options: &Options,
+) -> Result<Vec<Ranking>> {
+    let mut rankings = Vec::new();
+    for loss in [Column::LossPt, Column::LossFt, Column::Loss] {
+        let of_loss = |fit: &&Fit| fit.domain == domain && fit.law.output() == loss;
+        let laws: Vec<_> = fitted.iter().filter(of_loss).map(|fit| fit.law).collect();
+        let ranking = rank(table, &laws, fitted, options)?;
+        rankings.extend(ranking.map(|ranking| Ranking { domain: domain.into(), ..ranking }));
+    }
+    Ok(rankings)
+}
+
+/// Fits each law to each group that can have it, by group and then in the order of the laws. What
+/// cannot be fitted is said on standard error; where none can, the refusal is about the law that the
+/// columns, and first those that were mapped to names, come nearest to.
+fn fit_groups(
+    groups: &[(String, Table)],
+    laws: &[&'static dyn Law],
+    named: bool,
+    mapped: &[&str],
+    options: &Options,
+) -> Result<Vec<Fit>> {
+    let mut fits: Vec<(usize, Fit)> = Vec::new();
+    let (mut refusal, mut unread) = (None, Vec::new());
+    let mut nearest: Option<(usize, Error)> = None;
+    for &law in laws {
+        let (mut without, mut too_few) = (Vec::new(), Vec::new());
+        let before = fits.len();
+        for (i, (domain, table)) in groups.iter().enumerate() {
+            match (fit_law(table, law, options), missing(table, law)) {
+                (Ok(mut fit), _) => {
+                    fit.domain.clone_from(domain);
+                    fits.push((i, fit));
+                }
+                (Err(error), Some(column)) => without.push((domain, column, error)),
+                // Too few sizes or rows; what is wrong with a value is an error.
+                (Err(error @ Error::Setting { .. }), None) if table.sample(law).is_err() => {
+                    too_few.push((domain, error));
+                }
+                (Err(error), None) => return Err(error),
+            }
+        }
+        match (fits.len() > before, named, too_few.is_empty()) {
+            (true, true, _) if !without.is_empty() => complain(&format!(
+                "the {} law is not fitted to {}: no columns for it",
+                law.name(),
+                without.iter().map(|(domain, ..)| domain.as_str()).collect::<Vec<_>>().join(", ")
+            )),
+            (true, ..) => {}
+            (false, true, _) => {
+                let columns = without.into_iter().map(|(_, _, error)| error);
+                let found = too_few.into_iter().map(|(_, error)| error).chain(columns).next();
+                return found.map_or(Ok(Vec::new()), Err);
+            }
+            (false, false, true) => {
+                if let Some((_, column, error)) = without.into_iter().next() {
+                    unread.push(format!("{} ({column})", law.name()));
+                    let away = distance(groups, law, mapped);
+                    if nearest.as_ref().is_none_or(|(least, _)| away < *least) {
+                        nearest = Some((away, error));
+                    }
+                }
+            }
+            (false, false, false) => {}
+        }
+        for (domain, error) in too_few {
+            match domain.as_str() {
+                "" => complain(&format!("left out: {error}")),
+                domain => complain(&format!("{domain} is left out: {error}")),
+            }
+            refusal = Some(error);
+        }
+    }
+    match (fits.is_empty(), refusal.or(nearest.map(|(_, error)| error))) {
+        (true, Some(error)) => return Err(error),
+        _ if !unread.is_empty() => {
+            complain(&format!("left out, with no column for: {}", unread.join(", ")));
+        }
+        _ => {}
+    }
+    fits.sort_by_key(|(group, _)| *group);
+    Ok(fits.into_iter().map(|(_, fit)| fit).collect())
+}
+
+/// How many columns a table has too few for a law; one that was mapped to a name and that the law does
+/// not know counts for more than all that it lacks.
+fn distance(groups: &[(String, Table)], law: &dyn Law, mapped: &[&str]) -> usize {
+    let needed =
+        || law.inputs().iter().map(|input| input.column).chain(std::iter::once(law.output()));
+    let runs = || groups.iter().flat_map(|(_, table)| &table.runs);
+    let is_there = |column| runs().any(|run| run.get(column).is_some());
+    let lacking = needed().filter(|&column| !is_there(column)).count();
+    let of_a_law = |name: &&&str| Column::ALL.iter().any(|column| column.name() == **name);
+    let unknown = mapped.iter().filter(of_a_law);
+    let unknown = unknown.filter(|name| !needed().any(|column| column.name() == **name)).count();
+    unknown * Column::ALL.len() + lacking
+}
+
+/// The first column that a law needs and no row with its loss has.
+fn missing(table: &Table, law: &dyn Law) -> Option<Column> {
+    let rows = || table.runs.iter().filter(|run| run.get(law.output()).is_some());
+    let inputs = law.inputs().iter().map(|input| input.column);
+    std::iter::once(law.output())
+        .chain(inputs)
+        .find(|&column| !rows().any(|run| run.get(column).is_some()))
+}

@@ -1,0 +1,13 @@
+//! The command line: a file a command. No other layer imports from here.
+
+pub mod advise;
+pub mod compare;
+pub mod draw;
+pub mod fit;
+pub mod predict;
+pub mod study;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "train")]
+pub mod train;
+pub mod values;

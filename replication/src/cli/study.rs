@@ -1,0 +1,500 @@
+//! `replication study`: which run to make next, around anybody's training code, and what the runs show
+//! so far. It trains nothing; the file of a study is the library's ([`forgetting_laws::study`]).
+
+use crate::cli::values::Values;
+use crate::losses::{self, Reading, Record, Records};
+use crate::numbers::{share, size};
+use crate::terminal::{answer, complain};
+use clap::{Args, Subcommand};
+use forgetting_laws::fit::{Bootstrap, Limit, Options};
+use forgetting_laws::study::{Answer, Losses, Made, Question, State, Study, Verdict};
+use forgetting_laws::table::{Column, Run};
+use forgetting_laws::words::{self, numbers, percent};
+use forgetting_laws::{Error, Result};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// A study of how much to inject. Sizes may have a suffix: 300K, 109M, 1.27B, 2T.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Begins a study: what is asked, and the runs that could be made.
+    New(Box<New>),
+    /// Hands out the runs that say most for their cost, as JSON lines.
+    Ask(Ask),
+    /// Takes what became of runs, and says what all of them show.
+    Tell(Box<Tell>),
+    /// Says what the runs show so far.
+    Status(Status),
+}
+
+/// A new study.
+#[derive(Args)]
+pub struct New {
+    /// The file to write.
+    file: PathBuf,
+    /// Parameters of the model that is asked about.
+    #[arg(long, value_name = "N", value_parser = size)]
+    n_params: f64,
+    /// Unique tokens of the target that are asked about.
+    #[arg(long, value_name = "D", value_parser = size)]
+    d_ft: f64,
+    /// How much may be forgotten: a share of the pretraining loss (5%) or nats per token (0.05).
+    #[arg(long, default_value = "5%", value_parser = crate::cli::values::limit)]
+    limit: Limit,
+    /// The probability with which a new run must keep to the limit.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    confidence: f64,
+    /// Pretraining loss before finetuning of the model that is asked about, in nats per token
+    /// [default: that of the runs' sizes].
+    #[arg(long, value_name = "NATS", value_parser = size)]
+    loss_pt0: Option<f64>,
+    /// Fractions that are asked about [default: those of the candidates].
+    #[arg(long, value_name = "P", value_parser = Values::shares)]
+    p: Option<Values>,
+    /// Table of the runs that could be made (.csv, .tsv, .jsonl, .json or .parquet): n_params,
+    /// d_ft_tokens and p, and optionally cost, model (a name) and model_cost.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sizes", "amounts", "fractions"])]
+    candidates: Option<PathBuf>,
+    /// Or: every combination of these sizes N (10M,30M or LOW:HIGH:COUNT),
+    #[arg(long, value_name = "N", value_parser = Values::sizes, requires_all = ["amounts", "fractions"])]
+    sizes: Option<Values>,
+    /// these amounts D_ft of target data
+    #[arg(long, value_name = "D", value_parser = Values::sizes, requires = "sizes")]
+    amounts: Option<Values>,
+    /// and these fractions p of injected pretraining data.
+    #[arg(long, value_name = "P", value_parser = Values::shares, requires = "sizes")]
+    fractions: Option<Values>,
+    /// Passes over the target data that a run makes: without a cost it is 6*N*D_ft*PASSES FLOPs. Only
+    /// ratios of costs matter.
+    #[arg(long, value_name = "PASSES", default_value = "10", value_parser = size)]
+    passes: f64,
+    /// Tokens of pretraining that a model needs first: without a cost it is 6*N*D FLOPs [default: the
+    /// models are there].
+    #[arg(long, value_name = "D", value_parser = size)]
+    d_tokens: Option<f64>,
+}
+
+/// The next runs.
+#[derive(Args)]
+pub struct Ask {
+    /// The study.
+    file: PathBuf,
+    /// How many runs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+}
+
+/// What became of runs.
+#[derive(Args)]
+pub struct Tell {
+    /// The study.
+    file: PathBuf,
+    /// The run's number.
+    #[arg(long, conflicts_with_all = ["table", "n_params"])]
+    run: Option<u64>,
+    /// Pretraining loss of the run's model before finetuning, in nats per token. Once a model's is told,
+    /// its other runs need not say it.
+    #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
+    loss_pt0: Option<f64>,
+    /// Pretraining loss at the bottom of the finetuning's U-curve, in nats per token.
+    #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
+    loss_pt: Option<f64>,
+    /// Loss on the target there, in nats per token.
+    #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
+    loss_ft: Option<f64>,
+    /// The run has no result, and is not handed out again; why.
+    #[arg(long, value_name = "WHY", requires = "run", conflicts_with_all = ["loss_pt", "loss_ft"])]
+    failed: Option<String>,
+    /// Nobody makes the run: it can be handed out again, and what was told of it is forgotten.
+    #[arg(long, requires = "run", conflicts_with_all = ["loss_pt", "loss_ft", "failed"])]
+    release: bool,
+    /// Parameters of the model of a run that was made elsewhere.
+    #[arg(long, value_name = "N", value_parser = size, requires_all = ["d_ft", "p"])]
+    n_params: Option<f64>,
+    /// Its unique tokens of the target.
+    #[arg(long, value_name = "D", value_parser = size, requires = "n_params")]
+    d_ft: Option<f64>,
+    /// Its fraction of injected pretraining data.
+    #[arg(long, value_parser = share, requires = "n_params")]
+    p: Option<f64>,
+    /// Its model, where the study has several of that size; or, with --loss-pt0 alone, a model that is
+    /// there now.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["run", "table"])]
+    model: Option<String>,
+    /// A table of losses as `fit` reads it. A row whose run is a number of the study tells that run;
+    /// any other is a run that was made elsewhere. Rows that were told before change nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["n_params", "loss_pt0", "loss_pt", "loss_ft"])]
+    table: Option<PathBuf>,
+    #[command(flatten)]
+    reading: losses::Options,
+    #[command(flatten)]
+    answer: AnswerOptions,
+}
+
+/// The state of a study.
+#[derive(Args)]
+pub struct Status {
+    /// The study.
+    file: PathBuf,
+    #[command(flatten)]
+    answer: AnswerOptions,
+}
+
+/// How the answer is found and printed.
+#[derive(Args)]
+struct AnswerOptions {
+    /// Resamples of the runs that intervals come from.
+    #[arg(long, value_name = "K", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    bootstrap: u32,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries out a command on a study.
+///
+/// # Errors
+/// If the file is no study, or an option, a number or a table is refused; the study stays as it was
+/// then.
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::New(new) => begin(&new),
+        Command::Ask(Ask { file, count }) => {
+            let asked = Study::change(&file, |study| study.ask(count as usize))?;
+            if asked.is_empty() {
+                complain("every run of the study was handed out");
+            }
+            let line = |run| serde_json::to_string(run).expect("our types have string keys") + "\n";
+            answer(&asked.iter().map(line).collect::<String>())
+        }
+        Command::Tell(tell) => {
+            let study = Study::change(&tell.file, |study| {
+                take(study, &tell)?;
+                Ok(study.clone())
+            })?;
+            say(&study, &tell.answer)
+        }
+        Command::Status(Status { file, answer }) => say(&Study::read(&file)?, &answer),
+    }
+}
+
+fn begin(new: &New) -> Result<()> {
+    let candidates = match (&new.candidates, &new.sizes, &new.amounts, &new.fractions) {
+        (Some(path), ..) => from_table(path)?,
+        (None, Some(sizes), Some(amounts), Some(fractions)) => {
+            let mut candidates = Vec::new();
+            for n_params in sizes.of(Column::NParams) {
+                for d_ft_tokens in amounts.of(Column::DFtTokens) {
+                    let of_p = |p| Candidate { n_params, d_ft_tokens, p, ..Candidate::default() };
+                    candidates.extend(fractions.of(Column::P).into_iter().map(of_p));
+                }
+            }
+            candidates
+        }
+        _ => {
+            let requirement = "give a table of runs, or --sizes, --amounts and --fractions";
+            return Err(Error::setting("--candidates", "none", requirement));
+        }
+    };
+    let mut p = match &new.p {
+        Some(p) => p.of(Column::P),
+        None => candidates.iter().map(|run| run.p).collect(),
+    };
+    p.sort_by(f64::total_cmp);
+    p.dedup();
+    let mut study = Study::new(Question {
+        n_params: new.n_params,
+        d_ft_tokens: new.d_ft,
+        limit: new.limit,
+        confidence: new.confidence,
+        p,
+        loss_pt0: new.loss_pt0,
+    })?;
+    for run in &candidates {
+        let name = run.model.clone().unwrap_or_else(|| words::size(run.n_params));
+        let of_name = |study: &Study| study.models().iter().find(|m| m.name == name).cloned();
+        let model_cost = || new.d_tokens.map_or(0.0, |d| 6.0 * run.n_params * d);
+        match of_name(&study) {
+            None => {
+                let cost = run.model_cost.unwrap_or_else(model_cost);
+                study.add_model(&name, run.n_params, cost)?;
+            }
+            Some(model) if model.n_params != run.n_params => {
+                let requirement = format!(
+                    "stands for {} and for {} parameters; give the models names of their own",
+                    model.n_params, run.n_params
+                );
+                return Err(Error::setting("model", name, requirement));
+            }
+            Some(model) if run.model_cost.is_some_and(|cost| cost != model.cost) => {
+                let requirement = "has one model_cost in every row";
+                return Err(Error::setting("model", name, requirement));
+            }
+            Some(_) => {}
+        }
+        let cost = run.cost.unwrap_or(6.0 * run.n_params * run.d_ft_tokens * new.passes);
+        study.add_candidate(&name, run.d_ft_tokens, run.p, cost)?;
+    }
+    study.create(&new.file)?;
+    let count = |of: fn(&Candidate) -> f64| {
+        candidates.iter().map(|run| of(run).to_bits()).collect::<BTreeSet<_>>().len()
+    };
+    answer(&format!(
+        "{}: {} runs to choose from, of {} models, {} D_ft and {} p\n",
+        new.file.display(),
+        candidates.len(),
+        study.models().len(),
+        count(|run| run.d_ft_tokens),
+        count(|run| run.p),
+    ))
+}
+
+/// A run that could be made, as the user has it.
+#[derive(Default)]
+struct Candidate {
+    n_params: f64,
+    d_ft_tokens: f64,
+    p: f64,
+    cost: Option<f64>,
+    model: Option<String>,
+    model_cost: Option<f64>,
+}
+
+/// The runs of a table.
+fn from_table(path: &Path) -> Result<Vec<Candidate>> {
+    let records = losses::records(path)?;
+    let column = |name: &str| records.columns.iter().position(|column| column == name);
+    let needed = |name: &str| {
+        column(name).ok_or_else(|| {
+            let found = records.columns.join(", ");
+            Error::content(
+                path,
+                None,
+                format!("there is no column {name}; the columns are {found}"),
+            )
+        })
+    };
+    let [n_params, d_ft_tokens, p] = [needed("n_params")?, needed("d_ft_tokens")?, needed("p")?];
+    let [cost, model, model_cost] = ["cost", "model", "model_cost"].map(column);
+    let cells = Cells { path, records: &records };
+    let candidate = |row: &Record| -> Result<Candidate> {
+        let optional = |column: Option<usize>| column.map(|c| cells.number(row, c)).transpose();
+        let required =
+            |column: usize| cells.number(row, column)?.ok_or_else(|| cells.empty(row, column));
+        let label = |column: usize| row.cells[column].text().trim().to_string();
+        Ok(Candidate {
+            n_params: required(n_params)?,
+            d_ft_tokens: required(d_ft_tokens)?,
+            p: cells.share(row, p)?,
+            cost: optional(cost)?.flatten(),
+            model: model.map(label).filter(|name| !name.is_empty()),
+            model_cost: optional(model_cost)?.flatten(),
+        })
+    };
+    records.rows.iter().map(candidate).collect()
+}
+
+/// Cells of a table that are numbers.
+struct Cells<'a> {
+    path: &'a Path,
+    records: &'a Records,
+}
+
+impl Cells<'_> {
+    fn number(&self, row: &Record, column: usize) -> Result<Option<f64>> {
+        let cell = &row.cells[column];
+        match cell.text().trim() {
+            "" => Ok(None),
+            text => match cell.number().or_else(|| size(text).ok()) {
+                Some(value) => Ok(Some(value)),
+                None => Err(self.fault(
+                    row,
+                    column,
+                    &format!("is {}, which is no number", cell.shown()),
+                )),
+            },
+        }
+    }
+
+    fn share(&self, row: &Record, column: usize) -> Result<f64> {
+        let cell = &row.cells[column];
+        match cell.share(false) {
+            Some(value) => Ok(value),
+            None if cell.text().trim().is_empty() => Err(self.empty(row, column)),
+            None => {
+                Err(self.fault(row, column, &format!("is {}, which is no share", cell.shown())))
+            }
+        }
+    }
+
+    fn empty(&self, row: &Record, column: usize) -> Error {
+        self.fault(row, column, "is empty")
+    }
+
+    fn fault(&self, row: &Record, column: usize, what: &str) -> Error {
+        let why = format!("{} {what}", self.records.columns[column]);
+        self.records.fault(self.path, row, &why)
+    }
+}
+
+/// Puts into a study what is told.
+fn take(study: &mut Study, tell: &Tell) -> Result<()> {
+    let losses = Losses { loss_pt0: tell.loss_pt0, loss_pt: tell.loss_pt, loss_ft: tell.loss_ft };
+    if let (Some(model), Some(loss_pt0), None) = (&tell.model, tell.loss_pt0, tell.n_params) {
+        return study.tell_model(model, loss_pt0);
+    }
+    match (tell.run, &tell.table, tell.n_params) {
+        (Some(run), ..) if tell.release => study.release(run),
+        (Some(run), ..) => match &tell.failed {
+            Some(why) => study.fail(run, why),
+            None => study.tell(run, losses),
+        },
+        (None, Some(path), _) => take_table(study, path, &tell.reading),
+        (None, None, Some(n_params)) => {
+            let (d_ft_tokens, p) = (tell.d_ft.unwrap_or(f64::NAN), tell.p.unwrap_or(f64::NAN));
+            let model = tell.model.clone();
+            study.add(&Made { model, n_params, d_ft_tokens, p, losses }).map(drop)
+        }
+        (None, None, None) => {
+            let requirement = "say which run, give --table, or --n-params, --d-ft and --p of a run that was made elsewhere";
+            Err(Error::setting("--run", "none", requirement))
+        }
+    }
+}
+
+/// Takes every row of a table that has a loss.
+fn take_table(study: &mut Study, path: &Path, reading: &losses::Options) -> Result<()> {
+    let table = losses::read(path, &Reading::new(reading)?)?.table;
+    let domains: BTreeSet<&str> = table.runs.iter().map(|run| &*run.domain).collect();
+    if domains.len() > 1 {
+        let names: Vec<&str> = domains.into_iter().collect();
+        let reason = format!(
+            "has several domains, and a study is of one: --where 'domain={}' keeps one of {}",
+            names[0],
+            names.join(", ")
+        );
+        return Err(Error::content(path, None, reason));
+    }
+    let has_loss = |run: &&Run| run.loss_pt.is_some() || run.loss_ft.is_some();
+    let (told, without): (Vec<&Run>, Vec<&Run>) = table.runs.iter().partition(has_loss);
+    for run in told {
+        let at = |error: Error| Error::content(path, run.line, error.to_string());
+        take_row(study, run).map_err(at)?;
+    }
+    match without.len() {
+        0 => {}
+        1 => complain("1 row has no loss and is left out"),
+        many => complain(&format!("{many} rows have no loss and are left out")),
+    }
+    table.warnings.iter().for_each(|warning| complain(&warning.to_string()));
+    Ok(())
+}
+
+fn take_row(study: &mut Study, run: &Run) -> Result<()> {
+    let losses =
+        Losses { loss_pt0: run.get(Column::LossPt0), loss_pt: run.loss_pt, loss_ft: run.loss_ft };
+    let number = run.run.trim().parse::<u64>().ok();
+    let known = number.and_then(|number| study.runs().iter().find(|known| known.run == number));
+    let Some(known) = known else {
+        let made = Made {
+            model: None,
+            n_params: run.row.n_params,
+            d_ft_tokens: run.row.d_ft_tokens,
+            p: run.row.p,
+            losses,
+        };
+        return study.add(&made).map(drop);
+    };
+    let model = study.models().iter().find(|model| model.name == known.model);
+    let of_study = [
+        (Column::NParams, model.map_or(f64::NAN, |model| model.n_params)),
+        (Column::DFtTokens, known.d_ft_tokens),
+        (Column::P, known.p),
+    ];
+    for (column, value) in of_study {
+        if let Some(given) = run.get(column).filter(|given| *given != value) {
+            let requirement = format!(
+                "run {} of the study has {value}; --runs takes another column for the run's number",
+                known.run
+            );
+            return Err(Error::setting(column.name(), given, requirement));
+        }
+    }
+    study.tell(known.run, losses)
+}
+
+/// What a study says.
+#[derive(Serialize)]
+struct Said<'a> {
+    answer: &'a Answer,
+    /// The mean standard deviation of the predicted ln of the rise that is asked about.
+    deviation: f64,
+    /// Runs that were made.
+    made: usize,
+    /// Runs that were handed out.
+    under_way: usize,
+    /// Runs that can be handed out.
+    left: usize,
+    /// Runs without a result.
+    failed: usize,
+    /// What runs made and under way cost, with their models.
+    spent: f64,
+    /// What all runs cost.
+    cost: f64,
+}
+
+fn say(study: &Study, options: &AnswerOptions) -> Result<()> {
+    let resamples = options.bootstrap as usize;
+    let bootstrap = Bootstrap { resamples, ..Bootstrap::default() };
+    let found = study.answer(&Options { bootstrap, ..Options::default() });
+    let count = |is: fn(&State) -> bool| study.runs().iter().filter(|run| is(&run.state)).count();
+    let said = Said {
+        answer: &found,
+        deviation: study.deviation()?,
+        made: count(|state| matches!(state, State::Done(_))),
+        under_way: count(|state| *state == State::Asked),
+        left: count(|state| *state == State::Open),
+        failed: count(|state| matches!(state, State::Failed(_))),
+        spent: study.spent(),
+        cost: study.cost(),
+    };
+    answer(&match options.json {
+        true => serde_json::to_string_pretty(&said).expect("our types have string keys") + "\n",
+        false => text(&said),
+    })
+}
+
+fn text(said: &Said) -> String {
+    let mut text = String::new();
+    let found = said.answer;
+    for line in &found.lead {
+        let _ = writeln!(text, "{line}");
+    }
+    if found.verdict == Verdict::NotShown && said.left > 0 {
+        let _ = writeln!(text, "Further runs may show it: replication study ask.");
+    }
+    for (p, rise) in &found.rises {
+        let p = format!("p = {}", words::fraction(*p));
+        let _ = writeln!(text, "  {p:<10} rise of a new run {} nats", numbers(rise));
+    }
+    for warning in &found.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    let _ = writeln!(
+        text,
+        "{} runs made, {} under way, {} left, {} failed; {} of what all of them cost is spent",
+        said.made,
+        said.under_way,
+        said.left,
+        said.failed,
+        percent(said.spent / said.cost.max(f64::MIN_POSITIVE)),
+    );
+    let _ = writeln!(
+        text,
+        "the design expects the rise that is asked about to be known to a standard deviation of {}",
+        percent(said.deviation),
+    );
+    text
+}

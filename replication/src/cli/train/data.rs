@@ -1,0 +1,234 @@
+//! Data sets by name: `replication data`, and `hub:NAME` wherever text is named.
+
+use crate::cli::train::prepare;
+use crate::inputs::fields::{Records, counting};
+use crate::inputs::files::read;
+use crate::inputs::registry::{HUB, name_of, registry};
+use crate::terminal::{Transfers, answer};
+use clap::{Args, Subcommand};
+use forgetting_laws::data::Source;
+use forgetting_laws::data::files::{Fields, Files, STDIN};
+use forgetting_laws::data::mask::Loss;
+use forgetting_laws::data::registry::{Dataset, Manifest, Registry};
+use forgetting_laws::hub::Hub;
+use forgetting_laws::{Error, Result};
+use indicatif::{DecimalBytes, HumanCount};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// `replication data`.
+#[derive(Args)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists the data sets that have a name, with licence and use.
+    List(Table),
+    /// Fetches a data set, or goes on with it, and says where its files lie.
+    Fetch(Named),
+    /// Tokenises text into a store that is mapped.
+    Prepare(prepare::Options),
+    /// Compares the files of a data set, or the folder of a token store, with the hashes that they
+    /// came with.
+    Verify(Named),
+    /// Says what a data set or files hold: documents, works, lengths, the beginning.
+    Inspect(Inspect),
+}
+
+#[derive(Args)]
+struct Table {
+    /// A file with further entries, in the form of the table that comes with the library.
+    #[arg(long, value_name = "FILE")]
+    registry: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Named {
+    /// The data set, NAME/SUBSET for a part of a collection, or to verify a folder.
+    name: String,
+    #[command(flatten)]
+    table: Table,
+}
+
+#[derive(Args)]
+struct Inspect {
+    /// The name of a data set, with hub: before it or without, or files, folders, patterns or -.
+    #[arg(required = true, value_name = "NAME|FILE")]
+    what: Vec<PathBuf>,
+    /// Field of the text in files.
+    #[arg(long, default_value = "text", value_name = "FIELD")]
+    text: String,
+    /// Field that names the work in files.
+    #[arg(long, value_name = "FIELD")]
+    group: Option<String>,
+    #[command(flatten)]
+    records: Records,
+}
+
+/// # Errors
+/// If there is no such data set, or it cannot be fetched or read, or is damaged.
+pub fn run(options: Options) -> Result<()> {
+    match options.command {
+        Command::List(table) => answer(&list(&table.registry()?)),
+        Command::Fetch(named) => {
+            let (dataset, hub) = (named.find()?, Hub::from_env()?);
+            let manifest = dataset.fetch(&hub, &Transfers::default())?;
+            let written = dataset.manifest_path(&hub);
+            answer(&format!(
+                "{}written down in {}\n",
+                files(&dataset, &manifest, &hub),
+                written.display()
+            ))
+        }
+        Command::Prepare(options) => prepare::run(&options),
+        Command::Verify(named) if Path::new(&named.name).exists() => {
+            prepare::verify(Path::new(&named.name))
+        }
+        Command::Verify(named) => {
+            let (dataset, hub) = (named.find()?, Hub::from_env()?);
+            let Some(manifest) = dataset.here(&hub)? else {
+                let requirement = "is not here as a whole; replication data fetch brings the rest";
+                return Err(Error::setting("data set", &named.name, requirement));
+            };
+            manifest.files.iter().try_for_each(|file| manifest.verify(&hub, file))?;
+            let count = manifest.files.len();
+            answer(&format!("{}: {count} file(s) as they came\n", manifest.line()))
+        }
+        Command::Inspect(inspect) => inspect.run(),
+    }
+}
+
+impl Table {
+    fn registry(&self) -> Result<Registry> {
+        registry(self.registry.as_deref())
+    }
+}
+
+impl Named {
+    fn find(&self) -> Result<Dataset> {
+        self.table.registry()?.find(self.name.strip_prefix(HUB).unwrap_or(&self.name))
+    }
+}
+
+fn list(registry: &Registry) -> String {
+    let mut text = String::new();
+    for (name, entry) in registry.entries() {
+        let source = match &entry.repository {
+            Some(_) => format!("{} at {}", entry.source(), entry.revision),
+            None => entry.source().to_string(),
+        };
+        let loss = if entry.loss == Loss::Answer { "of answers only" } else { "" };
+        let _ = writeln!(text, "{name}");
+        for (head, what) in [
+            ("about", &entry.about),
+            ("paper", &entry.paper),
+            ("source", &source),
+            ("licence", &entry.licence),
+            ("loss", &loss.to_string()),
+            ("checked", &entry.checked),
+        ] {
+            if !what.is_empty() {
+                let _ = writeln!(text, "  {head:9}{what}");
+            }
+        }
+        if let Some(subsets) = &entry.subsets {
+            let _ = writeln!(text, "  {:9}{}", "subsets", subsets.coverage());
+        }
+    }
+    text
+}
+
+/// The files of a data set, each in a line.
+fn files(dataset: &Dataset, manifest: &Manifest, hub: &Hub) -> String {
+    let mut text = format!("{}: {}\n", dataset.name, manifest.line());
+    let _ = writeln!(text, "licence: {}", manifest.licence);
+    if let Some(subsets) = &dataset.entry.subsets {
+        let _ = writeln!(text, "{}", subsets.coverage());
+    }
+    for (file, path) in manifest.files.iter().zip(manifest.paths(hub)) {
+        let size = DecimalBytes(file.size);
+        let _ = writeln!(text, "{}  {size}  {}", path.display(), file.hash);
+    }
+    text
+}
+
+impl Inspect {
+    fn run(&self) -> Result<()> {
+        let named = match self.what.as_slice() {
+            [one] => name_of(one).or_else(|| one.to_str().filter(|_| !is_file(one))),
+            _ => None,
+        };
+        let registry = registry(self.records.registry.as_deref())?;
+        // What is neither a file nor a name is said to be no file, unless it says that it is a name.
+        let dataset = match named {
+            Some(name) if name_of(&self.what[0]).is_some() => Some(registry.find(name)?),
+            Some(name) => registry.find(name).ok(),
+            None => None,
+        };
+        let Some(dataset) = dataset else {
+            let fields = self.records.fields(&self.text, self.group.as_deref())?;
+            return answer(&content(&read(&self.what, &fields)?)?);
+        };
+        let hub = Hub::from_env()?;
+        let manifest = dataset.get(&hub, &Transfers::default())?;
+        let fields = counting(dataset.fields.clone(), self.records.loss);
+        let fields = Fields { skip_missing: self.records.skip_missing, ..fields };
+        let source = read(&manifest.paths(&hub), &fields)?;
+        answer(&(files(&dataset, &manifest, &hub) + &content(&source)?))
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    path.exists() || path.as_os_str() == STDIN
+}
+
+/// What a source holds.
+fn content(source: &Files) -> Result<String> {
+    const SHOWN: usize = 300;
+    let count = source.len().unwrap_or_default();
+    let mut lengths = Vec::new();
+    let mut groups = BTreeSet::new();
+    let (mut bytes, mut counted, mut silent) = (0, 0, 0);
+    for i in 0..count {
+        let passage = source.passage(i)?;
+        lengths.push(passage.text.chars().count() as u64);
+        groups.insert(source.group(i));
+        bytes += passage.text.len();
+        counted += passage.counted_bytes();
+        silent += u64::from(passage.counted_bytes() == 0);
+    }
+    let counts = match counted == bytes {
+        true => String::new(),
+        false => format!(
+            "in the loss count {} of {} bytes, and nothing of {} documents\n",
+            HumanCount(counted as u64),
+            HumanCount(bytes as u64),
+            HumanCount(silent)
+        ),
+    };
+    let all: u64 = lengths.iter().sum();
+    lengths.sort_unstable();
+    let at = |place: usize| HumanCount(lengths.get(place).copied().unwrap_or_default());
+    let (median, last) = (lengths.len() / 2, lengths.len().saturating_sub(1));
+    let works = match source.blocks() {
+        true => format!("{} blocks of too few works", groups.len()),
+        false => format!("{} works", HumanCount(groups.len() as u64)),
+    };
+    let first = source.document(0)?;
+    let first = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = first.chars().take(SHOWN).collect();
+    Ok(format!(
+        "{} documents of {works}, {} characters\ncharacters a document: {} at least, {} in the \
+         middle, {} at most\n{counts}hash: {}\nthe first begins: {shown}\n",
+        HumanCount(count),
+        HumanCount(all),
+        at(0),
+        at(median),
+        at(last),
+        source.content_hash()
+    ))
+}

@@ -1,0 +1,282 @@
+//! What there is to do, what it costs here, and how far it is.
+
+use super::Session;
+use crate::experiment::compute::Compute;
+use crate::experiment::job::{self, Job};
+use crate::experiment::worker::Failure;
+use crate::terminal::answer;
+use forgetting_laws::Result;
+use forgetting_laws::checkpoint::Checkpoint;
+use forgetting_laws::data::sequences::Window;
+use forgetting_laws::engine::Engine;
+use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::model::{Precision, Shape};
+use forgetting_laws::rng::Key;
+use forgetting_laws::run::{EngineKind, Outcome, Record, Spec};
+use forgetting_laws::store::Store;
+use forgetting_laws::weight_decay::{AdamW, Step};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+/// Runs with their sizes and costs, what is done and what is left.
+///
+/// # Errors
+/// If a record cannot be read or a shape is none.
+pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
+    let done = session.finished(jobs)?;
+    let is_done = |job: &Job| done.contains_key(&job.spec.id());
+    let mut plan = format!("{:<48} {:>12} {:>14} {:>12}  done\n", "run", "N", "tokens", "FLOPs");
+    for job in jobs {
+        let n = job.shape.count().paper();
+        let mark = if is_done(job) { "yes" } else { "no" };
+        let Job { label, tokens, flops, .. } = job;
+        let _ = writeln!(plan, "{label:<48} {n:>12} {tokens:>14} {flops:>12.3e}  {mark}");
+    }
+    let left: Vec<&Job> = jobs.iter().filter(|job| !is_done(job)).collect();
+    // Not `sum`, which makes -0 of nothing.
+    let flops = left.iter().fold(0.0, |sum, job| sum + job.flops);
+    let _ = writeln!(
+        plan,
+        "{} runs, {} done; {flops:.3e} FLOPs left at most (finetuning and evaluations included)",
+        jobs.len(),
+        done.len()
+    );
+    let run = &session.config.run;
+    let batch = session.config.finetuning.batch;
+    let rates = Rates::measure(&left, batch, session)?;
+    let seconds = left.iter().fold(0.0, |sum, job| sum + job.flops / rates.of(job));
+    let (workers, at_once, where_) = session.workers();
+    let _ = writeln!(
+        plan,
+        "{:.3} hours here at most: {workers} worker(s){where_} with {} CPU thread(s) each; {}",
+        seconds / 3600.0 / at_once as f64,
+        run.threads,
+        rates.words
+    );
+    let _ = writeln!(plan, "{}", session.compute.words());
+    if !Compute::is_built(run.engine.kind()) {
+        let _ = writeln!(
+            plan,
+            "these runs need libtorch, and this program is built without it: cargo run -p replication \
+             --features torch; the hours here are those of its own engine in f32"
+        );
+    }
+    let _ =
+        writeln!(plan, "{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", gpu_hours(flops));
+    let disk: f64 = jobs.iter().map(disk).sum();
+    let _ = writeln!(plan, "{:.1} MB of disk at most, {:.1} MB kept", disk / 1e6, kept(jobs) / 1e6);
+    plan.push_str(&costs(session, &left));
+    answer(&plan)
+}
+
+/// Hours of an A100, of whose 312 TFLOP/s in bf16 40% are used: an assumption, as nothing here has been
+/// measured on one.
+fn gpu_hours(flops: f64) -> f64 {
+    flops / (0.4 * 312e12) / 3600.0
+}
+
+/// What the runs of each size cost, largest last.
+fn costs(session: &Session, jobs: &[&Job]) -> String {
+    let mut table = format!(
+        "\n{:<16} {:>12} {:>5} {:>12} {:>12} {:>12} {:>12} {:>10}\n",
+        "size", "N", "GPUs", "pretraining", "finetunings", "PT A100 h", "FT A100 h", "disk, GB"
+    );
+    let mut sizes: Vec<(u64, &str)> =
+        jobs.iter().map(|job| (job.shape.count().paper(), job.size.as_str())).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    for (n, size) in sizes {
+        let of = |tuned: bool| {
+            jobs.iter().filter(move |job| job.size == size && job.parent().is_some() == tuned)
+        };
+        let flops = |tuned| of(tuned).fold(0.0, |sum, job| sum + job.flops);
+        let count = |tuned: bool| of(tuned).count();
+        let gigabytes =
+            [false, true].into_iter().flat_map(of).map(|job| disk(job)).sum::<f64>() / 1e9;
+        let [pt, ft] = [false, true].map(flops);
+        let gpus = session.config.sizes.get(size).map_or(1, |size| size.gpus);
+        let _ = writeln!(
+            table,
+            "{size:<16} {n:>12} {gpus:>5} {:>12} {:>12} {:>12.3} {:>12.3} {gigabytes:>10.3}",
+            format!("{} {pt:.1e}", count(false)),
+            format!("{} {ft:.1e}", count(true)),
+            gpu_hours(pt),
+            gpu_hours(ft)
+        );
+    }
+    table
+}
+
+/// The share of a matrix product's rate that estimates assume a training step to reach.
+const SHARE_OF_MATMUL: f64 = 0.3;
+
+/// FLOP/s of training, by size.
+pub struct Rates {
+    of_size: BTreeMap<String, f64>,
+    others: f64,
+    words: String,
+}
+
+/// Models up to this size are measured; a step of larger ones takes long on a CPU.
+const MEASURED: u64 = 20_000_000;
+
+/// The same on a GPU, whose memory larger ones may fill.
+const MEASURED_ON_GPU: u64 = 200_000_000;
+
+impl Rates {
+    /// Measures steps of one worker.
+    ///
+    /// # Errors
+    /// If a shape is none.
+    pub fn measure(jobs: &[&Job], batch: u64, session: &Session) -> Result<Self> {
+        let mut of_size = BTreeMap::new();
+        let engine = session.engine();
+        let precision = |job: &Job| match engine.kind() {
+            EngineKind::Cpu => Precision::F32,
+            EngineKind::Torch => job.spec.precision(),
+        };
+        let most = if session.compute.gpu().is_some() { MEASURED_ON_GPU } else { MEASURED };
+        for job in jobs.iter().filter(|job| job.shape.count().paper() <= most) {
+            if !of_size.contains_key(&job.size) {
+                let rate = measured(job.shape, precision(job), batch, &*engine)?;
+                of_size.insert(job.size.clone(), rate);
+            }
+        }
+        let precision = jobs.first().map(|job| precision(job)).unwrap_or_default();
+        let threads = session.config.run.threads;
+        let (others, what) = match session.compute.matmul_rate(threads, precision) {
+            Some(rate) => (
+                SHARE_OF_MATMUL * rate,
+                format!(
+                    "{:.0}% of the {:.0} GFLOP/s that a matrix product reaches",
+                    100.0 * SHARE_OF_MATMUL,
+                    rate / 1e9
+                ),
+            ),
+            None => {
+                let rate = measured_reference(&*engine)?;
+                (rate, format!("the {:.0} GFLOP/s that steps of {REFERENCE} reach", rate / 1e9))
+            }
+        };
+        let sizes = jobs.iter().map(|job| &job.size).collect::<std::collections::BTreeSet<_>>();
+        let words = match sizes.len() - of_size.len() {
+            0 => "measured steps of every size".to_string(),
+            _ => format!("{what}, for sizes whose steps were not measured"),
+        };
+        Ok(Self { of_size, others, words })
+    }
+
+    /// The rate of a run.
+    pub fn of(&self, job: &Job) -> f64 {
+        self.of_size.get(&job.size).copied().unwrap_or(self.others)
+    }
+}
+
+/// The size whose rate stands for larger ones where nothing else is known of an engine.
+const REFERENCE: &str = "nano-large";
+
+fn measured_reference(engine: &dyn Engine) -> Result<f64> {
+    measured(Shape::named(REFERENCE, 512, 64)?, Precision::F32, 16, engine)
+}
+
+/// FLOP/s of training steps of a model, the best of some.
+fn measured(shape: Shape, precision: Precision, batch: u64, engine: &dyn Engine) -> Result<f64> {
+    let row = shape.context as u64 + 1;
+    let token = |i| Key::new(0).below(i, shape.vocab as u64) as u32;
+    let tokens: Vec<u32> = (0..batch * row).map(token).collect();
+    let rows = tokens.chunks(row as usize);
+    let rows: Vec<_> = rows.map(|row| Window { tokens: row.into(), counted: None }).collect();
+    let model = Checkpoint::initial(shape, Key::new(0))?;
+    let mut training = engine.training(&model, precision, AdamW::default(), 5.0)?;
+    let begun = Instant::now();
+    let mut best = f64::INFINITY;
+    let mut steps = 0;
+    while steps < 3 || (begun.elapsed() < Duration::from_millis(300) && steps < 50) {
+        let step = Instant::now();
+        steps += 1;
+        training.step(&rows, Step { t: steps, lr: 1e-4, multiplier: 1.0 })?;
+        // Reading the loss waits for the device.
+        let _ = training.loss_sums()?;
+        best = best.min(step.elapsed().as_secs_f64());
+    }
+    Ok(shape.train_flops_per_token() * (batch * shape.context as u64) as f64 / best)
+}
+
+/// Bytes that a run writes at most: two checkpoints of parameters and moments, and the model.
+fn disk(job: &Job) -> f64 {
+    let parameters = 4.0 * job.shape.count().paper() as f64;
+    match job.spec {
+        Spec::Pretrain(_) => 7.0 * parameters,
+        Spec::Import(_) => parameters,
+        Spec::Finetune(_) => 6.0 * parameters,
+    }
+}
+
+/// Bytes that stay: models and their last checkpoints; of finetunings the losses alone.
+fn kept(jobs: &[Job]) -> f64 {
+    jobs.iter().filter(|job| job.parent().is_none()).map(disk).sum()
+}
+
+/// What became of every run.
+///
+/// # Errors
+/// If a record cannot be read.
+pub fn status(session: &Session) -> Result<()> {
+    let jobs = session.grid.jobs();
+    let store = match session.out.join("runs").is_dir() {
+        true => Some(session.store()?),
+        false => None,
+    };
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut text = String::new();
+    for job in &jobs {
+        let (mut state, mut words) = state(store.as_ref(), job)?;
+        if let ("left", Some(known)) = (state, session.known.run(&job.spec.id())) {
+            (state, words) = ("known", format!("from {}", known.file.display()));
+        }
+        *counts.entry(state).or_default() += 1;
+        if state != "left" {
+            let _ = writeln!(text, "{:<48} {state:<9} {words}", job.label);
+        }
+    }
+    let counts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    let _ = writeln!(text, "{} runs: {}", jobs.len(), counts.join(", "));
+    answer(&text)
+}
+
+fn state(store: Option<&Store>, job: &Job) -> Result<(&'static str, String)> {
+    let id = job.spec.id();
+    let Some(store) = store.filter(|store| store.folder(&id).is_dir()) else {
+        return Ok(("left", String::new()));
+    };
+    if let Some(record) = store.record::<Record>(&id)? {
+        let last = record.evaluations.last();
+        let losses = last.map(job::losses).unwrap_or_default();
+        return Ok(match record.outcome {
+            Outcome::Diverged { step } => {
+                let finite = |e: &&Evaluation| e.loss_pt.is_finite();
+                let good = record.evaluations.iter().rev().find(finite);
+                let good = good.map(|e| format!(", last good at {}: {}", e.step, job::losses(e)));
+                let words = format!("not finite at step {step}{}", good.unwrap_or_default());
+                ("diverged", words)
+            }
+            _ => ("done", format!("{} steps, {losses}", record.steps)),
+        });
+    }
+    if store.is_claimed(&id)? {
+        let metrics = std::fs::read_to_string(store.folder(&id).join("metrics.jsonl"));
+        let metrics = metrics.unwrap_or_default();
+        let last = metrics.lines().next_back().and_then(|line| serde_json::from_str(line).ok());
+        let words = |last: Evaluation| format!("at step {}: {}", last.step, job::losses(&last));
+        return Ok(("under way", last.map(words).unwrap_or_default()));
+    }
+    Ok(match Failure::read(store, &id) {
+        Some(failure) => {
+            let last = failure.last.as_ref();
+            let last = last.map(|e| format!(" (at step {}: {})", e.step, job::losses(e)));
+            ("failed", format!("{}{}", failure.reason, last.unwrap_or_default()))
+        }
+        None => ("begun", "nobody works on it now".into()),
+    })
+}

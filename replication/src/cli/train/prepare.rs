@@ -1,0 +1,138 @@
+//! `data prepare`: text files as a token store, and a store's integrity.
+
+use crate::inputs::fields::Records;
+use crate::inputs::files::read;
+use crate::inputs::sources::file_names;
+use crate::inputs::tokenizers::train_tokenizer;
+use crate::terminal::answer;
+use clap::Args;
+use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
+use forgetting_laws::data::{Source, TokenizerKind};
+use forgetting_laws::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// What to tokenise.
+#[derive(Args)]
+pub struct Options {
+    /// Text: files, folders or patterns as 'texts/*.jsonl', or - for standard input.
+    #[arg(long, num_args = 1.., value_name = "FILE", required = true)]
+    data: Vec<PathBuf>,
+    /// A tokenizer.json, or the folder of one.
+    #[arg(long, value_name = "FILE", required_unless_present = "vocab")]
+    tokenizer: Option<PathBuf>,
+    /// The token that ends a text in it, by name or number [default: the one that its files name].
+    #[arg(long, value_name = "TOKEN", conflicts_with = "vocab")]
+    end_of_text: Option<String>,
+    /// Trains one of so many tokens on the text instead.
+    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
+    vocab: Option<usize>,
+    /// Which one: bpe or unigram.
+    #[arg(long, value_name = "KIND", default_value = "bpe", value_parser = crate::inputs::tokenizers::kind)]
+    tokenizer_kind: TokenizerKind,
+    /// Bytes of text that it is trained on.
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    tokenizer_bytes: u64,
+    /// The field of .jsonl files that holds the text.
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    text_field: String,
+    /// The field of .jsonl files that names the work, whose pieces never straddle a split.
+    #[arg(long, value_name = "FIELD")]
+    group: Option<String>,
+    #[command(flatten)]
+    records: Records,
+    /// The folder of the store; what an interrupted call has finished there is kept.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+/// The file beside the shards that turned text into tokens.
+const TOKENIZER: &str = "tokenizer.json";
+
+/// Makes a store.
+///
+/// # Errors
+/// If a file or a setting is refused, or a shard that is there is damaged.
+pub fn run(options: &Options) -> Result<()> {
+    let out = options.out.as_path();
+    let fields = options.records.fields(&options.text_field, options.group.as_deref())?;
+    let source = read(&options.data, &fields)?;
+    let tokenizer = match (&options.tokenizer, options.vocab) {
+        (Some(path), _) => Tokenizer::open(path, options.end_of_text.as_deref())?,
+        (None, Some(vocab)) => {
+            let (bytes, kind) = (options.tokenizer_bytes, options.tokenizer_kind);
+            train_tokenizer(&source, source.len().unwrap_or(u64::MAX), bytes, kind, vocab)?.0
+        }
+        (None, None) => unreachable!("one of the two is required"),
+    };
+    let hash = tokenizer.hash();
+    let recipe = Recipe {
+        source: &source,
+        encoder: &tokenizer,
+        tokenizer: &hash,
+        vocab: tokenizer.vocab_size(),
+        shard_documents: Recipe::SHARD,
+    };
+    let name = file_names(&options.data);
+    let origin = Origin { name, revision: None, files: source.files().to_vec() };
+    let documents = source.len().unwrap_or(0);
+    let bar = ProgressBar::with_draw_target(
+        Some(documents),
+        match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        },
+    );
+    let tokens = Tokens::prepare(out, &recipe, &origin, &|documents| bar.inc(documents))?;
+    bar.finish_and_clear();
+    tokenizer.save(out.join(TOKENIZER))?;
+    let counted = Manifest::read(out)?.and_then(|manifest| manifest.counted);
+    answer(&format!(
+        "{} documents, {} tokens{}; store: {}\nend of text: {}\n",
+        tokens.documents(),
+        tokens.tokens(),
+        counting(counted),
+        out.display(),
+        tokenizer.stated_end_of_text()
+    ))
+}
+
+/// How many tokens count in the loss, where not all do.
+fn counting(counted: Option<u64>) -> String {
+    counted.map_or(String::new(), |counted| format!(", {counted} of them count in the loss"))
+}
+
+/// Reads every byte of a store and names what is damaged.
+///
+/// # Errors
+/// If something is, or there is no store.
+pub fn verify(folder: &Path) -> Result<()> {
+    let mut damages = Tokens::verify(folder)?;
+    let manifest = Manifest::read(folder)?.expect("it was verified");
+    let path = folder.join(TOKENIZER);
+    if path.exists() {
+        // Whichever token ended its texts stands in the manifest.
+        match Tokenizer::open(&path, Some(&manifest.end_of_text.to_string())) {
+            Ok(tokenizer) if tokenizer.hash() == manifest.tokenizer => {}
+            Ok(_) => damages.push(Error::Damaged {
+                path,
+                reason: "it is not the tokenizer that the store was made with".into(),
+            }),
+            Err(error) => damages.push(error),
+        }
+    }
+    if damages.is_empty() {
+        return answer(&format!(
+            "{} shards, {} documents, {} tokens{}: all as written\n",
+            manifest.shards.len(),
+            manifest.documents,
+            manifest.tokens,
+            counting(manifest.counted)
+        ));
+    }
+    let named: Vec<String> = damages.iter().map(Error::to_string).collect();
+    let reason = format!("{}; remove these and prepare again", named.join("; "));
+    Err(Error::Content { path: folder.to_path_buf(), line: None, reason })
+}

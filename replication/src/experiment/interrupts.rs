@@ -1,0 +1,87 @@
+//! What the signals that end a program do to one that trains.
+//!
+//! Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, which clusters send some time before they end a job, end the
+//! program with status 130. Runs that are under way write checkpoints first.
+
+use crate::terminal::complain;
+use forgetting_laws::{Error, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::exit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Whether runs are to write checkpoints and end.
+pub static STOP: AtomicBool = AtomicBool::new(false);
+
+/// The status of a program that a signal has ended.
+pub const INTERRUPTED: u8 = 130;
+
+type Action = Box<dyn FnMut(i32) + Send>;
+
+/// What a signal does; None: it ends the program.
+static ACTION: Mutex<Option<Action>> = Mutex::new(None);
+
+fn action() -> MutexGuard<'static, Option<Action>> {
+    ACTION.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From here on signals do what this module says.
+///
+/// # Errors
+/// If the system does not let them.
+pub fn catch() -> Result<()> {
+    let asked =
+        [SIGINT, SIGTERM, SIGUSR1].into_iter().chain((!hangups_are_ignored()).then_some(SIGHUP));
+    let mut signals = Signals::new(asked).map_err(Error::io("signals"))?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            match &mut *action() {
+                Some(act) => act(signal),
+                None => exit(INTERRUPTED.into()),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Under `nohup` a closed terminal ends nothing.
+#[allow(unsafe_code, reason = "what a signal does has no safe question")]
+fn hangups_are_ignored() -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: asks without setting; what it wrote is read only where it has.
+    unsafe {
+        libc::sigaction(SIGHUP, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// While it lives, signals do something else.
+pub struct Acting(Option<Action>);
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        *action() = self.0.take();
+    }
+}
+
+/// Has signals do something else.
+pub fn act(with: impl FnMut(i32) + Send + 'static) -> Acting {
+    Acting(action().replace(Box::new(with)))
+}
+
+/// Has signals stop runs, which write checkpoints. A second Ctrl-C ends the program at once; of the
+/// other signals a second one is often the first again, sent to a group of processes and passed on.
+pub fn stop_runs(says_so: bool) -> Acting {
+    let mut told = false;
+    act(move |signal| {
+        STOP.store(true, Ordering::Relaxed);
+        if told && signal == SIGINT {
+            exit(INTERRUPTED.into());
+        }
+        if says_so && !told {
+            complain("writing checkpoints; Ctrl-C again ends at once");
+        }
+        told = true;
+    })
+}

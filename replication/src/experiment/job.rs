@@ -1,0 +1,100 @@
+//! A run as something to do: what determines it, what it costs, and how it ended before.
+
+use forgetting_laws::engine;
+use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::model::Shape;
+use forgetting_laws::run::{Outcome, Record, RunId, Spec};
+use forgetting_laws::store::Store;
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A run that a figure needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// What determines it.
+    pub spec: Spec,
+    /// For people.
+    pub label: String,
+    /// The name of the model size.
+    pub size: String,
+    /// The model.
+    pub shape: Shape,
+    /// Training tokens at most.
+    pub tokens: u64,
+    /// FLOPs at most, evaluations included: long runs start first.
+    pub flops: f64,
+    /// The folder of the model that it imports, if it does.
+    pub import: Option<PathBuf>,
+}
+
+impl Job {
+    /// The run that it depends on.
+    pub fn parent(&self) -> Option<&RunId> {
+        match &self.spec {
+            Spec::Pretrain(_) | Spec::Import(_) => None,
+            Spec::Finetune(spec) => Some(&spec.parent),
+        }
+    }
+}
+
+/// Records of all jobs that are finished in the store.
+///
+/// # Errors
+/// If a record cannot be read.
+pub fn finished(store: &Store, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
+    let mut records = BTreeMap::new();
+    for job in jobs {
+        let id = job.spec.id();
+        if let Some(record) = store.record(&id)? {
+            records.insert(id, record);
+        }
+    }
+    Ok(records)
+}
+
+/// Whether a run that is finished must be made again, as its model was not kept and now is wanted.
+pub fn lacks_model(record: &Record, keep_models: bool) -> bool {
+    keep_models && record.model.is_none()
+}
+
+/// Refuses what would be refused after hours, before anything is done: injection for which too
+/// little is reserved.
+///
+/// # Errors
+/// If a run cannot be fed.
+pub fn check(jobs: &[Job], injection_tokens: u64) -> Result<()> {
+    for job in jobs {
+        if let Spec::Finetune(spec) = &job.spec {
+            let context = job.shape.context as u64;
+            engine::mixture(spec, context, injection_tokens / context)?;
+        }
+    }
+    Ok(())
+}
+
+/// A pretraining that diverged is recorded, and nothing can be finetuned from it.
+///
+/// # Errors
+/// If it is one.
+pub fn usable(job: &Job, record: &Record) -> Result<()> {
+    match (&job.spec, &record.outcome) {
+        (Spec::Pretrain(spec), Outcome::Diverged { step }) => {
+            let (size, peak) = (&job.size, spec.schedule.peak);
+            let label = &job.label;
+            let what = format!("the pretraining loss of {label} (sizes.{size}.peak_lr = {peak})");
+            Err(Error::NonFinite { what, step: *step })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Both losses, for people.
+pub fn losses(evaluation: &Evaluation) -> String {
+    let target = match evaluation.loss_ft.is_nan() {
+        true => String::new(),
+        false => format!("ft {:.4}, ", evaluation.loss_ft),
+    };
+    format!("{target}pt {:.4}", evaluation.loss_pt)
+}

@@ -1,0 +1,20 @@
+//! The runs of an experiment: settings, the grid that they ask for, the data, and the workers that
+//! carry them out.
+
+#[cfg_attr(
+    not(feature = "torch"),
+    allow(dead_code, unused_variables, reason = "a part of it serves libtorch")
+)]
+pub mod compute;
+pub mod config;
+pub mod corner;
+pub mod data;
+pub mod grid;
+pub mod interrupts;
+pub mod job;
+pub mod known;
+pub mod provenance;
+pub mod queue;
+pub mod ranks;
+pub mod reader;
+pub mod worker;

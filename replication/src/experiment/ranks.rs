@@ -1,0 +1,77 @@
+//! Several processes, the ranks, that carry out each run together: on one machine by `--ranks`, or
+//! started by torchrun or srun.
+//!
+//! Rank 0 leads: it alone claims runs, writes files and draws. The others wait for its orders and
+//! train with it.
+
+#[cfg(feature = "torch")]
+mod group;
+#[cfg(feature = "torch")]
+mod launch;
+#[cfg(not(feature = "torch"))]
+mod none;
+
+#[cfg(feature = "torch")]
+pub use group::Ranks;
+#[cfg(feature = "torch")]
+pub use launch::launch;
+#[cfg(not(feature = "torch"))]
+pub use none::{Ranks, launch};
+
+use crate::experiment::compute::{Compute, gpus, needs_libtorch};
+use clap::Args;
+use forgetting_laws::run::EngineKind;
+use forgetting_laws::{Error, Result};
+
+/// How many processes carry out a run.
+#[derive(Args)]
+pub struct RankOptions {
+    /// Processes that carry out each run together, started here; torchrun and srun start them by
+    /// themselves.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub ranks: u16,
+    /// Seconds that a rank waits for the others before it gives up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub rank_timeout: u64,
+}
+
+impl RankOptions {
+    /// Whether this process is to start the ranks, and is none of them.
+    ///
+    /// # Errors
+    /// If the variables that place a process cannot be, or contradict `--ranks`.
+    pub fn launches(&self) -> Result<bool> {
+        match Ranks::world()? {
+            None => Ok(self.ranks > 1),
+            Some(world) if self.ranks > 1 && world != usize::from(self.ranks) => {
+                let requirement =
+                    format!("contradicts the WORLD_SIZE of {world} that this was started with");
+                Err(Error::setting("--ranks", self.ranks, requirement))
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Refuses ranks of another engine than libtorch, and more on this machine than it has GPUs for, as
+    /// each has one of its own.
+    ///
+    /// # Errors
+    /// If there are too few, or one alone is named.
+    pub fn check(&self, name: &str, compute: Compute) -> Result<()> {
+        if compute.kind() != EngineKind::Torch {
+            return Err(needs_libtorch("--ranks", self.ranks));
+        }
+        let count = gpus();
+        match compute.gpu() {
+            Some(_) if name.starts_with("cuda:") => {
+                let requirement = "is one GPU, and each rank needs one: use --device cuda";
+                Err(Error::setting("--device", name, requirement))
+            }
+            Some(_) if count < usize::from(self.ranks) => {
+                let requirement = format!("needs as many GPUs, and here are {count}");
+                Err(Error::setting("--ranks", self.ranks, requirement))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Carries out one run: claims it, resumes or starts it, and records how it ended.
+
+use crate::experiment::compute::{Compute, refusal};
+use crate::experiment::data::Prepared;
+use crate::experiment::job::{Job, finished, lacks_model, losses, usable};
+use crate::experiment::known::{KNOWN, Known};
+use crate::experiment::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
+use crate::experiment::ranks::Ranks;
+use crate::terminal::Display;
+use forgetting_laws::checkpoint::{self, Checkpoint};
+use forgetting_laws::engine::{self, Control, Engine, Observer};
+use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::run::{Outcome, Record, RunId, Spec};
+use forgetting_laws::store::{Claim, Store, verify_file, write_atomic};
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// How often a worker looks whether another process has finished a run.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What all runs share.
+pub struct Lab<'a> {
+    /// Where runs are kept.
+    pub store: &'a Store,
+    /// The data.
+    pub prepared: &'a Prepared,
+    /// For the manifests.
+    pub machine: &'a Machine,
+    /// What computes.
+    pub engine: &'a dyn Engine,
+    /// The same, for what is known of its memory.
+    pub compute: Compute,
+    /// Where several processes carry out a run together.
+    pub ranks: Option<&'a Ranks>,
+    /// Runs at a time.
+    pub workers: usize,
+    /// Between checkpoints.
+    pub checkpoint_every: Duration,
+    /// Whether finetunings keep their model at the bottom of the U-curve.
+    pub keep_models: bool,
+    /// Set when the user asks for an end.
+    pub stop: &'a AtomicBool,
+    /// What the user sees.
+    pub display: &'a Display,
+}
+
+/// Removes the checkpoints of finetunings whose process died between writing the record and removing
+/// them.
+///
+/// # Errors
+/// If the system refuses.
+pub fn remove_leftovers(
+    store: &Store,
+    finished: &BTreeMap<RunId, Record>,
+    jobs: &[Job],
+) -> Result<()> {
+    for job in jobs.iter().filter(|job| job.parent().is_some()) {
+        let id = job.spec.id();
+        if finished.contains_key(&id)
+            && engine::has_checkpoints(&store.folder(&id))?
+            && let Some(claim) = store.claim(&id)?
+        {
+            engine::remove_checkpoints(&claim)?;
+        }
+    }
+    Ok(())
+}
+
+/// One run: claimed, resumed or started, recorded. None where another process works on it.
+pub fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
+    let id = job.spec.id();
+    let finished = || {
+        let record: Option<Record> = lab.store.record(&id)?;
+        Ok::<_, Error>(record.filter(|record| !lacks_model(record, lab.keep_models)))
+    };
+    if let Some(record) = finished()? {
+        return usable(job, &record).map(|()| Some(record));
+    }
+    let Some(claim) = lab.store.claim(&id)? else { return Ok(None) };
+    // It may have been finished between the look and the claim.
+    if let Some(record) = finished()? {
+        return usable(job, &record).map(|()| Some(record));
+    }
+    if let Some(ranks) = lab.ranks {
+        ranks.begin(job)?;
+    }
+    match together(lab, || attempt(lab, job, &claim)) {
+        Ok(record) => {
+            claim.remove_if_there(FAILURE)?;
+            usable(job, &record).map(|()| Some(record))
+        }
+        Err(error @ (Error::Interrupted | Error::RankLost(_))) => Err(error),
+        Err(error) => {
+            // Where not even this can be written, the reason is still said.
+            let _ = claim.write_json(FAILURE, &Failure::new(&claim, &error));
+            Err(error)
+        }
+    }
+}
+
+/// Carries out a run that the first rank leads, as another one. A failure is said and told.
+///
+/// # Errors
+/// If a rank is lost.
+pub fn assist(lab: &Lab<'_>, job: &Job) -> Result<()> {
+    let display = lab.display.run(&job.label, job.flops);
+    match together(lab, || train(lab, job, None, &display)) {
+        Err(error @ Error::RankLost(_)) => Err(error),
+        // The first rank says how it ended.
+        Ok(_) | Err(Error::Interrupted | Error::RankFailed) => Ok(()),
+        Err(error) => {
+            lab.ranks.expect("who assists is a rank").complain(job, &error);
+            Ok(())
+        }
+    }
+}
+
+/// What work on a run led to here; then all ranks learn whether it failed in one of them.
+fn together<T>(lab: &Lab<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let result = catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| refusal(&*panic).map_or_else(|| resume_unwind(panic), Err));
+    match lab.ranks {
+        Some(ranks) => ranks.conclude(result),
+        None => result,
+    }
+}
+
+/// The file of a run that could not go on.
+pub const FAILURE: &str = "failure.json";
+
+/// Why a run could not go on; the next call tries again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// In words.
+    pub reason: String,
+    /// The last evaluation before.
+    pub last: Option<Evaluation>,
+}
+
+impl Failure {
+    fn new(claim: &Claim, error: &Error) -> Self {
+        let metrics = std::fs::read_to_string(claim.folder().join("metrics.jsonl"));
+        let last = metrics.unwrap_or_default().lines().next_back().map(serde_json::from_str);
+        Self { reason: error.to_string(), last: last.and_then(std::result::Result::ok) }
+    }
+
+    /// Why a run could not go on, if it could not.
+    pub fn read(store: &Store, id: &RunId) -> Option<Self> {
+        let bytes = std::fs::read(store.folder(id).join(FAILURE)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// Trains a run that this process has claimed.
+fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
+    let data = lab.prepared;
+    claim.write_json("spec.json", &job.spec)?;
+    write_atomic(&claim.folder().join(checkpoint::TOKENIZER), data.tokenizer.to_json().as_bytes())?;
+    let mut manifest = Manifest::open(claim, &job.label, lab.machine, data.facts_of(&job.spec)?)?;
+    let display = lab.display.run(&job.label, job.flops);
+    let begun = (Instant::now(), cpu_seconds());
+    let result = train(lab, job, Some(claim), &display);
+    let memory = Memory::now(lab.compute);
+    manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
+    claim.write_json(MANIFEST, &manifest)?;
+    let record = result?;
+    if let Some(known) = Known::read(claim.folder())? {
+        known.confirm(&job.label, &record)?;
+    }
+    claim.write_json("record.json", &record)?;
+    if let Spec::Finetune(_) = job.spec {
+        engine::remove_checkpoints(claim)?;
+    }
+    display.note(&(summary(&record) + &memory.words()));
+    Ok(record)
+}
+
+/// Trains a run; without a claim as a rank other than the first.
+fn train(
+    lab: &Lab<'_>,
+    job: &Job,
+    claim: Option<&Claim>,
+    observer: &dyn Observer,
+) -> Result<Record> {
+    let data = lab.prepared;
+    let control = Control {
+        engine: lab.engine,
+        stop: lab.stop,
+        checkpoint_every: lab.checkpoint_every,
+        end_of_text: Some(data.tokenizer.end_of_text()),
+        keep_bottom: lab.keep_models,
+        observer,
+    };
+    match &job.spec {
+        Spec::Pretrain(spec) => engine::pretrain(spec, &data.pretraining, claim, &control),
+        Spec::Import(spec) => {
+            let folder = job.import.as_deref().expect("a job that imports has a folder");
+            let model = Checkpoint::read(folder);
+            model.and_then(|m| engine::import(spec, &m, &data.pretraining, claim, &control))
+        }
+        Spec::Finetune(spec) => parent_model(lab.store, &spec.parent).and_then(|model| {
+            let (pretraining, target) = (&data.pretraining, &data.targets[&spec.target]);
+            engine::finetune(spec, &model, pretraining, target, claim, &control)
+        }),
+    }
+}
+
+fn parent_model(store: &Store, parent: &RunId) -> Result<Checkpoint> {
+    let folder = store.folder(parent);
+    let hash =
+        store.record::<Record>(parent)?.and_then(|record| record.model).ok_or_else(|| {
+            Error::content(
+                folder.join("record.json"),
+                None,
+                "names no model; remove it and run again",
+            )
+        })?;
+    Checkpoint::read_verified(&folder, &hash)
+}
+
+/// A line on how a run ended.
+fn summary(record: &Record) -> String {
+    let last = record.evaluations.last();
+    let losses = last.map(|e| format!(", losses {}", losses(e))).unwrap_or_default();
+    let how = match &record.outcome {
+        Outcome::Completed => format!("done after {} steps", record.steps),
+        Outcome::Turned => format!("the U has turned: done after {} steps", record.steps),
+        Outcome::Diverged { step } => format!("diverged: a loss is not finite at step {step}"),
+    };
+    let injected = match record.realised.fraction() {
+        Some(fraction) if fraction > 0.0 => format!(", {:.2}% injected", 100.0 * fraction),
+        _ => String::new(),
+    };
+    format!("{how}{losses}, {:.1} epochs{injected}", record.realised.epochs)
+}
+
+/// Looks at the models that missing runs depend on. Where one is damaged, says so and takes its
+/// record away, so that its pretraining goes on from its last checkpoint; where it was never made here,
+/// it is made.
+///
+/// # Errors
+/// If a model cannot be read, or the record not removed.
+pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
+    let done = finished(store, jobs)?;
+    let missing = jobs.iter().filter(|job| !done.contains_key(&job.spec.id()));
+    let needed: BTreeSet<&RunId> = missing.filter_map(Job::parent).collect();
+    for job in jobs {
+        let id = job.spec.id();
+        let is_known = store.folder(&id).join(KNOWN).exists();
+        if is_known && !needed.contains(&id) {
+            continue;
+        }
+        let model = || Ok::<_, Error>(store.record::<Record>(&id)?.and_then(|record| record.model));
+        while model()?.is_some() {
+            let Some(claim) = store.claim(&id)? else {
+                // Another process looks at this very model.
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            };
+            // Asked again, as that process may have taken the record away.
+            let Some(hash) = model()? else { break };
+            match verify_file(&claim.folder().join(checkpoint::WEIGHTS), &hash) {
+                Ok(()) => break,
+                Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
+                    let label = &job.label;
+                    display.line(&match is_known {
+                        true => format!("{label}: known without its model, which is made again"),
+                        false => format!("{label}: {error}; going back to the last checkpoint"),
+                    });
+                    claim.remove("record.json")?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The tables beside the drawings, which hold every group. Equal fits give equal bytes.
+
+use super::curves::{self, along, baseline};
+use super::held_out;
+use crate::format::{Csv, cell, status};
+use forgetting_laws::fit::file::LawFile;
+use forgetting_laws::fit::{Fit, Observed};
+use forgetting_laws::laws::Row;
+use forgetting_laws::table::Column;
+
+/// What every row begins with.
+const RUN: [&str; 7] = ["domain", "law", "n_params", "d_ft_tokens", "d_tokens", "p", "loss_pt0"];
+
+/// Observed and predicted losses in nats per token, a row a run.
+pub fn predicted(file: &LawFile) -> String {
+    by_run(file, &["observed", "predicted", "predicted_held_out", "weight"], |_, row, held_out| {
+        [row.loss, row.prediction, held_out, row.weight].map(cell).to_vec()
+    })
+}
+
+/// The residuals: ln of predicted over observed, or their difference in nats per token.
+pub fn residuals(file: &LawFile) -> String {
+    by_run(file, &["residual", "residual_held_out"], |fit, row, held_out| {
+        let of = |prediction| cell(fit.minimised.residual(prediction, row.loss));
+        vec![of(row.prediction), of(held_out)]
+    })
+}
+
+fn by_run(
+    file: &LawFile,
+    columns: &[&str],
+    cells: impl Fn(&Fit, &Observed, f64) -> Vec<String>,
+) -> String {
+    let mut table = table_of_runs(columns);
+    for fit in file.fits() {
+        let mut predictions = vec![f64::NAN; fit.rows.len()];
+        for row in held_out(fit) {
+            predictions[row.index] = row.prediction;
+        }
+        for (row, held_out) in fit.rows.iter().zip(predictions) {
+            table.row(run(fit, &row.row).into_iter().chain(cells(fit, row, held_out)));
+        }
+    }
+    table.text()
+}
+
+/// The observed runs and the points of the laws' curves. For laws of what is forgotten, value, low
+/// and high are rises above L_pt⁰; all in nats per token.
+pub fn curves(file: &LawFile) -> String {
+    let mut table = table_of_runs(&["kind", "value", "low", "high"]);
+    for fit in file.fits() {
+        for row in &fit.rows {
+            let value = row.loss - baseline(fit, &row.row);
+            let cells = ["run".into(), cell(value), String::new(), String::new()];
+            table.row(run(fit, &row.row).into_iter().chain(cells));
+        }
+        for curve in curves::curves(fit) {
+            for (size, value) in &curve.points {
+                let p = curve.p.unwrap_or(f64::NAN);
+                let mut row = Row { n_params: curve.n_params, p, ..Row::default() };
+                match along(fit) {
+                    Column::DFtTokens => row.d_ft_tokens = *size,
+                    _ => row.d_tokens = *size,
+                }
+                let numbers = [value.value, value.low, value.high].map(cell);
+                let cells = std::iter::once("law".to_string()).chain(numbers);
+                table.row(run(fit, &row).into_iter().chain(cells));
+            }
+        }
+    }
+    table.text()
+}
+
+/// The laws, a row a parameter; what is said of the whole fit stands in each of its rows.
+pub fn laws(file: &LawFile) -> String {
+    let mut table = Csv::new([
+        "domain",
+        "law",
+        "parameter",
+        "value",
+        "low",
+        "high",
+        "level",
+        "status",
+        "n_rows",
+        "n_runs",
+        "objective",
+        "mre",
+        "rise_error",
+        "mre_held_out",
+        "rise_error_held_out",
+        "supported",
+        "warnings",
+    ]);
+    for fit in file.fits() {
+        let known = |number: Option<f64>| cell(number.unwrap_or(f64::NAN));
+        let held_out = fit.held_out.as_ref().map(|held_out| held_out.errors);
+        let ids: Vec<_> = fit.warnings.iter().map(|warning| warning.kind.id()).collect();
+        for param in &fit.params.0 {
+            table.row([
+                fit.domain.clone(),
+                fit.law.name().into(),
+                param.name.clone(),
+                cell(param.value),
+                known(param.low),
+                known(param.high),
+                known(fit.bootstrap.as_ref().map(|resampled| resampled.level)),
+                status(fit.status).into(),
+                fit.n_rows.to_string(),
+                fit.n_runs.to_string(),
+                cell(fit.objective),
+                cell(fit.mre),
+                cell(fit.rise_error),
+                known(held_out.map(|errors| errors.mre)),
+                known(held_out.map(|errors| errors.rise_error)),
+                fit.is_supported().map(|supported| supported.to_string()).unwrap_or_default(),
+                ids.join(" "),
+            ]);
+        }
+    }
+    table.text()
+}
+
+/// Which run of which law.
+fn run(fit: &Fit, row: &Row) -> Vec<String> {
+    let Row { n_params, d_ft_tokens, p, loss_pt0, d_tokens } = *row;
+    let numbers = [n_params, d_ft_tokens, d_tokens, p, loss_pt0].map(cell);
+    [fit.domain.clone(), fit.law.name().to_string()].into_iter().chain(numbers).collect()
+}
+
+/// A table whose rows begin with [`run`].
+fn table_of_runs(columns: &[&str]) -> Csv {
+    Csv::new(RUN.iter().chain(columns).copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_commas_are_quoted() {
+        let mut table = table_of_runs(&["x"]);
+        table.row(vec!["a, b".into(); 7].into_iter().chain(["1".into()]));
+        assert!(table.text().ends_with("\"a, b\",1\n"));
+    }
+}

@@ -1,0 +1,366 @@
+//! Figure 4: what is forgotten in each domain and how much injection helps there, against how far
+//! the domain is from the pretraining data.
+//!
+//! How the paper measures the distance is unknown. Several measures stand side by side here, as
+//! they disagree on what is far.
+
+use super::fig2::progress_lost;
+use crate::blocks::MAIN;
+use crate::figures::style::{self, Csv, significant};
+use crate::figures::{Figure, Finding, Page, Table, Verdict};
+use crate::format::cell;
+use crate::results::{Domain, Finetuned, Laws, Results};
+use forgetting_laws::Result;
+use forgetting_laws::fit::Param;
+use plot::{
+    self, Axis, Color, Direction, Glyph, Interval, Legend, Mark, Numbers, Panel, Shape, Share,
+    Stroke,
+};
+
+/// Measures side by side; the table has all.
+const MOST_MEASURES: usize = 5;
+
+/// "Far domains have a larger …": rank correlations of at least this by most measures.
+const CORRELATED: f64 = 0.8;
+
+/// Of fewer domains no order can be told.
+const FEWEST: usize = 3;
+
+/// Figure 4.
+pub struct Fig4;
+
+impl Figure for Fig4 {
+    fn id(&self) -> &'static str {
+        "fig4"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Figure 4 (arXiv v2)"
+    }
+
+    fn title(&self) -> &'static str {
+        "The law's B and what is forgotten, by the distance of the domain"
+    }
+
+    fn blocks(&self) -> &'static [&'static str] {
+        &[MAIN]
+    }
+
+    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
+        let points = points(results, laws);
+        let measures = measures(&points);
+        let columns = ["domain", "b", "b_low", "b_high", "progress_lost"];
+        let names = measures.iter().map(String::as_str);
+        let mut csv = Csv::new(columns.into_iter().chain(names));
+        for point in &points {
+            let ends = point.b.map_or([f64::NAN; 3], |b| {
+                [b.value, b.low.unwrap_or(f64::NAN), b.high.unwrap_or(f64::NAN)]
+            });
+            let distances = measures.iter().map(|name| point.distance(name).unwrap_or(f64::NAN));
+            let lost = point.lost.unwrap_or(f64::NAN);
+            let numbers = ends.into_iter().chain([lost]).chain(distances).map(cell);
+            csv.row(std::iter::once(point.domain.name.clone()).chain(numbers));
+        }
+        let mut notes = style::notes(results, self.blocks());
+        for point in points.iter().filter(|point| point.b.is_none()) {
+            let why =
+                laws.domain(&point.domain.name).and_then(|laws| laws.forgetting.as_ref().err());
+            let why = why.map_or("no run counts".into(), Clone::clone);
+            notes.push(format!("{} has no B: {why}.", point.domain.name));
+        }
+        notes.push(
+            "Progress lost is the mean over the sizes and D_ft at which every domain has a run at \
+             p = 0 that counts. How the paper measures distance is unknown."
+                .into(),
+        );
+        Ok(Page {
+            drawing: (!points.is_empty() && !measures.is_empty())
+                .then(|| drawing(self, results, &points, &measures)),
+            csv: vec![(self.id().into(), csv.text())],
+            findings: vec![
+                finding(&points, &measures, What::Forgotten),
+                finding(&points, &measures, What::B),
+            ],
+            tables: vec![table(&points, &measures)],
+            notes,
+        })
+    }
+}
+
+/// A domain with what is compared.
+struct Point<'a> {
+    domain: &'a Domain,
+    b: Option<&'a Param>,
+    /// The mean share of progress lost at p = 0.
+    lost: Option<f64>,
+}
+
+impl Point<'_> {
+    fn distance(&self, measure: &str) -> Option<f64> {
+        let known = self.domain.distances.iter().find(|(name, _)| name == measure);
+        known.map(|(_, distance)| *distance).filter(|distance| distance.is_finite())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    B,
+    Forgotten,
+}
+
+impl What {
+    fn of(self, point: &Point<'_>) -> Option<f64> {
+        match self {
+            Self::B => point.b.map(|b| b.value),
+            Self::Forgotten => point.lost,
+        }
+    }
+}
+
+fn points<'a>(results: &'a Results, laws: &'a Laws) -> Vec<Point<'a>> {
+    let domains = results.domains_of(MAIN);
+    let without = || results.block(MAIN).filter(|run| run.p == 0.0 && run.left_out().is_none());
+    // What a domain is not measured at says nothing beside the others.
+    let everywhere = |run: &&Finetuned| {
+        domains.iter().all(|domain| {
+            without().any(|other| {
+                other.domain == domain.name
+                    && other.size == run.size
+                    && other.d_ft_tokens == run.d_ft_tokens
+            })
+        })
+    };
+    let common: Vec<&Finetuned> = without().filter(everywhere).collect();
+    let point = |&domain: &&'a Domain| {
+        let of_domain = common.iter().filter(|run| run.domain == domain.name);
+        let lost: Vec<f64> = of_domain.filter_map(|run| progress_lost(results, run)).collect();
+        let law = laws.domain(&domain.name).and_then(|laws| laws.forgetting.as_ref().ok());
+        Point {
+            domain,
+            b: law.and_then(|fit| fit.params.get("B")),
+            lost: (!lost.is_empty()).then(|| lost.iter().sum::<f64>() / lost.len() as f64),
+        }
+    };
+    domains.iter().map(point).collect()
+}
+
+/// The names of all measures, in the order in which domains have them.
+fn measures(points: &[Point<'_>]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in points.iter().flat_map(|point| &point.domain.distances) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+fn drawing(
+    figure: &Fig4,
+    results: &Results,
+    points: &[Point<'_>],
+    measures: &[String],
+) -> plot::Figure {
+    let measures = &measures[..measures.len().min(MOST_MEASURES)];
+    let glyph = |i: usize| Glyph::new(Shape::nth(i % 4), Color::categorical(i));
+    let panel = |name: &String, what: What| {
+        let y = match what {
+            What::B => Axis::log("B"),
+            What::Forgotten => {
+                Axis { numbers: Numbers::Percent, ..Axis::linear("Progress lost at p = 0") }
+            }
+        };
+        let mut panel = Panel::new(Axis::linear(name.replace('_', " ")), y);
+        for (i, point) in points.iter().enumerate() {
+            let (Some(x), Some(y)) = (point.distance(name), what.of(point)) else { continue };
+            panel.marks.push(Mark::new((x, y), glyph(i)));
+            let ends = point.b.filter(|_| what == What::B).and_then(|b| Some((b.low?, b.high?)));
+            panel.intervals.extend(ends.map(|(low, high)| Interval {
+                at: x,
+                low,
+                high,
+                direction: Direction::Vertical,
+                stroke: Stroke::new(glyph(i).color, 1.0),
+            }));
+        }
+        panel
+    };
+    let row = |what| measures.iter().map(|name| panel(name, what)).collect::<Vec<_>>();
+    let mut drawing = plot::Figure::new(figure.title(), vec![row(What::B), row(What::Forgotten)]);
+    drawing.share_x = Share::Column;
+    drawing.share_y = Share::Row;
+    let names = points.iter().enumerate();
+    drawing.legend = vec![Legend {
+        title: "domain".into(),
+        entries: names.map(|(i, point)| (glyph(i).into(), point.domain.name.clone())).collect(),
+    }];
+    drawing.description = "The coefficient B of the forgetting law of each domain and the mean \
+                           share of pretraining's progress that is lost without injection, \
+                           against the distance of the domain from the pretraining data, a column \
+                           for each measure of the distance."
+        .into();
+    let level = |point: &Point<'_>| point.b.is_some_and(|b| b.low.is_some());
+    if points.iter().any(level) {
+        drawing.footnote =
+            "Bars: intervals of B from resamples of the runs. At p, the law's model \
+                            counts as one of (1 + B·p)·N parameters."
+                .into();
+    }
+    drawing.provenance = style::provenance(results);
+    drawing
+}
+
+/// Ranks from 0, equal values sharing the mean of theirs.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let rank = |value: &f64| {
+        let below = values.iter().filter(|other| *other < value).count();
+        let equal = values.iter().filter(|other| *other == value).count();
+        below as f64 + 0.5 * (equal as f64 - 1.0)
+    };
+    values.iter().map(rank).collect()
+}
+
+/// Spearman's rank correlation; None where one side has no order.
+fn rank_correlation(pairs: &[(f64, f64)]) -> Option<f64> {
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let (a, b) = (ranks(&a), ranks(&b));
+    let middle = (pairs.len() as f64 - 1.0) / 2.0;
+    let product = |a: &[f64], b: &[f64]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - middle) * (b - middle)).sum()
+    };
+    let scale = (product(&a, &a) * product(&b, &b)).sqrt();
+    (scale > 0.0).then(|| product(&a, &b) / scale)
+}
+
+/// The correlation by a measure, and the number of domains.
+fn correlation(points: &[Point<'_>], measure: &str, what: What) -> (Option<f64>, usize) {
+    let pair = |point: &Point<'_>| {
+        let value = what.of(point).filter(|value| value.is_finite());
+        Some((point.distance(measure)?, value?))
+    };
+    let pairs: Vec<_> = points.iter().filter_map(pair).collect();
+    (rank_correlation(&pairs).filter(|_| pairs.len() >= FEWEST), pairs.len())
+}
+
+fn finding(points: &[Point<'_>], measures: &[String], what: What) -> Finding {
+    let found = measures.iter().map(|name| (name, correlation(points, name, what)));
+    let found: Vec<_> = found.filter_map(|(name, (r, n))| Some((name, r?, n))).collect();
+    let words: Vec<_> =
+        found.iter().map(|(name, r, _)| format!("{name} {}", significant(*r, 2))).collect();
+    let n = found.iter().map(|(.., n)| *n).max().unwrap_or(0);
+    let high = found.iter().filter(|(_, r, _)| *r >= CORRELATED).count();
+    let (claim, subject) = match what {
+        What::B => ("gain more from injection", "B"),
+        What::Forgotten => ("forget more", "the progress lost at p = 0"),
+    };
+    let ours = match found.is_empty() {
+        true => format!("Fewer than {FEWEST} domains have both a distance and {subject}."),
+        false => format!(
+            "Rank correlation of {subject} with the distance by each measure, n = {n} domains: {}. \
+             By chance {n} domains stand in the very order once in {}.",
+            style::list(&words),
+            (1..=n as u64).map(|i| i as f64).product::<f64>()
+        ),
+    };
+    Finding {
+        claim: format!("Domains far from the pretraining data {claim}"),
+        source: "Figure 4, reported".into(),
+        ours,
+        rule: format!("at least {CORRELATED} by more than half of the measures"),
+        verdict: match found.is_empty() {
+            true => Verdict::NotTestable,
+            false => Verdict::of(2 * high > found.len()),
+        },
+    }
+}
+
+fn table(points: &[Point<'_>], measures: &[String]) -> Table {
+    let number = |value: Option<f64>| value.map_or("-".into(), |value| significant(value, 3));
+    let row = |point: &Point<'_>| {
+        let b = match point.b {
+            None => "-".into(),
+            Some(b) => match (b.low, b.high) {
+                (Some(low), Some(high)) => {
+                    let [value, low, high] = [b.value, low, high].map(|x| significant(x, 3));
+                    format!("{value} [{low}, {high}]")
+                }
+                _ => significant(b.value, 3),
+            },
+        };
+        let effective = point.b.map(|b| 1.0 + 0.01 * b.value);
+        let fixed = [
+            point.domain.name.clone(),
+            b,
+            number(effective),
+            point.lost.map_or("-".into(), style::share),
+        ];
+        let distances = measures.iter().map(|name| number(point.distance(name)));
+        fixed.into_iter().chain(distances).collect()
+    };
+    let columns = ["domain", "B", "1 + B·p at 1%", "progress lost at p = 0"].map(String::from);
+    Table {
+        caption: "The paper has B of about 10⁴ for dm_mathematics and of 829 for wikipedia \
+                  (reported), which count as models 101 and 9.3 times as large at p = 1%."
+            .into(),
+        columns: columns.into_iter().chain(measures.iter().cloned()).collect(),
+        rows: points.iter().map(row).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::golden::{self, PLANTED};
+
+    #[test]
+    fn the_planted_grid_gives_the_pinned_table_and_all_panels() {
+        let page = golden::page(&Fig4);
+        let drawing = page.drawing.unwrap();
+        assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
+        for panel in &drawing.panels[0] {
+            assert_eq!((panel.marks.len(), panel.intervals.len()), (3, 3));
+        }
+        // B grows with the planted distance; what is forgotten does not depend on it.
+        let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();
+        assert_eq!(verdicts, [Verdict::NotSupported, Verdict::Supported]);
+        assert!(page.findings[1].ours.contains("n = 3") && page.findings[1].ours.contains("in 6."));
+    }
+
+    #[test]
+    fn ranks_and_their_correlation() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 7.0]), [1.5, 0.0, 1.5, 3.0]);
+        let of =
+            |b: [f64; 4]| rank_correlation(&[1.0, 2.0, 3.0, 4.0].map(|a| (a, b[a as usize - 1])));
+        assert_eq!(of([1.0, 10.0, 11.0, 100.0]), Some(1.0));
+        assert_eq!(of([4.0, 3.0, 2.0, 1.0]), Some(-1.0));
+        // 1 − 6·2 / (4·15).
+        assert!((of([1.0, 3.0, 2.0, 4.0]).unwrap() - 0.8).abs() < 1e-12);
+        assert_eq!(of([1.0; 4]), None);
+        assert_eq!(rank_correlation(&[]), None);
+    }
+
+    #[test]
+    fn two_domains_have_no_order() {
+        let mut results = PLANTED.0.clone();
+        results.finetuned.retain(|run| run.domain != "far");
+        let page = Fig4.draw(&results, &PLANTED.1).unwrap();
+        assert!(page.findings.iter().all(|finding| finding.verdict == Verdict::NotTestable));
+        results.finetuned.clear();
+        assert!(Fig4.draw(&results, &PLANTED.1).unwrap().drawing.is_none());
+    }
+
+    #[test]
+    fn only_what_all_domains_have_is_averaged() {
+        let (mut results, laws) = (PLANTED.0.clone(), &PLANTED.1);
+        let lost = |results: &Results| points(results, laws)[0].lost.unwrap();
+        let before = lost(&results);
+        // The planted run that does not count is of another domain, and its size and D_ft are left
+        // out everywhere.
+        results.finetuned.retain(|run| {
+            run.domain != "near" || run.size != "nano-micro" || run.d_ft_tokens != 40_960
+        });
+        assert_eq!(lost(&results), before);
+        results.finetuned.retain(|run| run.domain != "near" || run.size != "nano-micro");
+        assert!(lost(&results) < before);
+    }
+}

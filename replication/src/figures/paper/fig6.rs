@@ -1,0 +1,334 @@
+//! Figure 6: predicted against observed losses of both laws.
+
+use crate::blocks::MAIN;
+use crate::figures::fit::{dot, held_out, kinds, ring, symbol};
+use crate::figures::style::{self, Csv, Scale, Tally, percent};
+use crate::figures::{Figure, Finding, Page, Verdict};
+use crate::format::cell;
+use crate::format::error_percent;
+use crate::results::{DomainLaws, Laws, Results};
+use forgetting_laws::Result;
+use forgetting_laws::fit::{Fit, Observed};
+use forgetting_laws::laws::{Forgetting, Law, Point};
+use plot::{
+    self, Axis, Corner, Direction, Interval, Mark, Note, Panel, Place, Rule, Share, Stroke,
+};
+
+/// Figure 6. What it shows in the paper is not known.
+pub struct Fig6;
+
+/// A prediction is accurate within so much of the loss, and a law where it is so for so many of
+/// the runs that were held out.
+const CLOSE: f64 = 0.05;
+const MOST: f64 = 0.8;
+
+/// Domains side by side.
+const COLUMNS: usize = 4;
+
+/// The rows of panels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// L_ft of Equation 6.
+    Finetuning,
+    /// L_pt of Equation 7.
+    Forgetting,
+    /// Its rise: most of L_pt is L_pt⁰, which the law is given.
+    Rise,
+}
+
+impl Figure for Fig6 {
+    fn id(&self) -> &'static str {
+        "fig6"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Figure 6 (arXiv v2; what it shows there is not known)"
+    }
+
+    fn title(&self) -> &'static str {
+        "Predicted against observed losses"
+    }
+
+    fn blocks(&self) -> &'static [&'static str] {
+        &[MAIN]
+    }
+
+    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
+        let mut notes = style::notes(results, &[MAIN]);
+        notes.extend(laws.missing());
+        Ok(Page {
+            drawing: laws.fits().next().is_some().then(|| drawing(self, results, laws)),
+            csv: vec![("fig6".into(), predictions(laws))],
+            findings: vec![
+                accurate(
+                    laws,
+                    "finetuning",
+                    "The loss on the target can be predicted accurately from N and D_ft, by \
+                     Equation 6",
+                    "reported",
+                ),
+                accurate(
+                    laws,
+                    "forgetting",
+                    "\"For each target domain … the pretraining loss after finetuning can be \
+                     predicted accurately from\" N, D_ft and p, by Equation 7",
+                    "quoted; the equation reported",
+                ),
+            ],
+            notes,
+            ..Page::default()
+        })
+    }
+}
+
+/// What a law, fitted without the run, says of each row of a fit; NaN where it was not held out.
+fn predictions_held_out(fit: &Fit) -> Vec<f64> {
+    let mut predictions = vec![f64::NAN; fit.rows.len()];
+    for row in held_out(fit) {
+        predictions[row.index] = row.prediction;
+    }
+    predictions
+}
+
+/// A row a run and law.
+fn predictions(laws: &Laws) -> String {
+    let mut csv = Csv::new([
+        "domain",
+        "law",
+        "n_params",
+        "d_ft_tokens",
+        "p",
+        "loss_pt0",
+        "observed",
+        "predicted",
+        "law_low",
+        "law_high",
+        "low",
+        "high",
+        "predicted_held_out",
+    ]);
+    let optional = |value: Option<f64>| value.map_or(String::new(), cell);
+    for fit in laws.fits().chain(laws.others()) {
+        for (observed, held_out) in fit.rows.iter().zip(predictions_held_out(fit)) {
+            let (row, prediction) = (&observed.row, fit.predict(&observed.row));
+            csv.row([
+                fit.domain.clone(),
+                fit.law.name().into(),
+                cell(row.n_params),
+                cell(row.d_ft_tokens),
+                cell(row.p),
+                cell(row.loss_pt0),
+                cell(observed.loss),
+                cell(observed.prediction),
+                optional(prediction.law_low),
+                optional(prediction.law_high),
+                optional(prediction.low),
+                optional(prediction.high),
+                cell(held_out),
+            ]);
+        }
+    }
+    csv.text()
+}
+
+/// Which fit of a domain a row of panels shows.
+type Fits = fn(&DomainLaws) -> Option<&Fit>;
+
+fn drawing(figure: &Fig6, results: &Results, laws: &Laws) -> plot::Figure {
+    let sizes = Scale::sizes(laws.fits().flat_map(|fit| &fit.rows).map(|row| row.row.n_params));
+    let (mut rows, mut panels) = (Vec::new(), Vec::new());
+    let one = laws.0.len() <= COLUMNS;
+    let mut kinds_of_rows: Vec<(Shown, Fits, &str)> = vec![
+        (Shown::Finetuning, |laws| laws.finetuning.as_ref().ok(), "finetuning, Eq. 6"),
+        (Shown::Forgetting, |laws| laws.forgetting.as_ref().ok(), "forgetting, Eq. 7"),
+        (Shown::Rise, |laws| laws.forgetting.as_ref().ok(), "its rise above L_{pt}^{0}"),
+    ];
+    if laws.others().next().is_some() {
+        let other: Fits = |laws| laws.other.as_ref();
+        kinds_of_rows.push((Shown::Forgetting, other, "another form of forgetting"));
+        kinds_of_rows.push((Shown::Rise, other, "its increase above L_{pt}^{0}"));
+    }
+    for laws in laws.0.chunks(COLUMNS) {
+        for &(shown, fit, name) in &kinds_of_rows {
+            rows.push(name.to_string());
+            let of = |laws: &DomainLaws| panel(fit(laws), shown, &sizes);
+            // Columns have headers only where they are the same all the way down.
+            let title = |laws: &DomainLaws| if one { String::new() } else { laws.domain.clone() };
+            let titled = |laws: &DomainLaws| {
+                let panel = of(laws);
+                let titles = [title(laws), panel.title.clone()];
+                let titles: Vec<_> = titles.into_iter().filter(|title| !title.is_empty()).collect();
+                Panel { title: titles.join(", "), ..panel }
+            };
+            panels.push(laws.iter().map(titled).collect());
+        }
+    }
+    let fits: Vec<&Fit> = laws.fits().chain(laws.others()).collect();
+    let mut drawing = plot::Figure::new(figure.title(), panels);
+    drawing.rows = rows;
+    if one {
+        drawing.columns = laws.0.iter().map(|laws| laws.domain.clone()).collect();
+    }
+    drawing.aspect = 1.0;
+    drawing.share_x = Share::Panel;
+    drawing.legend = vec![sizes.marks(), kinds(&fits)];
+    drawing.description =
+        "Predicted against observed losses of every run, a column for each domain and a row for \
+         each law, coloured by model size; below, how far the pretraining loss rises. Hollow marks \
+         are predictions of laws that were fitted without the run's size."
+            .into();
+    let level = percent(laws.bootstrap().level);
+    drawing.footnote = format!(
+        "Hollow: predicted by a law that was fitted without the size. Bars: {level} intervals of \
+         the law. At the edge beside an arrow: beyond it, or no rise."
+    );
+    drawing.provenance = style::provenance(results);
+    drawing
+}
+
+fn panel(fit: Option<&Fit>, shown: Shown, sizes: &Scale) -> Panel {
+    let Some(fit) = fit else { return Panel::default() };
+    let what = match shown {
+        Shown::Rise => "rise of L_{pt}",
+        _ => symbol(fit.law.output()),
+    };
+    let mut panel = Panel::new(
+        Axis::log(format!("observed {what} (nats)")),
+        Axis::log(format!("predicted {what} (nats)")),
+    );
+    panel.equal = true;
+    panel.rules.push(Rule::new(Place::Identity, ""));
+    let base = |row: &Observed| match shown {
+        Shown::Rise => fit.law.baseline(&Point::from(&row.row)).unwrap_or(0.0),
+        _ => 0.0,
+    };
+    let values = || {
+        let both = |row: &Observed| [row.loss - base(row), row.prediction - base(row)];
+        fit.rows.iter().flat_map(both).filter(|value| *value > 0.0)
+    };
+    let smallest = values().fold(f64::INFINITY, f64::min);
+    let largest = values().fold(0.0, f64::max);
+    // A law may say anything of a size that it does not know; the edges are those of the others.
+    if smallest < largest {
+        let (low, high) = (0.8 * smallest, 1.25 * largest);
+        panel.x = panel.x.limited(Some(low), Some(high));
+        panel.y = panel.y.limited(Some(low), Some(high));
+    }
+    // Below every range of a log axis, where it gets its arrow.
+    let at = |value: f64| value.max(1e-3 * smallest);
+    for (row, held_out) in fit.rows.iter().zip(predictions_held_out(fit)) {
+        let (base, glyph) = (base(row), sizes.glyph(row.row.n_params));
+        let x = at(row.loss - base);
+        let prediction = fit.predict(&row.row);
+        if let (Some(low), Some(high)) = (prediction.law_low, prediction.law_high) {
+            let stroke = Stroke::new(glyph.color, 0.5);
+            let (low, high) = (at(low - base), at(high - base));
+            let direction = Direction::Vertical;
+            panel.intervals.push(Interval { at: x, low, high, direction, stroke });
+        }
+        if held_out.is_finite() {
+            let ring = plot::Glyph { shape: glyph.shape, ..ring(glyph.color) };
+            panel.marks.push(Mark::new((x, at(held_out - base)), ring));
+        }
+        let dot = plot::Glyph { shape: glyph.shape, ..dot(glyph.color) };
+        panel.marks.push(Mark::new((x, at(row.prediction - base)), dot));
+    }
+    let errors = match (shown, &fit.held_out) {
+        (Shown::Rise, held_out) => (fit.rise_error, held_out.as_ref().map(|h| h.errors.rise_error)),
+        (_, held_out) => (fit.mre, held_out.as_ref().map(|h| h.errors.mre)),
+    };
+    let name = if shown == Shown::Rise { "error" } else { "MRE" };
+    let mut text = format!("{name} {}", error_percent(errors.0));
+    if let Some(held_out) = errors.1 {
+        text += &format!("\nheld out {}", error_percent(held_out));
+    }
+    if shown == Shown::Forgetting && fit.law.name() != Forgetting.name() {
+        panel.title = fit.law.name().to_string();
+    }
+    panel.notes.push(Note { text, corner: Corner::BottomRight });
+    panel
+}
+
+fn accurate(laws: &Laws, law: &str, claim: &str, source: &str) -> Finding {
+    let close = |fit: &Fit| {
+        Tally::count(held_out(fit).iter().map(|row| {
+            let loss = fit.rows[row.index].loss;
+            (row.prediction - loss).abs() <= CLOSE * loss
+        }))
+    };
+    let of = |domain: &str| {
+        laws.fits().find(|fit| fit.law.name() == law && fit.domain == domain).map(close)
+    };
+    let tallies: Vec<(&str, Tally)> = laws
+        .0
+        .iter()
+        .map(|laws| (laws.domain.as_str(), of(&laws.domain).unwrap_or_default()))
+        .collect();
+    let words: Vec<_> = tallies.iter().map(|(domain, tally)| format!("{domain} {tally}")).collect();
+    let verdicts = tallies.iter().map(|(_, tally)| tally.verdict(MOST));
+    let verdict: Verdict = style::all(verdicts);
+    Finding {
+        claim: claim.into(),
+        source: source.into(),
+        ours: format!(
+            "Predictions of sizes that were held out within {} of the loss: {}.",
+            percent(CLOSE),
+            words.join(", ")
+        ),
+        rule: format!("at least {} of them in every domain", percent(MOST)),
+        verdict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::golden::{self, PLANTED};
+
+    #[test]
+    fn the_planted_laws_are_drawn() {
+        let page = golden::page(&Fig6);
+        let drawing = page.drawing.unwrap();
+        assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
+        assert_eq!(drawing.columns, ["far", "middle", "near"]);
+        let far = &drawing.panels[0][0];
+        // Each of 64 runs once fitted and once held out, and with its band.
+        assert_eq!((far.marks.len(), far.intervals.len()), (128, 64));
+        assert!(page.findings.iter().all(|finding| finding.verdict == Verdict::Supported));
+        assert_eq!(page.csv[0].1.lines().count(), 1 + 2 * 191);
+    }
+
+    #[test]
+    fn wrong_predictions_are_not_supported_and_no_law_is_said() {
+        let refit = |domain: &str| {
+            let mut fits = PLANTED.1.domain(domain).unwrap().both().map(|(_, fit)| fit.clone());
+            let [finetuning, forgetting] = fits.each_mut();
+            for row in &mut finetuning.as_mut().unwrap().held_out.as_mut().unwrap().rows {
+                row.prediction *= 1.0 + 1.1 * CLOSE;
+            }
+            *forgetting = Err("too few runs".into());
+            let [finetuning, forgetting] = fits;
+            let other = None;
+            Laws(vec![DomainLaws { domain: domain.into(), forgetting, finetuning, other }])
+        };
+        let page = Fig6.draw(&PLANTED.0, &refit("far")).unwrap();
+        let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();
+        assert_eq!(verdicts, [Verdict::NotSupported, Verdict::NotTestable]);
+        assert!(page.drawing.unwrap().panels[1][0].marks.is_empty());
+        assert!(page.notes.iter().any(|note| note.contains("no forgetting law of far")));
+        let page = Fig6.draw(&PLANTED.0, &Laws(Vec::new())).unwrap();
+        assert!(page.drawing.is_none());
+    }
+
+    /// A run that forgot nothing has no place on an axis of decades; it stands at the edge.
+    #[test]
+    fn no_rise_stands_at_the_edge() {
+        let mut fit = PLANTED.1.domain("far").unwrap().forgetting.clone().unwrap();
+        fit.rows[0].loss = fit.rows[0].row.loss_pt0 - 0.01;
+        let sizes = Scale::sizes(fit.rows.iter().map(|row| row.row.n_params));
+        let panel = panel(Some(&fit), Shown::Rise, &sizes);
+        let smallest = panel.marks.iter().map(|mark| mark.at.0).fold(f64::INFINITY, f64::min);
+        assert!(smallest > 0.0);
+        assert_eq!(panel.marks.iter().filter(|mark| mark.at.0 == smallest).count(), 2);
+    }
+}

@@ -1,0 +1,239 @@
+//! Models that come pretrained, and what is known of them without reading them again.
+
+use super::fingerprint::{self as stamp, Stamp};
+use crate::terminal::{Transfers, complain};
+use forgetting_laws::checkpoint::{self, Checkpoint};
+use forgetting_laws::data::tokenizer::Tokenizer;
+use forgetting_laws::hub::{Hub, Kind, Repository};
+use forgetting_laws::model::{Positions, Shape};
+use forgetting_laws::store::sha256;
+use forgetting_laws::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A model that comes pretrained.
+pub struct Import {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Its architecture.
+    pub shape: Shape,
+    /// Of its architecture and parameters.
+    pub hash: String,
+}
+
+impl Import {
+    /// Opens a model. Its hash is kept in the folder `cache`, if that is there (a plan makes none), and
+    /// taken anew when a file of the model has another length or time than it had then.
+    ///
+    /// # Errors
+    /// If the model is refused or has too few positions.
+    pub fn open(named: &Path, context: usize, cache: Option<&Path>) -> Result<Self> {
+        let folder = folder_of(named)?;
+        let (shape, hash) = Known::of(&folder, cache)?;
+        Checkpoint::remarks(&folder)?.iter().for_each(|remark| complain(remark));
+        let positions = shape.context;
+        if shape.positions == Positions::Learned && context > positions {
+            let folder = folder.display();
+            let requirement = format!("must be at most {positions}, the positions of {folder}");
+            return Err(Error::setting("model.context", context, requirement));
+        }
+        Ok(Self { folder, shape, hash })
+    }
+}
+
+/// The hash of a model, and what its files were like when it was taken.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Known {
+    /// Version of what the hash is of.
+    version: u32,
+    shape: Shape,
+    files: Vec<Stamp>,
+    hash: String,
+}
+
+impl Known {
+    const VERSION: u32 = 1;
+
+    /// The architecture and the hash of a model.
+    fn of(folder: &Path, cache: Option<&Path>) -> Result<(Shape, String)> {
+        let shape = Checkpoint::read_shape(folder)?;
+        // Before it is read: a file that changes meanwhile has another stamp the next time.
+        let cache = cache.filter(|cache| cache.is_dir());
+        let (cache, files) = match (cache, Stamp::of_all(&Checkpoint::files(folder)?)?) {
+            (Some(cache), Some(files)) => (cache, files),
+            _ => return Checkpoint::read(folder).map(|model| (model.shape, model.hash())),
+        };
+        let name = sha256(files[0].file.as_os_str().as_encoded_bytes());
+        let path = cache.join(format!("model-{}.json", &name[..16]));
+        if let Some(known) = stamp::recall::<Self>(&path)
+            && (known.version, known.shape, &known.files) == (Self::VERSION, shape, &files)
+        {
+            return Ok((shape, known.hash));
+        }
+        let model = Checkpoint::read(folder)?;
+        let found = Self { version: Self::VERSION, shape: model.shape, files, hash: model.hash() };
+        stamp::keep(cache, &path, &found);
+        Ok((found.shape, found.hash))
+    }
+}
+
+/// The folder of a model: itself, or that of what the Hub has under `hub:OWNER/NAME`, after
+/// `@` at a revision. A name without `hub:` is a repository where no folder has it.
+///
+/// # Errors
+/// If the repository has no such model or cannot be fetched.
+pub fn folder_of(named: &Path) -> Result<PathBuf> {
+    let text = named.to_str().unwrap_or_default();
+    let parts = text.split('/').filter(|part| !part.is_empty() && !part.starts_with('.')).count();
+    let name = match text.strip_prefix("hub:") {
+        Some(name) => name,
+        None if !named.exists() && parts == 2 && text.matches('/').count() == 1 => text,
+        None => return Ok(named.to_path_buf()),
+    };
+    let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
+    let hub = Hub::from_env()?;
+    let progress = Transfers::default();
+    let snapshot = hub.snapshot(&Repository::new(id, Kind::Model, revision)?, &progress)?;
+    let parts = snapshot.files.iter().filter(|file| {
+        let shard = file.starts_with("model-") && file.ends_with(".safetensors");
+        shard || file.as_str() == "model.safetensors.index.json"
+    });
+    let has = |name: &str| snapshot.files.iter().any(|file| file == name);
+    let weights: Vec<&str> = if has(checkpoint::WEIGHTS) {
+        vec![checkpoint::WEIGHTS]
+    } else {
+        parts.map(String::as_str).collect()
+    };
+    if weights.is_empty()
+        && let Some(pickled) = snapshot.files.iter().find(|file| checkpoint::is_pickled(file))
+    {
+        let own = id.rsplit('/').next().unwrap_or(id);
+        let command = checkpoint::conversion(id, own);
+        let requirement = format!(
+            "has its model as {pickled} alone, which can run code when it is read; convert it and \
+             name the folder {own}: {command}"
+        );
+        return Err(Error::setting("model", named.display(), requirement));
+    }
+    // GPT-2's older models have a tokenizer in two files.
+    let older = !has(checkpoint::TOKENIZER) && has("vocab.json");
+    let tokenizer =
+        if older { vec!["vocab.json", "merges.txt"] } else { vec![checkpoint::TOKENIZER] };
+    let besides = [
+        "generation_config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ];
+    let besides = besides.into_iter().filter(|name| has(name));
+    let mut folder = PathBuf::new();
+    // The weights, which take the longest, are the last.
+    for name in [checkpoint::CONFIG].into_iter().chain(tokenizer).chain(besides).chain(weights) {
+        let fetched = hub.fetch(&snapshot, name, &progress)?;
+        folder = fetched.path.parent().unwrap_or(&fetched.path).to_path_buf();
+    }
+    Ok(folder)
+}
+
+/// The tokenizer that models bring, where it is one for all: losses per token of different
+/// tokenizers cannot be compared.
+///
+/// # Errors
+/// If a model has none, or two are not the same.
+pub fn tokenizer_of(
+    imports: &BTreeMap<String, Import>,
+    end_of_text: Option<&str>,
+) -> Result<Option<Arc<Tokenizer>>> {
+    let mut found: Option<(Tokenizer, &Import)> = None;
+    for import in imports.values() {
+        let own = Tokenizer::open(&import.folder.join(checkpoint::TOKENIZER), end_of_text)?;
+        match &found {
+            Some((first, other)) if first.hash() != own.hash() => {
+                let (a, b) = (other.folder.display(), import.folder.display());
+                let requirement =
+                    format!("must have the tokenizer of {a}; name one by --tokenizer");
+                return Err(Error::setting("--pretrained", b, requirement));
+            }
+            Some((first, other)) if first.end_of_text() != own.end_of_text() => {
+                let (a, b) = (other.folder.display(), import.folder.display());
+                let ends = [first, &own].map(Tokenizer::stated_end_of_text);
+                let requirement = format!(
+                    "ends a text with {}, and {a} with {}; name one by --end-of-text",
+                    ends[1], ends[0]
+                );
+                return Err(Error::setting("--pretrained", b, requirement));
+            }
+            Some(_) => {}
+            None => found = Some((own, import)),
+        }
+    }
+    Ok(found.map(|(tokenizer, _)| Arc::new(tokenizer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inputs::fingerprint::set_time;
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    fn golden(name: &str, file: &str) -> Vec<u8> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint").join(name);
+        fs::read(folder.join(file)).unwrap()
+    }
+
+    #[test]
+    fn a_model_is_read_again_when_it_changes_and_only_then() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, cache) = (root.path().join("model"), root.path().join("out/data"));
+        fs::create_dir_all(&cache).unwrap();
+        fs::create_dir(&folder).unwrap();
+        for file in [checkpoint::CONFIG, checkpoint::WEIGHTS] {
+            fs::write(folder.join(file), golden("f32", file)).unwrap();
+        }
+        let weights = folder.join(checkpoint::WEIGHTS);
+        let then = SystemTime::now() - Duration::from_secs(1000);
+        set_time(&weights, then);
+        let open = |cache| Known::of(&folder, cache);
+        let first = open(Some(&cache)).unwrap();
+        assert_eq!(first, open(None).unwrap());
+        assert_eq!(first.1, Checkpoint::read(&folder).unwrap().hash());
+
+        // It is not read again: what is kept of it is believed.
+        let mut files = fs::read_dir(&cache).unwrap().map(|file| file.unwrap().path());
+        let kept = files.find(|file| file.extension().is_some_and(|json| json == "json")).unwrap();
+        let known = fs::read_to_string(&kept).unwrap();
+        fs::write(&kept, known.replace(&first.1, "believed")).unwrap();
+        assert_eq!(open(Some(&cache)).unwrap().1, "believed");
+        fs::write(&kept, known).unwrap();
+
+        // Other parameters, though of the same length and time, and they are.
+        let mut other = fs::read(&weights).unwrap();
+        let last = other.len() - 1;
+        other[last] ^= 1;
+        fs::write(&weights, &other).unwrap();
+        set_time(&weights, then);
+        let second = open(Some(&cache)).unwrap();
+        assert_ne!(second.1, first.1);
+        assert_eq!(second, open(None).unwrap());
+        // Another length: zeros at the end, which no tensor has.
+        fs::write(&weights, [&golden("f32", checkpoint::WEIGHTS)[..], &[0; 8]].concat()).unwrap();
+        set_time(&weights, then + Duration::from_nanos(1_000_000));
+        let third = open(Some(&cache)).unwrap_or_else(|_| open(None).unwrap());
+        assert_eq!(third, first);
+        // Another architecture in the place of the one that is known, and a cache that is none.
+        let config = String::from_utf8(golden("f32", checkpoint::CONFIG)).unwrap();
+        fs::write(folder.join(checkpoint::CONFIG), config.replace("\"n_head\"", "\"n_heads\""))
+            .unwrap();
+        assert!(open(Some(&cache)).is_err());
+        fs::write(folder.join(checkpoint::CONFIG), config).unwrap();
+        for file in fs::read_dir(&cache).unwrap() {
+            fs::write(file.unwrap().path(), "{").unwrap();
+        }
+        assert_eq!(open(Some(&cache)).unwrap(), first);
+        // Nowhere to keep it.
+        assert_eq!(open(Some(&weights)).unwrap(), first);
+    }
+}

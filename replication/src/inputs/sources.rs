@@ -1,0 +1,116 @@
+//! Text that is named on the command line or in the settings: files, or one data set of the registry.
+
+use super::fields::{counting, fields};
+use super::files::{Known, Text};
+use super::registry::{HUB, name_of, registry};
+use crate::terminal::Transfers;
+use forgetting_laws::data::Source;
+use forgetting_laws::data::files::Fields;
+use forgetting_laws::data::mask::Loss;
+use forgetting_laws::data::registry::Manifest;
+use forgetting_laws::data::tokens::Origin;
+use forgetting_laws::hub::Hub;
+use forgetting_laws::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// How text is read, as the settings have it.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// Field of .jsonl files that holds the text.
+    pub text_field: &'a str,
+    /// Field of .jsonl files that names the work; empty: every document is one.
+    pub group: &'a str,
+    /// A file with data sets beside those that come with the library; empty: none.
+    pub registry: &'a Path,
+    /// A data set whose form the records of the targets' files have; empty: they have a text field.
+    pub like: &'a str,
+    /// What of the targets' instructions counts in the loss.
+    pub loss: Loss,
+    /// Whether records are left out whose text is null or missing.
+    pub skip_missing: bool,
+    /// Whether text files are read again that the system says did not change.
+    pub reread: bool,
+}
+
+/// Text that was opened.
+pub struct Opened {
+    /// The documents.
+    pub source: Box<dyn Source>,
+    /// Where it comes from, for people.
+    pub origin: Origin,
+    /// What was fetched, if it has a name in the registry.
+    pub manifest: Option<Manifest>,
+    /// What is to be kept of files, so that they need not be read again.
+    pub known: Option<Known>,
+    /// Whether answers alone count in the loss.
+    pub answers: bool,
+}
+
+/// What text is for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum For {
+    /// Pretraining and injection: all of it counts.
+    Pretraining,
+    /// A target, by the settings.
+    Target,
+}
+
+/// Opens files, or the one data set that is named; fetches what is missing of it. None where it is
+/// missing and only a plan is wanted. What is known of files is looked for in `cache`.
+///
+/// # Errors
+/// If something is missing, damaged or cannot be fetched.
+pub fn open(
+    paths: &[PathBuf],
+    data: Reading<'_>,
+    flag: &str,
+    of: For,
+    only_plan: bool,
+    cache: Option<&Path>,
+) -> Result<Option<Opened>> {
+    let some = |text: &'_ str| Some(text.to_string()).filter(|text| !text.is_empty());
+    let table = Some(data.registry).filter(|file| !file.as_os_str().is_empty());
+    let asked = |fields: Fields| {
+        let fields = Fields { skip_missing: data.skip_missing, ..fields };
+        match of {
+            For::Pretraining => Fields { loss: Loss::All, ..fields },
+            For::Target => counting(fields, data.loss),
+        }
+    };
+    let Some(name) = paths.iter().find_map(|path| name_of(path)) else {
+        let like = some(data.like).filter(|_| of == For::Target);
+        let group = some(data.group);
+        let fields = fields(like.as_deref(), table, data.text_field, group.as_deref())?;
+        let fields = asked(fields);
+        let text = Text::open(paths, &fields, cache, data.reread)?;
+        return Ok(Some(Opened::text(text, file_names(paths), None, &fields)));
+    };
+    if paths.len() > 1 {
+        let requirement = "is a source of its own: name nothing beside it";
+        return Err(Error::setting(flag, format!("{HUB}{name}"), requirement));
+    }
+    let (dataset, hub) = (registry(table)?.find(name)?, Hub::from_env()?);
+    let manifest = match only_plan {
+        true => dataset.here(&hub)?,
+        false => Some(dataset.get(&hub, &Transfers::default())?),
+    };
+    let Some(manifest) = manifest else { return Ok(None) };
+    let fields = asked(dataset.fields.clone());
+    let text = Text::open(&manifest.paths(&hub), &fields, cache, data.reread)?;
+    Ok(Some(Opened::text(text, format!("{HUB}{name}"), Some(manifest), &fields)))
+}
+
+impl Opened {
+    fn text(text: Text, name: String, manifest: Option<Manifest>, fields: &Fields) -> Self {
+        let revision = manifest.as_ref().and_then(|manifest| manifest.commit.clone());
+        let origin = Origin { name, revision, files: text.files().to_vec() };
+        let (known, answers) = (text.known().cloned(), fields.counts_answers());
+        Self { source: Box::new(text), origin, manifest, known, answers }
+    }
+}
+
+/// Names only: the same text in another folder gives the same files.
+pub fn file_names(paths: &[PathBuf]) -> String {
+    let names = paths.iter().filter_map(|path| path.file_name());
+    names.map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")
+}

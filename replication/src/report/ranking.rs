@@ -1,0 +1,235 @@
+//! Forms of a law ranked by their errors on held-out runs, in words and as CSV.
+
+use crate::format::{Csv, cell, entry, error_percent};
+use forgetting_laws::fit::{Errors, HoldOut, Ranked, Ranking};
+use std::fmt::Write as _;
+
+/// The name of an axis.
+fn axis(by: HoldOut) -> &'static str {
+    match by {
+        HoldOut::Size => "size",
+        HoldOut::Data => "data",
+        HoldOut::P => "p",
+        HoldOut::Largest => "largest",
+    }
+}
+
+/// The forms, the best first and the baselines last, with their errors of the increase by axis.
+pub fn text(text: &mut String, ranking: &Ranking) {
+    let place = match ranking.domain.as_str() {
+        "" => String::new(),
+        domain => format!("{domain}, "),
+    };
+    let _ = writeln!(
+        text,
+        "{place}forms of {} ranked by the error of the increase on held-out runs ({} runs)",
+        ranking.loss, ranking.n_runs
+    );
+    let heads: String = ranking.axes.iter().map(|by| format!("{:>9}", axis(*by))).collect();
+    let _ = writeln!(text, "  {:<25}{heads}{:>9}{:>9}  behind the best", "form", "mean", "MRE");
+    let mut line = |form: &Ranked, is_best: bool, marked: bool| {
+        let mark = if marked { '*' } else { ' ' };
+        let errors: String =
+            form.errors.iter().map(|e| format!("{:>9}", error_percent(e.rise_error))).collect();
+        let mean = format!(
+            "{:>9}{:>9}",
+            error_percent(form.mean.rise_error),
+            error_percent(form.mean.mre)
+        );
+        let behind = match is_best {
+            true => String::new(),
+            false => format!("[{}, {}]", points(form.behind.low), points(form.behind.high)),
+        };
+        let line = format!("{mark} {:<25}{errors}{mean}  {behind}", form.form);
+        let _ = writeln!(text, "{}", line.trim_end());
+    };
+    for (i, form) in ranking.forms.iter().enumerate() {
+        line(form, i == 0, form.tied);
+    }
+    for baseline in &ranking.baselines {
+        line(baseline, false, false);
+    }
+    let _ = writeln!(text, "  * not told apart from the best; mean: of all axes but the largest");
+    if let Some(preferred) = ranking.preferred() {
+        entry(text, "law", &format!("{}: {}", preferred.form, preferred.why));
+    }
+    text.push('\n');
+}
+
+/// A difference of errors in percentage points.
+fn points(difference: f64) -> String {
+    match difference.abs() {
+        x if x < 5e-6 => "0".into(),
+        x if x < 0.1 => format!("{:+.2}%", 100.0 * difference),
+        x if x < 10.0 => format!("{:+.0}%", 100.0 * difference),
+        _ => format!("{:+.0e}%", 100.0 * difference),
+    }
+}
+
+/// All rankings as CSV, a row for each form or baseline and axis. Equal rankings give equal bytes.
+pub fn table(rankings: &[Ranking]) -> String {
+    let mut table = Csv::new([
+        "domain",
+        "loss",
+        "runs",
+        "form",
+        "parameters",
+        "rank",
+        "not_told_apart_from_best",
+        "supported",
+        "held_out",
+        "mre",
+        "increase_error",
+        "behind",
+        "behind_low",
+        "behind_high",
+    ]);
+    for ranking in rankings {
+        let forms = ranking.forms.iter().enumerate().map(|(i, form)| (form, (i + 1).to_string()));
+        let baselines = ranking.baselines.iter().map(|form| (form, String::new()));
+        let best = ranking.forms.first().map_or(f64::NAN, |form| form.mean.rise_error);
+        for (form, place) in forms.chain(baselines) {
+            let mut row = |held_out: &str, errors: &Errors, behind: [f64; 3]| {
+                let start = [
+                    ranking.domain.clone(),
+                    ranking.loss.clone(),
+                    ranking.n_runs.to_string(),
+                    form.form.clone(),
+                    form.parameters.to_string(),
+                    place.clone(),
+                    form.tied.to_string(),
+                    form.supported.to_string(),
+                    held_out.to_string(),
+                    cell(errors.mre),
+                    cell(errors.rise_error),
+                ];
+                table.row(start.into_iter().chain(behind.map(cell)));
+            };
+            for (by, errors) in ranking.axes.iter().zip(&form.errors) {
+                row(axis(*by), errors, [f64::NAN; 3]);
+            }
+            let behind = form.mean.rise_error - best;
+            row("mean", &form.mean, [behind, form.behind.low, form.behind.high]);
+        }
+    }
+    table.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::golden::difference;
+    use crate::losses::{self, Reading};
+    use forgetting_laws::fit::{Options, growth_of_b, rank};
+    use forgetting_laws::laws::{ForgettingBounded, LAWS, Law};
+    use forgetting_laws::table::{Column, Table};
+    use std::fs;
+    use std::path::Path;
+
+    const HEAD: &str = "# Which form of the laws
+
+`synthetic.csv` and `real.csv`: the forms of each loss, ranked by their errors on held-out runs of the committed
+grids ([docs/laws.md](../../docs/laws.md) has the forms and how they are ranked). Below, the error of the increase
+on held-out runs, the mean over N, D_ft and p, and for L_pt the power of D_ft with which B of Equation 7 goes.
+Bold: the best form, and those that cannot be told apart from it.
+
+```sh
+UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
+```
+";
+
+    /// The forms of a loss, for the vocabulary of the preset nano.
+    fn forms(loss: Column) -> Vec<&'static dyn Law> {
+        let bounded: &'static dyn Law = ForgettingBounded::of(512);
+        let all = LAWS.iter().copied().chain([bounded]);
+        all.filter(|law| law.output() == loss).collect()
+    }
+
+    /// The rows of the main grid that count.
+    fn losses_of(root: &Path, text: &str) -> Table {
+        let filters = vec!["main=true".into(), "left_out=".into()];
+        let asked = losses::Options { filters, ..losses::Options::default() };
+        let path = root.join("golden/nano").join(text).join("losses.csv");
+        losses::read(&path, &Reading::new(&asked).unwrap()).unwrap().table
+    }
+
+    /// A row of the table of golden/ranking/README.md.
+    fn row(text: &str, ranking: &Ranking, growth: &str) -> String {
+        let mut forms: Vec<&Ranked> = ranking.forms.iter().collect();
+        let order = [Column::LossPt, Column::LossFt].map(self::forms).concat();
+        let place = |form: &&Ranked| order.iter().position(|law| law.name() == form.form);
+        forms.sort_by_key(place);
+        let error = |form: &&Ranked| match form.tied {
+            true => format!("**{}**", error_percent(form.mean.rise_error)),
+            false => error_percent(form.mean.rise_error),
+        };
+        let mut cells = vec![text.to_string(), ranking.domain.clone()];
+        cells.extend(forms.iter().map(error));
+        cells.push(error_percent(ranking.baselines[1].mean.rise_error));
+        cells.extend((!growth.is_empty()).then(|| growth.to_string()));
+        format!("| {} |\n", cells.join(" | "))
+    }
+
+    /// golden/ranking holds the rankings of the committed losses, and docs/results.md and docs/laws.md
+    /// the growth of B; with the variable UPDATE_GOLDEN the former is written anew.
+    #[test]
+    fn the_committed_rankings_are_those_of_the_committed_losses() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let options = Options::default();
+        let mut files = Vec::new();
+        let mut growths = Vec::new();
+        let mut tables = [Column::LossPt, Column::LossFt].map(|loss| {
+            let forms = forms(loss).into_iter().map(|law| law.name());
+            let growth = (loss == Column::LossPt).then_some("B goes as D_ft to the power of");
+            let columns: Vec<_> = ["text", "domain"]
+                .into_iter()
+                .chain(forms)
+                .chain(["log-linear"])
+                .chain(growth)
+                .collect();
+            format!("\n| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()))
+        });
+        for text in ["synthetic", "real"] {
+            let mut rankings = Vec::new();
+            for (domain, group) in losses_of(&root, text).groups() {
+                let growth = growth_of_b(&group, &options).unwrap();
+                let interval = growth.map(|growth| {
+                    let (low, high) = (growth.interval.low, growth.interval.high);
+                    format!("{:.2} [{low:.2}, {high:.2}]", growth.gamma)
+                });
+                growths.extend(interval.clone());
+                let interval = interval.unwrap_or_else(|| "–".into());
+                for (table, loss) in tables.iter_mut().zip([Column::LossPt, Column::LossFt]) {
+                    let Some(ranking) = rank(&group, &forms(loss), &[], &options).unwrap() else {
+                        continue;
+                    };
+                    let ranking = Ranking { domain: domain.clone(), ..ranking };
+                    let growth = if loss == Column::LossPt { interval.as_str() } else { "" };
+                    *table += &row(text, &ranking, growth);
+                    rankings.push(ranking);
+                }
+            }
+            files.push((format!("{text}.csv"), table(&rankings)));
+        }
+        files.push(("README.md".into(), format!("{HEAD}{}", tables.concat())));
+        let folder = root.join("golden/ranking");
+        for (name, made) in files {
+            let path = folder.join(name);
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(&path, &made).unwrap();
+            }
+            let pinned = fs::read_to_string(&path).unwrap();
+            if let Some(difference) = difference(&pinned, &made) {
+                panic!("{}: {difference}; if that is meant, set UPDATE_GOLDEN=1", path.display());
+            }
+        }
+        for document in ["docs/results.md", "docs/laws.md"] {
+            let text = fs::read_to_string(root.join(document)).unwrap();
+            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for growth in &growths {
+                assert!(words.contains(growth), "{document} lacks the growth of B: {growth}");
+            }
+        }
+    }
+}
