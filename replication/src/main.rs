@@ -122,7 +122,7 @@ enum Call {
     Command(Box<Command>),
     /// A figure or a table of the list.
     #[cfg(feature = "train")]
-    Figure(&'static dyn figures::Figure, Box<train::FigureOptions>),
+    Figure(&'static figures::Figure, Box<train::FigureOptions>),
 }
 
 impl Call {
@@ -131,7 +131,7 @@ impl Call {
     #[cfg(feature = "train")]
     fn launch(&self) -> Option<forgetting_laws::Result<u8>> {
         let launched = match self {
-            Self::Figure(figure, options) => train::launch(options, Some(figure.blocks())),
+            Self::Figure(figure, options) => train::launch(options, Some(figure.blocks)),
             Self::Command(command) => match &**command {
                 Command::Training(command) => command.launch(),
                 _ => Ok(None),
@@ -155,8 +155,8 @@ fn program() -> clap::Command {
     {
         use clap::Args;
         figures::FIGURES.iter().fold(Cli::command(), |program, figure| {
-            let about = format!("{}: {}", figure.paper(), figure.title());
-            let command = train::FigureOptions::augment_args(clap::Command::new(figure.id()));
+            let about = format!("{}: {}", figure.paper, figure.title);
+            let command = train::FigureOptions::augment_args(clap::Command::new(figure.id));
             // After the options, which bring a text of their own.
             program.subcommand(command.about(about))
         })
@@ -169,7 +169,7 @@ fn parse() -> Result<Call, clap::Error> {
     let matches = program().try_get_matches()?;
     #[cfg(feature = "train")]
     if let Some((name, matches)) = matches.subcommand()
-        && let Some(figure) = figures::FIGURES.iter().find(|figure| figure.id() == name)
+        && let Some(figure) = figures::FIGURES.iter().find(|figure| figure.id == name)
     {
         use clap::FromArgMatches;
         let options = train::FigureOptions::from_arg_matches(matches)?;
@@ -190,7 +190,7 @@ fn usage(error: &clap::Error) -> String {
     let commands = || {
         let command = program();
         let mut names: Vec<_> = command.get_subcommands().map(|c| c.get_name()).collect();
-        names.sort_by_key(|name| !figures::FIGURES.iter().any(|figure| figure.id() == *name));
+        names.sort_by_key(|name| !figures::FIGURES.iter().any(|figure| figure.id == *name));
         names.join(", ")
     };
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {

@@ -50,7 +50,7 @@ fn findings(results: &Results) -> Result<Vec<(String, Finding)>> {
     let laws = Laws::of(results);
     let mut findings = Vec::new();
     for &figure in FIGURES {
-        let page = figure.draw(results, &laws)?;
+        let page = (figure.draw)(results, &laws)?;
         findings.extend(page.findings.into_iter().map(|finding| (report::name(figure), finding)));
     }
     Ok(findings)

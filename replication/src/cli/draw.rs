@@ -44,7 +44,7 @@ mod tests {
         std::fs::write(&path, serde_json::to_vec(&planted()).unwrap()).unwrap();
         run(&options).unwrap();
         for figure in FIGURES {
-            assert!(out.join(figure.id()).join("summary.md").exists(), "{}", figure.id());
+            assert!(out.join(figure.id).join("summary.md").exists(), "{}", figure.id);
         }
         assert!(out.join("report.html").exists());
         std::fs::write(&path, "{\"preset\": 3}").unwrap();

@@ -23,11 +23,11 @@ pub static PLANTED: LazyLock<(Results, Laws)> = LazyLock::new(|| {
 
 /// The figure of the planted grid, after its tables are found equal to the pinned ones. With the
 /// variable UPDATE_GOLDEN they are pinned anew.
-pub fn page(figure: &dyn Figure) -> Page {
+pub fn page(figure: &Figure) -> Page {
     let (results, laws) = &*PLANTED;
-    let page = figure.draw(results, laws).expect("the planted grid can be drawn");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/figures").join(figure.id());
-    assert_eq!(page.csv.first().map(|(stem, _)| stem.as_str()), Some(figure.id()));
+    let page = (figure.draw)(results, laws).expect("the planted grid can be drawn");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/figures").join(figure.id);
+    assert_eq!(page.csv.first().map(|(stem, _)| stem.as_str()), Some(figure.id));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(&folder).unwrap();
         for (stem, csv) in &page.csv {

@@ -10,7 +10,7 @@ pub(crate) mod golden;
 pub mod paper;
 pub mod style;
 
-use beyond::{ablations, counting, isoflop, path};
+use beyond::{ablations, counting, isoflop, path, prevented};
 use paper::{fig1, fig2, fig3, fig4, fig5, fig6, fig17, table1, table2, table3, table4};
 
 pub use crate::format::Table;
@@ -21,42 +21,41 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// A figure or a table.
-pub trait Figure: Sync {
+/// A figure or a table: what it is called, what it needs, and how it is drawn.
+pub struct Figure {
     /// The command's name, as `fig1` or `table4`; also the folder.
-    fn id(&self) -> &'static str;
+    pub id: &'static str,
     /// What the paper calls it, with the numbering, as "Figure 1 (arXiv v2)"; "beyond the paper"
     /// where it is ours.
-    fn paper(&self) -> &'static str;
+    pub paper: &'static str,
     /// In a line.
-    fn title(&self) -> &'static str;
+    pub title: &'static str,
     /// The blocks of the grid whose runs it needs.
-    fn blocks(&self) -> &'static [&'static str];
-    /// Draws it from what runs there are. A run that is missing is left out and said so in a note.
-    ///
-    /// # Errors
-    /// Only where the results cannot be drawn at all.
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page>;
+    pub blocks: &'static [&'static str],
+    /// Draws it from what runs there are; fails only where the results cannot be drawn at all. A run
+    /// that is missing is left out and said so in a note.
+    pub draw: fn(&Results, &Laws) -> Result<Page>,
 }
 
 /// Every figure and table, in the order of the report.
-pub const FIGURES: &[&dyn Figure] = &[
-    &fig1::Fig1,
-    &fig2::Fig2,
-    &fig2::Fig14,
-    &fig3::Fig3,
-    &fig4::Fig4,
-    &fig5::Fig5,
-    &fig6::Fig6,
-    &fig17::Fig17,
-    &table1::Table1,
-    &table2::Table2,
-    &table3::Table3,
-    &table4::Table4,
-    &counting::Counting,
-    &isoflop::IsoFlop,
-    &path::Path,
-    &ablations::Ablations,
+pub const FIGURES: &[&Figure] = &[
+    &fig1::FIG1,
+    &fig2::FIG2,
+    &fig2::FIG14,
+    &fig3::FIG3,
+    &fig4::FIG4,
+    &fig5::FIG5,
+    &fig6::FIG6,
+    &fig17::FIG17,
+    &table1::TABLE1,
+    &table2::TABLE2,
+    &table3::TABLE3,
+    &table4::TABLE4,
+    &counting::COUNTING,
+    &isoflop::ISOFLOP,
+    &path::PATH,
+    &prevented::PREVENTED,
+    &ablations::ABLATIONS,
 ];
 
 /// What a figure gives.
@@ -122,13 +121,8 @@ impl Page {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn write_folder(
-        &self,
-        figure: &dyn Figure,
-        results: &Results,
-        out: &Path,
-    ) -> Result<PathBuf> {
-        let folder = Claim::wait_for(&out.join(figure.id()))?;
+    pub fn write_folder(&self, figure: &Figure, results: &Results, out: &Path) -> Result<PathBuf> {
+        let folder = Claim::wait_for(&out.join(figure.id))?;
         self.write(figure, results, folder.folder())?;
         Ok(folder.folder().to_path_buf())
     }
@@ -138,12 +132,12 @@ impl Page {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn write(&self, figure: &dyn Figure, results: &Results, folder: &Path) -> Result<()> {
+    pub fn write(&self, figure: &Figure, results: &Results, folder: &Path) -> Result<()> {
         for (stem, csv) in &self.csv {
             write_atomic(&folder.join(format!("{stem}.csv")), csv.as_bytes())?;
         }
         if let Some(drawing) = &self.drawing {
-            let stem = folder.join(figure.id());
+            let stem = folder.join(figure.id);
             drawing.write(&stem).map_err(|error| {
                 Error::content(stem.with_extension("png"), None, error.to_string())
             })?;
@@ -153,8 +147,8 @@ impl Page {
     }
 
     /// The summary: claims first.
-    pub fn markdown(&self, figure: &dyn Figure, results: &Results) -> String {
-        let mut text = format!("# {}: {}\n\n", figure.paper(), figure.title());
+    pub fn markdown(&self, figure: &Figure, results: &Results) -> String {
+        let mut text = format!("# {}: {}\n\n", figure.paper, figure.title);
         for finding in &self.findings {
             let Finding { claim, source, ours, rule, verdict } = finding;
             let _ = writeln!(
@@ -167,7 +161,7 @@ impl Page {
             text.push('\n');
         }
         if self.drawing.is_some() {
-            let _ = writeln!(text, "![{}]({}.png)\n", figure.title(), figure.id());
+            let _ = writeln!(text, "![{}]({}.png)\n", figure.title, figure.id);
         }
         for table in &self.tables {
             let _ = writeln!(text, "{}", table.markdown());

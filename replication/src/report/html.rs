@@ -6,7 +6,7 @@ use crate::results::{Laws, Results};
 use std::fmt::Write as _;
 
 /// The whole page.
-pub fn page(results: &Results, laws: &Laws, pages: &[(&dyn Figure, Page)]) -> String {
+pub fn page(results: &Results, laws: &Laws, pages: &[(&Figure, Page)]) -> String {
     fill(
         include_str!("page.html"),
         &[
@@ -62,14 +62,14 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn contents(pages: &[(&dyn Figure, Page)]) -> String {
-    let item = |(figure, _): &(&dyn Figure, Page)| {
-        format!("<li><a href=\"#{}\">{}</a></li>\n", figure.id(), escape(&name(*figure)))
+fn contents(pages: &[(&Figure, Page)]) -> String {
+    let item = |(figure, _): &(&Figure, Page)| {
+        format!("<li><a href=\"#{}\">{}</a></li>\n", figure.id, escape(&name(*figure)))
     };
     pages.iter().map(item).collect()
 }
 
-fn claim_groups(pages: &[(&dyn Figure, Page)]) -> String {
+fn claim_groups(pages: &[(&Figure, Page)]) -> String {
     let mut html = String::new();
     for (heading, claims) in groups(&claims(pages)) {
         let _ = write!(html, "<h3>{heading}</h3>\n<ul class=\"claims\">\n");
@@ -86,7 +86,7 @@ fn claim_groups(pages: &[(&dyn Figure, Page)]) -> String {
                     "<li>{} <a href=\"#{}\">{}</a>\n<p>{}</p>\n<p class=\"rule\">Rule: {}</p>\
                      </li>\n",
                     verdict(finding),
-                    figure.id(),
+                    figure.id,
                     escape(&name(*figure)),
                     escape(&finding.ours),
                     escape(&finding.rule)
@@ -113,12 +113,12 @@ fn verdict(finding: &Finding) -> String {
 }
 
 /// A figure or a table.
-fn section(figure: &dyn Figure, page: &Page, results: &Results) -> String {
-    let (id, title) = (figure.id(), escape(figure.title()));
+fn section(figure: &Figure, page: &Page, results: &Results) -> String {
+    let (id, title) = (figure.id, escape(figure.title));
     let mut html = format!(
         "<section id=\"{id}\" aria-labelledby=\"{id}-title\">\n<h3 id=\"{id}-title\"><span \
          class=\"paper\">{}</span> {title}</h3>\n<pre><code>{}</code></pre>\n",
-        escape(figure.paper()),
+        escape(figure.paper),
         escape(&command(figure, results))
     );
     for finding in &page.findings {

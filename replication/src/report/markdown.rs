@@ -6,7 +6,7 @@ use crate::results::Results;
 use std::fmt::Write as _;
 
 /// The whole report.
-pub fn page(results: &Results, pages: &[(&dyn Figure, Page)]) -> String {
+pub fn page(results: &Results, pages: &[(&Figure, Page)]) -> String {
     let claims = claims(pages);
     let mut text = format!(
         "# Scaling laws for forgetting, replicated: {}\n\n{}\n",
@@ -23,7 +23,7 @@ pub fn page(results: &Results, pages: &[(&dyn Figure, Page)]) -> String {
                     "  - **{}**, [{}](#{}): {}\n    Rule: {}",
                     finding.verdict.words(),
                     name(*figure),
-                    figure.id(),
+                    figure.id,
                     finding.ours,
                     finding.rule
                 );
@@ -31,16 +31,16 @@ pub fn page(results: &Results, pages: &[(&dyn Figure, Page)]) -> String {
         }
     }
     for (figure, page) in pages {
-        let id = figure.id();
+        let id = figure.id;
         let _ = write!(
             text,
             "\n## <a id=\"{id}\"></a>{}: {}\n\n```sh\n{}\n```\n",
-            figure.paper(),
-            figure.title(),
+            figure.paper,
+            figure.title,
             command(*figure, results)
         );
         if page.drawing.is_some() {
-            let _ = write!(text, "\n![{}]({id}/{id}.png)\n", figure.title());
+            let _ = write!(text, "\n![{}]({id}/{id}.png)\n", figure.title);
         }
         for table in &page.tables {
             let _ = write!(text, "\n{}", table.markdown());

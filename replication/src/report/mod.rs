@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub fn write(
     results: &Results,
     laws: &Laws,
-    pages: &[(&dyn Figure, Page)],
+    pages: &[(&Figure, Page)],
     folder: &Path,
 ) -> Result<[PathBuf; 2]> {
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -38,16 +38,16 @@ pub fn write(
 }
 
 /// The command that makes a figure.
-fn command(figure: &dyn Figure, results: &Results) -> String {
-    format!("cargo run -p replication -- {} --preset {}", figure.id(), results.preset)
+fn command(figure: &Figure, results: &Results) -> String {
+    format!("cargo run -p replication -- {} --preset {}", figure.id, results.preset)
 }
 
 /// A figure's name in lists: the paper's without remarks, or its title where it is none of the
 /// paper's.
-pub fn name(figure: &dyn Figure) -> String {
-    let paper = figure.paper();
+pub fn name(figure: &Figure) -> String {
+    let paper = figure.paper;
     if !paper.contains(|c: char| c.is_ascii_digit()) {
-        return figure.title().to_string();
+        return figure.title.to_string();
     }
     match paper.split_once(';') {
         Some((name, _)) if name.contains('(') => format!("{name})"),
@@ -60,7 +60,7 @@ pub fn name(figure: &dyn Figure) -> String {
 struct Claim<'a> {
     claim: &'a str,
     source: &'a str,
-    findings: Vec<(&'a dyn Figure, &'a Finding)>,
+    findings: Vec<(&'a Figure, &'a Finding)>,
 }
 
 impl Claim<'_> {
@@ -72,7 +72,7 @@ impl Claim<'_> {
 }
 
 /// The claims in the order of the figures; findings of the same words are one claim's.
-fn claims<'a>(pages: &'a [(&'a dyn Figure, Page)]) -> Vec<Claim<'a>> {
+fn claims<'a>(pages: &'a [(&'a Figure, Page)]) -> Vec<Claim<'a>> {
     let mut claims: Vec<Claim> = Vec::new();
     for (figure, page) in pages {
         for finding in &page.findings {
@@ -174,9 +174,9 @@ fn provenance(results: &Results) -> Vec<(String, String)> {
 /// If a file cannot be written.
 pub fn draw_all(results: &Results, out: &Path) -> Result<PathBuf> {
     let laws = Laws::of(results);
-    let mut pages: Vec<(&dyn Figure, Page)> = Vec::new();
+    let mut pages: Vec<(&Figure, Page)> = Vec::new();
     for &figure in FIGURES {
-        let page = figure.draw(results, &laws)?;
+        let page = (figure.draw)(results, &laws)?;
         page.write_folder(figure, results, out)?;
         pages.push((figure, page));
     }

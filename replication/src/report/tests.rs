@@ -20,70 +20,62 @@ static PLANTED: LazyLock<(Results, Laws)> = LazyLock::new(|| {
     (results, laws)
 });
 
-/// A figure of one curve.
-struct Drawn(&'static str);
+const TITLE: &str = "A <curve> & its \"name\"";
 
-impl Figure for Drawn {
-    fn id(&self) -> &'static str {
-        self.0
-    }
+/// Figures of one curve.
+const ONE: Figure = Figure { id: "one", draw: |_, _| curve("one"), ..OWN };
+const TWO: Figure = Figure { id: "two", draw: |_, _| curve("two"), ..OWN };
+const OWN: Figure = Figure {
+    id: "",
+    paper: "beyond the paper",
+    title: TITLE,
+    blocks: &[MAIN],
+    draw: |_, _| Ok(Page::default()),
+};
 
-    fn paper(&self) -> &'static str {
-        "beyond the paper"
-    }
-
-    fn title(&self) -> &'static str {
-        "A <curve> & its \"name\""
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, _: &Results, _: &Laws) -> Result<Page> {
-        let mut panel = Panel::new(Axis::linear("x"), Axis::linear("y"));
-        let points = vec![(0.0, 1.0), (1.0, 2.0)];
-        panel.lines.push(Line::new(points, Stroke::new(Color::BLACK, 1.0)));
-        let finding = |claim: &str, verdict| Finding {
-            claim: claim.into(),
-            source: "abstract, quoted".into(),
-            ours: format!("1 < 2 in {}", self.0),
-            rule: "more than half".into(),
-            verdict,
-        };
-        let second = Verdict::of(self.0 == "one");
-        Ok(Page {
-            drawing: Some(plot::Figure::new(self.title(), vec![vec![panel]])),
-            csv: vec![(self.0.into(), "x,y\n".into())],
-            tables: vec![Table {
-                caption: "Numbers | words".into(),
-                columns: vec!["name".into(), "loss".into()],
-                rows: vec![vec!["a|b".into(), "<1.5".into()]],
-            }],
-            findings: vec![
-                finding("All agree.", Verdict::Supported),
-                finding("They differ.", second),
-                finding(self.0, Verdict::NotTestable),
-            ],
-            notes: vec!["One run is missing.".into()],
-        })
-    }
+fn curve(name: &str) -> Result<Page> {
+    let mut panel = Panel::new(Axis::linear("x"), Axis::linear("y"));
+    let points = vec![(0.0, 1.0), (1.0, 2.0)];
+    panel.lines.push(Line::new(points, Stroke::new(Color::BLACK, 1.0)));
+    let finding = |claim: &str, verdict| Finding {
+        claim: claim.into(),
+        source: "abstract, quoted".into(),
+        ours: format!("1 < 2 in {}", name),
+        rule: "more than half".into(),
+        verdict,
+    };
+    let second = Verdict::of(name == "one");
+    Ok(Page {
+        drawing: Some(plot::Figure::new(TITLE, vec![vec![panel]])),
+        csv: vec![(name.into(), "x,y\n".into())],
+        tables: vec![Table {
+            caption: "Numbers | words".into(),
+            columns: vec!["name".into(), "loss".into()],
+            rows: vec![vec!["a|b".into(), "<1.5".into()]],
+        }],
+        findings: vec![
+            finding("All agree.", Verdict::Supported),
+            finding("They differ.", second),
+            finding(name, Verdict::NotTestable),
+        ],
+        notes: vec!["One run is missing.".into()],
+    })
 }
 
-type Pages = Vec<(&'static dyn Figure, Page)>;
+type Pages = Vec<(&'static Figure, Page)>;
 
-fn draw(figures: &[&'static dyn Figure]) -> Pages {
+fn draw(figures: &[&'static Figure]) -> Pages {
     let (results, laws) = &*PLANTED;
-    figures.iter().map(|figure| (*figure, figure.draw(results, laws).unwrap())).collect()
+    figures.iter().map(|figure| (*figure, (figure.draw)(results, laws).unwrap())).collect()
 }
 
 /// The figures of the tests, which are quickly drawn.
 fn own() -> Pages {
-    draw(&[&Drawn("one"), &Drawn("two")])
+    draw(&[&ONE, &TWO])
 }
 
 /// A folder with a report of these figures, its page and its Markdown.
-fn written(pages: &[(&dyn Figure, Page)]) -> (tempfile::TempDir, String, String) {
+fn written(pages: &[(&Figure, Page)]) -> (tempfile::TempDir, String, String) {
     let (results, laws) = &*PLANTED;
     let folder = tempfile::tempdir().unwrap();
     let paths = write(results, laws, pages, folder.path()).unwrap();
@@ -136,8 +128,8 @@ fn the_page_says_all_and_needs_nothing_else() {
         let command = command(*figure, &PLANTED.0);
         assert!(html.contains(&format!("<code>{command}</code>")), "{command}");
         assert!(markdown.contains(&format!("```sh\n{command}\n```")), "{command}");
-        assert!(html.contains(&format!("<section id=\"{}\"", figure.id())));
-        let image = format!("({0}/{0}.png)", figure.id());
+        assert!(html.contains(&format!("<section id=\"{}\"", figure.id)));
+        let image = format!("({0}/{0}.png)", figure.id);
         assert_eq!(markdown.contains(&image), page.drawing.is_some(), "{image}");
     }
     let hash = PLANTED.0.hash().to_string();
@@ -216,31 +208,13 @@ fn tables_are_named_by_what_stands_above_them() {
 
 #[test]
 fn lists_name_figures_without_remarks() {
-    struct Named(&'static str);
-    impl Figure for Named {
-        fn id(&self) -> &'static str {
-            "x"
-        }
-        fn paper(&self) -> &'static str {
-            self.0
-        }
-        fn title(&self) -> &'static str {
-            "A title"
-        }
-        fn blocks(&self) -> &'static [&'static str] {
-            &[]
-        }
-        fn draw(&self, _: &Results, _: &Laws) -> Result<Page> {
-            Ok(Page::default())
-        }
-    }
     for (paper, expected) in [
         ("Figure 1 (arXiv v2)", "Figure 1 (arXiv v2)"),
         ("Figure 6 (arXiv v2; what it shows is unknown)", "Figure 6 (arXiv v2)"),
         ("Table 2; a remark", "Table 2"),
         ("beyond the paper", "A title"),
     ] {
-        assert_eq!(name(&Named(paper)), expected);
+        assert_eq!(name(&Figure { paper, ..OWN }), expected);
     }
 }
 

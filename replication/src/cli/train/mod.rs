@@ -525,8 +525,8 @@ fn start_ranks(session: &Session, ranks: &RankOptions) -> Result<u8> {
 /// # Errors
 /// If a setting or an input is refused, a file cannot be written, or a run failed: what there is
 /// without it is drawn.
-pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
-    let session = Session::open(&options.common, Some(figure.blocks()), options.dry_run)?;
+pub fn figure(figure: &Figure, options: &FigureOptions) -> Result<()> {
+    let session = Session::open(&options.common, Some(figure.blocks), options.dry_run)?;
     let jobs = session.grid.jobs();
     if options.dry_run {
         return session.dry_run(&options.ranks);
@@ -537,10 +537,10 @@ pub fn figure(figure: &dyn Figure, options: &FigureOptions) -> Result<()> {
     say_failures(&done);
     let results = session.results()?;
     let laws = Laws::of(&results);
-    let page = figure.draw(&results, &laws)?;
+    let page = (figure.draw)(&results, &laws)?;
     let folder = page.write_folder(figure, &results, &session.out)?;
     let drawing = match page.drawing {
-        Some(_) => format!("; figure: {}", folder.join(format!("{}.svg", figure.id())).display()),
+        Some(_) => format!("; figure: {}", folder.join(format!("{}.svg", figure.id)).display()),
         None => String::new(),
     };
     let seconds = begun.elapsed().as_secs_f64();

@@ -29,64 +29,52 @@ const MOST_PAIRS: f64 = 0.9;
 const MORE_THAN_CHANCE: f64 = 0.75;
 
 /// The ablations.
-pub struct Ablations;
+pub const ABLATIONS: Figure = Figure {
+    id: "ablations",
+    paper: "beyond the paper",
+    title: "Ablations: each run beside its counterpart",
+    blocks: &[MAIN, SEEDS, MODELS, EXACT, REPLAY, DECAY, HIGH, INSTRUCTIONS],
+    draw,
+};
 
-impl Figure for Ablations {
-    fn id(&self) -> &'static str {
-        "ablations"
+fn draw(results: &Results, laws: &Laws) -> Result<Page> {
+    let contrasts = contrasts(results);
+    let deviations = Deviations::of(results, SEEDS);
+    let of_models = Deviations::of(results, MODELS);
+    let gains = equivalent::gains(results, laws);
+    let mut notes = style::notes(results, ABLATIONS.blocks);
+    if deviations.is_none() {
+        notes.push("No run has a second seed: there are no error bars.".into());
     }
-
-    fn paper(&self) -> &'static str {
-        "beyond the paper"
-    }
-
-    fn title(&self) -> &'static str {
-        "Ablations: each run beside its counterpart"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN, SEEDS, MODELS, EXACT, REPLAY, DECAY, HIGH, INSTRUCTIONS]
-    }
-
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
-        let contrasts = contrasts(results);
-        let deviations = Deviations::of(results, SEEDS);
-        let of_models = Deviations::of(results, MODELS);
-        let gains = equivalent::gains(results, laws);
-        let mut notes = style::notes(results, self.blocks());
-        if deviations.is_none() {
-            notes.push("No run has a second seed: there are no error bars.".into());
-        }
-        notes.push(
-            "Equivalent data: the factor by which D_ft would have to grow, by the finetuning law's \
-             E and beta, for p = 0 to reach the L_ft that injection gave."
-                .into(),
-        );
-        Ok(Page {
-            drawing: drawing(self, results, &contrasts, deviations.as_ref()),
-            csv: vec![
-                (self.id().into(), table_of(&contrasts)),
-                ("seeds".into(), Deviations::table_of(results, SEEDS)),
-                ("models".into(), Deviations::table_of(results, MODELS)),
-                ("equivalent_data".into(), equivalent::table_of(&gains)),
-            ],
-            findings: vec![
-                unchanged(&contrasts, deviations.as_ref()),
-                pool(&contrasts),
-                equivalent::finding(&gains),
-            ],
-            tables: [
-                Some(summary(&contrasts)),
-                deviations.map(|d| d.table("seeds of the finetuning")),
-                of_models.map(|d| d.table("pretrained models, each of another seed")),
-                Some(equivalent::by_p(&gains)),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-            notes,
-        })
-    }
+    notes.push(
+        "Equivalent data: the factor by which D_ft would have to grow, by the finetuning law's \
+         E and beta, for p = 0 to reach the L_ft that injection gave."
+            .into(),
+    );
+    Ok(Page {
+        drawing: drawing(&ABLATIONS, results, &contrasts, deviations.as_ref()),
+        csv: vec![
+            (ABLATIONS.id.into(), table_of(&contrasts)),
+            ("seeds".into(), Deviations::table_of(results, SEEDS)),
+            ("models".into(), Deviations::table_of(results, MODELS)),
+            ("equivalent_data".into(), equivalent::table_of(&gains)),
+        ],
+        findings: vec![
+            unchanged(&contrasts, deviations.as_ref()),
+            pool(&contrasts),
+            equivalent::finding(&gains),
+        ],
+        tables: [
+            Some(summary(&contrasts)),
+            deviations.map(|d| d.table("seeds of the finetuning")),
+            of_models.map(|d| d.table("pretrained models, each of another seed")),
+            Some(equivalent::by_p(&gains)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        notes,
+    })
 }
 
 /// A run, and the one that differs from it in one thing; both count in fits.
@@ -210,7 +198,7 @@ fn summary(contrasts: &[Contrast<'_>]) -> Table {
 }
 
 fn drawing(
-    figure: &Ablations,
+    figure: &Figure,
     results: &Results,
     contrasts: &[Contrast<'_>],
     deviations: Option<&Deviations>,
@@ -246,7 +234,7 @@ fn drawing(
     let bounds = deviations.map(Deviations::bounds);
     let target = panel("change of L_{ft}", of_target, bounds.map(|bounds| bounds[0]));
     let rise = panel("change of the rise", of_rise, bounds.map(|bounds| bounds[1]));
-    let mut drawing = plot::Figure::new(figure.title(), vec![vec![target], vec![rise]]);
+    let mut drawing = plot::Figure::new(figure.title, vec![vec![target], vec![rise]]);
     drawing.share_x = plot::Share::Figure;
     drawing.aspect = 0.32;
     drawing.legend = vec![sizes.marks()];
@@ -325,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_planted_grid_gives_the_pinned_tables_and_both_panels() {
-        let page = golden::page(&Ablations);
+        let page = golden::page(&ABLATIONS);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
         // Of 12 sizes and domains: 4 seeds, exact, replay, and two large p.
@@ -355,13 +343,13 @@ mod tests {
             }
         }
         let verdicts = |results: &Results| {
-            let page = Ablations.draw(results, &PLANTED.1).unwrap();
+            let page = draw(results, &PLANTED.1).unwrap();
             page.findings.iter().map(|finding| finding.verdict).collect::<Vec<_>>()
         };
         use Verdict::{NotSupported, NotTestable, Supported};
         assert_eq!(verdicts(&results), [NotSupported, Supported, Supported]);
         results.finetuned.retain(|run| run.in_block(MAIN));
         assert_eq!(verdicts(&results), [NotTestable; 3]);
-        assert!(Ablations.draw(&results, &PLANTED.1).unwrap().drawing.is_none());
+        assert!(draw(&results, &PLANTED.1).unwrap().drawing.is_none());
     }
 }

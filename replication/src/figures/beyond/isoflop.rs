@@ -21,7 +21,13 @@ use forgetting_laws::table::{self, Column, Run};
 use plot::{self, Axis, Band, Color, Dash, Line, Panel, Place, Rule, Share, Stroke};
 
 /// At equal FLOPs.
-pub struct IsoFlop;
+pub const ISOFLOP: Figure = Figure {
+    id: "isoflop",
+    paper: "beyond the paper, which discusses IsoFLOPs",
+    title: "Forgetting at equal FLOPs of pretraining",
+    blocks: &[MAIN, tokens::BLOCK],
+    draw,
+};
 
 /// The fractions of injection that are drawn.
 const P: [f64; 2] = [0.0, 0.01];
@@ -31,60 +37,42 @@ const POINTS: usize = 17;
 
 const OPACITY: f64 = 0.2;
 
-impl Figure for IsoFlop {
-    fn id(&self) -> &'static str {
-        "isoflop"
-    }
-
-    fn paper(&self) -> &'static str {
-        "beyond the paper, which discusses IsoFLOPs"
-    }
-
-    fn title(&self) -> &'static str {
-        "Forgetting at equal FLOPs of pretraining"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN, tokens::BLOCK]
-    }
-
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
-        let before = pretraining_law(results, laws);
-        let mut notes = style::notes(results, self.blocks());
-        notes.extend(laws.missing());
-        let models = starts(results);
-        let Some(reference) = models.get(models.len() / 2) else {
-            return Ok(Page {
-                csv: vec![("isoflop".into(), numbers(&[]))],
-                findings: vec![finding(&[], &before)],
-                notes,
-                ..Page::default()
-            });
-        };
-        let mut curves = Vec::new();
-        for fit in laws.0.iter().filter_map(|laws| laws.forgetting.as_ref().ok()) {
-            for p in P {
-                match curve(fit, before.as_ref().ok(), reference, p) {
-                    Ok(curve) => curves.push(curve),
-                    Err(why) => notes.push(format!("{}: {why}.", fit.domain)),
-                }
+fn draw(results: &Results, laws: &Laws) -> Result<Page> {
+    let before = pretraining_law(results, laws);
+    let mut notes = style::notes(results, ISOFLOP.blocks);
+    notes.extend(laws.missing());
+    let models = starts(results);
+    let Some(reference) = models.get(models.len() / 2) else {
+        return Ok(Page {
+            csv: vec![("isoflop".into(), numbers(&[]))],
+            findings: vec![finding(&[], &before)],
+            notes,
+            ..Page::default()
+        });
+    };
+    let mut curves = Vec::new();
+    for fit in laws.0.iter().filter_map(|laws| laws.forgetting.as_ref().ok()) {
+        for p in P {
+            match curve(fit, before.as_ref().ok(), reference, p) {
+                Ok(curve) => curves.push(curve),
+                Err(why) => notes.push(format!("{}: {why}.", fit.domain)),
             }
         }
-        notes.push(
-            "FLOPs are 6·N·D. The law of forgetting was fitted to runs with one number of tokens per \
-             parameter and is taken to hold for others, which the last finding is about. L_pt⁰ and \
-             L_pt are given where D/N lies within that of the pretrained models."
-                .into(),
-        );
-        let (of_tokens, by_tokens, depends) = tokens::page(results);
-        Ok(Page {
-            drawing: (!curves.is_empty()).then(|| drawing(self, results, laws, &curves, reference)),
-            csv: vec![("isoflop".into(), numbers(&curves)), ("tokens".into(), of_tokens)],
-            tables: vec![table(&curves), by_tokens],
-            findings: vec![finding(&curves, &before), depends],
-            notes,
-        })
     }
+    notes.push(
+        "FLOPs are 6·N·D. The law of forgetting was fitted to runs with one number of tokens per \
+         parameter and is taken to hold for others, which the last finding is about. L_pt⁰ and \
+         L_pt are given where D/N lies within that of the pretrained models."
+            .into(),
+    );
+    let (of_tokens, by_tokens, depends) = tokens::page(results);
+    Ok(Page {
+        drawing: (!curves.is_empty()).then(|| drawing(&ISOFLOP, results, laws, &curves, reference)),
+        csv: vec![("isoflop".into(), numbers(&curves)), ("tokens".into(), of_tokens)],
+        tables: vec![table(&curves), by_tokens],
+        findings: vec![finding(&curves, &before), depends],
+        notes,
+    })
 }
 
 /// The additive law of the pretrainings and the range of their D/N.
@@ -234,7 +222,7 @@ fn numbers(curves: &[Curve]) -> String {
 }
 
 fn drawing(
-    figure: &IsoFlop,
+    figure: &Figure,
     results: &Results,
     laws: &Laws,
     curves: &[Curve],
@@ -284,7 +272,7 @@ fn drawing(
     let row = |&(_, label, of): &(&str, &str, Of)| {
         domains.iter().map(|domain| panel(domain, label, of)).collect()
     };
-    let mut drawing = plot::Figure::new(figure.title(), shown.iter().map(row).collect());
+    let mut drawing = plot::Figure::new(figure.title, shown.iter().map(row).collect());
     drawing.rows = shown.iter().map(|(name, ..)| name.to_string()).collect();
     drawing.columns = domains.iter().map(|domain| domain.to_string()).collect();
     drawing.share_x = Share::Figure;
@@ -416,7 +404,7 @@ mod tests {
 
     #[test]
     fn one_amount_of_tokens_a_size_cannot_tell() {
-        let page = golden::page(&IsoFlop);
+        let page = golden::page(&ISOFLOP);
         let finding = &page.findings[0];
         assert_eq!(finding.verdict, Verdict::NotTestable);
         assert!(finding.ours.contains("every size was pretrained on one amount of tokens"));
@@ -456,7 +444,7 @@ mod tests {
             }
         }
         results.pretrained = all;
-        let page = IsoFlop.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         let finding = &page.findings[0];
         assert_eq!(finding.verdict, Verdict::Supported, "{}", finding.ours);
         // Losses are given for the tokens per parameter that were pretrained, 40 to 320.
@@ -476,10 +464,10 @@ mod tests {
     fn nothing_is_drawn_of_nothing() {
         let mut results = PLANTED.0.clone();
         results.pretrained.clear();
-        let page = IsoFlop.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.drawing.is_none());
         assert!(page.findings[0].ours.contains("no model was pretrained"));
-        let page = IsoFlop.draw(&PLANTED.0, &Laws(Vec::new())).unwrap();
+        let page = draw(&PLANTED.0, &Laws(Vec::new())).unwrap();
         assert!(page.drawing.is_none());
         assert_eq!(page.findings[0].verdict, Verdict::NotTestable);
     }

@@ -4,3 +4,4 @@ pub mod ablations;
 pub mod counting;
 pub mod isoflop;
 pub mod path;
+pub mod prevented;

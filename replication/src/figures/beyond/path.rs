@@ -24,50 +24,38 @@ const FEWEST: usize = 3;
 const SPIKE: f64 = 0.005;
 
 /// The path of forgetting.
-pub struct Path;
+pub const PATH: Figure = Figure {
+    id: "path",
+    paper: "beyond the paper",
+    title: "The path of forgetting during finetuning",
+    blocks: &[MAIN],
+    draw,
+};
 
-impl Figure for Path {
-    fn id(&self) -> &'static str {
-        "path"
-    }
-
-    fn paper(&self) -> &'static str {
-        "beyond the paper"
-    }
-
-    fn title(&self) -> &'static str {
-        "The path of forgetting during finetuning"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let shown = Shown::of(results);
-        let mut csv = style::csv_of_runs(&["step", "loss_ft", "rise", "bottom"]);
-        for run in shown.runs() {
-            let bottom = run.bottom_of_curve().map(|bottom| bottom.step);
-            for e in &run.record.evaluations {
-                let numbers = [e.loss_ft, e.loss_pt - run.loss_pt0_of_curve()].map(cell);
-                let row = style::identity(run).into_iter().chain([e.step.to_string()]);
-                csv.row(row.chain(numbers).chain([(bottom == Some(e.step)).to_string()]));
-            }
+fn draw(results: &Results, _: &Laws) -> Result<Page> {
+    let shown = Shown::of(results);
+    let mut csv = style::csv_of_runs(&["step", "loss_ft", "rise", "bottom"]);
+    for run in shown.runs() {
+        let bottom = run.bottom_of_curve().map(|bottom| bottom.step);
+        for e in &run.record.evaluations {
+            let numbers = [e.loss_ft, e.loss_pt - run.loss_pt0_of_curve()].map(cell);
+            let row = style::identity(run).into_iter().chain([e.step.to_string()]);
+            csv.row(row.chain(numbers).chain([(bottom == Some(e.step)).to_string()]));
         }
-        let mut notes = style::notes(results, self.blocks());
-        notes.push(
-            "Drawn is the largest D_ft of each domain. The table and the findings are of all runs \
-             of the main grid that count."
-                .into(),
-        );
-        Ok(Page {
-            drawing: shown.drawing(self),
-            csv: vec![(self.id().into(), csv.text())],
-            findings: vec![rewarming(results), late(results)],
-            tables: vec![table(results)],
-            notes,
-        })
     }
+    let mut notes = style::notes(results, PATH.blocks);
+    notes.push(
+        "Drawn is the largest D_ft of each domain. The table and the findings are of all runs \
+         of the main grid that count."
+            .into(),
+    );
+    Ok(Page {
+        drawing: shown.drawing(&PATH),
+        csv: vec![(PATH.id.into(), csv.text())],
+        findings: vec![rewarming(results), late(results)],
+        tables: vec![table(results)],
+        notes,
+    })
 }
 
 /// What is drawn.
@@ -101,7 +89,7 @@ impl<'a> Shown<'a> {
         self.domains.iter().flat_map(|domain| self.of_domain(domain)).collect()
     }
 
-    fn drawing(&self, figure: &Path) -> Option<plot::Figure> {
+    fn drawing(&self, figure: &Figure) -> Option<plot::Figure> {
         let fractions = Scale::fractions(style::main_fractions(self.results));
         let panel = |domain: &'a str, size: f64| {
             let mut panel = Panel::new(
@@ -130,7 +118,7 @@ impl<'a> Shown<'a> {
         if rows.is_empty() {
             return None;
         }
-        let mut drawing = plot::Figure::new(figure.title(), rows);
+        let mut drawing = plot::Figure::new(figure.title, rows);
         let name = |domain: &&'a str| {
             let largest = self.of_domain(domain).first().map_or(0, |run| run.unique_tokens());
             format!("{domain}, D_{{ft}} = {}", short(largest as f64))
@@ -290,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_planted_grid_gives_the_pinned_table_and_all_panels() {
-        let page = golden::page(&Path);
+        let page = golden::page(&PATH);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 4]);
         for panel in drawing.panels.iter().flatten() {
@@ -331,7 +319,7 @@ mod tests {
     fn an_empty_grid_has_no_path() {
         let mut results = PLANTED.0.clone();
         results.finetuned.clear();
-        let page = Path.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.drawing.is_none());
         assert!(page.findings.iter().all(|finding| finding.verdict == Verdict::NotTestable));
     }

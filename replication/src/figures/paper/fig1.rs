@@ -23,52 +23,40 @@ const NEARLY_ALL: f64 = 0.95;
 const FLAT: f64 = 0.02;
 
 /// Figure 1.
-pub struct Fig1;
+pub const FIG1: Figure = Figure {
+    id: "fig1",
+    paper: "Figure 1 (arXiv v2)",
+    title: "The course of finetuning with and without injection",
+    blocks: &[MAIN],
+    draw,
+};
 
-impl Figure for Fig1 {
-    fn id(&self) -> &'static str {
-        "fig1"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Figure 1 (arXiv v2)"
-    }
-
-    fn title(&self) -> &'static str {
-        "The course of finetuning with and without injection"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let shown = shown(results);
-        let mut csv = style::csv_of_runs(&["step", "loss_ft", "loss_train", "loss_pt", "bottom"]);
-        for run in shown.iter().flatten() {
-            let bottom = run.bottom().map(|bottom| bottom.step);
-            for e in &run.record.evaluations {
-                let train = e.loss_train.unwrap_or(f64::NAN);
-                let losses = [e.loss_ft, train, e.loss_pt].map(cell);
-                let row = style::identity(run).into_iter().chain([e.step.to_string()]);
-                csv.row(row.chain(losses).chain([(bottom == Some(e.step)).to_string()]));
-            }
+fn draw(results: &Results, _: &Laws) -> Result<Page> {
+    let shown = shown(results);
+    let mut csv = style::csv_of_runs(&["step", "loss_ft", "loss_train", "loss_pt", "bottom"]);
+    for run in shown.iter().flatten() {
+        let bottom = run.bottom().map(|bottom| bottom.step);
+        for e in &run.record.evaluations {
+            let train = e.loss_train.unwrap_or(f64::NAN);
+            let losses = [e.loss_ft, train, e.loss_pt].map(cell);
+            let row = style::identity(run).into_iter().chain([e.step.to_string()]);
+            csv.row(row.chain(losses).chain([(bottom == Some(e.step)).to_string()]));
         }
-        let mut notes = style::notes(results, self.blocks());
-        notes.push(format!(
-            "Rows: up to {MOST_DOMAINS} domains, the one that forgets most at p = 0 first; of each \
-             the largest D_ft whose bottoms are interior at every p that is drawn, with the second \
-             smallest model. The paper draws one domain, Github. Training losses are those of the \
-             mixture since the evaluation before."
-        ));
-        Ok(Page {
-            drawing: (!shown.is_empty()).then(|| drawing(self, results, &shown)),
-            csv: vec![(self.id().into(), csv.text())],
-            findings: vec![u_curves(results), overfitting(results), flat(&shown)],
-            notes,
-            ..Page::default()
-        })
     }
+    let mut notes = style::notes(results, FIG1.blocks);
+    notes.push(format!(
+        "Rows: up to {MOST_DOMAINS} domains, the one that forgets most at p = 0 first; of each \
+         the largest D_ft whose bottoms are interior at every p that is drawn, with the second \
+         smallest model. The paper draws one domain, Github. Training losses are those of the \
+         mixture since the evaluation before."
+    ));
+    Ok(Page {
+        drawing: (!shown.is_empty()).then(|| drawing(&FIG1, results, &shown)),
+        csv: vec![(FIG1.id.into(), csv.text())],
+        findings: vec![u_curves(results), overfitting(results), flat(&shown)],
+        notes,
+        ..Page::default()
+    })
 }
 
 /// The runs that are drawn: a row a domain, p ascending.
@@ -101,7 +89,7 @@ fn shown(results: &Results) -> Vec<Vec<&Finetuned>> {
     rows
 }
 
-fn drawing(figure: &Fig1, results: &Results, shown: &[Vec<&Finetuned>]) -> plot::Figure {
+fn drawing(figure: &Figure, results: &Results, shown: &[Vec<&Finetuned>]) -> plot::Figure {
     let fractions = Scale::fractions(shown.iter().flatten().map(|run| run.p));
     type Read = fn(&Evaluation) -> f64;
     let columns: [(&str, &str, Read); 3] = [
@@ -136,7 +124,7 @@ fn drawing(figure: &Fig1, results: &Results, shown: &[Vec<&Finetuned>]) -> plot:
         panel
     };
     let panels = shown.iter().map(|row| columns.iter().map(|column| panel(row, *column)).collect());
-    let mut drawing = plot::Figure::new(figure.title(), panels.collect());
+    let mut drawing = plot::Figure::new(figure.title, panels.collect());
     drawing.columns = columns.iter().map(|column| column.0.to_string()).collect();
     let name = |row: &Vec<&Finetuned>| {
         format!("{}, D_{{ft}} = {}", row[0].domain, short(row[0].unique_tokens() as f64))
@@ -224,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_planted_grid_gives_the_pinned_table_and_all_panels() {
-        let page = golden::page(&Fig1);
+        let page = golden::page(&FIG1);
         let drawing = page.drawing.unwrap();
         let sizes: Vec<_> = drawing.panels.iter().map(Vec::len).collect();
         assert_eq!(sizes, [3, 3, 3]);
@@ -254,7 +242,7 @@ mod tests {
         assert_eq!(shown(&results)[0][0].d_ft_tokens, 40_960);
         assert_eq!(u_curves(&results).verdict, Verdict::NotSupported);
         results.finetuned.clear();
-        let page = Fig1.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.drawing.is_none());
         assert!(page.findings.iter().all(|finding| finding.verdict == Verdict::NotTestable));
     }

@@ -14,60 +14,48 @@ const BLOCK: &str = "fig17";
 const ABOVE_THE_END: f64 = 1.0;
 
 /// Figure 17.
-pub struct Fig17;
+pub const FIG17: Figure = Figure {
+    id: "fig17",
+    paper: "Figure 17 (PMLR)",
+    title: "Pretraining with and without weight decay",
+    blocks: &[BLOCK],
+    draw,
+};
 
-impl Figure for Fig17 {
-    fn id(&self) -> &'static str {
-        "fig17"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Figure 17 (PMLR)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Pretraining with and without weight decay"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[BLOCK]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let runs = runs(results);
-        let pairs = pairs(&runs);
-        let mut csv = Csv::new([
-            "size",
-            "n_params",
-            "d_tokens",
-            "weight_decay",
-            "seed",
-            "step",
-            "loss_pt",
-            "run_id",
-        ]);
-        for run in &runs {
-            for e in &run.record.evaluations {
-                csv.row([
-                    run.size.clone(),
-                    n_params(run).to_string(),
-                    run.d_tokens().to_string(),
-                    cell(run.weight_decay),
-                    run.seed.to_string(),
-                    e.step.to_string(),
-                    cell(e.loss_pt),
-                    run.record.id.to_string(),
-                ]);
-            }
+fn draw(results: &Results, _: &Laws) -> Result<Page> {
+    let runs = runs(results);
+    let pairs = pairs(&runs);
+    let mut csv = Csv::new([
+        "size",
+        "n_params",
+        "d_tokens",
+        "weight_decay",
+        "seed",
+        "step",
+        "loss_pt",
+        "run_id",
+    ]);
+    for run in &runs {
+        for e in &run.record.evaluations {
+            csv.row([
+                run.size.clone(),
+                n_params(run).to_string(),
+                run.d_tokens().to_string(),
+                cell(run.weight_decay),
+                run.seed.to_string(),
+                e.step.to_string(),
+                cell(e.loss_pt),
+                run.record.id.to_string(),
+            ]);
         }
-        Ok(Page {
-            drawing: (!runs.is_empty()).then(|| drawing(self, results, &runs, &pairs)),
-            csv: vec![(self.id().into(), csv.text())],
-            findings: vec![finding(&pairs)],
-            tables: vec![table(&pairs)],
-            notes: style::notes(results, self.blocks()),
-        })
     }
+    Ok(Page {
+        drawing: (!runs.is_empty()).then(|| drawing(&FIG17, results, &runs, &pairs)),
+        csv: vec![(FIG17.id.into(), csv.text())],
+        findings: vec![finding(&pairs)],
+        tables: vec![table(&pairs)],
+        notes: style::notes(results, FIG17.blocks),
+    })
 }
 
 fn n_params(run: &Pretrained) -> u64 {
@@ -99,7 +87,7 @@ fn pairs<'a>(runs: &[&'a Pretrained]) -> Vec<(&'a Pretrained, &'a Pretrained)> {
 }
 
 fn drawing(
-    figure: &Fig17,
+    figure: &Figure,
     results: &Results,
     runs: &[&Pretrained],
     pairs: &[(&Pretrained, &Pretrained)],
@@ -140,7 +128,7 @@ fn drawing(
     let values = sizes.values();
     let rows =
         vec![values.iter().map(loss).collect::<Vec<_>>(), values.iter().map(difference).collect()];
-    let mut drawing = plot::Figure::new(figure.title(), rows);
+    let mut drawing = plot::Figure::new(figure.title, rows);
     let name = |&n: &f64| {
         let size = of(n).next().map_or("", |run| &run.size);
         format!("{size}\nN = {}", short(n))
@@ -217,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_planted_grid_gives_the_pinned_table_and_all_panels() {
-        let page = golden::page(&Fig17);
+        let page = golden::page(&FIG17);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
         for (loss, difference) in drawing.panels[0].iter().zip(&drawing.panels[1]) {
@@ -235,12 +223,11 @@ mod tests {
         let mut results = PLANTED.0.clone();
         let run = results.pretrained.iter_mut().find(|run| run.weight_decay == 0.1).unwrap();
         run.record.evaluations.last_mut().unwrap().loss_pt += 0.04;
-        let verdict =
-            |results: &Results| Fig17.draw(results, &PLANTED.1).unwrap().findings[0].verdict;
+        let verdict = |results: &Results| draw(results, &PLANTED.1).unwrap().findings[0].verdict;
         assert_eq!(verdict(&results), Verdict::NotSupported);
         results.pretrained.retain(|run| run.weight_decay > 0.0);
         assert_eq!(verdict(&results), Verdict::NotTestable);
         results.pretrained.clear();
-        assert!(Fig17.draw(&results, &PLANTED.1).unwrap().drawing.is_none());
+        assert!(draw(&results, &PLANTED.1).unwrap().drawing.is_none());
     }
 }

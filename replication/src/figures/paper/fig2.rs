@@ -27,105 +27,81 @@ const MOST_PAIRS: f64 = 0.9;
 const POINTS: f64 = 0.15;
 
 /// Figure 2: of each domain the largest D_ft.
-pub struct Fig2;
+pub const FIG2: Figure = Figure {
+    id: "fig2",
+    paper: "Figure 2 (arXiv v2)",
+    title: "Progress of pretraining that finetuning loses, by model size",
+    blocks: &[MAIN, SEEDS],
+    draw: draw_fig2,
+};
 
 /// Figure 14: every D_ft of every domain.
-pub struct Fig14;
+pub const FIG14: Figure = Figure {
+    id: "fig14",
+    paper: "Figure 14 (arXiv v2)",
+    title: "Progress of pretraining that finetuning loses, for every domain and amount of data",
+    blocks: &[MAIN, SEEDS],
+    draw: draw_fig14,
+};
 
-impl Figure for Fig2 {
-    fn id(&self) -> &'static str {
-        "fig2"
+fn draw_fig2(results: &Results, _: &Laws) -> Result<Page> {
+    let mut panels = Vec::new();
+    for domain in results.domains_of(MAIN) {
+        let of_domain = || results.block(MAIN).filter(|run| run.domain == domain.name);
+        let Some(&largest) = style::amounts(of_domain()).last() else { continue };
+        let runs: Vec<_> = of_domain().filter(|run| run.d_ft_tokens == largest).collect();
+        let title = format!("{}, D_{{ft}} = {}", domain.name, short(largest as f64));
+        panels.push((title, runs));
     }
-
-    fn paper(&self) -> &'static str {
-        "Figure 2 (arXiv v2)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Progress of pretraining that finetuning loses, by model size"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN, SEEDS]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let mut panels = Vec::new();
-        for domain in results.domains_of(MAIN) {
-            let of_domain = || results.block(MAIN).filter(|run| run.domain == domain.name);
-            let Some(&largest) = style::amounts(of_domain()).last() else { continue };
-            let runs: Vec<_> = of_domain().filter(|run| run.d_ft_tokens == largest).collect();
-            let title = format!("{}, D_{{ft}} = {}", domain.name, short(largest as f64));
-            panels.push((title, runs));
-        }
-        let drawn: Vec<&Finetuned> = panels.iter().flat_map(|panel| panel.1.clone()).collect();
-        let with_titles = |(title, runs): &(String, Vec<&Finetuned>)| {
-            let mut panel = panel(results, runs);
-            panel.title.clone_from(title);
-            panel
-        };
-        let panels: Vec<Panel> = panels.iter().map(with_titles).collect();
-        let rows: Vec<_> = panels.chunks(COLUMNS).map(<[Panel]>::to_vec).collect();
-        Ok(Page {
-            drawing: (!drawn.is_empty()).then(|| drawing(self, results, rows)),
-            csv: vec![(self.id().into(), table(results, &drawn))],
-            findings: vec![
-                one_percent(results),
-                more_severe(results, Pair::Sizes),
-                more_severe(results, Pair::Amounts),
-                smallest(results),
-                largest(results),
-            ],
-            tables: vec![prevented_table(results)],
-            notes: notes(results),
-        })
-    }
+    let drawn: Vec<&Finetuned> = panels.iter().flat_map(|panel| panel.1.clone()).collect();
+    let with_titles = |(title, runs): &(String, Vec<&Finetuned>)| {
+        let mut panel = panel(results, runs);
+        panel.title.clone_from(title);
+        panel
+    };
+    let panels: Vec<Panel> = panels.iter().map(with_titles).collect();
+    let rows: Vec<_> = panels.chunks(COLUMNS).map(<[Panel]>::to_vec).collect();
+    Ok(Page {
+        drawing: (!drawn.is_empty()).then(|| drawing(&FIG2, results, rows)),
+        csv: vec![(FIG2.id.into(), table(results, &drawn))],
+        findings: vec![
+            one_percent(results),
+            more_severe(results, Pair::Sizes),
+            more_severe(results, Pair::Amounts),
+            smallest(results),
+            largest(results),
+        ],
+        tables: vec![prevented_table(results)],
+        notes: notes(results),
+    })
 }
 
-impl Figure for Fig14 {
-    fn id(&self) -> &'static str {
-        "fig14"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Figure 14 (arXiv v2)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Progress of pretraining that finetuning loses, for every domain and amount of data"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN, SEEDS]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let amounts = style::amounts(results.block(MAIN));
-        let domains = results.domains_of(MAIN);
-        let row = |domain: &str| {
-            let at = |&d_ft: &u64| {
-                let here = |run: &&Finetuned| run.domain == domain && run.d_ft_tokens == d_ft;
-                panel(results, &results.block(MAIN).filter(here).collect::<Vec<_>>())
-            };
-            amounts.iter().map(at).collect::<Vec<_>>()
+fn draw_fig14(results: &Results, _: &Laws) -> Result<Page> {
+    let amounts = style::amounts(results.block(MAIN));
+    let domains = results.domains_of(MAIN);
+    let row = |domain: &str| {
+        let at = |&d_ft: &u64| {
+            let here = |run: &&Finetuned| run.domain == domain && run.d_ft_tokens == d_ft;
+            panel(results, &results.block(MAIN).filter(here).collect::<Vec<_>>())
         };
-        let rows: Vec<_> = domains.iter().map(|domain| row(&domain.name)).collect();
-        let drawing = (!rows.is_empty()).then(|| {
-            let mut drawing = drawing(self, results, rows);
-            drawing.rows = domains.iter().map(|domain| domain.name.clone()).collect();
-            let name = |&d_ft: &u64| format!("D_{{ft}} = {}", short(d_ft as f64));
-            drawing.columns = amounts.iter().map(name).collect();
-            drawing.share_y = Share::Row;
-            drawing
-        });
-        let runs: Vec<_> = results.block(MAIN).collect();
-        Ok(Page {
-            drawing,
-            csv: vec![(self.id().into(), table(results, &runs))],
-            notes: notes(results),
-            ..Page::default()
-        })
-    }
+        amounts.iter().map(at).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = domains.iter().map(|domain| row(&domain.name)).collect();
+    let drawing = (!rows.is_empty()).then(|| {
+        let mut drawing = drawing(&FIG14, results, rows);
+        drawing.rows = domains.iter().map(|domain| domain.name.clone()).collect();
+        let name = |&d_ft: &u64| format!("D_{{ft}} = {}", short(d_ft as f64));
+        drawing.columns = amounts.iter().map(name).collect();
+        drawing.share_y = Share::Row;
+        drawing
+    });
+    let runs: Vec<_> = results.block(MAIN).collect();
+    Ok(Page {
+        drawing,
+        csv: vec![(FIG14.id.into(), table(results, &runs))],
+        notes: notes(results),
+        ..Page::default()
+    })
 }
 
 /// The share of pretraining's progress that is lost at the bottom; 0 where nothing is, more than 1
@@ -169,9 +145,9 @@ fn panel(results: &Results, runs: &[&Finetuned]) -> Panel {
     panel
 }
 
-fn drawing(figure: &dyn Figure, results: &Results, rows: Vec<Vec<Panel>>) -> plot::Figure {
+fn drawing(figure: &Figure, results: &Results, rows: Vec<Vec<Panel>>) -> plot::Figure {
     let fractions = Scale::fractions(style::main_fractions(results));
-    let mut drawing = plot::Figure::new(figure.title(), rows);
+    let mut drawing = plot::Figure::new(figure.title, rows);
     drawing.legend = vec![fractions.both()];
     drawing.share_x = Share::Figure;
     drawing.share_y = Share::Figure;
@@ -382,13 +358,13 @@ mod tests {
     use crate::results::planted::planted;
 
     fn verdicts(results: &Results) -> Vec<Verdict> {
-        let page = Fig2.draw(results, &PLANTED.1).unwrap();
+        let page = draw_fig2(results, &PLANTED.1).unwrap();
         page.findings.iter().map(|finding| finding.verdict).collect()
     }
 
     #[test]
     fn the_planted_grid_gives_the_pinned_tables_and_all_panels() {
-        let page = golden::page(&Fig2);
+        let page = golden::page(&FIG2);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [3]);
         for panel in drawing.panels.iter().flatten() {
@@ -396,7 +372,7 @@ mod tests {
         }
         let hollow = |panel: &Panel| panel.marks.iter().filter(|mark| !mark.glyph.filled).count();
         assert_eq!(drawing.panels.iter().flatten().map(hollow).sum::<usize>(), 1);
-        let page = golden::page(&Fig14);
+        let page = golden::page(&FIG14);
         let drawing = page.drawing.unwrap();
         let shape: Vec<_> = drawing.panels.iter().map(Vec::len).collect();
         assert_eq!(shape, [4, 4, 4]);
@@ -454,6 +430,6 @@ mod tests {
         assert_eq!(verdicts(&results), none);
         results.finetuned.clear();
         assert_eq!(verdicts(&results), none);
-        assert!(Fig14.draw(&results, &PLANTED.1).unwrap().drawing.is_none());
+        assert!(draw_fig14(&results, &PLANTED.1).unwrap().drawing.is_none());
     }
 }

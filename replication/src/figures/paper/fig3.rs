@@ -40,81 +40,69 @@ const NOTHING: f64 = 0.005;
 const HELD: f64 = 0.8;
 
 /// Figure 3.
-pub struct Fig3;
+pub const FIG3: Figure = Figure {
+    id: "fig3",
+    paper: "Figure 3 (arXiv v2)",
+    title: "Pretraining loss after finetuning, by the fraction injected",
+    blocks: &[MAIN, HIGH],
+    draw,
+};
 
-impl Figure for Fig3 {
-    fn id(&self) -> &'static str {
-        "fig3"
+fn draw(results: &Results, laws: &Laws) -> Result<Page> {
+    let scene = Scene::new(results, laws);
+    let mut runs = style::csv_of_runs(&[
+        "loss_pt0", "loss_pt", "loss_ft", "law", "law_low", "law_high", "run_low", "run_high",
+    ]);
+    for run in scene.runs() {
+        let bottom = run.bottom();
+        let losses = bottom.map_or([f64::NAN; 2], |b| [b.loss_pt, b.loss_ft]);
+        let law = scene.law(&run.domain).map(|fit| fit.predict(&run.row()));
+        let law = law.map_or([f64::NAN; 5], |said| {
+            let ends = [said.law_low, said.law_high, said.low, said.high];
+            let ends = ends.map(|end| end.unwrap_or(f64::NAN));
+            [said.value, ends[0], ends[1], ends[2], ends[3]]
+        });
+        let numbers = [run.loss_pt0()].into_iter().chain(losses).chain(law).map(cell);
+        runs.row(style::identity(run).into_iter().chain(numbers));
     }
-
-    fn paper(&self) -> &'static str {
-        "Figure 3 (arXiv v2)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Pretraining loss after finetuning, by the fraction injected"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN, HIGH]
-    }
-
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
-        let scene = Scene::new(results, laws);
-        let mut runs = style::csv_of_runs(&[
-            "loss_pt0", "loss_pt", "loss_ft", "law", "law_low", "law_high", "run_low", "run_high",
-        ]);
-        for run in scene.runs() {
-            let bottom = run.bottom();
-            let losses = bottom.map_or([f64::NAN; 2], |b| [b.loss_pt, b.loss_ft]);
-            let law = scene.law(&run.domain).map(|fit| fit.predict(&run.row()));
-            let law = law.map_or([f64::NAN; 5], |said| {
-                let ends = [said.law_low, said.law_high, said.low, said.high];
-                let ends = ends.map(|end| end.unwrap_or(f64::NAN));
-                [said.value, ends[0], ends[1], ends[2], ends[3]]
-            });
-            let numbers = [run.loss_pt0()].into_iter().chain(losses).chain(law).map(cell);
-            runs.row(style::identity(run).into_iter().chain(numbers));
-        }
-        let curves = scene.curves();
-        let columns = ["domain", "n_params", "d_ft_tokens", "p", "law", "law_low", "law_high"];
-        // Where another form does better in some domain, it stands beside the law.
-        let has_other = laws.others().next().is_some();
-        let others: &[&str] = if has_other { &["other_form", "other"] } else { &[] };
-        let mut csv = Csv::new(columns.iter().chain(others).copied());
-        for curve in &curves {
-            let other = laws.domain(&curve.domain).and_then(|laws| laws.other.as_ref());
-            for &(p, value, low, high) in &curve.points {
-                let numbers = [curve.row.n_params, curve.row.d_ft_tokens, p, value, low, high];
-                let mut cells = vec![curve.domain.clone()];
-                cells.extend(numbers.map(cell));
-                if has_other {
-                    cells.push(other.map_or(String::new(), |fit| fit.law.name().into()));
-                    let value = other.map(|fit| fit.predict(&Row { p, ..curve.row }).value);
-                    cells.push(cell(value.unwrap_or(f64::NAN)));
-                }
-                csv.row(cells);
+    let curves = scene.curves();
+    let columns = ["domain", "n_params", "d_ft_tokens", "p", "law", "law_low", "law_high"];
+    // Where another form does better in some domain, it stands beside the law.
+    let has_other = laws.others().next().is_some();
+    let others: &[&str] = if has_other { &["other_form", "other"] } else { &[] };
+    let mut csv = Csv::new(columns.iter().chain(others).copied());
+    for curve in &curves {
+        let other = laws.domain(&curve.domain).and_then(|laws| laws.other.as_ref());
+        for &(p, value, low, high) in &curve.points {
+            let numbers = [curve.row.n_params, curve.row.d_ft_tokens, p, value, low, high];
+            let mut cells = vec![curve.domain.clone()];
+            cells.extend(numbers.map(cell));
+            if has_other {
+                cells.push(other.map_or(String::new(), |fit| fit.law.name().into()));
+                let value = other.map(|fit| fit.predict(&Row { p, ..curve.row }).value);
+                cells.push(cell(value.unwrap_or(f64::NAN)));
             }
+            csv.row(cells);
         }
-        let mut notes = style::notes(results, self.blocks());
-        notes.extend(results.domains_of(MAIN).iter().filter_map(|domain| {
-            let why = laws.domain(&domain.name)?.forgetting.as_ref().err()?;
-            Some(format!("{} has no forgetting law: {why}.", domain.name))
-        }));
-        Ok(Page {
-            drawing: scene.drawing(self, &curves),
-            csv: vec![(self.id().into(), runs.text()), ("curves".into(), csv.text())],
-            findings: vec![
-                forgets_less(results),
-                overfits_later(results),
-                costs_nothing(results),
-                helps_small_models(results),
-                beyond(&scene),
-            ],
-            tables: vec![target(results)],
-            notes,
-        })
     }
+    let mut notes = style::notes(results, FIG3.blocks);
+    notes.extend(results.domains_of(MAIN).iter().filter_map(|domain| {
+        let why = laws.domain(&domain.name)?.forgetting.as_ref().err()?;
+        Some(format!("{} has no forgetting law: {why}.", domain.name))
+    }));
+    Ok(Page {
+        drawing: scene.drawing(&FIG3, &curves),
+        csv: vec![(FIG3.id.into(), runs.text()), ("curves".into(), csv.text())],
+        findings: vec![
+            forgets_less(results),
+            overfits_later(results),
+            costs_nothing(results),
+            helps_small_models(results),
+            beyond(&scene),
+        ],
+        tables: vec![target(results)],
+        notes,
+    })
 }
 
 /// The law at one domain, N and D_ft.
@@ -204,7 +192,7 @@ impl<'a> Scene<'a> {
         curves
     }
 
-    fn drawing(&self, figure: &Fig3, curves: &[Curve]) -> Option<plot::Figure> {
+    fn drawing(&self, figure: &Figure, curves: &[Curve]) -> Option<plot::Figure> {
         let domains = self.results.domains_of(MAIN);
         let domains = &domains[..domains.len().min(MOST_DOMAINS)];
         let amounts: Vec<f64> =
@@ -215,7 +203,7 @@ impl<'a> Scene<'a> {
         }
         let row = |domain: &str| amounts.iter().map(|&d| self.panel(curves, domain, d)).collect();
         let panels = domains.iter().map(|domain| row(&domain.name)).collect();
-        let mut drawing = plot::Figure::new(figure.title(), panels);
+        let mut drawing = plot::Figure::new(figure.title, panels);
         drawing.rows = domains.iter().map(|domain| domain.name.clone()).collect();
         drawing.columns = amounts.iter().map(|&d| format!("D_{{ft}} = {}", short(d))).collect();
         drawing.share_x = Share::Figure;
@@ -472,7 +460,7 @@ mod tests {
 
     #[test]
     fn the_planted_grid_gives_the_pinned_tables_and_all_panels() {
-        let page = golden::page(&Fig3);
+        let page = golden::page(&FIG3);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 4]);
         // Runs beyond the fit are planted at one D_ft, two for each size.
@@ -518,7 +506,7 @@ mod tests {
             run.record.evaluations.dedup_by_key(|evaluation| evaluation.step);
         }
         let verdicts = |results: &Results| {
-            let page = Fig3.draw(results, &PLANTED.1).unwrap();
+            let page = draw(results, &PLANTED.1).unwrap();
             page.findings.iter().map(|finding| finding.verdict).collect::<Vec<_>>()
         };
         assert_eq!(verdicts(&results), [Verdict::NotSupported; 5]);

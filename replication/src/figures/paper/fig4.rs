@@ -27,64 +27,51 @@ const CORRELATED: f64 = 0.8;
 const FEWEST: usize = 3;
 
 /// Figure 4.
-pub struct Fig4;
+pub const FIG4: Figure = Figure {
+    id: "fig4",
+    paper: "Figure 4 (arXiv v2)",
+    title: "The law's B and what is forgotten, by the distance of the domain",
+    blocks: &[MAIN],
+    draw,
+};
 
-impl Figure for Fig4 {
-    fn id(&self) -> &'static str {
-        "fig4"
+fn draw(results: &Results, laws: &Laws) -> Result<Page> {
+    let points = points(results, laws);
+    let measures = measures(&points);
+    let columns = ["domain", "b", "b_low", "b_high", "progress_lost"];
+    let names = measures.iter().map(String::as_str);
+    let mut csv = Csv::new(columns.into_iter().chain(names));
+    for point in &points {
+        let ends = point.b.map_or([f64::NAN; 3], |b| {
+            [b.value, b.low.unwrap_or(f64::NAN), b.high.unwrap_or(f64::NAN)]
+        });
+        let distances = measures.iter().map(|name| point.distance(name).unwrap_or(f64::NAN));
+        let lost = point.lost.unwrap_or(f64::NAN);
+        let numbers = ends.into_iter().chain([lost]).chain(distances).map(cell);
+        csv.row(std::iter::once(point.domain.name.clone()).chain(numbers));
     }
-
-    fn paper(&self) -> &'static str {
-        "Figure 4 (arXiv v2)"
+    let mut notes = style::notes(results, FIG4.blocks);
+    for point in points.iter().filter(|point| point.b.is_none()) {
+        let why = laws.domain(&point.domain.name).and_then(|laws| laws.forgetting.as_ref().err());
+        let why = why.map_or("no run counts".into(), Clone::clone);
+        notes.push(format!("{} has no B: {why}.", point.domain.name));
     }
-
-    fn title(&self) -> &'static str {
-        "The law's B and what is forgotten, by the distance of the domain"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
-        let points = points(results, laws);
-        let measures = measures(&points);
-        let columns = ["domain", "b", "b_low", "b_high", "progress_lost"];
-        let names = measures.iter().map(String::as_str);
-        let mut csv = Csv::new(columns.into_iter().chain(names));
-        for point in &points {
-            let ends = point.b.map_or([f64::NAN; 3], |b| {
-                [b.value, b.low.unwrap_or(f64::NAN), b.high.unwrap_or(f64::NAN)]
-            });
-            let distances = measures.iter().map(|name| point.distance(name).unwrap_or(f64::NAN));
-            let lost = point.lost.unwrap_or(f64::NAN);
-            let numbers = ends.into_iter().chain([lost]).chain(distances).map(cell);
-            csv.row(std::iter::once(point.domain.name.clone()).chain(numbers));
-        }
-        let mut notes = style::notes(results, self.blocks());
-        for point in points.iter().filter(|point| point.b.is_none()) {
-            let why =
-                laws.domain(&point.domain.name).and_then(|laws| laws.forgetting.as_ref().err());
-            let why = why.map_or("no run counts".into(), Clone::clone);
-            notes.push(format!("{} has no B: {why}.", point.domain.name));
-        }
-        notes.push(
-            "Progress lost is the mean over the sizes and D_ft at which every domain has a run at \
-             p = 0 that counts. How the paper measures distance is unknown."
-                .into(),
-        );
-        Ok(Page {
-            drawing: (!points.is_empty() && !measures.is_empty())
-                .then(|| drawing(self, results, &points, &measures)),
-            csv: vec![(self.id().into(), csv.text())],
-            findings: vec![
-                finding(&points, &measures, What::Forgotten),
-                finding(&points, &measures, What::B),
-            ],
-            tables: vec![table(&points, &measures)],
-            notes,
-        })
-    }
+    notes.push(
+        "Progress lost is the mean over the sizes and D_ft at which every domain has a run at \
+         p = 0 that counts. How the paper measures distance is unknown."
+            .into(),
+    );
+    Ok(Page {
+        drawing: (!points.is_empty() && !measures.is_empty())
+            .then(|| drawing(&FIG4, results, &points, &measures)),
+        csv: vec![(FIG4.id.into(), csv.text())],
+        findings: vec![
+            finding(&points, &measures, What::Forgotten),
+            finding(&points, &measures, What::B),
+        ],
+        tables: vec![table(&points, &measures)],
+        notes,
+    })
 }
 
 /// A domain with what is compared.
@@ -156,7 +143,7 @@ fn measures(points: &[Point<'_>]) -> Vec<String> {
 }
 
 fn drawing(
-    figure: &Fig4,
+    figure: &Figure,
     results: &Results,
     points: &[Point<'_>],
     measures: &[String],
@@ -186,7 +173,7 @@ fn drawing(
         panel
     };
     let row = |what| measures.iter().map(|name| panel(name, what)).collect::<Vec<_>>();
-    let mut drawing = plot::Figure::new(figure.title(), vec![row(What::B), row(What::Forgotten)]);
+    let mut drawing = plot::Figure::new(figure.title, vec![row(What::B), row(What::Forgotten)]);
     drawing.share_x = Share::Column;
     drawing.share_y = Share::Row;
     let names = points.iter().enumerate();
@@ -314,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_planted_grid_gives_the_pinned_table_and_all_panels() {
-        let page = golden::page(&Fig4);
+        let page = golden::page(&FIG4);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
         for panel in &drawing.panels[0] {
@@ -343,10 +330,10 @@ mod tests {
     fn two_domains_have_no_order() {
         let mut results = PLANTED.0.clone();
         results.finetuned.retain(|run| run.domain != "far");
-        let page = Fig4.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.findings.iter().all(|finding| finding.verdict == Verdict::NotTestable));
         results.finetuned.clear();
-        assert!(Fig4.draw(&results, &PLANTED.1).unwrap().drawing.is_none());
+        assert!(draw(&results, &PLANTED.1).unwrap().drawing.is_none());
     }
 
     #[test]

@@ -15,7 +15,13 @@ use forgetting_laws::Result;
 use forgetting_laws::finetuning::{Bottom, JUMP, LR_RATIO};
 
 /// Figure 5.
-pub struct Fig5;
+pub const FIG5: Figure = Figure {
+    id: "fig5",
+    paper: "Figure 5 (PMLR)",
+    title: "Finetuning at several learning rates: both validation losses",
+    blocks: &[BLOCK],
+    draw,
+};
 
 const BLOCK: &str = "fig5";
 
@@ -23,42 +29,24 @@ const BLOCK: &str = "fig5";
 /// The paper gives no number; this one is ours.
 pub const WELL_WITHIN: f64 = 0.8;
 
-impl Figure for Fig5 {
-    fn id(&self) -> &'static str {
-        "fig5"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Figure 5 (PMLR)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Finetuning at several learning rates: both validation losses"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[BLOCK]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let runs = runs(results);
-        let at_rule: Vec<&Finetuned> =
-            runs.iter().filter(|run| run.lr_ratio == LR_RATIO).copied().collect();
-        let main = results.block(MAIN).filter(|run| run.lr_ratio == LR_RATIO).collect::<Vec<_>>();
-        let mut findings = vec![finding(&at_rule)];
-        findings.extend((!main.is_empty()).then(|| on_the_main_grid(&main)));
-        let notes = match runs.is_empty() {
-            true => style::notes(results, self.blocks()),
-            false => data(results, &runs),
-        };
-        Ok(Page {
-            drawing: (!runs.is_empty()).then(|| drawing::figure(self, results, &runs)),
-            csv: vec![(self.id().into(), trajectories(&runs)), ("runs".into(), by_run(&runs))],
-            tables: vec![by_ratio(&runs), every(&runs), undone(&at_rule), models(results, &runs)],
-            findings,
-            notes,
-        })
-    }
+fn draw(results: &Results, _: &Laws) -> Result<Page> {
+    let runs = runs(results);
+    let at_rule: Vec<&Finetuned> =
+        runs.iter().filter(|run| run.lr_ratio == LR_RATIO).copied().collect();
+    let main = results.block(MAIN).filter(|run| run.lr_ratio == LR_RATIO).collect::<Vec<_>>();
+    let mut findings = vec![finding(&at_rule)];
+    findings.extend((!main.is_empty()).then(|| on_the_main_grid(&main)));
+    let notes = match runs.is_empty() {
+        true => style::notes(results, FIG5.blocks),
+        false => data(results, &runs),
+    };
+    Ok(Page {
+        drawing: (!runs.is_empty()).then(|| drawing::figure(results, &runs)),
+        csv: vec![(FIG5.id.into(), trajectories(&runs)), ("runs".into(), by_run(&runs))],
+        tables: vec![by_ratio(&runs), every(&runs), undone(&at_rule), models(results, &runs)],
+        findings,
+        notes,
+    })
 }
 
 /// The runs of the block's first domain, by size, p and learning rate.
@@ -387,7 +375,7 @@ mod tests {
 
     #[test]
     fn the_planted_grid_gives_the_pinned_tables_and_all_panels() {
-        let page = golden::page(&Fig5);
+        let page = golden::page(&FIG5);
         let drawing = page.drawing.unwrap();
         // Two sizes with two losses each, three fractions, three rates a panel.
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3, 3]);
@@ -404,8 +392,7 @@ mod tests {
     /// The rule holds for every run or not at all, and other ratios do not count.
     #[test]
     fn one_run_that_does_not_overfit_in_time_is_enough() {
-        let finding =
-            |results: &Results| Fig5.draw(results, &PLANTED.1).unwrap().findings.remove(0);
+        let finding = |results: &Results| draw(results, &PLANTED.1).unwrap().findings.remove(0);
         let change = |change: &dyn Fn(&mut Finetuned), lr_ratio: f64| {
             let mut results = PLANTED.0.clone();
             let asked = |run: &&mut Finetuned| run.in_block(BLOCK) && run.lr_ratio == lr_ratio;
@@ -425,7 +412,7 @@ mod tests {
         results.finetuned.retain(|run| run.lr_ratio != LR_RATIO);
         assert_eq!(finding(&results).verdict, Verdict::NotTestable);
         results.finetuned.clear();
-        let page = Fig5.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.drawing.is_none());
         assert!(page.notes[0].contains("block fig5"), "{:?}", page.notes);
     }

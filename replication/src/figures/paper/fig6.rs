@@ -15,7 +15,13 @@ use plot::{
 };
 
 /// Figure 6. What it shows in the paper is not known.
-pub struct Fig6;
+pub const FIG6: Figure = Figure {
+    id: "fig6",
+    paper: "Figure 6 (arXiv v2; what it shows there is not known)",
+    title: "Predicted against observed losses",
+    blocks: &[MAIN],
+    draw,
+};
 
 /// A prediction is accurate within so much of the loss, and a law where it is so for so many of
 /// the runs that were held out.
@@ -36,49 +42,31 @@ enum Shown {
     Rise,
 }
 
-impl Figure for Fig6 {
-    fn id(&self) -> &'static str {
-        "fig6"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Figure 6 (arXiv v2; what it shows there is not known)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Predicted against observed losses"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
-        let mut notes = style::notes(results, &[MAIN]);
-        notes.extend(laws.missing());
-        Ok(Page {
-            drawing: laws.fits().next().is_some().then(|| drawing(self, results, laws)),
-            csv: vec![("fig6".into(), predictions(laws))],
-            findings: vec![
-                accurate(
-                    laws,
-                    "finetuning",
-                    "The loss on the target can be predicted accurately from N and D_ft, by \
-                     Equation 6",
-                    "reported",
-                ),
-                accurate(
-                    laws,
-                    "forgetting",
-                    "\"For each target domain … the pretraining loss after finetuning can be \
-                     predicted accurately from\" N, D_ft and p, by Equation 7",
-                    "quoted; the equation reported",
-                ),
-            ],
-            notes,
-            ..Page::default()
-        })
-    }
+fn draw(results: &Results, laws: &Laws) -> Result<Page> {
+    let mut notes = style::notes(results, &[MAIN]);
+    notes.extend(laws.missing());
+    Ok(Page {
+        drawing: laws.fits().next().is_some().then(|| drawing(&FIG6, results, laws)),
+        csv: vec![("fig6".into(), predictions(laws))],
+        findings: vec![
+            accurate(
+                laws,
+                "finetuning",
+                "The loss on the target can be predicted accurately from N and D_ft, by \
+                 Equation 6",
+                "reported",
+            ),
+            accurate(
+                laws,
+                "forgetting",
+                "\"For each target domain … the pretraining loss after finetuning can be \
+                 predicted accurately from\" N, D_ft and p, by Equation 7",
+                "quoted; the equation reported",
+            ),
+        ],
+        notes,
+        ..Page::default()
+    })
 }
 
 /// What a law, fitted without the run, says of each row of a fit; NaN where it was not held out.
@@ -134,7 +122,7 @@ fn predictions(laws: &Laws) -> String {
 /// Which fit of a domain a row of panels shows.
 type Fits = fn(&DomainLaws) -> Option<&Fit>;
 
-fn drawing(figure: &Fig6, results: &Results, laws: &Laws) -> plot::Figure {
+fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
     let sizes = Scale::sizes(laws.fits().flat_map(|fit| &fit.rows).map(|row| row.row.n_params));
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
     let one = laws.0.len() <= COLUMNS;
@@ -164,7 +152,7 @@ fn drawing(figure: &Fig6, results: &Results, laws: &Laws) -> plot::Figure {
         }
     }
     let fits: Vec<&Fit> = laws.fits().chain(laws.others()).collect();
-    let mut drawing = plot::Figure::new(figure.title(), panels);
+    let mut drawing = plot::Figure::new(figure.title, panels);
     drawing.rows = rows;
     if one {
         drawing.columns = laws.0.iter().map(|laws| laws.domain.clone()).collect();
@@ -287,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_planted_laws_are_drawn() {
-        let page = golden::page(&Fig6);
+        let page = golden::page(&FIG6);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
         assert_eq!(drawing.columns, ["far", "middle", "near"]);
@@ -311,12 +299,12 @@ mod tests {
             let other = None;
             Laws(vec![DomainLaws { domain: domain.into(), forgetting, finetuning, other }])
         };
-        let page = Fig6.draw(&PLANTED.0, &refit("far")).unwrap();
+        let page = draw(&PLANTED.0, &refit("far")).unwrap();
         let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [Verdict::NotSupported, Verdict::NotTestable]);
         assert!(page.drawing.unwrap().panels[1][0].marks.is_empty());
         assert!(page.notes.iter().any(|note| note.contains("no forgetting law of far")));
-        let page = Fig6.draw(&PLANTED.0, &Laws(Vec::new())).unwrap();
+        let page = draw(&PLANTED.0, &Laws(Vec::new())).unwrap();
         assert!(page.drawing.is_none());
     }
 

@@ -9,39 +9,27 @@ use crate::results::{Finetuned, Laws, Pretrained, Results, distinct};
 use forgetting_laws::Result;
 
 /// Table 1. What it holds in the paper beyond "setup" is not known.
-pub struct Table1;
+pub const TABLE1: Figure = Figure {
+    id: "table1",
+    paper: "Table 1 (arXiv v2)",
+    title: "Models and data",
+    blocks: &[MAIN],
+    draw,
+};
 
-impl Figure for Table1 {
-    fn id(&self) -> &'static str {
-        "table1"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Table 1 (arXiv v2)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Models and data"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let mut notes = style::notes(results, &[MAIN]);
-        notes.push(
-            "The paper's rates, batches and heads are unknown; those of its presets here are \
-             those of sister papers (PAPER_MAPPING.md)."
-                .into(),
-        );
-        Ok(Page {
-            csv: vec![("table1".into(), pretrainings(results))],
-            tables: vec![models(results), settings(results)],
-            notes,
-            ..Page::default()
-        })
-    }
+fn draw(results: &Results, _: &Laws) -> Result<Page> {
+    let mut notes = style::notes(results, &[MAIN]);
+    notes.push(
+        "The paper's rates, batches and heads are unknown; those of its presets here are \
+         those of sister papers (PAPER_MAPPING.md)."
+            .into(),
+    );
+    Ok(Page {
+        csv: vec![("table1".into(), pretrainings(results))],
+        tables: vec![models(results), settings(results)],
+        notes,
+        ..Page::default()
+    })
 }
 
 /// A row a pretraining run of any block.
@@ -213,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_planted_setup_is_pinned() {
-        let page = golden::page(&Table1);
+        let page = golden::page(&TABLE1);
         let models = &page.tables[0];
         assert_eq!(models.rows.len(), 4, "the models without weight decay are not the main grid's");
         let row = &models.rows[3];
@@ -238,7 +226,7 @@ mod tests {
         let mut results = PLANTED.0.clone();
         results.pretrained.clear();
         results.finetuned.clear();
-        let page = Table1.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.tables[0].rows.is_empty());
         assert!(page.notes[0].contains("no run of the block main"));
     }

@@ -11,7 +11,13 @@ use forgetting_laws::fit::{Fit, Interval, Param, Status};
 use forgetting_laws::laws::Forgetting;
 
 /// Table 2. What it holds in the paper is not known; coefficients are likely.
-pub struct Table2;
+pub const TABLE2: Figure = Figure {
+    id: "table2",
+    paper: "Table 2 (arXiv v2; what it holds there is not known)",
+    title: "Coefficients of both laws",
+    blocks: &[MAIN],
+    draw,
+};
 
 /// The paper's B, of the only two domains in which it is known.
 const PAPER: [(&str, f64); 2] = [("dm_mathematics", 1e4), ("wikipedia", 829.0)];
@@ -31,44 +37,26 @@ const EXPONENT: f64 = 0.02;
 /// Two values of B are of one order when neither is more than so many times the other.
 const ORDER: f64 = 10.0;
 
-impl Figure for Table2 {
-    fn id(&self) -> &'static str {
-        "table2"
+fn draw(results: &Results, laws: &Laws) -> Result<Page> {
+    let mut findings = vec![as_if_larger(laws), exponents(laws)];
+    findings.extend(PAPER.map(|(domain, b)| papers(laws, domain, b)));
+    let mut notes = style::notes(results, &[MAIN]);
+    notes.extend(laws.missing());
+    if let Some(fit) = laws.fits().next() {
+        let level = style::percent(laws.bootstrap().level);
+        let resamples = laws.bootstrap().resamples;
+        notes.push(format!(
+            "Minimised: {}. In brackets: {level} intervals from {resamples} resamples of runs.",
+            objective(&fit.minimised)
+        ));
     }
-
-    fn paper(&self) -> &'static str {
-        "Table 2 (arXiv v2; what it holds there is not known)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Coefficients of both laws"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
-        let mut findings = vec![as_if_larger(laws), exponents(laws)];
-        findings.extend(PAPER.map(|(domain, b)| papers(laws, domain, b)));
-        let mut notes = style::notes(results, &[MAIN]);
-        notes.extend(laws.missing());
-        if let Some(fit) = laws.fits().next() {
-            let level = style::percent(laws.bootstrap().level);
-            let resamples = laws.bootstrap().resamples;
-            notes.push(format!(
-                "Minimised: {}. In brackets: {level} intervals from {resamples} resamples of runs.",
-                objective(&fit.minimised)
-            ));
-        }
-        Ok(Page {
-            csv: vec![("table2".into(), coefficients(laws))],
-            tables: vec![forgetting(laws), finetuning(laws)],
-            findings,
-            notes,
-            ..Page::default()
-        })
-    }
+    Ok(Page {
+        csv: vec![("table2".into(), coefficients(laws))],
+        tables: vec![forgetting(laws), finetuning(laws)],
+        findings,
+        notes,
+        ..Page::default()
+    })
 }
 
 /// A row a parameter.
@@ -264,7 +252,7 @@ mod tests {
     #[test]
     fn planted_coefficients_are_found() {
         assert_eq!(Forgetting.parameters()[B].name, "B");
-        let page = golden::page(&Table2);
+        let page = golden::page(&TABLE2);
         let [forgetting, finetuning] = &page.tables[..] else { panic!("two tables") };
         assert_eq!((forgetting.rows.len(), finetuning.rows.len()), (3 + PAPER.len(), 3));
         assert!(page.tables.iter().all(|t| t.rows.iter().all(|r| r.len() == t.columns.len())));

@@ -12,47 +12,35 @@ use forgetting_laws::laws::{Finetuning, Forgetting, Law};
 use forgetting_laws::warning::WarningKind;
 
 /// Table 3. What it holds in the paper is not known; errors are likely.
-pub struct Table3;
+pub const TABLE3: Figure = Figure {
+    id: "table3",
+    paper: "Table 3 (arXiv v2; what it holds there is not known)",
+    title: "Errors of both laws",
+    blocks: &[MAIN],
+    draw,
+};
 
-impl Figure for Table3 {
-    fn id(&self) -> &'static str {
-        "table3"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Table 3 (arXiv v2; what it holds there is not known)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Errors of both laws"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, laws: &Laws) -> Result<Page> {
-        let mut notes = style::notes(results, &[MAIN]);
-        notes.extend(laws.missing());
-        let warned = laws.fits().flat_map(|fit| {
-            let name = format!("{}, {}", fit.domain, fit.law.name());
-            // The others are of the table and its sizes, which the other figures describe.
-            let untested = fit.warnings.iter().filter(|w| w.kind == WarningKind::NotHeldOut);
-            untested.map(move |warning| format!("{name}: {}.", warning.message))
-        });
-        notes.extend(warned);
-        Ok(Page {
-            csv: vec![("table3".into(), errors(laws))],
-            tables: [&Finetuning as &dyn Law, &Forgetting]
-                .map(|law| table(laws, law))
-                .into_iter()
-                .chain(others(laws))
-                .collect(),
-            findings: vec![fits(laws, &Finetuning, "6"), fits(laws, &Forgetting, "7")],
-            notes,
-            ..Page::default()
-        })
-    }
+fn draw(results: &Results, laws: &Laws) -> Result<Page> {
+    let mut notes = style::notes(results, &[MAIN]);
+    notes.extend(laws.missing());
+    let warned = laws.fits().flat_map(|fit| {
+        let name = format!("{}, {}", fit.domain, fit.law.name());
+        // The others are of the table and its sizes, which the other figures describe.
+        let untested = fit.warnings.iter().filter(|w| w.kind == WarningKind::NotHeldOut);
+        untested.map(move |warning| format!("{name}: {}.", warning.message))
+    });
+    notes.extend(warned);
+    Ok(Page {
+        csv: vec![("table3".into(), errors(laws))],
+        tables: [&Finetuning as &dyn Law, &Forgetting]
+            .map(|law| table(laws, law))
+            .into_iter()
+            .chain(others(laws))
+            .collect(),
+        findings: vec![fits(laws, &Finetuning, "6"), fits(laws, &Forgetting, "7")],
+        notes,
+        ..Page::default()
+    })
 }
 
 /// A row a law and domain.
@@ -229,8 +217,8 @@ fn fits(laws: &Laws, law: &dyn Law, equation: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::fig3::Fig3;
-    use crate::figures::fig6::Fig6;
+    use crate::figures::fig3::FIG3;
+    use crate::figures::fig6::FIG6;
     use crate::figures::golden::{self, PLANTED};
     use crate::results::DomainLaws;
     use forgetting_laws::fit::{Bootstrap, Options};
@@ -238,7 +226,7 @@ mod tests {
 
     #[test]
     fn planted_laws_are_supported() {
-        let page = golden::page(&Table3);
+        let page = golden::page(&TABLE3);
         assert!(page.tables.iter().all(|t| t.rows.len() == 3));
         assert!(page.tables.iter().all(|t| t.rows.iter().all(|r| r.len() == t.columns.len())));
         assert!(page.tables.iter().all(|t| t.rows.iter().all(|r| r[9] == "yes")));
@@ -259,14 +247,14 @@ mod tests {
         }
         let bootstrap = Bootstrap { resamples: 50, ..Bootstrap::default() };
         let laws = Laws::fitted(&runs, &Options { bootstrap, ..Options::default() });
-        let page = Table3.draw(&PLANTED.0, &laws).unwrap();
+        let page = draw(&PLANTED.0, &laws).unwrap();
         assert_eq!(page.tables.len(), 3);
         assert_eq!(page.tables[2].rows[0][0], "near, forgetting-times-tokens");
         assert!(page.csv[0].1.contains("near,forgetting-times-tokens,converged,"));
-        let drawing = Fig6.draw(&PLANTED.0, &laws).unwrap().drawing.unwrap();
+        let drawing = (FIG6.draw)(&PLANTED.0, &laws).unwrap().drawing.unwrap();
         assert_eq!(drawing.panels.len(), 5);
         assert_eq!(drawing.rows[3], "another form of forgetting");
-        let page = Fig3.draw(&PLANTED.0, &laws).unwrap();
+        let page = (FIG3.draw)(&PLANTED.0, &laws).unwrap();
         assert!(page.csv[1].1.contains(",forgetting-times-tokens,"));
     }
 
@@ -292,7 +280,7 @@ mod tests {
             finetuning: Err("too few runs".into()),
             other: None,
         }];
-        let page = Table3.draw(&PLANTED.0, &laws).unwrap();
+        let page = draw(&PLANTED.0, &laws).unwrap();
         assert!(page.findings.iter().all(|f| f.verdict == Verdict::NotTestable));
         let note = "There is no finetuning law of near: too few runs.";
         assert!(page.notes.iter().any(|said| said == note), "{:?}", page.notes);

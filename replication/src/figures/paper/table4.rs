@@ -11,7 +11,13 @@ use forgetting_laws::laws;
 use forgetting_laws::table::Column;
 
 /// Table 4.
-pub struct Table4;
+pub const TABLE4: Figure = Figure {
+    id: "table4",
+    paper: "Table 4 (arXiv v2)",
+    title: "Extrapolation to the largest model with the most data, pre-registered",
+    blocks: &[MAIN],
+    draw,
+};
 
 /// The laws with the paper's errors, the loss of each, and what it is called.
 const PAPER: [(&str, f64, &str); 2] =
@@ -26,51 +32,33 @@ const TIMES: f64 = 2.0;
 /// independent than that.
 const INSIDE: f64 = 0.75;
 
-impl Figure for Table4 {
-    fn id(&self) -> &'static str {
-        "table4"
-    }
-
-    fn paper(&self) -> &'static str {
-        "Table 4 (arXiv v2)"
-    }
-
-    fn title(&self) -> &'static str {
-        "Extrapolation to the largest model with the most data, pre-registered"
-    }
-
-    fn blocks(&self) -> &'static [&'static str] {
-        &[MAIN]
-    }
-
-    fn draw(&self, results: &Results, _: &Laws) -> Result<Page> {
-        let made;
-        let (predictions, sealed) = match &results.preregistration {
-            Some(preregistration) => (preregistration, true),
-            None => {
-                made = Plan::of(results).made_afterwards(results);
-                (&made, false)
-            }
-        };
-        let laws: Vec<Judged> = predictions
-            .content
-            .registered
-            .iter()
-            .map(|registered| Judged::of(registered, results))
-            .collect();
-        let mut findings: Vec<Finding> = PAPER
-            .iter()
-            .map(|&paper| error(&laws, paper, &how(predictions, sealed), results))
-            .collect();
-        findings.push(intervals(&laws, predictions.content.level));
-        Ok(Page {
-            drawing: None,
-            csv: vec![("table4".into(), runs(&laws)), ("laws".into(), summary(&laws))],
-            tables: vec![table(&laws)],
-            findings,
-            notes: notes(results, predictions, sealed, &laws),
-        })
-    }
+fn draw(results: &Results, _: &Laws) -> Result<Page> {
+    let made;
+    let (predictions, sealed) = match &results.preregistration {
+        Some(preregistration) => (preregistration, true),
+        None => {
+            made = Plan::of(results).made_afterwards(results);
+            (&made, false)
+        }
+    };
+    let laws: Vec<Judged> = predictions
+        .content
+        .registered
+        .iter()
+        .map(|registered| Judged::of(registered, results))
+        .collect();
+    let mut findings: Vec<Finding> = PAPER
+        .iter()
+        .map(|&paper| error(&laws, paper, &how(predictions, sealed), results))
+        .collect();
+    findings.push(intervals(&laws, predictions.content.level));
+    Ok(Page {
+        drawing: None,
+        csv: vec![("table4".into(), runs(&laws)), ("laws".into(), summary(&laws))],
+        tables: vec![table(&laws)],
+        findings,
+        notes: notes(results, predictions, sealed, &laws),
+    })
 }
 
 /// A prediction beside what the run gave.
@@ -417,7 +405,7 @@ mod tests {
 
     #[test]
     fn planted_laws_extrapolate() {
-        let page = golden::page(&Table4);
+        let page = golden::page(&TABLE4);
         assert_eq!(verdicts(&page), [Verdict::Supported; 3]);
         assert!(page.findings[0].ours.contains("pre-registered with the SHA-256"));
         assert!(page.notes[1].starts_with("Pre-registered"));
@@ -458,7 +446,7 @@ mod tests {
                 evaluation.loss_ft *= 1.1;
             }
         }
-        let page = Table4.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         // Of the finetuning law's twelve none is inside any more.
         let expected = [Verdict::NotSupported, Verdict::Supported, Verdict::NotSupported];
         assert_eq!(verdicts(&page), expected);
@@ -470,13 +458,13 @@ mod tests {
         let mut results = PLANTED.0.clone();
         results.preregistration = None;
         results.finetuned.retain(|run| run.domain == "far");
-        let page = Table4.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.findings[0].ours.contains("not pre-registered"));
         assert!(page.notes[1].starts_with("Not pre-registered"));
         assert_eq!(page.findings[0].verdict, Verdict::Supported);
         assert_eq!(page.tables[0].rows[1][7], "4 of 4");
         results.finetuned.clear();
-        let page = Table4.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         assert_eq!(verdicts(&page), [Verdict::NotTestable; 3]);
     }
 
@@ -487,7 +475,7 @@ mod tests {
         results.finetuned.retain(|run| run.record.id != withheld[0]);
         let run = results.finetuned.iter_mut().find(|run| run.record.id == withheld[1]).unwrap();
         run.record.evaluations.truncate(3);
-        let page = Table4.draw(&results, &PLANTED.1).unwrap();
+        let page = draw(&results, &PLANTED.1).unwrap();
         let said = |what: &str| page.notes.iter().any(|note| note.starts_with(what));
         assert!(said("2 predictions are of runs that are not finished"), "{:?}", page.notes);
         assert!(said("2 predictions are of runs that are left out"), "{:?}", page.notes);

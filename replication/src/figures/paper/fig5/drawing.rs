@@ -1,7 +1,6 @@
 //! The drawing of Figure 5.
 
-use super::{Fig5, ratio, ratios};
-use crate::figures::Figure;
+use super::{FIG5, ratio, ratios};
 use crate::figures::style::{self, percent, short};
 use crate::results::{Finetuned, Results, distinct};
 use forgetting_laws::finetuning::LR_RATIO;
@@ -9,7 +8,7 @@ use plot::{self, Axis, Color, Dash, Glyph, Legend, Line, Mark, Panel, Place, Rul
 
 /// For each size two rows of panels, one of each validation loss; a column for each p. There is at
 /// least one run.
-pub fn figure(figure: &Fig5, results: &Results, runs: &[&Finetuned]) -> plot::Figure {
+pub fn figure(results: &Results, runs: &[&Finetuned]) -> plot::Figure {
     let ratios = ratios(runs);
     let colors = Color::sequential(ratios.len());
     let stroke = |ratio: f64| {
@@ -46,7 +45,7 @@ pub fn figure(figure: &Fig5, results: &Results, runs: &[&Finetuned]) -> plot::Fi
         }
     }
     let target = results.domain(&runs[0].domain).map_or("", |domain| &domain.source);
-    let mut drawing = plot::Figure::new(figure.title(), panels);
+    let mut drawing = plot::Figure::new(FIG5.title, panels);
     drawing.rows = rows;
     drawing.columns = fractions.iter().map(|&p| format!("p = {}", percent(p))).collect();
     drawing.share_x = Share::Figure;
