@@ -17,16 +17,18 @@ fn main() {
 
 /// The commit that is built, `-dirty` where tracked files differ from it; `unknown` without git.
 fn commit() -> String {
-    for watched in ["../.git/HEAD", "../.git/index", "../src", "../crates", "src"] {
-        if Path::new(watched).exists() {
-            println!("cargo::rerun-if-changed={watched}");
-        }
-    }
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         output.status.success().then(|| text.trim().to_string())
     };
+    // A commit changes neither HEAD, which names a branch, nor always the index, but the log.
+    let of_git = ["HEAD", "logs/HEAD", "index"];
+    let of_git = of_git.iter().filter_map(|name| git(&["rev-parse", "--git-path", name]));
+    let source = ["../src", "../crates", "src"].map(String::from);
+    for watched in of_git.chain(source).filter(|path| Path::new(path).exists()) {
+        println!("cargo::rerun-if-changed={watched}");
+    }
     match git(&["rev-parse", "--short=12", "HEAD"]) {
         None => "unknown".into(),
         Some(head) => match git(&["status", "--porcelain", "--untracked-files=no"]).as_deref() {
