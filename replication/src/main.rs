@@ -173,7 +173,7 @@ fn parse() -> Result<Call, clap::Error> {
     {
         use clap::FromArgMatches;
         let options = train::FigureOptions::from_arg_matches(matches)?;
-        return Ok(Call::Figure(*figure, Box::new(options)));
+        return Ok(Call::Figure(figure, Box::new(options)));
     }
     let cli = <Cli as clap::FromArgMatches>::from_arg_matches(&matches)?;
     Ok(Call::Command(Box::new(cli.command)))

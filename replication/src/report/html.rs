@@ -16,7 +16,7 @@ pub fn page(results: &Results, laws: &Laws, pages: &[(&Figure, Page)]) -> String
             ("summary", &escape(&summary(&claims(pages)))),
             ("contents", &contents(pages)),
             ("claims", &claim_groups(pages)),
-            ("figures", &pages.iter().map(|(f, p)| section(*f, p, results)).collect::<String>()),
+            ("figures", &pages.iter().map(|(f, p)| section(f, p, results)).collect::<String>()),
             ("laws", &panel::json(laws)),
             ("provenance", &facts(results)),
         ],
@@ -64,7 +64,7 @@ pub fn escape(text: &str) -> String {
 
 fn contents(pages: &[(&Figure, Page)]) -> String {
     let item = |(figure, _): &(&Figure, Page)| {
-        format!("<li><a href=\"#{}\">{}</a></li>\n", figure.id, escape(&name(*figure)))
+        format!("<li><a href=\"#{}\">{}</a></li>\n", figure.id, escape(&name(figure)))
     };
     pages.iter().map(item).collect()
 }
@@ -87,7 +87,7 @@ fn claim_groups(pages: &[(&Figure, Page)]) -> String {
                      </li>\n",
                     verdict(finding),
                     figure.id,
-                    escape(&name(*figure)),
+                    escape(&name(figure)),
                     escape(&finding.ours),
                     escape(&finding.rule)
                 );

@@ -22,7 +22,7 @@ pub fn page(results: &Results, pages: &[(&Figure, Page)]) -> String {
                     text,
                     "  - **{}**, [{}](#{}): {}\n    Rule: {}",
                     finding.verdict.words(),
-                    name(*figure),
+                    name(figure),
                     figure.id,
                     finding.ours,
                     finding.rule
@@ -37,7 +37,7 @@ pub fn page(results: &Results, pages: &[(&Figure, Page)]) -> String {
             "\n## <a id=\"{id}\"></a>{}: {}\n\n```sh\n{}\n```\n",
             figure.paper,
             figure.title,
-            command(*figure, results)
+            command(figure, results)
         );
         if page.drawing.is_some() {
             let _ = write!(text, "\n![{}]({id}/{id}.png)\n", figure.title);

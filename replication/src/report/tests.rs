@@ -125,7 +125,7 @@ fn claims_are_grouped_by_what_all_figures_found_of_them() {
 fn the_page_says_all_and_needs_nothing_else() {
     let (pages, html, markdown) = &*ALL;
     for (figure, page) in pages {
-        let command = command(*figure, &PLANTED.0);
+        let command = command(figure, &PLANTED.0);
         assert!(html.contains(&format!("<code>{command}</code>")), "{command}");
         assert!(markdown.contains(&format!("```sh\n{command}\n```")), "{command}");
         assert!(html.contains(&format!("<section id=\"{}\"", figure.id)));

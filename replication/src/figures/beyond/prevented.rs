@@ -7,7 +7,7 @@
 use crate::blocks::MAIN;
 use crate::figures::fit::spread;
 use crate::figures::style::{self, Scale, Tally, percent};
-use crate::figures::{Figure, Finding, Page, Table, Verdict};
+use crate::figures::{Figure, Finding, Page, Table};
 use crate::format::{cell, short};
 use crate::results::{DomainLaws, Finetuned, Laws, Results, distinct};
 use forgetting_laws::Result;
@@ -370,6 +370,7 @@ fn at_the_papers_scale(laws: &Laws) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Verdict;
     use crate::figures::golden::{self, PLANTED};
     use forgetting_laws::laws::{Forgetting, ForgettingPlusTokens};
 
