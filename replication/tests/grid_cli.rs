@@ -176,6 +176,24 @@ fn all_makes_every_figure_and_table_and_a_second_call_repeats_nothing() {
     assert!(plan.contains(&format!("\n{n} runs, {n} done; 0.000e0 FLOPs")), "{plan}");
 }
 
+/// Nothing is sealed where no run is there to predict from, nor of a run that was made before.
+#[test]
+fn a_part_of_the_grid_seals_nothing_that_it_cannot_predict() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    let part = |d_ft: &str| {
+        let mut call = replication("run", out);
+        call.args(["--block", "main", "--set", "grid.main.sizes=nano-tiny"]);
+        must_succeed(call.args(["--set", &format!("grid.main.d_ft_tokens={d_ft}")]));
+    };
+    part("256");
+    let sealed = out.join("table4/preregistration.json");
+    assert!(!sealed.exists());
+    assert!(records(out) > 1);
+    must_succeed(replication("run", out).args(["--block", "main"]));
+    assert!(!sealed.exists());
+}
+
 /// Whoever extends a published grid repeats none of its runs: only the models that new runs start from
 /// are made again, and must be the published ones.
 #[test]

@@ -18,6 +18,10 @@ pub struct Options {
     /// [default: the name of the file's folder].
     #[arg(required = true, num_args = 2..)]
     results: Vec<PathBuf>,
+
+    /// The verdicts alone, without the numbers behind them.
+    #[arg(long)]
+    verdicts: bool,
 }
 
 /// Says what each file's runs make of every claim: a table in Markdown.
@@ -36,7 +40,8 @@ pub fn run(options: &Options) -> Result<()> {
         let results = Results::read(&path)?;
         columns.push(Column { name, findings: findings(&results)? });
     }
-    answer(&table(&columns).markdown())
+    let words = if options.verdicts { verdict } else { verdict_and_numbers };
+    answer(&table(&columns, words).markdown())
 }
 
 /// What the runs of one file say.
@@ -64,9 +69,17 @@ fn column_of(given: &Path) -> (String, PathBuf) {
     })
 }
 
+fn verdict(finding: &Finding) -> String {
+    finding.verdict.words().into()
+}
+
+fn verdict_and_numbers(finding: &Finding) -> String {
+    format!("**{}**: {}", finding.verdict.words(), finding.ours)
+}
+
 /// A row for each finding of the first column, in the order of the figures, and then for those that
 /// only later columns have.
-fn table(columns: &[Column]) -> Table {
+fn table(columns: &[Column], words: fn(&Finding) -> String) -> Table {
     let mut rows: Vec<(&str, &Finding)> = Vec::new();
     for (figure, finding) in columns.iter().flat_map(|column| &column.findings) {
         if !rows.iter().any(|(of, row)| of == figure && row.claim == finding.claim) {
@@ -77,9 +90,7 @@ fn table(columns: &[Column]) -> Table {
         let of = |column: &Column| {
             let same =
                 |(of, finding): &&(String, Finding)| of == figure && finding.claim == row.claim;
-            column.findings.iter().find(same).map_or("–".into(), |(_, finding)| {
-                format!("**{}**: {}", finding.verdict.words(), finding.ours)
-            })
+            column.findings.iter().find(same).map_or("–".into(), |(_, finding)| words(finding))
         };
         let head = [figure.to_string(), format!("{} ({})", row.claim, row.source)];
         head.into_iter().chain(columns.iter().map(of)).collect()
@@ -124,7 +135,9 @@ mod tests {
 | F2 | a (quoted) | **not supported**: by one \\| yes | **supported**: by two \\| yes |
 | F2 | b (quoted) | – | **not testable at this scale**: by two \\| yes |
 ";
-        assert_eq!(table(&columns).markdown(), expected);
+        assert_eq!(table(&columns, verdict_and_numbers).markdown(), expected);
+        let row = "| F2 | a (quoted) | not supported | supported |\n";
+        assert!(table(&columns, verdict).markdown().contains(row));
     }
 
     #[test]
@@ -136,10 +149,11 @@ mod tests {
         let path = folder.path().join("results.json");
         let planted = crate::results::planted::planted();
         std::fs::write(&path, serde_json::to_vec(&planted).unwrap()).unwrap();
-        let twice = Options { results: vec![path.clone(), path.clone()] };
+        let twice = Options { results: vec![path.clone(), path.clone()], verdicts: false };
         let message = run(&twice).unwrap_err().to_string();
         assert!(message.contains("twice") && message.contains("NAME=FILE"), "{message}");
-        let missing = Options { results: vec![path, folder.path().join("other/none.json")] };
+        let missing = vec![path, folder.path().join("other/none.json")];
+        let missing = Options { results: missing, verdicts: false };
         assert!(run(&missing).unwrap_err().to_string().contains("none.json"));
     }
 }

@@ -405,6 +405,10 @@ impl Session {
         if !of_main().filter(fits).all(here) {
             return Ok(false);
         }
+        if of_main().filter(fits).count() == 0 {
+            // A part of a grid may have nothing to predict from. The rest may be asked for later.
+            return Ok(true);
+        }
         let parents: BTreeMap<&RunId, &Pretrained> =
             results.pretrained.iter().map(|made| (&made.record.id, made)).collect();
         let withheld = of_main().filter_map(|run| {
@@ -420,17 +424,21 @@ impl Session {
                 d_tokens: parent.d_tokens(),
             })
         });
-        let withheld: Vec<Withheld> = withheld.collect();
+        let mut withheld: Vec<Withheld> = withheld.collect();
         let folder = self.folder("table4")?;
         let ids: BTreeSet<&RunId> = withheld.iter().map(|run| &run.run_id).collect();
         if path.exists() {
             // Another process has written it since.
         } else if let Some(sealed) = self.known.sealed(&ids) {
             sealed.write(&path)?;
-        } else if !ids.iter().any(|id| self.known.run(id).is_some()) {
-            // Nothing is sealed about runs that somebody has made before.
-            let plan = Plan::of_settings(&self.config.predict, corner)?;
-            Preregistration::make(&results, &withheld, &plan).write(&path)?;
+        } else {
+            // Nothing is sealed about a run that was made before, here or elsewhere.
+            let made = |id: &RunId| results.finetuned.iter().any(|run| run.record.id == *id);
+            withheld.retain(|run| !made(&run.run_id) && self.known.run(&run.run_id).is_none());
+            if !withheld.is_empty() {
+                let plan = Plan::of_settings(&self.config.predict, corner)?;
+                Preregistration::make(&results, &withheld, &plan).write(&path)?;
+            }
         }
         drop(folder);
         Ok(true)
