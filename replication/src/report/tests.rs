@@ -212,7 +212,7 @@ fn lists_name_figures_without_remarks() {
         ("Figure 1 (arXiv v2)", "Figure 1 (arXiv v2)"),
         ("Figure 6 (arXiv v2; what it shows is unknown)", "Figure 6 (arXiv v2)"),
         ("Table 2; a remark", "Table 2"),
-        ("beyond the paper", "A title"),
+        ("beyond the paper", TITLE),
     ] {
         assert_eq!(name(&Figure { paper, ..OWN }), expected);
     }
