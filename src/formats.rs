@@ -18,11 +18,12 @@ pub const HEAD: usize = 4096;
 /// [`HEAD`] bytes from the start of the file; of a packed file, once before and once after it is
 /// unpacked.
 pub fn foreign(head: &[u8]) -> Option<String> {
+    let pointer = without_mark(head);
     let encoded = |name: &str, how: &str, iconv: &str| {
         Some(format!("it is {name} text{how}; convert it: iconv -f {iconv} -t UTF-8 OLD > NEW"))
     };
-    if head.starts_with(b"version https://git-lfs.github.com/spec/") {
-        let text = String::from_utf8_lossy(head);
+    if pointer.starts_with(b"version https://git-lfs.github.com/spec/") {
+        let text = String::from_utf8_lossy(pointer);
         let size = text.lines().find_map(|line| line.strip_prefix("size "));
         let size = size.map(|size| format!(" of {size} bytes")).unwrap_or_default();
         return Some(format!(
@@ -30,7 +31,7 @@ pub fn foreign(head: &[u8]) -> Option<String> {
              download it"
         ));
     }
-    if head.len() < 256 && head.starts_with(b"/annex/objects/") {
+    if pointer.len() < 256 && pointer.starts_with(b"/annex/objects/") {
         return Some("it is a git-annex pointer; fetch the file with git annex get".into());
     }
     match head {
@@ -75,18 +76,37 @@ pub fn foreign(head: &[u8]) -> Option<String> {
     if a > most && b > most && d < few {
         return encoded("UTF-32", marked, "UTF-32BE");
     }
-    if b.min(d) > 0.3 && a.max(c) < few {
+    if is_utf16(head, u16::from_le_bytes) {
         return encoded("UTF-16", marked, "UTF-16LE");
     }
-    if a.min(c) > 0.3 && b.max(d) < few {
+    if is_utf16(head, u16::from_be_bytes) {
         return encoded("UTF-16", marked, "UTF-16BE");
     }
     Some("it holds NUL bytes, so it is binary, or cut off by a failed copy; it is no text".into())
 }
 
+/// Whether two bytes each are UTF-16 units of a text: characters of any script, spaces or ends of
+/// lines among them, and no controls. The last one may be cut off. In the other order a space is
+/// U+2000 and a line feed no character, so a text is none in both.
+fn is_utf16(head: &[u8], unit: fn([u8; 2]) -> u16) -> bool {
+    let units: Vec<u16> = head.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    let whole = match units.split_last() {
+        Some((0xd800..0xdc00, whole)) => whole,
+        _ => &units,
+    };
+    let mut characters = char::decode_utf16(whole.iter().copied());
+    whole.iter().any(|unit| [0x20, 0x0a].contains(unit))
+        && characters.all(|c| c.is_ok_and(|c| !c.is_control() || c.is_whitespace()))
+}
+
+/// Bytes without the byte order mark that some programs put before UTF-8.
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
+
 /// Whether a file begins as an HTML or XML page does, which servers send in place of a file.
 pub fn is_page(head: &[u8]) -> bool {
-    let head = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head).trim_ascii_start();
+    let head = without_mark(head).trim_ascii_start();
     let begins = |start: &str| {
         head.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start.as_bytes()))
     };
@@ -117,8 +137,21 @@ mod tests {
         };
         let marked = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4f4f\nsize 548\n";
+        let other =
+            |text: &str, unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect();
         for (head, what) in [
             (pointer.as_bytes().to_vec(), "a git-lfs pointer in place of the file of 548 bytes"),
+            (
+                marked(b"\xef\xbb\xbf", pointer.into()),
+                "a git-lfs pointer in place of the file of 548",
+            ),
+            // Scripts whose letters have no NULs, or have them in the other byte.
+            (other("\u{41c}\u{438}\u{440}. \u{414}\u{430}", u16::to_le_bytes), "iconv -f UTF-16LE"),
+            (other("\u{41c}\u{438}\u{440}. \u{414}\u{430}", u16::to_be_bytes), "iconv -f UTF-16BE"),
+            (other("\u{4e00}\u{4e00}\n\u{1f600}", u16::to_le_bytes), "iconv -f UTF-16LE"),
+            (other("\u{4e00}\u{4e00}\n\u{1f600}", u16::to_be_bytes), "iconv -f UTF-16BE"),
+            // Numbers of 16 bits are no text.
+            (wide(|unit| (unit % 31).to_le_bytes()), "NUL bytes"),
             (
                 wide(u16::to_le_bytes),
                 "UTF-16 text without a byte order mark; convert it: iconv -f UTF-16LE",

@@ -77,6 +77,9 @@ impl Column {
             _ => value.is_finite() && value > 0.0,
         };
         (!good).then_some(match self {
+            Self::P if value > 1.0 && value <= 100.0 => {
+                "must lie between 0 and 1; `fit --percent` takes it for a percentage"
+            }
             Self::P => "must lie between 0 and 1",
             _ => "must be a number above 0",
         })

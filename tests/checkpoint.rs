@@ -289,6 +289,27 @@ fn heads_of_other_tasks_are_left_out_and_named() {
 }
 
 #[test]
+fn a_file_of_json_that_is_another_one_is_named_for_it() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\nsize 548\n";
+    let wide: Vec<u8> = "{\"n_layer\": 2}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for name in [CONFIG, "model.safetensors.index.json"] {
+        for (bytes, what) in [
+            (pointer.as_bytes(), "it is a git-lfs pointer in place of the file of 548 bytes"),
+            (b"<!DOCTYPE html>", "it is an HTML or XML page"),
+            (&wide, "it is UTF-16 text without a byte order mark"),
+            (b"n_layer: 2", "is not "),
+        ] {
+            let folder = copy("sharded");
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let message = refusal(folder.path());
+            assert!(message.starts_with(&path.display().to_string()), "{message}");
+            assert!(message.contains(what), "{message}");
+        }
+    }
+}
+
+#[test]
 fn files_that_lie_are_refused() {
     let untied = with_tensors(|tensors| {
         tensors.push(("lm_head.weight".into(), vec![11, 8], vec![0; 11 * 8 * 4]));

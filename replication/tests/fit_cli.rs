@@ -594,6 +594,7 @@ fn questions_and_files_that_are_none_are_refused() {
     let good = fs::read_to_string(folder.join(laws)).unwrap();
     write("cut.json", &good[..good.len() / 2]);
     write("other.json", "{\"text\": 1}");
+    write("page.json", "<!DOCTYPE html>\n<html>");
     write("later.json", &good.replacen("\"format\": 1", "\"format\": 2", 1));
     write("law.json", &good.replacen("\"law\": \"forgetting\"", "\"law\": \"gravity\"", 1));
     write("rows.json", &good.replacen("\"n_rows\": 27", "\"n_rows\": 28", 1));
@@ -618,6 +619,7 @@ fn questions_and_files_that_are_none_are_refused() {
         ("missing.json", size, &["missing.json", "No such file"]),
         ("noisy.csv", size, &["noisy.csv, line 1: is not JSON", "`replication fit`"]),
         ("cut.json", size, &["cut.json, line ", "is not JSON"]),
+        ("page.json", size, &["page.json: it is an HTML or XML page", "download the file itself"]),
         ("other.json", size, &["other.json: holds no fitted laws", "`replication fit`"]),
         ("later.json", size, &["has format 2", "reads format 1"]),
         ("law.json", size, &["law.json", "gravity", "must be one of"]),

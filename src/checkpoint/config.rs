@@ -26,10 +26,9 @@ pub struct Config {
     pub nulls: Vec<String>,
 }
 
-/// Reads a file, or says what is wrong with it. A field that is not there has the form's default.
-pub fn parse(text: &str) -> Result<Config, String> {
-    let fields: Map<String, Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-        .map_err(|error| format!("not the configuration of a model: {error}"))?;
+/// What a file's fields state, or what is wrong with them. One that is not there has the form's
+/// default.
+pub fn parse(fields: Map<String, Value>) -> Result<Config, String> {
     let mut fields = Fields { fields, nulls: Vec::new() };
     let positions = fields.positions()?;
     let shape = Shape {

@@ -15,6 +15,7 @@
 mod config;
 mod weights;
 
+use crate::formats::json;
 use crate::model::{Init, Layout, Shape, TensorSpec};
 use crate::rng::Key;
 use crate::store::{sha256, write_atomic};
@@ -187,8 +188,9 @@ impl Checkpoint {
             let reason = "is a file; name the folder that holds config.json and model.safetensors";
             return Err(Error::content(folder, None, reason));
         }
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-        config::parse(&text).map_err(|reason| Error::content(&path, None, reason))
+        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let fields = json::whole(&path, &bytes, "the configuration of a model")?;
+        config::parse(fields).map_err(|reason| Error::content(&path, None, reason))
     }
 
     /// Hex SHA-256 of the architecture and the parameters: the same however a file packs them.

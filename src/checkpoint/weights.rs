@@ -1,7 +1,7 @@
 //! Tensors of safetensors files, one file or several with an index, read one at a time.
 
 use super::WEIGHTS;
-use crate::formats::{HEAD, not_data};
+use crate::formats::{HEAD, json, not_data};
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
@@ -193,8 +193,7 @@ impl Weights {
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     let text = fs::read(path).map_err(Error::io(path))?;
     let content = |reason: String| Error::content(path, None, reason);
-    let index: Index = serde_json::from_slice(&text)
-        .map_err(|error| content(format!("not an index of files: {error}")))?;
+    let index: Index = json::whole(path, &text, "an index of files")?;
     if index.weight_map.is_empty() {
         return Err(content("weight_map names no file".into()));
     }

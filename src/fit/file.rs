@@ -3,6 +3,7 @@
 use crate::fit::checklist::Checklist;
 use crate::fit::sweep::Variant;
 use crate::fit::{Comparison, Fit, GrowthOfB, HoldOut, Preferred, Proof, Ranking};
+use crate::formats::json;
 use crate::laws::Law;
 use crate::store::{to_json_lines, write_atomic};
 use crate::warning::Warning;
@@ -144,10 +145,7 @@ impl LawFile {
 pub fn read(path: &Path) -> Result<LawFile> {
     const WANTED: &str = "expected the law.json that `replication fit` writes";
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
-        let line = (error.line() > 0).then_some(error.line() as u64);
-        Error::content(path, line, format!("is not JSON ({error}); {WANTED}"))
-    })?;
+    let value: serde_json::Value = json::whole(path, &bytes, &format!("JSON; {WANTED}"))?;
     let refuse = |reason: String| Error::content(path, None, reason);
     if value.get("groups").is_none() {
         return Err(refuse(format!("holds no fitted laws; {WANTED}")));
@@ -163,10 +161,7 @@ pub fn read(path: &Path) -> Result<LawFile> {
     }
     drop(value);
     // Not from the value, so that a fault has a line.
-    let file: LawFile = serde_json::from_slice(&bytes).map_err(|error| {
-        let line = (error.line() > 0).then_some(error.line() as u64);
-        Error::content(path, line, format!("is not as it was written ({error}); {WANTED}"))
-    })?;
+    let file: LawFile = json::whole(path, &bytes, &format!("as it was written; {WANTED}"))?;
     if file.groups.is_empty() {
         return Err(refuse("holds no fitted laws; fit the table again".into()));
     }

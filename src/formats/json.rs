@@ -5,10 +5,13 @@
 //! and are counted. Objects of a file of lines may extend over several lines, and record separators
 //! (U+001E) before them are skipped.
 
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use crate::Error;
+use crate::formats::{HEAD, not_data, without_mark};
+use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::io::{self, BufRead, Read};
+use std::path::Path;
 
 /// A longer record, in bytes, is refused: what is no data would else fill the memory before anybody
 /// notices.
@@ -85,15 +88,30 @@ where
     Ok(Summary { array, bytes: text.bytes, replaced: parser.replaced })
 }
 
+/// What a file of JSON holds that is read whole, as those beside a model are. A byte order mark
+/// before it is skipped.
+///
+/// # Errors
+/// If it is not what is `wanted`, with the line; or what it is instead, where [`not_data`] knows.
+pub fn whole<T: DeserializeOwned>(path: &Path, bytes: &[u8], wanted: &str) -> crate::Result<T> {
+    serde_json::from_slice(without_mark(bytes)).map_err(|error| {
+        if let Some(what) = not_data(&bytes[..bytes.len().min(HEAD)]) {
+            return Error::content(path, None, what);
+        }
+        let line = (error.line() > 0).then_some(error.line() as u64);
+        Error::content(path, line, format!("is not {wanted} ({error})"))
+    })
+}
+
 /// Says what a file is that holds one object around its records, if `fields` are those of such an
 /// object, and how to make lines of it.
 pub fn wrapped<'a>(fields: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Option<String> {
     let fields: Vec<_> = fields.into_iter().collect();
-    let list = fields.iter().find_map(|(name, value)| match value {
+    let lists = fields.iter().filter_map(|(name, value)| match value {
         Value::Array(list) if list.first().is_some_and(Value::is_object) => Some((name, list)),
         _ => None,
     });
-    if let Some((name, list)) = list {
+    if let Some((name, list)) = lists.max_by_key(|(_, list)| list.len()) {
         let count = list.len();
         return Some(format!(
             "the file is one object, and its field {name:?} is a list of {count} records; write \
@@ -842,6 +860,8 @@ mod tests {
     fn one_object_around_the_records_is_named() {
         for (text, what) in [
             (r#"{"version": 1, "data": [{"text": "a"}, {"text": "b"}]}"#, r#"jq -c '.["data"][]'"#),
+            // Of several lists the longest.
+            (r#"{"a": [{"text": "a"}, {"text": "b"}], "z": [{"text": "a"}]}"#, r#"'.["a"][]'"#),
             (r#"{"text": {"0": "a", "1": "b"}}"#, "to_json"),
             (r#"{"columns": ["text"], "index": [0], "data": [["a"]]}"#, "to_json"),
         ] {

@@ -1,6 +1,7 @@
 //! A study as a file.
 
 use super::{FORMAT, Study};
+use crate::formats::json;
 use crate::store::{lock_beside, to_json_lines, write_atomic};
 use crate::{Error, Result};
 use std::fs;
@@ -29,10 +30,7 @@ impl Study {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(Error::io(path))?;
-        let study: Self = serde_json::from_slice(&bytes).map_err(|error| {
-            let line = (error.line() > 0).then_some(error.line() as u64);
-            Error::content(path, line, format!("is not a study ({error})"))
-        })?;
+        let study: Self = json::whole(path, &bytes, "a study")?;
         if study.format != FORMAT {
             let found = study.format;
             let reason = format!("has format {found}, and this program reads format {FORMAT}");

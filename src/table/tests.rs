@@ -147,9 +147,13 @@ fn values_outside_their_domain_are_refused_with_their_lines() {
     let diverged = with(Column::LossPt, Some(f64::NAN));
     assert_eq!(refusal(&diverged, &Forgetting), "a.csv: line 4: loss_pt must be a number above 0");
     assert!(diverged.sample(&Finetuning).is_ok());
-    for bad in [-f64::MIN_POSITIVE, 1.0 + f64::EPSILON, 5.0, f64::INFINITY] {
-        let expected = "a.csv: line 4: p must lie between 0 and 1";
-        assert_eq!(refusal(&with(Column::P, Some(bad)), &Forgetting), expected);
+    let between = "a.csv: line 4: p must lie between 0 and 1";
+    let percent = format!("{between}; `fit --percent` takes it for a percentage");
+    for bad in [1.0 + f64::EPSILON, 5.0, 100.0] {
+        assert_eq!(refusal(&with(Column::P, Some(bad)), &Forgetting), percent);
+    }
+    for bad in [-f64::MIN_POSITIVE, 101.0, f64::INFINITY] {
+        assert_eq!(refusal(&with(Column::P, Some(bad)), &Forgetting), between);
     }
     for good in [0.0, -0.0, f64::MIN_POSITIVE, 1.0] {
         assert!(with(Column::P, Some(good)).sample(&Forgetting).is_ok());

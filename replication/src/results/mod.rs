@@ -21,6 +21,7 @@ pub use preregistration::{Forecast, Plan, Preregistration, Registered, Withheld}
 use forgetting_laws::data::overlap::Overlaps;
 use forgetting_laws::data::split::SplitReport;
 use forgetting_laws::finetuning::{Bottom, UCurve};
+use forgetting_laws::formats::json;
 use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::laws::Row;
 use forgetting_laws::run::{FinetuningTest, Outcome, Record, RunId, TestLosses};
@@ -333,10 +334,7 @@ impl Results {
     /// If it is none of ours.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            let reason = format!("{error}; it is to be a results.json of replication export");
-            Error::content(path, error.line() as u64, reason)
-        })
+        json::whole(path, &bytes, "a results.json of replication export")
     }
 
     /// The finetuning runs of a block.

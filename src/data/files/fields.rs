@@ -271,7 +271,12 @@ impl Instructions {
                     let Value::Object(turn) = turn else {
                         return Err(format!("a turn in {turns:?} is {}", kind(turn)));
                     };
-                    let who = string(speaker, need(turn, speaker)?)?;
+                    let who = need(turn, speaker).map_err(|why| {
+                        format!(
+                            "in a turn in {turns:?}: {why}; an entry of a --registry can name others"
+                        )
+                    })?;
+                    let who = string(speaker, who)?;
                     let Some(what) = said(words, look_up(turn, words))? else { continue };
                     let what = what.trim();
                     if human.iter().any(|name| name == who) {
@@ -522,6 +527,10 @@ mod tests {
         let error = fields.find(json!({"conversations": "x"})).unwrap_err();
         assert_eq!(error, "the field \"conversations\" is a string, no list");
         assert!(fields.find(json!({"conversations": [1]})).unwrap_err().contains("a number"));
+        let error = fields.find(json!({"conversations": [{"role": "user"}]})).unwrap_err();
+        let expected = "in a turn in \"conversations\": no field \"from\"; the fields found are: \"role\"; \
+                        an entry of a --registry can name others";
+        assert_eq!(error, expected);
     }
 
     #[test]

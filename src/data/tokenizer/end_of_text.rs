@@ -1,5 +1,6 @@
 //! Which token ends a text, and what says so.
 
+use crate::formats::json;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::fmt;
@@ -177,9 +178,7 @@ pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
     match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(path)(error)),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| Error::content(path, None, format!("not JSON: {error}"))),
+        Ok(bytes) => json::whole(path, &bytes, "JSON").map(Some),
     }
 }
 

@@ -1,9 +1,11 @@
 //! GPT-2's tokenizer in its older form: `vocab.json` and `merges.txt`.
 
 use super::end_of_text::read_json;
+use crate::formats::{HEAD, not_data};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -34,6 +36,13 @@ pub(super) fn read(folder: &Path) -> Result<Tokenizer> {
              writes one"
         );
         return Err(Error::content(folder.join("tokenizer_config.json"), None, reason));
+    }
+    for name in [VOCAB, MERGES] {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        if let Some(what) = not_data(&bytes[..bytes.len().min(HEAD)]) {
+            return Err(Error::content(path, None, what));
+        }
     }
     let path = folder.join(MERGES);
     let refuse = |error: tokenizers::Error| Error::content(&path, None, error.to_string());
@@ -163,5 +172,17 @@ mod tests {
         fs::write(folder.path().join(MERGES), "#version: 0.2\nzz qq\n").unwrap();
         let error = open(folder.path()).unwrap_err().to_string();
         assert!(error.contains(MERGES) && error.contains("zz"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_another_one_is_named_for_it() {
+        for name in [VOCAB, MERGES, "tokenizer_config.json", "added_tokens.json"] {
+            let (_, folder) = both();
+            let path = folder.path().join(name);
+            fs::write(&path, "version https://git-lfs.github.com/spec/v1\nsize 548\n").unwrap();
+            let error = open(folder.path()).unwrap_err().to_string();
+            let expected = format!("{}: it is a git-lfs pointer", path.display());
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 }
