@@ -6,7 +6,7 @@
 //! cargo run -p forgetting-laws --example design --no-default-features --features fit
 //! ```
 //!
-//! Asked is the rise of L_pt of the largest model on the most data, at each p of the grid. The interval
+//! Asked is the increase of L_pt of the largest model on the most data, at each p of the grid. The interval
 //! is that of `fit`: 90% of 200 resamples of runs, of ln of the law's rise, averaged over the p. A width
 //! is reached where it is not exceeded any more. FLOPs are 6·N·tokens; "with models" counts pretraining, "models
 //! given" finetuning alone.
@@ -120,7 +120,7 @@ impl Grid {
     }
 
     /// The width of the interval, and how far the law is from the runs that were made there: the mean
-    /// distance in ln of the rise.
+    /// distance in ln of the increase.
     fn width(&self, order: &[usize]) -> (f64, f64) {
         let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
         let options = Options { bootstrap, hold_out: None, ..Options::default() };

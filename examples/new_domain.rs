@@ -132,7 +132,7 @@ mod training {
         println!("without injection L_pt rises by {:.2} nats", rise.value);
         match advice.p {
             Some(p) => println!("inject {:.1}% to forget at most 1 nat", 100.0 * p),
-            None => println!("no p keeps the rise within 1 nat for sure"),
+            None => println!("no p keeps the increase within 1 nat for sure"),
         }
         advice.warnings.iter().for_each(|warning| println!("warning: {warning}"));
         Ok(())

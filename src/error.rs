@@ -127,8 +127,9 @@ impl Error {
 
 /// A message is a line, whatever it names: a column's header may have line ends in it.
 fn on_one_line(text: String) -> String {
-    match text.contains(['\n', '\r']) {
-        true => text.replace("\r\n", " ").replace(['\n', '\r'], " "),
-        false => text,
+    if text.contains(['\n', '\r']) {
+        text.replace("\r\n", " ").replace(['\n', '\r'], " ")
+    } else {
+        text
     }
 }

@@ -267,7 +267,7 @@ pub enum Instability {
     Jump {
         /// The first evaluation after a jump.
         step: u64,
-        /// The rise in nats.
+        /// The increase in nats.
         rise: f64,
     },
 }
@@ -350,7 +350,7 @@ impl StopRule {
     /// Refuses settings that no run can use.
     ///
     /// # Errors
-    /// If the rise is not a positive number or the factor is below 1.
+    /// If the increase is not a positive number or the factor is below 1.
     pub fn validate(&self) -> Result<()> {
         positive("rise", self.rise)?;
         if self.factor.is_finite() && self.factor >= 1.0 {

@@ -430,10 +430,8 @@ impl Study {
             (None, None) => size(made.n_params),
         };
         let is_new = named.is_none();
-        let losses = match is_new {
-            true => checked(made.losses)?,
-            false => self.resolved(&name, made.losses)?,
-        };
+        let losses =
+            if is_new { checked(made.losses)? } else { self.resolved(&name, made.losses)? };
         let same = |run: &&StudyRun| {
             run.model == name
                 && run.d_ft_tokens == made.d_ft_tokens
@@ -556,10 +554,7 @@ impl Study {
         let uses = |run: &StudyRun| {
             run.model == model.name && matches!(run.state, State::Asked | State::Done(_))
         };
-        match model.loss_pt0.is_some() || self.runs.iter().any(uses) {
-            true => 0.0,
-            false => model.cost,
-        }
+        if model.loss_pt0.is_some() || self.runs.iter().any(uses) { 0.0 } else { model.cost }
     }
 
     /// The losses of a run of a model, with the model's L_pt⁰ where they do not say it.
@@ -571,9 +566,10 @@ impl Study {
     fn model(&self, name: &str) -> Result<&Model> {
         self.models.iter().find(|model| model.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.models.iter().map(|model| &*model.name).collect();
-            let requirement = match names.is_empty() {
-                true => "the study has no models yet".into(),
-                false => format!("the study's models are {}", names.join(", ")),
+            let requirement = if names.is_empty() {
+                "the study has no models yet".into()
+            } else {
+                format!("the study's models are {}", names.join(", "))
             };
             Error::setting("model", name, requirement)
         })
@@ -616,23 +612,26 @@ impl Study {
 }
 
 fn positive(name: &str, value: f64) -> Result<()> {
-    match value.is_finite() && value > 0.0 {
-        true => Ok(()),
-        false => Err(Error::setting(name, value, "must be a number above 0")),
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::setting(name, value, "must be a number above 0"))
     }
 }
 
 fn price(name: &str, value: f64) -> Result<()> {
-    match value.is_finite() && value >= 0.0 {
-        true => Ok(()),
-        false => Err(Error::setting(name, value, "must be a number of at least 0")),
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(Error::setting(name, value, "must be a number of at least 0"))
     }
 }
 
 fn fraction(p: f64) -> Result<()> {
-    match (0.0..=1.0).contains(&p) {
-        true => Ok(()),
-        false => Err(Error::setting("p", p, "must lie between 0 and 1")),
+    if (0.0..=1.0).contains(&p) {
+        Ok(())
+    } else {
+        Err(Error::setting("p", p, "must lie between 0 and 1"))
     }
 }
 

@@ -304,9 +304,10 @@ impl Table {
     }
 
     fn lacks(&self, column: Column, law: &dyn Law) -> Error {
-        let found = match self.columns.is_empty() {
-            true => String::new(),
-            false => format!("; the columns are {}", self.columns.join(", ")),
+        let found = if self.columns.is_empty() {
+            String::new()
+        } else {
+            format!("; the columns are {}", self.columns.join(", "))
         };
         let reason = format!(
             "the {} law needs {column}, and no row has it{found}; --map {column}=NAME takes another \
@@ -331,9 +332,10 @@ impl Table {
         let parquet = self.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
         let unit = if parquet { "row" } else { "line" };
         let plural = if lines.len() == 1 { "" } else { "s" };
-        let which = match named.is_empty() {
-            true => format!("{} row{plural}", lines.len()),
-            false => format!("{unit}{plural} {}{rest}", named.join(", ")),
+        let which = if named.is_empty() {
+            format!("{} row{plural}", lines.len())
+        } else {
+            format!("{unit}{plural} {}{rest}", named.join(", "))
         };
         Error::content(&self.path, None, format!("{which}: {reason}"))
     }
@@ -341,10 +343,7 @@ impl Table {
 
 /// What is the same for equal numbers, and for unknown ones: 0 equals -0, and NaN itself.
 fn identity(value: f64) -> u64 {
-    match value.is_nan() {
-        true => f64::NAN.to_bits(),
-        false => (value + 0.0).to_bits(),
-    }
+    if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
 }
 
 fn count_distinct<T: AsRef<[Option<f64>]>>(keys: impl Iterator<Item = T>) -> usize {
@@ -385,9 +384,10 @@ impl Sample {
                 n_runs += 1;
                 n_runs - 1
             };
-            match run.run.is_empty() {
-                true => fresh(),
-                false => *ids.entry(run.run.clone()).or_insert_with(fresh),
+            if run.run.is_empty() {
+                fresh()
+            } else {
+                *ids.entry(run.run.clone()).or_insert_with(fresh)
             }
         };
         let runs: Vec<_> = rows.iter().map(|run| id(run)).collect();

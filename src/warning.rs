@@ -242,7 +242,7 @@ impl WarningKind {
             Self::BaselineExtrapolated => "Measure L_pt0 and give it with --loss-pt0.",
             Self::NotReadAsWritten => "Look at these places; quote a value that starts with #.",
             Self::NoPKeepsLimit => {
-                "Allow a larger rise or ask for less confidence, or take more parameters."
+                "Allow a larger increase or ask for less confidence, or take more parameters."
             }
             Self::LossNotReached => "Ask for a higher loss, or change what the law does not vary.",
             Self::NothingToShrink => {

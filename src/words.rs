@@ -77,9 +77,10 @@ pub fn size(value: f64) -> String {
 
 /// Without the zeros at the end of its decimals.
 fn trimmed(number: &str) -> String {
-    match number.contains('.') && !number.contains('e') {
-        true => number.trim_end_matches('0').trim_end_matches('.').to_string(),
-        false => number.to_string(),
+    if number.contains('.') && !number.contains('e') {
+        number.trim_end_matches('0').trim_end_matches('.').to_string()
+    } else {
+        number.to_string()
     }
 }
 

@@ -275,7 +275,7 @@ def advise(
     -------
     dict
         ``p``: the smallest that does, None where even 1 does not; ``by_law``: the p of the law alone with
-        its interval; ``rise`` and ``rise_without``: the rise of a new run at that p and without
+        its interval; ``rise`` and ``rise_without``: the increase of a new run at that p and without
         injection, in nats; ``warnings``.
     """
     asked = [fits] if isinstance(fits, Fit) else list(fits)

@@ -25,7 +25,7 @@ class Asked(NamedTuple):
     """With its model, where that has to be made."""
     makes_model: bool
     before: float
-    """The mean standard deviation of the predicted ln of the rise that is asked about."""
+    """The mean standard deviation of the predicted ln of the increase that is asked about."""
     after: float
     """The same as expected once the run is made."""
 
@@ -58,12 +58,12 @@ class Answer:
     interval : (float, float) or None
         The interval of the p at which the law itself meets the limit.
     rises : list of (float, float, float, float)
-        p, and the rise of the pretraining loss in nats: the law's, and the interval of a new run.
+        p, and the increase of the pretraining loss in nats: the law's, and the interval of a new run.
     lead : list of str
         The answer in sentences.
     warnings : list of str
     deviation : float
-        The standard deviation, in ln of the rise that is asked about, that the design expects.
+        The standard deviation, in ln of the increase that is asked about, that the design expects.
     """
 
     def __init__(self, answer: Dict[str, Any], deviation: float) -> None:

@@ -52,7 +52,7 @@ pub fn status(status: Status) -> &'static str {
     }
 }
 
-/// A share with three digits, `0.310%`; a dash where there is none, as of no rise.
+/// A share with three digits, `0.310%`; a dash where there is none, as of no increase.
 pub fn error_percent(share: f64) -> String {
     let percent = 100.0 * share;
     if percent.is_nan() {
@@ -86,9 +86,12 @@ pub fn significant(value: f64, digits: usize) -> String {
     let written = format!("{value:.*e}", digits - 1);
     let Some((mantissa, exponent)) = written.split_once('e') else { return written };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let trimmed = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-        false => text.to_string(),
+    let trimmed = |text: &str| {
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_string()
+        } else {
+            text.to_string()
+        }
     };
     match exponent {
         -4..=6 => {
@@ -112,10 +115,8 @@ pub fn short(size: f64) -> String {
         _ => 2,
     };
     let text = format!("{value:.places$}");
-    let text = match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.'),
-        false => &text,
-    };
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{suffix}")
 }
 
@@ -181,10 +182,8 @@ impl Table {
             let escaped: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
             format!("| {} |\n", escaped.join(" | "))
         };
-        let mut text = match self.caption.is_empty() {
-            true => String::new(),
-            false => format!("{}\n\n", self.caption),
-        };
+        let mut text =
+            if self.caption.is_empty() { String::new() } else { format!("{}\n\n", self.caption) };
         text += &line(&self.columns);
         text += &format!("|{}\n", "---|".repeat(self.columns.len()));
         text.extend(self.rows.iter().map(|row| line(row)));

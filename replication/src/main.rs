@@ -31,7 +31,7 @@ use cli::{advise, compare, draw, fit, predict, study};
 #[cfg(feature = "train")]
 use experiment::interrupts;
 use std::process::ExitCode;
-use terminal::complain;
+use terminal::log;
 
 /// Re-runs the figures of "Scaling Laws for Forgetting during Finetuning with Pretraining Data
 /// Injection" (Béthune et al., ICML 2025), and fits its laws to tables of losses.
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     {
         train::report_bugs_alone();
         if let Err(error) = interrupts::catch() {
-            complain(&format!("a signal will end this without a last checkpoint: {error}"));
+            log(&format!("a signal will end this without a last checkpoint: {error}"));
         }
         if let Some(ended) = call.launch() {
             return ended.map_or_else(|error| end(Err(error)), ExitCode::from);
@@ -182,7 +182,7 @@ fn parse() -> Result<Call, clap::Error> {
 /// Says in one line why the process ends; what the user wrote may hold line ends.
 fn fail(why: &str) {
     let lines: Vec<_> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    complain(&format!("replication: {}", lines.join(" ")));
+    log(&format!("replication: {}", lines.join(" ")));
 }
 
 /// What is wrong with the command line.

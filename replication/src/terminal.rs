@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Write};
 
 /// A line on standard error. Where it cannot be written, as to a file on a full disk, the run goes
 /// on, which `eprintln` would not let it do.
-pub fn complain(line: &str) {
+pub fn log(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
@@ -23,7 +23,7 @@ pub fn complain(line: &str) {
 ///
 /// # Errors
 /// If it cannot be written; that nobody reads to the end is no error.
-pub fn answer(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

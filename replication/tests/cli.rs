@@ -110,9 +110,10 @@ fn copy_of_reference() -> TempDir {
         for entry in fs::read_dir(from).unwrap() {
             let entry = entry.unwrap();
             let to = to.join(entry.file_name());
-            match entry.file_type().unwrap().is_dir() {
-                true => copy(&entry.path(), &to),
-                false => drop(fs::copy(entry.path(), to).unwrap()),
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to)
+            } else {
+                fs::copy(entry.path(), to).unwrap();
             }
         }
     }
@@ -592,9 +593,10 @@ fn real_text_takes_the_same_path() {
 type Refusal<'a> = (&'a [&'a str], &'a [&'a str]);
 
 /// What the preset of GPUs is refused for: first of all a program that cannot carry it out.
-const PAPER_NEEDS: &[&str] = match cfg!(feature = "torch") {
-    true => &["--pretrain", "text files"],
-    false => &["model.precision = bf16", "--features torch"],
+const PAPER_NEEDS: &[&str] = if cfg!(feature = "torch") {
+    &["--pretrain", "text files"]
+} else {
+    &["model.precision = bf16", "--features torch"]
 };
 
 const CUDA_NEEDS: &str = if cfg!(feature = "torch") { "CUDA device" } else { "--features torch" };

@@ -129,9 +129,10 @@ fn both_engines_read_and_write_alike() {
 
 #[test]
 fn what_only_libtorch_does_is_refused_with_what_to_do() {
-    let remedy = match cfg!(feature = "torch") {
-        true => "use --engine torch",
-        false => "cargo run -p replication --features torch",
+    let remedy = if cfg!(feature = "torch") {
+        "use --engine torch"
+    } else {
+        "cargo run -p replication --features torch"
     };
     for more in [
         ["--engine", "cpu", "--device", "cuda"],

@@ -223,18 +223,16 @@ fn every_command_runs_dry() {
             command.args(&arguments).current_dir(folder.path());
             // These train nothing anyway.
             let plans = ["plan", "status", "slurm"].contains(&arguments[0].as_str());
-            match plans {
-                true => command.arg("--out").arg(scripts.path()),
-                false => command.arg("--dry-run"),
+            if plans {
+                command.arg("--out").arg(scripts.path())
+            } else {
+                command.arg("--dry-run")
             };
             let output = command.output().unwrap();
             let errors = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{}: {errors}", arguments.join(" "));
             let text = String::from_utf8_lossy(&output.stdout);
-            let expected = match plans || own {
-                true => " runs",
-                false => "FLOPs left",
-            };
+            let expected = if plans || own { " runs" } else { "FLOPs left" };
             assert!(text.contains(expected), "{}: {text}", arguments.join(" "));
         }
     };

@@ -260,25 +260,28 @@ fn transposed(tensor: &TensorSpec) -> bool {
 
 /// A tensor's dimensions in the file.
 fn stored_dims(tensor: &TensorSpec) -> Vec<usize> {
-    match transposed(tensor) {
-        true => tensor.dims.iter().rev().copied().collect(),
-        false => tensor.dims.clone(),
+    if transposed(tensor) {
+        tensor.dims.iter().rev().copied().collect()
+    } else {
+        tensor.dims.clone()
     }
 }
 
 /// A tensor's elements as the file has them.
 fn stored(tensor: &TensorSpec, values: &[f32]) -> Vec<f32> {
-    match transposed(tensor) {
-        true => transpose(values, tensor.dims[0], tensor.dims[1]),
-        false => values.to_vec(),
+    if transposed(tensor) {
+        transpose(values, tensor.dims[0], tensor.dims[1])
+    } else {
+        values.to_vec()
     }
 }
 
 /// Puts a tensor's elements from the file where they belong.
 fn place(tensor: &TensorSpec, values: &[f32], slots: &mut [f32]) {
-    match transposed(tensor) {
-        true => slots.copy_from_slice(&transpose(values, tensor.dims[1], tensor.dims[0])),
-        false => slots.copy_from_slice(values),
+    if transposed(tensor) {
+        slots.copy_from_slice(&transpose(values, tensor.dims[1], tensor.dims[0]))
+    } else {
+        slots.copy_from_slice(values)
     }
 }
 

@@ -310,9 +310,10 @@ fn fitting(pattern: &Path) -> Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
-    match files.is_empty() {
-        true => Err(refuse(format!("no {KNOWN} file fits this pattern"))),
-        false => Ok(files),
+    if files.is_empty() {
+        Err(refuse(format!("no {KNOWN} file fits this pattern")))
+    } else {
+        Ok(files)
     }
 }
 
@@ -398,9 +399,10 @@ impl Lines<'_> {
         self.line += u64::from(!self.within);
         let line_end = self.held.ends_with(b"\n");
         self.within = !line_end;
-        let length = match line_end || read == 0 {
-            true => self.held.len(),
-            false => self.held.len() - unfinished(&self.held),
+        let length = if line_end || read == 0 {
+            self.held.len()
+        } else {
+            self.held.len() - unfinished(&self.held)
         };
         let bytes = &self.held[..length];
         if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
@@ -500,12 +502,13 @@ impl<'a> Gathered<'a> {
             1 => "the file".to_string(),
             files => format!("this file, as each of the {files},"),
         };
-        let reason = match without_text.iter().all(|(_, empty)| *empty) {
-            true => "is empty".to_string(),
-            false => match self.notes.missing.count {
+        let reason = if without_text.iter().all(|(_, empty)| *empty) {
+            "is empty".to_string()
+        } else {
+            match self.notes.missing.count {
                 0 => "holds no text".to_string(),
                 count => format!("holds no text: {count} records lack it"),
-            },
+            }
         };
         Error::content(shown(first), None, format!("{files} {reason}"))
     }

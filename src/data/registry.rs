@@ -298,12 +298,11 @@ impl Entry {
         let count = names.len();
         let fits = |name: &String| patterns.iter().any(|p| p.matches_with(name, options));
         let fitting: Vec<String> = names.into_iter().filter(fits).collect();
-        match fitting.is_empty() {
-            true => {
-                let requirement = format!("fits none of the {count} files of {}", self.source());
-                Err(Error::setting(format!("{name}.files"), self.files.join(", "), requirement))
-            }
-            false => Ok(fitting),
+        if fitting.is_empty() {
+            let requirement = format!("fits none of the {count} files of {}", self.source());
+            Err(Error::setting(format!("{name}.files"), self.files.join(", "), requirement))
+        } else {
+            Ok(fitting)
         }
     }
 }
@@ -323,12 +322,11 @@ impl Subsets {
     pub fn coverage(&self) -> String {
         let Collection::ThePile = self.collection;
         let all: usize = THE_PILE.iter().map(|(_, subsets)| subsets.len()).sum();
-        let lacks = match self.lacks.is_empty() {
-            true => format!("all {all} subsets of The Pile"),
-            false => {
-                let has = self.values().count();
-                format!("{has} of {all} subsets of The Pile; lacks {}", self.lacks.join(", "))
-            }
+        let lacks = if self.lacks.is_empty() {
+            format!("all {all} subsets of The Pile")
+        } else {
+            let has = self.values().count();
+            format!("{has} of {all} subsets of The Pile; lacks {}", self.lacks.join(", "))
         };
         let thin: Vec<String> = THE_PILE
             .iter()

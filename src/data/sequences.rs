@@ -223,12 +223,10 @@ impl Sequences {
     /// Of the tokens that all sequences together predict those that count in the loss. Where the
     /// stream is masked all of its mask is read.
     pub fn counted_tokens(&self) -> u64 {
-        match self.is_masked() {
-            true => self
-                .masks()
-                .map(|mask| mask.iter().map(|&counts| u64::from(counts)).sum::<u64>())
-                .sum(),
-            false => self.tokens(),
+        if self.is_masked() {
+            self.masks().map(|mask| mask.iter().map(|&counts| u64::from(counts)).sum::<u64>()).sum()
+        } else {
+            self.tokens()
         }
     }
 

@@ -430,9 +430,10 @@ impl Filler {
 
     /// Whether there is anything left to fill.
     fn flow(&self) -> ControlFlow<()> {
-        match self.part < self.parts.len() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
+        if self.part < self.parts.len() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
         }
     }
 }

@@ -325,12 +325,11 @@ impl Tokenizer {
             last = cut;
         }
         encoded.append(&mut encode(last..text.len())?);
-        match has_end(&encoded) {
-            false => Ok(encoded),
-            true => {
-                let reason = format!("makes the end of text, {name}, out of text without it");
-                Err(Error::content(&self.origin, None, reason))
-            }
+        if !has_end(&encoded) {
+            Ok(encoded)
+        } else {
+            let reason = format!("makes the end of text, {name}, out of text without it");
+            Err(Error::content(&self.origin, None, reason))
         }
     }
 

@@ -65,13 +65,10 @@ impl Sampling {
         if self.vocab == 0 {
             return Err(Error::setting("vocab", 0, "must be at least 1"));
         }
-        match self.temperature.is_finite() && self.temperature >= 0.0 {
-            true => Ok(()),
-            false => Err(Error::setting(
-                "temperature",
-                self.temperature,
-                "must be finite and not below 0",
-            )),
+        if self.temperature.is_finite() && self.temperature >= 0.0 {
+            Ok(())
+        } else {
+            Err(Error::setting("temperature", self.temperature, "must be finite and not below 0"))
         }
     }
 

@@ -341,9 +341,10 @@ impl Read {
         }
         let counted = (0..d_ft.len()).map(|i| (i, d_ft.window(i).counted()));
         let read: Vec<_> = counted.filter(|&(_, counted)| counted > 0).collect();
-        match read.is_empty() {
-            true => Err(nothing_counts("D_ft", d_ft.tokens())),
-            false => Ok(Self::These(read)),
+        if read.is_empty() {
+            Err(nothing_counts("D_ft", d_ft.tokens()))
+        } else {
+            Ok(Self::These(read))
         }
     }
 

@@ -170,9 +170,10 @@ pub(super) fn check(row: &Row, columns: &[Column]) -> Result<()> {
 }
 
 fn check_positive(name: &str, value: f64) -> Result<()> {
-    match value.is_finite() && value > 0.0 {
-        true => Ok(()),
-        false => Err(Error::setting(name, value, "must be a number above 0")),
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::setting(name, value, "must be a number above 0"))
     }
 }
 

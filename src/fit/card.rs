@@ -31,9 +31,10 @@ impl Extrapolation {
     /// The warning.
     pub fn warning(&self, law: &str) -> Warning {
         let Self { column, asked, low, high, decades } = self;
-        let far = match decades.is_finite() {
-            true => format!(", beyond the nearest run by {} factors of ten", brief(*decades)),
-            false => String::new(),
+        let far = if decades.is_finite() {
+            format!(", beyond the nearest run by {} factors of ten", brief(*decades))
+        } else {
+            String::new()
         };
         WarningKind::Extrapolation.warn(format!(
             "{column} = {} lies outside the {} to {} of the {law} law's runs{far}: an extrapolation",
@@ -188,9 +189,10 @@ fn sizes_together(law: &dyn Law, rows: &[&Run]) -> Vec<Warning> {
         let variance = ratios.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / ratios.len() as f64;
         // NaN where a row does not say.
         (variance.sqrt() < ONE_RATIO).then(|| {
-            let what = match reads(column) {
-                true => "their exponents cannot be told apart".to_string(),
-                false => format!("what the law ascribes to N may be due to {column}"),
+            let what = if reads(column) {
+                "their exponents cannot be told apart".to_string()
+            } else {
+                format!("what the law ascribes to N may be due to {column}")
             };
             WarningKind::SizesTogether.warn(format!(
                 "all runs have about {} {column} per parameter: {what}",
@@ -299,9 +301,10 @@ fn one_pretrained_model(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
 pub(super) fn brief(value: f64) -> String {
     // What was written with three digits has no more when it is read.
     let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
-    match rounded == 0.0 || (1e-3..1e5).contains(&rounded) {
-        true => rounded.to_string(),
-        false => format!("{rounded:e}"),
+    if rounded == 0.0 || (1e-3..1e5).contains(&rounded) {
+        rounded.to_string()
+    } else {
+        format!("{rounded:e}")
     }
 }
 

@@ -5,13 +5,13 @@
 //! could be made those that shrink its uncertainty most for their cost.
 //!
 //! The criterion. Let w be the mean over the points asked about of the standard deviation of the
-//! predicted ln(L − L₀), the logarithm of the rise above the law's baseline (ln L for a law without).
+//! predicted ln(L − L₀), the logarithm of the increase above the law's baseline (ln L for a law without).
 //! The next run is the one with the largest (w before − w after) / cost. The deviation is that of a
 //! linear-Gaussian model: the law's predictions around the values that fit the runs so far (Gauss and
 //! Newton), with a weak normal prior on every parameter, and a misfit: a quadratic in ln N, ln D_ft
 //! and ln(1 + p/p₀) over the range of the runs that could be made, whose coefficients are normal with
-//! a deviation of 0.2 in the logarithm of the rise. In a corner that is 0.5 together, about what the
-//! laws of `golden/nano` miss the rise of runs by whose size they have not seen. Without the misfit a
+//! a deviation of 0.2 in the logarithm of the increase. In a corner that is 0.5 together, about what the
+//! laws of `golden/nano` miss the increase of runs by whose size they have not seen. Without the misfit a
 //! law is trusted far from any run; with it, runs near the question are worth their price. To learn the
 //! loss of a run with noise σ² takes (g′Ch)² / (h′Ch + σ²) off the variance g′Cg of a prediction
 //! (Kalman, 1960); the result itself does not enter, so that several runs are chosen one after another
@@ -118,7 +118,7 @@ pub struct Knowledge<'a> {
 const AXES: usize = 3;
 /// Products of two coordinates.
 const MISFITS: usize = AXES * (AXES + 1) / 2;
-/// The standard deviation of the coefficients of the misfit, in the logarithm of the rise.
+/// The standard deviation of the coefficients of the misfit, in the logarithm of the increase.
 const MISFIT: f64 = 0.2;
 
 /// Of the prior: standard deviations of the logarithm of a coefficient, of an exponent, and of
@@ -362,7 +362,7 @@ impl Knowledge<'_> {
         self.derivatives(row).2
     }
 
-    /// L, its rise L − L₀, and the derivatives of ln(L − L₀) with respect to the parameters, in units
+    /// L, its increase L − L₀, and the derivatives of ln(L − L₀) with respect to the parameters, in units
     /// of their priors, and to the coefficients of the misfit, in units of theirs.
     fn derivatives(&self, row: &Row) -> (f64, f64, Vec<f64>) {
         let Design { law, units, ranges, .. } = self.design;

@@ -1,7 +1,7 @@
-//! How wrong a law is, beside models that know nothing.
+//! How wrong a law is, beside the baselines.
 //!
 //! Most of L_pt is L_pt⁰, so a law that predicts no forgetting at all has a small mean relative
-//! error. The error of the rise does not let it hide.
+//! error. The error of the increase does not let it hide.
 
 use super::card::ROUNDING;
 use super::json::infinite_for_null;
@@ -51,11 +51,12 @@ impl Errors {
 
 /// The mean of |L̂ − L| / L over triples of prediction, loss and weight; NaN where there are none.
 pub(super) fn mean_relative_error(rows: impl Iterator<Item = (f64, f64, f64)>) -> f64 {
-    let add = |(sum, total): (f64, f64), (prediction, loss, weight): (f64, f64, f64)| match weight
-        > 0.0
-    {
-        true => (sum + weight * (prediction - loss).abs() / loss, total + weight),
-        false => (sum, total),
+    let add = |(sum, total): (f64, f64), (prediction, loss, weight): (f64, f64, f64)| {
+        if weight > 0.0 {
+            (sum + weight * (prediction - loss).abs() / loss, total + weight)
+        } else {
+            (sum, total)
+        }
     };
     let (sum, total) = rows.fold((0.0, 0.0), add);
     sum / total
@@ -68,10 +69,10 @@ pub(super) fn constant(sample: &Sample) -> f64 {
     (sum / total).exp()
 }
 
-/// The errors of models that know nothing of the law.
+/// The errors of the baselines.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NullErrors {
+pub struct BaselineErrors {
     /// Nothing changes: L_pt = L_pt⁰, or the geometric mean of the losses that were fitted.
     pub no_change: Errors,
     /// ln L (ln L − ln L_pt⁰ for a law of what is forgotten) by ordinary least squares on 1, p and
@@ -79,7 +80,7 @@ pub struct NullErrors {
     pub log_linear: Errors,
 }
 
-impl NullErrors {
+impl BaselineErrors {
     /// The errors on `test` of models that were fitted to `train`.
     pub(super) fn of(law: &dyn Law, train: &Sample, test: &Sample) -> Result<Self> {
         let errors = |predictions: &[f64]| Errors::of(law, test, predictions, constant(train));
@@ -88,7 +89,7 @@ impl NullErrors {
     }
 }
 
-/// The predictions for `test` of the two null models fitted to `train`.
+/// The predictions for `test` of the two baselines fitted to `train`.
 pub(super) fn null_predictions(
     law: &dyn Law,
     train: &Sample,

@@ -1,6 +1,6 @@
 //! What a law says of runs that it was not fitted to.
 
-use super::errors::{Errors, NullErrors, constant, null_predictions};
+use super::errors::{BaselineErrors, Errors, constant, null_predictions};
 use super::in_order;
 use super::json::infinite_for_null;
 use super::objective::Objective;
@@ -47,9 +47,9 @@ pub struct HeldOut {
     /// The law's errors on them.
     #[serde(flatten)]
     pub errors: Errors,
-    /// Those of models that know nothing, fitted to the same rows as the law.
-    pub null_models: NullErrors,
-    /// Whether both of the law's errors are below those of both null models, by more than
+    /// Those of the baselines, fitted to the same rows as the law.
+    pub null_models: BaselineErrors,
+    /// Whether both of the law's errors are below those of both baselines, by more than
     /// rounding alone may make ([`super::card::ROUNDING`]).
     pub supported: bool,
     /// The rows.
@@ -80,7 +80,7 @@ pub(super) fn predict_held_out(
     Ok(found?.concat())
 }
 
-/// What models that know nothing say of a row that they were fitted without, in nats per token.
+/// What the baselines say of a row that they were fitted without, in nats per token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Null {
     /// Its index among the rows of the sample.
@@ -137,7 +137,7 @@ pub(super) fn hold_out(
         by,
         folds: folds.len(),
         errors: own,
-        null_models: NullErrors { no_change, log_linear },
+        null_models: BaselineErrors { no_change, log_linear },
         supported: own.beat(&no_change) && own.beat(&log_linear),
         rows,
     }))
@@ -177,10 +177,8 @@ pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<F
             values.sort_by(f64::total_cmp);
             values.dedup();
             let fold = |v: f64| split(&|i| value(column, i) == v, &|i| value(column, i) != v);
-            let folds = match reads(column) {
-                true => values.into_iter().map(fold).collect(),
-                false => Vec::new(),
-            };
+            let folds =
+                if reads(column) { values.into_iter().map(fold).collect() } else { Vec::new() };
             (format!("each {column} in turn"), folds)
         }
     };
@@ -195,11 +193,12 @@ pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<F
         !fold.test.is_empty() && suffices(law, rows) && trend(fold)
     };
     let good: Vec<Fold> = all.into_iter().filter(enough).collect();
-    match good.is_empty() {
-        true => Err(format!(
+    if good.is_empty() {
+        Err(format!(
             "nothing was held out: without {what}, too few runs are left for the {} law",
             law.name()
-        )),
-        false => Ok(good),
+        ))
+    } else {
+        Ok(good)
     }
 }

@@ -11,7 +11,7 @@
 //! rise² · Σ_axes κ_axis² · d_axis²
 //! ```
 //!
-//! where the rise is the law's L − L_pt⁰ (L for a law without L_pt⁰), an axis is ln N, ln D_ft, ln D
+//! where the increase is the law's L − L_pt⁰ (L for a law without L_pt⁰), an axis is ln N, ln D_ft, ln D
 //! or ln(1 + p/p₀) with the smallest p₀ > 0 of the runs, and d is the distance on it: beyond the runs
 //! that to the nearest value of a run, between two values at distances a and b that is ab/(a + b).
 //!
@@ -50,7 +50,7 @@ pub struct Misfit {
 pub struct Axis {
     /// The column.
     pub column: String,
-    /// κ: the standard deviation of the misfit, as a share of the rise, at a distance of 1, a factor
+    /// κ: the standard deviation of the misfit, as a share of the increase, at a distance of 1, a factor
     /// of e.
     pub deviation: f64,
 }

@@ -69,7 +69,7 @@ pub use advise::{Advisor, Limit};
 pub use baseline::Baseline;
 pub use bootstrap::{Bootstrap, Interval, Resampled};
 pub use compare::{Comparison, compare};
-pub use errors::{Errors, NullErrors};
+pub use errors::{BaselineErrors, Errors};
 pub use growth_of_b::{GrowthOfB, growth_of_b};
 pub use held_out::{HeldOut, HeldOutRow, HoldOut};
 pub use identifiability::{DEFAULT_TOLERANCE, Direction, Identifiability, jacobian};
@@ -176,11 +176,11 @@ pub struct Fit {
     /// The mean relative error on the fitted rows.
     #[serde(deserialize_with = "json::infinite_for_null")]
     pub mre: f64,
-    /// The error of the rise on the fitted rows: [`Errors::rise_error`].
+    /// The error of the increase on the fitted rows: [`Errors::rise_error`].
     #[serde(deserialize_with = "json::infinite_for_null")]
     pub rise_error: f64,
-    /// The same errors of models that know nothing.
-    pub null_models: NullErrors,
+    /// The same errors of the baselines.
+    pub null_models: BaselineErrors,
     /// The mean relative error on the rows that were held out.
     pub mre_held_out: Option<f64>,
     /// The rows that were held out.
@@ -218,7 +218,7 @@ impl Fit {
         prove(self.law, &points, &losses, &weights, &self.minimised, reached, options)
     }
 
-    /// Whether the law says more of held-out runs than models that know nothing; `None` where none
+    /// Whether the law says more of held-out runs than the baselines; `None` where none
     /// were held out.
     pub fn is_supported(&self) -> Option<bool> {
         self.held_out.as_ref().map(|held_out| held_out.supported)
@@ -252,7 +252,7 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
     let values = problem.values(&optimum.x);
     let predictions = predictions(law, &sample, &values);
     let errors = Errors::of(law, &sample, &predictions, errors::constant(&sample));
-    let null_models = NullErrors::of(law, &sample, &sample)?;
+    let null_models = BaselineErrors::of(law, &sample, &sample)?;
     let held_out = match options.hold_out {
         None => None,
         Some(by) => match held_out::hold_out(law, &sample, by, &options.objective, threads)? {
@@ -265,9 +265,10 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
     };
     let spread = options.model_spread;
     let bootstrap = bootstrap::resample(&problem, &optimum, &options.bootstrap, spread, threads);
-    let misfit = match options.misfit && bootstrap.is_some() {
-        true => Some(misfit::learn(&problem, &optimum, &sample, threads)),
-        false => None,
+    let misfit = if options.misfit && bootstrap.is_some() {
+        Some(misfit::learn(&problem, &optimum, &sample, threads))
+    } else {
+        None
     };
     let names = law.parameters().iter().map(|parameter| parameter.name);
     let param = |(j, (name, value)): (usize, (&str, &f64))| {

@@ -417,10 +417,7 @@ pub(super) fn units_of<'a>(
 ) -> Units {
     let known = |of: fn(&Point) -> f64| points.clone().map(of).filter(|x| x.is_finite());
     let corner = |of: fn(&Point) -> f64, rises: bool| {
-        let extreme = match rises {
-            true => known(of).reduce(f64::max),
-            false => known(of).reduce(f64::min),
-        };
+        let extreme = if rises { known(of).reduce(f64::max) } else { known(of).reduce(f64::min) };
         extreme.unwrap_or(0.0)
     };
     let origin = Point { ln_n: 0.0, ln_d_ft: 0.0, p: 0.0, loss_pt0: 1.0, ln_d: 0.0 };

@@ -153,9 +153,10 @@ pub fn rank(
         let mut differences: Vec<f64> =
             resampled.iter().map(|scores| scores[i] - scores[best]).collect();
         let difference = whole[i] - whole[best];
-        let behind = match differences.is_empty() {
-            true => Interval { mean: difference, low: difference, high: difference },
-            false => Interval::around(&mut differences, level),
+        let behind = if differences.is_empty() {
+            Interval { mean: difference, low: difference, high: difference }
+        } else {
+            Interval::around(&mut differences, level)
         };
         let (form, parameters) = match laws.get(i) {
             Some(law) => (law.name(), law.parameters().len()),

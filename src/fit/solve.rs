@@ -43,10 +43,7 @@ pub(super) fn typical_residual(problem: &Problem, x: &Vector) -> f64 {
     let residuals = problem.residuals(x).into_iter();
     let mut sizes: Vec<f64> = residuals.filter(|r| r.is_finite()).map(f64::abs).collect();
     let middle = sizes.len() / 2;
-    match sizes.is_empty() {
-        true => 0.0,
-        false => *sizes.select_nth_unstable_by(middle, f64::total_cmp).1,
-    }
+    if sizes.is_empty() { 0.0 } else { *sizes.select_nth_unstable_by(middle, f64::total_cmp).1 }
 }
 
 /// Descends until a Newton step would win less than a share of the objective.

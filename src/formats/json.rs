@@ -167,9 +167,10 @@ impl<'de> Visitor<'de> for Wanted<'_> {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Value, M::Error> {
         let mut fields = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            let value = match self.has(&name) {
-                true => map.next_value()?,
-                false => map.next_value::<serde::de::IgnoredAny>().map(|_| Value::Null)?,
+            let value = if self.has(&name) {
+                map.next_value()?
+            } else {
+                map.next_value::<serde::de::IgnoredAny>().map(|_| Value::Null)?
             };
             fields.insert(name, value);
         }
@@ -644,12 +645,13 @@ mod tests {
     /// The records of a text with their lines, read a few bytes at a time.
     fn all(text: &[u8], chunk: usize) -> Result<(Vec<(u64, Value)>, Summary), Stop> {
         let mut found = Vec::new();
-        let each = |line, value: Value| match value.is_object() {
-            true => {
+        let each = |line, value: Value| {
+            if value.is_object() {
                 found.push((line, value));
                 Ok(())
+            } else {
+                Err("no object".into())
             }
-            false => Err("no object".into()),
         };
         let parser =
             Parser { seed: PhantomData::<Value>, non_finite: NonFinite::Text, replaced: 0 };
@@ -683,10 +685,7 @@ mod tests {
         ) {
             let records: Vec<Value> =
                 texts.iter().map(|text| json!({"text": text, "n": [1, {"m": null}]})).collect();
-            let write = |value: &Value| match pretty {
-                true => serde_json::to_string_pretty(value).unwrap(),
-                false => value.to_string(),
-            };
+            let write = |value: &Value| if pretty { serde_json::to_string_pretty(value).unwrap() } else { value.to_string() };
             let lines: Vec<String> = records.iter().map(write).collect();
             let (found, summary) = all(lines.join("\n").as_bytes(), chunk).unwrap();
             prop_assert!(!summary.array);
@@ -725,10 +724,7 @@ mod tests {
             prop_assert_eq!(value["s"].as_str().unwrap(), &expected);
             let halves = char::decode_utf16(units).filter(Result::is_err).count();
             prop_assert_eq!(summary.replaced, halves as u64);
-            match number.is_finite() {
-                true => prop_assert_eq!(value["n"][0].as_f64(), Some(number)),
-                false => prop_assert_eq!(value["n"][0].as_str(), Some(&*word)),
-            }
+            if number.is_finite() { prop_assert_eq!(value["n"][0].as_f64(), Some(number)) } else { prop_assert_eq!(value["n"][0].as_str(), Some(&*word)) }
         }
 
         #[test]

@@ -85,7 +85,7 @@ impl Wire {
 
     /// The text at an address.
     pub fn text(&self, what: &str, url: &str, progress: &dyn Progress) -> Result<String> {
-        self.patiently(what, progress, || {
+        self.retry(what, progress, || {
             let mut response = self.ask(Ask { what, url, head: false, from: 0 })?;
             good(what, url, &response)?;
             let body = response.body_mut().with_config().limit(LARGEST_ANSWER);
@@ -107,7 +107,7 @@ impl Wire {
     /// says itself counts if it names a hash: the other one may know none. Where it names none, as
     /// mirrors do that hand on every request, the other one is asked.
     pub fn head(&self, what: &str, url: &str, progress: &dyn Progress) -> Result<Head> {
-        self.patiently(what, progress, || {
+        self.retry(what, progress, || {
             let response = self.ask(Ask { what, url, head: true, from: 0 })?;
             if !response.status().is_redirection() {
                 good(what, url, &response)?;
@@ -117,9 +117,8 @@ impl Wire {
             Ok(Head {
                 etag: stated_version(&response),
                 // A redirection's own length is that of its page.
-                size: size.or_else(|| match response.status().is_redirection() {
-                    true => None,
-                    false => number("content-length"),
+                size: size.or_else(|| {
+                    if response.status().is_redirection() { None } else { number("content-length") }
                 }),
             })
         })
@@ -136,7 +135,7 @@ impl Wire {
     ) -> Result<()> {
         let options = || File::options().create(true).append(true).open(partial);
         let mut file = options().map_err(|error| write_error(partial, error))?;
-        self.patiently(what, progress, || {
+        self.retry(what, progress, || {
             let here = file.metadata().map_err(Error::io(partial))?.len();
             let here = match size {
                 Some(size) if here > size => restart(&file, partial)?,
@@ -217,7 +216,7 @@ impl Wire {
     }
 
     /// Attempts something until it succeeds, cannot, or patience ends.
-    fn patiently<T>(
+    fn retry<T>(
         &self,
         what: &str,
         progress: &dyn Progress,
@@ -250,10 +249,7 @@ impl Wire {
         let mut url = ask.url.to_string();
         let mut redirect = None;
         for _ in 0..REDIRECTS {
-            let mut request = match ask.head {
-                true => self.agent.head(&url),
-                false => self.agent.get(&url),
-            };
+            let mut request = if ask.head { self.agent.head(&url) } else { self.agent.get(&url) };
             if ask.from > 0 {
                 request = request.header("Range", format!("bytes={}-", ask.from));
             }

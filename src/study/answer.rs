@@ -44,7 +44,7 @@ pub struct Answer {
     /// The largest rise that a limit allows, in nats per token; NaN (in JSON null) where L_pt⁰ is not
     /// known.
     pub limit: f64,
-    /// The rise at the question for each p of the plan, with the interval of a new run.
+    /// The increase at the question for each p of the plan, with the interval of a new run.
     pub rises: Vec<(f64, Estimate)>,
     /// How the smallest p was found.
     pub smallest_p: Option<SmallestP>,
@@ -193,18 +193,19 @@ impl Answer {
             Some(0.0) => {
                 self.verdict = Verdict::NoneNeeded;
                 self.lead.push(format!(
-                    "Inject nothing, p = 0: for {asked} the rise of L_pt stays within {allowed} \
+                    "Inject nothing, p = 0: for {asked} the increase of L_pt stays within {allowed} \
                      with {confidence} confidence."
                 ));
             }
             Some(p) => {
                 self.verdict = Verdict::Inject;
-                let beyond = match p > most {
-                    true => format!(" That is more than any run injected ({}).", fraction(most)),
-                    false => String::new(),
+                let beyond = if p > most {
+                    format!(" That is more than any run injected ({}).", fraction(most))
+                } else {
+                    String::new()
                 };
                 self.lead.push(format!(
-                    "Inject p = {}: for {asked} it keeps the rise of L_pt within {allowed} with \
+                    "Inject p = {}: for {asked} it keeps the increase of L_pt within {allowed} with \
                      {confidence} confidence.{beyond}",
                     fraction(p)
                 ));
@@ -212,7 +213,7 @@ impl Answer {
             None if found.by_law.low.is_infinite() => {
                 self.verdict = Verdict::NoP;
                 self.lead.push(format!(
-                    "No p keeps the rise of L_pt for {asked} within {allowed} with {confidence} \
+                    "No p keeps the increase of L_pt for {asked} within {allowed} with {confidence} \
                      confidence: none of those that runs injected, up to {}, and by the law, which \
                      no run tests there, none above.",
                     fraction(most)
@@ -220,13 +221,10 @@ impl Answer {
             }
             None => {
                 self.verdict = Verdict::Unsure;
-                let p = |p: f64| match p.is_finite() {
-                    true => fraction(p),
-                    false => "none".to_string(),
-                };
+                let p = |p: f64| if p.is_finite() { fraction(p) } else { "none".to_string() };
                 let Estimate { value, low, high } = found.by_law;
                 self.lead.push(format!(
-                    "Whether any p keeps the rise of L_pt for {asked} within {allowed} does not show: \
+                    "Whether any p keeps the increase of L_pt for {asked} within {allowed} does not show: \
                      none does with {confidence} confidence ({} of simulated runs keep to it even at p \
                      = 100%), and by the law itself it is met at p = {} [{}, {}].",
                     percent(found.share),
@@ -313,16 +311,16 @@ impl Answer {
         if let Some(law) = law {
             let level = law.bootstrap.as_ref().map_or(0.9, |resampled| resampled.level);
             text += &format!(
-                "; in brackets {} intervals of a new run; the law misses the runs' rise by {}",
+                "; in brackets {} intervals of a new run; the law misses the runs' increase by {}",
                 percent(level),
                 percent(law.rise_error)
             );
             let one_model = sizes == 1;
             let what = if one_model { "amounts of data" } else { "sizes" };
             text += &match law.is_supported() {
-                Some(true) => format!(
-                    "; it is supported: on {what} held out it beats models that know nothing"
-                ),
+                Some(true) => {
+                    format!("; it is supported: on {what} held out it beats the baselines")
+                }
                 Some(false) => format!(
                     "; it is not supported: on {what} held out it does not beat models that know \
                      nothing"

@@ -225,10 +225,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>, is_hub: bool) -> Option<()> {
                 let tag: Vec<_> = tag.iter().map(|tag| ("ETag", tag.clone())).collect();
                 part(bytes, range.as_deref(), matches!(fault, Some(Fault::NoRange)), tag)
             } else {
-                let code = match place.starts_with("/api/") {
-                    true => "RepoNotFound",
-                    false => "EntryNotFound",
-                };
+                let code =
+                    if place.starts_with("/api/") { "RepoNotFound" } else { "EntryNotFound" };
                 (404, vec![("X-Error-Code", code.into())], b"nothing".to_vec())
             }
         }

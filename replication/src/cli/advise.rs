@@ -4,7 +4,7 @@ mod report;
 
 use crate::cli::values::limit;
 use crate::numbers::{share, size};
-use crate::terminal::answer;
+use crate::terminal::print;
 use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
 use forgetting_laws::fit::file;
 use forgetting_laws::fit::{Advisor, Fit, Limit};
@@ -148,9 +148,10 @@ pub fn run(options: Options) -> Result<()> {
         let law = fit.law.name().to_string();
         advice.laws.extend(why.map(|why| Chosen { law, why }));
     }
-    answer(&match options.json {
-        true => serde_json::to_string_pretty(&advice).expect("our types have string keys") + "\n",
-        false => report::text(&advice),
+    print(&if options.json {
+        serde_json::to_string_pretty(&advice).expect("our types have string keys") + "\n"
+    } else {
+        report::text(&advice)
     })
 }
 

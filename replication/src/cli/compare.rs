@@ -5,7 +5,7 @@ use crate::cli::values::named;
 use crate::figures::{FIGURES, Finding, Table};
 use crate::report;
 use crate::results::{Laws, Results};
-use crate::terminal::answer;
+use crate::terminal::print;
 use clap::Args;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> Result<()> {
         columns.push(Column { name, findings: findings(&results)? });
     }
     let words = if options.verdicts { verdict } else { verdict_and_numbers };
-    answer(&table(&columns, words).markdown())
+    print(&table(&columns, words).markdown())
 }
 
 /// What the runs of one file say.

@@ -3,7 +3,7 @@
 
 use crate::report;
 use crate::results::Results;
-use crate::terminal::answer;
+use crate::terminal::print;
 use clap::Args;
 use forgetting_laws::Result;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub fn run(options: &Options) -> Result<()> {
     let results = Results::read(&options.results)?;
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from("out/draw"));
     let report = report::draw_all(&results, &out)?;
-    answer(&format!("report: {}\n", report.display()))
+    print(&format!("report: {}\n", report.display()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::figures::fit::tables;
 use crate::losses::{self, Reading};
 use crate::report::fit as terminal;
 use crate::report::{card, ranking};
-use crate::terminal::{answer, complain};
+use crate::terminal::{log, print};
 use clap::ValueEnum;
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::file::{FORMAT, Group, Growth, Input, LawFile};
@@ -208,24 +208,22 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     if let Some(law) = laws.iter().find(|law| arguments.prove && !is_provable(**law)) {
         let why = "its predictions are no convex function where branch and bound works";
-        match named {
-            true => {
-                return Err(Error::setting("--prove", law.name(), format!("has no proof: {why}")));
-            }
-            false => complain(&format!("no proof of {}: {why}", law.name())),
+        if named {
+            return Err(Error::setting("--prove", law.name(), format!("has no proof: {why}")));
+        } else {
+            log(&format!("no proof of {}: {why}", law.name()))
         }
     }
     let pooled = arguments.table.group_by.as_deref() == Some(POOLED);
     let mut asked = arguments.table.clone();
     asked.group_by = asked.group_by.filter(|_| !pooled);
     let loaded = losses::read(&arguments.input, &Reading::new(&asked)?)?;
-    let groups = match pooled {
-        true => {
-            let mut table = Table { warnings: Vec::new(), ..loaded.table.clone() };
-            table.unasked.retain(|column| column != "domain");
-            vec![(String::new(), table)]
-        }
-        false => loaded.table.groups(),
+    let groups = if pooled {
+        let mut table = Table { warnings: Vec::new(), ..loaded.table.clone() };
+        table.unasked.retain(|column| column != "domain");
+        vec![(String::new(), table)]
+    } else {
+        loaded.table.groups()
     };
     let mapped: Vec<&str> =
         asked.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim())).collect();
@@ -250,9 +248,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Some((_, table)) if arguments.sweep => sweep(table, fit.law, options.threads)?,
             _ => Vec::new(),
         };
-        let proof = match arguments.prove && is_provable(fit.law) {
-            true => Some(fit.prove(&proof_options(options.threads))?),
-            false => None,
+        let proof = if arguments.prove && is_provable(fit.law) {
+            Some(fit.prove(&proof_options(options.threads))?)
+        } else {
+            None
         };
         law_groups.push(Group { fit, proof, sweep });
     }
@@ -307,15 +306,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         write_atomic(&path, csv.as_bytes())?;
     }
     if prints_csv {
-        return answer(&csv);
+        return print(&csv);
     }
     if prints_json {
-        return answer(&String::from_utf8_lossy(&file.json()));
+        return print(&String::from_utf8_lossy(&file.json()));
     }
     let mut text = terminal::text(&file);
     text += &card::text(&file, &card);
     text += &format!("laws: {}\ndrawings: {}\n", json.display(), drawn.join(", "));
-    answer(&text)
+    print(&text)
 }
 
 /// A share, as 8% or 0.08.
@@ -393,7 +392,7 @@ fn fit_groups(
             }
         }
         match (fits.len() > before, named, too_few.is_empty()) {
-            (true, true, _) if !without.is_empty() => complain(&format!(
+            (true, true, _) if !without.is_empty() => log(&format!(
                 "the {} law is not fitted to {}: no columns for it",
                 law.name(),
                 without.iter().map(|(domain, ..)| domain.as_str()).collect::<Vec<_>>().join(", ")
@@ -417,8 +416,8 @@ fn fit_groups(
         }
         for (domain, error) in too_few {
             match domain.as_str() {
-                "" => complain(&format!("left out: {error}")),
-                domain => complain(&format!("{domain} is left out: {error}")),
+                "" => log(&format!("left out: {error}")),
+                domain => log(&format!("{domain} is left out: {error}")),
             }
             refusal = Some(error);
         }
@@ -426,7 +425,7 @@ fn fit_groups(
     match (fits.is_empty(), refusal.or(nearest.map(|(_, error)| error))) {
         (true, Some(error)) => return Err(error),
         _ if !unread.is_empty() => {
-            complain(&format!("left out, with no column for: {}", unread.join(", ")));
+            log(&format!("left out, with no column for: {}", unread.join(", ")));
         }
         _ => {}
     }

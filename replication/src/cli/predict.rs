@@ -3,7 +3,7 @@
 use crate::cli::values::{MOST, Values};
 use crate::format::{Csv, cell, entry, fit_name, number, percent};
 use crate::numbers;
-use crate::terminal::{answer, complain};
+use crate::terminal::{log, print};
 use forgetting_laws::fit::file::{self, LawFile};
 use forgetting_laws::fit::{Fit, Measured, Prediction};
 use forgetting_laws::laws::Row;
@@ -194,26 +194,24 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.json {
         let predictions: Vec<_> = asked.iter().map(Asked::json).collect();
         let text = serde_json::to_string_pretty(&predictions).expect("our types have string keys");
-        return answer(&(text + "\n"));
+        return print(&(text + "\n"));
     }
     if single && !arguments.csv {
         let mut text = String::new();
         asked.iter().for_each(|asked| asked.tell(&mut text));
-        return answer(&text);
+        return print(&text);
     }
     for fit in asked.chunk_by(|a, b| std::ptr::eq(a.fit, b.fit)).map(|of_fit| &of_fit[0]) {
         if let Some(why) = &fit.why {
-            complain(&format!("{}: {why}", fit_name(fit.fit)));
+            log(&format!("{}: {why}", fit_name(fit.fit)));
         }
     }
     let mut table = Csv::new(COLUMNS);
     asked.iter().for_each(|asked| table.row(asked.cells()));
     if asked.iter().any(|asked| asked.interpolated) {
-        complain(
-            "loss_pt0 is interpolated between the fitted sizes; --loss-pt0 gives a measured one",
-        );
+        log("loss_pt0 is interpolated between the fitted sizes; --loss-pt0 gives a measured one");
     }
-    answer(&table.text())
+    print(&table.text())
 }
 
 /// The columns of the table. The interval of a new run comes first, then that of a new run if the

@@ -4,7 +4,7 @@
 use crate::cli::values::Values;
 use crate::losses::{self, Reading, Record, Records};
 use crate::numbers::{share, size};
-use crate::terminal::{answer, complain};
+use crate::terminal::{log, print};
 use clap::{Args, Subcommand};
 use forgetting_laws::fit::{Bootstrap, Limit, Options};
 use forgetting_laws::study::{Answer, Losses, Made, Question, State, Study, Verdict};
@@ -164,10 +164,10 @@ pub fn run(command: Command) -> Result<()> {
         Command::Ask(Ask { file, count }) => {
             let asked = Study::change(&file, |study| study.ask(count as usize))?;
             if asked.is_empty() {
-                complain("every run of the study was handed out");
+                log("every run of the study was handed out");
             }
             let line = |run| serde_json::to_string(run).expect("our types have string keys") + "\n";
-            answer(&asked.iter().map(line).collect::<String>())
+            print(&asked.iter().map(line).collect::<String>())
         }
         Command::Tell(tell) => {
             let study = Study::change(&tell.file, |study| {
@@ -241,7 +241,7 @@ fn begin(new: &New) -> Result<()> {
     let count = |of: fn(&Candidate) -> f64| {
         candidates.iter().map(|run| of(run).to_bits()).collect::<BTreeSet<_>>().len()
     };
-    answer(&format!(
+    print(&format!(
         "{}: {} runs to choose from, of {} models, {} D_ft and {} p\n",
         new.file.display(),
         candidates.len(),
@@ -385,10 +385,10 @@ fn take_table(study: &mut Study, path: &Path, reading: &losses::Options) -> Resu
     }
     match without.len() {
         0 => {}
-        1 => complain("1 row has no loss and is left out"),
-        many => complain(&format!("{many} rows have no loss and are left out")),
+        1 => log("1 row has no loss and is left out"),
+        many => log(&format!("{many} rows have no loss and are left out")),
     }
-    table.warnings.iter().for_each(|warning| complain(&warning.to_string()));
+    table.warnings.iter().for_each(|warning| log(&warning.to_string()));
     Ok(())
 }
 
@@ -429,7 +429,7 @@ fn take_row(study: &mut Study, run: &Run) -> Result<()> {
 #[derive(Serialize)]
 struct Said<'a> {
     answer: &'a Answer,
-    /// The mean standard deviation of the predicted ln of the rise that is asked about.
+    /// The mean standard deviation of the predicted ln of the increase that is asked about.
     deviation: f64,
     /// Runs that were made.
     made: usize,
@@ -460,9 +460,10 @@ fn say(study: &Study, options: &AnswerOptions) -> Result<()> {
         spent: study.spent(),
         cost: study.cost(),
     };
-    answer(&match options.json {
-        true => serde_json::to_string_pretty(&said).expect("our types have string keys") + "\n",
-        false => text(&said),
+    print(&if options.json {
+        serde_json::to_string_pretty(&said).expect("our types have string keys") + "\n"
+    } else {
+        text(&said)
     })
 }
 
@@ -477,7 +478,7 @@ fn text(said: &Said) -> String {
     }
     for (p, rise) in &found.rises {
         let p = format!("p = {}", words::fraction(*p));
-        let _ = writeln!(text, "  {p:<10} rise of a new run {} nats", numbers(rise));
+        let _ = writeln!(text, "  {p:<10} increase of a new run {} nats", numbers(rise));
     }
     for warning in &found.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -493,7 +494,7 @@ fn text(said: &Said) -> String {
     );
     let _ = writeln!(
         text,
-        "the design expects the rise that is asked about to be known to a standard deviation of {}",
+        "the design expects the increase that is asked about to be known to a standard deviation of {}",
         percent(said.deviation),
     );
     text

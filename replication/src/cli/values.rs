@@ -51,9 +51,10 @@ impl Values {
                 let (low, high) = (number(low)?, number(high)?);
                 let count = count.trim().parse().ok().filter(|n| (2..=MOST).contains(n));
                 let count = count.ok_or(format!("COUNT must be a number from 2 to {MOST}"))?;
-                match low < high {
-                    true => Ok(Self::Range { low, high, count }),
-                    false => Err("LOW must be below HIGH".into()),
+                if low < high {
+                    Ok(Self::Range { low, high, count })
+                } else {
+                    Err("LOW must be below HIGH".into())
                 }
             }
             _ => Err("must be a number, a list as 10M,30M or a range LOW:HIGH:COUNT".into()),

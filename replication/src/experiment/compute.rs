@@ -252,12 +252,11 @@ impl Compute {
 
 /// Refuses what only libtorch does, where it does not compute.
 pub fn needs_libtorch(name: &str, value: impl ToString) -> Error {
-    let requirement = match cfg!(feature = "torch") {
-        true => "needs libtorch: use --engine torch",
-        false => {
-            "needs libtorch, and this program is built without: cargo run -p replication --features \
-             torch"
-        }
+    let requirement = if cfg!(feature = "torch") {
+        "needs libtorch: use --engine torch"
+    } else {
+        "needs libtorch, and this program is built without: cargo run -p replication --features \
+         torch"
     };
     Error::setting(name, value, requirement)
 }

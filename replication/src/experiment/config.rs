@@ -657,18 +657,20 @@ fn with_what_blocks_leave_out(table: &Table) -> Table {
 
 /// Refuses a count outside its range.
 fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
-    match (least..=most).contains(&value) {
-        true => Ok(()),
-        false => Err(Error::setting(name, value, format!("must be from {least} to {most}"))),
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::setting(name, value, format!("must be from {least} to {most}")))
     }
 }
 
 /// Refuses a name that is none of some.
 fn known<'a>(at: &str, name: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
     let names: Vec<&str> = names.map(String::as_str).collect();
-    match names.contains(&name) {
-        true => Ok(()),
-        false => Err(Error::setting(at, name, format!("this preset has {}", names.join(", ")))),
+    if names.contains(&name) {
+        Ok(())
+    } else {
+        Err(Error::setting(at, name, format!("this preset has {}", names.join(", "))))
     }
 }
 

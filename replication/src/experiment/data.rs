@@ -1,11 +1,11 @@
 //! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
 
 use crate::experiment::config::Config;
-use crate::inputs::files::Known;
+use crate::inputs::files::CachedIdentity;
 use crate::inputs::pretrained::{Import, tokenizer_of};
-use crate::inputs::sources::{self, For, Opened};
+use crate::inputs::sources::{self, DataRole, OpenedSource};
 use crate::inputs::tokenizers::train_tokenizer;
-use crate::terminal::complain;
+use crate::terminal::log;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::mask::Loss;
@@ -50,7 +50,7 @@ struct Named {
     /// Where it comes from, for people.
     origin: Origin,
     fetched: Option<Fetched>,
-    known: Option<Known>,
+    known: Option<CachedIdentity>,
     spec: DataSpec,
     /// The option that names its files.
     flag: String,
@@ -63,16 +63,16 @@ pub struct Prepared {
     /// The targets that were asked for, by the identity of their data.
     pub targets: BTreeMap<RunId, TargetData>,
     /// What is known of the pretraining data.
-    pub pretraining_facts: Facts,
+    pub pretraining_facts: DataStats,
     /// What is known of each target and of the pretraining data, by the identity of the target's.
-    pub facts: BTreeMap<RunId, Facts>,
+    pub facts: BTreeMap<RunId, DataStats>,
     /// What turned text into tokens.
     pub tokenizer: Arc<Tokenizer>,
 }
 
 /// What is known of prepared data; kept beside the runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct DataStats {
     /// Hex SHA-256 of the tokenizer.json.
     pub tokenizer: String,
     /// Its vocabulary.
@@ -123,7 +123,7 @@ impl Sources {
         let open = |paths: &[PathBuf], flag: &str, of, synthetic: Option<(Synthetic, String)>| {
             let opened = |source: Box<dyn Source>, name, answers| {
                 let origin = Origin { name, ..Origin::default() };
-                Opened { source, origin, manifest: None, known: None, answers }
+                OpenedSource { source, origin, manifest: None, known: None, answers }
             };
             // What is not there yet may be instructions.
             let missing = |name: String| opened(Box::new(NotNamed(name.clone())), name, true);
@@ -147,19 +147,20 @@ impl Sources {
         };
         let broad = || (Synthetic::pretraining(config.seed), "synthetic, broad".to_string());
         let pretraining =
-            open(&data.pretrain, "--pretrain", For::Pretraining, data.synthetic.then(broad))?;
+            open(&data.pretrain, "--pretrain", DataRole::Pretraining, data.synthetic.then(broad))?;
         let models = config.sizes.iter().filter_map(|(name, size)| {
             let import = Import::open(size.pretrained.as_ref()?, config.model.context, folder);
             Some(import.map(|import| (name.clone(), import)))
         });
         let imports: BTreeMap<String, Import> = models.collect::<Result<_>>()?;
-        let given_tokenizer = match data.tokenizer.as_os_str().is_empty() {
-            true => tokenizer_of(&imports, data.end_of_text())?,
-            false => Some(Arc::new(Tokenizer::open(&data.tokenizer, data.end_of_text())?)),
+        let given_tokenizer = if data.tokenizer.as_os_str().is_empty() {
+            tokenizer_of(&imports, data.end_of_text())?
+        } else {
+            Some(Arc::new(Tokenizer::open(&data.tokenizer, data.end_of_text())?))
         };
         match &given_tokenizer {
             Some(tokenizer) if tokenizer.unusual_end_of_text().is_some() => {
-                complain(&format!("end of text: {}", tokenizer.stated_end_of_text()));
+                log(&format!("end of text: {}", tokenizer.stated_end_of_text()));
             }
             None if data.end_of_text().is_some() => {
                 let requirement = "is for a given tokenizer; one that is trained has its own";
@@ -179,21 +180,23 @@ impl Sources {
                 vocab: config.model.vocab,
             },
         };
-        let named =
-            |Opened { source, origin, manifest, known, .. }: Opened, flag, injection, training| {
-                let spec = DataSpec {
-                    source: source.content_hash(),
-                    tokenizer: tokenizer.clone(),
-                    seed: config.seed,
-                    context: config.model.context,
-                    validation: data.validation_tokens,
-                    test: data.test_tokens,
-                    injection,
-                    training,
-                    split: source.len().map(|_| RULE),
-                };
-                Named { source, origin, fetched: manifest, known, spec, flag }
+        let named = |OpenedSource { source, origin, manifest, known, .. }: OpenedSource,
+                     flag,
+                     injection,
+                     training| {
+            let spec = DataSpec {
+                source: source.content_hash(),
+                tokenizer: tokenizer.clone(),
+                seed: config.seed,
+                context: config.model.context,
+                validation: data.validation_tokens,
+                test: data.test_tokens,
+                injection,
+                training,
+                split: source.len().map(|_| RULE),
             };
+            Named { source, origin, fetched: manifest, known, spec, flag }
+        };
         let (mut targets, mut answers) = (BTreeMap::new(), false);
         for (name, target) in &config.domains {
             let far = Fraction::new(1.0)?;
@@ -203,7 +206,7 @@ impl Sources {
                 (Synthetic::target(kind, distance, config.seed).counting(data.loss), text)
             });
             let flag = format!("--target {name}");
-            let opened = open(&target.files, &flag, For::Target, synthetic)?;
+            let opened = open(&target.files, &flag, DataRole::Target, synthetic)?;
             answers |= opened.answers;
             targets.insert(name.clone(), named(opened, flag, 0, None));
         }
@@ -270,7 +273,7 @@ impl Sources {
         &self,
         config: &Config,
         targets: &BTreeMap<String, u64>,
-        known: &BTreeMap<String, Facts>,
+        known: &BTreeMap<String, DataStats>,
         folder: Option<&Path>,
     ) -> Result<Prepared> {
         self.keep(folder);
@@ -484,8 +487,8 @@ impl Measures<'_> {
         })
     }
 
-    fn of_pretraining(&self, named: &Named) -> Result<Facts> {
-        Ok(Facts {
+    fn of_pretraining(&self, named: &Named) -> Result<DataStats> {
+        Ok(DataStats {
             tokenizer: self.tokenizer.hash(),
             vocab: self.vocab,
             pretraining: self.of_source(named, self.pretraining)?,
@@ -495,7 +498,12 @@ impl Measures<'_> {
         })
     }
 
-    fn of_target(&self, named: &Named, split: &Split, pretraining: &Facts) -> Result<Facts> {
+    fn of_target(
+        &self,
+        named: &Named,
+        split: &Split,
+        pretraining: &DataStats,
+    ) -> Result<DataStats> {
         let target = self.of_source(named, split)?;
         // Too short a text has no distance that says anything.
         let Split { injection: broad, training: seen, .. } = self.pretraining;
@@ -507,7 +515,7 @@ impl Measures<'_> {
         let found = |others: &[&Sequences]| overlap(&split.validation, others, end, n);
         let overlap =
             Overlaps { pretraining: found(&[seen, broad])?, training: found(&[&split.training])? };
-        Ok(Facts {
+        Ok(DataStats {
             target: Some(target),
             distances: distances.collect(),
             overlap: Some(overlap),
@@ -521,7 +529,7 @@ impl Prepared {
     ///
     /// # Errors
     /// If its target was not prepared.
-    pub fn facts_of(&self, spec: &Spec) -> Result<&Facts> {
+    pub fn facts_of(&self, spec: &Spec) -> Result<&DataStats> {
         match spec {
             Spec::Pretrain(_) | Spec::Import(_) => Ok(&self.pretraining_facts),
             Spec::Finetune(spec) => self
@@ -545,10 +553,7 @@ const CHECKED_BYTES: usize = 32 << 20;
 
 /// As much of a part as is counted.
 fn first(part: &Sequences) -> Result<Sequences> {
-    match part.tokens() > COUNTED_TOKENS {
-        true => part.prefix(COUNTED_TOKENS),
-        false => Ok(part.clone()),
-    }
+    if part.tokens() > COUNTED_TOKENS { part.prefix(COUNTED_TOKENS) } else { Ok(part.clone()) }
 }
 
 /// A target's training text, in words.
@@ -583,10 +588,10 @@ fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
 fn kept(
     folder: Option<&Path>,
     id: &RunId,
-    measure: impl FnOnce() -> Result<Facts>,
-) -> Result<Facts> {
+    measure: impl FnOnce() -> Result<DataStats>,
+) -> Result<DataStats> {
     let Some(folder) = folder else { return measure() };
-    if let Some(facts) = Facts::read(folder, id)? {
+    if let Some(facts) = DataStats::read(folder, id)? {
         return Ok(facts);
     }
     let facts = measure()?;
@@ -594,7 +599,7 @@ fn kept(
     Ok(facts)
 }
 
-impl Facts {
+impl DataStats {
     /// What of them is known of the pretraining data alone.
     fn of_pretraining(&self) -> Self {
         Self { target: None, distances: Vec::new(), overlap: None, ..self.clone() }
@@ -796,7 +801,7 @@ mod tests {
 
             // Facts that nobody would measure: they are taken as they are.
             let of = |name: &String| &first.facts[&open().target_spec(name).id()];
-            let mut known: BTreeMap<String, Facts> =
+            let mut known: BTreeMap<String, DataStats> =
                 config.domains.keys().map(|name| (name.clone(), of(name).clone())).collect();
             known.values_mut().for_each(|facts| facts.vocab = 7);
             let second = open().prepare(&config, &targets, &known, Some(&data)).unwrap();

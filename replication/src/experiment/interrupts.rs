@@ -3,7 +3,7 @@
 //! Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, which clusters send some time before they end a job, end the
 //! program with status 130. Runs that are under way write checkpoints first.
 
-use crate::terminal::complain;
+use crate::terminal::log;
 use forgetting_laws::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -80,7 +80,7 @@ pub fn stop_runs(says_so: bool) -> Acting {
             exit(INTERRUPTED.into());
         }
         if says_so && !told {
-            complain("writing checkpoints; Ctrl-C again ends at once");
+            log("writing checkpoints; Ctrl-C again ends at once");
         }
         told = true;
     })

@@ -92,9 +92,10 @@ pub fn usable(job: &Job, record: &Record) -> Result<()> {
 
 /// Both losses, for people.
 pub fn losses(evaluation: &Evaluation) -> String {
-    let target = match evaluation.loss_ft.is_nan() {
-        true => String::new(),
-        false => format!("ft {:.4}, ", evaluation.loss_ft),
+    let target = if evaluation.loss_ft.is_nan() {
+        String::new()
+    } else {
+        format!("ft {:.4}, ", evaluation.loss_ft)
     };
     format!("{target}pt {:.4}", evaluation.loss_pt)
 }

@@ -11,7 +11,7 @@ pub const KNOWN: &str = "known.json";
 
 /// A run of a table of results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Known {
+pub struct KnownRun {
     /// The file.
     pub file: PathBuf,
     /// Its hex SHA-256.
@@ -25,7 +25,7 @@ pub struct Known {
     pub record: Record,
 }
 
-impl Known {
+impl KnownRun {
     /// What is known of the run of a folder, if it was taken from a table.
     ///
     /// # Errors

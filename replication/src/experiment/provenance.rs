@@ -2,8 +2,8 @@
 //! the last bits of it.
 
 use crate::experiment::compute::Compute;
-use crate::experiment::data::Facts;
-use crate::experiment::known::Known;
+use crate::experiment::data::DataStats;
+use crate::experiment::known::KnownRun;
 use forgetting_laws::Result;
 use forgetting_laws::run::{EngineKind, RunId};
 use forgetting_laws::store::{Claim, Store};
@@ -108,7 +108,7 @@ pub struct Manifest {
     /// Where the run was last worked on.
     pub machine: Machine,
     /// Hex SHA-256 of the token streams and the tokenizer.
-    pub data: Facts,
+    pub data: DataStats,
     /// Every time that a process worked on the run: start in seconds since 1970, and seconds of
     /// work (up to a kill, nothing is known of a session's length).
     pub sessions: Vec<Session>,
@@ -119,7 +119,7 @@ pub struct Manifest {
 pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec<String> {
     let lines = runs.flat_map(|id| {
         let folder = store.folder(id);
-        let known = Known::read(&folder).ok().flatten();
+        let known = KnownRun::read(&folder).ok().flatten();
         let here = Manifest::read(&folder).map(|manifest| manifest.machine.line());
         let unknown = (known.is_none() && here.is_none()).then(|| "unknown machine".into());
         known.map(|known| known.machines).unwrap_or_default().into_iter().chain(here).chain(unknown)
@@ -133,7 +133,7 @@ pub fn core_seconds(store: &Store, id: &RunId) -> Option<f64> {
     let folder = store.folder(id);
     match Manifest::read(&folder) {
         Some(manifest) => manifest.sessions.iter().map(|session| session.cpu_seconds).sum(),
-        None => Known::read(&folder).ok().flatten()?.core_seconds,
+        None => KnownRun::read(&folder).ok().flatten()?.core_seconds,
     }
 }
 
@@ -221,7 +221,7 @@ impl Manifest {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn open(claim: &Claim, label: &str, machine: &Machine, data: &Facts) -> Result<Self> {
+    pub fn open(claim: &Claim, label: &str, machine: &Machine, data: &DataStats) -> Result<Self> {
         let mut sessions =
             Self::read(claim.folder()).map(|manifest| manifest.sessions).unwrap_or_default();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -5,7 +5,7 @@
 //! its last losses, and the others go on.
 
 use super::job::Job;
-use super::worker::{LOOK_EVERY, Lab, carry_out};
+use super::worker::{LOOK_EVERY, RunContext, carry_out};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
@@ -40,10 +40,7 @@ impl Done {
     /// # Errors
     /// The first failure.
     pub fn all(mut self) -> Result<BTreeMap<RunId, Record>> {
-        match self.failures.is_empty() {
-            true => Ok(self.records),
-            false => Err(self.failures.remove(0).1),
-        }
+        if self.failures.is_empty() { Ok(self.records) } else { Err(self.failures.remove(0).1) }
     }
 }
 
@@ -61,7 +58,7 @@ struct Queue {
 /// # Errors
 /// [`Error::Interrupted`], when the user asks for an end, or [`Error::RankLost`]. What runs have done by
 /// then is kept.
-pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
+pub fn execute(lab: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
     let mut pending = jobs.to_vec();
     // What others wait for first, then the longest.
     pending.sort_by(|a, b| {
@@ -80,7 +77,7 @@ pub fn execute(lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
 }
 
 /// Takes one job and carries it out. Returns false when nothing is left to do.
-fn work_once(lab: &Lab<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
+fn work_once(lab: &RunContext<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
     let mut state = lock(queue);
     let job = loop {
         if state.ended.is_some() || (state.pending.is_empty() && state.running == 0) {

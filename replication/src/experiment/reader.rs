@@ -2,7 +2,7 @@
 
 use super::compute::{ComputeOptions, Effort};
 use crate::inputs::pretrained::folder_of;
-use crate::terminal::complain;
+use crate::terminal::log;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::mask::{Encoded, Passage};
@@ -34,7 +34,7 @@ impl Reader {
         let compute = compute.open()?;
         let folder = folder_of(named)?;
         let model = Checkpoint::read(&folder)?;
-        Checkpoint::remarks(&folder)?.iter().for_each(|remark| complain(remark));
+        Checkpoint::remarks(&folder)?.iter().for_each(|remark| log(remark));
         let tokenizer = Tokenizer::open(&folder.join(checkpoint::TOKENIZER), end_of_text)?;
         let (tokens, vocab) = (tokenizer.needed_vocab(), model.shape.vocab);
         if tokens > vocab {

@@ -3,7 +3,7 @@
 use crate::experiment::compute::{Compute, refusal};
 use crate::experiment::data::Prepared;
 use crate::experiment::job::{Job, finished, lacks_model, losses, usable};
-use crate::experiment::known::{KNOWN, Known};
+use crate::experiment::known::{KNOWN, KnownRun};
 use crate::experiment::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::experiment::ranks::Ranks;
 use crate::terminal::Display;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What all runs share.
-pub struct Lab<'a> {
+pub struct RunContext<'a> {
     /// Where runs are kept.
     pub store: &'a Store,
     /// The data.
@@ -71,7 +71,7 @@ pub fn remove_leftovers(
 }
 
 /// One run: claimed, resumed or started, recorded. None where another process works on it.
-pub fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
+pub fn carry_out(lab: &RunContext<'_>, job: &Job) -> Result<Option<Record>> {
     let id = job.spec.id();
     let finished = || {
         let record: Option<Record> = lab.store.record(&id)?;
@@ -106,21 +106,21 @@ pub fn carry_out(lab: &Lab<'_>, job: &Job) -> Result<Option<Record>> {
 ///
 /// # Errors
 /// If a rank is lost.
-pub fn assist(lab: &Lab<'_>, job: &Job) -> Result<()> {
+pub fn assist(lab: &RunContext<'_>, job: &Job) -> Result<()> {
     let display = lab.display.run(&job.label, job.flops);
     match together(lab, || train(lab, job, None, &display)) {
         Err(error @ Error::RankLost(_)) => Err(error),
         // The first rank says how it ended.
         Ok(_) | Err(Error::Interrupted | Error::RankFailed) => Ok(()),
         Err(error) => {
-            lab.ranks.expect("who assists is a rank").complain(job, &error);
+            lab.ranks.expect("who assists is a rank").log_failure(job, &error);
             Ok(())
         }
     }
 }
 
 /// What work on a run led to here; then all ranks learn whether it failed in one of them.
-fn together<T>(lab: &Lab<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn together<T>(lab: &RunContext<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| refusal(&*panic).map_or_else(|| resume_unwind(panic), Err));
     match lab.ranks {
@@ -156,7 +156,7 @@ impl Failure {
 }
 
 /// Trains a run that this process has claimed.
-fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
+fn attempt(lab: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let data = lab.prepared;
     claim.write_json("spec.json", &job.spec)?;
     write_atomic(&claim.folder().join(checkpoint::TOKENIZER), data.tokenizer.to_json().as_bytes())?;
@@ -168,7 +168,7 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
     claim.write_json(MANIFEST, &manifest)?;
     let record = result?;
-    if let Some(known) = Known::read(claim.folder())? {
+    if let Some(known) = KnownRun::read(claim.folder())? {
         known.confirm(&job.label, &record)?;
     }
     claim.write_json("record.json", &record)?;
@@ -181,7 +181,7 @@ fn attempt(lab: &Lab<'_>, job: &Job, claim: &Claim) -> Result<Record> {
 
 /// Trains a run; without a claim as a rank other than the first.
 fn train(
-    lab: &Lab<'_>,
+    lab: &RunContext<'_>,
     job: &Job,
     claim: Option<&Claim>,
     observer: &dyn Observer,
@@ -244,7 +244,7 @@ fn summary(record: &Record) -> String {
 ///
 /// # Errors
 /// If a model cannot be read, or the record not removed.
-pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
+pub fn repair(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
     let done = finished(store, jobs)?;
     let missing = jobs.iter().filter(|job| !done.contains_key(&job.spec.id()));
     let needed: BTreeSet<&RunId> = missing.filter_map(Job::parent).collect();
@@ -267,9 +267,10 @@ pub fn heal(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
                 Ok(()) => break,
                 Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
                     let label = &job.label;
-                    display.line(&match is_known {
-                        true => format!("{label}: known without its model, which is made again"),
-                        false => format!("{label}: {error}; going back to the last checkpoint"),
+                    display.line(&if is_known {
+                        format!("{label}: known without its model, which is made again")
+                    } else {
+                        format!("{label}: {error}; going back to the last checkpoint")
                     });
                     claim.remove("record.json")?;
                 }

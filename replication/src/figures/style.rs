@@ -39,12 +39,11 @@ impl Scale {
     /// The colour of a value.
     pub fn color(&self, value: f64) -> Color {
         let rank = self.rank(value);
-        match self.of_sizes {
-            true => {
-                let colors = Color::sequential(self.values.len());
-                colors.get(rank).copied().unwrap_or(Color::GREY)
-            }
-            false => Color::categorical(rank),
+        if self.of_sizes {
+            let colors = Color::sequential(self.values.len());
+            colors.get(rank).copied().unwrap_or(Color::GREY)
+        } else {
+            Color::categorical(rank)
         }
     }
 

@@ -1,7 +1,7 @@
 //! Text files, and what is known of them without reading them again.
 
-use crate::inputs::fingerprint::{self as stamp, Stamp};
-use crate::terminal::complain;
+use crate::inputs::fingerprint::{self as stamp, Fingerprint};
+use crate::terminal::log;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN, expand};
 use forgetting_laws::data::mask::Passage;
@@ -23,7 +23,7 @@ pub struct Text {
     /// Held by the one that reads.
     reading: Mutex<()>,
     /// None where nothing tells that the files are the same another time.
-    known: Option<Known>,
+    known: Option<CachedIdentity>,
 }
 
 /// Reads text files, and says on standard error what was left out or replaced.
@@ -32,7 +32,7 @@ pub struct Text {
 /// As [`Files::read`].
 pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Files> {
     let files = Files::read(paths, fields)?;
-    files.notes().iter().for_each(|note| complain(&format!("warning: {note}")));
+    files.notes().iter().for_each(|note| log(&format!("warning: {note}")));
     Ok(files)
 }
 
@@ -47,18 +47,18 @@ struct Identity {
 
 /// What a text is, and what its files were like when they were read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Known {
+pub struct CachedIdentity {
     /// Version of how files become documents.
     version: u32,
     /// Hash of what it is known by beside the stamps.
     key: String,
-    stamps: Vec<Stamp>,
+    stamps: Vec<Fingerprint>,
     identity: Identity,
 }
 
 impl Text {
     /// Opens files. What is known of them is looked for in the folder `cache`, and kept there if it
-    /// is there (a plan makes none); it holds while every file has the [stamp](Stamp) that it had,
+    /// is there (a plan makes none); it holds while every file has the [stamp](Fingerprint) that it had,
     /// unless they are to be read again all the same.
     ///
     /// # Errors
@@ -70,12 +70,12 @@ impl Text {
         reread: bool,
     ) -> Result<Self> {
         // Before they are read: a file that changes meanwhile has another stamp the next time.
-        let stamped = match paths.iter().any(|path| path.as_os_str() == STDIN) {
-            true => None,
-            false => {
-                let files = expand(paths)?;
-                Stamp::of_all(&files)?.map(|stamps| (Known::key(fields, &files, &stamps), stamps))
-            }
+        let stamped = if paths.iter().any(|path| path.as_os_str() == STDIN) {
+            None
+        } else {
+            let files = expand(paths)?;
+            Fingerprint::of_all(&files)?
+                .map(|stamps| (CachedIdentity::key(fields, &files, &stamps), stamps))
         };
         let of = |identity, files, known| Self {
             paths: paths.to_vec(),
@@ -86,7 +86,7 @@ impl Text {
             known,
         };
         if let (Some(cache), Some((key, stamps)), false) = (cache, &stamped, reread)
-            && let Some(known) = Known::find(cache, key, stamps)
+            && let Some(known) = CachedIdentity::find(cache, key, stamps)
         {
             return Ok(of(known.identity.clone(), OnceLock::new(), Some(known)));
         }
@@ -94,7 +94,7 @@ impl Text {
         let identity = Identity::of(&files);
         let known = stamped.map(|(key, stamps)| {
             let identity = identity.clone();
-            Known { version: Known::VERSION, key, stamps, identity }
+            CachedIdentity { version: CachedIdentity::VERSION, key, stamps, identity }
         });
         if let (Some(cache), Some(known)) = (cache.filter(|cache| cache.is_dir()), &known) {
             known.keep(cache);
@@ -108,7 +108,7 @@ impl Text {
     }
 
     /// What is to be kept of it.
-    pub fn known(&self) -> Option<&Known> {
+    pub fn known(&self) -> Option<&CachedIdentity> {
         self.known.as_ref()
     }
 
@@ -166,12 +166,12 @@ impl Identity {
     }
 }
 
-impl Known {
+impl CachedIdentity {
     const VERSION: u32 = 2;
 
     /// Of how files are read, and which. Their names say of what kind they are, and where a name is a
     /// link, the file that it leads to has another.
-    fn key(fields: &Fields, files: &[PathBuf], stamps: &[Stamp]) -> String {
+    fn key(fields: &Fields, files: &[PathBuf], stamps: &[Fingerprint]) -> String {
         let names: Vec<_> = files.iter().map(|file| file.file_name()).collect();
         let paths: Vec<_> = stamps.iter().map(|stamp| stamp.file.as_path()).collect();
         sha256(&to_json(&(fields, names, paths)))
@@ -181,7 +181,7 @@ impl Known {
         cache.join(format!("text-{}.json", &key[..16]))
     }
 
-    fn find(cache: &Path, key: &str, stamps: &[Stamp]) -> Option<Self> {
+    fn find(cache: &Path, key: &str, stamps: &[Fingerprint]) -> Option<Self> {
         let known: Self = stamp::recall(&Self::path(cache, key))?;
         let found = (known.version, &*known.key, &*known.stamps);
         (found == (Self::VERSION, key, stamps)).then_some(known)
@@ -246,7 +246,7 @@ mod tests {
         // can be read all the same.
         write("ten", then);
         let mut known = first.known().unwrap().clone();
-        known.stamps = Stamp::of_all(std::slice::from_ref(&file)).unwrap().unwrap();
+        known.stamps = Fingerprint::of_all(std::slice::from_ref(&file)).unwrap().unwrap();
         known.keep(&cache);
         let stale = open(Some(&cache)).unwrap();
         let error = stale.document(0).unwrap_err().to_string();

@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 /// What a file is known by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stamp {
+pub struct Fingerprint {
     /// Its whole path, without links.
     pub file: PathBuf,
     bytes: u64,
@@ -23,7 +23,7 @@ pub struct Stamp {
     inode: Option<(u64, i64, i64)>,
 }
 
-impl Stamp {
+impl Fingerprint {
     /// What files are known by now; None where one is no file but a pipe, or the system keeps no
     /// times.
     ///

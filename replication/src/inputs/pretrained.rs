@@ -1,7 +1,7 @@
 //! Models that come pretrained, and what is known of them without reading them again.
 
-use super::fingerprint::{self as stamp, Stamp};
-use crate::terminal::{Transfers, complain};
+use super::fingerprint::{self as stamp, Fingerprint};
+use crate::terminal::{Transfers, log};
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::hub::{Hub, Kind, Repository};
@@ -31,8 +31,8 @@ impl Import {
     /// If the model is refused or has too few positions.
     pub fn open(named: &Path, context: usize, cache: Option<&Path>) -> Result<Self> {
         let folder = folder_of(named)?;
-        let (shape, hash) = Known::of(&folder, cache)?;
-        Checkpoint::remarks(&folder)?.iter().for_each(|remark| complain(remark));
+        let (shape, hash) = CachedIdentity::of(&folder, cache)?;
+        Checkpoint::remarks(&folder)?.iter().for_each(|remark| log(remark));
         let positions = shape.context;
         if shape.positions == Positions::Learned && context > positions {
             let folder = folder.display();
@@ -45,15 +45,15 @@ impl Import {
 
 /// The hash of a model, and what its files were like when it was taken.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Known {
+struct CachedIdentity {
     /// Version of what the hash is of.
     version: u32,
     shape: Shape,
-    files: Vec<Stamp>,
+    files: Vec<Fingerprint>,
     hash: String,
 }
 
-impl Known {
+impl CachedIdentity {
     const VERSION: u32 = 1;
 
     /// The architecture and the hash of a model.
@@ -61,7 +61,7 @@ impl Known {
         let shape = Checkpoint::read_shape(folder)?;
         // Before it is read: a file that changes meanwhile has another stamp the next time.
         let cache = cache.filter(|cache| cache.is_dir());
-        let (cache, files) = match (cache, Stamp::of_all(&Checkpoint::files(folder)?)?) {
+        let (cache, files) = match (cache, Fingerprint::of_all(&Checkpoint::files(folder)?)?) {
             (Some(cache), Some(files)) => (cache, files),
             _ => return Checkpoint::read(folder).map(|model| (model.shape, model.hash())),
         };
@@ -196,7 +196,7 @@ mod tests {
         let weights = folder.join(checkpoint::WEIGHTS);
         let then = SystemTime::now() - Duration::from_secs(1000);
         set_time(&weights, then);
-        let open = |cache| Known::of(&folder, cache);
+        let open = |cache| CachedIdentity::of(&folder, cache);
         let first = open(Some(&cache)).unwrap();
         assert_eq!(first, open(None).unwrap());
         assert_eq!(first.1, Checkpoint::read(&folder).unwrap().hash());

@@ -1,7 +1,7 @@
 //! Text that is named on the command line or in the settings: files, or one data set of the registry.
 
 use super::fields::{counting, fields};
-use super::files::{Known, Text};
+use super::files::{CachedIdentity, Text};
 use super::registry::{HUB, name_of, registry};
 use crate::terminal::Transfers;
 use forgetting_laws::data::Source;
@@ -33,7 +33,7 @@ pub struct Reading<'a> {
 }
 
 /// Text that was opened.
-pub struct Opened {
+pub struct OpenedSource {
     /// The documents.
     pub source: Box<dyn Source>,
     /// Where it comes from, for people.
@@ -41,14 +41,14 @@ pub struct Opened {
     /// What was fetched, if it has a name in the registry.
     pub manifest: Option<Manifest>,
     /// What is to be kept of files, so that they need not be read again.
-    pub known: Option<Known>,
+    pub known: Option<CachedIdentity>,
     /// Whether answers alone count in the loss.
     pub answers: bool,
 }
 
 /// What text is for.
 #[derive(Clone, Copy, PartialEq)]
-pub enum For {
+pub enum DataRole {
     /// Pretraining and injection: all of it counts.
     Pretraining,
     /// A target, by the settings.
@@ -64,43 +64,44 @@ pub fn open(
     paths: &[PathBuf],
     data: Reading<'_>,
     flag: &str,
-    of: For,
+    of: DataRole,
     only_plan: bool,
     cache: Option<&Path>,
-) -> Result<Option<Opened>> {
+) -> Result<Option<OpenedSource>> {
     let some = |text: &'_ str| Some(text.to_string()).filter(|text| !text.is_empty());
     let table = Some(data.registry).filter(|file| !file.as_os_str().is_empty());
     let asked = |fields: Fields| {
         let fields = Fields { skip_missing: data.skip_missing, ..fields };
         match of {
-            For::Pretraining => Fields { loss: Loss::All, ..fields },
-            For::Target => counting(fields, data.loss),
+            DataRole::Pretraining => Fields { loss: Loss::All, ..fields },
+            DataRole::Target => counting(fields, data.loss),
         }
     };
     let Some(name) = paths.iter().find_map(|path| name_of(path)) else {
-        let like = some(data.like).filter(|_| of == For::Target);
+        let like = some(data.like).filter(|_| of == DataRole::Target);
         let group = some(data.group);
         let fields = fields(like.as_deref(), table, data.text_field, group.as_deref())?;
         let fields = asked(fields);
         let text = Text::open(paths, &fields, cache, data.reread)?;
-        return Ok(Some(Opened::text(text, file_names(paths), None, &fields)));
+        return Ok(Some(OpenedSource::text(text, file_names(paths), None, &fields)));
     };
     if paths.len() > 1 {
         let requirement = "is a source of its own: name nothing beside it";
         return Err(Error::setting(flag, format!("{HUB}{name}"), requirement));
     }
     let (dataset, hub) = (registry(table)?.find(name)?, Hub::from_env()?);
-    let manifest = match only_plan {
-        true => dataset.here(&hub)?,
-        false => Some(dataset.get(&hub, &Transfers::default())?),
+    let manifest = if only_plan {
+        dataset.here(&hub)?
+    } else {
+        Some(dataset.get(&hub, &Transfers::default())?)
     };
     let Some(manifest) = manifest else { return Ok(None) };
     let fields = asked(dataset.fields.clone());
     let text = Text::open(&manifest.paths(&hub), &fields, cache, data.reread)?;
-    Ok(Some(Opened::text(text, format!("{HUB}{name}"), Some(manifest), &fields)))
+    Ok(Some(OpenedSource::text(text, format!("{HUB}{name}"), Some(manifest), &fields)))
 }
 
-impl Opened {
+impl OpenedSource {
     fn text(text: Text, name: String, manifest: Option<Manifest>, fields: &Fields) -> Self {
         let revision = manifest.as_ref().and_then(|manifest| manifest.commit.clone());
         let origin = Origin { name, revision, files: text.files().to_vec() };

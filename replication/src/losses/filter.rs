@@ -62,13 +62,12 @@ impl Filter {
             }
         }
         readings.reverse();
-        match readings.is_empty() {
-            false => Ok(readings),
-            true => {
-                let requirement = "must be COLUMN OP VALUE with OP one of = != < <= > >=, such as \
-                                   'd_ft_tokens>0'";
-                Err(Error::setting("--where", text, requirement))
-            }
+        if !readings.is_empty() {
+            Ok(readings)
+        } else {
+            let requirement = "must be COLUMN OP VALUE with OP one of = != < <= > >=, such as \
+                               'd_ft_tokens>0'";
+            Err(Error::setting("--where", text, requirement))
         }
     }
 

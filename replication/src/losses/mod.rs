@@ -320,9 +320,10 @@ fn parse(path: &Path, bytes: Vec<u8>, notation: Notation) -> Result<Records> {
         "parquet" => parquet::read(path, bytes),
         _ => json::read(path, &bytes),
     }?;
-    match records.rows.is_empty() {
-        true => Err(Error::content(path, None, "the file has no rows")),
-        false => Ok(records),
+    if records.rows.is_empty() {
+        Err(Error::content(path, None, "the file has no rows"))
+    } else {
+        Ok(records)
     }
 }
 
@@ -360,9 +361,10 @@ fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> 
                 let cell = &row.cells[column];
                 field.set(&mut run, cell, reading.notation.percent).map_err(|why| {
                     let column = &records.columns[column];
-                    let taken = match column == field.name() {
-                        true => String::new(),
-                        false => format!(" ({})", field.name()),
+                    let taken = if column == field.name() {
+                        String::new()
+                    } else {
+                        format!(" ({})", field.name())
                     };
                     let why = format!("{column}{taken} is {why}");
                     records.fault(path, row, &why)

@@ -4,7 +4,7 @@ use crate::format::{self, entry, error_percent, fit_name, number, percent, signi
 use forgetting_laws::fit::file::{Group, Growth, LawFile};
 use forgetting_laws::fit::sweep::Variant;
 use forgetting_laws::fit::{
-    Comparison, Errors, Fit, HoldOut, Interval, NullErrors, Objective, Penalty, Proof, Space,
+    BaselineErrors, Comparison, Errors, Fit, HoldOut, Interval, Objective, Penalty, Proof, Space,
     Status,
 };
 use std::fmt::Write as _;
@@ -38,9 +38,10 @@ fn growth_of_b(text: &mut String, Growth { domain, growth }: &Growth) {
     let [gamma, low, high] =
         [growth.gamma, growth.interval.low, growth.interval.high].map(|x| significant(x, 3));
     let level = percent(growth.level);
-    let verdict = match growth.grows {
-        true => "B grows with the data, and Eq. 7 takes it for a constant",
-        false => "the runs agree with Eq. 7, whose B is a constant",
+    let verdict = if growth.grows {
+        "B grows with the data, and Eq. 7 takes it for a constant"
+    } else {
+        "the runs agree with Eq. 7, whose B is a constant"
     };
     let _ = writeln!(
         text,
@@ -99,9 +100,10 @@ fn status(fit: &Fit) -> String {
         }
         Status::NotIdentified => {
             let directions: Vec<_> = fit.undetermined.iter().map(|u| u.words.as_str()).collect();
-            let bound = match fit.at_bound.is_empty() {
-                true => String::new(),
-                false => format!("; {} = 0", fit.at_bound.join(" = ")),
+            let bound = if fit.at_bound.is_empty() {
+                String::new()
+            } else {
+                format!("; {} = 0", fit.at_bound.join(" = "))
             };
             format!("not_identified: the runs do not determine {}{bound}", directions.join(", "))
         }
@@ -132,7 +134,7 @@ fn parameters(text: &mut String, fit: &Fit) {
     }
 }
 
-/// The law's errors beside those of the null models, on fitted rows and on rows held out.
+/// The law's errors beside those of the baselines, on fitted rows and on rows held out.
 fn errors(text: &mut String, fit: &Fit) {
     let held_out = fit.held_out.as_ref();
     let fitted = Errors { mre: fit.mre, rise_error: fit.rise_error };
@@ -142,7 +144,7 @@ fn errors(text: &mut String, fit: &Fit) {
         ("log-linear", fit.null_models.log_linear, of(fit, |null| null.log_linear)),
     ];
     let columns = |first: &str, second: &str| format!("{first:>9} {second:>9}");
-    let head = columns("MRE", "rise");
+    let head = columns("MRE", "increase");
     let by = held_out.map(|h| {
         let times = if h.folds == 1 { "once".into() } else { format!("{} times", h.folds) };
         format!("   held out, {}, {times}", held(h.by))
@@ -168,14 +170,14 @@ fn errors(text: &mut String, fit: &Fit) {
         text,
         "  {}",
         match fit.is_supported() {
-            Some(true) => "supported: on held-out runs it beats both null models, in both errors",
-            Some(false) => "not supported: on held-out runs it does not beat both null models",
+            Some(true) => "supported: on held-out runs it beats both baselines, in both errors",
+            Some(false) => "not supported: on held-out runs it does not beat both baselines",
             None => "neither supported nor not: no runs were held out",
         }
     );
 }
 
-fn of(fit: &Fit, errors: impl Fn(&NullErrors) -> Errors) -> Option<Errors> {
+fn of(fit: &Fit, errors: impl Fn(&BaselineErrors) -> Errors) -> Option<Errors> {
     fit.held_out.as_ref().map(|held_out| errors(&held_out.null_models))
 }
 
@@ -239,10 +241,7 @@ fn within(interval: &Interval) -> String {
 
 /// A difference of shares, to a thousandth of a percent.
 fn points(difference: f64) -> String {
-    match negligible(difference) {
-        true => "0".into(),
-        false => format!("{:+.3}%", 100.0 * difference),
-    }
+    if negligible(difference) { "0".into() } else { format!("{:+.3}%", 100.0 * difference) }
 }
 
 /// Whether nothing is left of a difference in the digits that are shown.

@@ -148,12 +148,13 @@ fn own_ids(svg: &str, id: &str) -> String {
 
 /// A table, named by what stands above it.
 pub fn table(table: &Table, id: &str) -> String {
-    let (caption, name) = match table.caption.is_empty() {
-        true => (String::new(), "aria-label=\"Table\"".into()),
-        false => (
+    let (caption, name) = if table.caption.is_empty() {
+        (String::new(), "aria-label=\"Table\"".into())
+    } else {
+        (
             format!("<p class=\"caption\" id=\"{id}\">{}</p>\n", escape(&table.caption)),
             format!("aria-labelledby=\"{id}\""),
-        ),
+        )
     };
     let mut html = format!(
         "{caption}<div class=\"scroll\" tabindex=\"0\" role=\"region\" {name}>\n<table {name}>\n"

@@ -107,7 +107,7 @@ fn fitted(fit: &Fit) -> Fitted {
 fn about(fit: &Fit) -> String {
     let held_out = match (fit.mre_held_out, fit.is_supported()) {
         (Some(error), Some(supported)) => format!(
-            ", mean relative error {:.2}% on held-out runs, {} than models that know nothing",
+            ", mean relative error {:.2}% on held-out runs, {} than the baselines",
             100.0 * error,
             if supported { "better" } else { "not better" }
         ),

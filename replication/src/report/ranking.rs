@@ -36,9 +36,10 @@ pub fn text(text: &mut String, ranking: &Ranking) {
             error_percent(form.mean.rise_error),
             error_percent(form.mean.mre)
         );
-        let behind = match is_best {
-            true => String::new(),
-            false => format!("[{}, {}]", points(form.behind.low), points(form.behind.high)),
+        let behind = if is_best {
+            String::new()
+        } else {
+            format!("[{}, {}]", points(form.behind.low), points(form.behind.high))
         };
         let line = format!("{mark} {:<25}{errors}{mean}  {behind}", form.form);
         let _ = writeln!(text, "{}", line.trim_end());
@@ -159,9 +160,12 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
         let order = [Column::LossPt, Column::LossFt].map(self::forms).concat();
         let place = |form: &&Ranked| order.iter().position(|law| law.name() == form.form);
         forms.sort_by_key(place);
-        let error = |form: &&Ranked| match form.tied {
-            true => format!("**{}**", error_percent(form.mean.rise_error)),
-            false => error_percent(form.mean.rise_error),
+        let error = |form: &&Ranked| {
+            if form.tied {
+                format!("**{}**", error_percent(form.mean.rise_error))
+            } else {
+                error_percent(form.mean.rise_error)
+            }
         };
         let mut cells = vec![text.to_string(), ranking.domain.clone()];
         cells.extend(forms.iter().map(error));

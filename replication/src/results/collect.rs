@@ -2,7 +2,7 @@
 
 use super::{Domain, Finetuned, Pretrained, PretrainingData, Results};
 use crate::experiment::config::Config;
-use crate::experiment::data::Facts;
+use crate::experiment::data::DataStats;
 use crate::experiment::grid::Grid;
 use crate::experiment::provenance;
 use forgetting_laws::run::{Record, RunId, Spec};
@@ -20,7 +20,7 @@ impl Results {
         config: &Config,
         grid: &Grid,
         store: &Store,
-        facts: &BTreeMap<String, Facts>,
+        facts: &BTreeMap<String, DataStats>,
     ) -> Result<Self> {
         let any = facts.values().next().ok_or_else(|| {
             Error::setting("domains", "{}", "must name a target for there to be results")
@@ -83,7 +83,7 @@ impl Results {
                 record: record.clone(),
             });
         }
-        let domain = |(name, facts): (&String, &Facts)| {
+        let domain = |(name, facts): (&String, &DataStats)| {
             let target = facts.target.as_ref()?;
             Some(Domain {
                 name: name.clone(),

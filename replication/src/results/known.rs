@@ -5,7 +5,7 @@
 //! as the file says, to the bit.
 
 use crate::experiment::job::Job;
-use crate::experiment::known::{KNOWN, Known};
+use crate::experiment::known::{KNOWN, KnownRun};
 use crate::results::{Preregistration, Results};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Store, hash_file};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Their runs by identity; of a run in several tables the first counts.
-    runs: BTreeMap<RunId, Known>,
+    runs: BTreeMap<RunId, KnownRun>,
     /// Predictions that were sealed before the runs that they speak of.
     sealed: Vec<Preregistration>,
 }
@@ -41,7 +41,7 @@ impl Tables {
         let pretrained = results.pretrained.into_iter().map(|run| (run.record, run.core_seconds));
         let finetuned = results.finetuned.into_iter().map(|run| (run.record, run.core_seconds));
         for (record, core_seconds) in pretrained.chain(finetuned) {
-            self.runs.entry(record.id.clone()).or_insert_with(|| Known {
+            self.runs.entry(record.id.clone()).or_insert_with(|| KnownRun {
                 file: file.to_path_buf(),
                 sha256: sha256.clone(),
                 machines: results.machines.clone(),
@@ -54,7 +54,7 @@ impl Tables {
     }
 
     /// A run, if a table holds it.
-    pub fn run(&self, id: &RunId) -> Option<&Known> {
+    pub fn run(&self, id: &RunId) -> Option<&KnownRun> {
         self.runs.get(id)
     }
 

@@ -91,7 +91,7 @@ pub struct Forecast {
     pub run: Withheld,
     /// The law's prediction; its interval is that of a new run, noise included.
     pub prediction: Prediction,
-    /// What the model that knows nothing says: L_pt⁰, or the geometric mean of the fitted losses.
+    /// What the baseline of no change says: L_pt⁰, or the geometric mean of the fitted losses.
     pub no_change: f64,
 }
 
@@ -275,9 +275,10 @@ impl Preregistration {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let first = Self::read(path)?.map_or_else(String::new, |first| first.sha256);
-                match first == self.sha256 {
-                    true => Ok(()),
-                    false => Err(Error::content(path, None, self.refused(&first))),
+                if first == self.sha256 {
+                    Ok(())
+                } else {
+                    Err(Error::content(path, None, self.refused(&first)))
                 }
             }
             Err(error) => Err(Error::io(path)(error)),
@@ -304,15 +305,14 @@ impl Preregistration {
         let read: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Error::content(path, error.line() as u64, error.to_string()))?;
         let found = read.content.sha256();
-        match found == read.sha256 {
-            true => Ok(Some(read)),
-            false => {
-                let reason = format!(
-                    "its content has the hash {found}, not {}: it was changed after it was sealed",
-                    read.sha256
-                );
-                Err(Error::Damaged { path: path.to_path_buf(), reason })
-            }
+        if found == read.sha256 {
+            Ok(Some(read))
+        } else {
+            let reason = format!(
+                "its content has the hash {found}, not {}: it was changed after it was sealed",
+                read.sha256
+            );
+            Err(Error::Damaged { path: path.to_path_buf(), reason })
         }
     }
 }

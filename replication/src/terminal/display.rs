@@ -1,6 +1,6 @@
 //! Bars on a terminal, plain lines elsewhere.
 
-use super::complain;
+use super::log;
 use forgetting_laws::engine::Observer;
 use forgetting_laws::finetuning::Evaluation;
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -45,7 +45,7 @@ impl Display {
         if self.on_terminal {
             let _ = self.bars.println(text);
         } else {
-            complain(text);
+            log(text);
         }
     }
 
@@ -124,7 +124,7 @@ impl Observer for RunDisplay<'_> {
             self.bar.set_message(speed);
         } else {
             timing.line = Instant::now();
-            complain(&format!("{}: step {step} of {total}, {speed}", self.label));
+            log(&format!("{}: step {step} of {total}, {speed}", self.label));
         }
     }
 

@@ -1,6 +1,6 @@
 //! How far files are on their way here.
 
-use super::complain;
+use super::log;
 use forgetting_laws::hub::{HubError, Progress};
 use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -35,9 +35,9 @@ impl Progress for Transfers {
         let of = size.map(|size| format!(" of {}", DecimalBytes(size))).unwrap_or_default();
         let terminal = std::io::stderr().is_terminal();
         if !terminal && here > 0 {
-            complain(&format!("{what}: goes on from {}{of}", DecimalBytes(here)));
+            log(&format!("{what}: goes on from {}{of}", DecimalBytes(here)));
         } else if !terminal {
-            complain(&format!("{what}: fetches{of}"));
+            log(&format!("{what}: fetches{of}"));
         }
         let bar = terminal.then(|| {
             let bar = ProgressBar::new(size.unwrap_or(here)).with_position(here);
@@ -63,7 +63,7 @@ impl Progress for Transfers {
                     file.line = Instant::now();
                     let of = file.size.map(|size| format!(" of {}", DecimalBytes(size)));
                     let (here, of) = (DecimalBytes(file.here), of.unwrap_or_default());
-                    complain(&format!("{}: {here}{of}", file.what));
+                    log(&format!("{}: {here}{of}", file.what));
                 }
                 None => {}
             }
@@ -74,8 +74,8 @@ impl Progress for Transfers {
         let pause = HumanDuration(pause);
         let line = format!("{why}; tries again in {pause}");
         self.with(|file| match file.as_ref().and_then(|file| file.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| complain(&line)),
-            None => complain(&line),
+            Some(bar) => bar.suspend(|| log(&line)),
+            None => log(&line),
         });
     }
 

@@ -36,9 +36,10 @@ fn read(
     let root = schema.root_schema();
     let has = |name: &str| root.get_fields().iter().any(|field| field.name() == name);
     // A name with dots is a field within another one, or one whose own name has them.
-    let outermost = |name: &&str| match has(name) {
-        true => Some(name.to_string()),
-        false => {
+    let outermost = |name: &&str| {
+        if has(name) {
+            Some(name.to_string())
+        } else {
             name.match_indices('.').map(|(dot, _)| &name[..dot]).find(|n| has(n)).map(Into::into)
         }
     };

@@ -32,7 +32,7 @@
 //! By a separate PyTorch sketch with one run a row, N = 109,488 after 20 tokens per parameter:
 //! validation loss by position in the sequence, 3.16 (positions 0 and 1), 2.47 (2, 3), 2.21 (4 to
 //! 7), 2.11 (8 to 15), 2.02 (16 to 31), 2.03 (32 to 63). Then finetuned at about 1/30 of the peak
-//! on 10K tokens, 2,000 steps of 8 sequences, evaluated every 100 steps; rise of the pretraining
+//! on 10K tokens, 2,000 steps of 8 sequences, evaluated every 100 steps; increase of the pretraining
 //! loss (2.084) at the bottom of the target's validation loss:
 //!
 //! | target | distance | p | bottom at step | target loss there (at the end) | rise |

@@ -383,12 +383,11 @@ impl Tokens {
             let path = folder.join(&entry.file);
             verify_file(&path, &entry.sha256)?;
             shard.check()?;
-            match shard.counted() == entry.counted {
-                true => Ok(()),
-                false => {
-                    let reason = "the manifest says otherwise how many of its tokens count".into();
-                    Err(Error::Damaged { path, reason })
-                }
+            if shard.counted() == entry.counted {
+                Ok(())
+            } else {
+                let reason = "the manifest says otherwise how many of its tokens count".into();
+                Err(Error::Damaged { path, reason })
             }
         };
         let mut damages: Vec<Error> =

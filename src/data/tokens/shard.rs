@@ -262,9 +262,10 @@ impl Shard {
         assert!(tokens.end <= self.header.tokens, "tokens {tokens:?} of {}", self.header.tokens);
         let mask = self.mask();
         let counts = |token: u64| mask[(token / 8) as usize] >> (token % 8) & 1 == 1;
-        match self.header.masked {
-            true => into.extend(tokens.map(counts)),
-            false => into.resize(into.len() + (tokens.end - tokens.start) as usize, true),
+        if self.header.masked {
+            into.extend(tokens.map(counts))
+        } else {
+            into.resize(into.len() + (tokens.end - tokens.start) as usize, true)
         }
     }
 

@@ -211,10 +211,7 @@ struct Softmax<'a> {
 impl Kernel for Softmax<'_> {
     #[inline(always)]
     fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
-        match self.queries.width == WIDE {
-            true => self.columns::<WIDE>(),
-            false => self.columns::<NARROW>(),
-        }
+        if self.queries.width == WIDE { self.columns::<WIDE>() } else { self.columns::<NARROW>() }
     }
 }
 
@@ -263,10 +260,7 @@ struct SoftmaxBackward<'a> {
 impl Kernel for SoftmaxBackward<'_> {
     #[inline(always)]
     fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
-        match self.queries.width == WIDE {
-            true => self.columns::<WIDE>(),
-            false => self.columns::<NARROW>(),
-        }
+        if self.queries.width == WIDE { self.columns::<WIDE>() } else { self.columns::<NARROW>() }
     }
 }
 

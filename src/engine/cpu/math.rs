@@ -35,9 +35,10 @@ pub(super) fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let exponent = (bits >> 52) as i64 - EXPONENT_BIAS;
     let mantissa = f64::from_bits(bits & ((1 << 52) - 1) | (EXPONENT_BIAS as u64) << 52);
-    let (m, exponent) = match mantissa > std::f64::consts::SQRT_2 {
-        true => (mantissa / 2.0, exponent + 1),
-        false => (mantissa, exponent),
+    let (m, exponent) = if mantissa > std::f64::consts::SQRT_2 {
+        (mantissa / 2.0, exponent + 1)
+    } else {
+        (mantissa, exponent)
     };
     let s = (m - 1.0) / (m + 1.0);
     let square = s * s;

@@ -105,10 +105,7 @@ struct Pack<'a> {
 impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
-        match self.width == WIDE {
-            true => self.panel::<WIDE>(),
-            false => self.panel::<NARROW>(),
-        }
+        if self.width == WIDE { self.panel::<WIDE>() } else { self.panel::<NARROW>() }
     }
 }
 

@@ -125,8 +125,9 @@ impl Advisor<'_> {
 
 /// Refuses a question without p to a law that reads it.
 fn check_p(law: &Asked, row: &Row) -> Result<()> {
-    match law.fit.law.inputs().iter().any(|input| input.column == Column::P) {
-        true => check(row, &[Column::P]),
-        false => Ok(()),
+    if law.fit.law.inputs().iter().any(|input| input.column == Column::P) {
+        check(row, &[Column::P])
+    } else {
+        Ok(())
     }
 }

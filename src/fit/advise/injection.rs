@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
-    /// A rise of the pretraining loss, in nats per token.
+    /// An increase of the pretraining loss, in nats per token.
     Nats(f64),
     /// A rise as a share of L_pt⁰: 0.01 for one percent.
     Relative(f64),
@@ -53,7 +53,7 @@ pub struct SmallestP {
     /// The p at which the law itself, without the noise of a run, meets the limit: half of all runs
     /// do there. Infinite where no p up to 1 does.
     pub by_law: Estimate,
-    /// The rise at that p, or at 1: the law's value, and the interval of a new run.
+    /// The increase at that p, or at 1: the law's value, and the interval of a new run.
     pub rise: Estimate,
     /// The same without injection.
     pub rise_without: Estimate,
@@ -68,13 +68,16 @@ pub struct SmallestP {
 impl SmallestP {
     /// Why no p keeps the promise, where none does: the last of the warnings.
     pub fn why_none(&self) -> Option<Warning> {
-        let why = || match self.by_law.value.is_finite() {
-            true => format!(
-                "no p keeps the promise: the law itself meets the limit at p = {}, but the limit is \
-                 within the noise of a run or the uncertainty of the law",
-                brief(self.by_law.value)
-            ),
-            false => "no p keeps the promise, even by the law itself".to_string(),
+        let why = || {
+            if self.by_law.value.is_finite() {
+                format!(
+                    "no p keeps the promise: the law itself meets the limit at p = {}, but the limit is \
+             within the noise of a run or the uncertainty of the law",
+                    brief(self.by_law.value)
+                )
+            } else {
+                "no p keeps the promise, even by the law itself".to_string()
+            }
         };
         self.p.is_none().then(|| WarningKind::NoPKeepsLimit.warn(why()))
     }
@@ -203,7 +206,7 @@ impl Advisor<'_> {
         })
     }
 
-    /// The rise of a run with the given N, D_ft, p and L_pt⁰, with the interval of a new run.
+    /// The increase of a run with the given N, D_ft, p and L_pt⁰, with the interval of a new run.
     ///
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain.

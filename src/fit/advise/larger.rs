@@ -65,7 +65,7 @@ impl Advisor<'_> {
         let forgetting = self.law(OF_FORGETTING)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::DTokens, Column::P])?;
         check_positive("ratio", ratio)?;
-        // The rise does not depend on where it starts.
+        // The increase does not depend on where it starts.
         let smaller = Row { loss_pt0: 1.0, ..*row };
         let larger =
             Row { n_params: ratio * row.n_params, d_tokens: row.d_tokens / ratio, ..smaller };

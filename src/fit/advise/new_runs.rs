@@ -60,7 +60,7 @@ impl Advisor<'_> {
     pub fn best_new_runs(&self, row: &Row, count: usize) -> Result<NewRuns> {
         let law = self.law(OF_FORGETTING)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::P])?;
-        // Where the rise starts matters to the noise alone.
+        // Where the increase starts matters to the noise alone.
         let point = Row { loss_pt0: loss_pt0_near(&law, row.n_params), ..*row };
         let Candidate { loss: mut asked, noise, .. } = Candidate::new(&law, point);
         let noise = noise.sqrt();

@@ -107,7 +107,7 @@ impl Report {
         let confidence = percent(found.confidence);
         let share = percent(found.limit / advice.asked.loss_pt0);
         self.title(&format!(
-            "Injection that keeps the rise of L_pt within {} nats ({share}) with {confidence} \
+            "Injection that keeps the increase of L_pt within {} nats ({share}) with {confidence} \
              confidence",
             number(found.limit)
         ));
@@ -135,7 +135,7 @@ impl Report {
             ),
             None => format!("{} nats", numbers(rise)),
         };
-        self.line("rise of a new run", &rise(&found.rise, &found.measured));
+        self.line("increase of a new run", &rise(&found.rise, &found.measured));
         self.line("without injection", &rise(&found.rise_without, &found.measured_without));
         self.warnings(&found.warnings);
     }

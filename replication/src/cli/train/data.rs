@@ -4,7 +4,7 @@ use crate::cli::train::prepare;
 use crate::inputs::fields::{Records, counting};
 use crate::inputs::files::read;
 use crate::inputs::registry::{HUB, name_of, registry};
-use crate::terminal::{Transfers, answer};
+use crate::terminal::{Transfers, print};
 use clap::{Args, Subcommand};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN};
@@ -73,12 +73,12 @@ struct Inspect {
 /// If there is no such data set, or it cannot be fetched or read, or is damaged.
 pub fn run(options: Options) -> Result<()> {
     match options.command {
-        Command::List(table) => answer(&list(&table.registry()?)),
+        Command::List(table) => print(&list(&table.registry()?)),
         Command::Fetch(named) => {
             let (dataset, hub) = (named.find()?, Hub::from_env()?);
             let manifest = dataset.fetch(&hub, &Transfers::default())?;
             let written = dataset.manifest_path(&hub);
-            answer(&format!(
+            print(&format!(
                 "{}written down in {}\n",
                 files(&dataset, &manifest, &hub),
                 written.display()
@@ -96,7 +96,7 @@ pub fn run(options: Options) -> Result<()> {
             };
             manifest.files.iter().try_for_each(|file| manifest.verify(&hub, file))?;
             let count = manifest.files.len();
-            answer(&format!("{}: {count} file(s) as they came\n", manifest.line()))
+            print(&format!("{}: {count} file(s) as they came\n", manifest.line()))
         }
         Command::Inspect(inspect) => inspect.run(),
     }
@@ -171,14 +171,14 @@ impl Inspect {
         };
         let Some(dataset) = dataset else {
             let fields = self.records.fields(&self.text, self.group.as_deref())?;
-            return answer(&content(&read(&self.what, &fields)?)?);
+            return print(&content(&read(&self.what, &fields)?)?);
         };
         let hub = Hub::from_env()?;
         let manifest = dataset.get(&hub, &Transfers::default())?;
         let fields = counting(dataset.fields.clone(), self.records.loss);
         let fields = Fields { skip_missing: self.records.skip_missing, ..fields };
         let source = read(&manifest.paths(&hub), &fields)?;
-        answer(&(files(&dataset, &manifest, &hub) + &content(&source)?))
+        print(&(files(&dataset, &manifest, &hub) + &content(&source)?))
     }
 }
 
@@ -201,22 +201,24 @@ fn content(source: &Files) -> Result<String> {
         counted += passage.counted_bytes();
         silent += u64::from(passage.counted_bytes() == 0);
     }
-    let counts = match counted == bytes {
-        true => String::new(),
-        false => format!(
+    let counts = if counted == bytes {
+        String::new()
+    } else {
+        format!(
             "in the loss count {} of {} bytes, and nothing of {} documents\n",
             HumanCount(counted as u64),
             HumanCount(bytes as u64),
             HumanCount(silent)
-        ),
+        )
     };
     let all: u64 = lengths.iter().sum();
     lengths.sort_unstable();
     let at = |place: usize| HumanCount(lengths.get(place).copied().unwrap_or_default());
     let (median, last) = (lengths.len() / 2, lengths.len().saturating_sub(1));
-    let works = match source.blocks() {
-        true => format!("{} blocks of too few works", groups.len()),
-        false => format!("{} works", HumanCount(groups.len() as u64)),
+    let works = if source.blocks() {
+        format!("{} blocks of too few works", groups.len())
+    } else {
+        format!("{} works", HumanCount(groups.len() as u64))
     };
     let first = source.document(0)?;
     let first = first.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -9,7 +9,7 @@ use crate::format::{Csv, cell};
 use crate::inputs::files as text;
 use crate::inputs::tokenizers::kind;
 use crate::inputs::tokenizers::train_tokenizer;
-use crate::terminal::{answer, complain};
+use crate::terminal::{log, print};
 use clap::Args;
 use forgetting_laws::data::distance::documents::{Measures, Sample, WINDOW, compare};
 use forgetting_laws::data::files::Fields;
@@ -166,12 +166,12 @@ pub fn run(options: &Options) -> Result<()> {
     if tokens < options.tokens {
         let least = samples.iter().position(|sample| sample.tokens() == available).unwrap_or(0);
         let (name, asked) = (&texts[least].0, options.tokens);
-        complain(&format!(
+        log(&format!(
             "{name} has {available} tokens in equal halves: as many are taken of each text, in \
              place of {asked}"
         ));
     }
-    answer(&report.table().markdown())
+    print(&report.table().markdown())
 }
 
 /// An error with the name of the text that it is of.

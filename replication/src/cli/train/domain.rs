@@ -4,7 +4,7 @@
 //! about the question ([`forgetting_laws::fit::design`]), and writes a report. Runs are those of every
 //! other command: what is there is used, and a call that was killed goes on.
 
-mod course;
+mod campaign;
 mod plan;
 mod report;
 
@@ -17,9 +17,9 @@ use crate::experiment::data::Sources;
 use crate::experiment::grid::Grid;
 use crate::experiment::job;
 use crate::results::known;
-use crate::terminal::{answer, complain};
+use crate::terminal::{log, print};
+use campaign::Campaign;
 use clap::Args;
-use course::Course;
 use forgetting_laws::fit::Limit;
 use forgetting_laws::fit::design::Steps;
 use forgetting_laws::run::RunId;
@@ -111,12 +111,11 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     ));
     let compute = super::compute(&config, &common.device)?;
     // Two calls on one domain follow one another.
-    let claim = match options.dry_run {
-        true => {
-            super::check_folder(&folder)?;
-            None
-        }
-        false => Some(Claim::wait_for(&folder)?),
+    let claim = if options.dry_run {
+        super::check_folder(&folder)?;
+        None
+    } else {
+        Some(Claim::wait_for(&folder)?)
     };
     let known: Option<Plan> = read(&folder.join(PLAN))?;
     let mut session = Session {
@@ -140,13 +139,13 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     };
     session.narrow(&planned)?;
     job::check(&session.grid.jobs(), session.config.data.injection_tokens)?;
-    let mut course = Course::new(&session, options, &planned, &folder)?;
-    answer(&course.describe()?)?;
+    let mut campaign = Campaign::new(&session, options, &planned, &folder)?;
+    print(&campaign.describe()?)?;
     let Some(claim) = claim else { return Ok(()) };
     claim.write_json(PLAN, &planned)?;
-    let ended = course.train()?;
-    let page = report::write(&session, &course, &ended, options, &folder)?;
-    answer(&page)
+    let ended = campaign.train()?;
+    let page = report::write(&session, &campaign, &ended, options, &folder)?;
+    print(&page)
 }
 
 /// The files of a domain's folder.
@@ -192,21 +191,16 @@ fn make(
     key: RunId,
     all: [bool; 2],
 ) -> Result<Plan> {
-    complain("counting the tokens of the text and measuring training steps");
+    log("counting the tokens of the text and measuring training steps");
     let available = count(session, options)?;
     let config = &session.config;
     let main = &config.grid[MAIN];
     let (context, batch) = (config.model.context as u64, config.finetuning.batch);
-    let names: Vec<String> = match all[0] {
-        true => config.sizes.keys().cloned().collect(),
-        false => main.sizes.clone(),
-    };
+    let names: Vec<String> =
+        if all[0] { config.sizes.keys().cloned().collect() } else { main.sizes.clone() };
     let given: Vec<f64> = main.p.iter().map(|p| p.get()).collect();
     let reserved = config.data.injection_tokens / context;
-    let p = match all[1] {
-        true => plan::fractions(&given, main.steps * batch, reserved),
-        false => given,
-    };
+    let p = if all[1] { plan::fractions(&given, main.steps * batch, reserved) } else { given };
     let p = p.into_iter().map(Fraction::new).collect::<Result<Vec<_>>>()?;
     // Every size on every amount, to see what each costs.
     let block = session.config.grid.get_mut(MAIN).expect("every preset has it");

@@ -4,7 +4,7 @@ use crate::experiment::compute::ComputeOptions;
 use crate::experiment::reader::{AT_A_TIME, Reader};
 use crate::inputs::fields::Records;
 use crate::inputs::files::read;
-use crate::terminal::answer;
+use crate::terminal::print;
 use clap::Args;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::mask::Encoded;
@@ -146,7 +146,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     if let Some(path) = &options.json {
         write_atomic(path, &to_json(&evaluation))?;
     }
-    answer(&said(&evaluation, options.per_document))
+    print(&said(&evaluation, options.per_document))
 }
 
 /// The bytes that the predicted tokens of a document stand for which count, of those of all tokens:

@@ -20,19 +20,19 @@ use crate::blocks::MAIN;
 use crate::experiment::compute::{Collectives, Compute, Effort, refusal};
 use crate::experiment::config::{Config, Predict};
 use crate::experiment::corner::Corner;
-use crate::experiment::data::{Facts, Prepared, Sources};
+use crate::experiment::data::{DataStats, Prepared, Sources};
 use crate::experiment::grid::{self, Finetuning, Grid};
 use crate::experiment::interrupts::{STOP, stop_runs};
 use crate::experiment::job::{self, Job};
 use crate::experiment::provenance::Machine;
 use crate::experiment::queue::{self, Done};
 use crate::experiment::ranks::{self, RankOptions, Ranks};
-use crate::experiment::worker::{self, Lab};
+use crate::experiment::worker::{self, RunContext};
 use crate::figures::Figure;
 use crate::results::export;
 use crate::results::known;
 use crate::results::{Laws, Plan, Preregistration, Pretrained, Results, Withheld};
-use crate::terminal::{Display, answer, complain};
+use crate::terminal::{Display, log, print};
 use forgetting_laws::engine::Engine;
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
@@ -103,9 +103,13 @@ impl Session {
         only_plan: bool,
     ) -> Result<Self> {
         // A plan also says what runs cost that this program is built without the engine for.
-        let compute = match Compute::is_built(config.run.engine.kind()) {
-            false if only_plan && !options.device.starts_with("cuda") => Compute::Cpu,
-            _ => compute(&config, &options.device)?,
+        let compute = if !Compute::is_built(config.run.engine.kind())
+            && only_plan
+            && !options.device.starts_with("cuda")
+        {
+            Compute::Cpu
+        } else {
+            compute(&config, &options.device)?
         };
         if options.workers_per_device.is_some() {
             refuse_stdin(options)?;
@@ -163,9 +167,10 @@ impl Session {
 
     /// The records of those jobs that are done; makes no folder.
     fn finished(&self, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
-        let mut finished = match self.out.join("runs").is_dir() {
-            true => job::finished(&self.store()?, jobs)?,
-            false => BTreeMap::new(),
+        let mut finished = if self.out.join("runs").is_dir() {
+            job::finished(&self.store()?, jobs)?
+        } else {
+            BTreeMap::new()
         };
         for id in jobs.iter().map(|job| job.spec.id()) {
             if let Some(known) = self.known.run(&id) {
@@ -176,13 +181,13 @@ impl Session {
     }
 
     /// What is known of the data of those domains of the grid that were prepared before.
-    fn known_facts(&self) -> Result<BTreeMap<String, Facts>> {
+    fn known_facts(&self) -> Result<BTreeMap<String, DataStats>> {
         let mut facts = BTreeMap::new();
         for (domain, d_ft) in self.grid.domains() {
             // What was prepared for all blocks has all that some of them need.
             let read = |d_ft| {
                 let id = self.sources.facts_id(&domain, d_ft);
-                Facts::read(&self.out.join(DATA), &id)
+                DataStats::read(&self.out.join(DATA), &id)
             };
             let known = match read(d_ft)? {
                 Some(known) => Some(known),
@@ -194,7 +199,7 @@ impl Session {
     }
 
     /// The same of all domains of the grid; None if one was not prepared before.
-    fn all_facts(&self) -> Result<Option<BTreeMap<String, Facts>>> {
+    fn all_facts(&self) -> Result<Option<BTreeMap<String, DataStats>>> {
         let facts = self.known_facts()?;
         Ok(Some(facts).filter(|facts| facts.len() == self.grid.domains().len()))
     }
@@ -271,7 +276,7 @@ impl Session {
         for domain in self.grid.domains().keys() {
             let facts = &prepared.facts[&self.sources.target_spec(domain).id()];
             if let Some(warning) = facts.overlap.and_then(|overlap| overlap.warning(domain)) {
-                complain(&warning);
+                log(&warning);
             }
         }
         Ok(prepared)
@@ -283,7 +288,7 @@ impl Session {
         store: &Store,
         prepared: &Prepared,
         jobs: &[Job],
-        work: impl FnOnce(&Lab<'_>) -> Result<Done>,
+        work: impl FnOnce(&RunContext<'_>) -> Result<Done>,
     ) -> Result<Done> {
         let _stopping = stop_runs(true);
         let display = Display::new(jobs.iter().map(|job| job.flops).sum());
@@ -291,7 +296,7 @@ impl Session {
         if self.compute.gpu().is_some() || self.compute.findings().is_some() {
             display.line(&self.compute.words());
         }
-        worker::heal(store, jobs, &display)?;
+        worker::repair(store, jobs, &display)?;
         let (machine, engine) = (self.machine(), self.engine());
         let done = work(&self.lab(store, prepared, &machine, &*engine, &display));
         display.finish();
@@ -319,9 +324,9 @@ impl Session {
         machine: &'a Machine,
         engine: &'a dyn Engine,
         display: &'a Display,
-    ) -> Lab<'a> {
+    ) -> RunContext<'a> {
         let run = &self.config.run;
-        Lab {
+        RunContext {
             store,
             prepared,
             machine,
@@ -339,7 +344,7 @@ impl Session {
 
     /// Carries out first what Table 4 predicts from, and what it predicts once its predictions are
     /// written down.
-    fn in_order(&self, lab: &Lab<'_>, jobs: &[Job]) -> Result<Done> {
+    fn in_order(&self, lab: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
         let corner = self.corner();
         let withheld = |run: &&Finetuning| {
             run.in_block(MAIN)
@@ -553,7 +558,7 @@ pub fn figure(figure: &Figure, options: &FigureOptions) -> Result<()> {
     };
     let seconds = begun.elapsed().as_secs_f64();
     let summary = folder.join("summary.md");
-    answer(&format!(
+    print(&format!(
         "{} runs, {seconds:.0} s{drawing}\nsummary: {}\n",
         jobs.len(),
         summary.display()
@@ -578,7 +583,7 @@ pub fn all(options: &FigureOptions) -> Result<()> {
     let Some(done) = session.train(&jobs)? else { return Ok(()) };
     say_failures(&done);
     let report = write_report(&session)?;
-    answer(&format!(
+    print(&format!(
         "{} runs, {:.0} s; report: {}\n",
         jobs.len(),
         begun.elapsed().as_secs_f64(),
@@ -594,7 +599,7 @@ pub fn all(options: &FigureOptions) -> Result<()> {
 pub fn report(options: &Options) -> Result<()> {
     let session = Session::open(options, None, false)?;
     let report = write_report(&session)?;
-    answer(&format!("report: {}\n", report.display()))
+    print(&format!("report: {}\n", report.display()))
 }
 
 fn write_report(session: &Session) -> Result<PathBuf> {
@@ -611,7 +616,7 @@ pub fn export(options: &Options) -> Result<()> {
     let session = Session::open(options, None, false)?;
     let written = export::write(&session.some_results()?, &session.out)?;
     let lines: String = written.iter().map(|path| format!("{}\n", path.display())).collect();
-    answer(&lines)
+    print(&lines)
 }
 
 /// `plan`: what there is to do, and what it costs on this machine.
@@ -663,7 +668,7 @@ pub fn run(options: &RunOptions) -> Result<()> {
     }
     let session = session.together(&options.ranks)?;
     let Some(done) = session.train(&jobs)? else { return Ok(()) };
-    answer(&format!("{} of {} runs done\n", done.records.len(), jobs.len()))?;
+    print(&format!("{} of {} runs done\n", done.records.len(), jobs.len()))?;
     say_waiting(&done);
     done.all().map(drop)
 }
@@ -675,7 +680,7 @@ fn prepare_only(options: &BlockOptions) -> Result<()> {
     std::fs::create_dir_all(&data).map_err(Error::io(&data))?;
     let session = open_blocks(options, false)?;
     let prepared = session.prepare_runs()?;
-    answer(&format!(
+    print(&format!(
         "pretraining on {} tokens and {} domain(s) prepared in {}\n",
         prepared.pretraining.training.tokens(),
         prepared.targets.len(),
@@ -732,17 +737,17 @@ fn part(jobs: Vec<Job>, shard: &str) -> Result<Vec<Job>> {
 
 fn say_failures(done: &Done) {
     for (label, error) in &done.failures {
-        complain(&format!("{label}: {error}"));
+        log(&format!("{label}: {error}"));
     }
     if done.left > 0 {
-        complain(&format!("{} runs were left, as the model that they need failed", done.left));
+        log(&format!("{} runs were left, as the model that they need failed", done.left));
     }
     say_waiting(done);
 }
 
 fn say_waiting(done: &Done) {
     if done.waiting > 0 {
-        complain(&format!(
+        log(&format!(
             "{} runs wait for those that Table 4 predicts them from; run again when these are done",
             done.waiting
         ));

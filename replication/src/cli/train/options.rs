@@ -184,9 +184,12 @@ impl Options {
         if !self.pretrained.is_empty() {
             arguments.push("--pretrained".into());
             let models = models(&self.pretrained).into_iter();
-            arguments.extend(models.map(|(name, folder)| match folder.exists() {
-                true => format!("{name}={}", whole(&folder)),
-                false => format!("{name}={}", folder.display()),
+            arguments.extend(models.map(|(name, folder)| {
+                if folder.exists() {
+                    format!("{name}={}", whole(&folder))
+                } else {
+                    format!("{name}={}", folder.display())
+                }
             }));
         }
         if let Some(group) = &self.group {

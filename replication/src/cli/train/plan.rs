@@ -4,7 +4,7 @@ use super::Session;
 use crate::experiment::compute::Compute;
 use crate::experiment::job::{self, Job};
 use crate::experiment::worker::Failure;
-use crate::terminal::answer;
+use crate::terminal;
 use forgetting_laws::Result;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Window;
@@ -67,7 +67,7 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
     let disk: f64 = jobs.iter().map(disk).sum();
     let _ = writeln!(plan, "{:.1} MB of disk at most, {:.1} MB kept", disk / 1e6, kept(jobs) / 1e6);
     plan.push_str(&costs(session, &left));
-    answer(&plan)
+    terminal::print(&plan)
 }
 
 /// Hours of an A100, of whose 312 TFLOP/s in bf16 40% are used: an assumption, as nothing here has been
@@ -224,10 +224,7 @@ fn kept(jobs: &[Job]) -> f64 {
 /// If a record cannot be read.
 pub fn status(session: &Session) -> Result<()> {
     let jobs = session.grid.jobs();
-    let store = match session.out.join("runs").is_dir() {
-        true => Some(session.store()?),
-        false => None,
-    };
+    let store = if session.out.join("runs").is_dir() { Some(session.store()?) } else { None };
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut text = String::new();
     for job in &jobs {
@@ -242,7 +239,7 @@ pub fn status(session: &Session) -> Result<()> {
     }
     let counts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
     let _ = writeln!(text, "{} runs: {}", jobs.len(), counts.join(", "));
-    answer(&text)
+    terminal::print(&text)
 }
 
 fn state(store: Option<&Store>, job: &Job) -> Result<(&'static str, String)> {

@@ -4,7 +4,7 @@ use crate::inputs::fields::Records;
 use crate::inputs::files::read;
 use crate::inputs::sources::file_names;
 use crate::inputs::tokenizers::train_tokenizer;
-use crate::terminal::answer;
+use crate::terminal::print;
 use clap::Args;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
@@ -80,16 +80,17 @@ pub fn run(options: &Options) -> Result<()> {
     let documents = source.len().unwrap_or(0);
     let bar = ProgressBar::with_draw_target(
         Some(documents),
-        match std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
+        if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
         },
     );
     let tokens = Tokens::prepare(out, &recipe, &origin, &|documents| bar.inc(documents))?;
     bar.finish_and_clear();
     tokenizer.save(out.join(TOKENIZER))?;
     let counted = Manifest::read(out)?.and_then(|manifest| manifest.counted);
-    answer(&format!(
+    print(&format!(
         "{} documents, {} tokens{}; store: {}\nend of text: {}\n",
         tokens.documents(),
         tokens.tokens(),
@@ -124,7 +125,7 @@ pub fn verify(folder: &Path) -> Result<()> {
         }
     }
     if damages.is_empty() {
-        return answer(&format!(
+        return print(&format!(
             "{} shards, {} documents, {} tokens{}: all as written\n",
             manifest.shards.len(),
             manifest.documents,

@@ -2,7 +2,7 @@
 
 use crate::experiment::compute::ComputeOptions;
 use crate::experiment::reader::Reader;
-use crate::terminal::answer;
+use crate::terminal::print;
 use clap::Args;
 use forgetting_laws::Result;
 use forgetting_laws::engine::{self, Sampling};
@@ -61,7 +61,7 @@ pub fn sample(options: &SampleOptions) -> Result<()> {
         let text = engine::generate(model, &start, tokens, sampling, Some(end_of_text), key)?;
         let text = reader.tokenizer.decode(&[prompt.as_slice(), &text].concat())?;
         let between = if i + 1 < options.samples { "\n---" } else { "" };
-        answer(&format!("{text}{between}\n"))?;
+        print(&format!("{text}{between}\n"))?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@
 use super::SlurmOptions;
 use crate::experiment::config::Config;
 use crate::experiment::grid::{Grid, Pretraining};
-use crate::terminal::answer;
+use crate::terminal::print;
 use forgetting_laws::store::write_atomic;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ pub fn write(
     put(folder, "submit.sh", &submit)?;
     let runs = grid.pretrainings.len() + grid.finetunings.len();
     let script = folder.join("submit.sh").display().to_string();
-    answer(&format!("{runs} runs; read the scripts, then: sh {}\n", quoted(&script)))
+    print(&format!("{runs} runs; read the scripts, then: sh {}\n", quoted(&script)))
 }
 
 fn variable(prefix: &str, rank: usize) -> String {
@@ -173,9 +173,10 @@ fn batch(options: &SlurmOptions, name: &str, size: &Size, jobs: Option<u64>, cal
 /// A word for the shell.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_string(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_string()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
     }
 }
 

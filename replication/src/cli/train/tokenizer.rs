@@ -4,7 +4,7 @@
 use crate::inputs::files as text;
 use crate::inputs::tokenizers::kind;
 use crate::inputs::tokenizers::train_tokenizer;
-use crate::terminal::answer;
+use crate::terminal::print;
 use clap::Args;
 use forgetting_laws::data::files::{Fields, Files};
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<()> {
             bytes as f64 / tokens as f64,
         ),
     };
-    answer(&text)
+    print(&text)
 }
 
 /// What came of text that was not trained on.

@@ -7,7 +7,7 @@
 use super::RankOptions;
 use crate::experiment::compute::{Compute, needs_libtorch};
 use crate::experiment::job::Job;
-use crate::terminal::complain;
+use crate::terminal::log;
 use forgetting_laws::engine::torch::{Collectives, cuda};
 use forgetting_laws::engine::{Comm, Signals};
 use forgetting_laws::{Error, Result};
@@ -57,7 +57,7 @@ fn waiting<T>(place: &Place, timeout: Duration, meet: impl FnOnce() -> T) -> T {
             let begun = Instant::now();
             let mut patience = if place.serves { SAY_AFTER } else { SAY_EVERY };
             while still_waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-                complain(&waits_for(place, Place::names_in_env(), begun.elapsed(), timeout));
+                log(&waits_for(place, Place::names_in_env(), begun.elapsed(), timeout));
                 patience = SAY_EVERY;
             }
         });
@@ -202,7 +202,7 @@ impl Ranks {
             Err(error) => {
                 self.leave();
                 if let Err(lost) = self.tell(&FAILED, true, None).and_then(|_| self.regroup()) {
-                    complain(&format!("rank {}: {error}", self.place.rank));
+                    log(&format!("rank {}: {error}", self.place.rank));
                     return Err(lost);
                 }
                 Err(error)
@@ -262,7 +262,7 @@ impl Ranks {
             let mine = Signals { failed: begun.is_err(), ..Signals::default() };
             let told = self.agree_within(mine, Some(IDLE))?;
             if let Err(error) = begun {
-                self.complain(&job, &error);
+                self.log_failure(&job, &error);
             }
             if !told.failed {
                 return Ok(Some(job));
@@ -271,9 +271,9 @@ impl Ranks {
     }
 
     /// Says why this rank failed in a run; the first one's reason is said by its caller.
-    pub fn complain(&self, job: &Job, error: &Error) {
+    pub fn warn(&self, job: &Job, error: &Error) {
         let (rank, label) = (self.place.rank, &job.label);
-        complain(&format!("rank {rank}: {label}: {error}"));
+        log(&format!("rank {rank}: {label}: {error}"));
     }
 
     /// The first rank's bytes to all.

@@ -3,7 +3,7 @@
 use super::RankOptions;
 use super::group::rank_lost;
 use crate::experiment::interrupts;
-use crate::terminal::complain;
+use crate::terminal::log;
 use forgetting_laws::{Error, Result};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -46,7 +46,7 @@ pub fn launch(options: &RankOptions) -> Result<u8> {
     let statuses = wait(&mut children, &running);
     for (rank, status) in statuses.iter().enumerate() {
         if let Some(signal) = status.signal() {
-            complain(&format!("rank {rank} was ended by signal {signal}"));
+            log(&format!("rank {rank} was ended by signal {signal}"));
         }
     }
     let failed = statuses.iter().find(|status| !status.success());

@@ -67,7 +67,7 @@ impl Ranks {
         match self.0 {}
     }
 
-    pub fn complain(&self, _job: &Job, _error: &Error) {
+    pub fn log_failure(&self, _job: &Job, _error: &Error) {
         match self.0 {}
     }
 }

@@ -91,7 +91,7 @@ fn of_target(contrast: &Contrast<'_>) -> f64 {
     loss_ft(contrast.run) / loss_ft(contrast.base) - 1.0
 }
 
-/// The change of the rise of L_pt at the bottom, of itself; none where nothing rose.
+/// The change of the increase of L_pt at the bottom, of itself; none where nothing rose.
 fn of_rise(contrast: &Contrast<'_>) -> f64 {
     match rise(contrast.base) {
         base if base > 0.0 => rise(contrast.run) / base - 1.0,
@@ -187,7 +187,8 @@ fn summary(contrasts: &[Contrast<'_>]) -> Table {
         };
         vec![name.clone(), middle(of_target), lower(of_target), middle(of_rise), lower(of_rise)]
     };
-    let columns = ["what differs", "L_ft, middle", "lower in", "rise of L_pt, middle", "lower in"];
+    let columns =
+        ["what differs", "L_ft, middle", "lower in", "increase of L_pt, middle", "lower in"];
     Table {
         caption: "Changes at the bottom against the counterpart: the run of the main grid of the \
                   same size, domain, D_ft and p; for large p and instructions the one at p = 0."
@@ -233,7 +234,7 @@ fn drawing(
     };
     let bounds = deviations.map(Deviations::bounds);
     let target = panel("change of L_{ft}", of_target, bounds.map(|bounds| bounds[0]));
-    let rise = panel("change of the rise", of_rise, bounds.map(|bounds| bounds[1]));
+    let rise = panel("change of the increase", of_rise, bounds.map(|bounds| bounds[1]));
     let mut drawing = plot::Figure::new(figure.title, vec![vec![target], vec![rise]]);
     drawing.share_x = plot::Share::Figure;
     drawing.aspect = 0.32;
@@ -244,13 +245,13 @@ fn drawing(
         drawing.legend.push(Legend { title: String::new(), entries: vec![(key, name)] });
     }
     drawing.description =
-        "The change of the loss on the target and of the rise of the pretraining \
+        "The change of the loss on the target and of the increase of the pretraining \
                            loss at the bottom of the U, of each run against its counterpart, by \
                            what differs; a colour for each model size, a band for what another \
                            seed changes."
             .into();
     drawing.footnote = "Above: the loss on the target at the bottom of the U against that of the \
-                        counterpart in the main grid; below: the rise of L_{pt}. Counterparts of \
+                        counterpart in the main grid; below: the increase of L_{pt}. Counterparts of \
                         large p and of instructions are those at p = 0."
         .into();
     drawing.provenance = style::provenance(results);
@@ -275,7 +276,7 @@ fn unchanged(contrasts: &[Contrast<'_>], deviations: Option<&Deviations>) -> Fin
         source: "beyond the paper, whose sampler is unknown".into(),
         ours: format!(
             "With the exact sampler L_ft stays within {DEVIATIONS} standard deviations over seeds \
-             of the counterpart in {tally_ft} pairs, the rise of L_pt in {tally_pt}."
+             of the counterpart in {tally_ft} pairs, the increase of L_pt in {tally_pt}."
         ),
         rule: format!("both in at least {} of the pairs", percent(MOST_PAIRS)),
         verdict: style::all([tally_ft.verdict(MOST_PAIRS), tally_pt.verdict(MOST_PAIRS)]),
@@ -295,7 +296,7 @@ fn pool(contrasts: &[Contrast<'_>]) -> Finding {
         ours: match tally.of {
             0 => "There is no pair of runs with a pool and with fresh data.".into(),
             _ => format!(
-                "With a pool of {} tokens the rise of L_pt is larger in {tally} pairs, the middle \
+                "With a pool of {} tokens the increase of L_pt is larger in {tally} pairs, the middle \
                  change {middle}.",
                 style::list(&pools)
             ),

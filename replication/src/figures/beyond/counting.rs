@@ -196,13 +196,14 @@ fn alike(pairs: &[Pair], law: &str, equation: &str) -> Finding {
         claim: format!("{equation} holds as well with either count of N"),
         source: "not in the paper, whose sizes suggest that N counts the embeddings (inferred)"
             .into(),
-        ours: match compared.is_empty() {
-            true => "no size could be held out with both counts".into(),
-            false => format!(
+        ours: if compared.is_empty() {
+            "no size could be held out with both counts".into()
+        } else {
+            format!(
                 "MRE on sizes that were held out, with embeddings less without, in points and so \
-                 below 0 where the embeddings should count: {}.",
+             below 0 where the embeddings should count: {}.",
                 compared.iter().map(word).collect::<Vec<_>>().join("; ")
-            ),
+            )
         },
         rule: "in every domain the interval of the difference, from a paired bootstrap over the \
                runs, contains 0"

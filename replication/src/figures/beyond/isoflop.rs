@@ -234,7 +234,7 @@ fn drawing(
     domains.dedup();
     type Of = fn(&Point) -> Option<Estimate>;
     let mut shown: Vec<(&str, &str, Of)> = vec![
-        ("forgetting", "rise of L_{pt} (nats)", |point| Some(point.rise)),
+        ("forgetting", "increase of L_{pt} (nats)", |point| Some(point.rise)),
         ("L_{pt}^{0} may be higher by", "nats", |point| Some(point.allowance)),
     ];
     let mut before = "";
@@ -280,7 +280,7 @@ fn drawing(
     drawing.legend = vec![fractions.lines()];
     drawing.description =
         "What the forgetting law says of models of different size that cost the same FLOPs to \
-         pretrain: the rise of the pretraining loss against N, and how much higher the loss before \
+         pretrain: the increase of the pretraining loss against N, and how much higher the loss before \
          finetuning may be than that of the reference, a column for each domain."
             .into();
     let curve = &curves[0];
@@ -313,7 +313,7 @@ fn table(curves: &[Curve]) -> Table {
     };
     Table {
         caption: "Twice the parameters of the reference on half its tokens, in nats.".into(),
-        columns: ["domain", "p", "rise of L_pt", "less than the reference"]
+        columns: ["domain", "p", "increase of L_pt", "less than the reference"]
             .map(String::from)
             .to_vec(),
         rows: curves.iter().map(row).collect(),

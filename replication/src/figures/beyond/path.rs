@@ -132,11 +132,12 @@ impl<'a> Shown<'a> {
             fractions.both(),
             Legend { title: String::new(), entries: vec![(bottom.into(), "bottom".into())] },
         ];
-        drawing.description = "The rise of the pretraining loss against the loss on the target \
+        drawing.description =
+            "The increase of the pretraining loss against the loss on the target \
                                along each finetuning, a curve for each fraction of injected \
                                pretraining data, the bottom of the U marked; a row for each \
                                domain, a column for each model size."
-            .into();
+                .into();
         drawing.footnote = "A run starts at the right on the dashed line, goes left and up to its \
                             bottom, and from there to the right again as it overfits."
             .into();
@@ -163,12 +164,12 @@ fn spike(run: &Finetuned) -> Option<f64> {
     }
     let top = early.max_by(|a, b| a.loss_pt.total_cmp(&b.loss_pt))?;
     let after = path.iter().filter(|e| e.step > top.step).map(|e| e.loss_pt);
-    // What falls below where it started has been no rise.
+    // What falls below where it started has been no increase.
     let fall = top.loss_pt - after.reduce(f64::min)?;
     (top.loss_pt > run.loss_pt0_of_curve()).then_some(fall.max(0.0)).or(Some(0.0))
 }
 
-/// The share of the rise at the bottom that has come when half of the gain on the target has.
+/// The share of the increase at the bottom that has come when half of the gain on the target has.
 /// None where there is neither gain nor rise.
 fn at_half(run: &Finetuned) -> Option<f64> {
     let path = to_bottom(run);
@@ -235,7 +236,7 @@ fn late(results: &Results) -> Finding {
             .into(),
         source: "beyond the paper".into(),
         ours: format!(
-            "Share of the rise of L_pt at the bottom that has come at half of the gain in L_ft, \
+            "Share of the increase of L_pt at the bottom that has come at half of the gain in L_ft, \
              the middle of the runs at p = 0: {}.",
             style::list(&words)
         ),
@@ -247,7 +248,7 @@ fn late(results: &Results) -> Finding {
 fn table(results: &Results) -> Table {
     let domains = results.domains_of(MAIN);
     style::by_domain_and_p(
-        "Share of the rise of L_pt at the bottom that has come at half of the gain in L_ft, the middle \
+        "Share of the increase of L_pt at the bottom that has come at half of the gain in L_ft, the middle \
          of the runs.",
         domains.iter().map(|domain| domain.name.as_str()),
         &style::main_fractions(results),
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn half_of_the_gain_lies_between_evaluations() {
         // Gain of 2 at the bottom; half of it in the middle of the second step, where 1 + 0.5 of
-        // the rise of 4 has come.
+        // the increase of 4 has come.
         let run = with(&[(5.0, 3.0), (4.5, 4.0), (3.5, 5.0), (3.0, 7.0), (3.1, 9.0)]);
         assert!((at_half(&run).unwrap() - 1.5 / 4.0).abs() < 1e-12);
         assert_eq!(at_half(&with(&[(5.0, 3.0), (5.5, 4.0)])), None);

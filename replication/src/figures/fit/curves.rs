@@ -37,10 +37,7 @@ pub struct Value {
 
 /// The column along which a law is drawn: D_ft, or D for a law of pretraining.
 pub fn along(fit: &Fit) -> Column {
-    match reads(fit, Column::DFtTokens) {
-        true => Column::DFtTokens,
-        false => Column::DTokens,
-    }
+    if reads(fit, Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens }
 }
 
 fn reads(fit: &Fit, column: Column) -> bool {
@@ -54,9 +51,10 @@ pub fn baseline(fit: &Fit, row: &Row) -> f64 {
 
 /// The values of p that have a panel; one without name where the law does not look at p.
 fn fractions(fit: &Fit) -> Vec<Option<f64>> {
-    match reads(fit, Column::P) {
-        true => distinct(fit, Column::P, MOST_FRACTIONS).into_iter().map(Some).collect(),
-        false => vec![None],
+    if reads(fit, Column::P) {
+        distinct(fit, Column::P, MOST_FRACTIONS).into_iter().map(Some).collect()
+    } else {
+        vec![None]
     }
 }
 
@@ -67,7 +65,7 @@ fn distinct(fit: &Fit, column: Column, most: usize) -> Vec<f64> {
     spread(&values, most)
 }
 
-/// The law's curves: of the rise above L_pt⁰ for a law of what is forgotten, else of the loss.
+/// The law's curves: of the increase above L_pt⁰ for a law of what is forgotten, else of the loss.
 pub fn curves(fit: &Fit) -> Vec<Curve> {
     let column = along(fit);
     let (low, high) = fit.range(column);
@@ -80,7 +78,7 @@ pub fn curves(fit: &Fit) -> Vec<Curve> {
     let mut found = Vec::new();
     for p in fractions(fit) {
         for n_params in distinct(fit, Column::NParams, MOST_SIZES) {
-            // The rise does not depend on it.
+            // The increase does not depend on it.
             let loss_pt0 = fit.loss_pt0_at(n_params).map_or(f64::NAN, |known| known.loss_pt0);
             let point = |size: f64| {
                 let mut row =
@@ -178,10 +176,8 @@ fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
     let curves = curves(fit);
     let symbol = symbol(fit.law.output());
     let rises = rises(fit);
-    let label = match rises {
-        true => format!("rise of {symbol} (nats)"),
-        false => format!("{symbol} (nats)"),
-    };
+    let label =
+        if rises { format!("increase of {symbol} (nats)") } else { format!("{symbol} (nats)") };
     // A panel a group has it in its title.
     let label = if reads(fit, Column::P) { of_group(fit, &label) } else { label };
     let drawn = || curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| value.value);
@@ -190,10 +186,7 @@ fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
     let logarithmic = drawn().all(|value| value > 0.0);
     let floor = 0.5 * smallest;
     let panel = |p: Option<f64>| {
-        let mut y = match logarithmic {
-            true => Axis::log(&label),
-            false => Axis::linear(&label),
-        };
+        let mut y = if logarithmic { Axis::log(&label) } else { Axis::linear(&label) };
         if rises && logarithmic {
             y = y.limited(Some(floor), None);
         }

@@ -115,12 +115,11 @@ pub fn ring(color: Color) -> Glyph {
 
 /// What a ring is, where there are some.
 pub fn rings(fits: &[&Fit]) -> &'static str {
-    match fits.iter().any(|fit| fit.held_out.is_some()) {
-        true => {
-            " Rings: predicted by a law that was fitted without the run; far beyond the others \
-             they stand at the edge with an arrow."
-        }
-        false => "",
+    if fits.iter().any(|fit| fit.held_out.is_some()) {
+        " Rings: predicted by a law that was fitted without the run; far beyond the others \
+         they stand at the edge with an arrow."
+    } else {
+        ""
     }
 }
 
@@ -232,9 +231,10 @@ pub fn symbol(column: Column) -> &'static str {
 /// At most so many of sorted values, the first and the last among them, at even distances.
 pub fn spread(values: &[f64], most: usize) -> Vec<f64> {
     let n = values.len();
-    match n <= most {
-        true => values.to_vec(),
-        false => (0..most).map(|i| values[i * (n - 1) / (most - 1)]).collect(),
+    if n <= most {
+        values.to_vec()
+    } else {
+        (0..most).map(|i| values[i * (n - 1) / (most - 1)]).collect()
     }
 }
 

@@ -197,7 +197,10 @@ fn flat(shown: &[Vec<&Finetuned>]) -> Finding {
     Finding {
         claim: "p = 1% keeps the pretraining loss of the small model nearly flat on arXiv".into(),
         source: "reported".into(),
-        ours: format!("Rise of L_pt to the bottom at p = 1%, of L_pt⁰: {}.", style::list(&words)),
+        ours: format!(
+            "Increase of L_pt to the bottom at p = 1%, of L_pt⁰: {}.",
+            style::list(&words)
+        ),
         rule: format!("at most {} in every domain that is drawn", percent(FLAT)),
         verdict: tally.verdict(1.0),
     }

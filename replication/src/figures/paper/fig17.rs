@@ -162,18 +162,20 @@ fn finding(pairs: &[(&Pretrained, &Pretrained)]) -> Finding {
     Finding {
         claim: "Weight decay of 0.1 is better than none in pretraining".into(),
         source: "Figure 17 of the PMLR version, quoted in part".into(),
-        ours: match pairs.is_empty() {
-            true => "There is no pair of runs with and without weight decay.".into(),
-            false => format!(
+        ours: if pairs.is_empty() {
+            "There is no pair of runs with and without weight decay.".into()
+        } else {
+            format!(
                 "With weight decay of {} the last L_pt is lower in {tally} pairs; in nats: {}.",
                 decays.join(" or "),
                 style::list(&words)
-            ),
+            )
         },
         rule: "lower at every size".into(),
-        verdict: match decays.contains(&"0.1".to_string()) {
-            true => tally.verdict(1.0),
-            false => Verdict::NotTestable,
+        verdict: if decays.contains(&"0.1".to_string()) {
+            tally.verdict(1.0)
+        } else {
+            Verdict::NotTestable
         },
     }
 }

@@ -14,7 +14,7 @@ use plot::{self, Axis, Direction, Interval, Line, Mark, Numbers, Panel, Share, S
 /// A panel a domain, as many side by side.
 const COLUMNS: usize = 3;
 
-/// "Prevents": this share of the rise without injection does not happen.
+/// "Prevents": this share of the increase without injection does not happen.
 const PREVENTED: f64 = 0.9;
 
 /// The smallest amount of injection that the paper says to suffice.
@@ -187,7 +187,7 @@ fn notes(results: &Results) -> Vec<String> {
     notes
 }
 
-/// Shares of the rise without injection that a p undoes, a share a pair of runs. Pairs in which
+/// Shares of the increase without injection that a p undoes, a share a pair of runs. Pairs in which
 /// nothing was forgotten have none.
 fn undone(results: &Results, domain: &str, p: f64) -> Vec<f64> {
     let pairs = style::beside_none(results, MAIN, p).into_iter();
@@ -218,13 +218,14 @@ fn one_percent(results: &Results) -> Finding {
                 prevents the model from forgetting the pretraining set.”"
             .into(),
         source: "abstract, quoted".into(),
-        ours: match words.is_empty() {
-            true => "There is no pair of runs at p = 0 and p = 1%.".into(),
-            false => format!(
-                "Share of the rise of L_pt at p = 0 that p = 1% undoes, the middle of the pairs: \
-                 {}.",
+        ours: if words.is_empty() {
+            "There is no pair of runs at p = 0 and p = 1%.".into()
+        } else {
+            format!(
+                "Share of the increase of L_pt at p = 0 that p = 1% undoes, the middle of the pairs: \
+             {}.",
                 style::list(&words)
-            ),
+            )
         },
         rule: format!("the middle of the pairs is at least {} in every domain", percent(PREVENTED)),
         verdict: style::all(verdicts),
@@ -236,7 +237,7 @@ fn prevented_table(results: &Results) -> Table {
         style::main_fractions(results).into_iter().filter(|p| *p > 0.0).collect();
     let domains = results.domains_of(MAIN);
     style::by_domain_and_p(
-        "Share of the rise of L_pt at p = 0 that injection undoes, the middle of the pairs over N and \
+        "Share of the increase of L_pt at p = 0 that injection undoes, the middle of the pairs over N and \
          D_ft.",
         domains.iter().map(|domain| domain.name.as_str()),
         &fractions,
@@ -289,7 +290,10 @@ fn more_severe(results: &Results, pair: Pair) -> Finding {
     Finding {
         claim: format!("“Forgetting is more severe when … {claim}”"),
         source: "abstract, quoted".into(),
-        ours: format!("Pairs at p = 0 of {order} has the larger rise in {}.", style::list(&words)),
+        ours: format!(
+            "Pairs at p = 0 of {order} has the larger increase in {}.",
+            style::list(&words)
+        ),
         rule: format!("in at least {} of the pairs of every domain", percent(MOST_PAIRS)),
         verdict: style::all(verdicts),
     }

@@ -316,7 +316,7 @@ fn forgets_less(results: &Results) -> Finding {
                 .into(),
         source: "quoted".into(),
         ours: format!(
-            "The rise of L_pt is smaller than at p = 0 in pairs: {}.",
+            "The increase of L_pt is smaller than at p = 0 in pairs: {}.",
             style::list(&words)
         ),
         rule: format!("in at least {} of the pairs at every p", percent(MOST_PAIRS)),

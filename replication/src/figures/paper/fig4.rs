@@ -240,23 +240,25 @@ fn finding(points: &[Point<'_>], measures: &[String], what: What) -> Finding {
         What::B => ("gain more from injection", "B"),
         What::Forgotten => ("forget more", "the progress lost at p = 0"),
     };
-    let ours = match found.is_empty() {
-        true => format!("Fewer than {FEWEST} domains have both a distance and {subject}."),
-        false => format!(
+    let ours = if found.is_empty() {
+        format!("Fewer than {FEWEST} domains have both a distance and {subject}.")
+    } else {
+        format!(
             "Rank correlation of {subject} with the distance by each measure, n = {n} domains: {}. \
-             By chance {n} domains stand in the very order once in {}.",
+         By chance {n} domains stand in the very order once in {}.",
             style::list(&words),
             (1..=n as u64).map(|i| i as f64).product::<f64>()
-        ),
+        )
     };
     Finding {
         claim: format!("Domains far from the pretraining data {claim}"),
         source: "Figure 4, reported".into(),
         ours,
         rule: format!("at least {CORRELATED} by more than half of the measures"),
-        verdict: match found.is_empty() {
-            true => Verdict::NotTestable,
-            false => Verdict::of(2 * high > found.len()),
+        verdict: if found.is_empty() {
+            Verdict::NotTestable
+        } else {
+            Verdict::of(2 * high > found.len())
         },
     }
 }

@@ -36,10 +36,8 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
     let main = results.block(MAIN).filter(|run| run.lr_ratio == LR_RATIO).collect::<Vec<_>>();
     let mut findings = vec![finding(&at_rule)];
     findings.extend((!main.is_empty()).then(|| on_the_main_grid(&main)));
-    let notes = match runs.is_empty() {
-        true => style::notes(results, FIG5.blocks),
-        false => data(results, &runs),
-    };
+    let notes =
+        if runs.is_empty() { style::notes(results, FIG5.blocks) } else { data(results, &runs) };
     Ok(Page {
         drawing: (!runs.is_empty()).then(|| drawing::figure(results, &runs)),
         csv: vec![(FIG5.id.into(), trajectories(&runs)), ("runs".into(), by_run(&runs))],
@@ -191,7 +189,7 @@ fn every(runs: &[&Finetuned]) -> Table {
             "stable",
             "L_ft",
             "L_pt",
-            "rise of L_pt",
+            "increase of L_pt",
         ],
         runs.iter().map(row).collect(),
     )
@@ -216,9 +214,9 @@ fn undone(at_rule: &[&Finetuned]) -> Table {
         ])
     };
     table(
-        "What injection does at 1/30: the rise of L_pt at the bottom without and with it, how much \
+        "What injection does at 1/30: the increase of L_pt at the bottom without and with it, how much \
          of the former is undone, and the change of L_ft; in nats per token.",
-        &["size", "p", "rise without", "rise with", "undone", "change of L_ft"],
+        &["size", "p", "increase without", "increase with", "undone", "change of L_ft"],
         at_rule.iter().filter_map(row).collect(),
     )
 }

@@ -129,7 +129,7 @@ fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
     let mut kinds_of_rows: Vec<(Shown, Fits, &str)> = vec![
         (Shown::Finetuning, |laws| laws.finetuning.as_ref().ok(), "finetuning, Eq. 6"),
         (Shown::Forgetting, |laws| laws.forgetting.as_ref().ok(), "forgetting, Eq. 7"),
-        (Shown::Rise, |laws| laws.forgetting.as_ref().ok(), "its rise above L_{pt}^{0}"),
+        (Shown::Rise, |laws| laws.forgetting.as_ref().ok(), "its increase above L_{pt}^{0}"),
     ];
     if laws.others().next().is_some() {
         let other: Fits = |laws| laws.other.as_ref();
@@ -168,7 +168,7 @@ fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
     let level = percent(laws.bootstrap().level);
     drawing.footnote = format!(
         "Hollow: predicted by a law that was fitted without the size. Bars: {level} intervals of \
-         the law. At the edge beside an arrow: beyond it, or no rise."
+         the law. At the edge beside an arrow: beyond it, or no increase."
     );
     drawing.provenance = style::provenance(results);
     drawing
@@ -177,7 +177,7 @@ fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
 fn panel(fit: Option<&Fit>, shown: Shown, sizes: &Scale) -> Panel {
     let Some(fit) = fit else { return Panel::default() };
     let what = match shown {
-        Shown::Rise => "rise of L_{pt}",
+        Shown::Rise => "increase of L_{pt}",
         _ => symbol(fit.law.output()),
     };
     let mut panel = Panel::new(

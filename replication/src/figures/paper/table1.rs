@@ -154,9 +154,8 @@ fn settings(results: &Results) -> Table {
     let pretrained = || starts(results).into_iter();
     let numbers = |of: fn(&Finetuned) -> f64| list(distinct(runs().map(of)), number);
     let domains = results.domains_of(MAIN);
-    let domain = |name: &str, source: &str| match name == source {
-        true => name.to_string(),
-        false => format!("{name} ({source})"),
+    let domain = |name: &str, source: &str| {
+        if name == source { name.to_string() } else { format!("{name} ({source})") }
     };
     let per_param = distinct(pretrained().map(|run| tokens_per_param(run).round()));
     let one_over = |ratio: f64| format!("peak/{}", number(1.0 / ratio));

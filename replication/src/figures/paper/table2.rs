@@ -166,10 +166,7 @@ fn verdict(laws: &Laws, holds: impl Fn(&Fit) -> bool) -> Verdict {
 fn each(laws: &Laws, of: impl Fn(&Fit) -> String) -> String {
     let words: Vec<_> =
         forgetting_fits(laws).map(|fit| format!("{} {}", fit.domain, of(fit))).collect();
-    match words.is_empty() {
-        true => "no forgetting law could be fitted".into(),
-        false => words.join("; "),
-    }
+    if words.is_empty() { "no forgetting law could be fitted".into() } else { words.join("; ") }
 }
 
 fn as_if_larger(laws: &Laws) -> Finding {
@@ -214,9 +211,10 @@ fn papers(laws: &Laws, domain: &str, b: f64) -> Finding {
     let fit = forgetting_fits(laws).find(|fit| bare(&fit.domain) == bare(domain));
     let (ours, verdict) = match fit {
         Some(fit) => {
-            let verdict = match known(fit) {
-                true => Verdict::of((b / ORDER..=b * ORDER).contains(&fit.values()[B])),
-                false => Verdict::NotTestable,
+            let verdict = if known(fit) {
+                Verdict::of((b / ORDER..=b * ORDER).contains(&fit.values()[B]))
+            } else {
+                Verdict::NotTestable
             };
             (format!("B = {}", values(fit)[B]), verdict)
         }

@@ -1,4 +1,4 @@
-//! Table 3: how wrong both laws are in every domain, beside models that know nothing.
+//! Table 3: how wrong both laws are in every domain, beside the baselines.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, Csv};
@@ -161,11 +161,11 @@ fn of_fits<'a>(
         "runs",
         "bootstrapped MRE",
         "out of bag",
-        "error of the rise",
+        "error of the increase",
         "MRE, sizes held out",
         "no change",
         "log-linear",
-        "error of the rise, held out",
+        "error of the increase, held out",
         "beats both",
     ];
     Table {
@@ -173,7 +173,7 @@ fn of_fits<'a>(
             "{caption}. MRE: the mean of |prediction − loss| / loss. Error of the rise: the sum \
              of |prediction − loss| over the sum of |loss − no change|. Out of bag: the MRE on \
              runs that a resample lacks. Held out: each size in \
-             turn, also from the models that know nothing."
+             turn, also from the baselines."
         ),
         columns: columns.map(String::from).to_vec(),
         rows: fits.map(row).collect(),
@@ -203,12 +203,13 @@ fn fits(laws: &Laws, law: &dyn Law, equation: &str) -> Finding {
     Finding {
         claim: format!("The {} law, Equation {equation}, fits in every domain", law.name()),
         source: format!("Equation {equation} (arXiv v2), reported"),
-        ours: match words.is_empty() {
-            true => "no size could be held out".into(),
-            false => format!("MRE on sizes that were held out: {}.", words.join("; ")),
+        ours: if words.is_empty() {
+            "no size could be held out".into()
+        } else {
+            format!("MRE on sizes that were held out: {}.", words.join("; "))
         },
-        rule: "on sizes that were held out, both errors of the law are below those of both models \
-               that know nothing, in every domain"
+        rule: "on sizes that were held out, both errors of the law are below those of both \
+               baselines, in every domain"
             .into(),
         verdict: style::all(supported),
     }

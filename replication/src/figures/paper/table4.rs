@@ -271,9 +271,10 @@ fn names<'a>(laws: &[Judged<'a>]) -> Vec<&'a str> {
 
 /// How the predictions came about.
 fn how(predictions: &Preregistration, sealed: bool) -> String {
-    match sealed {
-        true => format!("pre-registered with the SHA-256 {}", &predictions.sha256[..16]),
-        false => "not pre-registered".into(),
+    if sealed {
+        format!("pre-registered with the SHA-256 {}", &predictions.sha256[..16])
+    } else {
+        "not pre-registered".into()
     }
 }
 
@@ -347,17 +348,16 @@ fn notes(
 ) -> Vec<String> {
     let content = &predictions.content;
     let mut notes = vec![format!("{} {}.", content.rule, content.objective)];
-    notes.push(match sealed {
-        true => format!(
+    notes.push(if sealed {
+        format!(
             "Pre-registered: the predictions were written before these runs started. SHA-256 of \
-             the content: {}.",
+         the content: {}.",
             predictions.sha256
-        ),
-        false => {
-            "Not pre-registered: no predictions were written before these runs started. These \
-                  were made afterwards, from the same runs that would have been asked before."
-                .into()
-        }
+        )
+    } else {
+        "Not pre-registered: no predictions were written before these runs started. These \
+              were made afterwards, from the same runs that would have been asked before."
+            .into()
     });
     let changed = predictions.changed(results);
     if !changed.is_empty() {

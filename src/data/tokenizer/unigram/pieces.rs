@@ -220,9 +220,12 @@ impl Lattice {
     /// New probabilities from how often the pieces are expected; the rare ones are dropped. The
     /// digamma function in place of the logarithm takes most from what is rare: a sparse prior.
     fn maximise(&mut self, expected: &[f64]) {
-        let kept = |lattice: &Self, id: usize| match lattice.is_character(id) {
-            true => Some(expected[id].max(LEAST_EXPECTED)),
-            false => Some(expected[id]).filter(|&expected| expected >= LEAST_EXPECTED),
+        let kept = |lattice: &Self, id: usize| {
+            if lattice.is_character(id) {
+                Some(expected[id].max(LEAST_EXPECTED))
+            } else {
+                Some(expected[id]).filter(|&expected| expected >= LEAST_EXPECTED)
+            }
         };
         let total: f64 = self.alive().filter_map(|id| kept(self, id)).sum();
         for id in 0..self.pieces.len() {

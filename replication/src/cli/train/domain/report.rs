@@ -2,7 +2,7 @@
 //! order in which they were chosen as CSV.
 
 use super::super::Session;
-use super::course::{Course, End};
+use super::campaign::{Campaign, End};
 use super::{DomainOptions, plan};
 use crate::blocks::MAIN;
 
@@ -29,7 +29,7 @@ struct Whole<'a> {
     preset: &'a str,
     answer: &'a Answer,
     /// The criterion of the design with all runs: the mean standard deviation of the predicted ln of
-    /// the rise.
+    /// the increase.
     deviation: f64,
     ended: End,
     seconds: f64,
@@ -43,19 +43,19 @@ struct Whole<'a> {
 /// If a record cannot be read or a file not written.
 pub fn write(
     session: &Session,
-    course: &Course,
+    campaign: &Campaign,
     ended: &End,
     options: &DomainOptions,
     folder: &Path,
 ) -> Result<String> {
-    let results = course.results()?;
+    let results = campaign.results()?;
     let table = results.table(MAIN);
-    let mut answer = Answer::of(&table, course.question.clone(), &Options::default());
+    let mut answer = Answer::of(&table, campaign.question.clone(), &Options::default());
     if answer.verdict == Verdict::NotShown {
         answer.lead.push("A larger --budget goes on from here.".into());
     }
-    let deviation = course.deviation()?;
-    answer.lead.push(course_in_words(course, ended, deviation));
+    let deviation = campaign.deviation()?;
+    answer.lead.push(course_in_words(campaign, ended, deviation));
     if session.config.data.pretrain.is_empty() {
         answer.warnings.push(
             "no pretraining text was given: what is forgotten is the synthetic source".into(),
@@ -67,16 +67,16 @@ pub fn write(
         answer: &answer,
         deviation,
         ended: *ended,
-        seconds: course.spent(),
+        seconds: campaign.spent(),
         program: &results.program,
         runs_hash: results.hash().to_string(),
     };
     let drawing = drawing(&options.name, &answer, &results);
-    let tables = [rises(&answer, &results), runs(&results), chosen(course)];
+    let tables = [rises(&answer, &results), runs(&results), chosen(campaign)];
     let title = format!("How much to inject for {}", options.name);
     write_atomic(&folder.join("answer.json"), &to_json(&whole))?;
     write_atomic(&folder.join("runs.csv"), csv_of_runs(&results).as_bytes())?;
-    write_atomic(&folder.join("chosen.csv"), csv_of_choices(course).as_bytes())?;
+    write_atomic(&folder.join("chosen.csv"), csv_of_choices(campaign).as_bytes())?;
     drawing
         .write(&folder.join("answer"))
         .map_err(|error| Error::content(folder.join("answer.png"), None, error.to_string()))?;
@@ -92,28 +92,25 @@ pub fn write(
     Ok(said)
 }
 
-fn course_in_words(course: &Course, ended: &End, deviation: f64) -> String {
-    let first = course.journal.rounds.first().map_or(f64::NAN, |round| round.before);
+fn course_in_words(campaign: &Campaign, ended: &End, deviation: f64) -> String {
+    let first = campaign.journal.rounds.first().map_or(f64::NAN, |round| round.before);
     let why = match ended {
         End::AllMade => "every run of the plan was made",
         End::BudgetSpent => "no other run fits into the budget; a larger one goes on from here",
     };
-    let from = match first.is_finite() {
-        true => format!(", from {}", percent(first)),
-        false => String::new(),
-    };
+    let from = if first.is_finite() { format!(", from {}", percent(first)) } else { String::new() };
     format!(
-        "The design expects the rise that is asked about to be known to a standard deviation of {}{from} \
+        "The design expects the increase that is asked about to be known to a standard deviation of {}{from} \
          before the first run; {} of training so far; {why}.",
         percent(deviation),
-        plan::duration(course.spent()),
+        plan::duration(campaign.spent()),
     )
 }
 
 /// The rises at the question beside those of the nearest runs.
 fn rises(answer: &Answer, results: &Results) -> Table {
     let nearest = nearest(answer, results);
-    let columns = ["p", "rise of a new run, by the law", "measured", "L_ft measured"];
+    let columns = ["p", "increase of a new run, by the law", "measured", "L_ft measured"];
     let row = |p: f64| {
         let law = answer.rises.iter().find(|(of, _)| *of == p);
         let run = nearest.iter().find(|run| run.p == p);
@@ -135,7 +132,7 @@ fn rises(answer: &Answer, results: &Results) -> Table {
     };
     Table {
         caption: format!(
-            "Rise of the pretraining loss in nats, at N = {} and D_ft = {}{at}",
+            "Increase of the pretraining loss in nats, at N = {} and D_ft = {}{at}",
             size(answer.question.n_params),
             size(answer.question.d_ft_tokens)
         ),
@@ -187,10 +184,10 @@ fn runs(results: &Results) -> Table {
     }
 }
 
-fn chosen(course: &Course) -> Table {
+fn chosen(campaign: &Campaign) -> Table {
     let columns = ["round", "run", "deviation before", "expected after", "expected time"];
     let mut rows = Vec::new();
-    for (i, round) in course.journal.rounds.iter().enumerate() {
+    for (i, round) in campaign.journal.rounds.iter().enumerate() {
         for (j, run) in round.runs.iter().enumerate() {
             rows.push(vec![
                 (i + 1).to_string(),
@@ -203,7 +200,7 @@ fn chosen(course: &Course) -> Table {
     }
     Table {
         caption:
-            "The order in which runs were chosen: each shrinks the deviation of ln of the rise \
+            "The order in which runs were chosen: each shrinks the deviation of ln of the increase \
                   that is asked about most for its time"
                 .into(),
         columns: columns.map(String::from).to_vec(),
@@ -230,10 +227,10 @@ fn csv_of_runs(results: &Results) -> String {
     csv.text()
 }
 
-fn csv_of_choices(course: &Course) -> String {
+fn csv_of_choices(campaign: &Campaign) -> String {
     let mut csv =
         Csv::new(["round", "known_runs", "run_id", "run", "before", "after", "expected_seconds"]);
-    for (i, round) in course.journal.rounds.iter().enumerate() {
+    for (i, round) in campaign.journal.rounds.iter().enumerate() {
         for run in &round.runs {
             csv.row([
                 (i + 1).to_string(),
@@ -287,7 +284,7 @@ fn markdown(title: &str, answer: &Answer, tables: &[Table], notes: &[String]) ->
             _ => writeln!(text, "- {sentence}"),
         };
     }
-    text += "\n![Rise of the pretraining loss against p and against D_ft](answer.svg)\n\n";
+    text += "\n![Increase of the pretraining loss against p and against D_ft](answer.svg)\n\n";
     text.extend(tables.iter().map(|table| table.markdown() + "\n"));
     text.extend(notes.iter().map(|note| format!("- {note}\n")));
     text
@@ -301,7 +298,7 @@ fn page(
     notes: &[String],
 ) -> String {
     let mut body = format!(
-        "<figure tabindex=\"0\" aria-label=\"Rise of the pretraining loss\">\n{}</figure>\n",
+        "<figure tabindex=\"0\" aria-label=\"Increase of the pretraining loss\">\n{}</figure>\n",
         drawing.svg()
     );
     body.extend(tables.iter().enumerate().map(|(i, t)| html::table(t, &format!("table-{i}"))));
@@ -311,7 +308,7 @@ fn page(
     html::document("forgetting-laws, a domain of one's own", title, &answer.lead, &body)
 }
 
-/// The rise against p at the largest D_ft of each size, and against D_ft without injection.
+/// The increase against p at the largest D_ft of each size, and against D_ft without injection.
 fn drawing(name: &str, answer: &Answer, results: &Results) -> plot::Figure {
     let counted: Vec<&Finetuned> =
         results.block(MAIN).filter(|run| run.left_out().is_none()).collect();
@@ -403,7 +400,7 @@ fn drawing(name: &str, answer: &Answer, results: &Results) -> plot::Figure {
                        and runs of each size on its largest D_{ft}. Right: law and runs."
             .into();
     figure.description =
-        "The rise of the pretraining loss against the injected fraction and against \
+        "The increase of the pretraining loss against the injected fraction and against \
                           the amount of target data."
             .into();
     figure.provenance = style::provenance(results);

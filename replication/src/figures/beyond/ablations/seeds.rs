@@ -25,16 +25,16 @@ pub struct Deviations {
     /// Groups of runs that differ in it alone, and their runs.
     pub groups: usize,
     pub runs: usize,
-    /// Of L_ft, L_pt and the rise, in nats.
+    /// Of L_ft, L_pt and the increase, in nats.
     pub loss_ft: f64,
     pub loss_pt: f64,
     pub rise: f64,
-    /// Of L_ft and the rise, each over its mean.
+    /// Of L_ft and the increase, each over its mean.
     pub of_target: f64,
     pub of_rise: f64,
 }
 
-/// L_ft, L_pt and the rise at the bottom.
+/// L_ft, L_pt and the increase at the bottom.
 const MEASURED: [fn(&Finetuned) -> f64; 3] =
     [loss_ft, |run| run.bottom().map_or(f64::NAN, |bottom| bottom.loss_pt), rise];
 
@@ -63,7 +63,7 @@ impl Deviations {
         })
     }
 
-    /// How far a run may lie from its counterpart by the seed alone, as shares of L_ft and the rise.
+    /// How far a run may lie from its counterpart by the seed alone, as shares of L_ft and the increase.
     pub fn bounds(&self) -> [f64; 2] {
         [self.of_target, self.of_rise].map(|deviation| DEVIATIONS * 2f64.sqrt() * deviation)
     }
@@ -115,7 +115,7 @@ impl Deviations {
             rows: vec![
                 row("L_ft", self.loss_ft, Some(self.of_target)),
                 row("L_pt", self.loss_pt, None),
-                row("rise of L_pt", self.rise, Some(self.of_rise)),
+                row("increase of L_pt", self.rise, Some(self.of_rise)),
             ],
         }
     }

@@ -28,7 +28,7 @@ fn per_param(run: &Finetuned) -> f64 {
 }
 
 impl Pair<'_> {
-    /// The rise of L_pt over that of the counterpart.
+    /// The increase of L_pt over that of the counterpart.
     fn ratio(&self) -> f64 {
         self.run.rise().unwrap_or(f64::NAN) / self.main.rise().unwrap_or(f64::NAN)
     }
@@ -108,7 +108,7 @@ pub fn page(results: &Results) -> (String, Table, Finding) {
     };
     let table = Table {
         caption:
-            "The rise of L_pt over that of the counterpart in the main grid, which differs in \
+            "The increase of L_pt over that of the counterpart in the main grid, which differs in \
                   the tokens of the pretraining alone."
                 .into(),
         columns: ["size", "D/N", "pairs", "middle", "from the lowest to the highest"]
@@ -130,7 +130,7 @@ fn finding(results: &Results, pairs: &[Pair<'_>], cells: &[Cell]) -> Finding {
         (false, _) => "No model was pretrained on other tokens per parameter.".into(),
         (true, true) => "No run of such a model counts together with its counterpart.".into(),
         _ => format!(
-            "The rise of L_pt over that of the same run at D/N = {}, in the middle: {}.",
+            "The increase of L_pt over that of the same run at D/N = {}, in the middle: {}.",
             style::list(&usual),
             style::list(&words)
         ),

@@ -15,7 +15,7 @@ use crate::experiment::job::Job;
 use crate::experiment::provenance::Manifest;
 use crate::experiment::queue;
 use crate::results::Results;
-use crate::terminal::complain;
+use crate::terminal::log;
 use forgetting_laws::fit::design::Steps;
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{to_json, write_atomic};
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The course of a domain's runs.
-pub struct Course<'a> {
+pub struct Campaign<'a> {
     session: &'a Session,
     plan: &'a Plan,
     budget: f64,
@@ -58,7 +58,7 @@ pub struct Round {
     pub runs: Vec<Chosen>,
     /// How many runs were known.
     pub known: usize,
-    /// The criterion: the mean standard deviation of the predicted ln of the rise.
+    /// The criterion: the mean standard deviation of the predicted ln of the increase.
     pub before: f64,
 }
 
@@ -96,7 +96,7 @@ pub enum End {
     BudgetSpent,
 }
 
-impl<'a> Course<'a> {
+impl<'a> Campaign<'a> {
     /// What is there of a plan's course.
     ///
     /// # Errors
@@ -193,9 +193,8 @@ impl<'a> Course<'a> {
         }
         let p = self.plan.p.iter().map(|p| crate::format::percent(p.get())).collect();
         let _ = writeln!(text, "  p = {}", list(p));
-        let every = |job: &Job| match records.contains_key(&job.spec.id()) {
-            true => 0.0,
-            false => self.whole_seconds(job),
+        let every = |job: &Job| {
+            if records.contains_key(&job.spec.id()) { 0.0 } else { self.whole_seconds(job) }
         };
         let left = grid.finetunings.iter().filter(|run| !records.contains_key(&run.job.spec.id()));
         let all = grid.pretrainings.iter().map(|run| every(&run.job)).sum::<f64>()
@@ -249,7 +248,7 @@ impl<'a> Course<'a> {
         });
         let ended = match ended {
             Err(Error::Interrupted) if late.load(Ordering::Relaxed) => {
-                complain("the budget is spent; what runs had begun is kept for a larger one");
+                log("the budget is spent; what runs had begun is kept for a larger one");
                 STOP.store(false, Ordering::Relaxed);
                 Ok(End::BudgetSpent)
             }
@@ -275,9 +274,10 @@ impl<'a> Course<'a> {
                 round.runs.iter().map(|run| run.id.clone()).filter(|id| !gone(id)).collect()
             });
             let open: Vec<RunId> = open.unwrap_or_default();
-            let next = match open.is_empty() {
-                false => open,
-                true => match self.choose(&records, &failed, time_left())? {
+            let next = if !open.is_empty() {
+                open
+            } else {
+                match self.choose(&records, &failed, time_left())? {
                     Ok(round) => {
                         let ids = round.runs.iter().map(|run| run.id.clone()).collect();
                         self.journal.rounds.push(round);
@@ -285,7 +285,7 @@ impl<'a> Course<'a> {
                         ids
                     }
                     Err(end) => return Ok(end),
-                },
+                }
             };
             let prepared = match &mut prepared {
                 Some(prepared) => prepared,
@@ -445,10 +445,11 @@ impl<'a> Course<'a> {
         let n_params = run.job.shape.count().paper() as f64;
         let budget = run.cell.steps as f64;
         let finetuning = &self.session.config.finetuning;
-        let expected = match finetuning.stop_when_turned {
+        let expected = if finetuning.stop_when_turned {
             // It is looked at from so many steps on.
-            true => steps.expected(n_params, self.pass(run)).max(finetuning.stop.min_steps as f64),
-            false => budget,
+            steps.expected(n_params, self.pass(run)).max(finetuning.stop.min_steps as f64)
+        } else {
+            budget
         };
         let share = (expected / budget).min(1.0);
         share * self.whole_seconds(&run.job)
