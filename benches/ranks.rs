@@ -136,9 +136,10 @@ fn as_rank(place: Place) {
     });
     let comm: &dyn Collectives = rank.as_ref().map_or(&Solo, |(rank, _)| rank);
     let floats = argument("--floats", "");
-    let seconds = match floats.is_empty() {
-        true => step(&argument("--size", ""), device, comm),
-        false => all_reduce(floats.parse().expect("a number"), device, comm),
+    let seconds = if floats.is_empty() {
+        step(&argument("--size", ""), device, comm)
+    } else {
+        all_reduce(floats.parse().expect("a number"), device, comm)
     };
     if first {
         println!("{seconds}");
@@ -171,9 +172,10 @@ fn all_reduce(floats: i64, device: Device, comm: &dyn Collectives) -> f64 {
 
 fn step(size: &str, device: Device, comm: &dyn Collectives) -> f64 {
     tch::set_num_threads(1);
-    let (vocab, context, batch, usual) = match size.starts_with("nano") {
-        true => (512, 128, "32", "f32"),
-        false => (PAPER_VOCAB, PAPER_CONTEXT, "64", "bf16"),
+    let (vocab, context, batch, usual) = if size.starts_with("nano") {
+        (512, 128, "32", "f32")
+    } else {
+        (PAPER_VOCAB, PAPER_CONTEXT, "64", "bf16")
     };
     let batch: usize = argument("--batch", batch).parse().expect("--batch takes a number");
     let shape = Shape::named(size, vocab, context).unwrap_or_else(|error| panic!("{error}"));

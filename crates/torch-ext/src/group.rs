@@ -52,9 +52,10 @@ impl Group {
         let loopback = c_text("127.0.0.1");
         let named = std::env::var("GLOO_SOCKET_IFNAME").ok().filter(|name| !name.is_empty());
         let interfaces = named.map(|names| c_text(&names));
-        let host = match place.is_local() && interfaces.is_none() {
-            true => loopback.as_ptr(),
-            false => std::ptr::null(),
+        let host = if place.is_local() && interfaces.is_none() {
+            loopback.as_ptr()
+        } else {
+            std::ptr::null()
         };
         let mut raw = std::ptr::null_mut();
         // SAFETY: the texts outlive the call; the handle is written only where it succeeds.

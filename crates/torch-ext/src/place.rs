@@ -137,13 +137,14 @@ impl Place {
                 other => other.to_string(),
             };
             let seconds = timeout.as_secs();
-            Error::Meeting(match serve {
-                true => format!("rank 0 cannot serve the meeting at {host}:{port} ({said})"),
-                false => format!(
+            Error::Meeting(if serve {
+                format!("rank 0 cannot serve the meeting at {host}:{port} ({said})")
+            } else {
+                format!(
                     "rank {} finds nobody at MASTER_ADDR={host}, MASTER_PORT={port} within \
                      {seconds} s: is rank 0 there? ({said})",
                     self.rank
-                ),
+                )
             })
         })?;
         if store.add(&format!("rank/{}", self.rank), 1)? > 1 {

@@ -199,9 +199,10 @@ impl Network {
 
     /// The same network, computing in a precision.
     pub fn in_precision(self, precision: Precision) -> Self {
-        match precision == self.precision() {
-            true => self,
-            false => Self::assemble(self.shape, self.layout, self.theta, precision),
+        if precision == self.precision() {
+            self
+        } else {
+            Self::assemble(self.shape, self.layout, self.theta, precision)
         }
     }
 

@@ -233,9 +233,10 @@ impl Ranks {
     pub fn begin(&self, job: &Job) -> Result<()> {
         let order = serde_json::to_vec(job).expect("our types have string keys");
         self.send(order, Some(IDLE))?;
-        match self.agree_within(Signals::default(), Some(IDLE))?.failed {
-            true => Err(Error::RankFailed),
-            false => Ok(()),
+        if self.agree_within(Signals::default(), Some(IDLE))?.failed {
+            Err(Error::RankFailed)
+        } else {
+            Ok(())
         }
     }
 
@@ -271,7 +272,7 @@ impl Ranks {
     }
 
     /// Says why this rank failed in a run; the first one's reason is said by its caller.
-    pub fn warn(&self, job: &Job, error: &Error) {
+    pub fn log_failure(&self, job: &Job, error: &Error) {
         let (rank, label) = (self.place.rank, &job.label);
         log(&format!("rank {rank}: {label}: {error}"));
     }
