@@ -514,6 +514,10 @@ fn a_dry_run_says_what_it_would_cost_and_writes_nothing() {
     for arguments in [&[][..], &["--dry-run"]] {
         let output = fig5(&file.join("out")).args(arguments).output().unwrap();
         assert!(complaint(&output).contains("--out = "), "{arguments:?}");
+        if cfg!(target_os = "linux") {
+            let output = fig5(Path::new("/proc/nowhere")).args(arguments).output().unwrap();
+            assert!(complaint(&output).contains("--out = /proc/nowhere"), "{arguments:?}");
+        }
         let call = ["--ranks", "2", "--workers-per-device", "2"];
         let output = fig5(folder.path()).args(call).args(arguments).output().unwrap();
         assert!(complaint(&output).contains("--workers-per-device = 2"), "{arguments:?}");

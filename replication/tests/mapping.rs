@@ -60,7 +60,7 @@ fn commands() -> Vec<Vec<String>> {
 #[test]
 #[cfg(feature = "train")]
 fn other_documents_call_what_there_is() {
-    let others = ["replication/node", "benches/peer", "benches/no-gpu"];
+    let others = ["replication/node", "benches/peer", "tools/no-gpu"];
     let others = others.map(|folder| Path::new(folder).join("README.md"));
     let mut found = BTreeSet::new();
     for name in others.into_iter().chain(documents()) {

@@ -484,19 +484,25 @@ impl Session {
     }
 }
 
-/// Refuses a folder that cannot be made, since something on the way is a file; makes none.
+/// Refuses a folder that cannot be made or written to; makes none.
 ///
 /// # Errors
 /// If it is so.
 fn check_folder(out: &Path) -> Result<()> {
-    match out.ancestors().find(|above| above.exists()) {
-        Some(above) if !above.is_dir() => {
-            let requirement =
-                format!("must be a folder to write to ({} is a file)", above.display());
-            Err(Error::setting("--out", out.display(), requirement))
-        }
-        _ => Ok(()),
-    }
+    let here = |above| if above == Path::new("") { Path::new(".") } else { above };
+    let Some(above) = out.ancestors().map(here).find(|above| above.exists()) else {
+        return Ok(());
+    };
+    let why = if above.is_dir() {
+        // A file without a name shows whether files can be written, and leaves nothing.
+        tempfile::tempfile_in(above).err().map(|error| format!("cannot be written to: {error}"))
+    } else {
+        Some("is a file".into())
+    };
+    why.map_or(Ok(()), |why| {
+        let requirement = format!("must be a folder to write to ({} {why})", above.display());
+        Err(Error::setting("--out", out.display(), requirement))
+    })
 }
 
 /// Starts the ranks that make a figure, or all, if several are asked for. What every rank would refuse
