@@ -73,7 +73,7 @@ fn a_model_is_measured_on_any_text() {
     first.arg(model()).arg("--data").arg(&data);
     let said = stdout(&must_succeed(&mut first));
     assert!(said.contains(&format!("loss {:.4}", losses[0])), "{said}");
-    assert!(said.contains("1 documents"), "{said}");
+    assert!(said.contains("1 documents\nend of text: <|endoftext|> "), "{said}");
 }
 
 /// Against `transformers`, by `golden/checkpoint/make.py`: losses and bits per byte are of the same

@@ -130,6 +130,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         return Err(Error::setting("--data", options.data[0].display(), requirement));
     }
     let bytes: u64 = documents.iter().map(|document| document.bytes).sum();
+    let end_of_text = reader.tokenizer.stated_end_of_text().to_string();
     let evaluation = Evaluation {
         loss: whole.mean(),
         stderr: (clusters.len() > 1).then(|| Measured::mean(&clusters).error),
@@ -146,7 +147,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     if let Some(path) = &options.json {
         write_atomic(path, &to_json(&evaluation))?;
     }
-    print(&said(&evaluation, options.per_document))
+    print(&format!("{}end of text: {end_of_text}\n", said(&evaluation, options.per_document)))
 }
 
 /// The bytes that the predicted tokens of a document stand for which count, of those of all tokens:

@@ -2,7 +2,7 @@
 
 use crate::experiment::compute::ComputeOptions;
 use crate::experiment::reader::Reader;
-use crate::terminal::print;
+use crate::terminal::{log, print};
 use clap::Args;
 use forgetting_laws::Result;
 use forgetting_laws::engine::{self, Sampling};
@@ -63,5 +63,6 @@ pub fn sample(options: &SampleOptions) -> Result<()> {
         let between = if i + 1 < options.samples { "\n---" } else { "" };
         print(&format!("{text}{between}\n"))?;
     }
+    log(&format!("end of text: {}", reader.tokenizer.stated_end_of_text()));
     Ok(())
 }
