@@ -116,8 +116,8 @@ pub fn alike(a: &Finetuned, b: &Finetuned) -> bool {
     a.size == b.size && a.domain == b.domain && a.d_ft_tokens == b.d_ft_tokens
 }
 
-/// The runs of the main grid and of [`SEEDS`] or [`MODELS`] that differ from one in the seed of finetuning
-/// alone, or in the pretrained model alone, itself among them, and count in fits.
+/// The runs of the main grid and of another block (of seeds, or of models) that differ from one in the
+/// seed of finetuning alone, or in the pretrained model alone, itself among them, and count in fits.
 pub fn repeats<'a>(results: &'a Results, block: &str, run: &Finetuned) -> Vec<&'a Finetuned> {
     let asked = |other: &&Finetuned| {
         let same_otherwise = match block {
