@@ -7,6 +7,7 @@
 
 mod blocks;
 mod cli;
+mod corner;
 #[cfg(feature = "train")]
 mod experiment;
 mod figures;

@@ -2,8 +2,8 @@
 //! defaults in the code.
 
 use crate::blocks::MAIN;
+use crate::corner::Beyond;
 use crate::experiment::compute::EngineChoice;
-use crate::experiment::corner::Beyond;
 use crate::inputs::sources::Reading;
 use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::mask::Loss;

@@ -7,7 +7,6 @@
 )]
 pub mod compute;
 pub mod config;
-pub mod corner;
 pub mod data;
 pub mod grid;
 pub mod interrupts;

@@ -15,8 +15,9 @@ pub mod planted;
 mod preregistration;
 
 pub use laws::{DomainLaws, Laws};
-#[cfg(feature = "train")]
-pub use preregistration::{Forecast, Plan, Preregistration, Registered, Withheld};
+#[cfg(any(feature = "train", test))]
+pub use preregistration::Withheld;
+pub use preregistration::{Forecast, Plan, Preregistration, Registered};
 
 use forgetting_laws::data::overlap::Overlaps;
 use forgetting_laws::data::split::SplitReport;

@@ -7,11 +7,12 @@
 
 use super::{Finetuned, Results, distinct};
 use crate::blocks::MAIN;
+use crate::corner::{Beyond, Corner};
+#[cfg(feature = "train")]
 use crate::experiment::config::Predict;
-use crate::experiment::corner::{Beyond, Corner};
 use crate::format::{objective, status};
 use forgetting_laws::fit::{self, Fit, Options, Params, Prediction};
-use forgetting_laws::laws::{self, Finetuning, Forgetting, Law, Point, Row};
+use forgetting_laws::laws::{Finetuning, Forgetting, Law, Point, Row};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{sha256, write_atomic};
 use forgetting_laws::table::Table;
@@ -176,11 +177,15 @@ impl Plan {
     ///
     /// # Errors
     /// If a law is none.
+    #[cfg(feature = "train")]
     pub fn of_settings(predict: &Predict, corner: Corner) -> Result<Self> {
         let mut plan = Self::table4(corner);
         if !predict.laws.is_empty() {
-            plan.laws =
-                predict.laws.iter().map(|name| laws::by_name(name)).collect::<Result<_>>()?;
+            plan.laws = predict
+                .laws
+                .iter()
+                .map(|name| forgetting_laws::laws::by_name(name))
+                .collect::<Result<_>>()?;
             plan.options = Options::default();
         }
         if *predict != Predict::default() {
@@ -388,6 +393,7 @@ fn forecast(fit: &Fit, run: &Withheld) -> Forecast {
 mod tests {
     use super::super::planted::planted;
     use super::*;
+    #[cfg(feature = "train")]
     use crate::experiment::config::Config;
 
     #[test]
@@ -533,6 +539,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "train")]
     #[test]
     fn what_is_predicted_is_a_setting() {
         let predict = Config::load("micro", &[]).unwrap().predict;

@@ -17,9 +17,9 @@ pub use command::Command;
 pub use options::FigureOptions;
 
 use crate::blocks::MAIN;
+use crate::corner::Corner;
 use crate::experiment::compute::{Collectives, Compute, Effort, refusal};
 use crate::experiment::config::{Config, Predict};
-use crate::experiment::corner::Corner;
 use crate::experiment::data::{DataStats, Prepared, Sources};
 use crate::experiment::grid::{self, Finetuning, Grid};
 use crate::experiment::interrupts::{STOP, stop_runs};
