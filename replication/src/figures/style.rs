@@ -165,6 +165,16 @@ pub fn beside_none<'a>(
     results.block(block).filter(|run| run.p == p).filter(counts).filter_map(pair).collect()
 }
 
+/// The share of the increase of L_pt without injection that a run with injection does not have, of two
+/// runs that differ in p alone; none where nothing was forgotten without.
+pub fn prevented(without: &Finetuned, with: &Finetuned) -> Option<f64> {
+    let increase = without.rise().filter(|&increase| increase > 0.0)?;
+    Some(1.0 - with.rise()? / increase)
+}
+
+/// The smallest fraction of injection that the paper says to suffice.
+pub const ONE_PERCENT: f64 = 0.01;
+
 /// The values of p in the main grid, ascending.
 pub fn main_fractions(results: &Results) -> Vec<f64> {
     distinct(results.block(MAIN).map(|run| run.p))

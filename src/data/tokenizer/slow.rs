@@ -5,7 +5,8 @@ use crate::formats::{HEAD, not_data};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -39,8 +40,10 @@ pub(super) fn read(folder: &Path) -> Result<Tokenizer> {
     }
     for name in [VOCAB, MERGES] {
         let path = folder.join(name);
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
-        if let Some(what) = not_data(&bytes[..bytes.len().min(HEAD)]) {
+        let mut head = Vec::new();
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        file.take(HEAD as u64).read_to_end(&mut head).map_err(Error::io(&path))?;
+        if let Some(what) = not_data(&head) {
             return Err(Error::content(path, None, what));
         }
     }

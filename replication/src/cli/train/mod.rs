@@ -395,6 +395,12 @@ impl Session {
         if path.exists() {
             return Ok(true);
         }
+        let of_main = || self.grid.finetunings.iter().filter(|run| run.in_block(MAIN));
+        let fits = |run: &&Finetuning| corner.fits(run.rank, run.cell.d_ft_tokens);
+        if !of_main().any(|run| fits(&run)) {
+            // A part of a grid may have nothing to predict from. The rest may be asked for later.
+            return Ok(true);
+        }
         let results = self.results()?;
         let here = |run: &Finetuning| {
             let id = run.job.spec.id();
@@ -405,14 +411,8 @@ impl Session {
                 || !results.pretrained.iter().any(parent)
                 || results.finetuned.iter().any(|made| made.record.id == id)
         };
-        let of_main = || self.grid.finetunings.iter().filter(|run| run.in_block(MAIN));
-        let fits = |run: &&Finetuning| corner.fits(run.rank, run.cell.d_ft_tokens);
         if !of_main().filter(fits).all(here) {
             return Ok(false);
-        }
-        if of_main().filter(fits).count() == 0 {
-            // A part of a grid may have nothing to predict from. The rest may be asked for later.
-            return Ok(true);
         }
         let parents: BTreeMap<&RunId, &Pretrained> =
             results.pretrained.iter().map(|made| (&made.record.id, made)).collect();

@@ -6,7 +6,7 @@
 
 use crate::blocks::MAIN;
 use crate::figures::fit::spread;
-use crate::figures::style::{self, Scale, Tally, percent};
+use crate::figures::style::{self, ONE_PERCENT, Scale, Tally, percent};
 use crate::figures::{Figure, Finding, Page, Table};
 use crate::format::{cell, short};
 use crate::results::{DomainLaws, Finetuned, Laws, Results, distinct};
@@ -19,9 +19,6 @@ use plot::{self, Axis, Color, Dash, Key, Legend, Line, Mark, Numbers, Panel, Pla
 /// Columns and rows of panels; the table has all.
 const MOST_SIZES: usize = 4;
 const MOST_DOMAINS: usize = 6;
-
-/// The fraction that the paper says to suffice.
-const ONE_PERCENT: f64 = 0.01;
 
 /// The shares of the forgetting for which the D_ft is sought from which on 1% prevents them.
 const SHARES: [f64; 2] = [0.5, 0.9];
@@ -96,8 +93,7 @@ fn pairs(results: &Results) -> Vec<Pair<'_>> {
     let fractions = style::main_fractions(results).into_iter().filter(|&p| p > 0.0);
     let of_fraction = |p| style::beside_none(results, MAIN, p);
     let found = fractions.flat_map(of_fraction).filter_map(|(without, with)| {
-        let increase = without.rise().filter(|&increase| increase > 0.0)?;
-        Some(Pair { without, with, prevented: 1.0 - with.rise()? / increase })
+        Some(Pair { without, with, prevented: style::prevented(without, with)? })
     });
     found.collect()
 }
@@ -138,7 +134,8 @@ fn enough_tokens(law: &dyn Law, values: &[f64], row: &Row, share: f64) -> Option
     Some(high.exp())
 }
 
-/// A number of every resample, in the middle share of the fit's level; None without a bootstrap.
+/// A number of every resample, in the middle share of the fit's level; None without a bootstrap, or where a
+/// resample has no such number.
 fn interval(fit: &Fit, of: impl Fn(&[f64]) -> f64) -> Option<Interval> {
     let resampled = fit.bootstrap.as_ref()?;
     Interval::of(resampled.draws.iter().map(|values| of(values)).collect(), resampled.level)

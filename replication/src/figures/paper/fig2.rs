@@ -17,9 +17,6 @@ const COLUMNS: usize = 3;
 /// "Prevents": this share of the increase without injection does not happen.
 const PREVENTED: f64 = 0.9;
 
-/// The smallest amount of injection that the paper says to suffice.
-const ONE_PERCENT: f64 = 0.01;
-
 /// "More severe": in this share of the pairs of runs.
 const MOST_PAIRS: f64 = 0.9;
 
@@ -192,17 +189,13 @@ fn notes(results: &Results) -> Vec<String> {
 fn undone(results: &Results, domain: &str, p: f64) -> Vec<f64> {
     let pairs = style::beside_none(results, MAIN, p).into_iter();
     let of_domain = pairs.filter(|(_, with)| with.domain == domain);
-    let share = |(without, with): (&Finetuned, &Finetuned)| {
-        let rise = without.rise().filter(|&rise| rise > 0.0)?;
-        Some(1.0 - with.rise()? / rise)
-    };
-    of_domain.filter_map(share).collect()
+    of_domain.filter_map(|(without, with)| style::prevented(without, with)).collect()
 }
 
 fn one_percent(results: &Results) -> Finding {
     let (mut words, mut verdicts) = (Vec::new(), Vec::new());
     for domain in results.domains_of(MAIN) {
-        let shares = undone(results, &domain.name, ONE_PERCENT);
+        let shares = undone(results, &domain.name, style::ONE_PERCENT);
         let Some(middle) = style::median(shares.iter().copied()) else { continue };
         let tally = Tally::count(shares.into_iter().map(|share| share >= PREVENTED));
         verdicts.push(Verdict::of(middle >= PREVENTED));
