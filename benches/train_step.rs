@@ -1,75 +1,94 @@
 //! Training steps per second, as a JSON line a size: the counterpart of `peer/train_step.py` and
 //! `peer/compiled.py`, which measure PyTorch on the same model and step.
 //!
-//! `cargo bench -p benches --profile dev --bench train_step -- [--size NAME] [--device NAME]
-//! [--precision f32|bf16] [--batch N] [--threads N] [--seconds S]`
+//! `cargo bench -p benches --profile dev --bench train_step -- [--size NAME] [--engine cpu|torch]
+//! [--device NAME] [--precision f32|bf16] [--batch N] [--threads N] [--seconds S]`
 //!
-//! Without a size, the three that the README compares on the CPU. Vocabulary and context are those of
-//! the size's preset.
+//! Without a size, the four that docs/performance.md compares on a CPU. Without an engine, this crate's
+//! own where it can: on a CPU in f32. Vocabulary and context are those of the size's preset.
 
 use benches::{argument, precision};
-use forgetting_laws::engine::Solo;
-use forgetting_laws::engine::torch::{self, Network, Trainer, cuda, windows};
+use forgetting_laws::checkpoint::Checkpoint;
+use forgetting_laws::data::sequences::Window;
+use forgetting_laws::engine::cpu::Cpu;
+use forgetting_laws::engine::torch::{self, Torch, cuda};
+use forgetting_laws::engine::{Engine, Solo};
 use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Precision, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::weight_decay::{AdamW, Step};
 use std::time::Instant;
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// What all sizes share.
 struct Settings {
+    engine: String,
     device: Device,
     precision: Precision,
     batch: usize,
-    threads: i32,
+    threads: usize,
     seconds: f64,
 }
 
 fn main() {
+    let device =
+        torch::device(&argument("--device", "cpu")).unwrap_or_else(|error| panic!("{error}"));
+    let precision = precision("f32");
+    let own = device == Device::Cpu && precision.is_f32();
     let settings = Settings {
-        device: torch::device(&argument("--device", "cpu"))
-            .unwrap_or_else(|error| panic!("{error}")),
-        precision: precision("f32"),
+        engine: argument("--engine", if own { "cpu" } else { "torch" }),
+        device,
+        precision,
         batch: argument("--batch", "16").parse().expect("--batch takes a number"),
         threads: argument("--threads", "1").parse().expect("--threads takes a number"),
         seconds: argument("--seconds", "5").parse().expect("--seconds takes a number"),
     };
-    tch::set_num_threads(settings.threads);
     let only = argument("--size", "");
     let sizes = match only.as_str() {
-        "" => vec!["nano-tiny", "nano-small", "nano-medium"],
+        "" => vec!["nano-tiny", "nano-small", "nano-medium", "nano-large"],
         size => vec![size],
     };
+    let threads = settings.threads;
+    let of_torch = |threads| Torch {
+        device: settings.device,
+        comm: &Solo,
+        micro_batch: settings.batch,
+        threads,
+    };
     for size in sizes {
-        println!("{}", measure(size, &settings));
+        let line = match settings.engine.as_str() {
+            "cpu" => measure(size, &Cpu { threads }, &settings),
+            "torch" => measure(size, &of_torch(threads as i32), &settings),
+            _ => panic!("--engine takes cpu or torch"),
+        };
+        println!("{line}");
     }
 }
 
 /// Median and best over chunks of steps. The host waits for the device at the end of a chunk alone.
-fn measure(size: &str, settings: &Settings) -> String {
-    let Settings { device, precision, batch, threads, seconds } = *settings;
+fn measure(size: &str, engine: &dyn Engine, settings: &Settings) -> String {
+    let &Settings { device, precision, batch, threads, seconds, .. } = settings;
     let (vocab, context) = match size.split('-').next() {
         Some("nano") => (512, 64),
         Some("mini") => (4_096, 256),
         _ => (PAPER_VOCAB, PAPER_CONTEXT),
     };
     let shape = Shape::named(size, vocab, context).unwrap_or_else(|error| panic!("{error}"));
-    let network = Network::new(shape, Key::new(0), device).expect("a valid shape");
-    let network = network.in_precision(precision);
-    let mut trainer = Trainer::new(network, AdamW::default(), 5.0).expect("valid settings");
+    let model = Checkpoint::initial(shape, Key::new(0)).expect("a valid shape");
+    let training = engine.training(&model, precision, AdamW::default(), 5.0);
+    let mut training = training.unwrap_or_else(|error| panic!("{error}"));
     let token = |i| Key::new(1).below(i, vocab as u64) as u32;
     let tokens: Vec<u32> = (0..(batch * (context + 1)) as u64).map(token).collect();
-    let rows: Vec<&[u32]> = tokens.chunks(context + 1).collect();
+    let windows: Vec<_> = tokens
+        .chunks(context + 1)
+        .map(|row| Window { tokens: row.into(), counted: None })
+        .collect();
     let mut steps = |count: usize| {
         let begun = Instant::now();
-        let mut loss = Tensor::from(0f32);
         for _ in 0..count {
-            let positions = (batch * context) as u64;
             let step = Step { t: 1, lr: 1e-4, multiplier: 1.0 };
-            let taken = trainer.step(&[windows(&rows, device)], positions, step, &Solo);
-            loss = taken.expect("one process loses no other");
+            training.step(&windows, step).expect("one process loses no other");
         }
-        let _ = loss.double_value(&[]);
+        training.loss_sums().expect("one process loses no other");
         (batch * context * count) as f64 / begun.elapsed().as_secs_f64()
     };
     let chunk = if shape.count().paper() < 1_000_000 { 20 } else { 5 };
@@ -89,8 +108,9 @@ fn measure(size: &str, settings: &Settings) -> String {
     let memory = memory.map_or("null".into(), |(used, _)| format!("{:.2}", used as f64 / 1e9));
     let precision = if precision.is_f32() { "f32" } else { "bf16" };
     format!(
-        "{{\"size\": \"{size}\", \"device\": \"{name}\", \"precision\": \"{precision}\", \
+        "{{\"size\": \"{size}\", \"engine\": \"{}\", \"device\": \"{name}\", \"precision\": \"{precision}\", \
          \"batch\": {batch}, \"threads\": {threads}, \"tokens_per_s\": {median:.0}, \
-         \"best_tokens_per_s\": {best:.0}, \"train_gflops\": {gflops:.1}, \"gpu_gb\": {memory}}}"
+         \"best_tokens_per_s\": {best:.0}, \"train_gflops\": {gflops:.1}, \"gpu_gb\": {memory}}}",
+        engine.kind()
     )
 }

@@ -1,10 +1,10 @@
-"""Training steps of PyTorch with torch.compile and fused AdamW against those of this library.
+"""Training steps of PyTorch, with torch.compile or eager and with fused AdamW, against this library's.
 
 The same GPT-2-style models, batches and steps on the same device in one go: in bf16 under autocast with
-parameters in f32, as is usual, or in f32. The two programs take turns, and what is printed is a line of
-JSON a size: the medians of their tokens/s, their ratio, and model FLOPs utilisation, against the
-device's peak where its name is known here, and against the rate of a large matrix product. README.md has
-the commands.
+parameters in f32, as is usual, or in f32. The programs take turns, and what is printed is a line of JSON
+a size: the medians of their tokens/s, the ratio of ours to each of theirs, and model FLOPs utilisation,
+against the device's peak where its name is known here, and against the rate of a large matrix product.
+README.md has the commands.
 """
 
 import argparse
@@ -28,6 +28,8 @@ SIZES = {
     "nano-tiny": (2, 32, 2, 512, 64, 16),
     "nano-small": (3, 48, 3, 512, 64, 16),
     "nano-medium": (6, 64, 4, 512, 64, 16),
+    "nano-large": (8, 80, 5, 512, 64, 16),
+    "nano-xl": (8, 112, 7, 512, 64, 16),
     "mini-tiny": (4, 128, 4, 4096, 256, 64),
     "mini-small": (6, 256, 4, 4096, 256, 64),
     "mini-medium": (8, 384, 6, 4096, 256, 64),
@@ -50,22 +52,22 @@ def synchronize(device):
 
 
 class Peer:
-    """The compiled step, warm."""
+    """PyTorch's step, warm."""
 
-    def __init__(self, shape, args):
+    def __init__(self, shape, args, kind):
         layers, d, heads, vocab, context, _ = shape
         self.device, self.tokens = args.device, args.batch * context
         torch.manual_seed(0)
         model = Gpt(layers, d, heads, vocab, context).to(args.device)
         self.params = list(model.parameters())
         self.optimizer = adamw(self.params)
-        compiled = torch.compile(model) if args.compile else model
-        kind = "cuda" if args.device.startswith("cuda") else "cpu"
+        network = torch.compile(model) if kind == "compile" else model
+        device = "cuda" if args.device.startswith("cuda") else "cpu"
         half = args.precision == "bf16"
 
         def loss_of(inputs, targets):
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-                return compiled(inputs, targets)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
+                return network(inputs, targets)
 
         self.loss_of = loss_of
         # On the device before the clock runs.
@@ -108,6 +110,7 @@ def ours(size, args, seconds):
     call = [args.ours] if args.ours else bench
     call += ["--size", size, "--device", args.device, "--precision", args.precision]
     call += ["--batch", str(args.batch), "--threads", str(args.threads), "--seconds", str(seconds)]
+    call += ["--engine", args.engine] if args.engine else []
     env = os.environ | {"FORGETTING_LAWS_TORCH": os.path.dirname(torch.__file__)}
     done = subprocess.run(call, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -119,28 +122,29 @@ def ours(size, args, seconds):
 def compare(size, args):
     shape = SIZES[size]
     args.batch = args.sequences or shape[5]
-    peer_rates, our_rates = [], []
+    rates = {side: [] for side in ("ours", *args.peers)}
     for _ in range(args.rounds):
-        peer = Peer(shape, args)
-        peer_rates.append(peer.rate(args.seconds))
-        # Its memory is for the other now.
-        del peer
-        gc.collect()
-        if args.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        for kind in args.peers:
+            peer = Peer(shape, args, kind)
+            rates[kind].append(peer.rate(args.seconds))
+            # Its memory is for the others now.
+            del peer
+            gc.collect()
+            if args.device.startswith("cuda"):
+                torch.cuda.empty_cache()
         measured = ours(size, args, args.seconds)
-        our_rates.append(measured["tokens_per_s"])
+        rates["ours"].append(measured["tokens_per_s"])
     layers, d, _, vocab, context, _ = shape
     per_token = train_flops_per_token(SimpleNamespace(layers=layers, d=d, vocab=vocab, context=context))
     name = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else "cpu"
     peak = next((1e12 * tera for part, tera in PEAKS.items() if part in name), None)
     matmul = matmul_flops(args)
     sides = {}
-    for side, rates in (("ours", our_rates), ("pytorch", peer_rates)):
-        rate = statistics.median(rates)
+    for side, all_rates in rates.items():
+        rate = statistics.median(all_rates)
         sides[side] = {
             "tokens_per_s": round(rate),
-            "all": [round(rate) for rate in rates],
+            "all": [round(rate) for rate in all_rates],
             "mfu": round(rate * per_token / peak, 4) if peak and args.precision == "bf16" else None,
             "share_of_matmul": round(rate * per_token / matmul, 4),
         }
@@ -149,18 +153,20 @@ def compare(size, args):
         "device": name,
         "torch": torch.__version__,
         "precision": args.precision,
-        "compile": args.compile,
+        "engine": measured["engine"],
         "batch": args.batch,
         "context": context,
         "threads": args.threads,
         "matmul_tflops": round(matmul / 1e12, 3),
-        "ratio": round(sides["ours"]["tokens_per_s"] / sides["pytorch"]["tokens_per_s"], 3),
+        "ratio": {
+            kind: round(sides["ours"]["tokens_per_s"] / sides[kind]["tokens_per_s"], 3) for kind in args.peers
+        },
     }
     print(json.dumps(report | sides), flush=True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description="steps of torch.compile against this library's")
+    parser = argparse.ArgumentParser(description="steps of PyTorch against this library's")
     parser.add_argument("sizes", nargs="*", metavar="SIZE", help="[default: tiny small medium large]")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=["bf16", "f32"], default="bf16")
@@ -169,7 +175,8 @@ def main():
     parser.add_argument("--rounds", type=at_least_one, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--ours", metavar="FILE", help="train_step.rs as a program [default: cargo builds it]")
-    parser.add_argument("--eager", dest="compile", action="store_false", help="without torch.compile")
+    parser.add_argument("--peers", nargs="+", choices=["compile", "eager"], default=["compile"])
+    parser.add_argument("--engine", choices=["cpu", "torch"], help="ours [default: cpu where it can]")
     args = parser.parse_args()
     unknown = [size for size in args.sizes if size not in SIZES]
     if unknown:

@@ -1,5 +1,6 @@
 //! Clipping and AdamW on flat buffers of f32: [`AdamW::reference_step`] made fast.
 
+use super::aligned::Aligned;
 use super::math::LANES;
 use super::simd::Simd;
 use crate::model::Layout;
@@ -16,8 +17,8 @@ pub struct Optimizer {
     /// What decays.
     decayed: Range<usize>,
     /// First and second moment.
-    m: Vec<f32>,
-    v: Vec<f32>,
+    m: Aligned,
+    v: Aligned,
     simd: Simd,
 }
 
@@ -52,7 +53,7 @@ impl Optimizer {
             return Err(Error::setting("clip", clip, "must be above 0"));
         }
         let decayed = layout.range_of(|tensor| adamw.scope.applies(tensor.kind)).unwrap_or(0..0);
-        let zeros = vec![0.0; layout.buffer_len()];
+        let zeros = Aligned::zeros(layout.buffer_len());
         Ok(Self { adamw, clip, decayed, m: zeros.clone(), v: zeros, simd: Simd::best() })
     }
 

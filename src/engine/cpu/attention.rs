@@ -53,8 +53,8 @@ pub(super) struct Scratch {
     scores: Panels,
     /// g, then h, `[keys, queries]`.
     gradients: Panels,
-    /// oᵀ or dqᵀ, `[w, queries]`.
-    product: Vec<f32>,
+    /// v or k, `[time, w]`.
+    keys: Panels,
 }
 
 /// The queries of a panel.
@@ -69,7 +69,7 @@ struct Queries {
 impl Queries {
     /// Those of a sequence, panel by panel.
     fn panels(simd: Simd, time: usize) -> impl Iterator<Item = Self> {
-        let wide = simd.widths().0;
+        let wide = 2 * simd.lanes();
         (0..time).step_by(wide).map(move |first| {
             let count = wide.min(time - first);
             Self { first, count, width: panel_width(simd, count) }
@@ -96,6 +96,8 @@ pub(super) fn forward(
     (max, sum): (&mut [f32], &mut [f32]),
     scratch: &mut Scratch,
 ) {
+    let (d, stride) = (head.d, head.stride());
+    scratch.keys.pack(simd, &qkv[head.value()..], stride, max.len(), head.width);
     for queries in Queries::panels(simd, max.len()) {
         scratch.score(simd, head, qkv, queries);
         simd.run(Softmax {
@@ -104,13 +106,10 @@ pub(super) fn forward(
             max: &mut max[queries.range()],
             sum: &mut sum[queries.range()],
         });
-        let values = Left::Columns { data: &qkv[head.value()..], stride: head.stride() };
-        weigh(simd, values, head, &scratch.scores, &mut scratch.product);
-        for (c, products) in scratch.product.chunks_exact(queries.width).enumerate() {
-            let outs = out[queries.first * head.d + head.start + c..].iter_mut().step_by(head.d);
-            for ((out, product), sum) in outs.zip(products).zip(&sum[queries.range()]) {
-                *out = product / sum;
-            }
+        let out = &mut out[queries.first * d + head.start..];
+        scratch.scores.weigh(simd, &scratch.keys, queries, out, d);
+        for (out, sum) in out.chunks_mut(d).zip(&sum[queries.range()]) {
+            out[..head.width].iter_mut().for_each(|out| *out /= sum);
         }
     }
 }
@@ -127,11 +126,12 @@ pub(super) fn backward(
     scratch: &mut Scratch,
 ) {
     let stride = head.stride();
+    scratch.keys.pack(simd, &qkv[head.key()..], stride, max.len(), head.width);
     for queries in Queries::panels(simd, max.len()) {
         let (keys, first, width) = (queries.keys(), queries.first, queries.width);
         scratch.score(simd, head, qkv, queries);
         let d_out = &d_out[first * head.d + head.start..];
-        let Scratch { columns, rows, scores, gradients, product } = scratch;
+        let Scratch { columns, rows, scores, gradients, keys: packed_keys } = scratch;
         columns.pack_transposed(simd, d_out, head.d, head.width, queries.count);
         columns.widen();
         gradients.panel(keys, width);
@@ -148,12 +148,8 @@ pub(super) fn backward(
             sum: &sum[queries.range()],
         });
 
-        let left = Left::Columns { data: &qkv[head.key()..], stride };
-        weigh(simd, left, head, gradients, product);
-        for (c, products) in product.chunks_exact(width).enumerate() {
-            let into = gradient[first * stride + head.start + c..].iter_mut().step_by(stride);
-            into.zip(&products[..queries.count]).for_each(|(into, product)| *into = *product);
-        }
+        let out = &mut gradient[first * stride + head.start..];
+        gradients.weigh(simd, packed_keys, queries, out, stride);
         let mut add = |rows: &Panels, left: &[f32], column| {
             simd.run(Product {
                 left: Left::Rows { data: left, stride: width },
@@ -171,12 +167,14 @@ pub(super) fn backward(
     }
 }
 
-/// `product` (`[w, queries]`) from the left operand `[w, keys]` and weights `[keys, queries]`.
-fn weigh(simd: Simd, left: Left<'_>, head: Head, weights: &Panels, product: &mut Vec<f32>) {
-    let stride = weights.columns();
-    product.resize(head.width * stride, 0.0);
-    let (rows, output) = (head.width, Output::Set(None));
-    simd.run(Product { left, right: weights, out: product, stride, rows, output });
+impl Panels {
+    /// Row i of `out`, `[queries, w]`, is the sum over keys of weight (key, i) of these, `[keys, queries]`,
+    /// times the row of `keys`, `[time, w]`.
+    fn weigh(&self, simd: Simd, keys: &Self, queries: Queries, out: &mut [f32], stride: usize) {
+        let left = Left::Columns { data: self.data(), stride: queries.width };
+        let (rows, output) = (queries.count, Output::Set(None));
+        simd.run(Product { left, right: keys, out, stride, rows, output });
+    }
 }
 
 impl Scratch {
@@ -210,8 +208,8 @@ struct Softmax<'a> {
 
 impl Kernel for Softmax<'_> {
     #[inline(always)]
-    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
-        if self.queries.width == WIDE { self.columns::<WIDE>() } else { self.columns::<NARROW>() }
+    fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(self) {
+        if self.queries.width == TWO { self.columns::<TWO>() } else { self.columns::<ONE>() }
     }
 }
 
@@ -259,8 +257,8 @@ struct SoftmaxBackward<'a> {
 
 impl Kernel for SoftmaxBackward<'_> {
     #[inline(always)]
-    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
-        if self.queries.width == WIDE { self.columns::<WIDE>() } else { self.columns::<NARROW>() }
+    fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(self) {
+        if self.queries.width == TWO { self.columns::<TWO>() } else { self.columns::<ONE>() }
     }
 }
 

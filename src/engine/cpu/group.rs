@@ -1,5 +1,6 @@
 //! The blocks of the model, over a group of sequences whose tokens follow one another as rows.
 
+use super::aligned::Aligned;
 use super::layers::{
     Norm, Normalised, add, bias_gradient, gelu_backward, gelu_forward, norm_backward, norm_forward,
     norm_weight_gradient,
@@ -17,7 +18,7 @@ pub(super) struct Model {
     pub shape: Shape,
     pub layout: Layout,
     pub simd: Simd,
-    pub theta: Vec<f32>,
+    pub theta: Aligned,
     /// The embedding of tokens, which is the head's weight too.
     pub head: Linear,
     places: Places,
@@ -73,7 +74,7 @@ impl Model {
             }
             Positions::Rotary => rotary(&shape),
         };
-        let (ln_f, theta) = (place("ln_f".into()), vec![0.0; layout.buffer_len()]);
+        let (ln_f, theta) = (place("ln_f".into()), Aligned::zeros(layout.buffer_len()));
         let mut model = Self { shape, layout, simd, theta, head, places, blocks, ln_f };
         model.pack(Linear::pack_for_forward);
         model
@@ -172,30 +173,30 @@ fn rotary(shape: &Shape) -> Places {
 struct Activations {
     ln_1: Normalised,
     /// `[n, 3·d]`.
-    qkv: Vec<f32>,
+    qkv: Aligned,
     /// Of the scores of each head's queries, `[heads, n]`.
-    max: Vec<f32>,
-    sum: Vec<f32>,
+    max: Aligned,
+    sum: Aligned,
     /// `[n, d]`.
-    attended: Vec<f32>,
+    attended: Aligned,
     ln_2: Normalised,
     /// fc's output through the GELU, and the GELU's slope there: `[n, 4·d]`.
-    hidden: Vec<f32>,
-    slope: Vec<f32>,
+    hidden: Aligned,
+    slope: Aligned,
 }
 
 /// The gradients of what a block's layers give; rows are tokens.
 #[derive(Debug, Default)]
 struct Gradients {
     /// Of the residual stream after the block, between its halves, and before it.
-    after: Vec<f32>,
-    between: Vec<f32>,
-    before: Vec<f32>,
-    ln_1: Vec<f32>,
-    qkv: Vec<f32>,
-    attended: Vec<f32>,
-    ln_2: Vec<f32>,
-    hidden: Vec<f32>,
+    after: Aligned,
+    between: Aligned,
+    before: Aligned,
+    ln_1: Aligned,
+    qkv: Aligned,
+    attended: Aligned,
+    ln_2: Aligned,
+    hidden: Aligned,
 }
 
 /// Some sequences of a step, and the buffers of a thread.
@@ -207,13 +208,13 @@ pub(super) struct Group {
     /// Each sequence's rows.
     spans: Vec<Range<usize>>,
     /// The residual stream, `[n, d]`.
-    x: Vec<f32>,
+    x: Aligned,
     activations: Vec<Activations>,
     ln_f: Normalised,
     /// Of the last normalisation's output.
-    d_ln_f: Vec<f32>,
+    d_ln_f: Aligned,
     gradients: Gradients,
-    logits: Vec<f32>,
+    logits: Aligned,
     scratch: attention::Scratch,
 }
 

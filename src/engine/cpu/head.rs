@@ -5,6 +5,7 @@
 //!
 //! The logits of some tokens are in memory at a time.
 
+use super::aligned::Aligned;
 use super::each;
 use super::layers::{cross_entropies, scale_rows};
 use super::linear::{Into, Linear};
@@ -26,7 +27,7 @@ pub(super) fn forward(
     hidden: &[f32],
     targets: &[u32],
     losses: &mut [f64],
-    logits: &mut Vec<f32>,
+    logits: &mut Aligned,
 ) {
     let d = hidden.len() / targets.len();
     let at_a_time = tokens_at_a_time(head.outputs);
@@ -74,7 +75,7 @@ pub(super) fn forward_and_backward(
     simd: Simd,
     head: &Linear,
     mut tokens: Tokens<'_>,
-    logits: &mut Vec<f32>,
+    logits: &mut Aligned,
     mut into: Into<'_>,
 ) {
     let (vocab, share) = (head.outputs, tokens_at_a_time(head.outputs));

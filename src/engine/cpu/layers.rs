@@ -1,5 +1,6 @@
 //! The layers without matrix products: each one's forward and backward, for tokens `[n, d]` row by row.
 
+use super::aligned::Aligned;
 use super::math::{LANES, ROWS, Rows, exp, gelu, ln, sum_lanes, sum_rows};
 use super::simd::Simd;
 
@@ -17,11 +18,11 @@ pub(super) struct Norm<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Normalised {
     /// x̂ = (x − mean) · r, `[n, d]`.
-    pub hat: Vec<f32>,
+    pub hat: Aligned,
     /// r = 1 / √(variance + ε), `[n]`.
-    pub rate: Vec<f32>,
+    pub rate: Aligned,
     /// y = x̂ · γ + β, `[n, d]`.
-    pub out: Vec<f32>,
+    pub out: Aligned,
 }
 
 /// Each element of some rows, `[R, d]`, becomes f(row, itself, element of a, element of b).

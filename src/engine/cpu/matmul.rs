@@ -1,6 +1,7 @@
 //! Matrix products. Element (i, j) of a product is one chain of fused multiply-adds over k, from the
 //! first to the last, whatever tiles and vectors it is computed in.
 
+use super::aligned::Aligned;
 use super::simd::{Kernel, Simd};
 use std::ops::Range;
 use std::slice::Chunks;
@@ -10,44 +11,56 @@ use std::slice::Chunks;
 pub(super) enum Left<'a> {
     /// Element (i, k) lies at i · stride + k.
     Rows { data: &'a [f32], stride: usize },
-    /// Element (i, k) lies at k · stride + i: the transpose of a matrix.
+    /// Element (i, k) lies at k · stride + i: the transpose of a matrix. It may have fewer k than the right
+    /// operand.
     Columns { data: &'a [f32], stride: usize },
 }
 
-/// A right operand, `[k, n]`, in panels of as many columns as a tile has: panel after panel, each row by
+/// A right operand, `[k, n]`, in panels of three vectors' columns or fewer: panel after panel, each row by
 /// row, the last one filled up with zeros.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Panels {
-    data: Vec<f32>,
+    data: Aligned,
     k: usize,
     n: usize,
 }
 
-/// Columns of a panel for so many at most as a wide one has.
+/// Columns of the next panel where so many are left: three vectors, and two where a third would leave one,
+/// which a product is slow on.
+#[inline(always)]
+fn next_width(columns: usize, lanes: usize) -> usize {
+    match columns.div_ceil(lanes) {
+        1 => lanes,
+        2 | 4 => 2 * lanes,
+        _ => 3 * lanes,
+    }
+}
+
+/// The first column and the width of each panel.
+fn panels(simd: Simd, n: usize) -> impl Iterator<Item = (usize, usize)> {
+    let next = move |&(start, width): &(usize, usize)| {
+        let start = start + width;
+        (start < n).then(|| (start, next_width(n - start, simd.lanes())))
+    };
+    std::iter::successors(next(&(0, 0)), next)
+}
+
+/// Columns of one panel for so many, two vectors at most.
 pub(super) fn panel_width(simd: Simd, columns: usize) -> usize {
-    let (wide, narrow) = simd.widths();
-    if columns <= narrow { narrow } else { wide }
+    columns.next_multiple_of(simd.lanes())
 }
 
 impl Panels {
-    /// Makes room for `[k, n]`; returns the first column and the width of each panel.
-    fn resize(
-        &mut self,
-        simd: Simd,
-        k: usize,
-        n: usize,
-    ) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let wide = simd.widths().0;
-        let whole = n / wide * wide;
-        let last = (n > whole).then(|| (whole, panel_width(simd, n - whole)));
+    /// Makes room for `[k, n]`.
+    fn resize(&mut self, simd: Simd, k: usize, n: usize) {
         (self.k, self.n) = (k, n);
-        self.data.resize((whole + last.map_or(0, |(_, width)| width)) * k, 0.0);
-        (0..whole).step_by(wide).map(move |start| (start, wide)).chain(last)
+        self.data.resize(panel_width(simd, n) * k, 0.0);
     }
 
     /// Takes a matrix `[k, n]` whose element (k, j) lies at k · stride + j.
     pub fn pack(&mut self, simd: Simd, data: &[f32], stride: usize, k: usize, n: usize) {
-        for (start, width) in self.resize(simd, k, n) {
+        self.resize(simd, k, n);
+        for (start, width) in panels(simd, n) {
             let panel = &mut self.data[start * k..][..width * k];
             let columns = start..n.min(start + width);
             simd.run(Pack { panel, width, rows: data.chunks(stride), columns });
@@ -56,7 +69,8 @@ impl Panels {
 
     /// Takes the transpose of a matrix: element (k, j) lies at j · stride + k.
     pub fn pack_transposed(&mut self, simd: Simd, data: &[f32], stride: usize, k: usize, n: usize) {
-        for (start, width) in self.resize(simd, k, n) {
+        self.resize(simd, k, n);
+        for (start, width) in panels(simd, n) {
             let panel = &mut self.data[start * k..][..width * k];
             let rows = data.chunks(stride).skip(start).take(width.min(n - start));
             if n - start < width {
@@ -81,10 +95,6 @@ impl Panels {
         self.n = self.data.len() / self.k;
     }
 
-    pub fn columns(&self) -> usize {
-        self.n
-    }
-
     pub fn data(&self) -> &[f32] {
         &self.data
     }
@@ -104,8 +114,12 @@ struct Pack<'a> {
 
 impl Kernel for Pack<'_> {
     #[inline(always)]
-    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
-        if self.width == WIDE { self.panel::<WIDE>() } else { self.panel::<NARROW>() }
+    fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(self) {
+        match self.width {
+            width if width == ONE => self.panel::<ONE>(),
+            width if width == TWO => self.panel::<TWO>(),
+            _ => self.panel::<THREE>(),
+        }
     }
 }
 
@@ -148,17 +162,16 @@ pub(super) struct Product<'a> {
 
 impl Kernel for Product<'_> {
     #[inline(always)]
-    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(mut self) {
-        let n = self.right.n;
+    fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(mut self) {
         let mut start = 0;
-        while n - start >= WIDE {
-            self.panel::<ROWS, WIDE>(start);
-            start += WIDE;
-        }
-        if n - start > NARROW {
-            self.panel::<ROWS, WIDE>(start);
-        } else if n > start {
-            self.panel::<8, NARROW>(start);
+        while start < self.right.n {
+            let width = next_width(self.right.n - start, ONE);
+            match width {
+                width if width == ONE => self.panel::<8, ONE>(start),
+                width if width == TWO => self.panel::<ROWS, TWO>(start),
+                _ => self.panel::<4, THREE>(start),
+            }
+            start += width;
         }
     }
 }
@@ -188,25 +201,65 @@ impl Product<'_> {
         row: usize,
         start: usize,
     ) {
-        let columns = WIDTH.min(self.right.n - start);
+        let columns = self.right.n - start;
+        if columns >= WIDTH {
+            return self.whole_tile::<ROWS, WIDTH>(panel, row, start);
+        }
+        let stride = self.stride;
         let mut first = [[0f32; WIDTH]; ROWS];
         for (r, first) in first.iter_mut().enumerate() {
-            let old = match self.output {
-                Output::Set(Some(bias)) => &bias[start..][..columns],
-                Output::Extend => &self.out[(row + r) * self.stride + start..][..columns],
-                Output::Set(None) | Output::Add => continue,
-            };
-            copy(old, first);
+            match self.output {
+                Output::Set(Some(bias)) => first[..columns].copy_from_slice(&bias[start..]),
+                Output::Extend => {
+                    first[..columns]
+                        .copy_from_slice(&self.out[(row + r) * stride + start..][..columns]);
+                }
+                Output::Set(None) | Output::Add => {}
+            }
         }
         let sums = self.chains(panel, row, first);
         for (r, sums) in sums.iter().enumerate() {
-            let out = &mut self.out[(row + r) * self.stride + start..][..columns];
+            let out = &mut self.out[(row + r) * stride + start..][..columns];
             match self.output {
                 Output::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
-                Output::Set(_) | Output::Extend => match <&mut [f32; WIDTH]>::try_from(&mut *out) {
-                    Ok(out) => *out = *sums,
-                    Err(_) => out.copy_from_slice(&sums[..columns]),
-                },
+                Output::Set(_) | Output::Extend => out.copy_from_slice(&sums[..columns]),
+            }
+        }
+    }
+
+    /// The same where the output has all columns. Only loops over constants are here, so that the tile
+    /// stays in registers.
+    #[inline(always)]
+    fn whole_tile<const ROWS: usize, const WIDTH: usize>(
+        &mut self,
+        panel: &[[f32; WIDTH]],
+        row: usize,
+        start: usize,
+    ) {
+        let (from, stride) = (row * self.stride + start, self.stride);
+        let mut first = [[0f32; WIDTH]; ROWS];
+        match self.output {
+            Output::Set(Some(bias)) => first = [*whole(&bias[start..]); ROWS],
+            Output::Extend => {
+                let out = &self.out[from..];
+                for r in 0..ROWS {
+                    first[r] = *whole(&out[r * stride..]);
+                }
+            }
+            Output::Set(None) | Output::Add => {}
+        }
+        let sums = self.chains(panel, row, first);
+        let out = &mut self.out[from..];
+        if let Output::Add = self.output {
+            for r in 0..ROWS {
+                let out = out[r * stride..].first_chunk_mut::<WIDTH>().expect("a whole row");
+                for j in 0..WIDTH {
+                    out[j] += sums[r][j];
+                }
+            }
+        } else {
+            for r in 0..ROWS {
+                *out[r * stride..].first_chunk_mut().expect("a whole row") = sums[r];
             }
         }
     }
@@ -235,14 +288,19 @@ impl Product<'_> {
                 }
             }
             Left::Columns { data, stride } => {
-                for (left, right) in data.chunks(stride).zip(panel) {
-                    let left = left[row..].first_chunk().expect("the left operand has the rows");
-                    multiply_add(*left, right, &mut sums);
+                for (left, right) in data[row..].chunks(stride).zip(panel) {
+                    multiply_add(*whole(left), right, &mut sums);
                 }
             }
         }
         sums
     }
+}
+
+/// The first elements of a slice that has them.
+#[inline(always)]
+fn whole<const N: usize>(values: &[f32]) -> &[f32; N] {
+    values.first_chunk().expect("the operand has the elements")
 }
 
 /// One step of every chain. The rows are the inner loop: the compiler unrolls it, and makes vectors of
@@ -257,14 +315,5 @@ fn multiply_add<const ROWS: usize, const WIDTH: usize>(
         for i in 0..ROWS {
             sums[i][j] = left[i].mul_add(right[j], sums[i][j]);
         }
-    }
-}
-
-/// Copies a tile's row, whole or as far as the matrix goes.
-#[inline(always)]
-fn copy<const WIDTH: usize>(from: &[f32], to: &mut [f32; WIDTH]) {
-    match <&[f32; WIDTH]>::try_from(from) {
-        Ok(from) => *to = *from,
-        Err(_) => to[..from.len()].copy_from_slice(from),
     }
 }

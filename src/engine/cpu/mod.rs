@@ -7,11 +7,12 @@
 //! the step's tokens in their order. Tokens go through the model in groups, so that their activations stay
 //! in the cache and memory does not grow with the step.
 //!
-//! From bottom to top: `simd` and `math`; `matmul`; the layers (`linear`, `layers`, `attention`, `head`),
+//! From bottom to top: `aligned`, `simd` and `math`; `matmul`; the layers (`linear`, `layers`, `attention`, `head`),
 //! each with its forward beside its backward; the blocks of the model (`group`); and here what is done
 //! over all groups. `adamw` takes the step.
 
 mod adamw;
+mod aligned;
 mod attention;
 mod group;
 mod head;
@@ -92,7 +93,17 @@ impl Decoder {
     /// # Panics
     /// If their number is not that of the layout.
     pub fn load(&mut self, theta: &[f32]) {
-        self.model.theta.copy_from_slice(theta);
+        self.update(|own| own.copy_from_slice(theta));
+    }
+
+    /// The parameters θ.
+    pub fn theta(&self) -> &[f32] {
+        &self.model.theta
+    }
+
+    /// Changes the parameters θ in their place.
+    pub fn update(&mut self, change: impl FnOnce(&mut [f32])) {
+        change(&mut self.model.theta);
         self.model.pack(Linear::pack_for_forward);
         self.backward_is_packed = false;
     }

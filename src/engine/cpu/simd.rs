@@ -26,9 +26,10 @@ enum Set {
 /// Code that is compiled for a set of instructions: mark `run` and all that it calls
 /// `#[inline(always)]`, since what is not inlined is compiled for the plain set.
 ///
-/// `ROWS` × `WIDE` elements of a matrix product, or 8 × `NARROW`, have room in the set's registers.
+/// `ROWS` × `THREE` elements of a matrix product have room in the set's registers. `ONE`, `TWO` and
+/// `THREE` are the elements of so many vectors.
 pub(super) trait Kernel {
-    fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self);
+    fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(self);
 }
 
 impl Simd {
@@ -71,37 +72,39 @@ impl Simd {
         struct Map<F>(F);
         impl<F: FnOnce()> Kernel for Map<F> {
             #[inline(always)]
-            fn run<const ROWS: usize, const WIDE: usize, const NARROW: usize>(self) {
+            fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(
+                self,
+            ) {
                 (self.0)();
             }
         }
         self.run(Map(body));
     }
 
-    /// `WIDE` and `NARROW` of the set's kernels.
-    pub fn widths(self) -> (usize, usize) {
+    /// Elements of a vector.
+    pub fn lanes(self) -> usize {
         match self.0 {
-            Set::Plain => (8, 4),
+            Set::Plain => 4,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 => (16, 8),
+            Set::Avx2 => 8,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => (32, 16),
+            Set::Avx512 => 16,
         }
     }
 }
 
 fn plain(kernel: impl Kernel) {
-    kernel.run::<8, 8, 4>();
+    kernel.run::<8, 4, 8, 12>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2(kernel: impl Kernel) {
-    kernel.run::<4, 16, 8>();
+    kernel.run::<4, 8, 16, 24>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
 fn avx512(kernel: impl Kernel) {
-    kernel.run::<8, 32, 16>();
+    kernel.run::<8, 16, 32, 48>();
 }

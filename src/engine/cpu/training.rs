@@ -1,5 +1,6 @@
 //! This engine behind the loop's interface.
 
+use super::aligned::Aligned;
 use super::{Decoder, Optimizer};
 use crate::checkpoint::Checkpoint;
 use crate::data::sequences::{Sequences, Window};
@@ -47,8 +48,8 @@ impl Engine for Cpu {
     ) -> Result<Box<dyn Training + '_>> {
         let decoder = self.decoder(model, precision)?;
         let optimizer = Optimizer::new(decoder.layout(), adamw, clip)?;
-        let (theta, gradient) = (model.theta.clone(), vec![0.0; model.theta.len()]);
-        Ok(Box::new(Run { decoder, optimizer, theta, gradient, loss_sum: 0.0 }))
+        let gradient = Aligned::zeros(model.theta.len());
+        Ok(Box::new(Run { decoder, optimizer, gradient, loss_sum: 0.0 }))
     }
 
     fn model(&self, model: &Checkpoint, precision: Precision) -> Result<Box<dyn Model>> {
@@ -64,8 +65,7 @@ impl Engine for Cpu {
 struct Run {
     decoder: Decoder,
     optimizer: Optimizer,
-    theta: Vec<f32>,
-    gradient: Vec<f32>,
+    gradient: Aligned,
     loss_sum: f64,
 }
 
@@ -78,8 +78,10 @@ impl Training for Run {
         let counted = batch.iter().map(Window::counted).sum();
         self.gradient.fill(0.0);
         self.loss_sum += self.decoder.loss_and_gradient(batch, counted, &mut self.gradient);
-        self.optimizer.step(&mut self.theta, &self.gradient, step);
-        self.decoder.load(&self.theta);
+        let Self { decoder, optimizer, gradient, .. } = self;
+        decoder.update(|theta| {
+            optimizer.step(theta, gradient, step);
+        });
         Ok(())
     }
 
@@ -99,7 +101,7 @@ impl Training for Run {
         let (m, v) = self.optimizer.moments();
         match buffer {
             Buffer::M => m.into(),
-            Buffer::Theta => self.theta.as_slice().into(),
+            Buffer::Theta => self.decoder.theta().into(),
             Buffer::V => v.into(),
         }
     }
@@ -109,10 +111,7 @@ impl Training for Run {
         match buffer {
             Buffer::M => m.copy_from_slice(values),
             Buffer::V => v.copy_from_slice(values),
-            Buffer::Theta => {
-                self.theta.copy_from_slice(values);
-                self.decoder.load(values);
-            }
+            Buffer::Theta => self.decoder.load(values),
         }
     }
 }
