@@ -42,6 +42,44 @@ pub enum WeightDecay {
     FullyDecoupled,
 }
 
+impl WeightDecay {
+    /// The λ that takes as much off a weight at every step where λ means `other`, in a run whose peak
+    /// learning rate is α: lr·λ = η_t·(α·λ).
+    ///
+    /// # Errors
+    /// If one of the two is [`WeightDecay::L2`] and the other is not: Adam rescales what is in the
+    /// gradient, so that no λ gives the same decay (Loshchilov & Hutter, 2019, Proposition 2); and if λ
+    /// or the peak is outside its domain.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::weight_decay::WeightDecay::{FullyDecoupled, L2, TimesLr};
+    ///
+    /// // With the paper's 0.1 as a factor of the learning rate, a step at a peak of 1e-3 takes 1e-4 off.
+    /// assert_eq!(TimesLr.convert(0.1, FullyDecoupled, 1e-3)?, 1e-4);
+    /// assert_eq!(FullyDecoupled.convert(1e-4, TimesLr, 1e-3)?, 0.1);
+    /// assert!(L2.convert(0.1, TimesLr, 1e-3).is_err());
+    /// # Ok::<(), forgetting_laws::Error>(())
+    /// ```
+    pub fn convert(self, lambda: f64, other: Self, peak: f64) -> Result<f64> {
+        if !(lambda.is_finite() && lambda >= 0.0) {
+            return Err(Error::setting("weight_decay", lambda, "must be at least 0 and finite"));
+        }
+        if self == other {
+            return Ok(lambda);
+        }
+        if self == Self::L2 || other == Self::L2 {
+            let requirement = "has no equivalent: Adam rescales a decay that is in the gradient and \
+                               none that is beside it; use AdamW on both sides";
+            return Err(Error::setting("weight_decay", lambda, requirement));
+        }
+        if !(peak.is_finite() && peak > 0.0) {
+            return Err(Error::setting("peak", peak, "must be a positive learning rate"));
+        }
+        Ok(if other == Self::FullyDecoupled { lambda * peak } else { lambda / peak })
+    }
+}
+
 /// What a parameter is, as far as weight decay asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

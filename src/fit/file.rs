@@ -143,9 +143,16 @@ impl LawFile {
 /// In one line: if there is no such file, it is no JSON (with the line), it is that of another
 /// program or of another version of this one, or its numbers do not fit together.
 pub fn read(path: &Path) -> Result<LawFile> {
+    parse(path, &fs::read(path).map_err(Error::io(path))?)
+}
+
+/// Reads the bytes of a file; errors name the path.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<LawFile> {
     const WANTED: &str = "expected the law.json that `replication fit` writes";
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    let value: serde_json::Value = json::whole(path, &bytes, &format!("JSON; {WANTED}"))?;
+    let value: serde_json::Value = json::whole(path, bytes, &format!("JSON; {WANTED}"))?;
     let refuse = |reason: String| Error::content(path, None, reason);
     if value.get("groups").is_none() {
         return Err(refuse(format!("holds no fitted laws; {WANTED}")));
@@ -161,7 +168,7 @@ pub fn read(path: &Path) -> Result<LawFile> {
     }
     drop(value);
     // Not from the value, so that a fault has a line.
-    let file: LawFile = json::whole(path, &bytes, &format!("as it was written; {WANTED}"))?;
+    let file: LawFile = json::whole(path, bytes, &format!("as it was written; {WANTED}"))?;
     if file.groups.is_empty() {
         return Err(refuse("holds no fitted laws; fit the table again".into()));
     }

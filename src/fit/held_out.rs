@@ -26,6 +26,18 @@ pub enum HoldOut {
     Largest,
 }
 
+impl HoldOut {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Data => "data",
+            Self::P => "p",
+            Self::Largest => "largest",
+        }
+    }
+}
+
 /// A row that was held out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -61,9 +61,11 @@ mod predict;
 mod problem;
 mod prove;
 mod ranking;
+pub mod report;
 mod solve;
 mod starts;
 pub mod sweep;
+mod watch;
 
 pub use advise::{Advisor, Limit};
 pub use baseline::Baseline;
@@ -80,6 +82,7 @@ pub use optimum::{Restarts, Status, Undetermined};
 pub use predict::{Measured, Prediction};
 pub use prove::{Proof, ProveOptions, is_provable, prove};
 pub use ranking::{Preferred, Ranked, Ranking, rank};
+pub use watch::Watch;
 
 use crate::laws::{Law, Point, Row};
 use crate::table::{Sample, Table};
@@ -330,11 +333,12 @@ fn predictions(law: &dyn Law, sample: &Sample, values: &[f64]) -> Vec<f64> {
 /// The results of a function for 0, 1, …, in this order, computed by several threads: nothing but
 /// the time depends on how many.
 fn in_order<T: Send>(count: usize, threads: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let watch = Watch::begin(count);
+    let of = &|i: usize| Watch::part(watch.as_ref(), || of(i));
     let threads = threads.clamp(1, count.max(1));
     if threads == 1 {
         return (0..count).map(of).collect();
     }
-    let of = &of;
     std::thread::scope(|scope| {
         let part = |t: usize| t * count / threads;
         let compute = |t: usize| move || (part(t)..part(t + 1)).map(of).collect::<Vec<T>>();

@@ -3,12 +3,12 @@
 use crate::figures::fit as drawing;
 use crate::figures::fit::tables;
 use crate::losses::{self, Reading};
-use crate::report::fit as terminal;
 use crate::report::{card, ranking};
 use crate::terminal::{log, print};
 use clap::ValueEnum;
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::file::{FORMAT, Group, Growth, Input, LawFile};
+use forgetting_laws::fit::report;
 use forgetting_laws::fit::sweep::sweep;
 use forgetting_laws::fit::{
     Bootstrap, Fit, HoldOut, Objective, Options, Penalty, ProveOptions, Ranking, Space, compare,
@@ -300,7 +300,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         write_atomic(&folder.join("ranking.csv"), ranking::table(&file.rankings).as_bytes())?;
     }
     let card = folder.join("card.md");
-    write_atomic(&card, card::markdown(&file).as_bytes())?;
+    write_atomic(&card, report::card::markdown(&file).as_bytes())?;
     let csv = tables::laws(&file);
     if let Some(path) = arguments.csv.filter(|_| !prints_csv) {
         write_atomic(&path, csv.as_bytes())?;
@@ -311,8 +311,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if prints_json {
         return print(&String::from_utf8_lossy(&file.json()));
     }
-    let mut text = terminal::text(&file);
-    text += &card::text(&file, &card);
+    let mut text = report::text(&file);
+    text += &report::card::text(&file, Some(&card));
     text += &format!("laws: {}\ndrawings: {}\n", json.display(), drawn.join(", "));
     print(&text)
 }

@@ -4,7 +4,6 @@
 //! The page needs no network and, but for the panel, no JavaScript.
 
 pub mod card;
-pub mod fit;
 pub mod html;
 mod markdown;
 mod panel;

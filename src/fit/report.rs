@@ -1,12 +1,16 @@
-//! What `fit` prints.
+//! Fits in words: what `replication fit` prints, and `Fit.report()` of the Python package.
 
-use crate::format::{self, entry, error_percent, fit_name, number, percent, significant};
-use forgetting_laws::fit::file::{Group, Growth, LawFile};
-use forgetting_laws::fit::sweep::Variant;
-use forgetting_laws::fit::{
+pub mod card;
+pub mod format;
+pub mod ranking;
+
+use super::file::{Group, Growth, LawFile};
+use super::sweep::Variant;
+use super::{
     BaselineErrors, Comparison, Errors, Fit, HoldOut, Interval, Objective, Penalty, Proof, Space,
     Status,
 };
+use format::{entry, error_percent, fit_name, number, percent, significant};
 use std::fmt::Write as _;
 
 /// The laws of every group, and the comparison of their forms.
@@ -19,7 +23,7 @@ pub fn text(file: &LawFile) -> String {
         let rankings: Vec<_> =
             file.rankings.iter().filter(|ranking| ranking.domain == domain).collect();
         for ranking in &rankings {
-            super::ranking::text(&mut text, ranking);
+            text += &ranking::text(ranking);
         }
         if rankings.is_empty() {
             let of_domain = |comparison: &&Comparison| comparison.domain == domain;
