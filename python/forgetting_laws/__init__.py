@@ -22,24 +22,46 @@ Examples
 True
 """
 
-from ._fit import Fit, Law, advise, fit, laws, rank
-from ._mixture import InjectionSampler, Mixture
+from ._curve import Bottom, Evaluation, UCurve, add_row, evaluation_steps
+from ._fit import Comparison, Fit, Law, advise, compare, fit, laws
+from ._loss import token_loss
+from ._mixture import InjectedDataset, InjectionSampler, Mixture
 from ._native import ForgettingLawsError, __version__
+from ._schedule import (
+    OPTIMIZERS,
+    FinetuningSchedule,
+    PretrainingSchedule,
+    Schedule,
+    weight_decay,
+)
 from ._study import Answer, Asked, Study, StudyRun
 
 __all__ = [
+    "OPTIMIZERS",
     "Answer",
     "Asked",
+    "Bottom",
+    "Comparison",
+    "Evaluation",
+    "FinetuningSchedule",
     "Fit",
     "ForgettingLawsError",
+    "InjectedDataset",
     "InjectionSampler",
     "Law",
     "Mixture",
+    "PretrainingSchedule",
+    "Schedule",
     "Study",
     "StudyRun",
+    "UCurve",
     "__version__",
+    "add_row",
     "advise",
+    "compare",
+    "evaluation_steps",
     "fit",
     "laws",
-    "rank",
+    "token_loss",
+    "weight_decay",
 ]

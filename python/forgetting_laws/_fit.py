@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+import sys
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _native
+from . import _html, _native, _table
 from ._native import ForgettingLawsError
-from ._table import columns as _columns
 
 Numbers = Union[float, Sequence[float], "npt.NDArray[np.float64]"]
 INPUTS = ("n_params", "d_ft_tokens", "p", "loss_pt0", "d_tokens")
@@ -41,6 +53,8 @@ class Fit:
     law : str
         The name of the law.
     equation : str
+    domain : str
+        The domain of the rows, empty where they name none or several.
     params : dict of str to float
         The parameters at the optimum.
     intervals : dict of str to (float, float)
@@ -48,33 +62,25 @@ class Fit:
     status : str
         ``converged``, ``at_bound``, ``not_converged`` or ``not_identified``.
     mre : float
-        The mean relative error on the fitted rows.
+        The mean relative error on the fitted rows, as a share.
     mre_held_out : float or None
         The same on rows that were held out.
+    n_rows, n_runs : int
+        The rows that were fitted, and the runs that they belong to.
     warnings : list of str
         What should be known before the fit is relied on, each with its identifier and what to do.
     """
 
     def __init__(self, native: _native.Fit) -> None:
         self._native = native
-        self._data: Dict[str, Any] = json.loads(native.to_json())
-        self.law: str = self._data["law"]
-        self.equation: str = self._data["equation"]
-        self.status: str = self._data["status"]
-        self.mre: float = _float(self._data["mre"])
-        self.mre_held_out: Optional[float] = self._data["mre_held_out"]
-        params: Dict[str, Dict[str, Optional[float]]] = self._data["params"]
-        self.params: Dict[str, float] = {
-            name: _float(param["value"]) for name, param in params.items()
-        }
+        self.law, self.equation, self.domain = native.name()
+        self.status, self.mre, self.mre_held_out, self.n_rows, self.n_runs = native.summary()
+        params = native.params()
+        self.params: Dict[str, float] = {name: value for name, value, _ in params}
         self.intervals: Dict[str, Tuple[float, float]] = {
-            name: (param["low"], param["high"])
-            for name, param in params.items()
-            if param["low"] is not None and param["high"] is not None
+            name: interval for name, _, interval in params if interval is not None
         }
-        self.warnings: List[str] = [
-            f"{words}. {remedy}" for words, remedy in native.warnings()
-        ]
+        self.warnings: List[str] = [f"{words}. {remedy}" for words, remedy in native.warnings()]
 
     def predict(
         self,
@@ -85,6 +91,7 @@ class Fit:
         p: Optional[Numbers] = None,
         loss_pt0: Optional[Numbers] = None,
         d_tokens: Optional[Numbers] = None,
+        interval: str = "run",
     ) -> Dict[str, Any]:
         """What the law says of other runs.
 
@@ -96,15 +103,25 @@ class Fit:
             N in parameters, D_ft in tokens, the injected fraction, the pretraining loss before
             finetuning in nats per token (by default interpolated between the fitted sizes), and D in
             tokens, as far as the law reads them; broadcast against each other.
+        interval : {"run", "law"}
+            Of a new run, which knows how far the law is wrong away from the fitted runs, or of the law
+            itself.
 
         Returns
         -------
         dict of str to float or ndarray
-            ``value``: the loss in nats per token; ``low`` and ``high``: the interval of a new run, which
-            knows how far the law is wrong away from the fitted runs; ``law_low`` and ``law_high``: that of
-            the law itself. NaN without a bootstrap. Arrays have the shape of the inputs.
+            ``value``: the loss in nats per token; ``low`` and ``high``: the ends of the interval, NaN
+            without a bootstrap. Floats for scalars; else arrays of the broadcast shape, (rows,) of a
+            table.
+
+        Raises
+        ------
+        ForgettingLawsError
+            If an input that the law reads is missing or outside its domain.
         """
-        given: Dict[str, Any] = {
+        if interval not in ("run", "law"):
+            raise ForgettingLawsError(f"interval = {interval}: must be run or law")
+        inputs: Dict[str, Optional[Numbers]] = {
             "n_params": n_params,
             "d_ft_tokens": d_ft_tokens,
             "p": p,
@@ -112,96 +129,156 @@ class Fit:
             "d_tokens": d_tokens,
         }
         if table is not None:
-            _, numbers, _ = _columns(table)
-            known = {name: numbers[name] for name in INPUTS if name in numbers}
-            twice = [name for name in known if given[name] is not None]
+            found = _table.numbers(table)
+            known = {name: found[name] for name in INPUTS if name in found}
+            twice = [name for name in known if inputs[name] is not None]
             if twice:
                 raise ForgettingLawsError(f"{twice[0]} stands in the table and as a keyword")
-            given.update(
-                (name, [float("nan") if x is None else x for x in values])
-                for name, values in known.items()
-            )
-        arrays = [
-            np.asarray(np.nan if given[name] is None else given[name], dtype=np.float64)
-            for name in INPUTS
-        ]
+            inputs.update(known)
+        arrays: List[npt.NDArray[np.float64]] = []
+        for name, value in inputs.items():
+            try:
+                arrays.append(np.asarray(np.nan if value is None else value, dtype=np.float64))
+            except (TypeError, ValueError):
+                raise ForgettingLawsError(f"{name} = {value!r}: must be numbers") from None
         try:
             shaped = np.broadcast_arrays(*arrays)
         except ValueError as error:
             raise ForgettingLawsError(f"the inputs do not fit together: {error}") from None
         shape = shaped[0].shape
-        rows: List[List[float]] = np.stack([array.ravel() for array in shaped], axis=1).tolist()
+        rows = np.stack([array.ravel() for array in shaped], axis=1)
         if "loss_pt0" in self._native.inputs():
-            for row in rows:
-                if row[3] != row[3] and row[0] > 0:
-                    found = self._native.loss_pt0_at(row[0])
-                    row[3] = float("nan") if found is None else found
-        predictions = json.loads(self._native.predict(rows))
+            unknown = np.isnan(rows[:, 3])
+            sizes = np.ascontiguousarray(rows[unknown, 0])
+            rows[unknown, 3] = np.frombuffer(self._native.loss_pt0_at(sizes.tobytes()))
+        predicted = np.frombuffer(self._native.predict(rows.tobytes()))
+        first = 1 if interval == "run" else 3
+        columns = {"value": 0, "low": first, "high": first + 1}
 
-        def column(name: str) -> Any:
-            values = np.array([_float(prediction[name], np.nan) for prediction in predictions])
-            return float(values[0]) if shape == () else values.reshape(shape)
+        def shaped_as_given(j: int) -> Any:
+            column = cast("Any", predicted)[j::5].copy()
+            return float(column[0]) if shape == () else column.reshape(shape)
 
-        return {name: column(name) for name in ("value", "low", "high", "law_low", "law_high")}
+        return {name: shaped_as_given(j) for name, j in columns.items()}
+
+    def report(self) -> str:
+        """What ``replication fit`` prints of this law: parameters, errors on fitted and on held-out
+        runs beside those of baselines, whether B grows with D_ft, and the report card.
+
+        The check of B is a fit of its own, made when it is first asked for.
+        """
+        return self._native.report()
 
     def to_json(self) -> str:
-        """The fit as text, as it stands in the command's ``law.json``."""
+        """The command's ``law.json`` with this law, which ``replication predict`` and ``advise`` read."""
         return self._native.to_json()
 
     @staticmethod
-    def from_json(text: str) -> Fit:
-        """The fit that :meth:`to_json` wrote."""
-        return Fit(_native.Fit.from_json(text))
+    def from_json(text: str, *, law: Optional[str] = None, domain: Optional[str] = None) -> Fit:
+        """A law of a ``law.json``, of this package or of the command.
 
-    def __repr__(self) -> str:
-        def parameter(name: str) -> str:
-            value = f"{name} = {self.params[name]:.6g}"
-            if name in self.intervals:
-                low, high = self.intervals[name]
-                value += f" [{low:.6g}, {high:.6g}]"
-            return value
+        Parameters
+        ----------
+        text : str
+            What the file holds.
+        law, domain : str, optional
+            Which law, where the file has several.
+        """
+        return Fit(_native.Fit.from_json(text, law, domain))
 
-        lines = [f"{self.law}: {self.equation}"]
-        lines.append(f"  status {self.status}, {self._data['n_runs']} runs")
-        lines += [f"  {parameter(name)}" for name in self.params]
-        errors = f"  MRE {100 * self.mre:.3g}%"
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return Fit.from_json, (self.to_json(),)
+
+    def _heading(self) -> str:
+        name = f"{self.domain}, {self.law}" if self.domain else self.law
+        rows = f"{self.n_runs} runs"
+        if self.n_rows != self.n_runs:
+            rows = f"{self.n_rows} rows of {rows}"
+        return f"{name}: {rows}, {self.status}"
+
+    def _errors(self) -> str:
+        errors = f"MRE {100 * self.mre:.3g}%"
         if self.mre_held_out is not None:
             errors += f", on held-out runs {100 * self.mre_held_out:.3g}%"
-        lines.append(errors)
+        return errors
+
+    def __repr__(self) -> str:
+        lines = [self._heading(), f"  {self.equation}"]
+        for name, value in self.params.items():
+            low_high = self.intervals.get(name)
+            ends = f"  [{low_high[0]:.6g}, {low_high[1]:.6g}]" if low_high else ""
+            lines.append(f"  {name:<9} {value:>12.6g}{ends}")
+        lines.append(f"  {self._errors()}")
         lines += [f"  {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        def row(name: str, value: float) -> Tuple[str, ...]:
+            ends = self.intervals.get(name)
+            return (name, f"{value:.6g}", *(f"{end:.6g}" for end in ends or ()))
 
-def _float(value: Optional[float], missing: float = float("inf")) -> float:
-    """JSON has no infinity and says null."""
-    return missing if value is None else float(value)
+        head = ("parameter", "value", "low", "high")[: 4 if self.intervals else 2]
+        return (
+            _html.paragraph(self._heading(), strong=True)
+            + _html.paragraph(self.equation)
+            + _html.table(head, [row(name, value) for name, value in self.params.items()])
+            + _html.paragraph(self._errors())
+            + _html.bullets(self.warnings)
+        )
+
+
+Progress = Union[bool, Callable[[int, int], object]]
+
+
+def _told(progress: Progress) -> Optional[Callable[[int, int], object]]:
+    """What is called with the parts that are done and of how many."""
+    if not isinstance(progress, bool):
+        return progress
+    return _on_standard_error if progress else None
+
+
+def _on_standard_error(done: int, of: int) -> None:
+    print(f"\r{done} of {of} small fits ", end="", file=sys.stderr, flush=True)
+
+
+def _ended(progress: Progress) -> None:
+    if progress is True:
+        print(file=sys.stderr)
 
 
 def fit(
     table: Any,
     law: str = "forgetting",
     *,
-    columns: Optional[Dict[str, str]] = None,
+    columns: Optional[Mapping[str, str]] = None,
+    domain: Optional[str] = None,
     bootstrap: int = 1000,
     level: float = 0.9,
     seed: int = 0,
     hold_out: Optional[str] = "size",
     threads: int = 0,
+    progress: Progress = False,
 ) -> Fit:
     """Fits a law to a table of losses.
+
+    Ctrl-C stops it, and other threads of Python run meanwhile.
 
     Parameters
     ----------
     table : table
         A frame of pandas, polars or pyarrow, a dict of columns, or the path of a CSV file, with a row a
         run. Columns are found by name: ``n_params``, ``d_ft_tokens``, ``d_tokens``, ``p``, ``loss_pt0``,
-        ``loss_pt``, ``loss_ft``, ``loss``, as far as the law needs them, and optionally ``run``, ``seed``,
-        ``parent_id``, ``weight``, ``epochs``. None and NaN are values that are not known. All rows are
-        fitted together.
+        ``loss_pt``, ``loss_ft``, ``loss``, as far as the law needs them, and optionally ``domain``,
+        ``run``, ``seed``, ``parent_id``, ``weight``, ``epochs``, ``interior``. Losses are in nats per
+        token, sizes in parameters and tokens, p is a fraction. None and NaN are values that are not
+        known.
     law : str
         The name of one of :func:`laws`.
-    columns : dict of str to str, optional
-        Other columns that are taken for these names: ``{"n_params": "Model_Size"}``.
+    columns : mapping of str to str, optional
+        Other columns that are taken for these names: ``{"n_params": "Model_Size"}``. A name that stands
+        for itself, ``{"run": "run"}``, says that the column is meant.
+    domain : str, optional
+        Which rows, where the table has several domains.
     bootstrap : int
         Resamples of runs that intervals come from; 0 for none.
     level : float
@@ -212,36 +289,123 @@ def fit(
         Which runs are held out to see what the law says of runs that it was not fitted to.
     threads : int
         0 for one a core; nothing but the time depends on it.
+    progress : bool or callable
+        True shows on standard error how far it is; a function is called about twenty times a second
+        with how many small fits are done, and of how many so far.
+
+    Returns
+    -------
+    Fit
 
     Raises
     ------
     ForgettingLawsError
         A ValueError, if the table lacks what the law needs; it says what, and in which row.
+    OSError
+        If a file cannot be read.
     """
-    rows, numbers, labels = _columns(table, columns)
+    given = _table.given(table, columns, domain)
     native = _native.fit_law(
-        rows, numbers, labels, law, bootstrap, level, seed, hold_out, threads
+        given, law, bootstrap, level, seed, hold_out, threads, _told(progress)
     )
+    _ended(progress)
     return Fit(native)
 
 
-def rank(
+class Comparison:
+    """Forms of the law of one loss, ranked by their errors on held-out runs: :func:`compare` makes one.
+
+    Attributes
+    ----------
+    forms : list of dict
+        The forms, the best first: ``form``, ``parameters`` (how many), ``mean`` (errors as shares, ``mre``
+        and ``rise_error``, over the axes but the largest), ``errors`` (those of each of ``axes``),
+        ``behind`` (the interval of how far its error of the increase lies behind the best form's),
+        ``tied`` with the best, and ``supported`` against the baselines.
+    baselines : list of dict
+        The same of the models that know nothing: no change, and a log-linear regression.
+    axes : list of str
+        What was held out: sizes, amounts of data, fractions p, the largest size with the most data.
+    preferred : str or None
+        The form to rely on, and ``why``.
+    n_runs : int
+    """
+
+    def __init__(self, data: Dict[str, Any], text: str, preferred: Optional[Tuple[str, str]]) -> None:
+        self._text = text
+        self.forms: List[Dict[str, Any]] = data["forms"]
+        self.baselines: List[Dict[str, Any]] = data["baselines"]
+        self.axes: List[str] = data["axes"]
+        self.n_runs: int = data["n_runs"]
+        self.loss: str = data["loss"]
+        self.preferred: Optional[str] = preferred[0] if preferred else None
+        self.why: str = preferred[1] if preferred else ""
+
+    def report(self) -> str:
+        """What ``replication fit`` prints of the forms."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return self._text.rstrip()
+
+    def _repr_html_(self) -> str:
+        def percent(share: Optional[float]) -> str:
+            return "–" if share is None else f"{100 * share:.3g}%"
+
+        def row(form: Dict[str, Any]) -> List[str]:
+            errors = [percent(errors["rise_error"]) for errors in form["errors"]]
+            mean = form["mean"]
+            name = form["form"] + (" *" if form["tied"] and form in self.forms else "")
+            return [name, *errors, percent(mean["rise_error"]), percent(mean["mre"])]
+
+        law = f"{self.preferred}: {self.why}" if self.preferred else "no form can be relied on"
+        return (
+            _html.paragraph(
+                f"Forms of {self.loss} by the error of the increase on held-out runs, {self.n_runs} runs",
+                strong=True,
+            )
+            + _html.table(
+                ["form", *self.axes, "mean", "MRE"],
+                [row(form) for form in self.forms + self.baselines],
+            )
+            + _html.paragraph("* not told apart from the best; mean: of all axes but the largest")
+            + _html.paragraph(law)
+        )
+
+
+def compare(
     table: Any,
     laws: Sequence[str] = ("forgetting", "forgetting-times-tokens", "forgetting-plus-tokens"),
     *,
-    columns: Optional[Dict[str, str]] = None,
+    columns: Optional[Mapping[str, str]] = None,
+    domain: Optional[str] = None,
     bootstrap: int = 1000,
-) -> Optional[Dict[str, Any]]:
+    level: float = 0.9,
+    seed: int = 0,
+    threads: int = 0,
+    progress: Progress = False,
+) -> Comparison:
     """Ranks forms of the law of one loss by their errors on held-out runs, on every axis.
 
-    Returns None where fewer than two of them can be compared; else ``forms`` has them, the best first,
-    and ``baselines`` the models that know nothing.
+    Parameters are those of :func:`fit`; ``laws`` are at least two that predict the same loss.
+
+    Raises
+    ------
+    ForgettingLawsError
+        If fewer than two of the laws can be compared on the table.
     """
-    rows, numbers, labels = _columns(table, columns)
-    ranking: Optional[Dict[str, Any]] = json.loads(
-        _native.rank_laws(rows, numbers, labels, list(laws), bootstrap)
+    given = _table.given(table, columns, domain)
+    found = _native.rank_laws(
+        given, list(laws), bootstrap, level, seed, threads, _told(progress)
     )
-    return ranking
+    _ended(progress)
+    if found is None:
+        raise ForgettingLawsError(
+            f"laws = {', '.join(laws)}: fewer than two of them can be compared on this table; give "
+            "forms of one loss whose columns it has, and runs of several sizes, D_ft or p"
+        )
+    data, text, preferred = found
+    return Comparison(json.loads(data), text, preferred)
 
 
 def advise(
@@ -261,11 +425,12 @@ def advise(
     fits : Fit or sequence of Fit
         Of these the first law of forgetting is asked; it needs a bootstrap.
     n_params, d_ft_tokens : float
-        The model and the amount of target data.
+        The model, in parameters, and the amount of target data, in tokens.
     loss_pt0 : float, optional
-        The pretraining loss before finetuning; by default interpolated between the fitted sizes.
+        The pretraining loss before finetuning, in nats per token; by default interpolated between the
+        fitted sizes.
     limit : float, optional
-        How much L_pt may rise, as a share of L_pt0; 0.01 by default.
+        How much L_pt may increase, as a share of L_pt0; 0.01 by default.
     limit_nats : float, optional
         The same in nats per token, in its place.
     confidence : float
@@ -276,17 +441,19 @@ def advise(
     dict
         ``p``: the smallest that does, None where even 1 does not; ``by_law``: the p of the law alone with
         its interval; ``rise`` and ``rise_without``: the increase of a new run at that p and without
-        injection, in nats; ``warnings``.
+        injection, in nats; ``warnings``: list of str.
     """
     asked = [fits] if isinstance(fits, Fit) else list(fits)
     if limit is None and limit_nats is None:
         limit = 0.01
     if loss_pt0 is None:
-        found = (fit._native.loss_pt0_at(n_params) for fit in asked)
-        loss_pt0 = next((loss for loss in found if loss is not None), float("nan"))
+        size = np.array([n_params], dtype=np.float64).tobytes()
+        found = [float(np.frombuffer(fit._native.loss_pt0_at(size))[0]) for fit in asked]
+        loss_pt0 = next((loss for loss in found if loss == loss), float("nan"))
     at = [n_params, d_ft_tokens, 0.0, loss_pt0, float("nan")]
     natives = [fit._native for fit in asked]
     answer: Dict[str, Any] = json.loads(
         _native.smallest_p(natives, at, limit_nats, limit, confidence)
     )
+    answer["warnings"] = ["{id}: {message}. {remedy}".format(**w) for w in answer["warnings"]]
     return answer

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _native
+from ._native import ForgettingLawsError
 
 
 class Mixture:
@@ -37,7 +38,7 @@ class Mixture:
         Go through the first so many pretraining sequences again and again, in place of fresh ones.
     seed : int
     sequence_tokens : int
-        Tokens in a sequence, for messages.
+        Tokens in a sequence, for :meth:`tokens` and messages.
 
     Examples
     --------
@@ -61,6 +62,17 @@ class Mixture:
         seed: int = 0,
         sequence_tokens: int = 1,
     ) -> None:
+        self._settings: Dict[str, Any] = {
+            "p": p,
+            "steps": steps,
+            "batch": batch,
+            "target_sequences": target_sequences,
+            "pretraining_sequences": pretraining_sequences,
+            "sampler": sampler,
+            "replay": replay,
+            "seed": seed,
+            "sequence_tokens": sequence_tokens,
+        }
         self._native = _native.Mixture(
             p,
             sampler,
@@ -76,6 +88,14 @@ class Mixture:
         self.steps = steps
         self.batch_size = batch
         self.target_sequences = target_sequences
+        self.pretraining_sequences = pretraining_sequences
+        self.sequence_tokens = sequence_tokens
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return self._settings
+
+    def __setstate__(self, settings: Dict[str, Any]) -> None:
+        self.__init__(**settings)  # type: ignore[misc]
 
     def indices(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """The sequences at positions start to stop, as far as the run goes.
@@ -94,6 +114,11 @@ class Mixture:
     def counts(self, steps: Optional[int] = None) -> Tuple[int, int]:
         """Sequences of the target and of the pretraining data in the first steps, or in all."""
         return self._native.counts(self.steps if steps is None else steps)
+
+    def tokens(self, steps: Optional[int] = None) -> Tuple[int, int]:
+        """The same in tokens, of sequences of ``sequence_tokens``."""
+        target, pretraining = self.counts(steps)
+        return target * self.sequence_tokens, pretraining * self.sequence_tokens
 
     def fraction(self, steps: Optional[int] = None) -> float:
         """The p that is achieved in the first steps, or in all; NaN where nothing is drawn."""
@@ -117,7 +142,8 @@ class InjectionSampler:
     """A ``batch_sampler`` for ``torch.utils.data.DataLoader`` over ``ConcatDataset([target, pretraining])``.
 
     Each item is the list of indices of a step. The order is that of :class:`Mixture`, with any number of
-    workers, and the ranks' parts put together are the batch of one process.
+    workers, and the ranks' parts put together are the batch of one process. There are no epochs and no
+    ``set_epoch``: a run is gone through once.
 
     Parameters
     ----------
@@ -136,6 +162,8 @@ class InjectionSampler:
     """
 
     def __init__(self, mixture: Mixture, *, rank: int = 0, ranks: int = 1, start: int = 0) -> None:
+        if not 0 <= rank < ranks:
+            raise ForgettingLawsError(f"rank = {rank}: must be at least 0 and below ranks, {ranks}")
         self.mixture = mixture
         self.rank = rank
         self.ranks = ranks
@@ -148,11 +176,57 @@ class InjectionSampler:
     def __len__(self) -> int:
         return max(self.mixture.steps - self.start, 0)
 
-    def state_dict(self, steps_done: int) -> dict[str, int]:
+    def state_dict(self, steps_done: int) -> Dict[str, int]:
         """What a checkpoint keeps. A loader fetches ahead of the training, so the loop says how many
         steps it has done."""
         return {"start": steps_done}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: Dict[str, int]) -> None:
         """Goes on where :meth:`state_dict` was."""
         self.start = state["start"]
+
+
+class InjectedDataset:
+    """The samples of a run in their order, as a map-style dataset: item i is the sequence at position i.
+
+    For code that takes a dataset rather than a sampler, such as ``transformers.Trainer``. It must be gone
+    through in order, without shuffling: ``DataLoader(..., shuffle=False)`` does, and
+    ``forgetting_laws.trainer.InjectionTrainer``.
+
+    Parameters
+    ----------
+    target, pretraining : sequence
+        Map-style datasets, such as those of ``datasets`` and PyTorch.
+    mixture : Mixture
+
+    Examples
+    --------
+    >>> mixture = Mixture(p=0.5, steps=2, batch=2, target_sequences=3, pretraining_sequences=3)
+    >>> samples = InjectedDataset(["a", "b", "c"], ["x", "y", "z"], mixture)
+    >>> len(samples), sorted(samples[i] in "xyz" for i in range(4))
+    (4, [False, False, True, True])
+    """
+
+    def __init__(self, target: Sequence[Any], pretraining: Sequence[Any], mixture: Mixture) -> None:
+        for name, data, count in (
+            ("target_sequences", target, mixture.target_sequences),
+            ("pretraining_sequences", pretraining, mixture.pretraining_sequences),
+        ):
+            # More pretraining data may be there than is reserved; more target data would never be seen.
+            if len(data) < count or (name == "target_sequences" and len(data) != count):
+                raise ForgettingLawsError(
+                    f"{name} = {count}: the dataset has {len(data)}; give the Mixture that number"
+                )
+        self.target = target
+        self.pretraining = pretraining
+        self.mixture = mixture
+
+    def __len__(self) -> int:
+        return self.mixture.steps * self.mixture.batch_size
+
+    def __getitem__(self, position: int) -> Any:
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} of {len(self)}")
+        index = int(self.mixture.indices(position, position + 1)[0])
+        targets = self.mixture.target_sequences
+        return self.target[index] if index < targets else self.pretraining[index - targets]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from . import _native
+from . import _html, _native
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -88,6 +88,17 @@ class Answer:
 
     def __repr__(self) -> str:
         return "\n".join(self.lead + [f"warning: {warning}" for warning in self.warnings])
+
+    def _repr_html_(self) -> str:
+        rises = [(f"{100 * p:g}%", *(f"{x:.4g}" for x in rise)) for p, *rise in self.rises]
+        head = ["p", "increase of L_pt, nats", "low", "high"]
+        first, *others = self.lead
+        return (
+            _html.paragraph(first, strong=True)
+            + "".join(_html.paragraph(sentence) for sentence in others)
+            + (_html.table(head, rises) if rises else "")
+            + _html.bullets(self.warnings)
+        )
 
 
 class Study:
@@ -242,6 +253,60 @@ class Study:
         answer, deviation = json.loads(_native.study_answer(self.path, bootstrap))
         return Answer(answer, deviation)
 
+    def optimize(
+        self,
+        train: Callable[[Asked], Mapping[str, float]],
+        *,
+        budget: Optional[float] = None,
+        runs: Optional[int] = None,
+        narrow: Optional[float] = None,
+        bootstrap: int = 1000,
+    ) -> Answer:
+        """Makes runs one after another, the one that says most for its cost first. Other processes may
+        work on the file meanwhile.
+
+        Parameters
+        ----------
+        train : callable
+            Takes an :class:`Asked` and returns ``loss_pt0``, ``loss_pt`` and ``loss_ft``, as
+            ``UCurve.losses`` has them. A run that raises is noted as failed, and the error goes on.
+        budget : float, optional
+            What the runs may cost together, in the study's unit; one that would exceed it is not begun.
+        runs : int, optional
+            How many are made at most; without either, all.
+        narrow : float, optional
+            Stops once the interval of the p that meets the limit spans no more than this factor.
+        bootstrap : int
+            Resamples behind the answer.
+
+        Returns
+        -------
+        Answer
+        """
+        spent, made = 0.0, 0
+        while runs is None or made < runs:
+            asked = self.ask()
+            if not asked:
+                break
+            (run,) = asked
+            if budget is not None and spent + run.cost > budget:
+                self.release(run)
+                break
+            try:
+                self.tell(run, **train(run))
+            except KeyboardInterrupt:
+                self.release(run)
+                raise
+            except Exception as error:
+                self.fail(run, f"{type(error).__name__}: {error}")
+                raise
+            spent, made = spent + run.cost, made + 1
+            if narrow is not None:
+                interval = self.answer(bootstrap=bootstrap).interval
+                if interval is not None and interval[1] <= narrow * interval[0]:
+                    break
+        return self.answer(bootstrap=bootstrap)
+
     @property
     def best_p(self) -> Optional[float]:
         """The p to use, where the runs show one."""
@@ -252,11 +317,12 @@ class Study:
         """The runs, by number."""
         data = self._read()
         sizes = {model["name"]: model["n_params"] for model in data["models"]}
-        runs = []
+        runs: List[StudyRun] = []
         for run in data["runs"]:
-            state = run["state"]
+            # A word, or a word with what belongs to it.
+            state: Union[str, Dict[str, Dict[str, float]]] = run["state"]
             name = state if isinstance(state, str) else next(iter(state))
-            losses = state["done"] if name == "done" else {}
+            losses = {} if isinstance(state, str) or name != "done" else state[name]
             runs.append(
                 StudyRun(
                     run["run"],
@@ -284,9 +350,32 @@ class Study:
         return data
 
     def __repr__(self) -> str:
-        states = [run.state for run in self.runs]
+        return f"Study({self.path!r}): {self._counts(self.runs)}"
+
+    def _repr_html_(self) -> str:
+        runs = self.runs
+
+        def row(run: StudyRun) -> List[str]:
+            losses = (run.loss_pt0, run.loss_pt, run.loss_ft)
+            shown = ["" if loss is None else f"{loss:.4f}" for loss in losses]
+            settings = [f"{run.d_ft_tokens:.4g}", f"{100 * run.p:g}%", f"{run.cost:.3g}"]
+            return [str(run.run), run.model, *settings, run.state, *shown]
+
+        head = ["run", "model", "D_ft", "p", "cost", "state", "L_pt0", "L_pt", "L_ft"]
+        question = self._read()["question"]
+        return (
+            _html.paragraph(f"{self.path}: {self._counts(runs)}", strong=True)
+            + _html.paragraph(
+                f"Asked: N = {question['n_params']:.4g}, D_ft = {question['d_ft_tokens']:.4g}"
+            )
+            + _html.table(head, [row(run) for run in runs if run.state != "open"])
+        )
+
+    @staticmethod
+    def _counts(runs: Sequence[StudyRun]) -> str:
+        states = [run.state for run in runs]
         count = {state: states.count(state) for state in ("done", "asked", "open", "failed")}
         return (
-            f"Study({self.path!r}): {count['done']} runs made, {count['asked']} under way, "
-            f"{count['open']} left, {count['failed']} failed"
+            f"{count['done']} runs made, {count['asked']} under way, {count['open']} left, "
+            f"{count['failed']} failed"
         )

@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from functools import partial
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
+
+import numpy as np
+import numpy.typing as npt
 
 from ._native import ForgettingLawsError
 
@@ -20,87 +39,206 @@ NUMBERS = (
     "weight",
     "epochs",
 )
-LABELS = ("domain", "seed", "run", "parent_id")
+LABELS = ("domain", "seed", "run", "parent_id", "interior")
+# Those that change what is fitted, although they hold no number of a law.
+SPECIAL = ("domain", "run", "weight", "parent_id")
 
-Columns = Tuple[int, Dict[str, List[Optional[float]]], Dict[str, List[str]]]
+Floats = npt.NDArray[np.float64]
 
 
-def columns(table: Any, rename: Optional[Dict[str, str]] = None) -> Columns:
-    """The columns of a table that the laws know: how many rows, numbers and labels.
+class Given(NamedTuple):
+    """A table as the native module takes it."""
 
-    ``table`` is a path of a CSV file, a mapping from names to columns, or a frame of pandas, polars or
-    pyarrow. ``rename`` says which other column is taken for a name. A missing number is None or NaN.
-    """
-    names, column = _access(table)
+    rows: int
+    numbers: Dict[str, bytes]
+    """64-bit floats in native order, NaN where a number is not known."""
+    labels: Dict[str, List[str]]
+    columns: List[str]
+    unasked: List[str]
+    source: str
+    sha256: str
+    map: List[str]
+
+
+class _Source(NamedTuple):
+    names: List[str]
+    column: Callable[[str], Any]
+    what: str
+    sha256: str = ""
+
+
+def given(
+    table: Any, rename: Optional[Mapping[str, str]] = None, domain: Optional[str] = None
+) -> Given:
+    """The columns of a table that the laws know, of one domain."""
+    source = _access(table)
     taken = dict(rename or {})
+    numbers, labels = _columns(source, taken)
+    if domain is not None or len(set(labels.get("domain", ()))) > 1:
+        numbers, labels = _of_domain(numbers, labels, domain)
+    rows = [len(values) for values in numbers.values()] + [len(v) for v in labels.values()]
+    asked = set(taken) | ({"domain"} if domain is not None else set[str]())
+    return Given(
+        rows=rows[0],
+        numbers={name: values.tobytes() for name, values in numbers.items()},
+        labels=labels,
+        columns=source.names,
+        unasked=[n for n in SPECIAL if (n in numbers or n in labels) and n not in asked],
+        source=source.what,
+        sha256=source.sha256,
+        map=[f"{name}={column}" for name, column in taken.items()],
+    )
+
+
+def numbers(table: Any) -> Dict[str, Floats]:
+    """The columns of numbers alone."""
+    return _columns(_access(table), {})[0]
+
+
+def _columns(
+    source: _Source, taken: Mapping[str, str]
+) -> Tuple[Dict[str, Floats], Dict[str, List[str]]]:
     unknown = [name for name in taken if name not in NUMBERS + LABELS]
     if unknown:
         raise ForgettingLawsError(
             f"columns = {unknown[0]}: must be one of {', '.join(NUMBERS + LABELS)}"
         )
-    numbers: Dict[str, List[Optional[float]]] = {}
+    numbers: Dict[str, Floats] = {}
     labels: Dict[str, List[str]] = {}
     rows: Optional[int] = None
     for name in NUMBERS + LABELS:
-        source = taken.get(name, name)
-        if source not in names:
+        column = taken.get(name, name)
+        if column not in source.names:
             if name in taken:
                 raise ForgettingLawsError(
-                    f"there is no column {source}; the columns are {', '.join(map(str, names))}"
+                    f"there is no column {column}; the columns are {', '.join(source.names)}"
                 )
             continue
-        values = column(source)
-        if rows is not None and len(values) != rows:
-            raise ForgettingLawsError(
-                f"{source} has {len(values)} rows, and the columns before it have {rows}"
-            )
-        rows = len(values)
+        if source.names.count(column) > 1:
+            raise ForgettingLawsError(f"several columns are named {column}; rename all but one")
+        values = source.column(column)
         if name in NUMBERS:
-            numbers[name] = [_number(value, source, i) for i, value in enumerate(values, 1)]
+            numbers[name] = _floats(values, column)
+            count = len(numbers[name])
         else:
-            labels[name] = ["" if _is_missing(value) else str(value) for value in values]
+            labels[name] = ["" if _is_missing(v) else str(v) for v in _sequence(values, column)]
+            count = len(labels[name])
+        if rows is not None and count != rows:
+            raise ForgettingLawsError(
+                f"{column} has {count} rows, and the columns before it have {rows}"
+            )
+        rows = count
     if not rows:
-        found = ", ".join(map(str, names)) or "none"
+        found = ", ".join(source.names) or "none"
         raise ForgettingLawsError(
             f"the table has no rows of a column that a law reads; its columns are {found}"
         )
-    return rows, numbers, labels
+    return numbers, labels
 
 
-def _access(table: Any) -> Tuple[Sequence[Any], Any]:
-    """The names of a table's columns, and a function from a name to the values."""
-    if isinstance(table, (str, os.PathLike)):
-        path: Union[str, os.PathLike[str]] = table
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            read = list(reader)
-        header = list(reader.fieldnames or [])
-        return header, lambda name: [row[name] or None for row in read]
-    if hasattr(table, "column_names"):  # pyarrow
-        return list(table.column_names), lambda name: table.column(name).to_pylist()
-    if hasattr(table, "columns") and not callable(table.columns):  # pandas, polars
-        names = list(table.columns)
-        twins = [name for name in names if names.count(name) > 1]
-        if twins:
-            raise ForgettingLawsError(f"several columns are named {twins[0]}; rename all but one")
-        return names, lambda name: _values(table[name])
-    if hasattr(table, "keys"):
-        return list(table.keys()), lambda name: _values(table[name])
-    raise ForgettingLawsError(
-        f"a {type(table).__name__} is no table: give a dict of columns, a frame of pandas, polars or "
-        "pyarrow, or the path of a CSV file"
+def _of_domain(
+    numbers: Dict[str, Floats], labels: Dict[str, List[str]], domain: Optional[str]
+) -> Tuple[Dict[str, Floats], Dict[str, List[str]]]:
+    domains = labels.get("domain", [])
+    known = ", ".join(sorted(set(domains))) or "none"
+    if domain is None:
+        raise ForgettingLawsError(
+            f"domain = none: the table has several, {known}; name one, or leave the column out to fit "
+            "all rows together"
+        )
+    kept = [i for i, name in enumerate(domains) if name == domain]
+    if not kept:
+        raise ForgettingLawsError(f"domain = {domain}: no row has it; the domains are {known}")
+    return (
+        {name: values[kept] for name, values in numbers.items()},
+        {name: [values[i] for i in kept] for name, values in labels.items()},
     )
 
 
-def _values(column: Any) -> Sequence[Any]:
+def _access(table: Any) -> _Source:
+    """The names of a table's columns, a function from a name to the values, and what it is."""
+    if isinstance(table, (str, os.PathLike)):
+        return _csv(os.fspath(cast("Union[str, os.PathLike[str]]", table)))
+    what = f"a {type(table).__name__}"
+    if hasattr(table, "column_names"):  # pyarrow, and datasets, which is indexed by names
+        names: Iterable[Any] = table.column_names
+        by_name = table.column if hasattr(table, "column") else partial(_listed, table)
+        return _Source([str(name) for name in names], by_name, what)
+    if hasattr(table, "columns") and not callable(table.columns):  # pandas, polars
+        columns: Iterable[Any] = table.columns
+        return _Source([str(name) for name in columns], table.__getitem__, what)
+    if hasattr(table, "keys"):
+        keys: Iterable[Any] = table.keys()
+        return _Source([str(name) for name in keys], table.__getitem__, what)
+    raise ForgettingLawsError(
+        f"{what} is no table: give a dict of columns, a frame of pandas, polars or pyarrow, or the path "
+        "of a CSV file"
+    )
+
+
+def _listed(table: Any, name: str) -> List[Any]:
+    return list(table[name])
+
+
+def _csv(path: str) -> _Source:
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        header = list(reader.fieldnames or [])
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ForgettingLawsError(
+            f"{path} is not CSV in UTF-8 ({error}); read it with pandas or polars and give the frame"
+        ) from None
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    def column(name: str) -> List[Optional[str]]:
+        return [row[name] or None for row in rows]
+
+    return _Source(header, column, path, sha256)
+
+
+def _sequence(values: Any, column: str) -> Sequence[Any]:
     for method in ("tolist", "to_list", "to_pylist"):
-        if hasattr(column, method):
-            column = getattr(column, method)()
+        if hasattr(values, method):
+            values = getattr(values, method)()
             break
-    if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
-        raise ForgettingLawsError(f"a column must be a sequence, and one is {column!r}")
-    values: Sequence[Any] = column
-    return values
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+        raise ForgettingLawsError(f"a column must be a sequence, and {column} is {values!r}")
+    return cast("Sequence[Any]", values)
+
+
+def _floats(values: Any, column: str) -> Floats:
+    """A column of numbers, contiguous; NaN where one is not known."""
+    array = _array(values)
+    if array is not None and array.ndim != 1:
+        raise ForgettingLawsError(
+            f"a column must have one dimension, and {column} has the shape {array.shape}"
+        )
+    if array is not None and array.dtype.kind in "fiub":
+        return np.ascontiguousarray(array, dtype=np.float64)
+    cells = _sequence(values, column)
+    read = [_number(value, column, row) for row, value in enumerate(cells, 1)]
+    return np.array(read, dtype=np.float64)
+
+
+def _array(values: Any) -> Optional[npt.NDArray[Any]]:
+    """A column as an array, without a look at each value, where that can be done."""
+    if isinstance(values, np.ma.MaskedArray):
+        masked = cast("Any", values)
+        return masked.astype(np.float64).filled(np.nan) if masked.dtype.kind in "fiub" else None
+    if isinstance(values, np.ndarray):
+        return cast("npt.NDArray[Any]", values)
+    try:
+        if hasattr(values, "to_numpy"):
+            return np.asarray(values.to_numpy())
+        if isinstance(values, (list, tuple)):
+            return np.array(cast("Sequence[Any]", values))
+    except (TypeError, ValueError):  # lists of several lengths, nulls of an array of pyarrow
+        pass
+    return None
 
 
 def _is_missing(value: Any) -> bool:
@@ -113,9 +251,9 @@ def _is_missing(value: Any) -> bool:
         return True
 
 
-def _number(value: Any, column: str, row: int) -> Optional[float]:
+def _number(value: Any, column: str, row: int) -> float:
     if _is_missing(value):
-        return None
+        return float("nan")
     try:
         return float(value)
     except (TypeError, ValueError):

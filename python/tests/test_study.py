@@ -4,7 +4,7 @@ import math
 
 import forgetting_laws as fl
 import pytest
-from forgetting_laws import Study, _fit, _mixture
+from forgetting_laws import Study, _curve, _fit, _mixture, _schedule
 
 AMOUNTS, FRACTIONS = (3e5, 1e6, 3e6), (0.0, 0.01, 0.05)
 
@@ -44,9 +44,48 @@ def test_a_loop_finds_the_planted_answer(tmp_path):
     assert answer.lead[0].startswith("Inject p = ") and answer.lead[0] in repr(answer)
     assert [rise[0] for rise in answer.rises] == list(FRACTIONS)
     assert "14 runs made, 0 under way, 13 left" in repr(study)
+    html = study._repr_html_()
+    assert "14 runs made" in html and html.count("<tr>") == 1 + 14
+    assert f"<strong>{answer.lead[0][:20]}" in answer._repr_html_()
+    assert answer._repr_html_().count("<tr>") == 1 + len(FRACTIONS)
     # Another process, or the command, opens the same file.
     assert Study(tmp_path / "study.json").runs == study.runs
     assert [run.state for run in study.runs].count("done") == 14
+
+
+def test_optimize_makes_runs_until_the_budget_is_spent(tmp_path):
+    study, made = begin(tmp_path / "study.json"), []
+
+    def train(run):
+        made.append(run)
+        before, after = finetune(run.n_params, run.d_ft_tokens, run.p)
+        return {"loss_pt0": before, "loss_pt": after}
+
+    answer = study.optimize(train, runs=10, bootstrap=100)
+    assert len(made) == 10 and answer.verdict == study.answer(bootstrap=100).verdict
+    spent = sum(run.cost for run in made)
+    study.optimize(train, budget=spent / 2, bootstrap=50)
+    assert sum(run.cost for run in made[10:]) <= spent / 2
+    states = [run.state for run in study.runs]
+    assert states.count("done") == len(made) and "asked" not in states
+    # It ends where the interval is narrow enough.
+    count = len(made)
+    study.optimize(train, narrow=1e9, bootstrap=50)
+    assert len(made) == count + 1
+
+    def out_of_memory(run):
+        raise MemoryError("of the device")
+
+    with pytest.raises(MemoryError):
+        study.optimize(out_of_memory)
+    assert [run.state for run in study.runs].count("failed") == 1
+
+    def interrupted(run):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(interrupted)
+    assert "asked" not in [run.state for run in study.runs]
 
 
 def test_workers_side_by_side_get_different_runs(tmp_path):
@@ -120,6 +159,6 @@ def test_what_is_wrong_is_a_sentence(tmp_path):
         study.ask()
 
 
-@pytest.mark.parametrize("module", [fl, _fit, _mixture])
+@pytest.mark.parametrize("module", [fl, _curve, _fit, _mixture, _schedule])
 def test_examples_in_the_documentation(module):
     assert doctest.testmod(module).failed == 0

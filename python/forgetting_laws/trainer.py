@@ -1,0 +1,203 @@
+"""Injection and the U-curve in ``transformers.Trainer``, which must be installed.
+
+::
+
+    from forgetting_laws.trainer import ForgettingCallback, InjectionTrainer
+
+    mixture = fl.Mixture(p=0.01, steps=args.max_steps, batch=32, target_sequences=len(target),
+                         pretraining_sequences=len(pretraining))
+    trainer = InjectionTrainer(
+        model, args, train_dataset=fl.InjectedDataset(target, pretraining, mixture),
+        callbacks=[ForgettingCallback(target_validation, pretraining_validation, rows="runs.csv",
+                                      n_params=n, d_ft_tokens=d, p=mixture.p, stop=True)],
+    )
+    trainer.train()
+"""
+
+# pyright: reportMissingImports=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUntypedBaseClass=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+import json
+import os
+from contextlib import nullcontext
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+
+import torch
+import transformers
+from torch.utils.data import DataLoader, SequentialSampler
+
+from ._curve import Path, UCurve, add_row, evaluation_steps
+from ._loss import token_loss
+from ._mixture import InjectedDataset
+from ._native import ForgettingLawsError
+
+LOG = "forgetting.jsonl"
+"""What the callback writes into the Trainer's ``output_dir``: L_pt0, then a line an evaluation."""
+
+
+class InjectionTrainer(transformers.Trainer):
+    """A Trainer that goes through an :class:`InjectedDataset` in its own order.
+
+    Any number of processes, workers and micro-batches take the same sequences in each optimiser step, as
+    long as these make up the mixture's batch; a run that is resumed from a checkpoint goes on at the same
+    sequence.
+    """
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        dataset = self.train_dataset
+        if not isinstance(dataset, InjectedDataset):
+            raise ForgettingLawsError(
+                f"train_dataset = a {type(dataset).__name__}: must be an InjectedDataset, whose order is "
+                "that of the run"
+            )
+        arguments = self.args
+        batch = (
+            arguments.per_device_train_batch_size
+            * max(1, arguments.n_gpu)
+            * arguments.world_size
+            * arguments.gradient_accumulation_steps
+        )
+        if batch != dataset.mixture.batch_size:
+            raise ForgettingLawsError(
+                f"batch = {dataset.mixture.batch_size}: the Trainer takes {batch} sequences a step over "
+                "all devices and micro-batches; give the Mixture the same"
+            )
+        return SequentialSampler(dataset)
+
+
+class ForgettingCallback(transformers.TrainerCallback):
+    """Evaluates both validation sets, finds the bottom of the U, and writes the run as a row.
+
+    L_pt0 is that of the model that is trained, before the first step and, where it is a PEFT model,
+    without its adapter: a fresh adapter need not leave the model what it was. A resumed run takes L_pt0
+    and its evaluations from ``forgetting.jsonl`` in the Trainer's ``output_dir``.
+
+    Every process evaluates all of both sets, and the first one writes.
+
+    Parameters
+    ----------
+    target, pretraining : DataLoader or dataset
+        The validation sets: what :func:`token_loss` takes, or datasets of items that ``collate`` makes
+        batches of.
+    n_params, d_ft_tokens, p : float
+        N in parameters, D_ft in tokens and the injected fraction, for the row.
+    rows : path, optional
+        The CSV file that the run's row is written to when the training ends; :func:`fit` reads it.
+    stop : bool or mapping
+        Whether to stop once the U has turned; a mapping has ``rise``, ``factor`` and ``min_steps`` of
+        :class:`UCurve`.
+    steps : sequence of int, optional
+        After which optimiser steps to evaluate; by default :func:`evaluation_steps` of the run.
+    run : str, optional
+        The name of the run in the table; by default the Trainer's ``output_dir``.
+    columns : mapping, optional
+        Further cells of the row, such as ``seed``, ``domain`` and ``parent_id``.
+    batch_size : int
+        Of datasets.
+    collate : callable, optional
+        Of datasets; by default that of ``transformers``, for items of one length.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        pretraining: Any,
+        *,
+        n_params: float,
+        d_ft_tokens: float,
+        p: float,
+        rows: Optional[Path] = None,
+        stop: Union[bool, Mapping[str, Any]] = False,
+        steps: Optional[Sequence[int]] = None,
+        run: Optional[str] = None,
+        columns: Optional[Mapping[str, Any]] = None,
+        batch_size: int = 8,
+        collate: Optional[Callable[[List[Any]], Any]] = None,
+    ) -> None:
+        def batches(data: Any) -> Any:
+            if isinstance(data, DataLoader) or not hasattr(data, "__getitem__"):
+                return data
+            collate_fn = collate or transformers.default_data_collator
+            return DataLoader(data, batch_size=batch_size, collate_fn=collate_fn)
+
+        self._target, self._pretraining = batches(target), batches(pretraining)
+        self._settings = {"n_params": n_params, "d_ft_tokens": d_ft_tokens, "p": p}
+        self._rows, self._run, self._columns = rows, run, dict(columns or {})
+        self._stops = bool(stop) or isinstance(stop, Mapping)
+        self._rule: Dict[str, Any] = dict(stop) if isinstance(stop, Mapping) else {}
+        self._asked = None if steps is None else set(steps)
+        self._due: "set[int]" = set()
+        self._curve: Optional[UCurve] = None
+        # Before the training, so that a rule that is none is refused.
+        UCurve(0.0, **self._rule)
+
+    @property
+    def curve(self) -> UCurve:
+        """The evaluations so far; ``curve.losses`` is what ``Study.tell`` takes."""
+        if self._curve is None:
+            raise ForgettingLawsError("evaluations = none: the training has not begun")
+        return self._curve
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model = kwargs["model"]
+        self._due = self._asked or set(evaluation_steps(state.max_steps))
+        path = os.path.join(args.output_dir, LOG)
+        if state.global_step > 0:
+            self._curve = self._resumed(path, state)
+            return
+        pretrained = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+        with pretrained:
+            loss_pt0 = token_loss(model, self._pretraining)
+        self._curve = UCurve(loss_pt0, **self._rule)
+        if state.is_world_process_zero:
+            os.makedirs(args.output_dir, exist_ok=True)
+            with open(path, "w", encoding="utf-8") as log:
+                log.write(json.dumps({"loss_pt0": loss_pt0}) + "\n")
+        self._evaluate(model, args, state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step in self._due:
+            self._evaluate(kwargs["model"], args, state)
+            if self._stops and self.curve.turned:
+                control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._rows is not None and state.is_world_process_zero:
+            name = {"run": self._run or str(args.output_dir)}
+            add_row(self._rows, self.curve.row(**name, **self._columns, **self._settings))
+
+    def _evaluate(self, model: Any, args: Any, state: Any) -> None:
+        step = int(state.global_step)
+        loss_ft = token_loss(model, self._target)
+        loss_pt = token_loss(model, self._pretraining)
+        self.curve.add(step, loss_ft, loss_pt)
+        if state.is_world_process_zero:
+            evaluation = {"step": step, "loss_ft": loss_ft, "loss_pt": loss_pt}
+            with open(os.path.join(args.output_dir, LOG), "a", encoding="utf-8") as log:
+                log.write(json.dumps(evaluation) + "\n")
+
+    def _resumed(self, path: str, state: Any) -> UCurve:
+        step = int(state.global_step)
+        try:
+            with open(path, encoding="utf-8") as log:
+                # A process that was killed may have left half a line.
+                lines = [json.loads(line) for line in log if line.endswith("\n")]
+            curve = UCurve(lines[0]["loss_pt0"], **self._rule)
+            for line in lines[1:]:
+                # What came after the checkpoint is trained and evaluated once more.
+                if line["step"] <= step:
+                    curve.add(line["step"], line["loss_ft"], line["loss_pt"])
+        except (OSError, ValueError, LookupError) as error:
+            raise ForgettingLawsError(
+                f"{path} has not the evaluations of the run up to step {step} ({error}): L_pt0 is that of "
+                "the model before finetuning; start the run anew"
+            ) from None
+        # Every process has read it before the first one writes.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            with open(path, "w", encoding="utf-8") as log:
+                log.write(json.dumps({"loss_pt0": curve.loss_pt0}) + "\n")
+                log.writelines(json.dumps(at._asdict()) + "\n" for at in curve.evaluations)
+        return curve

@@ -1,0 +1,361 @@
+//! Fits, predictions and advice.
+
+use super::{json, named, raise, refuse, watched};
+use forgetting_laws::fit::checklist::Checklist;
+use forgetting_laws::fit::file::{self, FORMAT, Group, Growth, Input, LawFile};
+use forgetting_laws::fit::{
+    self, Advisor, Bootstrap, HoldOut, Limit, Options, growth_of_b, report,
+};
+use forgetting_laws::laws::{self, Law, Row};
+use forgetting_laws::table::{Column, Run, Table};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// 64-bit floats in native order.
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f64> + '_ {
+    bytes.as_chunks().0.iter().map(|bytes| f64::from_ne_bytes(*bytes))
+}
+
+fn bytes(py: Python<'_>, numbers: impl Iterator<Item = f64>) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, &numbers.flat_map(f64::to_ne_bytes).collect::<Vec<u8>>())
+}
+
+/// A table of losses as Python hands it over: columns of numbers, in which NaN is a missing cell, and
+/// columns of labels.
+#[derive(FromPyObject)]
+struct Given {
+    rows: usize,
+    numbers: HashMap<String, PyBackedBytes>,
+    labels: HashMap<String, Vec<String>>,
+    /// The names of the table's own columns.
+    columns: Vec<String>,
+    /// The columns beside those of numbers that nothing but their names asks for.
+    unasked: Vec<String>,
+    /// What it is, or the path of its file, and the hash of that.
+    source: String,
+    sha256: String,
+    /// Which column was taken for a name, as NAME=COLUMN.
+    map: Vec<String>,
+}
+
+impl Given {
+    fn table(&self) -> PyResult<Table> {
+        let line = |line| Run { line: Some(line), ..Run::default() };
+        let mut runs: Vec<Run> = (1..=self.rows as u64).map(line).collect();
+        for (name, values) in &self.numbers {
+            let column = Column::ALL.into_iter().find(|column| column.name() == name);
+            for (run, value) in runs.iter_mut().zip(floats(values)) {
+                let known = (!value.is_nan()).then_some(value);
+                match (column, name.as_str()) {
+                    (Some(column), _) => run.set(column, known),
+                    (None, "weight") => run.weight = value,
+                    (None, "epochs") => run.epochs = known.filter(|epochs| *epochs > 0.0),
+                    _ => return Err(refuse("column", name, "is not known")),
+                }
+            }
+        }
+        for (name, values) in &self.labels {
+            for (run, value) in runs.iter_mut().zip(values) {
+                match name.as_str() {
+                    "domain" => run.domain.clone_from(value),
+                    "seed" => run.seed.clone_from(value),
+                    "run" => run.run.clone_from(value),
+                    "parent_id" => run.parent.clone_from(value),
+                    "interior" => run.interior = value.to_lowercase().parse().ok(),
+                    _ => return Err(refuse("column", name, "is not known")),
+                }
+            }
+        }
+        let (columns, unasked) = (self.columns.clone(), self.unasked.clone());
+        Ok(Table { columns, unasked, path: (&self.source).into(), ..Table::new(runs) })
+    }
+}
+
+fn options(
+    resamples: usize,
+    level: f64,
+    seed: u64,
+    hold_out: Option<&str>,
+    threads: usize,
+) -> PyResult<Options> {
+    let by = |name| named::<HoldOut>("hold_out", name, "size, data, p, largest or None");
+    let hold_out = hold_out.map(by).transpose()?;
+    let bootstrap = Bootstrap { resamples, level, seed };
+    Ok(Options { bootstrap, hold_out, threads, ..Options::default() })
+}
+
+/// A fitted law: a file of laws with one.
+#[pyclass(frozen, module = "forgetting_laws._native")]
+pub struct Fit {
+    file: LawFile,
+    /// The table that it was fitted to, of which more can be said when it is asked.
+    fitted: Option<(Table, Options)>,
+    /// The file with all that `replication fit` says of the table.
+    whole: OnceLock<LawFile>,
+}
+
+impl Fit {
+    fn fit(&self) -> &fit::Fit {
+        &self.file.groups[0].fit
+    }
+
+    fn whole(&self, py: Python<'_>) -> PyResult<&LawFile> {
+        if let Some(whole) = self.whole.get() {
+            return Ok(whole);
+        }
+        let mut whole = self.file.clone();
+        if let Some((table, options)) = &self.fitted
+            && self.fit().law.output() == Column::LossPt
+        {
+            let growth = watched(py, None, || growth_of_b(table, options))?;
+            let domain = self.fit().domain.clone();
+            whole.growths.extend(growth.map(|growth| Growth { domain, growth }));
+        }
+        Ok(self.whole.get_or_init(|| whole))
+    }
+}
+
+/// What Python asks a fit for most: status, MRE, MRE on held-out runs, rows and runs.
+type Summary = (String, f64, Option<f64>, usize, usize);
+
+#[pymethods]
+impl Fit {
+    /// The command's law.json with this law alone.
+    fn to_json(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(String::from_utf8_lossy(&self.whole(py)?.json()).into_owned())
+    }
+
+    /// One of the laws of a law.json.
+    #[staticmethod]
+    fn from_json(text: &str, law: Option<&str>, domain: Option<&str>) -> PyResult<Self> {
+        let mut file = file::parse(Path::new("the text"), text.as_bytes()).map_err(raise)?;
+        let is_asked = |group: &Group| {
+            law.is_none_or(|law| group.fit.law.name() == law)
+                && domain.is_none_or(|domain| group.fit.domain == domain)
+        };
+        let all: Vec<String> =
+            file.groups.iter().map(|group| report::format::fit_name(&group.fit)).collect();
+        file.groups.retain(is_asked);
+        if file.groups.len() != 1 {
+            let requirement = format!(
+                "{} laws of the file are meant; choose one by law and domain: {}",
+                file.groups.len(),
+                all.join("; ")
+            );
+            let asked = [domain, law].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            let asked = if asked.is_empty() { "none".into() } else { asked };
+            return Err(refuse("law", asked, &requirement));
+        }
+        let domain = file.groups[0].fit.domain.clone();
+        file.rankings.retain(|ranking| ranking.domain == domain);
+        file.comparisons.retain(|comparison| comparison.domain == domain);
+        let of_law = file.groups[0].fit.law.output() == Column::LossPt;
+        file.growths.retain(|growth| of_law && growth.domain == domain);
+        Ok(Self { file, fitted: None, whole: OnceLock::new() })
+    }
+
+    /// What the command prints.
+    fn report(&self, py: Python<'_>) -> PyResult<String> {
+        let whole = self.whole(py)?;
+        Ok(report::text(whole) + &report::card::text(whole, None))
+    }
+
+    fn name(&self) -> (&'static str, &str, &str) {
+        let fit = self.fit();
+        (fit.law.name(), &fit.equation, &fit.domain)
+    }
+
+    fn summary(&self) -> Summary {
+        let fit = self.fit();
+        let status = report::format::status(fit.status).to_string();
+        (status, fit.mre, fit.mre_held_out, fit.n_rows, fit.n_runs)
+    }
+
+    /// For each parameter its name, value and interval.
+    fn params(&self) -> Vec<(&str, f64, Option<(f64, f64)>)> {
+        let of = |param: &'_ fit::Param| param.low.zip(param.high);
+        let params = &self.fit().params.0;
+        params.iter().map(|param| (&*param.name, param.value, of(param))).collect()
+    }
+
+    /// For each warning its message, with its identifier, and what to do.
+    fn warnings(&self) -> Vec<(String, &'static str)> {
+        let of = |warning: &forgetting_laws::warning::Warning| {
+            (warning.to_string(), warning.kind.remedy())
+        };
+        self.file.input.warnings.iter().chain(&self.fit().warnings).map(of).collect()
+    }
+
+    /// The columns that the law reads.
+    fn inputs(&self) -> Vec<&'static str> {
+        self.fit().law.inputs().iter().map(|input| input.column.name()).collect()
+    }
+
+    /// L_pt0 at sizes, interpolated between the fitted ones; NaN where there are none.
+    fn loss_pt0_at<'py>(&self, py: Python<'py>, sizes: PyBackedBytes) -> Bound<'py, PyBytes> {
+        let at = |size| self.fit().loss_pt0_at(size).map_or(f64::NAN, |found| found.loss_pt0);
+        bytes(py, floats(&sizes).map(at))
+    }
+
+    /// Predictions for rows of N, D_ft, p, L_pt0 and D, of which a law reads some: for each the value,
+    /// the interval of a new run and that of the law, NaN where there is none.
+    fn predict<'py>(&self, py: Python<'py>, rows: PyBackedBytes) -> PyResult<Bound<'py, PyBytes>> {
+        let numbers: Vec<f64> = floats(&rows).collect();
+        let rows: Vec<Row> = numbers.as_chunks().0.iter().map(row).collect();
+        for row in &rows {
+            for input in self.fit().law.inputs() {
+                let value = row.get(input.column);
+                let (good, requirement) = match input.column {
+                    Column::P => ((0.0..=1.0).contains(&value), "must lie between 0 and 1"),
+                    _ => (value.is_finite() && value > 0.0, "must be a number above 0"),
+                };
+                if !good {
+                    return Err(refuse(input.column.name(), value, requirement));
+                }
+            }
+        }
+        let end = |end: Option<f64>| end.unwrap_or(f64::NAN);
+        let predicted = watched(py, None, || {
+            let of = |row: &Row| {
+                let found = self.fit().predict(row);
+                let ends = [found.low, found.high, found.law_low, found.law_high].map(end);
+                [found.value, ends[0], ends[1], ends[2], ends[3]]
+            };
+            Ok(rows.iter().map(of).collect::<Vec<_>>())
+        })?;
+        Ok(bytes(py, predicted.into_iter().flatten()))
+    }
+}
+
+fn row(&[n_params, d_ft_tokens, p, loss_pt0, d_tokens]: &[f64; 5]) -> Row {
+    Row { n_params, d_ft_tokens, p, loss_pt0, d_tokens }
+}
+
+/// Fits a law to a table.
+#[pyfunction]
+#[pyo3(signature = (given, law, resamples, level, seed, hold_out, threads, progress))]
+#[allow(clippy::too_many_arguments, reason = "each is a keyword of the function in Python")]
+fn fit_law(
+    py: Python<'_>,
+    given: Given,
+    law: &str,
+    resamples: usize,
+    level: f64,
+    seed: u64,
+    hold_out: Option<&str>,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Fit> {
+    let table = given.table()?;
+    let law = laws::by_name(law).map_err(raise)?;
+    let options = options(resamples, level, seed, hold_out, threads)?;
+    let mut fit = watched(py, progress, || fit::fit(&table, law, &options))?;
+    let domain = table.runs.first().map_or("", |run| &run.domain);
+    if table.runs.iter().all(|run| run.domain == domain) {
+        fit.domain = domain.into();
+    }
+    let checklist = Checklist::of_fits(&[&fit]);
+    let file = LawFile {
+        format: FORMAT,
+        program: format!("forgetting-laws for Python {}", env!("CARGO_PKG_VERSION")),
+        commit: String::new(),
+        input: Input {
+            path: given.source,
+            sha256: given.sha256,
+            map: given.map,
+            filters: Vec::new(),
+            wide: None,
+            group_by: None,
+            runs: None,
+            weight: None,
+            percent: false,
+            decimal_comma: false,
+            hold_out: options.hold_out,
+            warnings: table.warnings.clone(),
+        },
+        groups: vec![Group { fit, proof: None, sweep: Vec::new() }],
+        comparisons: Vec::new(),
+        checklist,
+        rankings: Vec::new(),
+        growths: Vec::new(),
+    };
+    Ok(Fit { file, fitted: Some((table, options)), whole: OnceLock::new() })
+}
+
+/// Ranks the forms of the law of a loss on held-out runs: as JSON, in words, and the form to rely on;
+/// `None` where fewer than two can be compared.
+#[pyfunction]
+#[pyo3(signature = (given, laws, resamples, level, seed, threads, progress))]
+#[allow(clippy::too_many_arguments, reason = "each is a keyword of the function in Python")]
+fn rank_laws(
+    py: Python<'_>,
+    given: Given,
+    laws: Vec<String>,
+    resamples: usize,
+    level: f64,
+    seed: u64,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Option<(String, String, Option<(String, String)>)>> {
+    let table = given.table()?;
+    let laws: Vec<&'static dyn Law> =
+        laws.iter().map(|law| laws::by_name(law).map_err(raise)).collect::<PyResult<_>>()?;
+    let options = options(resamples, level, seed, None, threads)?;
+    let ranking = watched(py, progress, || fit::rank(&table, &laws, &[], &options))?;
+    Ok(ranking.map(|ranking| {
+        let preferred = ranking.preferred().map(|preferred| (preferred.form, preferred.why));
+        (json(&ranking), report::ranking::text(&ranking), preferred)
+    }))
+}
+
+/// A law as Python lists it: its name, equation, loss, inputs and parameters.
+type Listed = (&'static str, &'static str, &'static str, Vec<&'static str>, Vec<&'static str>);
+
+/// Every law that can be fitted.
+#[pyfunction]
+fn law_list() -> Vec<Listed> {
+    let of = |law: &&'static dyn Law| {
+        let inputs = law.inputs().iter().map(|input| input.column.name()).collect();
+        let parameters = law.parameters().iter().map(|parameter| parameter.name).collect();
+        (law.name(), law.equation(), law.output().name(), inputs, parameters)
+    };
+    laws::LAWS.iter().map(of).collect()
+}
+
+/// A limit of forgetting, in nats per token or as a share of L_pt0.
+pub fn limit(nats: Option<f64>, share: Option<f64>) -> PyResult<Limit> {
+    match (nats, share) {
+        (Some(nats), None) => Ok(Limit::Nats(nats)),
+        (None, Some(share)) => Ok(Limit::Relative(share)),
+        _ => Err(refuse("limit", "none", "give nats or a share of L_pt0, and not both")),
+    }
+}
+
+/// The smallest p that keeps to a limit, as JSON.
+#[pyfunction]
+fn smallest_p(
+    py: Python<'_>,
+    fits: Vec<PyRef<'_, Fit>>,
+    at: [f64; 5],
+    nats: Option<f64>,
+    share: Option<f64>,
+    confidence: f64,
+) -> PyResult<String> {
+    let fits: Vec<fit::Fit> = fits.iter().map(|fit| fit.fit().clone()).collect();
+    let limit = limit(nats, share)?;
+    let found =
+        watched(py, None, || Advisor::new(fits.iter()).smallest_p(&row(&at), limit, confidence));
+    found.map(|found| json(&found))
+}
+
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Fit>()?;
+    module.add_function(wrap_pyfunction!(fit_law, module)?)?;
+    module.add_function(wrap_pyfunction!(rank_laws, module)?)?;
+    module.add_function(wrap_pyfunction!(law_list, module)?)?;
+    module.add_function(wrap_pyfunction!(smallest_p, module)?)
+}
