@@ -1,4 +1,4 @@
-"""What calls from Python cost, in seconds of wall time; medians of several.
+"""What calls from Python cost, in seconds of CPU time of all threads; medians of several.
 
     python python/benches/measure.py
 
@@ -17,9 +17,9 @@ from forgetting_laws import _native, _table
 def seconds(call, times):
     taken = []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun = time.process_time()
         call()
-        taken.append(time.perf_counter() - begun)
+        taken.append(time.process_time() - begun)
     return statistics.median(taken)
 
 

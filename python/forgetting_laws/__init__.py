@@ -27,6 +27,7 @@ from ._fit import Comparison, Fit, Law, advise, compare, fit, laws
 from ._loss import token_loss
 from ._mixture import InjectedDataset, InjectionSampler, Mixture
 from ._native import ForgettingLawsError, __version__
+from ._plots import Plot
 from ._schedule import (
     OPTIMIZERS,
     FinetuningSchedule,
@@ -50,6 +51,7 @@ __all__ = [
     "InjectionSampler",
     "Law",
     "Mixture",
+    "Plot",
     "PretrainingSchedule",
     "Schedule",
     "Study",

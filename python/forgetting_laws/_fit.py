@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from . import _html, _native, _table
 from ._native import ForgettingLawsError
+from ._plots import Plot
 
 Numbers = Union[float, Sequence[float], "npt.NDArray[np.float64]"]
 INPUTS = ("n_params", "d_ft_tokens", "p", "loss_pt0", "d_tokens")
@@ -168,6 +169,11 @@ class Fit:
         The check of B is a fit of its own, made when it is first asked for.
         """
         return self._native.report()
+
+    def plots(self) -> Dict[str, Plot]:
+        """What ``replication fit`` draws, by name: ``predicted`` against observed losses, ``residuals``, and
+        the law's ``curves`` over the runs; each with its SVG, PNG and numbers."""
+        return {drawn[0]: Plot(*drawn) for drawn in self._native.drawings()}
 
     def to_json(self) -> str:
         """The command's ``law.json`` with this law, which ``replication predict`` and ``advise`` read."""

@@ -119,6 +119,9 @@ impl Fit {
     }
 }
 
+/// A drawing's name, SVG, PNG, and its numbers as CSV.
+type Drawing<'py> = (&'static str, String, Bound<'py, PyBytes>, String);
+
 /// What Python asks a fit for most: status, MRE, MRE on held-out runs, rows and runs.
 type Summary = (String, f64, Option<f64>, usize, usize);
 
@@ -162,6 +165,23 @@ impl Fit {
     fn report(&self, py: Python<'_>) -> PyResult<String> {
         let whole = self.whole(py)?;
         Ok(report::text(whole) + &report::card::text(whole, None))
+    }
+
+    /// What the command draws: for each drawing its name, SVG, PNG, and its numbers as CSV.
+    fn drawings<'py>(&self, py: Python<'py>) -> PyResult<Vec<Drawing<'py>>> {
+        let drawn = py.detach(|| {
+            let draw = |drawing: drawings::Drawing| {
+                let png = drawing.figure.png(plot::DPI)?;
+                Ok((drawing.name, drawing.figure.svg(), png, drawing.table))
+            };
+            drawings::drawings(&self.file).into_iter().map(draw).collect::<Result<Vec<_>, _>>()
+        });
+        let drawn =
+            drawn.map_err(|error: plot::Error| refuse("drawing", "none", &error.to_string()))?;
+        let of = |(name, svg, png, table): (_, _, Vec<u8>, _)| {
+            (name, svg, PyBytes::new(py, &png), table)
+        };
+        Ok(drawn.into_iter().map(of).collect())
     }
 
     fn name(&self) -> (&'static str, &str, &str) {

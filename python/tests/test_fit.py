@@ -96,6 +96,23 @@ def test_a_notebook_shows_parameters_and_escapes_names():
     assert "low" not in bare._repr_html_()
 
 
+def test_plots_are_the_commands_with_their_numbers(near, tmp_path):
+    plots = near.plots()
+    assert list(plots) == ["predicted", "residuals", "curves"]
+    for plot in plots.values():
+        assert plot.svg.startswith("<svg") or plot.svg.startswith("<?xml")
+        assert plot.png.startswith(b"\x89PNG") and plot._repr_svg_() == plot.svg
+        plot.write(tmp_path / "drawn")
+    assert len(list((tmp_path / "drawn").iterdir())) == 9
+    table = plots["predicted"].table()
+    assert set(table["domain"]) == {"planted-near"} and len(table["observed"]) == 125
+    runs = {name: table[name] for name in ("n_params", "d_ft_tokens", "p", "loss_pt0")}
+    assert near.predict(**runs)["value"] == pytest.approx(table["predicted"], rel=1e-12)
+    assert "run" in plots["curves"].table()["kind"]
+    frame = pytest.importorskip("pandas") and plots["residuals"].to_dataframe()
+    assert abs(frame["residual"]).mean() < 0.01 and "125 rows" in repr(plots["residuals"])
+
+
 def test_a_table_of_several_domains_is_fitted_by_domain():
     both = {name: values + values for name, values in table().items()}
     both["loss_pt"] = both["loss_pt"][:36] + [2 * loss for loss in both["loss_pt"][36:]]

@@ -1,11 +1,10 @@
 //! `replication fit`: from a table of losses to laws, in words, numbers and drawings.
 
-use crate::figures::fit as drawing;
-use crate::figures::fit::tables;
 use crate::losses::{self, Reading};
 use crate::report::{card, ranking};
 use crate::terminal::{log, print};
 use clap::ValueEnum;
+use drawings::{draw, tables};
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::file::{FORMAT, Group, Growth, Input, LawFile};
 use forgetting_laws::fit::report;
@@ -295,7 +294,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         make_folder("--json", parent)?;
     }
     file.write(&json)?;
-    let drawn = drawing::draw(&file, &folder)?;
+    let drawn = draw(&file, &folder)?;
     if !file.rankings.is_empty() {
         write_atomic(&folder.join("ranking.csv"), ranking::table(&file.rankings).as_bytes())?;
     }

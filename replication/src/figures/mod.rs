@@ -4,7 +4,6 @@
 //! Numbers of figures are those of arXiv v2 unless a page says PMLR; see PAPER_MAPPING.md.
 
 pub mod beyond;
-pub mod fit;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod paper;

@@ -1,11 +1,11 @@
 //! Beyond the paper: forgetting along a finetuning, and not at the bottom alone.
 
 use crate::blocks::MAIN;
-use crate::figures::fit::spread;
 use crate::figures::style::{self, Scale, Tally, percent, short, significant};
 use crate::figures::{Figure, Finding, Page, Table, Verdict};
 use crate::format::cell;
 use crate::results::{Finetuned, Laws, Results, distinct};
+use drawings::spread;
 use forgetting_laws::Result;
 use forgetting_laws::finetuning::Evaluation;
 use plot::{self, Axis, Color, Glyph, Legend, Line, Mark, Panel, Place, Rule, Share};

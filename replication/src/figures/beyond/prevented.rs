@@ -5,11 +5,11 @@
 //! D_ft, so that they say from which D_ft on 1% is enough.
 
 use crate::blocks::MAIN;
-use crate::figures::fit::spread;
 use crate::figures::style::{self, ONE_PERCENT, Scale, Tally, percent};
 use crate::figures::{Figure, Finding, Page, Table};
 use crate::format::{cell, short};
 use crate::results::{DomainLaws, Finetuned, Laws, Results, distinct};
+use drawings::spread;
 use forgetting_laws::Result;
 use forgetting_laws::fit::{Fit, Interval};
 use forgetting_laws::laws::{Law, Point, Row};

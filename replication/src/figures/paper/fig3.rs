@@ -4,11 +4,11 @@
 //! retention are treated. The drawing is ours.
 
 use crate::blocks::MAIN;
-use crate::figures::fit::spread;
 use crate::figures::style::{self, Csv, Scale, Tally, percent, short};
 use crate::figures::{Figure, Finding, Page, Table, Verdict};
 use crate::format::cell;
 use crate::results::{Finetuned, Laws, Results, distinct};
+use drawings::spread;
 use forgetting_laws::Result;
 use forgetting_laws::fit::Fit;
 use forgetting_laws::laws::Row;

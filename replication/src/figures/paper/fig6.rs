@@ -1,12 +1,12 @@
 //! Figure 6: predicted against observed losses of both laws.
 
 use crate::blocks::MAIN;
-use crate::figures::fit::{dot, held_out, kinds, ring, symbol};
 use crate::figures::style::{self, Csv, Scale, Tally, percent};
 use crate::figures::{Figure, Finding, Page, Verdict};
 use crate::format::cell;
 use crate::format::error_percent;
 use crate::results::{DomainLaws, Laws, Results};
+use drawings::{dot, held_out, kinds, ring, symbol};
 use forgetting_laws::Result;
 use forgetting_laws::fit::{Fit, Observed};
 use forgetting_laws::laws::{Forgetting, Law, Point};

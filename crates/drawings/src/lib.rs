@@ -1,6 +1,8 @@
-//! The drawings of a fit, each with a table of what it shows.
+//! The drawings of fitted laws, each with a table of what it shows: what `replication fit` writes, and
+//! `Fit.plots()` of the Python package.
 
 mod curves;
+pub mod format;
 mod residuals;
 pub mod tables;
 
@@ -14,29 +16,46 @@ use plot::{self, Axis, Color, Corner, Glyph, Key, Legend, Mark, Note, Panel, Pla
 use std::path::Path;
 
 /// Panels side by side.
-pub const COLUMNS: usize = 3;
+const COLUMNS: usize = 3;
 
 /// As many groups are drawn; the tables have all.
 const MOST_GROUPS: usize = 12;
 
-/// Draws predicted against observed losses, the residuals and the laws' curves into a folder, and
-/// returns the drawings' names.
+/// A drawing and the numbers in it.
+pub struct Drawing {
+    /// The stem of its files.
+    pub name: &'static str,
+    /// The drawing.
+    pub figure: plot::Figure,
+    /// The numbers as CSV, a row a mark or a point.
+    pub table: String,
+}
+
+/// Predicted against observed losses, the residuals, and the laws' curves.
+pub fn drawings(file: &LawFile) -> [Drawing; 3] {
+    let shown = Shown::of(file);
+    let provenance = format!(
+        "{} commit {}; {} with sha256 {}",
+        file.program, file.commit, file.input.path, file.input.sha256
+    );
+    let drawing = |name, figure: plot::Figure, table| {
+        let provenance = provenance.clone();
+        Drawing { name, figure: plot::Figure { provenance, ..figure }, table }
+    };
+    [
+        drawing("predicted", predicted(&shown), tables::predicted(file)),
+        drawing("residuals", residuals::figure(&shown), tables::residuals(file)),
+        drawing("curves", curves::figure(&shown), tables::curves(file)),
+    ]
+}
+
+/// Writes the drawings and their tables into a folder, and returns the drawings' names.
 ///
 /// # Errors
 /// If a file cannot be written.
 pub fn draw(file: &LawFile, folder: &Path) -> Result<Vec<String>> {
-    let shown = Shown::of(file);
-    let drawings = [
-        ("predicted", predicted(&shown), tables::predicted(file)),
-        ("residuals", residuals::figure(&shown), tables::residuals(file)),
-        ("curves", curves::figure(&shown), tables::curves(file)),
-    ];
     let mut names = Vec::new();
-    for (name, mut figure, table) in drawings {
-        figure.provenance = format!(
-            "{} commit {}; {} with sha256 {}",
-            file.program, file.commit, file.input.path, file.input.sha256
-        );
+    for Drawing { name, figure, table } in drawings(file) {
         write_atomic(&folder.join(format!("{name}.csv")), table.as_bytes())?;
         let svg = folder.join(format!("{name}.svg"));
         figure
@@ -48,10 +67,10 @@ pub fn draw(file: &LawFile, folder: &Path) -> Result<Vec<String>> {
 }
 
 /// The fits that are drawn, by law and then by group.
-pub struct Shown<'a> {
-    pub fits: Vec<&'a Fit>,
+struct Shown<'a> {
+    fits: Vec<&'a Fit>,
     /// What is not drawn, in words; empty where all is.
-    pub left_out: String,
+    left_out: String,
     /// Every model size, ascending.
     sizes: Vec<f64>,
 }
@@ -85,13 +104,13 @@ impl<'a> Shown<'a> {
     }
 
     /// The colour of a model size.
-    pub fn color(&self, n_params: f64) -> Color {
+    fn color(&self, n_params: f64) -> Color {
         let rank = self.sizes.partition_point(|size| *size < n_params);
         Color::sequential(self.sizes.len()).get(rank).copied().unwrap_or(Color::GREY)
     }
 
     /// Some sizes and their colours.
-    pub fn legend(&self) -> Legend {
+    fn legend(&self) -> Legend {
         const MOST: usize = 7;
         let entry = |size: f64| (Glyph::dot(self.color(size)).into(), short(size));
         let entries = spread(&self.sizes, MOST).into_iter().map(entry).collect();
@@ -114,7 +133,7 @@ pub fn ring(color: Color) -> Glyph {
 }
 
 /// What a ring is, where there are some.
-pub fn rings(fits: &[&Fit]) -> &'static str {
+fn rings(fits: &[&Fit]) -> &'static str {
     if fits.iter().any(|fit| fit.held_out.is_some()) {
         " Rings: predicted by a law that was fitted without the run; far beyond the others \
          they stand at the edge with an arrow."
@@ -129,7 +148,7 @@ pub fn dot(color: Color) -> Glyph {
 }
 
 /// What is drawn upwards, with the group before it.
-pub fn of_group(fit: &Fit, what: &str) -> String {
+fn of_group(fit: &Fit, what: &str) -> String {
     match fit.domain.as_str() {
         "" => what.to_string(),
         domain => format!("{domain}: {what}"),
@@ -137,7 +156,7 @@ pub fn of_group(fit: &Fit, what: &str) -> String {
 }
 
 /// A panel's width is bounded, so that one alone is no poster.
-pub fn width_for(panels: &[Vec<Panel>]) -> f64 {
+fn width_for(panels: &[Vec<Panel>]) -> f64 {
     match panels.iter().map(Vec::len).max().unwrap_or(0) {
         0 | 1 => 280.0,
         2 => 420.0,
@@ -198,7 +217,7 @@ fn predicted(shown: &Shown<'_>) -> plot::Figure {
 
 /// The ends of a range that holds `shown` and of `others` what lies within `bounds` of it; none
 /// where all of them do.
-pub fn capped(
+fn capped(
     shown: impl Iterator<Item = f64>,
     others: impl Iterator<Item = f64> + Clone,
     bounds: impl Fn(f64, f64) -> (f64, f64),
