@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 
 import forgetting_laws as fl
 import pytest
@@ -308,3 +310,51 @@ def test_a_run_stops_when_the_u_has_turned_and_is_a_row(setting):
     log = (setting.folder / "stop" / "forgetting.jsonl").read_text().splitlines()
     assert len(log) == 1 + len(callback.curve.evaluations)
     assert json.loads(log[0])["loss_pt0"] == callback.curve.loss_pt0
+
+
+TWO_RANKS = """
+import json, os, sys, torch, transformers
+import forgetting_laws as fl
+from forgetting_laws.trainer import ForgettingCallback, InjectionTrainer
+
+order = []
+
+class Noted(fl.InjectedDataset):
+    def __getitem__(self, position):
+        order.append(int(self.mixture.indices(position, position + 1)[0]))
+        return super().__getitem__(position)
+
+text = {"input_ids": torch.arange(8), "labels": torch.arange(8)}
+mixture = fl.Mixture(p=0.25, steps=5, batch=8, target_sequences=10, pretraining_sequences=60)
+config = transformers.GPT2Config(
+    vocab_size=13, n_positions=8, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+)
+arguments = transformers.TrainingArguments(
+    output_dir=sys.argv[1], max_steps=5, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+    report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="no",
+)
+callback = ForgettingCallback([text], [text], n_params=1, d_ft_tokens=80, p=0.25,
+                              rows=sys.argv[1] + "/runs.csv")
+InjectionTrainer(
+    transformers.GPT2LMHeadModel(config), arguments, callbacks=[callback],
+    train_dataset=Noted([text] * 10, [text] * 60, mixture),
+).train()
+with open(f"{sys.argv[1]}/order-{os.environ['RANK']}.json", "w") as file:
+    json.dump(order, file)
+"""
+
+
+def test_two_ranks_take_the_sequences_of_one(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run([sys.executable, *launch, script, tmp_path], check=True, timeout=300)
+    ranks = [json.loads((tmp_path / f"order-{rank}.json").read_text()) for rank in (0, 1)]
+    mixture = fl.Mixture(p=0.25, steps=5, batch=8, target_sequences=10, pretraining_sequences=60)
+    for step in range(5):
+        together = [index for rank in ranks for index in rank[4 * step : 4 * step + 4]]
+        assert sorted(together) == sorted(mixture.batch(step).tolist())
+    with open(tmp_path / "runs.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 1
