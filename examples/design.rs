@@ -4,15 +4,19 @@
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example design --no-default-features --features fit
+//! cargo run -p forgetting-laws --example design --no-default-features --features fit -- planted
 //! ```
 //!
+//! The argument is a table of losses of this project, or `planted`: grids of 64 runs that follow
+//! Equation 7 with B = 30, 300 and 3,000 and noise of 1%.
+//!
 //! Asked is the increase of L_pt of the largest model on the most data, at each p of the grid. The interval
-//! is that of `fit`: 90% of 200 resamples of runs, of ln of the law's rise, averaged over the p. A width
+//! is that of `fit`: 90% of 200 resamples of runs, of ln of the law's increase, averaged over the p. A width
 //! is reached where it is not exceeded any more. FLOPs are 6·N·tokens; "with models" counts pretraining, "models
 //! given" finetuning alone.
 
 use forgetting_laws::Result;
-use forgetting_laws::fit::design::{Candidate, Design, Steps};
+use forgetting_laws::fit::design::{Candidate, Design, Knowledge, Steps};
 use forgetting_laws::fit::{Bootstrap, Options, fit};
 use forgetting_laws::laws::{Forgetting, Law, Row};
 use forgetting_laws::rng::Key;
@@ -20,6 +24,7 @@ use forgetting_laws::table::{Run, Table};
 use std::collections::BTreeMap;
 
 /// Runs of one domain.
+#[derive(Default)]
 struct Grid {
     runs: Vec<Run>,
     flops: Vec<f64>,
@@ -32,9 +37,12 @@ struct Grid {
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).unwrap_or("golden/nano/real/losses.csv".into());
-    let text = std::fs::read_to_string(&path).map_err(forgetting_laws::Error::io(&path))?;
+    let grids = match path.as_str() {
+        "planted" => planted(),
+        _ => grids(&std::fs::read_to_string(&path).map_err(forgetting_laws::Error::io(&path))?),
+    };
     println!("domain,models,order,within,share_of_flops,runs,error,error_of_grid");
-    for (domain, grid) in grids(&text) {
+    for (domain, grid) in grids {
         let all: Vec<usize> = (0..grid.runs.len()).collect();
         let (full, error_of_grid) = grid.width(&all);
         let chance: Vec<Vec<usize>> = (0..5).map(|seed| shuffled(all.len(), seed)).collect();
@@ -45,6 +53,8 @@ fn main() -> Result<()> {
         {
             let adaptive = grid.adaptive(&prices)?;
             let widths = grid.widths(&adaptive);
+            let d_optimal = grid.d_optimal(&prices)?;
+            let widths_of_it = grid.widths(&d_optimal);
             for within in [1.1, 1.25, 1.5] {
                 let reached = |order: &[usize], widths: &[(f64, f64)]| {
                     // As few runs as parameters have no residuals, and no width to speak of.
@@ -59,6 +69,7 @@ fn main() -> Result<()> {
                 of_chance.sort_by(|a, b| a.0.total_cmp(&b.0));
                 for (order, (share, count, error)) in [
                     ("design", reached(&adaptive, &widths)),
+                    ("D-optimal", reached(&d_optimal, &widths_of_it)),
                     ("grid", reached(&all, &others[0])),
                     ("chance (median of 5)", of_chance[2]),
                 ] {
@@ -76,6 +87,38 @@ fn main() -> Result<()> {
 impl Grid {
     /// The order of the design, two runs at a time.
     fn adaptive(&self, prices: &[f64]) -> Result<Vec<usize>> {
+        self.in_rounds(prices, |known, candidates, prices| {
+            known.choose(candidates, prices, 2).iter().map(|choice| choice.index).collect()
+        })
+    }
+
+    /// The order of the runs that say most of the law for their cost, whatever is asked, two at a time.
+    fn d_optimal(&self, prices: &[f64]) -> Result<Vec<usize>> {
+        self.in_rounds(prices, |known, candidates, prices| {
+            let (mut known, mut prices) = (known.clone(), prices.to_vec());
+            let mut chosen: Vec<usize> = Vec::new();
+            while chosen.len() < 2.min(candidates.len()) {
+                let model = |i: usize| candidates[i].needs.expect("every run has a model");
+                let says = |i: usize| {
+                    known.information(&candidates[i].row) / (candidates[i].cost + prices[model(i)])
+                };
+                let left = (0..candidates.len()).filter(|i| !chosen.contains(i));
+                let best = left.reduce(|a, b| if says(b) > says(a) { b } else { a });
+                let Some(best) = best else { break };
+                prices[model(best)] = 0.0;
+                known.learn(&candidates[best].row);
+                chosen.push(best);
+            }
+            chosen
+        })
+    }
+
+    /// The order in which `next` chooses among the runs that are left, by what is known of the others.
+    fn in_rounds(
+        &self,
+        prices: &[f64],
+        next: impl Fn(&Knowledge, &[Candidate], &[f64]) -> Vec<usize>,
+    ) -> Result<Vec<usize>> {
         let design = Design::new(&Forgetting, self.asked(), self.runs.iter().map(|run| run.row))?;
         let (mut order, mut prices) = (Vec::new(), prices.to_vec());
         let n = |i: usize| self.runs[i].row.n_params;
@@ -89,9 +132,8 @@ impl Grid {
                 needs: Some(self.models[i]),
             };
             let candidates: Vec<Candidate> = left.iter().map(candidate).collect();
-            let table = self.table(&order);
-            for choice in design.knowing(&table).choose(&candidates, &prices, 2) {
-                let i = left[choice.index];
+            for index in next(&design.knowing(&self.table(&order)), &candidates, &prices) {
+                let i = left[index];
                 order.push(i);
                 prices[self.models[i]] = 0.0;
                 steps.learn(n(i), self.passes[i], self.steps[i]);
@@ -154,6 +196,34 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     order
 }
 
+/// Grids of planted laws: finetunings of 60 passes, pretrainings of 40 tokens a parameter.
+fn planted() -> BTreeMap<String, Grid> {
+    let sizes = [(1.4e4, 4.6), (4.1e4, 4.1), (1.1e5, 3.7), (3.3e5, 3.4)];
+    let grid = |(seed, b): (u64, f64)| {
+        let key = Key::new(seed);
+        let mut grid = Grid::default();
+        for (model, (n_params, loss_pt0)) in sizes.into_iter().enumerate() {
+            grid.prices.push(6.0 * n_params * 40.0 * n_params);
+            for d_ft_tokens in [960.0, 3072.0, 9600.0, 30720.0] {
+                for p in [0.0, 0.005, 0.01, 0.05] {
+                    let row = Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };
+                    let noise = (0.01 * key.normal(grid.runs.len() as u64)).exp();
+                    let law = Forgetting.predict(&(&row).into(), &[1.1, b, 0.22, 0.31]);
+                    grid.runs.push(Run { row, loss_pt: Some(law * noise), ..Run::default() });
+                    grid.models.push(model);
+                    grid.flops.push(6.0 * n_params * 60.0 * d_ft_tokens);
+                    // Steps of eight sequences of 64 tokens.
+                    let pass = d_ft_tokens / 512.0;
+                    grid.passes.push(pass);
+                    grid.steps.push((60.0 * pass).round() as u64);
+                }
+            }
+        }
+        (format!("B = {b}"), grid)
+    };
+    [(0, 300.0), (1, 3000.0), (2, 30.0)].map(grid).into()
+}
+
 /// The runs of each domain's main grid that count in fits.
 fn grids(text: &str) -> BTreeMap<String, Grid> {
     let mut lines = text.lines();
@@ -169,14 +239,7 @@ fn grids(text: &str) -> BTreeMap<String, Grid> {
         let [n_params, d_ft_tokens, d_tokens] = ["n_params", "d_ft_tokens", "d_tokens"].map(number);
         let row =
             Row { n_params, d_ft_tokens, p: number("p"), loss_pt0: number("loss_pt0"), d_tokens };
-        let grid = grids.entry(cells["domain"].to_string()).or_insert_with(|| Grid {
-            runs: Vec::new(),
-            flops: Vec::new(),
-            steps: Vec::new(),
-            passes: Vec::new(),
-            models: Vec::new(),
-            prices: Vec::new(),
-        });
+        let grid = grids.entry(cells["domain"].to_string()).or_default();
         let count = models.len();
         let model = *models.entry(cells["parent_id"].to_string()).or_insert(count);
         grid.prices.resize(grid.prices.len().max(model + 1), 0.0);

@@ -241,6 +241,12 @@ impl Knowledge<'_> {
         self.deviation_of(&[self.of_rise(row)])
     }
 
+    /// What the loss of a run would say of the law and its misfit together, in nats: ½ ln(1 + h′Ch/σ²),
+    /// whatever is asked. A D-optimal design makes the runs that say most (Lindley, 1956).
+    pub fn information(&self, row: &Row) -> f64 {
+        0.5 * (self.known.variance(&self.of_loss(row)) / self.noise).ln_1p()
+    }
+
     /// Whether the law could be fitted to the runs.
     pub fn is_fitted(&self) -> bool {
         self.fitted
