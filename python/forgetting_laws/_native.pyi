@@ -1,4 +1,4 @@
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple, final
 
 from ._table import Given
 
@@ -6,8 +6,9 @@ __version__: str
 
 class ForgettingLawsError(ValueError): ...
 
-Progress = Optional[Callable[[int, int], object]]
+_Progress = Optional[Callable[[int, int], object]]
 
+@final
 class Fit:
     def to_json(self) -> str: ...
     @staticmethod
@@ -22,9 +23,10 @@ class Fit:
     def loss_pt0_at(self, sizes: bytes) -> bytes: ...
     def predict(self, rows: bytes) -> bytes: ...
 
+@final
 class Mixture:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         p: float,
         sampler: str,
         seed: int,
@@ -34,7 +36,7 @@ class Mixture:
         reserved_sequences: int,
         replay_sequences: Optional[int],
         sequence_tokens: int,
-    ) -> None: ...
+    ) -> Mixture: ...
     def indices(self, start: int, stop: int) -> bytes: ...
     def counts(self, steps: int) -> Tuple[int, int]: ...
     def target_epoch(self, step: int) -> int: ...
@@ -47,7 +49,7 @@ def fit_law(
     seed: int,
     hold_out: Optional[str],
     threads: int,
-    progress: Progress,
+    progress: _Progress,
 ) -> Fit: ...
 def rank_laws(
     given: Given,
@@ -56,7 +58,7 @@ def rank_laws(
     level: float,
     seed: int,
     threads: int,
-    progress: Progress,
+    progress: _Progress,
 ) -> Optional[Tuple[str, str, Optional[Tuple[str, str]]]]: ...
 def law_list() -> List[Tuple[str, str, str, List[str], List[str]]]: ...
 def smallest_p(

@@ -56,8 +56,9 @@ pub fn table(rankings: &[Ranking]) -> String {
 mod tests {
     use super::*;
     use crate::figures::golden::difference;
+    use crate::format::error_percent;
     use crate::losses::{self, Reading};
-    use forgetting_laws::fit::{Options, growth_of_b, rank};
+    use forgetting_laws::fit::{Options, Ranked, growth_of_b, rank};
     use forgetting_laws::laws::{ForgettingBounded, LAWS, Law};
     use forgetting_laws::table::{Column, Table};
     use std::fs;
