@@ -2,7 +2,7 @@
 //! paper's grid, and the intervals of their fits are asked for it.
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example coverage -- 500 200
+//! cargo run -p forgetting-laws --example coverage --features fit -- 500 200
 //! ```
 //!
 //! The arguments are the numbers of tables for each law and of resamples for each table. Prints

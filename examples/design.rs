@@ -3,8 +3,8 @@
 //! those of other orders for an interval as narrow. Trains nothing:
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example design --no-default-features --features fit
-//! cargo run -p forgetting-laws --example design --no-default-features --features fit -- planted
+//! cargo run -p forgetting-laws --example design --features fit
+//! cargo run -p forgetting-laws --example design --features fit -- planted
 //! ```
 //!
 //! The argument is a table of losses of this project, or `planted`: grids of 64 runs that follow

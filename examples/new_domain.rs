@@ -3,11 +3,10 @@
 //! forget is fitted and says how much to inject:
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example new_domain
+//! cargo run -p forgetting-laws --example new_domain --features fit,train
 //! ```
 //!
-//! It takes about 20 seconds on a CPU. With `--no-default-features` it builds without libtorch, splits
-//! the domain and says how far it is. For the command line, write the documents to a .jsonl file:
+//! It takes some seconds on a CPU. Without the features it splits the domain and says how far it is. For the command line, write the documents to a .jsonl file:
 //! `replication domain sorting --data sorting.jsonl --budget 20m`.
 
 use forgetting_laws::Result;
@@ -74,7 +73,7 @@ pub fn main() -> Result<()> {
     println!("a trigram model of the pretraining data: {near:.2} nats a byte there, {far:.2} here");
     assert!(far > near);
 
-    #[cfg(all(feature = "torch", feature = "fit"))]
+    #[cfg(all(feature = "fit", feature = "train"))]
     training::advise(pretraining, target)?;
     Ok(())
 }
@@ -82,12 +81,12 @@ pub fn main() -> Result<()> {
 /// Tokens a sequence.
 const CONTEXT: usize = 32;
 
-#[cfg(all(feature = "torch", feature = "fit"))]
+#[cfg(all(feature = "fit", feature = "train"))]
 mod training {
     use super::CONTEXT;
     use forgetting_laws::checkpoint::Checkpoint;
     use forgetting_laws::data::split::Split;
-    use forgetting_laws::engine::torch::{self, Torch};
+    use forgetting_laws::engine::cpu::Cpu;
     use forgetting_laws::engine::{self, Control, Observer, PretrainData, TargetData};
     use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule, UCurve};
     use forgetting_laws::fit::{Advisor, Bootstrap, HoldOut, Limit, Options, fit};
@@ -127,12 +126,12 @@ mod training {
             println!("  {} = {:.3e}", parameter.name, parameter.value);
         }
         let asked = table.runs.last().expect("runs were made").row;
-        let advice = Advisor::new([&law]).smallest_p(&asked, Limit::Nats(1.0), 0.9)?;
-        let rise = advice.rise_without;
-        println!("without injection L_pt rises by {:.2} nats", rise.value);
+        let advice = Advisor::new([&law]).smallest_p(&asked, Limit::Nats(1.5), 0.9)?;
+        let increase = advice.rise_without;
+        println!("without injection L_pt increases by {:.2} nats", increase.value);
         match advice.p {
-            Some(p) => println!("inject {:.1}% to forget at most 1 nat", 100.0 * p),
-            None => println!("no p keeps the increase within 1 nat for sure"),
+            Some(p) => println!("inject {:.1}% to forget at most 1.5 nats", 100.0 * p),
+            None => println!("no p keeps the increase within 1.5 nats for sure"),
         }
         advice.warnings.iter().for_each(|warning| println!("warning: {warning}"));
         Ok(())
@@ -141,12 +140,7 @@ mod training {
     /// Two sizes, two D_ft, p = 0, 1% and 10%: the losses at the bottom of each U-curve.
     fn runs(data: &PretrainData, target: &TargetData, store: &Store) -> Result<Vec<Run>> {
         // Small models are slower on more threads.
-        let engine = Torch {
-            device: torch::device("cpu")?,
-            comm: &engine::Solo,
-            micro_batch: usize::MAX,
-            threads: 1,
-        };
+        let engine = Cpu { threads: 1 };
         let stop = AtomicBool::new(false);
         let control = Control {
             engine: &engine,
@@ -164,7 +158,7 @@ mod training {
                 data: RunId::of(&"synthetic"),
                 shape,
                 precision: Precision::F32,
-                engine: EngineKind::Torch,
+                engine: EngineKind::Cpu,
                 seed: 0,
                 batch: 8,
                 schedule: Schedule::paper(peak, 1000),
@@ -184,7 +178,7 @@ mod training {
                     parent: parent.clone(),
                     target: RunId::of(&"sorting"),
                     precision: Precision::F32,
-                    engine: EngineKind::Torch,
+                    engine: EngineKind::Cpu,
                     seed: 0,
                     d_ft_tokens,
                     p: Fraction::new(p)?,
@@ -206,9 +200,9 @@ mod training {
                 let loss_pt0 = record.evaluations[0].loss_pt;
                 let d_ft_tokens = d_ft_tokens as f64;
                 if let Some(bottom) = bottom.filter(|bottom| bottom.interior) {
-                    let rise = bottom.loss_pt - loss_pt0;
+                    let increase = bottom.loss_pt - loss_pt0;
                     println!(
-                        "N = {n_params}, D_ft = {d_ft_tokens}, p = {p}: L_ft {:.2}, rise {rise:.2}",
+                        "N = {n_params}, D_ft = {d_ft_tokens}, p = {p}: L_ft {:.2}, increase {increase:.2}",
                         bottom.loss_ft
                     );
                     let row = Row { n_params, d_ft_tokens, p, loss_pt0, ..Row::default() };

@@ -3,7 +3,7 @@
 //! tables of laws that are right and of laws that are wrong in known ways.
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example new_runs -- 40 200
+//! cargo run -p forgetting-laws --example new_runs --features fit -- 40 200
 //! ```
 //!
 //! The arguments are the numbers of planted tables of each kind and of resamples for each fit. Prints

@@ -2,7 +2,7 @@
 //! of an independent optimiser (Nelder and Mead, 1965) from many random starts.
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example optima -- 1000 40
+//! cargo run -p forgetting-laws --example optima --features fit -- 1000 40
 //! ```
 //!
 //! The arguments are the numbers of starts and of tables. Where `FORGETTING_LAWS_REFERENCE` names the

@@ -2,7 +2,7 @@
 //! was not trained. No file and no libtorch:
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example own_losses --no-default-features --features fit
+//! cargo run -p forgetting-laws --example own_losses --features fit
 //! ```
 
 use forgetting_laws::Result;

@@ -2,7 +2,7 @@
 //! libtorch:
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example plan --no-default-features
+//! cargo run -p forgetting-laws --example plan
 //! ```
 
 use forgetting_laws::injection::{MixtureSpec, SamplerKind};

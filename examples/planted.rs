@@ -2,7 +2,7 @@
 //! it: the losses are those of the laws with known coefficients, and noise.
 //!
 //! ```sh
-//! cargo run -p forgetting-laws --example planted --no-default-features > examples/losses.csv
+//! cargo run -p forgetting-laws --example planted > examples/losses.csv
 //! ```
 
 use forgetting_laws::Result;
