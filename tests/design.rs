@@ -216,29 +216,37 @@ fn questions_without_numbers_are_refused() {
     assert!(refused(vec![Row { p: 1.5, ..row }], vec![]).contains("p = 1.5"));
 }
 
-/// docs/domain.md shows the shares of the committed replay.
+/// docs/domain.md shows the shares of the committed replays.
 #[test]
-fn the_guide_shows_the_replay() {
+fn the_guide_shows_the_replays() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let csv = std::fs::read_to_string(root.join("golden/design/real.csv")).unwrap();
     let guide = std::fs::read_to_string(root.join("docs/domain.md")).unwrap();
-    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
-    let share = |domain: &str, models: &str, order: &str, within: &str| {
-        let keys = [domain, models, order, within];
-        let row = rows.iter().find(|row| row[..4] == keys).unwrap_or_else(|| panic!("{keys:?}"));
-        format!("{:.0}%", 100.0 * row[4].parse::<f64>().unwrap())
-    };
-    for (label, models, order) in [
-        ("of finetuning: the design", "models given", "design"),
-        ("… in the grid's order", "models given", "grid"),
-        ("… in random orders (median of 5)", "models given", "chance (median of 5)"),
-        ("with pretraining: the design", "with models", "design"),
-        ("… in the grid's order", "with models", "grid"),
-    ] {
-        let cells = ["french", "law", "drama"].map(|domain| {
-            ["1.25", "1.5"].map(|within| share(domain, models, order, within)).join(", ")
-        });
-        let line = format!("| {label} | {} |", cells.join(" | "));
-        assert!(guide.contains(&line), "{line}");
+    for (file, grids) in
+        [("real", ["french", "law", "drama"]), ("planted", ["B = 30", "B = 300", "B = 3000"])]
+    {
+        let csv = std::fs::read_to_string(root.join(format!("golden/design/{file}.csv"))).unwrap();
+        let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+        let share = |grid: &str, models: &str, order: &str, within: &str| {
+            let keys = [grid, models, order, within];
+            let row = rows.iter().find(|row| row[..4] == keys);
+            let row = row.unwrap_or_else(|| panic!("{keys:?}"));
+            format!("{:.0}%", 100.0 * row[4].parse::<f64>().unwrap())
+        };
+        for (what, models) in
+            [("of finetuning", "models given"), ("with pretraining", "with models")]
+        {
+            for (label, order) in [
+                (format!("{what}: the design"), "design"),
+                ("… in a D-optimal order".into(), "D-optimal"),
+                ("… in the grid's order".into(), "grid"),
+                ("… in random orders (median of 5)".into(), "chance (median of 5)"),
+            ] {
+                let cells = grids.map(|grid| {
+                    ["1.25", "1.5"].map(|within| share(grid, models, order, within)).join(", ")
+                });
+                let line = format!("| {label} | {} |", cells.join(" | "));
+                assert!(guide.contains(&line), "{line}");
+            }
+        }
     }
 }
