@@ -100,13 +100,34 @@ class Mixture:
     def indices(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """The sequences at positions start to stop, as far as the run goes.
 
-        i is the i-th of the target, and ``target_sequences + j`` the j-th of the pretraining data: indices
-        into ``ConcatDataset([target, pretraining])``.
+        Parameters
+        ----------
+        start, stop : int
+            Positions, of which step s has ``s * batch`` to ``(s + 1) * batch``.
+
+        Returns
+        -------
+        ndarray of int64, shape (stop - start,)
+            i for the i-th of the target, and ``target_sequences + j`` for the j-th of the pretraining data:
+            indices into ``ConcatDataset([target, pretraining])``. Shorter at the end of the run.
         """
         return np.frombuffer(self._native.indices(start, stop), dtype=np.int64)
 
     def batch(self, step: int, *, rank: int = 0, ranks: int = 1) -> npt.NDArray[np.int64]:
-        """The sequences of a step that one of ``ranks`` takes; none after the last step."""
+        """The sequences of a step that one of ``ranks`` takes.
+
+        Parameters
+        ----------
+        step : int
+            Optimiser step, counted from 0.
+        rank, ranks : int
+            Which part of the batch, of how many.
+
+        Returns
+        -------
+        ndarray of int64, shape (batch / ranks,)
+            As :meth:`indices`; empty after the last step.
+        """
         first, end = _native.share(self.batch_size, rank, ranks)
         start = step * self.batch_size
         return self.indices(start + first, start + end)

@@ -207,7 +207,18 @@ class Study:
         return Study(path)
 
     def ask(self, count: int = 1) -> List[Asked]:
-        """Hands out the runs that say most for their cost, the best first; fewer where few are left."""
+        """Hands out the runs that say most for their cost.
+
+        Parameters
+        ----------
+        count : int
+            How many, to be made side by side.
+
+        Returns
+        -------
+        list of Asked
+            The best first; fewer where few are left.
+        """
         return [Asked(**run) for run in json.loads(_native.study_ask(self.path, count))]
 
     def tell(
@@ -218,8 +229,21 @@ class Study:
         loss_pt: Optional[float] = None,
         loss_ft: Optional[float] = None,
     ) -> None:
-        """Takes the losses of a run, in nats per token: the pretraining loss of its model before
-        finetuning, which need be told once a model, and both losses at the bottom of its U-curve."""
+        """Takes the losses of a run.
+
+        Parameters
+        ----------
+        run : int or Asked
+        loss_pt0 : float, optional
+            The pretraining loss of its model before finetuning, in nats per token; told once a model.
+        loss_pt, loss_ft : float, optional
+            Both losses at the bottom of its U-curve, in nats per token.
+
+        Raises
+        ------
+        ForgettingLawsError
+            If there is no such run, or a loss is no positive number.
+        """
         number = run.run if isinstance(run, Asked) else run
         _native.study_tell(self.path, number, loss_pt0, loss_pt, loss_ft)
 
@@ -234,8 +258,22 @@ class Study:
         loss_pt: Optional[float] = None,
         loss_ft: Optional[float] = None,
     ) -> int:
-        """Takes a run that was made elsewhere, and returns its number: that of a run of the study with
-        the same settings, or a new one."""
+        """Takes a run that was made elsewhere.
+
+        Parameters
+        ----------
+        n_params, d_ft_tokens, p : float
+            N in parameters, D_ft in tokens, the injected fraction.
+        model : str, optional
+            Its model in the study; by default the one of that size.
+        loss_pt0, loss_pt, loss_ft : float, optional
+            As :meth:`tell` has them.
+
+        Returns
+        -------
+        int
+            The number of the run: that of a run of the study with the same settings, or a new one.
+        """
         return _native.study_add(
             self.path, model, n_params, d_ft_tokens, p, loss_pt0, loss_pt, loss_ft
         )
@@ -249,7 +287,13 @@ class Study:
         _native.study_release(self.path, run.run if isinstance(run, Asked) else run)
 
     def answer(self, *, bootstrap: int = 1000) -> Answer:
-        """What the runs say so far."""
+        """What the runs say so far.
+
+        Parameters
+        ----------
+        bootstrap : int
+            Resamples of runs behind the intervals.
+        """
         answer, deviation = json.loads(_native.study_answer(self.path, bootstrap))
         return Answer(answer, deviation)
 

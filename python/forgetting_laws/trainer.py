@@ -36,13 +36,17 @@ LOG = "forgetting.jsonl"
 """What the callback writes into the Trainer's ``output_dir``: L_pt0, then a line an evaluation."""
 
 
-class InjectionTrainer(transformers.Trainer):
-    """A Trainer that goes through an :class:`InjectedDataset` in its own order.
+class InjectionMixin:
+    """Has a Trainer go through an :class:`InjectedDataset` in its own order; it stands in front of the
+    Trainer's own class: ``class MyTrainer(InjectionMixin, trl.SFTTrainer)``.
 
     Any number of processes, workers and micro-batches take the same sequences in each optimiser step, as
     long as these make up the mixture's batch; a run that is resumed from a checkpoint goes on at the same
     sequence.
     """
+
+    train_dataset: Any
+    args: Any
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         dataset = self.train_dataset
@@ -64,6 +68,10 @@ class InjectionTrainer(transformers.Trainer):
                 "all devices and micro-batches; give the Mixture the same"
             )
         return SequentialSampler(dataset)
+
+
+class InjectionTrainer(InjectionMixin, transformers.Trainer):
+    """``transformers.Trainer`` with :class:`InjectionMixin`."""
 
 
 class ForgettingCallback(transformers.TrainerCallback):

@@ -74,6 +74,17 @@ def test_datasets(expected):
     assert fl.fit(data.select(range(0, 36, 2)), bootstrap=0).n_runs == 18
 
 
+def test_datasets_are_injected():
+    datasets = pytest.importorskip("datasets")
+    target = datasets.Dataset.from_dict({"input_ids": [[i, i] for i in range(10)]})
+    pretraining = datasets.Dataset.from_dict({"input_ids": [[100 + i] * 2 for i in range(30)]})
+    mixture = fl.Mixture(0.25, steps=5, batch=4, target_sequences=10, pretraining_sequences=30)
+    samples = fl.InjectedDataset(target, pretraining, mixture)
+    first = [samples[i]["input_ids"][0] for i in range(len(samples))]
+    order = mixture.indices(0, 20)
+    assert first == [i if i < 10 else 90 + i for i in order.tolist()]
+
+
 def test_lists_of_pandas_predict_in_their_order():
     pandas = pytest.importorskip("pandas")
     fit = fl.fit(table(), bootstrap=0)

@@ -1,3 +1,4 @@
+import pickle
 import time
 
 import forgetting_laws as fl
@@ -41,6 +42,16 @@ def test_ranks_put_together_are_one_process_and_a_resumed_run_goes_on():
     resumed = InjectionSampler(mixture)
     resumed.load_state_dict(InjectionSampler(mixture).state_dict(123))
     assert list(resumed) == whole[123:] and len(resumed) == 877
+
+
+def test_a_mixture_goes_to_other_processes_and_counts_tokens():
+    mixture = Mixture(0.05, sampler="independent", seed=7, sequence_tokens=64, **SPEC)
+    again = pickle.loads(pickle.dumps(InjectionSampler(mixture, start=5)))
+    assert list(again) == list(InjectionSampler(mixture, start=5))
+    target, pretraining = mixture.counts()
+    assert mixture.tokens() == (64 * target, 64 * pretraining) and target + pretraining == 8000
+    with pytest.raises(fl.ForgettingLawsError, match="rank = 3: must be at least 0 and below ranks, 3"):
+        InjectionSampler(mixture, rank=3, ranks=3)
 
 
 def test_a_replay_pool_is_gone_through_again():
