@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Generator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import _native
+from ._checks import whole
 from ._native import ForgettingLawsError
 
 Path = Union[str, "os.PathLike[str]"]
@@ -66,6 +67,7 @@ class UCurve:
         factor: float = 2.0,
         min_steps: int = 100,
     ) -> None:
+        whole(min_steps=min_steps)
         self.loss_pt0 = loss_pt0
         self.evaluations: List[Evaluation] = []
         self._rule = (rise, factor, min_steps)
@@ -74,6 +76,7 @@ class UCurve:
     def add(self, step: int, loss_ft: float, loss_pt: float) -> None:
         """Takes both validation losses after ``step`` optimiser steps, in nats per token; 0 is the model
         before finetuning. Steps ascend."""
+        whole(step=step)
         self.evaluations.append(Evaluation(step, loss_ft, loss_pt))
         try:
             self._seen()
@@ -127,6 +130,7 @@ def evaluation_steps(
     >>> evaluation_steps(200, min_interval=10, ratio=1.5, max_interval=50)
     [0, 10, 20, 30, 45, 67, 100, 150, 200]
     """
+    whole(steps=steps, min_interval=min_interval, max_interval=max_interval)
     return _native.evaluation_steps(steps, min_interval, ratio, max_interval)
 
 

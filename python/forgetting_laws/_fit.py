@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _html, _native, _table
+from ._checks import whole
 from ._native import ForgettingLawsError
 from ._plots import Plot
 
@@ -310,6 +311,7 @@ def fit(
     OSError
         If a file cannot be read.
     """
+    whole(bootstrap=bootstrap, seed=seed, threads=threads)
     given = _table.given(table, columns, domain)
     native = _native.fit_law(
         given, law, bootstrap, level, seed, hold_out, threads, _told(progress)
@@ -400,6 +402,7 @@ def compare(
     ForgettingLawsError
         If fewer than two of the laws can be compared on the table.
     """
+    whole(bootstrap=bootstrap, seed=seed, threads=threads)
     given = _table.given(table, columns, domain)
     found = _native.rank_laws(
         given, list(laws), bootstrap, level, seed, threads, _told(progress)

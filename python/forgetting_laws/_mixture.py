@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
+from ._checks import rank_of, whole
 from ._native import ForgettingLawsError
 
 
@@ -62,6 +63,15 @@ class Mixture:
         seed: int = 0,
         sequence_tokens: int = 1,
     ) -> None:
+        whole(
+            steps=steps,
+            batch=batch,
+            target_sequences=target_sequences,
+            pretraining_sequences=pretraining_sequences,
+            replay=0 if replay is None else replay,
+            seed=seed,
+            sequence_tokens=sequence_tokens,
+        )
         self._settings: Dict[str, Any] = {
             "p": p,
             "steps": steps,
@@ -111,6 +121,7 @@ class Mixture:
             i for the i-th of the target, and ``target_sequences + j`` for the j-th of the pretraining data:
             indices into ``ConcatDataset([target, pretraining])``. Shorter at the end of the run.
         """
+        whole(start=start, stop=stop)
         return np.frombuffer(self._native.indices(start, stop), dtype=np.int64)
 
     def batch(self, step: int, *, rank: int = 0, ranks: int = 1) -> npt.NDArray[np.int64]:
@@ -128,13 +139,19 @@ class Mixture:
         ndarray of int64, shape (batch / ranks,)
             As :meth:`indices`; empty after the last step.
         """
+        rank_of(rank, ranks)
+        whole(step=step)
+        if step >= self.steps:
+            return self.indices(0, 0)
         first, end = _native.share(self.batch_size, rank, ranks)
         start = step * self.batch_size
         return self.indices(start + first, start + end)
 
     def counts(self, steps: Optional[int] = None) -> Tuple[int, int]:
         """Sequences of the target and of the pretraining data in the first steps, or in all."""
-        return self._native.counts(self.steps if steps is None else steps)
+        steps = self.steps if steps is None else steps
+        whole(steps=steps)
+        return self._native.counts(steps)
 
     def tokens(self, steps: Optional[int] = None) -> Tuple[int, int]:
         """The same in tokens, of sequences of ``sequence_tokens``."""
@@ -149,6 +166,7 @@ class Mixture:
 
     def target_epoch(self, step: int) -> int:
         """The pass over the target data, counted from 0, that a step starts in."""
+        whole(step=step)
         return self._native.target_epoch(step)
 
     def __repr__(self) -> str:
@@ -183,8 +201,8 @@ class InjectionSampler:
     """
 
     def __init__(self, mixture: Mixture, *, rank: int = 0, ranks: int = 1, start: int = 0) -> None:
-        if not 0 <= rank < ranks:
-            raise ForgettingLawsError(f"rank = {rank}: must be at least 0 and below ranks, {ranks}")
+        rank_of(rank, ranks)
+        whole(start=start)
         self.mixture = mixture
         self.rank = rank
         self.ranks = ranks

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
+from ._checks import whole
 from ._native import ForgettingLawsError
 
 Steps = Union[Sequence[int], "npt.NDArray[np.int64]"]
@@ -81,6 +82,7 @@ class PretrainingSchedule(Schedule):
     terminal: float = 0.01
 
     def __post_init__(self) -> None:
+        whole(total_steps=self.total_steps)
         self._rates(self.peak, [])
 
     def _rates(self, peak: float, steps: List[int]) -> List[float]:
@@ -119,6 +121,7 @@ class FinetuningSchedule(Schedule):
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
+        whole(warmup_steps=self.warmup_steps)
         self._rates(self.peak, [])
 
     def _rates(self, peak: float, steps: List[int]) -> List[float]:

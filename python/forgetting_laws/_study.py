@@ -7,6 +7,7 @@ import os
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _html, _native
+from ._checks import whole
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -28,6 +29,12 @@ class Asked(NamedTuple):
     """The mean standard deviation of the predicted ln of the increase that is asked about."""
     after: float
     """The same as expected once the run is made."""
+
+
+def _number(run: Union[int, Asked]) -> int:
+    number = run.run if isinstance(run, Asked) else run
+    whole(run=number)
+    return number
 
 
 class StudyRun(NamedTuple):
@@ -219,6 +226,7 @@ class Study:
         list of Asked
             The best first; fewer where few are left.
         """
+        whole(count=count)
         return [Asked(**run) for run in json.loads(_native.study_ask(self.path, count))]
 
     def tell(
@@ -244,8 +252,7 @@ class Study:
         ForgettingLawsError
             If there is no such run, or a loss is no positive number.
         """
-        number = run.run if isinstance(run, Asked) else run
-        _native.study_tell(self.path, number, loss_pt0, loss_pt, loss_ft)
+        _native.study_tell(self.path, _number(run), loss_pt0, loss_pt, loss_ft)
 
     def add(
         self,
@@ -280,11 +287,11 @@ class Study:
 
     def fail(self, run: Union[int, Asked], why: str) -> None:
         """Takes note that a run has no result; it is not handed out again."""
-        _native.study_fail(self.path, run.run if isinstance(run, Asked) else run, why)
+        _native.study_fail(self.path, _number(run), why)
 
     def release(self, run: Union[int, Asked]) -> None:
         """Takes a run back: nobody makes it, and it can be handed out again."""
-        _native.study_release(self.path, run.run if isinstance(run, Asked) else run)
+        _native.study_release(self.path, _number(run))
 
     def answer(self, *, bootstrap: int = 1000) -> Answer:
         """What the runs say so far.
@@ -294,6 +301,7 @@ class Study:
         bootstrap : int
             Resamples of runs behind the intervals.
         """
+        whole(bootstrap=bootstrap)
         answer, deviation = json.loads(_native.study_answer(self.path, bootstrap))
         return Answer(answer, deviation)
 

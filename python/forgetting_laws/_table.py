@@ -121,7 +121,7 @@ def _columns(
             numbers[name] = _floats(values, column)
             count = len(numbers[name])
         else:
-            labels[name] = ["" if _is_missing(v) else str(v) for v in _sequence(values, column)]
+            labels[name] = [_label(value) for value in _sequence(values, column)]
             count = len(labels[name])
         if rows is not None and count != rows:
             raise ForgettingLawsError(
@@ -249,6 +249,12 @@ def _is_missing(value: Any) -> bool:
         return bool(value != value)
     except (TypeError, ValueError):
         return True
+
+
+def _label(value: Any) -> str:
+    text = "" if _is_missing(value) else str(value)
+    # Half of a pair of surrogates is no text elsewhere.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _number(value: Any, column: str, row: int) -> float:

@@ -266,6 +266,13 @@ def test_what_is_no_table_is_refused(broken, said):
         fl.fit(broken)
 
 
+def test_labels_of_every_kind_are_read():
+    rows = table()
+    for labels in (["a\ud800"] * 36, [7] * 36, [b"x"] * 36, ["ü"] * 36):
+        assert fl.fit({**rows, "domain": labels}, bootstrap=0).domain
+    assert fl.fit({**rows, "domain": [None] * 36}, bootstrap=0).domain == ""
+
+
 def test_missing_numbers_are_none_nan_and_masked():
     whole = table()
     whole["loss_pt"][3] = None
@@ -308,7 +315,7 @@ def test_what_is_no_csv_is_refused(tmp_path):
 
 
 def test_options_outside_their_domain_are_refused(tmp_path):
-    for options in ({"law": "gravity"}, {"level": 2.0}, {"hold_out": "all"}, {"columns": {"x": "y"}}):
+    for options in ({"bootstrap": -1}, {"seed": 0.5}, {"law": "gravity"}, {"level": 2.0}, {"hold_out": "all"}, {"columns": {"x": "y"}}):
         with pytest.raises(fl.ForgettingLawsError):
             fl.fit(table(), **options)
     with pytest.raises(OSError):

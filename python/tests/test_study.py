@@ -152,6 +152,9 @@ def test_what_is_wrong_is_a_sentence(tmp_path):
         )
     with pytest.raises(fl.ForgettingLawsError, match="1 to 27"):
         study.tell(28, loss_ft=3.0)
+    for call in (study.release, lambda run: study.fail(run, "why"), lambda run: study.tell(run)):
+        with pytest.raises(fl.ForgettingLawsError, match="run = -1"):
+            call(-1)
     with pytest.raises(fl.ForgettingLawsError, match="diverged"):
         study.tell(1, loss_ft=float("nan"))
     path.write_text("{}")

@@ -38,6 +38,10 @@ def test_finetuning_is_a_thirtieth_of_the_peak():
     [
         (lambda: fl.PretrainingSchedule(0.0, 10), "peak = 0"),
         (lambda: fl.PretrainingSchedule(1.0, 0), "total_steps = 0"),
+        (lambda: fl.PretrainingSchedule(1.0, -1), "total_steps = -1"),
+        (lambda: fl.FinetuningSchedule(1.0, warmup_steps=-1), "warmup_steps = -1"),
+        (lambda: fl.UCurve(3.0, min_steps=-1), "min_steps = -1"),
+        (lambda: fl.evaluation_steps(-1), "steps = -1"),
         (lambda: fl.PretrainingSchedule(1.0, 10, warmup=2.0), "between 0 and 1"),
         (lambda: fl.FinetuningSchedule(1.0, ratio=-1.0), "ratio = -1"),
         (lambda: fl.FinetuningSchedule(1.0).lr(-1), "step = -1"),

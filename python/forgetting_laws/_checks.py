@@ -1,0 +1,25 @@
+"""What the native module's integers cannot say in a sentence."""
+
+from __future__ import annotations
+
+import operator
+
+from ._native import ForgettingLawsError
+
+
+def whole(**numbers: int) -> None:
+    """Refuses what is no whole number from 0 to 2^63 - 1."""
+    for name, value in numbers.items():
+        try:
+            good = 0 <= operator.index(value) < 2**63
+        except TypeError:
+            good = False
+        if not good:
+            raise ForgettingLawsError(f"{name} = {value}: must be a whole number of at least 0")
+
+
+def rank_of(rank: int, ranks: int) -> None:
+    """Refuses a rank that is none of so many."""
+    whole(rank=rank, ranks=ranks)
+    if rank >= ranks:
+        raise ForgettingLawsError(f"rank = {rank}: must be below ranks, {ranks}")
