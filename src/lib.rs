@@ -61,7 +61,7 @@
 //! |---|---|
 //! | [`data`] | sources of text, tokenizers, splits, token stores, distances of domains |
 //! | [`hub`] | data sets and models from the Hugging Face Hub |
-//! | [`checkpoint`] | models as folders in Hugging Face's form of GPT-2 |
+//! | [`checkpoint`] | models as folders in Hugging Face's form: GPT-2, Llama, Qwen, Pythia and their kin |
 //! | [`engine`] | the training loop, and the two engines that it drives |
 //! | [`run`], [`store`] | what determines a run, and runs on the disk |
 //! | [`loss`], [`rng`], [`formats`] | means of losses, keyed random numbers, readers of file formats |

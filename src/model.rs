@@ -1,4 +1,9 @@
-//! The model (the paper's pretraining): a GPT-2-style decoder, as arithmetic on shapes.
+//! The model (the paper's pretraining): a decoder, as arithmetic on shapes.
+//!
+//! A [`Shape`] describes the decoder block by block: its normalisations, positions, attention, MLP,
+//! residual form, biases and head. Where nothing is said it is GPT-2's, and the paper's models are. The
+//! other choices are those of models that people finetune (Llama, Qwen, Pythia and their kin), which
+//! [`checkpoint`](crate::checkpoint) reads.
 //!
 //! What is known of the paper's models is their kind ("GPT2-style transformers") and their sizes.
 //! The shapes below are the tidy ones whose count 12·L·d² + V·d truncates to each published
@@ -17,18 +22,28 @@ const ALIGNMENT: usize = 16;
 /// Vocabulary of the paper's SentencePiece tokenizer, as its sister papers state it.
 pub const PAPER_VOCAB: usize = 32_000;
 
+/// What any dimension is at most. It keeps products of dimensions within 64 bits.
+const MOST: usize = 1 << 24;
+
+/// The most parameters: more than any machine holds, and few enough to be counted in 64 bits.
+const MOST_PARAMETERS: u64 = 1 << 50;
+
+/// The matrix of a head that is not the embedding.
+const HEAD: &str = "head.weight";
+
 /// Sequence length of the paper, in tokens.
 pub const PAPER_CONTEXT: usize = 1_024;
 
-/// What determines the architecture of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What determines the architecture of a model. Whatever is GPT-2's is left out where a shape is
+/// written, so that what is said of a model does not change when there are more choices.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Transformer blocks, L.
     pub n_layers: usize,
     /// Width of the residual stream, d.
     pub d_model: usize,
-    /// Attention heads; divides `d_model`.
+    /// Attention heads of the queries, h.
     pub n_heads: usize,
     /// Number of different tokens, V.
     pub vocab: usize,
@@ -39,8 +54,28 @@ pub struct Shape {
     #[serde(default)]
     pub bias: bool,
     /// How the model knows where a token stands; unknown of the paper's.
-    #[serde(default, skip_serializing_if = "Positions::is_learned")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub positions: Positions,
+    /// The normalisations: two in a block, and one before the head.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm: Norm,
+    /// Attention, beside the number of heads.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub attention: Attention,
+    /// The part of a block that takes each token by itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mlp: Mlp,
+    /// What attention and MLP of a block are given.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub residual: Residual,
+    /// What the logits are taken with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub head: Head,
+}
+
+/// Specifications leave out what is GPT-2's.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How a model knows where a token stands. N does not count positions either way.
@@ -57,11 +92,163 @@ pub enum Positions {
     Rotary,
 }
 
-impl Positions {
-    /// The default, which specifications leave out.
-    fn is_learned(&self) -> bool {
-        *self == Self::Learned
+/// The normalisations of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Norm {
+    /// Which one.
+    pub kind: NormKind,
+    /// Added to the mean square before its root is taken.
+    pub epsilon: f64,
+}
+
+impl Default for Norm {
+    fn default() -> Self {
+        Self { kind: NormKind::Layer, epsilon: 1e-5 }
     }
+}
+
+/// What a normalisation does to the d elements of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormKind {
+    /// Less their mean, divided by their standard deviation, times weights that are learned (Ba et
+    /// al., 2016, arXiv 1607.06450): GPT-2's and Pythia's.
+    #[default]
+    Layer,
+    /// The same without weights: OLMo's (Groeneveld et al., 2024, arXiv 2402.00838).
+    Plain,
+    /// Divided by their root mean square, times weights (Zhang and Sennrich, 2019, arXiv 1910.07467):
+    /// Llama's and Qwen's. It has no bias.
+    Rms,
+}
+
+/// What is particular to a model's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attention {
+    /// Heads of keys and values, each of which serves equally many heads of queries (Ainslie et al.,
+    /// 2023, arXiv 2305.13245); None: one for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_kv_heads: Option<usize>,
+    /// Width of a head, w; None: d / h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_width: Option<usize>,
+    /// Whether queries, keys and values have a bias where other linear maps have none: Qwen2's do.
+    #[serde(skip_serializing_if = "is_default")]
+    pub qkv_bias: bool,
+    /// Whether each head's queries and keys are normalised, before they are turned, by a root mean
+    /// square with weights that all heads share: Qwen3's are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub qk_norm: bool,
+    /// How far rotary positions turn.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rotary: Rotary,
+}
+
+/// The angles of rotary positions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rotary {
+    /// θ: of the r elements of a head that turn, element i does so by θ^(−2i/r) radians a place.
+    pub theta: f64,
+    /// The part of a head that turns, its first elements, rounded down to whole ones.
+    #[serde(skip_serializing_if = "is_whole")]
+    pub fraction: f64,
+    /// What slows the slow ones down; None: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<RotaryScaling>,
+}
+
+/// Whether all of a head turns.
+fn is_whole(fraction: &f64) -> bool {
+    *fraction == 1.0
+}
+
+impl Default for Rotary {
+    fn default() -> Self {
+        Self { theta: 10_000.0, fraction: 1.0, scaling: None }
+    }
+}
+
+/// How Llama 3.1 was taught to read longer texts than it was pretrained on (Grattafiori et al., 2024,
+/// arXiv 2407.21783, and its released code): a rate whose whole turn takes more than original / low
+/// places is divided by the factor, one of fewer than original / high is kept, and between the two
+/// the one goes over into the other.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotaryScaling {
+    /// What slow rates are divided by.
+    pub factor: f64,
+    /// low.
+    pub low: f64,
+    /// high, more than low.
+    pub high: f64,
+    /// Places of the texts that the model was pretrained on.
+    pub original: f64,
+}
+
+impl Rotary {
+    /// How many elements of a head turn, r.
+    pub fn elements(&self, head_width: usize) -> usize {
+        (head_width as f64 * self.fraction) as usize
+    }
+
+    /// Radians a place by which element i of r turns, together with element i + r/2.
+    pub fn rate(&self, i: usize, elements: usize) -> f64 {
+        let rate = libm::pow(self.theta, -2.0 * i as f64 / elements as f64);
+        let Some(RotaryScaling { factor, low, high, original }) = self.scaling else { return rate };
+        let turns = original * rate / (2.0 * std::f64::consts::PI);
+        let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+        kept * rate + (1.0 - kept) * rate / factor
+    }
+}
+
+/// The part of a block that takes each token by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mlp {
+    /// Width of its hidden layer, f; None: 4·d.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub d_ff: Option<usize>,
+    /// What its hidden layer does.
+    pub activation: Activation,
+}
+
+/// What the hidden layer of an MLP does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// GELU in its tanh form: GPT-2's.
+    #[default]
+    GeluTanh,
+    /// GELU itself, x·Φ(x) (Hendrycks and Gimpel, 2016, arXiv 1606.08415): Pythia's and Cerebras-GPT's.
+    Gelu,
+    /// silu(g)·u of two layers of f each, silu(g) = g·σ(g), g before u (Shazeer, 2020, arXiv
+    /// 2002.05202): Llama's and Qwen's.
+    Swiglu,
+}
+
+/// What attention and MLP of a block are given; what they give is added to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Residual {
+    /// The MLP what attention left: GPT-2's and Llama's.
+    #[default]
+    Sequential,
+    /// Both the same, each through a normalisation of its own: Pythia's.
+    Parallel,
+}
+
+/// What the logits are taken with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// The embedding of tokens.
+    #[default]
+    Tied,
+    /// A matrix of its own.
+    Own,
 }
 
 /// What a model computes in. Parameters, gradients and moments are kept in f32 either way.
@@ -122,10 +309,98 @@ impl Shape {
                 let known: Vec<_> = Self::names().collect();
                 Error::setting("size", name, format!("must be one of {}", known.join(", ")))
             })?;
-        let positions = Positions::Learned;
-        let shape = Self { n_layers, d_model, n_heads, vocab, context, bias: false, positions };
+        let shape = Self::gpt2(n_layers, d_model, n_heads, vocab, context);
         shape.validate()?;
         Ok(shape)
+    }
+
+    /// A decoder of GPT-2's blocks without biases.
+    pub fn gpt2(
+        n_layers: usize,
+        d_model: usize,
+        n_heads: usize,
+        vocab: usize,
+        context: usize,
+    ) -> Self {
+        Self {
+            n_layers,
+            d_model,
+            n_heads,
+            vocab,
+            context,
+            bias: false,
+            positions: Positions::default(),
+            norm: Norm::default(),
+            attention: Attention::default(),
+            mlp: Mlp::default(),
+            residual: Residual::default(),
+            head: Head::default(),
+        }
+    }
+
+    /// The same shape where nothing is said that would be so anyway: two ways to say one thing would be
+    /// two identities of a run.
+    pub fn canonical(mut self) -> Self {
+        let Self { d_model, n_heads, attention, mlp, .. } = &mut self;
+        mlp.d_ff = mlp.d_ff.filter(|&d_ff| d_ff != 4 * *d_model);
+        attention.n_kv_heads = attention.n_kv_heads.filter(|heads| heads != n_heads);
+        let usual = |width: &usize| width.checked_mul(*n_heads) == Some(*d_model);
+        attention.head_width = attention.head_width.filter(|width| !usual(width));
+        self
+    }
+
+    /// Heads of keys and values.
+    pub fn n_kv_heads(&self) -> usize {
+        self.attention.n_kv_heads.unwrap_or(self.n_heads)
+    }
+
+    /// Width of a head, w.
+    pub fn head_width(&self) -> usize {
+        self.attention.head_width.unwrap_or(self.d_model / self.n_heads)
+    }
+
+    /// Elements of all heads' queries, h·w.
+    pub fn d_queries(&self) -> usize {
+        self.n_heads * self.head_width()
+    }
+
+    /// Elements of all heads' queries and keys.
+    pub fn d_queries_and_keys(&self) -> usize {
+        self.d_queries() + self.n_kv_heads() * self.head_width()
+    }
+
+    /// Elements of all heads' queries, keys and values.
+    pub fn d_qkv(&self) -> usize {
+        self.d_queries_and_keys() + self.n_kv_heads() * self.head_width()
+    }
+
+    /// Width of the MLP's hidden layer, f.
+    pub fn d_ff(&self) -> usize {
+        self.mlp.d_ff.unwrap_or(4 * self.d_model)
+    }
+
+    /// Elements that the MLP's first map gives: f, or 2·f where one half gates the other.
+    pub fn d_fc(&self) -> usize {
+        match self.mlp.activation {
+            Activation::GeluTanh | Activation::Gelu => self.d_ff(),
+            Activation::Swiglu => 2 * self.d_ff(),
+        }
+    }
+
+    /// The linear maps of a block: name, outputs, inputs, and whether they give to the residual stream.
+    fn linears(&self) -> [(&'static str, usize, usize, bool); 4] {
+        let d = self.d_model;
+        [
+            ("attn.qkv", self.d_qkv(), d, false),
+            ("attn.proj", d, self.d_queries(), true),
+            ("mlp.fc", self.d_fc(), d, false),
+            ("mlp.proj", d, self.d_ff(), true),
+        ]
+    }
+
+    /// Parameters of the linear maps of a block, without biases.
+    fn matrices(&self) -> u64 {
+        self.linears().iter().map(|&(_, rows, columns, _)| rows as u64 * columns as u64).sum()
     }
 
     /// The names that [`Shape::named`] knows: the paper's sizes, then the nano and the mini ones.
@@ -134,7 +409,8 @@ impl Shape {
     }
 
     /// # Errors
-    /// If a dimension is zero, the heads do not divide the width, or heads of odd width are to turn.
+    /// If a dimension is zero or beyond belief, heads do not divide what they share, the elements
+    /// that turn are no pairs, or a number is none that can be computed with.
     pub fn validate(&self) -> Result<()> {
         for (name, value) in [
             ("n_layers", self.n_layers),
@@ -142,43 +418,85 @@ impl Shape {
             ("n_heads", self.n_heads),
             ("vocab", self.vocab),
             ("context", self.context),
+            ("n_kv_heads", self.n_kv_heads()),
+            ("head_width", self.attention.head_width.unwrap_or(1)),
+            ("d_ff", self.mlp.d_ff.unwrap_or(1)),
         ] {
             if value == 0 {
                 return Err(Error::setting(name, value, "must be at least 1"));
             }
+            if value > MOST {
+                let requirement = format!("must be at most {MOST} to be believed");
+                return Err(Error::setting(name, value, requirement));
+            }
         }
-        if !self.d_model.is_multiple_of(self.n_heads) {
+        let (heads, kv_heads) = (self.n_heads, self.n_kv_heads());
+        if self.attention.head_width.is_none() && !self.d_model.is_multiple_of(heads) {
             let requirement = format!("must divide d_model = {}", self.d_model);
-            return Err(Error::setting("n_heads", self.n_heads, requirement));
+            return Err(Error::setting("n_heads", heads, requirement));
         }
-        let width = self.d_model / self.n_heads;
-        if self.positions == Positions::Rotary && !width.is_multiple_of(2) {
-            let requirement = format!("must be learned for heads of odd width, {width}");
-            return Err(Error::setting("positions", "rotary", requirement));
+        if !heads.is_multiple_of(kv_heads) {
+            let requirement = format!("must divide n_heads = {heads}");
+            return Err(Error::setting("n_kv_heads", kv_heads, requirement));
+        }
+        let positive = |name: &str, value: f64| {
+            let fits = value.is_finite() && value > 0.0;
+            let refuse = || Error::setting(name, value, "must be a finite number above 0");
+            if fits { Ok(()) } else { Err(refuse()) }
+        };
+        positive("epsilon", self.norm.epsilon)?;
+        if self.positions == Positions::Rotary {
+            let Rotary { theta, fraction, scaling } = self.attention.rotary;
+            positive("theta", theta)?;
+            let elements = self.attention.rotary.elements(self.head_width());
+            if elements == 0 || elements > self.head_width() || !elements.is_multiple_of(2) {
+                let requirement =
+                    format!("must turn pairs of the {} elements of a head", self.head_width());
+                return Err(Error::setting("rotary fraction", fraction, requirement));
+            }
+            if let Some(RotaryScaling { factor, low, high, original }) = scaling {
+                let numbers = [("factor", factor), ("low", low), ("high", high)];
+                for (name, value) in numbers.into_iter().chain([("original", original)]) {
+                    positive(name, value)?;
+                }
+                if high <= low {
+                    return Err(Error::setting("high", high, format!("must be above low = {low}")));
+                }
+            }
+        }
+        let all = self.matrices().checked_mul(self.n_layers as u64);
+        if all.is_none_or(|all| all > MOST_PARAMETERS) {
+            let requirement = format!("must have at most {MOST_PARAMETERS} parameters");
+            return Err(Error::setting(
+                "the model",
+                format!("{} layers", self.n_layers),
+                requirement,
+            ));
         }
         Ok(())
     }
 
     /// N, by what it counts.
     pub fn count(&self) -> ParamCount {
-        let (l, d) = (self.n_layers as u64, self.d_model as u64);
-        let biases = if self.bias { l * 11 * d + d } else { 0 };
-        ParamCount {
-            non_embedding: 12 * l * d * d + (2 * l + 1) * d + biases,
-            embedding: self.vocab as u64 * d,
-            positions: match self.positions {
-                Positions::Learned => self.context as u64 * d,
-                Positions::Rotary => 0,
-            },
+        let mut count = ParamCount { non_embedding: 0, embedding: 0, positions: 0 };
+        for tensor in self.layout().tensors() {
+            let of = match tensor.name.as_str() {
+                "wte" | HEAD => &mut count.embedding,
+                "wpe" => &mut count.positions,
+                _ => &mut count.non_embedding,
+            };
+            *of += tensor.len() as u64;
         }
+        count
     }
 
     /// Floating-point operations of one training step per token: forward and backward of every
-    /// matrix product, 6 per weight, plus attention's 12·L·d·T (Chowdhery et al., PaLM,
+    /// matrix product, 6 per weight, plus attention's 12·L·h·w·T (Chowdhery et al., PaLM,
     /// arXiv 2204.02311, appendix B; causal masking is not discounted).
     pub fn train_flops_per_token(&self) -> f64 {
         let (l, d, t) = (self.n_layers as f64, self.d_model as f64, self.context as f64);
-        6.0 * (12.0 * l * d * d + self.vocab as f64 * d) + 12.0 * l * d * t
+        let matrices = l * self.matrices() as f64 + self.vocab as f64 * d;
+        6.0 * matrices + 12.0 * l * self.d_queries() as f64 * t
     }
 
     /// Where every tensor lies in the flat buffer.
@@ -252,35 +570,42 @@ impl Layout {
         if shape.positions == Positions::Learned {
             all.push(("wpe".into(), vec![shape.context, d], Embedding, normal));
         }
-        let linears = [
-            ("attn.qkv", 3 * d, d, normal),
-            ("attn.proj", d, d, residual),
-            ("mlp.fc", 4 * d, d, normal),
-            ("mlp.proj", d, 4 * d, residual),
-        ];
+        if shape.head == Head::Own {
+            all.push((HEAD.into(), vec![shape.vocab, d], Matrix, normal));
+        }
+        let linears = shape.linears();
         let blocks = 0..shape.n_layers;
         for i in blocks.clone() {
-            for (name, rows, columns, init) in linears {
+            for (name, rows, columns, to_residual) in linears {
+                let init = if to_residual { residual } else { normal };
                 all.push((format!("h.{i}.{name}.weight"), vec![rows, columns], Matrix, init));
             }
         }
+        let norm_of = |all: &mut Vec<_>, name: String| {
+            if shape.norm.kind != NormKind::Plain {
+                all.push((format!("{name}.weight"), vec![d], Vector, Init::Ones));
+            }
+            if shape.bias && shape.norm.kind == NormKind::Layer {
+                all.push((format!("{name}.bias"), vec![d], Vector, Init::Zeros));
+            }
+        };
         for i in blocks {
             for name in ["ln_1", "ln_2"] {
-                all.push((format!("h.{i}.{name}.weight"), vec![d], Vector, Init::Ones));
-                if shape.bias {
-                    all.push((format!("h.{i}.{name}.bias"), vec![d], Vector, Init::Zeros));
+                norm_of(&mut all, format!("h.{i}.{name}"));
+            }
+            if shape.attention.qk_norm {
+                for name in ["q_norm", "k_norm"] {
+                    let width = vec![shape.head_width()];
+                    all.push((format!("h.{i}.attn.{name}.weight"), width, Vector, Init::Ones));
                 }
             }
-            if shape.bias {
-                for (name, rows, ..) in linears {
+            for (name, rows, ..) in linears {
+                if shape.bias || shape.attention.qkv_bias && name == "attn.qkv" {
                     all.push((format!("h.{i}.{name}.bias"), vec![rows], Vector, Init::Zeros));
                 }
             }
         }
-        all.push(("ln_f.weight".into(), vec![d], Vector, Init::Ones));
-        if shape.bias {
-            all.push(("ln_f.bias".into(), vec![d], Vector, Init::Zeros));
-        }
+        norm_of(&mut all, "ln_f".into());
 
         let mut offset = 0;
         let tensors: Vec<TensorSpec> = all
@@ -353,7 +678,7 @@ mod tests {
         assert!(shape.validate().is_err());
         assert!(Shape { n_heads: 5, ..shape }.validate().is_ok());
         let odd = Shape { n_heads: 2, positions: Positions::Rotary, ..shape };
-        assert!(odd.validate().unwrap_err().to_string().contains("odd width, 5"));
+        assert!(odd.validate().unwrap_err().to_string().contains("pairs of the 5 elements"));
         assert!(Shape { n_heads: 5, ..odd }.validate().is_ok());
         assert!(Shape { n_heads: 5, vocab: 0, ..shape }.validate().is_err());
     }
@@ -396,7 +721,7 @@ mod tests {
             let d_model = heads * width;
             let positions = if rotary { Positions::Rotary } else { Positions::Learned };
             let shape =
-                Shape { n_layers, d_model, n_heads: heads, vocab, context, bias, positions };
+                Shape { bias, positions, ..Shape::gpt2(n_layers, d_model, heads, vocab, context) };
             let layout = shape.layout();
             let mut end = 0;
             for tensor in layout.tensors() {

@@ -26,7 +26,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         let (n_layers, n_heads, half, vocab, context) = sizes;
         let positions = if rotary { Positions::Rotary } else { Positions::Learned };
         let d_model = 2 * half * n_heads;
-        Shape { n_layers, d_model, n_heads, vocab, context, bias, positions }
+        Shape { bias, positions, ..Shape::gpt2(n_layers, d_model, n_heads, vocab, context) }
     })
 }
 

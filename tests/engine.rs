@@ -105,9 +105,7 @@ fn logits_loss_and_gradients_are_pytorchs() {
 /// The hand-made gradient of the head and all of autograd's against the loss alone.
 #[test]
 fn gradients_are_those_of_finite_differences() {
-    let positions = Positions::Learned;
-    let shape =
-        Shape { n_layers: 1, d_model: 8, n_heads: 2, vocab: 7, context: 6, bias: true, positions };
+    let shape = Shape { bias: true, ..Shape::gpt2(1, 8, 2, 7, 6) };
     let mut network = Network::new(shape, Key::new(3), Device::Cpu).unwrap();
     let inputs = tensor(&[vec![0, 1, 2, 3, 4, 5], vec![6, 5, 0, 0, 1, 2]]);
     let targets = tensor(&[vec![1, 2, 3, 4, 5, 6], vec![5, 0, 0, 1, 2, 3]]);

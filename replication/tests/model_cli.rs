@@ -6,6 +6,9 @@
 mod common;
 
 use common::{must_succeed, stderr};
+use forgetting_laws::checkpoint::Checkpoint;
+use forgetting_laws::model::{Activation, Attention, Head, Mlp, Norm, NormKind, Positions, Shape};
+use forgetting_laws::rng::Key;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -265,4 +268,96 @@ fn a_model_takes_the_place_of_the_pretraining() {
     assert!(said.contains("model.context = 128") && said.contains("64"), "{said}");
     let said = refusal(&mut finetune(&out, &["--pretrained", "/no/such"]));
     assert!(said.contains("/no/such/config.json"), "{said}");
+}
+
+/// A Qwen3 with the tokenizer of the golden model, and with what published models have beside them.
+fn qwen3(folder: &Path) {
+    let shape = Shape {
+        positions: Positions::Rotary,
+        norm: Norm { kind: NormKind::Rms, epsilon: 1e-6 },
+        attention: Attention {
+            n_kv_heads: Some(1),
+            head_width: Some(8),
+            qk_norm: true,
+            ..Attention::default()
+        },
+        mlp: Mlp { d_ff: Some(40), activation: Activation::Swiglu },
+        head: Head::Own,
+        ..Shape::gpt2(2, 24, 2, 600, 4096)
+    };
+    fs::create_dir(folder).unwrap();
+    Checkpoint::initial(shape, Key::new(1)).unwrap().write(folder, Some(0)).unwrap();
+    fs::copy(model().join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+    fs::write(folder.join("generation_config.json"), "{\"temperature\": 0.6}").unwrap();
+    fs::write(folder.join("tokenizer_config.json"), "{\"model_max_length\": 4096}").unwrap();
+}
+
+/// Of a family, which is no GPT-2: measured, written with, finetuned and kept, and what it forgot.
+#[test]
+fn models_of_families_are_taken_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("qwen3");
+    qwen3(&base);
+    let text = folder.path().join("texts.jsonl");
+    let line = |i: usize| {
+        let words = ["rik taid faik ", "one two three "][i % 2].repeat(4 + i);
+        format!("{{\"text\": \"{words}\", \"kind\": \"{}\"}}\n", ["own", "other"][i % 2])
+    };
+    fs::write(&text, (0..6).map(line).collect::<String>()).unwrap();
+    let said = stdout(&must_succeed(replication(&["eval"]).arg(&base).arg("--data").arg(&text)));
+    // No one knows anything yet: ln 600.
+    assert!(said.contains("loss 6.4"), "{said}");
+    must_succeed(replication(&["sample", "--tokens", "5", "--prompt", "Rik "]).arg(&base));
+
+    let out = folder.path().join("out");
+    let named = format!("qwen={}", base.display());
+    let keep = ["--pretrained", &named, "--set", "run.keep_models=true"];
+    must_succeed(finetune(&out, &keep).args(["--set", "model.context=32"]));
+    let runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
+    let child =
+        runs.filter(|run| json(&run.join("spec.json"))["kind"] == "finetune").next().unwrap();
+    assert_eq!(json(&child.join("config.json"))["model_type"], "qwen3");
+    for beside in ["generation_config.json", "tokenizer_config.json"] {
+        assert_eq!(json(&child.join(beside)), json(&base.join(beside)));
+    }
+
+    let report = folder.path().join("retention");
+    let mut call = replication(&["retention", "--by", "kind", "--context", "16"]);
+    call.args([&base, &child]).arg("--data").arg(&text).arg("--out").arg(&report);
+    let said = stdout(&must_succeed(&mut call));
+    let found = json(&report.join("retention.json"));
+    let documents = found["documents"].as_array().unwrap();
+    assert_eq!((documents.len(), found["context"].as_u64()), (6, Some(16)));
+    let sum = |of: &Value, field: &str| -> f64 {
+        let term = |d: &Value| d[field].as_f64().unwrap() * d["tokens"].as_f64().unwrap();
+        of.as_array().unwrap().iter().map(term).sum()
+    };
+    let (tokens, whole) = (found["whole"]["tokens"].as_f64().unwrap(), &found["whole"]);
+    for field in ["loss_base", "loss_finetuned"] {
+        let mean = sum(&found["documents"], field) / tokens;
+        assert!((whole[field].as_f64().unwrap() - mean).abs() < 1e-9, "{field}");
+    }
+    let increase = whole["increase"]["value"].as_f64().unwrap();
+    let difference =
+        whole["loss_finetuned"].as_f64().unwrap() - whole["loss_base"].as_f64().unwrap();
+    assert!((increase - difference).abs() < 1e-9 && increase != 0.0);
+    assert!(said.contains(&format!("{increase:+.4}")), "{said}");
+    let of_slices: u64 =
+        ["own", "other"].map(|name| found["slices"][name]["tokens"].as_u64().unwrap()).iter().sum();
+    assert_eq!(of_slices as f64, tokens);
+    assert_eq!(fs::read_to_string(report.join("documents.csv")).unwrap().lines().count(), 7);
+    assert_eq!(fs::read_to_string(report.join("slices.csv")).unwrap().lines().count(), 3);
+    assert!(report.join("retention.svg").is_file() && report.join("retention.png").is_file());
+
+    // A model has forgotten nothing of itself, and one of another tokenizer cannot be compared.
+    let mut same = replication(&["retention"]);
+    same.args([&base, &base]).arg("--data").arg(&text).arg("--out").arg(&report);
+    let said = stdout(&must_succeed(&mut same));
+    assert!(said.contains("+0.0000") && said.contains("0 rose and 0 fell"), "{said}");
+    let mut tokenizer = json(&model().join("tokenizer.json"));
+    tokenizer["model"]["merges"].as_array_mut().unwrap().pop();
+    fs::write(base.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let mut other = replication(&["retention"]);
+    other.args([&base, &child]).arg("--data").arg(&text).arg("--out").arg(&report);
+    assert!(refusal(&mut other).contains("must have the tokenizer of"));
 }

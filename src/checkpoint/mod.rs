@@ -1,32 +1,36 @@
-//! Models as folders in Hugging Face's form of GPT-2: `config.json`, `model.safetensors` and,
-//! beside them, `tokenizer.json`.
+//! Models as folders in Hugging Face's form: `config.json`, `model.safetensors` and, beside them,
+//! `tokenizer.json`.
 //!
 //! A folder that this module writes is loaded by `transformers.AutoModelForCausalLM`, with the same
-//! logits; and the published GPT-2 models and their kin are read as the models to finetune. The
-//! paper's models are GPT-2-style decoders that it pretrains itself; starting from a published
-//! checkpoint is ours. This module needs no libtorch: a model is its [`Shape`] and the flat buffer
-//! of its [`Layout`].
+//! logits; and published models are read as the ones to finetune: GPT-2 and Cerebras-GPT, Llama, Mistral,
+//! Qwen2 and 3, OLMo and DataDecide, Pythia. The paper's models are GPT-2-style decoders that it
+//! pretrains itself; starting from a published checkpoint is ours. This module needs no libtorch: a
+//! model is its [`Shape`] and the flat buffer of its [`Layout`](crate::model::Layout).
 //!
-//! What differs between the two forms: Hugging Face keeps a linear map as `[in, out]` and this
-//! crate as `[out, in]`; its models always have biases, so a model without is written with zeros
-//! and with `"bias": false` in its `config.json`; and its logits are those of the tied embedding,
-//! as here.
+//! `families` says of each kind of model what its `config.json` and its tensors are called. What
+//! differs between the two forms: Hugging Face keeps GPT-2's linear maps as `[in, out]` and this crate
+//! all as `[out, in]`; queries, keys and values are one map here, as are the two halves of a gated MLP;
+//! and GPT-2's always have biases there, so a model without is written with zeros and with `"bias": false`
+//! in its `config.json`.
 
-mod config;
+mod families;
+mod fields;
 mod weights;
 
 use crate::formats::json;
-use crate::model::{Init, Layout, Shape, TensorSpec};
+use crate::model::{Head, Init, Shape, TensorSpec};
 use crate::rng::Key;
-use crate::store::{sha256, write_atomic};
+use crate::store::{sha256, to_json, write_atomic};
 use crate::{Error, Result};
-use config::Config;
+use families::{Family, Stored};
+use fields::Fields;
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use weights::Weights;
+use weights::{Weights, unwrapped};
 pub use weights::{conversion, is_pickled};
 
 /// The architecture, in a checkpoint's folder.
@@ -41,7 +45,7 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub struct Checkpoint {
     /// The architecture.
     pub shape: Shape,
-    /// θ: the flat buffer of the shape's [`Layout`], with zeros between tensors.
+    /// θ: the flat buffer of the shape's [`Layout`](crate::model::Layout), with zeros between tensors.
     pub theta: Vec<f32>,
 }
 
@@ -87,8 +91,8 @@ impl Checkpoint {
     /// (`_orig_mod.`, `module.`); memory is taken for what the files really hold.
     ///
     /// # Errors
-    /// The file is named if it is missing, damaged, not GPT-2's form, or asks for something that
-    /// this crate's model does not do (another activation, an untied head, other widths).
+    /// The file is named if it is missing, damaged, of no family that is read, or asks for something
+    /// that this crate's model does not do (another activation, a sliding window, experts).
     ///
     /// # Examples
     /// ```no_run
@@ -98,8 +102,7 @@ impl Checkpoint {
     /// # Ok::<(), forgetting_laws::Error>(())
     /// ```
     pub fn read(folder: &Path) -> Result<Self> {
-        let shape = Self::read_shape(folder)?;
-        Self::of(shape, &mut Weights::open(folder, false)?)
+        Self::of(Self::read_config(folder)?, &mut Weights::open(folder, false)?)
     }
 
     /// Reads a folder whose `model.safetensors` must have a hash, which
@@ -108,9 +111,9 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::read`], and if the hash is another one.
     pub fn read_verified(folder: &Path, hash: &str) -> Result<Self> {
-        let shape = Self::read_shape(folder)?;
+        let config = Self::read_config(folder)?;
         let mut weights = Weights::open(folder, true)?;
-        let read = Self::of(shape, &mut weights);
+        let read = Self::of(config, &mut weights);
         weights.verify(hash).and(read)
     }
 
@@ -127,25 +130,30 @@ impl Checkpoint {
         Ok(files)
     }
 
-    fn of(shape: Shape, weights: &mut Weights) -> Result<Self> {
+    fn of(config: Config, weights: &mut Weights) -> Result<Self> {
+        let Config { shape, family, .. } = config;
         let layout = shape.layout();
-        let tensors: Vec<(String, &TensorSpec)> = layout
-            .tensors()
-            .iter()
-            .map(|tensor| (name_in(weights, &tensor.name), tensor))
-            .collect();
+        let of_layout: BTreeMap<&str, &TensorSpec> =
+            layout.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        let of_file = |stored: Stored| {
+            let tensor = of_layout.get(stored.of.as_str())?;
+            Some((name_in(weights, family, &stored), stored, *tensor))
+        };
+        let mut tensors: Vec<(String, Stored, &TensorSpec)> =
+            (family.tensors)(&shape).into_iter().filter_map(of_file).collect();
         // All names and dimensions before any memory is taken for them.
-        for (name, tensor) in &tensors {
-            weights.check(name, &stored_dims(tensor))?;
+        for (name, stored, tensor) in &tensors {
+            weights.check(name, &stored.dims(tensor))?;
         }
-        let mut in_place = tensors.clone();
-        in_place.sort_by_key(|(name, _)| weights.place(name));
+        tensors.sort_by_key(|(name, ..)| weights.place(name));
         let mut theta = vec![0f32; layout.buffer_len()];
-        for (name, tensor) in in_place {
-            place(tensor, &weights.read(&name)?, &mut theta[tensor.range()]);
+        for (name, stored, tensor) in &tensors {
+            let slots = &mut theta[tensor.range()][stored.range(tensor)];
+            stored.place(tensor, &weights.read(name)?, slots);
         }
-        let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
-        check_rest(weights, &names, &layout, &theta)?;
+        let names: Vec<&str> = tensors.iter().map(|(name, ..)| name.as_str()).collect();
+        let embedding = &theta[layout.tensors()[0].range()];
+        check_rest(weights, &names, family, &shape, embedding)?;
         Ok(Self { shape, theta })
     }
 
@@ -158,11 +166,11 @@ impl Checkpoint {
     /// As [`Checkpoint::files`].
     pub fn remarks(folder: &Path) -> Result<Vec<String>> {
         let path = folder.join(CONFIG);
-        let nulls = Self::read_config(folder)?.nulls;
+        let Config { nulls, family, .. } = Self::read_config(folder)?;
         let mut remarks: Vec<String> =
             nulls.into_iter().map(|null| format!("{}: {null}", path.display())).collect();
         let weights = Weights::open(folder, false)?;
-        let others: Vec<&str> = weights.names().filter(|name| !is_of_model(name)).collect();
+        let others: Vec<&str> = weights.names().filter(|name| !is_of_model(family, name)).collect();
         if let Some(first) = others.first().and_then(|first| weights.name_in_file(first)) {
             let more = match others.len() - 1 {
                 0 => String::new(),
@@ -190,7 +198,7 @@ impl Checkpoint {
         }
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
         let fields = json::whole(&path, &bytes, "the configuration of a model")?;
-        config::parse(fields).map_err(|reason| Error::content(&path, None, reason))
+        Config::parse(fields).map_err(|reason| Error::content(&path, None, reason))
     }
 
     /// Hex SHA-256 of the architecture and the parameters: the same however a file packs them.
@@ -207,32 +215,43 @@ impl Checkpoint {
     /// all, and returns the hex SHA-256 of the latter. `end_of_text` is the token between
     /// documents, for the configuration. A `tokenizer.json` is the caller's to put beside them.
     ///
-    /// GPT-2's positions are learned. A model with rotary ones is written alike, under a
-    /// `model_type` of its own, which only this module reads.
+    /// The first family that has such models gives the form. GPT-2's positions are learned; a model
+    /// like it with rotary ones and without biases is written alike, under a `model_type` of its own,
+    /// which only this module reads.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If no family has such models, or the system refuses.
     pub fn write(&self, folder: &Path, end_of_text: Option<u32>) -> Result<String> {
-        let bytes = self.to_safetensors();
-        write_atomic(&folder.join(CONFIG), &config::write(&self.shape, end_of_text))?;
+        let (family, mut fields) = families::for_shape(&self.shape).ok_or_else(|| {
+            let shape = serde_json::to_string(&self.shape).expect("our types have string keys");
+            Error::setting("shape", shape, "is that of no family of models that can be written")
+        })?;
+        // GPT-2 has one token for both ends.
+        fields.entry("bos_token_id").or_insert(end_of_text.into());
+        fields.insert("eos_token_id".into(), end_of_text.into());
+        fields.insert("torch_dtype".into(), "float32".into());
+        let bytes = self.to_safetensors(family);
+        write_atomic(&folder.join(CONFIG), &to_json(&fields))?;
         write_atomic(&folder.join(WEIGHTS), &bytes)?;
         Ok(sha256(&bytes))
     }
 
-    fn to_safetensors(&self) -> Vec<u8> {
-        // A model with biases has every tensor that the form asks for.
-        let with_biases = Shape { bias: true, ..self.shape }.layout();
-        let layout = self.shape.layout();
-        let known: BTreeMap<&str, &TensorSpec> =
-            layout.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    fn to_safetensors(&self, family: &Family) -> Vec<u8> {
+        let (layout, in_files) = (self.shape.layout(), (family.in_files)(self.shape).layout());
+        let by_name = |tensors: &'_ [TensorSpec]| -> BTreeMap<String, TensorSpec> {
+            tensors.iter().map(|tensor| (tensor.name.clone(), tensor.clone())).collect()
+        };
+        let (own, in_files) = (by_name(layout.tensors()), by_name(in_files.tensors()));
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-        for tensor in with_biases.tensors() {
-            let values = match known.get(tensor.name.as_str()) {
-                Some(known) => stored(known, &self.theta[known.range()]),
-                None => vec![0.0; tensor.len()],
+        for stored in (family.tensors)(&(family.in_files)(self.shape)) {
+            let Some(tensor) = in_files.get(&stored.of) else { continue };
+            let range = stored.range(tensor);
+            let values = match own.get(&stored.of) {
+                Some(own) => stored.stored(tensor, &self.theta[own.range()][range]),
+                None => vec![0.0; range.len()],
             };
-            let name = hugging_face_name("transformer.", &tensor.name);
-            tensors.push((name, stored_dims(tensor), le_bytes(&values)));
+            let dims = stored.dims(tensor);
+            tensors.push((stored.name, dims, le_bytes(&values)));
         }
         tensors.sort();
         let views = tensors.iter().map(|(name, dims, bytes)| {
@@ -245,117 +264,100 @@ impl Checkpoint {
     }
 }
 
-/// Hugging Face's name of a tensor of the layout.
-fn hugging_face_name(prefix: &str, name: &str) -> String {
-    let name = name.replace("attn.qkv", "attn.c_attn").replace("attn.proj", "attn.c_proj");
-    let name = name.replace("mlp.fc", "mlp.c_fc").replace("mlp.proj", "mlp.c_proj");
-    let suffix = if name == "wte" || name == "wpe" { ".weight" } else { "" };
-    format!("{prefix}{name}{suffix}")
+/// What a `config.json` states.
+struct Config {
+    shape: Shape,
+    family: &'static Family,
+    /// Fields that are null, with the values that were taken in their place.
+    nulls: Vec<String>,
 }
 
-/// Whether the file holds a tensor's transpose: the matrices of linear maps.
-fn transposed(tensor: &TensorSpec) -> bool {
-    tensor.kind == crate::weight_decay::ParamKind::Matrix
-}
-
-/// A tensor's dimensions in the file.
-fn stored_dims(tensor: &TensorSpec) -> Vec<usize> {
-    if transposed(tensor) {
-        tensor.dims.iter().rev().copied().collect()
-    } else {
-        tensor.dims.clone()
+impl Config {
+    /// What the fields state, or what is wrong with them. One that is not there has the form's
+    /// default.
+    fn parse(fields: serde_json::Map<String, Value>) -> Result<Self, String> {
+        let mut fields = Fields::new(fields);
+        let family = families::of(&fields)?;
+        fields.none("quantization_config", "a model in F32, F16 or BF16")?;
+        let code = fields.stated("auto_map").and_then(|map| map.get("AutoModelForCausalLM"));
+        if let Some(code) = code.filter(|_| !family.has_own_code) {
+            return fields::refuse("auto_map.AutoModelForCausalLM", code, "transformers' own code");
+        }
+        let shape = (family.read)(&mut fields)?.canonical();
+        shape.validate().map_err(|error| error.to_string())?;
+        Ok(Self { shape, family, nulls: fields.nulls })
     }
 }
 
-/// A tensor's elements as the file has them.
-fn stored(tensor: &TensorSpec, values: &[f32]) -> Vec<f32> {
-    if transposed(tensor) {
-        transpose(values, tensor.dims[0], tensor.dims[1])
-    } else {
-        values.to_vec()
-    }
+/// The name, without wrappers, under which a tensor is read. A file may keep the embedding as the head
+/// that is tied to it.
+fn name_in(weights: &Weights, family: &Family, stored: &Stored) -> String {
+    let own = unwrapped(&stored.name);
+    let others = match stored.of.as_str() {
+        "wte" | "head.weight" => family.heads,
+        _ => &[],
+    };
+    let mut names = std::iter::once(own.as_str()).chain(others.iter().copied());
+    names.find(|name| weights.name_in_file(name).is_some()).unwrap_or(&own).to_string()
 }
-
-/// Puts a tensor's elements from the file where they belong.
-fn place(tensor: &TensorSpec, values: &[f32], slots: &mut [f32]) {
-    if transposed(tensor) {
-        slots.copy_from_slice(&transpose(values, tensor.dims[1], tensor.dims[0]))
-    } else {
-        slots.copy_from_slice(values)
-    }
-}
-
-/// `[rows, columns]` as `[columns, rows]`.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
-}
-
-/// The name, without wrappers, under which a tensor of the layout is read. A file may keep the
-/// embedding as the head that is tied to it.
-fn name_in(weights: &Weights, name: &str) -> String {
-    let own = hugging_face_name("", name);
-    let kept_as_head = name == "wte"
-        && weights.name_in_file(&own).is_none()
-        && weights.name_in_file(HEAD).is_some();
-    if kept_as_head { HEAD.to_string() } else { own }
-}
-
-/// The head's weight, which is the embedding.
-const HEAD: &str = "lm_head.weight";
 
 /// Whether a tensor, by its name without wrappers, is one of the language model: those of other
 /// heads are not.
-fn is_of_model(name: &str) -> bool {
-    let first = name.split('.').next().unwrap_or_default();
-    ["h", "wte", "wpe", "ln_f", "lm_head"].contains(&first)
+fn is_of_model(family: &Family, name: &str) -> bool {
+    family.parts.contains(&name.split('.').next().unwrap_or_default())
 }
 
 /// Refuses a file that holds more of a model than was `read`: biases of a model that says to have
-/// none, a head of its own, or layers beyond those that config.json states.
-fn check_rest(weights: &mut Weights, read: &[&str], layout: &Layout, theta: &[f32]) -> Result<()> {
+/// none, a head of its own where the model says that the embedding is it, or layers beyond those that
+/// config.json states.
+fn check_rest(
+    weights: &mut Weights,
+    read: &[&str],
+    family: &Family,
+    shape: &Shape,
+    embedding: &[f32],
+) -> Result<()> {
     let names: Vec<String> = weights.names().map(String::from).collect();
-    for name in names.iter().filter(|name| is_of_model(name) && !read.contains(&name.as_str())) {
-        // The causal mask, which old files carry.
-        if name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") {
+    let of_model = names.iter().filter(|name| is_of_model(family, name));
+    for name in of_model.filter(|name| !read.contains(&name.as_str())) {
+        if family.no_parameters.iter().any(|end| name.ends_with(end)) {
             continue;
         }
         let path = weights.path().to_path_buf();
         let in_file = weights.name_in_file(name).unwrap_or(name).to_string();
         let refuse =
             |reason: String| Err(Error::content(&path, None, format!("{in_file} {reason}")));
-        let layers = layout.tensors().iter().filter(|t| t.name.ends_with(".ln_1.weight")).count();
-        if name == HEAD {
-            let wte = &layout.tensors()[0];
-            weights.check(name, &wte.dims)?;
+        if family.heads.contains(&name.as_str()) && shape.head == Head::Tied {
+            weights.check(name, &[shape.vocab, shape.d_model])?;
             let head = weights.read(name)?;
-            let differ = head.iter().zip(&theta[wte.range()]).position(|(a, b)| a != b);
+            let differ = head.iter().zip(embedding).position(|(a, b)| a != b);
             if let Some(i) = differ {
-                let (row, column, own) = (i / wte.dims[1], i % wte.dims[1], head[i]);
-                let embedding = theta[wte.range()][i];
+                let (row, column, own) = (i / shape.d_model, i % shape.d_model, head[i]);
+                let embedding = embedding[i];
                 return refuse(format!(
-                    "is a head of its own, which is not supported: [{row}, {column}] is {own}, and \
-                     {embedding} in the embedding"
+                    "is a head of its own, and config.json says that the embedding is the head: \
+                     [{row}, {column}] is {own}, and {embedding} in the embedding"
                 ));
             }
-        } else if name.ends_with(".bias")
-            && !layout.tensors().iter().any(|t| t.name.ends_with("bias"))
-        {
+        } else if layer_of(family, name).is_some_and(|layer| layer >= shape.n_layers) {
+            let (n_layers, stated) = (family.n_layers, shape.n_layers);
+            return refuse(format!("is there, but config.json says that {n_layers} is {stated}"));
+        } else if name.ends_with(".bias") && !shape.bias {
             let values = weights.read(name)?;
             if let Some(value) = values.iter().find(|&&value| value != 0.0) {
-                return refuse(format!("has {value}, but config.json says that bias is false"));
+                return refuse(format!("has {value}, and by config.json there is no such bias"));
             }
-        } else if layer_of(name).is_some_and(|layer| layer >= layers) {
-            return refuse(format!("is there, but config.json says that n_layer is {layers}"));
         } else {
-            return refuse("is no tensor of a GPT-2".into());
+            let model_type = family.model_types[0];
+            return refuse(format!("is no tensor of a model of the model_type {model_type}"));
         }
     }
     Ok(())
 }
 
 /// The layer that a tensor's name says it is in.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("h.")?.split('.').next()?.parse().ok()
+fn layer_of(family: &Family, name: &str) -> Option<usize> {
+    name.strip_prefix(family.parts[0])?.strip_prefix('.')?.split('.').next()?.parse().ok()
 }
 
 /// Elements as a safetensors file has them.

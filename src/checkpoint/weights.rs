@@ -18,13 +18,14 @@ const MOST_HEADER: u64 = 100_000_000;
 
 /// What wrappers of a model put into its tensors' names: `torch.compile`, data parallelism (two of
 /// them), activation checkpointing, a trainer's module, and `transformers`' models with a head.
-const WRAPPERS: [&str; 6] = [
+const WRAPPERS: [&str; 7] = [
     "_orig_mod",
     "module",
     "_fsdp_wrapped_module",
     "_checkpoint_wrapped_module",
     "model",
     "transformer",
+    "gpt_neox",
 ];
 
 /// The tensors of a checkpoint, under their names without wrappers.
@@ -58,7 +59,7 @@ struct Index {
 }
 
 /// A tensor's name without those of wrappers: `_orig_mod.transformer.wte.weight` is `wte.weight`.
-fn unwrapped(name: &str) -> String {
+pub fn unwrapped(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     parts.join(".")
 }

@@ -17,8 +17,44 @@ use crate::{Error, Result};
 /// # Errors
 /// If a token is outside the vocabulary.
 pub fn losses(model: &mut dyn Model, documents: &[Encoded]) -> Result<Vec<Vec<Loss>>> {
+    let (windows, counts) = windows(model, documents, model.shape().context)?;
+    let sums = model.window_losses(&windows);
+    let loss = |(window, nats): (&Window<'_>, f64)| Loss { nats, tokens: window.counted() };
+    let mut losses = windows.iter().zip(sums).map(loss);
+    Ok(counts.into_iter().map(|count| losses.by_ref().take(count).collect()).collect())
+}
+
+/// The losses in nats of each document's tokens that are predicted and count, in windows of at most so
+/// many inputs: those of [`losses`] where these are the model's positions. Two models are compared token
+/// by token where their windows are the same.
+///
+/// # Errors
+/// As [`losses`].
+pub fn token_losses(
+    model: &mut dyn Model,
+    documents: &[Encoded],
+    context: usize,
+) -> Result<Vec<Vec<f64>>> {
+    let (windows, counts) = windows(model, documents, context.clamp(1, model.shape().context))?;
+    let losses = model.token_losses(&windows);
+    let counted = |(window, losses): (&Window<'_>, Vec<f64>)| -> Vec<f64> {
+        let counts = |i: usize| window.counted.as_ref().is_none_or(|counted| counted[i]);
+        losses.into_iter().enumerate().filter(|&(i, _)| counts(i)).map(|(_, loss)| loss).collect()
+    };
+    let mut of_windows = windows.iter().zip(losses).map(counted);
+    Ok(counts
+        .into_iter()
+        .map(|count| of_windows.by_ref().take(count).flatten().collect())
+        .collect())
+}
+
+/// The windows of documents, and how many each has.
+fn windows<'a>(
+    model: &dyn Model,
+    documents: &'a [Encoded],
+    context: usize,
+) -> Result<(Vec<Window<'a>>, Vec<usize>)> {
     check_tokens(model, documents.iter().flat_map(|document| &document.tokens))?;
-    let context = model.shape().context;
     let (mut windows, mut counts) = (Vec::new(), Vec::new());
     for Encoded { tokens, counted } in documents {
         let starts = (0..tokens.len().saturating_sub(1)).step_by(context);
@@ -29,10 +65,7 @@ pub fn losses(model: &mut dyn Model, documents: &[Encoded]) -> Result<Vec<Vec<Lo
             Window { tokens: tokens[start..end].into(), counted }
         }));
     }
-    let sums = model.window_losses(&windows);
-    let loss = |(window, nats): (&Window<'_>, f64)| Loss { nats, tokens: window.counted() };
-    let mut losses = windows.iter().zip(sums).map(loss);
-    Ok(counts.into_iter().map(|count| losses.by_ref().take(count).collect()).collect())
+    Ok((windows, counts))
 }
 
 /// Refuses a token that the model does not know.

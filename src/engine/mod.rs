@@ -20,7 +20,7 @@ pub mod torch;
 
 pub use checkpoints::{has_checkpoints, remove_checkpoints};
 pub use comm::{Comm, Signals, Solo};
-pub use inference::{Sampling, generate, losses};
+pub use inference::{Sampling, generate, losses, token_losses};
 pub use runs::{Control, Observer, PretrainData, TargetData};
 pub use runs::{finetune, import, mixture, pretrain};
 
@@ -152,6 +152,9 @@ pub trait Model {
     /// For each window the sum of the cross-entropies of its targets that count, in nats. Windows may
     /// differ in length; none is longer than the model's positions.
     fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64>;
+
+    /// For each window the cross-entropy of each of its targets, in nats, whether it counts or not.
+    fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>>;
 
     /// The logits of the token after a window of up to T tokens, `vocab` of them.
     fn next_logits(&mut self, window: &[u32]) -> Vec<f32>;

@@ -6,6 +6,7 @@ use crate::experiment::job::{Job, finished, lacks_model, losses, usable};
 use crate::experiment::known::{KNOWN, KnownRun};
 use crate::experiment::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::experiment::ranks::Ranks;
+use crate::inputs::pretrained::copy_besides;
 use crate::terminal::Display;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::engine::{self, Control, Engine, Observer};
@@ -160,6 +161,14 @@ fn attempt(lab: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let data = lab.prepared;
     claim.write_json("spec.json", &job.spec)?;
     write_atomic(&claim.folder().join(checkpoint::TOKENIZER), data.tokenizer.to_json().as_bytes())?;
+    let begins_with = match &job.spec {
+        Spec::Pretrain(_) => None,
+        Spec::Import(_) => job.import.clone(),
+        Spec::Finetune(spec) => Some(lab.store.folder(&spec.parent)),
+    };
+    if let Some(from) = begins_with {
+        copy_besides(&from, claim.folder(), &data.tokenizer)?;
+    }
     let mut manifest = Manifest::open(claim, &job.label, lab.machine, data.facts_of(&job.spec)?)?;
     let display = lab.display.run(&job.label, job.flops);
     let begun = (Instant::now(), cpu_seconds());

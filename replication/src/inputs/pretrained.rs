@@ -6,12 +6,42 @@ use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::hub::{Hub, Kind, Repository};
 use forgetting_laws::model::{Positions, Shape};
-use forgetting_laws::store::sha256;
+use forgetting_laws::store::{sha256, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Files that lie beside a model and its tokenizer and say how both are used.
+const BESIDES: [&str; 5] = [
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+];
+
+/// Puts what lies beside a model beside one that was made from it, where the tokenizer is the model's own.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn copy_besides(from: &Path, to: &Path, tokenizer: &Tokenizer) -> Result<()> {
+    let paths: Vec<PathBuf> =
+        BESIDES.iter().map(|name| from.join(name)).filter(|path| path.is_file()).collect();
+    let file = from.join(checkpoint::TOKENIZER);
+    let is_own = || {
+        std::fs::read(&file).is_ok_and(|json| json == tokenizer.to_json().as_bytes())
+            || Tokenizer::open(&file, None).is_ok_and(|own| own.hash() == tokenizer.hash())
+    };
+    if !paths.is_empty() && is_own() {
+        for path in &paths {
+            let bytes = std::fs::read(path).map_err(Error::io(path))?;
+            write_atomic(&to.join(path.file_name().unwrap_or_default()), &bytes)?;
+        }
+    }
+    Ok(())
+}
 
 /// A model that comes pretrained.
 pub struct Import {
@@ -121,13 +151,7 @@ pub fn folder_of(named: &Path) -> Result<PathBuf> {
     let older = !has(checkpoint::TOKENIZER) && has("vocab.json");
     let tokenizer =
         if older { vec!["vocab.json", "merges.txt"] } else { vec![checkpoint::TOKENIZER] };
-    let besides = [
-        "generation_config.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-    ];
-    let besides = besides.into_iter().filter(|name| has(name));
+    let besides = BESIDES.into_iter().filter(|name| has(name));
     let mut folder = PathBuf::new();
     // The weights, which take the longest, are the last.
     for name in [checkpoint::CONFIG].into_iter().chain(tokenizer).chain(besides).chain(weights) {

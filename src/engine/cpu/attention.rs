@@ -12,31 +12,21 @@ use super::matmul::{Left, Output, Panels, Product, panel_width};
 use super::simd::{Kernel, Simd};
 use std::ops::Range;
 
-/// A head of attention. Of each token `[3·d]`, its queries lie from `start` on, its keys d further on, and
-/// its values 2·d further on.
+/// A head of attention: where in a token's queries, keys and values, of `stride` elements, its own begin.
+/// Its outputs lie among all heads' as its queries do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
-    /// Width of the residual stream, d.
-    pub d: usize,
+    pub stride: usize,
+    /// Elements of all heads' outputs, h·w.
+    pub outputs: usize,
     /// The head's width, w.
     pub width: usize,
-    /// The head's first column among d.
-    pub start: usize,
+    pub query: usize,
+    pub key: usize,
+    pub value: usize,
 }
 
 impl Head {
-    fn stride(&self) -> usize {
-        3 * self.d
-    }
-
-    fn key(&self) -> usize {
-        self.d + self.start
-    }
-
-    fn value(&self) -> usize {
-        2 * self.d + self.start
-    }
-
     fn scale(&self) -> f32 {
         1.0 / (self.width as f32).sqrt()
     }
@@ -86,7 +76,7 @@ impl Queries {
     }
 }
 
-/// Attention of one head over one sequence: writes o into the head's columns of `out`, `[time, d]`, and of
+/// Attention of one head over one sequence: writes o into the head's columns of `out`, `[time, h·w]`, and of
 /// each query the largest score and the sum of the exponentials, `[time]`, for the backward.
 pub(super) fn forward(
     simd: Simd,
@@ -96,8 +86,8 @@ pub(super) fn forward(
     (max, sum): (&mut [f32], &mut [f32]),
     scratch: &mut Scratch,
 ) {
-    let (d, stride) = (head.d, head.stride());
-    scratch.keys.pack(simd, &qkv[head.value()..], stride, max.len(), head.width);
+    let (d, stride) = (head.outputs, head.stride);
+    scratch.keys.pack(simd, &qkv[head.value..], stride, max.len(), head.width);
     for queries in Queries::panels(simd, max.len()) {
         scratch.score(simd, head, qkv, queries);
         simd.run(Softmax {
@@ -106,7 +96,7 @@ pub(super) fn forward(
             max: &mut max[queries.range()],
             sum: &mut sum[queries.range()],
         });
-        let out = &mut out[queries.first * d + head.start..];
+        let out = &mut out[queries.first * d + head.query..];
         scratch.scores.weigh(simd, &scratch.keys, queries, out, d);
         for (out, sum) in out.chunks_mut(d).zip(&sum[queries.range()]) {
             out[..head.width].iter_mut().for_each(|out| *out /= sum);
@@ -114,8 +104,8 @@ pub(super) fn forward(
     }
 }
 
-/// The gradient `gradient` of q, k and v, `[time, 3·d]`, which is zero in the head's columns, from that of
-/// the output, `d_out`.
+/// The gradient `gradient` of q, k and v, from that of the output, `d_out`. Of k and v it is added to what
+/// other heads that share them have left there.
 pub(super) fn backward(
     simd: Simd,
     head: Head,
@@ -125,17 +115,17 @@ pub(super) fn backward(
     gradient: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let stride = head.stride();
-    scratch.keys.pack(simd, &qkv[head.key()..], stride, max.len(), head.width);
+    let stride = head.stride;
+    scratch.keys.pack(simd, &qkv[head.key..], stride, max.len(), head.width);
     for queries in Queries::panels(simd, max.len()) {
         let (keys, first, width) = (queries.keys(), queries.first, queries.width);
         scratch.score(simd, head, qkv, queries);
-        let d_out = &d_out[first * head.d + head.start..];
+        let d_out = &d_out[first * head.outputs + head.query..];
         let Scratch { columns, rows, scores, gradients, keys: packed_keys } = scratch;
-        columns.pack_transposed(simd, d_out, head.d, head.width, queries.count);
+        columns.pack_transposed(simd, d_out, head.outputs, head.width, queries.count);
         columns.widen();
         gradients.panel(keys, width);
-        let left = Left::Rows { data: &qkv[head.value()..], stride };
+        let left = Left::Rows { data: &qkv[head.value..], stride };
         let out = gradients.data_mut();
         let output = Output::Set(None);
         simd.run(Product { left, right: columns, out, stride: width, rows: keys, output });
@@ -148,7 +138,7 @@ pub(super) fn backward(
             sum: &sum[queries.range()],
         });
 
-        let out = &mut gradient[first * stride + head.start..];
+        let out = &mut gradient[first * stride + head.query..];
         gradients.weigh(simd, packed_keys, queries, out, stride);
         let mut add = |rows: &Panels, left: &[f32], column| {
             simd.run(Product {
@@ -160,10 +150,10 @@ pub(super) fn backward(
                 output: Output::Extend,
             });
         };
-        rows.pack(simd, &qkv[first * stride + head.start..], stride, queries.count, head.width);
-        add(rows, gradients.data(), head.key());
-        rows.pack(simd, d_out, head.d, queries.count, head.width);
-        add(rows, scores.data(), head.value());
+        rows.pack(simd, &qkv[first * stride + head.query..], stride, queries.count, head.width);
+        add(rows, gradients.data(), head.key);
+        rows.pack(simd, d_out, head.outputs, queries.count, head.width);
+        add(rows, scores.data(), head.value);
     }
 }
 
@@ -180,15 +170,15 @@ impl Panels {
 impl Scratch {
     /// The scores of a panel of queries.
     fn score(&mut self, simd: Simd, head: Head, qkv: &[f32], queries: Queries) {
-        let stride = head.stride();
-        let data = &qkv[queries.first * stride + head.start..];
+        let stride = head.stride;
+        let data = &qkv[queries.first * stride + head.query..];
         self.columns.pack_transposed(simd, data, stride, head.width, queries.count);
         self.columns.widen();
         let scale = head.scale();
         self.columns.data_mut().iter_mut().for_each(|q| *q *= scale);
         self.scores.panel(queries.keys(), queries.width);
         simd.run(Product {
-            left: Left::Rows { data: &qkv[head.key()..], stride },
+            left: Left::Rows { data: &qkv[head.key..], stride },
             right: &self.columns,
             out: self.scores.data_mut(),
             stride: queries.width,

@@ -2,14 +2,14 @@
 
 use super::aligned::Aligned;
 use super::layers::{
-    Norm, Normalised, add, bias_gradient, gelu_backward, gelu_forward, norm_backward, norm_forward,
+    Norm, Normalised, activate, activate_backward, add, bias_gradient, norm_backward, norm_forward,
     norm_weight_gradient,
 };
 use super::linear::{Into, Linear, Place};
 use super::simd::Simd;
 use super::{attention, head};
 use crate::data::sequences::Window;
-use crate::model::{Layout, Positions, Shape};
+use crate::model::{Layout, NormKind, Positions, Residual, Shape};
 use std::ops::Range;
 
 /// What all threads read.
@@ -19,11 +19,15 @@ pub(super) struct Model {
     pub layout: Layout,
     pub simd: Simd,
     pub theta: Aligned,
-    /// The embedding of tokens, which is the head's weight too.
+    /// The embedding of tokens.
+    wte: Range<usize>,
+    /// Its weight may be the embedding.
     pub head: Linear,
     places: Places,
     pub blocks: Vec<Block>,
     ln_f: Place,
+    /// The weights of normalisations that have none, `[d]`.
+    ones: Vec<f32>,
 }
 
 /// What tells the places of a sequence apart.
@@ -31,14 +35,16 @@ pub(super) struct Model {
 enum Places {
     /// Where the vectors `[context, d]` lie.
     Learned(Range<usize>),
-    /// Cosines and sines of each place's angles, `[context, half a head's width]`.
-    Rotary { cos: Vec<f32>, sin: Vec<f32> },
+    /// Cosines and sines of each place's angles, `[context, half the elements that turn]`.
+    Rotary { cos: Vec<f32>, sin: Vec<f32>, half: usize },
 }
 
 #[derive(Debug)]
 pub(super) struct Block {
     ln_1: Place,
     pub qkv: Linear,
+    /// Of queries and of keys, where they are normalised.
+    qk_norms: [Option<Place>; 2],
     pub attn_proj: Linear,
     ln_2: Place,
     pub fc: Linear,
@@ -51,23 +57,29 @@ impl Model {
         let find = |name: String| {
             layout.tensors().iter().find(|tensor| tensor.name == name).map(|tensor| tensor.range())
         };
+        // A normalisation may have no weight.
         let place = |name: String| Place {
-            weight: find(format!("{name}.weight")).expect("the layout holds every tensor"),
+            weight: find(format!("{name}.weight")).unwrap_or_default(),
             bias: find(format!("{name}.bias")),
         };
-        let d = shape.d_model;
+        let (d, d_ff) = (shape.d_model, shape.d_ff());
         let blocks = (0..shape.n_layers)
             .map(|i| Block {
                 ln_1: place(format!("h.{i}.ln_1")),
-                qkv: Linear::new(place(format!("h.{i}.attn.qkv")), d, 3 * d),
-                attn_proj: Linear::new(place(format!("h.{i}.attn.proj")), d, d),
+                qkv: Linear::new(place(format!("h.{i}.attn.qkv")), d, shape.d_qkv()),
+                qk_norms: ["q", "k"].map(|of| {
+                    let name = format!("h.{i}.attn.{of}_norm");
+                    shape.attention.qk_norm.then(|| place(name))
+                }),
+                attn_proj: Linear::new(place(format!("h.{i}.attn.proj")), shape.d_queries(), d),
                 ln_2: place(format!("h.{i}.ln_2")),
-                fc: Linear::new(place(format!("h.{i}.mlp.fc")), d, 4 * d),
-                mlp_proj: Linear::new(place(format!("h.{i}.mlp.proj")), 4 * d, d),
+                fc: Linear::new(place(format!("h.{i}.mlp.fc")), d, shape.d_fc()),
+                mlp_proj: Linear::new(place(format!("h.{i}.mlp.proj")), d_ff, d),
             })
             .collect();
         let wte = find("wte".into()).expect("the layout holds every tensor");
-        let head = Linear::new(Place { weight: wte, bias: None }, d, shape.vocab);
+        let head = find("head.weight".into()).unwrap_or(wte.clone());
+        let head = Linear::new(Place { weight: head, bias: None }, d, shape.vocab);
         let places = match shape.positions {
             Positions::Learned => {
                 Places::Learned(find("wpe".into()).expect("the layout holds every tensor"))
@@ -75,7 +87,8 @@ impl Model {
             Positions::Rotary => rotary(&shape),
         };
         let (ln_f, theta) = (place("ln_f".into()), Aligned::zeros(layout.buffer_len()));
-        let mut model = Self { shape, layout, simd, theta, head, places, blocks, ln_f };
+        let ones = vec![1.0; d];
+        let mut model = Self { shape, layout, simd, theta, wte, head, places, blocks, ln_f, ones };
         model.pack(Linear::pack_for_forward);
         model
     }
@@ -92,15 +105,20 @@ impl Model {
     }
 
     fn norm(&self, place: &Place) -> Norm<'_> {
-        let bias = place.bias.clone().map(|range| &self.theta[range]);
-        Norm { weight: &self.theta[place.weight.clone()], bias }
+        let weight = &self.theta[place.weight.clone()];
+        Norm {
+            weight: if weight.is_empty() { &self.ones } else { weight },
+            bias: place.bias.clone().map(|range| &self.theta[range]),
+            epsilon: self.shape.norm.epsilon as f32,
+            centred: self.shape.norm.kind != NormKind::Rms,
+        }
     }
 
     /// The vector of a token at a place.
     fn embed(&self, token: u32, place: usize, x: &mut [f32]) {
         let d = self.shape.d_model;
         assert!((token as usize) < self.shape.vocab, "token {token} is outside the vocabulary");
-        x.copy_from_slice(&self.theta[self.head.place.weight.start + token as usize * d..][..d]);
+        x.copy_from_slice(&self.theta[self.wte.start + token as usize * d..][..d]);
         if let Places::Learned(wpe) = &self.places {
             add(x, &self.theta[wpe.start + place * d..][..d]);
         }
@@ -109,7 +127,7 @@ impl Model {
     /// Adds dx to the gradient of the token's vector and of the place's.
     pub fn embed_backward(&self, token: u32, place: usize, dx: &[f32], gradient: &mut [f32]) {
         let d = self.shape.d_model;
-        add(&mut gradient[self.head.place.weight.start + token as usize * d..][..d], dx);
+        add(&mut gradient[self.wte.start + token as usize * d..][..d], dx);
         if let Places::Learned(wpe) = &self.places {
             add(&mut gradient[wpe.start + place * d..][..d], dx);
         }
@@ -123,12 +141,16 @@ impl Model {
         spans: &[Range<usize>],
         n: usize,
     ) -> impl Iterator<Item = (Range<usize>, attention::Head, Range<usize>)> {
-        let Shape { d_model: d, n_heads, .. } = self.shape;
-        let width = d / n_heads;
+        let (heads, width) = (self.shape.n_heads, self.shape.head_width());
+        let (stride, outputs) = (self.shape.d_qkv(), self.shape.d_queries());
+        let (kv_heads, values) = (self.shape.n_kv_heads(), self.shape.d_queries_and_keys());
         spans.iter().flat_map(move |span| {
-            (0..n_heads).map(move |head| {
+            (0..heads).map(move |head| {
                 let kept = head * n + span.start..head * n + span.end;
-                (span.clone(), attention::Head { d, width, start: head * width }, kept)
+                let shared = head / (heads / kv_heads) * width;
+                let (query, key, value) = (head * width, outputs + shared, values + shared);
+                let head = attention::Head { stride, outputs, width, query, key, value };
+                (span.clone(), head, kept)
             })
         })
     }
@@ -136,15 +158,15 @@ impl Model {
     /// Turns queries and keys by the angles of their places, times `direction`, where positions are
     /// rotary: (a, b) becomes (a·cos − b·sin, b·cos + a·sin), and −1 turns gradients back.
     fn rotate(&self, spans: &[Range<usize>], qkv: &mut [f32], direction: f32) {
-        let Places::Rotary { cos, sin } = &self.places else { return };
-        let d = self.shape.d_model;
-        let width = d / self.shape.n_heads;
+        let Places::Rotary { cos, sin, half } = &self.places else { return };
+        let (stride, width) = (self.shape.d_qkv(), self.shape.head_width());
+        let turned = self.shape.d_queries_and_keys();
         for span in spans {
-            let tokens = qkv[3 * d * span.start..3 * d * span.end].chunks_exact_mut(3 * d);
-            let angles = cos.chunks_exact(width / 2).zip(sin.chunks_exact(width / 2));
+            let tokens = qkv[stride * span.start..stride * span.end].chunks_exact_mut(stride);
+            let angles = cos.chunks_exact(*half).zip(sin.chunks_exact(*half));
             for (token, (cos, sin)) in tokens.zip(angles) {
-                for head in token[..2 * d].chunks_exact_mut(width) {
-                    let (a, b) = head.split_at_mut(width / 2);
+                for head in token[..turned].chunks_exact_mut(width) {
+                    let (a, b) = head.split_at_mut(*half);
                     for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
                         let sin = direction * sin;
                         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
@@ -153,36 +175,56 @@ impl Model {
             }
         }
     }
+
+    /// Where among a token's queries, keys and values its queries and its keys lie.
+    fn queries_and_keys(&self) -> [Range<usize>; 2] {
+        let queries = self.shape.d_queries();
+        [0..queries, queries..self.shape.d_queries_and_keys()]
+    }
 }
 
-/// Angles of place · 10000^(−2i/w), as [`Positions::Rotary`] says.
+/// Angles of each place, as [`Rotary`](crate::model::Rotary) says.
 fn rotary(shape: &Shape) -> Places {
-    const BASE: f64 = 10_000.0;
-    let width = shape.d_model / shape.n_heads;
-    let angle =
-        |place: usize, i: usize| place as f64 * libm::pow(BASE, -2.0 * i as f64 / width as f64);
+    let rotary = shape.attention.rotary;
+    let elements = rotary.elements(shape.head_width());
+    let rates: Vec<f64> = (0..elements / 2).map(|i| rotary.rate(i, elements)).collect();
     let table = |function: fn(f64) -> f64| {
-        let row = |place| (0..width / 2).map(move |i| function(angle(place, i)) as f32);
+        let row = |place| rates.iter().map(move |rate| function(place as f64 * rate) as f32);
         (0..shape.context).flat_map(row).collect()
     };
-    Places::Rotary { cos: table(libm::cos), sin: table(libm::sin) }
+    Places::Rotary { cos: table(libm::cos), sin: table(libm::sin), half: elements / 2 }
+}
+
+/// Some columns of rows of so many elements, one after another.
+fn columns(rows: &[f32], stride: usize, columns: &Range<usize>) -> Vec<f32> {
+    rows.chunks_exact(stride).flat_map(|row| &row[columns.clone()]).copied().collect()
+}
+
+/// Puts them back.
+fn set_columns(rows: &mut [f32], stride: usize, columns: &Range<usize>, values: &[f32]) {
+    let values = values.chunks_exact(columns.len());
+    for (row, values) in rows.chunks_exact_mut(stride).zip(values) {
+        row[columns.clone()].copy_from_slice(values);
+    }
 }
 
 /// What a block keeps of its forward for its backward; rows are tokens.
 #[derive(Debug, Default)]
 struct Activations {
     ln_1: Normalised,
-    /// `[n, 3·d]`.
+    /// `[n, d_qkv]`.
     qkv: Aligned,
+    /// Of queries, `[n·h, w]`, and of keys.
+    qk_norms: [Normalised; 2],
     /// Of the scores of each head's queries, `[heads, n]`.
     max: Aligned,
     sum: Aligned,
-    /// `[n, d]`.
+    /// `[n, h·w]`.
     attended: Aligned,
     ln_2: Normalised,
-    /// fc's output through the GELU, and the GELU's slope there: `[n, 4·d]`.
+    /// The hidden layer of the MLP, `[n, f]`, and its slopes for what fc gave, `[n, d_fc]`.
     hidden: Aligned,
-    slope: Aligned,
+    slopes: Aligned,
 }
 
 /// The gradients of what a block's layers give; rows are tokens.
@@ -194,9 +236,11 @@ struct Gradients {
     before: Aligned,
     ln_1: Aligned,
     qkv: Aligned,
+    qk_norms: [Vec<f32>; 2],
     attended: Aligned,
     ln_2: Aligned,
     hidden: Aligned,
+    fc: Aligned,
 }
 
 /// Some sequences of a step, and the buffers of a thread.
@@ -288,8 +332,7 @@ impl Group {
         let before = &mut self.gradients.before;
         before.clear();
         before.resize(self.x.len(), 0.0);
-        let weight = model.norm(&model.ln_f).weight;
-        norm_backward(model.simd, weight, &self.ln_f, &self.d_ln_f, before);
+        norm_backward(model.simd, model.norm(&model.ln_f), &self.ln_f, &self.d_ln_f, before);
     }
 
     /// And through a block.
@@ -310,14 +353,18 @@ impl Group {
         let (g, a) = (&self.gradients, &self.activations[layer]);
         for (linear, dy, x) in [
             (&block.mlp_proj, &g.after, &a.hidden),
-            (&block.fc, &g.hidden, &a.ln_2.out),
-            (&block.attn_proj, &g.between, &a.attended),
+            (&block.fc, &g.fc, &a.ln_2.out),
+            (&block.attn_proj, g.after_attention(model), &a.attended),
             (&block.qkv, &g.qkv, &a.ln_1.out),
         ] {
             linear.weight_gradient(simd, dy, x, into.reborrow());
         }
         norm_gradient(simd, &block.ln_2, &a.ln_2, &g.ln_2, into.gradient);
         norm_gradient(simd, &block.ln_1, &a.ln_1, &g.ln_1, into.gradient);
+        let kept = a.qk_norms.iter().zip(&g.qk_norms);
+        for (place, (kept, dy)) in block.qk_norms.iter().flatten().zip(kept) {
+            norm_gradient(simd, place, kept, dy, into.gradient);
+        }
     }
 
     /// The gradient of the embedded tokens, after the first block's backward.
@@ -326,8 +373,19 @@ impl Group {
     }
 }
 
+impl Gradients {
+    /// That of what attention gave.
+    fn after_attention(&self, model: &Model) -> &Aligned {
+        match model.shape.residual {
+            Residual::Sequential => &self.between,
+            Residual::Parallel => &self.after,
+        }
+    }
+}
+
 impl Block {
-    /// x ← x + attn_proj(attention(qkv(ln_1 x))), then x ← x + mlp_proj(GELU(fc(ln_2 x))).
+    /// x ← x + attn_proj(attention(qkv(ln_1 x))), then x ← x + mlp_proj(activation(fc(ln_2 x))); in
+    /// parallel, ln_2 is of x before either.
     fn forward(
         &self,
         model: &Model,
@@ -336,33 +394,43 @@ impl Block {
         a: &mut Activations,
         scratch: &mut attention::Scratch,
     ) {
-        let (simd, theta) = (model.simd, &model.theta[..]);
+        let (simd, theta, shape) = (model.simd, &model.theta[..], &model.shape);
+        let n = x.len() / shape.d_model;
         norm_forward(simd, model.norm(&self.ln_1), x, &mut a.ln_1);
-        a.qkv.resize(3 * x.len(), 0.0);
+        a.qkv.resize(n * shape.d_qkv(), 0.0);
         self.qkv.forward(simd, theta, &a.ln_1.out, &mut a.qkv);
+        let norms = self.qk_norms.iter().flatten().zip(&mut a.qk_norms);
+        for ((place, kept), of) in norms.zip(model.queries_and_keys()) {
+            let heads = columns(&a.qkv, shape.d_qkv(), &of);
+            norm_forward(simd, model.norm(place), &heads, kept);
+            set_columns(&mut a.qkv, shape.d_qkv(), &of, &kept.out);
+        }
         model.rotate(spans, &mut a.qkv, 1.0);
-        a.attended.resize(x.len(), 0.0);
-        let per_head = x.len() / model.shape.d_model;
-        a.max.resize(per_head * model.shape.n_heads, 0.0);
-        a.sum.resize(per_head * model.shape.n_heads, 0.0);
-        for (span, head, kept) in model.heads(spans, per_head) {
-            let d = model.shape.d_model;
+        a.attended.resize(n * shape.d_queries(), 0.0);
+        a.max.resize(n * shape.n_heads, 0.0);
+        a.sum.resize(n * shape.n_heads, 0.0);
+        for (span, head, kept) in model.heads(spans, n) {
             attention::forward(
                 simd,
                 head,
-                &a.qkv[3 * d * span.start..3 * d * span.end],
-                &mut a.attended[d * span.start..d * span.end],
+                &a.qkv[head.stride * span.start..head.stride * span.end],
+                &mut a.attended[head.outputs * span.start..head.outputs * span.end],
                 (&mut a.max[kept.clone()], &mut a.sum[kept]),
                 scratch,
             );
         }
+        if shape.residual == Residual::Parallel {
+            norm_forward(simd, model.norm(&self.ln_2), x, &mut a.ln_2);
+        }
         self.attn_proj.forward_add(simd, theta, &a.attended, x);
+        if shape.residual == Residual::Sequential {
+            norm_forward(simd, model.norm(&self.ln_2), x, &mut a.ln_2);
+        }
 
-        norm_forward(simd, model.norm(&self.ln_2), x, &mut a.ln_2);
-        a.hidden.resize(4 * x.len(), 0.0);
-        a.slope.resize(4 * x.len(), 0.0);
-        self.fc.forward(simd, theta, &a.ln_2.out, &mut a.hidden);
-        gelu_forward(simd, &mut a.hidden, &mut a.slope);
+        a.hidden.resize(n * shape.d_ff(), 0.0);
+        a.slopes.resize(n * shape.d_fc(), 0.0);
+        self.fc.forward(simd, theta, &a.ln_2.out, &mut a.slopes);
+        activate(simd, shape.mlp.activation, shape.d_ff(), &mut a.slopes, &mut a.hidden);
         self.mlp_proj.forward_add(simd, theta, &a.hidden, x);
     }
 
@@ -375,45 +443,55 @@ impl Block {
         g: &mut Gradients,
         scratch: &mut attention::Scratch,
     ) {
-        let simd = model.simd;
-        let n_d = g.after.len();
-        g.hidden.resize(4 * n_d, 0.0);
+        let (simd, shape) = (model.simd, &model.shape);
+        let n = g.after.len() / shape.d_model;
+        g.hidden.resize(n * shape.d_ff(), 0.0);
         self.mlp_proj.backward(simd, &g.after, &mut g.hidden);
-        gelu_backward(simd, &a.slope, &mut g.hidden);
-        g.ln_2.resize(n_d, 0.0);
-        self.fc.backward(simd, &g.hidden, &mut g.ln_2);
+        g.fc.resize(n * shape.d_fc(), 0.0);
+        activate_backward(simd, (shape.d_ff(), shape.d_fc()), &a.slopes, &g.hidden, &mut g.fc);
+        g.ln_2.resize(g.after.len(), 0.0);
+        self.fc.backward(simd, &g.fc, &mut g.ln_2);
         g.between.clone_from(&g.after);
-        norm_backward(simd, model.norm(&self.ln_2).weight, &a.ln_2, &g.ln_2, &mut g.between);
+        norm_backward(simd, model.norm(&self.ln_2), &a.ln_2, &g.ln_2, &mut g.between);
 
-        g.attended.resize(n_d, 0.0);
-        self.attn_proj.backward(simd, &g.between, &mut g.attended);
+        let mut attended = std::mem::take(&mut g.attended);
+        attended.resize(n * shape.d_queries(), 0.0);
+        self.attn_proj.backward(simd, g.after_attention(model), &mut attended);
+        g.attended = attended;
         g.qkv.clear();
-        g.qkv.resize(3 * n_d, 0.0);
-        let d = model.shape.d_model;
-        for (span, head, kept) in model.heads(spans, n_d / d) {
-            let rows = d * span.start..d * span.end;
-            let qkv = 3 * rows.start..3 * rows.end;
+        g.qkv.resize(n * shape.d_qkv(), 0.0);
+        for (span, head, kept) in model.heads(spans, n) {
+            let qkv = head.stride * span.start..head.stride * span.end;
             attention::backward(
                 simd,
                 head,
                 &a.qkv[qkv.clone()],
                 (&a.max[kept.clone()], &a.sum[kept]),
-                &g.attended[rows],
+                &g.attended[head.outputs * span.start..head.outputs * span.end],
                 &mut g.qkv[qkv],
                 scratch,
             );
         }
         model.rotate(spans, &mut g.qkv, -1.0);
-        g.ln_1.resize(n_d, 0.0);
+        let norms = self.qk_norms.iter().flatten().zip(&a.qk_norms).zip(&mut g.qk_norms);
+        for (((place, kept), dy), of) in norms.zip(model.queries_and_keys()) {
+            *dy = columns(&g.qkv, shape.d_qkv(), &of);
+            let mut dx = vec![0.0; dy.len()];
+            norm_backward(simd, model.norm(place), kept, dy, &mut dx);
+            set_columns(&mut g.qkv, shape.d_qkv(), &of, &dx);
+        }
+        g.ln_1.resize(g.after.len(), 0.0);
         self.qkv.backward(simd, &g.qkv, &mut g.ln_1);
         g.before.clone_from(&g.between);
-        norm_backward(simd, model.norm(&self.ln_1).weight, &a.ln_1, &g.ln_1, &mut g.before);
+        norm_backward(simd, model.norm(&self.ln_1), &a.ln_1, &g.ln_1, &mut g.before);
     }
 }
 
 /// dγ += Σ dy·x̂ and dβ += Σ dy.
 fn norm_gradient(simd: Simd, place: &Place, kept: &Normalised, dy: &[f32], gradient: &mut [f32]) {
-    norm_weight_gradient(simd, &kept.hat, dy, &mut gradient[place.weight.clone()]);
+    if !place.weight.is_empty() {
+        norm_weight_gradient(simd, &kept.hat, dy, &mut gradient[place.weight.clone()]);
+    }
     if let Some(range) = place.bias.clone() {
         bias_gradient(simd, dy, &mut gradient[range]);
     }

@@ -1,17 +1,18 @@
 //! The layers without matrix products: each one's forward and backward, for tokens `[n, d]` row by row.
 
 use super::aligned::Aligned;
-use super::math::{LANES, ROWS, Rows, exp, gelu, ln, sum_lanes, sum_rows};
+use super::math::{LANES, ROWS, Rows, exp, gelu, gelu_tanh, ln, silu, sum_lanes, sum_rows};
 use super::simd::Simd;
+use crate::model::Activation;
 
-/// Epsilon of the normalisations, GPT-2's.
-const NORM_EPS: f32 = 1e-5;
-
-/// A normalisation's scale γ and bias β, `[d]` each.
+/// A normalisation: its scale γ and bias β, `[d]` each, its ε, and whether it takes the mean away. One that
+/// does not has 0 in the mean's place below, and the mean square in the variance's.
 #[derive(Clone, Copy)]
 pub(super) struct Norm<'a> {
     pub weight: &'a [f32],
     pub bias: Option<&'a [f32]>,
+    pub epsilon: f32,
+    pub centred: bool,
 }
 
 /// What a normalisation keeps for its backward.
@@ -117,13 +118,13 @@ fn norm_rows<const R: usize>(
     let x = Rows { data: x, stride: d };
     let mut mean = sum_rows::<R>(d, x, x, |_, sum, x, _| sum + x);
     for mean in &mut mean {
-        *mean /= d as f32;
+        *mean = if norm.centred { *mean / d as f32 } else { 0.0 };
     }
     let square = |r: usize, sum: f32, x: f32, _| (x - mean[r]).mul_add(x - mean[r], sum);
     let squares = sum_rows::<R>(d, x, x, square);
     let mut rates = [0f32; R];
     for r in 0..R {
-        rates[r] = 1.0 / (squares[r] / d as f32 + NORM_EPS).sqrt();
+        rates[r] = 1.0 / (squares[r] / d as f32 + norm.epsilon).sqrt();
     }
     rate.copy_from_slice(&rates);
     map_rows::<R>(hat, x, x, |r, _, x, _| (x - mean[r]) * rates[r]);
@@ -138,12 +139,12 @@ fn norm_rows<const R: usize>(
 /// Adds to dx, with ĝ = dy·γ: r·(ĝ − mean ĝ − x̂·mean(ĝ·x̂)).
 pub(super) fn norm_backward(
     simd: Simd,
-    weight: &[f32],
+    norm: Norm<'_>,
     kept: &Normalised,
     dy: &[f32],
     dx: &mut [f32],
 ) {
-    let d = weight.len();
+    let d = norm.weight.len();
     let mut g = vec![0.0; ROWS * d];
     simd.map(
         #[inline(always)]
@@ -152,12 +153,12 @@ pub(super) fn norm_backward(
             let kept = kept.hat.chunks(ROWS * d).zip(kept.rate.chunks(ROWS));
             for ((dy, dx), (hat, rate)) in rows.zip(kept) {
                 if rate.len() == ROWS {
-                    norm_rows_backward::<ROWS>(weight, (hat, rate), dy, dx, &mut g);
+                    norm_rows_backward::<ROWS>(norm, (hat, rate), dy, dx, &mut g);
                     continue;
                 }
                 let rows = dy.chunks_exact(d).zip(dx.chunks_exact_mut(d));
                 for ((dy, dx), kept) in rows.zip(hat.chunks_exact(d).zip(rate.chunks(1))) {
-                    norm_rows_backward::<1>(weight, kept, dy, dx, &mut g[..d]);
+                    norm_rows_backward::<1>(norm, kept, dy, dx, &mut g[..d]);
                 }
             }
         },
@@ -166,21 +167,22 @@ pub(super) fn norm_backward(
 
 #[inline(always)]
 fn norm_rows_backward<const R: usize>(
-    weight: &[f32],
+    norm: Norm<'_>,
     (hat, rate): (&[f32], &[f32]),
     dy: &[f32],
     dx: &mut [f32],
     g: &mut [f32],
 ) {
-    let d = weight.len();
-    let (dy, weight) = (Rows { data: dy, stride: d }, Rows { data: weight, stride: 0 });
+    let d = norm.weight.len();
+    let (dy, weight) = (Rows { data: dy, stride: d }, Rows { data: norm.weight, stride: 0 });
     map_rows::<R>(g, dy, weight, |_, _, dy, weight| dy * weight);
     let (hat, g) = (Rows { data: hat, stride: d }, Rows { data: g, stride: d });
     let mut mean = sum_rows::<R>(d, g, g, |_, sum, g, _| sum + g);
     let mut along = sum_rows::<R>(d, g, hat, |_, sum, g, hat| g.mul_add(hat, sum));
     let mut rates = [0f32; R];
     for r in 0..R {
-        (mean[r], along[r], rates[r]) = (mean[r] / d as f32, along[r] / d as f32, rate[r]);
+        mean[r] = if norm.centred { mean[r] / d as f32 } else { 0.0 };
+        (along[r], rates[r]) = (along[r] / d as f32, rate[r]);
     }
     map_rows::<R>(dx, g, hat, |r, dx, g, hat| {
         hat.mul_add(-along[r], g - mean[r]).mul_add(rates[r], dx)
@@ -241,25 +243,68 @@ pub(super) fn add(a: &mut [f32], b: &[f32]) {
     }
 }
 
-/// x ← GELU(x); the slopes are kept for the backward.
-pub(super) fn gelu_forward(simd: Simd, x: &mut [f32], slopes: &mut [f32]) {
+/// The hidden layer of an MLP, `[n, f]`, from what its first map gave, `[n, f]` or `[n, 2·f]`; the slopes
+/// of the hidden layer take the place of that for the backward. Of a gated one, h = silu(g)·u, they are
+/// u·silu'(g) and silu(g).
+pub(super) fn activate(
+    simd: Simd,
+    activation: Activation,
+    d_ff: usize,
+    given: &mut [f32],
+    hidden: &mut [f32],
+) {
+    match activation {
+        Activation::GeluTanh => map(simd, given, hidden, gelu_tanh),
+        Activation::Gelu => map(simd, given, hidden, gelu),
+        Activation::Swiglu => simd.map(
+            #[inline(always)]
+            || {
+                for (given, h) in
+                    given.chunks_exact_mut(2 * d_ff).zip(hidden.chunks_exact_mut(d_ff))
+                {
+                    let (g, u) = given.split_at_mut(d_ff);
+                    for ((g, u), h) in g.iter_mut().zip(u).zip(h) {
+                        let (value, slope) = silu(*g);
+                        *h = value * *u;
+                        (*g, *u) = (*u * slope, value);
+                    }
+                }
+            },
+        ),
+    }
+}
+
+/// y = f(x), and the slope in the place of x.
+#[inline(always)]
+fn map(simd: Simd, x: &mut [f32], y: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
     simd.map(
         #[inline(always)]
         || {
-            for (x, slope) in x.iter_mut().zip(slopes) {
-                (*x, *slope) = gelu(*x);
+            for (x, y) in x.iter_mut().zip(y) {
+                (*y, *x) = f(*x);
             }
         },
     );
 }
 
-/// dx = dy · slope, in the place of dy.
-pub(super) fn gelu_backward(simd: Simd, slopes: &[f32], gradient: &mut [f32]) {
+/// What goes back to the first map: dh · slope, for each of the slopes that an element of h has.
+pub(super) fn activate_backward(
+    simd: Simd,
+    (d_ff, d_fc): (usize, usize),
+    slopes: &[f32],
+    dh: &[f32],
+    out: &mut [f32],
+) {
     simd.map(
         #[inline(always)]
         || {
-            for (gradient, slope) in gradient.iter_mut().zip(slopes) {
-                *gradient *= slope;
+            let rows = out.chunks_exact_mut(d_fc).zip(slopes.chunks_exact(d_fc));
+            for ((out, slopes), dh) in rows.zip(dh.chunks_exact(d_ff)) {
+                for (out, slopes) in out.chunks_exact_mut(d_ff).zip(slopes.chunks_exact(d_ff)) {
+                    for ((out, slope), dh) in out.iter_mut().zip(slopes).zip(dh) {
+                        *out = dh * slope;
+                    }
+                }
             }
         },
     );

@@ -135,19 +135,63 @@ fn halve<const N: usize, const HALF: usize>(lanes: [f32; N]) -> [f32; HALF] {
     sums
 }
 
+/// σ(x), and 1 − σ(x) without cancellation.
+#[inline(always)]
+fn sigmoid(x: f32) -> (f32, f32) {
+    let e = exp(-x);
+    let sigmoid = 1.0 / (1.0 + e);
+    (sigmoid, e * sigmoid)
+}
+
+/// silu(x) = x·σ(x), and its derivative σ + x·σ·(1 − σ).
+#[inline(always)]
+pub(super) fn silu(x: f32) -> (f32, f32) {
+    let (sigmoid, rest) = sigmoid(x);
+    let value = x * sigmoid;
+    (value, value.mul_add(rest, sigmoid))
+}
+
 /// GELU in its tanh form, ½·x·(1 + tanh u) with u = √(2/π)·(x + 0.044715·x³), and its derivative.
 ///
 /// Since 1 + tanh u = 2·σ(2u), it is x·σ(2u), and the derivative σ + x·σ·(1 − σ)·2u'.
 #[inline(always)]
-pub(super) fn gelu(x: f32) -> (f32, f32) {
+pub(super) fn gelu_tanh(x: f32) -> (f32, f32) {
     /// 2·√(2/π), and that times 0.044715.
     const A: f32 = 1.595_769_2;
     const B: f32 = 0.071_354_82;
     let square = x * x;
-    let e = exp(-x * square.mul_add(B, A));
-    let sigmoid = 1.0 / (1.0 + e);
+    let (sigmoid, rest) = sigmoid(x * square.mul_add(B, A));
     let value = x * sigmoid;
     let slope = square.mul_add(3.0 * B, A);
-    // 1 − σ = e·σ, without cancellation.
-    (value, (value * (e * sigmoid)).mul_add(slope, sigmoid))
+    (value, (value * rest).mul_add(slope, sigmoid))
+}
+
+/// erf(x) within 2 ulp: Taylor's series, and 1 − e^p(|x|) beyond, with polynomials by Norbert Juffa.
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    const SERIES_TO: f32 = 0.927_734_4;
+    let (t, square) = (x.abs(), x * x);
+    let mut near = -5.967_617e-4;
+    for coefficient in
+        [4.991_194e-3, -2.676_813_5e-2, 1.128_199_3e-1, -3.761_253_4e-1, 1.283_791_7e-1]
+    {
+        near = square.mul_add(near, coefficient);
+    }
+    let high = t.mul_add(-1.728_534_7e-5, 3.831_971e-4);
+    let low = t.mul_add(-3.883_964_4e-3, 2.425_462_2e-2);
+    let mut far = square.mul_add(high, low);
+    for coefficient in [-1.067_778_8e-1, -6.348_468_7e-1, -1.287_175_1e-1] {
+        far = t.mul_add(far, coefficient);
+    }
+    far = t.mul_add(far, -t);
+    if t > SERIES_TO { (1.0 - exp(far)).copysign(x) } else { x.mul_add(near, x) }
+}
+
+/// GELU, x·Φ(x) with Φ(x) = ½·(1 + erf(x/√2)), and its derivative Φ + x·φ with φ(x) = e^(−x²/2)/√(2π).
+#[inline(always)]
+pub(super) fn gelu(x: f32) -> (f32, f32) {
+    const OF_DENSITY: f32 = 0.398_942_3;
+    let below = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+    let density = OF_DENSITY * exp(-0.5 * x * x);
+    (x * below, x.mul_add(density, below))
 }

@@ -39,7 +39,7 @@ use simd::Simd;
 /// Tokens that a thread takes through the model at a time, unless one sequence has more.
 const GROUP_TOKENS: usize = 128;
 
-/// A GPT-2-style decoder that computes on flat buffers of [`Layout::buffer_len`] f32, on one thread
+/// A decoder that computes on flat buffers of [`Layout::buffer_len`] f32, on one thread
 /// unless more are asked for.
 #[derive(Debug)]
 pub struct Decoder {
@@ -130,7 +130,7 @@ impl Decoder {
         let mut into = Into { gradient, packed, threads };
         let scale = (1.0 / positions as f64) as f32;
         let mut loss = 0.0;
-        // The head comes first for all tokens, then their embeddings, which are the same matrix.
+        // The head comes first for all tokens, then their embeddings, which may be the same matrix.
         let mut d_embedded = Vec::new();
         for wave in groups_of(rows, *group_tokens).chunks(threads) {
             let groups = &mut groups[..wave.len()];

@@ -1,6 +1,9 @@
-use super::math::{exp, gelu, ln};
+use super::math::{exp, gelu, gelu_tanh, ln, silu};
 use super::*;
-use crate::model::{Init, Positions};
+use crate::model::{
+    Activation, Attention, Head, Init, Mlp, Norm, NormKind, Positions, Residual, Rotary,
+    RotaryScaling,
+};
 use crate::rng::Key;
 use crate::weight_decay::{AdamW, DecayScope, Step, WeightDecay, clip_global_norm};
 use serde::Deserialize;
@@ -114,16 +117,12 @@ fn rows(shape: &Shape, count: u64, key: Key) -> Vec<Window<'static>> {
     (0..count).map(|i| row(key.child(i))).collect()
 }
 
-/// Shapes whose dimensions are and are not multiples of a vector's width.
+/// GPT-2's shapes whose dimensions are and are not multiples of a vector's width.
 fn shapes() -> Vec<Shape> {
     let shape = |d_model, n_heads, vocab, context, bias, positions| Shape {
-        n_layers: 2,
-        d_model,
-        n_heads,
-        vocab,
-        context,
         bias,
         positions,
+        ..Shape::gpt2(2, d_model, n_heads, vocab, context)
     };
     vec![
         shape(16, 1, 40, 37, false, Positions::Learned),
@@ -131,6 +130,51 @@ fn shapes() -> Vec<Shape> {
         shape(10, 5, 3, 70, true, Positions::Learned),
         shape(36, 2, 33, 5, false, Positions::Rotary),
         shape(7, 1, 100, 9, true, Positions::Learned),
+    ]
+}
+
+/// Shapes of other families, which have every choice of a shape at least once.
+fn other_shapes() -> Vec<Shape> {
+    let rms = Norm { kind: NormKind::Rms, epsilon: 1e-6 };
+    let swiglu = |d_ff| Mlp { d_ff: Some(d_ff), activation: Activation::Swiglu };
+    let gelu = Mlp { d_ff: None, activation: Activation::Gelu };
+    let scaling = RotaryScaling { factor: 8.0, low: 1.0, high: 4.0, original: 16.0 };
+    let grouped = Attention { n_kv_heads: Some(2), ..Attention::default() };
+    let rotary = |theta, fraction, scaling| Rotary { theta, fraction, scaling };
+    let cerebras = Shape { bias: true, mlp: gelu, ..Shape::gpt2(2, 24, 3, 40, 37) };
+    let llama = Shape {
+        positions: Positions::Rotary,
+        norm: rms,
+        attention: Attention { rotary: rotary(5e5, 1.0, Some(scaling)), ..grouped },
+        mlp: swiglu(37),
+        head: Head::Own,
+        ..Shape::gpt2(2, 32, 4, 67, 40)
+    };
+    let qwen2 = Attention { qkv_bias: true, ..grouped };
+    let qwen3 = Attention { qk_norm: true, head_width: Some(10), ..grouped };
+    let olmo = Shape {
+        norm: Norm { kind: NormKind::Plain, epsilon: 1e-5 },
+        attention: Attention::default(),
+        ..llama
+    };
+    let pythia = Shape {
+        bias: true,
+        positions: Positions::Rotary,
+        attention: Attention { rotary: rotary(1e4, 0.25, None), ..Attention::default() },
+        mlp: gelu,
+        residual: Residual::Parallel,
+        head: Head::Own,
+        ..Shape::gpt2(2, 48, 3, 33, 21)
+    };
+    vec![
+        cerebras,
+        llama,
+        Shape { attention: qwen2, ..llama },
+        Shape { attention: qwen3, head: Head::Tied, ..llama },
+        Shape { bias: true, mlp: Mlp { activation: Activation::Gelu, ..llama.mlp }, ..llama },
+        olmo,
+        pythia,
+        Shape { residual: Residual::Sequential, mlp: swiglu(16), ..pythia },
     ]
 }
 
@@ -151,7 +195,7 @@ fn bits(decoder: &mut Decoder, theta: &[f32], rows: &[Window<'_>]) -> Vec<u64> {
 
 #[test]
 fn bits_do_not_depend_on_instructions_threads_or_groups() {
-    for (shape, i) in shapes().into_iter().zip(0..) {
+    for (shape, i) in shapes().into_iter().chain(other_shapes()).zip(0..) {
         let key = Key::new(i);
         let (theta, rows) = (theta(&shape, key.child(1)), rows(&shape, 7, key.child(2)));
         let expected = bits(&mut Decoder::new(shape).unwrap(), &theta, &rows);
@@ -166,21 +210,23 @@ fn bits_do_not_depend_on_instructions_threads_or_groups() {
     }
 }
 
-/// What the losses, gradients and logits above come to on x86-64, and on 64-bit ARM as far as qemu-user
-/// shows it.
+/// What the losses, gradients and logits above come to on x86-64, and those of GPT-2's shapes on 64-bit
+/// ARM as far as qemu-user shows it.
 #[test]
 fn bits_are_the_same_on_every_machine() {
-    let mut bytes = Vec::new();
-    for (shape, i) in shapes().into_iter().zip(0..) {
-        let key = Key::new(i);
-        let (theta, rows) = (theta(&shape, key.child(1)), rows(&shape, 7, key.child(2)));
-        let bits = bits(&mut Decoder::new(shape).unwrap(), &theta, &rows);
-        bytes.extend(bits.into_iter().flat_map(u64::to_le_bytes));
+    for (shapes, hash) in [
+        (shapes(), "4d0425628b89f6d41bffa38dcea6b78eb3cad36d5a988b76a8561a92a3018144"),
+        (other_shapes(), "c6b69af13f7fbcd0076b0612a6f98a43b84d46719b09ed7ccd30a45f1475b5a6"),
+    ] {
+        let mut bytes = Vec::new();
+        for (shape, i) in shapes.into_iter().zip(0..) {
+            let key = Key::new(i);
+            let (theta, rows) = (theta(&shape, key.child(1)), rows(&shape, 7, key.child(2)));
+            let bits = bits(&mut Decoder::new(shape).unwrap(), &theta, &rows);
+            bytes.extend(bits.into_iter().flat_map(u64::to_le_bytes));
+        }
+        assert_eq!(crate::store::sha256(&bytes), hash);
     }
-    assert_eq!(
-        crate::store::sha256(&bytes),
-        "4d0425628b89f6d41bffa38dcea6b78eb3cad36d5a988b76a8561a92a3018144"
-    );
 }
 
 /// A decoder's buffers are those of its last call: nothing of it may be seen in the next.
@@ -198,7 +244,7 @@ fn calls_do_not_see_one_another() {
 #[test]
 fn gradients_are_those_of_finite_differences() {
     let step = 4e-3f32;
-    for (shape, i) in shapes().into_iter().zip(0..) {
+    for (shape, i) in shapes().into_iter().chain(other_shapes()).zip(0..) {
         let key = Key::new(100 + i);
         let (theta, rows) = (theta(&shape, key.child(1)), rows(&shape, 3, key.child(2)));
         let mut decoder = Decoder::new(shape).unwrap();
@@ -266,9 +312,16 @@ fn functions_are_within_their_errors() {
         let expected = 0.5 * x * (1.0 + inner.tanh());
         let derivative =
             0.5 * (1.0 + inner.tanh()) + 0.5 * x * (1.0 - inner.tanh().powi(2)) * slope;
-        let (found, found_derivative) = gelu(x as f32);
-        assert!((f64::from(found) - expected).abs() < 4e-7 * x.abs().max(1.0), "gelu {x}");
-        assert!((f64::from(found_derivative) - derivative).abs() < 6e-7, "gelu' {x}");
+        let close = |(found, slope): (f32, f32), expected: f64, derivative: f64, what| {
+            assert!((f64::from(found) - expected).abs() < 4e-7 * x.abs().max(1.0), "{what} {x}");
+            assert!((f64::from(slope) - derivative).abs() < 6e-7, "{what}' {x}");
+        };
+        close(gelu_tanh(x as f32), expected, derivative, "gelu_tanh");
+        let below = 0.5 * libm::erfc(-x / 2f64.sqrt());
+        let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        close(gelu(x as f32), x * below, below + x * density, "gelu");
+        let sigmoid = 1.0 / (1.0 + (-x).exp());
+        close(silu(x as f32), x * sigmoid, sigmoid * (1.0 + x * (1.0 - sigmoid)), "silu");
     }
 }
 

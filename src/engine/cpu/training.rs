@@ -125,6 +125,12 @@ impl Model for Decoder {
         sums(self, windows)
     }
 
+    fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>> {
+        let mut losses = Decoder::token_losses(self, windows).into_iter();
+        let of = |window: &Window<'_>| losses.by_ref().take(window.targets() as usize).collect();
+        windows.iter().map(of).collect()
+    }
+
     fn next_logits(&mut self, window: &[u32]) -> Vec<f32> {
         Decoder::next_logits(self, window)
     }

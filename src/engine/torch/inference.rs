@@ -14,19 +14,24 @@ impl Model for Network {
     }
 
     fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64> {
-        // Windows of about one length go together, so that little is padded.
-        let mut order: Vec<usize> = (0..windows.len()).collect();
-        order.sort_by_key(|&i| Reverse(windows[i].tokens.len()));
         let mut results = vec![0.0; windows.len()];
-        let mut rest = order.as_slice();
-        while let Some(&longest) = rest.first() {
-            let width = windows[longest].targets() as usize;
-            let rows = (EVALUATION_TOKENS / width).max(1).min(rest.len());
-            let (batch, others) = rest.split_at(rows);
-            rest = others;
-            let sums = batch_losses(self, batch.iter().map(|&i| &windows[i]), width);
-            for (&i, nats) in batch.iter().zip(sums) {
+        for (batch, width) in batches(windows) {
+            let (losses, counted) = batch_losses(self, batch.iter().map(|&i| &windows[i]), width);
+            let sums = (losses * counted).sum_dim_intlist(1, false, Kind::Double);
+            for (i, nats) in batch.into_iter().zip(on_cpu(&sums)) {
                 results[i] = nats;
+            }
+        }
+        results
+    }
+
+    fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>> {
+        let mut results = vec![Vec::new(); windows.len()];
+        for (batch, width) in batches(windows) {
+            let (losses, _) = batch_losses(self, batch.iter().map(|&i| &windows[i]), width);
+            let losses = on_cpu(&losses.reshape([-1]));
+            for (i, losses) in batch.into_iter().zip(losses.chunks_exact(width)) {
+                results[i] = losses[..windows[i].targets() as usize].to_vec();
             }
         }
         results
@@ -37,13 +42,29 @@ impl Model for Network {
     }
 }
 
-/// The sum of each window's losses that count. Shorter windows are filled up at their end, where causal
-/// attention keeps it from what is predicted before.
+/// Windows of about one length, by their numbers, so that little is padded, and the longest one's.
+fn batches(windows: &[Window<'_>]) -> Vec<(Vec<usize>, usize)> {
+    let mut order: Vec<usize> = (0..windows.len()).collect();
+    order.sort_by_key(|&i| Reverse(windows[i].tokens.len()));
+    let mut batches = Vec::new();
+    let mut rest = order.as_slice();
+    while let Some(&longest) = rest.first() {
+        let width = windows[longest].targets() as usize;
+        let rows = (EVALUATION_TOKENS / width).max(1).min(rest.len());
+        let (batch, others) = rest.split_at(rows);
+        batches.push((batch.to_vec(), width));
+        rest = others;
+    }
+    batches
+}
+
+/// The loss of each target, and 1 where it counts and else 0: f64 of `[windows, width]`. Shorter windows
+/// are filled up at their end, where causal attention keeps it from what is predicted before.
 fn batch_losses<'a>(
     network: &Network,
     windows: impl Iterator<Item = &'a Window<'a>>,
     width: usize,
-) -> Vec<f64> {
+) -> (Tensor, Tensor) {
     let (mut inputs, mut targets, mut counted) = (Vec::new(), Vec::new(), Vec::new());
     for window in windows {
         let (tokens, length) = (&window.tokens, window.tokens.len() - 1);
@@ -60,10 +81,10 @@ fn batch_losses<'a>(
     let rows = |values: Tensor| values.view([-1, width as i64]).to_device(device);
     let losses = network
         .token_losses(&rows(Tensor::from_slice(&inputs)), &rows(Tensor::from_slice(&targets)));
-    let sums = (losses.to_kind(Kind::Double) * rows(Tensor::from_slice(&counted))).sum_dim_intlist(
-        1,
-        false,
-        Kind::Double,
-    );
-    Vec::try_from(sums.to_device(Device::Cpu)).expect("a flat f64 tensor")
+    (losses.to_kind(Kind::Double), rows(Tensor::from_slice(&counted)))
+}
+
+/// A flat tensor of f64.
+fn on_cpu(values: &Tensor) -> Vec<f64> {
+    Vec::try_from(values.to_device(Device::Cpu)).expect("a flat f64 tensor")
 }

@@ -14,15 +14,14 @@
 use super::{half_open, to_f32};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::model::{Layout, Positions, Precision, Shape, TensorSpec};
+use crate::model::{
+    Activation, Layout, NormKind, Positions, Precision, Residual, Rotary, Shape, TensorSpec,
+};
 use crate::rng::Key;
 use crate::weight_decay::ParamKind;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor, no_grad};
-
-/// Epsilon of the normalisations, GPT-2's.
-const NORM_EPS: f64 = 1e-5;
 
 /// Rows of logits in memory at a time hold at most this many elements (64 MiB of f32), so that the
 /// loss over a vocabulary of 32,000 needs no buffer of batch × context × vocabulary.
@@ -35,6 +34,8 @@ const LOGIT_ELEMENTS_ON_GPU: i64 = 1 << 27;
 struct Block {
     ln_1: Norm,
     qkv: Linear,
+    /// Of queries and of keys, where they are normalised.
+    qk_norms: Option<[Norm; 2]>,
     attn_proj: Linear,
     ln_2: Norm,
     fc: Linear,
@@ -58,14 +59,27 @@ impl Linear {
 
 #[derive(Debug)]
 struct Norm {
-    weight: Tensor,
+    of: crate::model::Norm,
+    weight: Option<Tensor>,
     bias: Option<Tensor>,
 }
 
 impl Norm {
+    /// In f32, over the last dimension.
     fn forward(&self, x: &Tensor) -> Tensor {
-        let width = self.weight.size();
-        x.layer_norm(width, Some(&self.weight), self.bias.as_ref(), NORM_EPS, true)
+        let width = [*x.size().last().expect("tokens have elements")];
+        let (weight, epsilon) = (self.weight.as_ref(), self.of.epsilon);
+        match self.of.kind {
+            NormKind::Layer | NormKind::Plain => {
+                x.layer_norm(width, weight, self.bias.as_ref(), epsilon, true)
+            }
+            NormKind::Rms => {
+                let x = x.to_kind(Kind::Float);
+                let mean_square = x.square().mean_dim(-1, true, Kind::Float);
+                let hat = &x * (mean_square + epsilon).rsqrt();
+                weight.map_or(hat.shallow_clone(), |weight| hat * weight)
+            }
+        }
     }
 }
 
@@ -77,7 +91,7 @@ enum Places {
     Rotary(Rotation),
 }
 
-/// Cosine and sine of each place's angles, `[context, width of a head]`, both halves alike.
+/// Cosine and sine of each place's angles, `[context, elements that turn]`, both halves alike.
 #[derive(Debug)]
 struct Rotation {
     cos: Tensor,
@@ -85,20 +99,15 @@ struct Rotation {
 }
 
 impl Rotation {
-    /// The base of the angles in Su et al., 2021, Section 3.2.2.
-    const BASE: f64 = 10_000.0;
-
     fn new(shape: &Shape, device: Device) -> Self {
-        let width = shape.d_model / shape.n_heads;
+        let rotary: Rotary = shape.attention.rotary;
+        let elements = rotary.elements(shape.head_width());
+        let rates: Vec<f64> =
+            (0..elements).map(|i| rotary.rate(i % (elements / 2), elements)).collect();
         let table = |of: fn(f64) -> f64| {
-            let angle = |place: usize, i: usize| {
-                let turns = -2.0 * (i % (width / 2)) as f64 / width as f64;
-                place as f64 * Self::BASE.powf(turns)
-            };
-            let values: Vec<f32> = (0..shape.context)
-                .flat_map(|place| (0..width).map(move |i| of(angle(place, i)) as f32))
-                .collect();
-            let dims = [shape.context as i64, width as i64];
+            let row = |place| rates.iter().map(move |rate| of(place as f64 * rate) as f32);
+            let values: Vec<f32> = (0..shape.context).flat_map(row).collect();
+            let dims = [shape.context as i64, elements as i64];
             Tensor::from_slice(&values).view(dims).to_device(device)
         };
         Self { cos: table(f64::cos), sin: table(f64::sin) }
@@ -106,13 +115,18 @@ impl Rotation {
 
     /// Turns `[batch, heads, time, width]` by the angles of its places, in f32.
     fn turn(&self, x: &Tensor) -> Tensor {
+        let (time, width, elements) = (x.size()[2], x.size()[3], self.cos.size()[1]);
         let kind = x.kind();
-        let x = x.to_kind(Kind::Float);
-        let (time, width) = (x.size()[2], x.size()[3]);
-        let halves = x.split(width / 2, 3);
+        let turning = x.narrow(3, 0, elements).to_kind(Kind::Float);
+        let halves = turning.split(elements / 2, 3);
         let quarter = Tensor::cat(&[-&halves[1], halves[0].shallow_clone()], 3);
-        let turned = x * self.cos.narrow(0, 0, time) + quarter * self.sin.narrow(0, 0, time);
-        turned.to_kind(kind)
+        let turned = turning * self.cos.narrow(0, 0, time) + quarter * self.sin.narrow(0, 0, time);
+        let turned = turned.to_kind(kind);
+        if elements == width {
+            turned
+        } else {
+            Tensor::cat(&[turned, x.narrow(3, elements, width - elements)], 3)
+        }
     }
 }
 
@@ -152,7 +166,7 @@ fn is_matrix(tensor: &TensorSpec) -> bool {
     tensor.kind == ParamKind::Matrix
 }
 
-/// A GPT-2-style decoder: parameters θ and their gradient, each one flat buffer of
+/// A decoder: parameters θ and their gradient, each one flat buffer of
 /// [`Layout::buffer_len`] f32.
 #[derive(Debug)]
 pub struct Network {
@@ -170,6 +184,8 @@ pub struct Network {
     half: Option<Half>,
     /// The matrix of the head, `[vocab, d]`, in the precision of the products.
     head: Tensor,
+    /// A view of the flat gradient.
+    head_gradient: Tensor,
 }
 
 impl Network {
@@ -253,13 +269,18 @@ impl Network {
             bias: get(format!("{name}.bias")),
         };
         let norm = |name: String| Norm {
-            weight: must(format!("{name}.weight")),
+            of: shape.norm,
+            weight: get(format!("{name}.weight")),
             bias: get(format!("{name}.bias")),
         };
         let blocks = (0..shape.n_layers)
             .map(|i| Block {
                 ln_1: norm(format!("h.{i}.ln_1")),
                 qkv: linear(format!("h.{i}.attn.qkv")),
+                qk_norms: shape
+                    .attention
+                    .qk_norm
+                    .then(|| ["q", "k"].map(|of| norm(format!("h.{i}.attn.{of}_norm")))),
                 attn_proj: linear(format!("h.{i}.attn.proj")),
                 ln_2: norm(format!("h.{i}.ln_2")),
                 fc: linear(format!("h.{i}.mlp.fc")),
@@ -271,11 +292,24 @@ impl Network {
             Positions::Rotary => Places::Rotary(Rotation::new(&shape, device)),
         };
         let (wte, ln_f) = (must("wte".into()), norm("ln_f".into()));
-        let head = match &half {
-            None => wte.detach(),
-            Some(half) => view(&half.theta, &layout.tensors()[0]),
-        };
-        Self { shape, layout, theta, gradient, leaves, wte, places, blocks, ln_f, half, head }
+        let of_head = layout.tensors().iter().find(|tensor| tensor.name == "head.weight");
+        let of_head = of_head.unwrap_or(&layout.tensors()[0]);
+        let head = view(half.as_ref().map_or(&theta, |half| &half.theta), of_head);
+        let head_gradient = view(&gradient, of_head);
+        Self {
+            shape,
+            layout,
+            theta,
+            gradient,
+            leaves,
+            wte,
+            places,
+            blocks,
+            ln_f,
+            half,
+            head,
+            head_gradient,
+        }
     }
 
     /// What the network computes in.
@@ -315,7 +349,6 @@ impl Network {
     /// `[batch, time]` of i64.
     fn hidden(&self, tokens: &Tensor) -> Tensor {
         let (batch, time) = tokens.size2().expect("tokens are [batch, time]");
-        let (d, heads) = (self.shape.d_model as i64, self.shape.n_heads as i64);
         if let Some(half) = &self.half {
             half.round(&self.theta);
         }
@@ -324,25 +357,62 @@ impl Network {
             x += wpe.narrow(0, 0, time);
         }
         for block in &self.blocks {
-            let qkv = block
-                .qkv
-                .forward(&block.ln_1.forward(&x))
-                .view([batch, time, 3, heads, d / heads])
-                .permute([2, 0, 3, 1, 4])
-                .unbind(0);
-            let [q, k] = [&qkv[0], &qkv[1]].map(|x| match &self.places {
-                Places::Learned(_) => x.shallow_clone(),
-                Places::Rotary(rotation) => rotation.turn(x),
-            });
-            let attended = Tensor::scaled_dot_product_attention::<&Tensor>(
-                &q, &k, &qkv[2], None, 0.0, true, None, false,
-            );
-            let attended = attended.transpose(1, 2).reshape([batch, time, d]);
-            x = &x + block.attn_proj.forward(&attended);
-            let inner = block.fc.forward(&block.ln_2.forward(&x)).gelu("tanh");
-            x = &x + block.mlp_proj.forward(&inner);
+            let attended = self.attention(block, &block.ln_1.forward(&x), batch, time);
+            let after = &x + block.attn_proj.forward(&attended);
+            let given = match self.shape.residual {
+                Residual::Sequential => &after,
+                Residual::Parallel => &x,
+            };
+            let inner = self.activation(&block.fc.forward(&block.ln_2.forward(given)));
+            x = after + block.mlp_proj.forward(&inner);
         }
         self.ln_f.forward(&x)
+    }
+
+    /// What attention makes of normalised tokens `[batch, time, d]`: `[batch, time, h·w]`.
+    fn attention(&self, block: &Block, x: &Tensor, batch: i64, time: i64) -> Tensor {
+        let (heads, kv_heads) = (self.shape.n_heads as i64, self.shape.n_kv_heads() as i64);
+        let width = self.shape.head_width() as i64;
+        let qkv = block.qkv.forward(x).view([batch, time, heads + 2 * kv_heads, width]);
+        let qkv = qkv.transpose(1, 2).split_with_sizes([heads, kv_heads, kv_heads], 1);
+        let [q, k] = [0, 1].map(|i| {
+            let normalised = match &block.qk_norms {
+                Some(norms) => norms[i].forward(&qkv[i]).to_kind(qkv[i].kind()),
+                None => qkv[i].shallow_clone(),
+            };
+            match &self.places {
+                Places::Learned(_) => normalised,
+                Places::Rotary(rotation) => rotation.turn(&normalised),
+            }
+        });
+        // Each head of keys and values serves equally many of queries.
+        let shared = |x: &Tensor| match heads / kv_heads {
+            1 => x.shallow_clone(),
+            queries => x.repeat_interleave_self_int(queries, 1, None),
+        };
+        let attended = Tensor::scaled_dot_product_attention::<&Tensor>(
+            &q,
+            &shared(&k),
+            &shared(&qkv[2]),
+            None,
+            0.0,
+            true,
+            None,
+            false,
+        );
+        attended.transpose(1, 2).reshape([batch, time, heads * width])
+    }
+
+    /// The hidden layer of an MLP from what its first map gave.
+    fn activation(&self, given: &Tensor) -> Tensor {
+        match self.shape.mlp.activation {
+            Activation::GeluTanh => given.gelu("tanh"),
+            Activation::Gelu => given.gelu("none"),
+            Activation::Swiglu => {
+                let halves = given.chunk(2, -1);
+                halves[0].silu() * &halves[1]
+            }
+        }
     }
 
     /// Logits `[batch, time, vocab]` for tokens `[batch, time]` of i64.
@@ -458,7 +528,7 @@ impl Network {
         counted: Option<&Tensor>,
         scale: f64,
     ) -> (Tensor, Tensor) {
-        let mut head_gradient = self.wte.grad();
+        let mut head_gradient = self.head_gradient.shallow_clone();
         let kind = self.head.kind();
         let d_hidden = hidden.empty_like();
         let mut loss = Tensor::zeros([], (Kind::Float, self.device()));

@@ -3,7 +3,7 @@
 use super::domain::{DomainOptions, run as domain};
 use super::options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
 use super::{all, export, launch, launch_run, plan, report, run, slurm, status};
-use super::{data as datasets, distance, eval, sample, tokenizer};
+use super::{data as datasets, distance, eval, retention, sample, tokenizer};
 use clap::Subcommand;
 use forgetting_laws::Result;
 
@@ -28,6 +28,8 @@ pub enum Command {
     Report(Options),
     /// Measures the loss of a model on any text.
     Eval(eval::EvalOptions),
+    /// Says what a model forgot of a text since it was finetuned, and where.
+    Retention(retention::RetentionOptions),
     /// Lets a model write, to see what it knows and what it forgot.
     Sample(sample::SampleOptions),
     /// Data sets by name: lists, fetches, verifies and inspects them.
@@ -67,6 +69,7 @@ impl Command {
             Self::Export(options) => export(&options),
             Self::Report(options) => report(&options),
             Self::Eval(options) => eval::eval(&options),
+            Self::Retention(options) => retention::retention(&options),
             Self::Sample(options) => sample::sample(&options),
             Self::Data(options) => datasets::run(options),
             Self::Distance(options) => distance::run(&options),

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 /// A model and a text.
 #[derive(Args)]
 pub struct EvalOptions {
-    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin; or
-    /// the Hub's hub:OWNER/NAME.
+    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or one of the
+    /// families in docs/models.md; or the Hub's hub:OWNER/NAME.
     pub model: PathBuf,
     /// Text to measure it on: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]

@@ -9,6 +9,7 @@ mod helpers;
 mod options;
 mod plan;
 pub mod prepare;
+pub mod retention;
 pub mod sample;
 mod slurm;
 pub mod tokenizer;

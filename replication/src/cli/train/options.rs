@@ -53,8 +53,8 @@ pub struct Options {
     /// (by their lengths, times and inodes).
     #[arg(long)]
     pub reread_texts: bool,
-    /// Folders of models to finetune, in place of the preset's sizes: GPT-2 and its kin in Hugging
-    /// Face's form, from the Hub as hub:OWNER/NAME, or models that were trained here.
+    /// Folders of models to finetune, in place of the preset's sizes: GPT-2, Llama, Qwen, Pythia and
+    /// their kin (docs/models.md), from the Hub as hub:OWNER/NAME, or models that were trained here.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
     pub pretrained: Vec<PathBuf>,
     /// Files results.json whose runs count as done: those of a published grid that is to be extended.

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 /// A model and how it writes.
 #[derive(Args)]
 pub struct SampleOptions {
-    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or GPT-2's kin; or
-    /// the Hub's hub:OWNER/NAME.
+    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or one of the
+    /// families in docs/models.md; or the Hub's hub:OWNER/NAME.
     pub model: PathBuf,
     /// What the text begins with; without, it begins as a document does.
     #[arg(long, default_value = "")]

@@ -1,0 +1,398 @@
+//! `replication retention`: what a model has forgotten of a text since it was finetuned.
+
+use crate::experiment::compute::ComputeOptions;
+use crate::experiment::reader::{AT_A_TIME, Reader};
+use crate::format::{Csv, Table, cell};
+use crate::inputs::fields::Records;
+use crate::inputs::files::read;
+use crate::terminal::print;
+use clap::Args;
+use forgetting_laws::data::Source;
+use forgetting_laws::data::files::Files;
+use forgetting_laws::data::mask::Encoded;
+use forgetting_laws::engine;
+use forgetting_laws::loss::{Loss, Measured};
+use forgetting_laws::store::{to_json, write_atomic};
+use forgetting_laws::{Error, Result};
+use plot::{Axis, Color, Direction, Figure, Glyph, Interval, Mark, Panel, Place, Rule, Stroke};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Two models and a text.
+#[derive(Args)]
+pub struct RetentionOptions {
+    /// The model before it was finetuned: a folder with config.json, model.safetensors and
+    /// tokenizer.json, or the Hub's hub:OWNER/NAME.
+    pub base: PathBuf,
+    /// The same model afterwards.
+    pub finetuned: PathBuf,
+    /// Text like that which the model must not forget: .txt or .jsonl files, plain, .gz or .zst, or
+    /// folders of them.
+    #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// Field of .jsonl files that holds the text.
+    #[arg(long, default_value = "text", value_name = "FIELD")]
+    pub text_field: String,
+    /// Field of .jsonl files that names the slice that a document belongs to.
+    #[arg(long, value_name = "FIELD")]
+    pub by: Option<String>,
+    #[command(flatten)]
+    pub records: Records,
+    /// Reads the first so many documents only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub documents: Option<u64>,
+    /// Tokens that a model sees at a time [default: as many as both can].
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub context: Option<u64>,
+    /// The token that ends a text, by name or number [default: the one that the model's files name].
+    #[arg(long, value_name = "TOKEN")]
+    pub end_of_text: Option<String>,
+    /// The folder for retention.json, documents.csv, slices.csv and the figure.
+    #[arg(long, default_value = "out/retention", value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub compute: ComputeOptions,
+}
+
+/// Half the width of an interval of 95%, in standard errors.
+const Z: f64 = 1.959_964;
+
+/// The share of documents that lie beyond their own interval on one side by chance.
+const BY_CHANCE: f64 = 0.025;
+
+/// What is written as JSON. Losses are means in nats per token over the predicted tokens that count.
+#[derive(Serialize)]
+struct Retention {
+    /// SHA-256 of the shape and parameters of either model, of the tokenizer and of the text.
+    base: String,
+    finetuned: String,
+    tokenizer: String,
+    data: String,
+    /// Inputs a window, the same for both models.
+    context: usize,
+    whole: Change,
+    /// Of each value of the field that was asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    slices: BTreeMap<String, Change>,
+    /// Of each document with a token to predict, in order.
+    documents: Vec<Document>,
+}
+
+/// How the loss of some documents changed.
+#[derive(Serialize)]
+struct Change {
+    documents: usize,
+    tokens: u64,
+    loss_base: f64,
+    loss_finetuned: f64,
+    /// In nats per token, with its standard error over documents.
+    increase: Measured,
+    /// Documents whose own increase lies above, and below, 0 by more than its interval of 95%.
+    rose: usize,
+    fell: usize,
+}
+
+/// How the loss of one changed.
+#[derive(Clone, Serialize)]
+struct Document {
+    /// Its place among the documents, from 0.
+    document: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slice: Option<String>,
+    tokens: u64,
+    loss_base: f64,
+    loss_finetuned: f64,
+    /// Its standard error takes the differences of tokens as drawn independently; none for one token.
+    increase: Measured,
+    begins_with: String,
+}
+
+impl Document {
+    /// −1, 0 or 1: whether the loss fell or rose by more than the interval of 95%.
+    fn sign(&self) -> i32 {
+        let Measured { value, error } = self.increase;
+        if value.abs() > Z * error { value.signum() as i32 } else { 0 }
+    }
+
+    fn loss(&self, mean: f64) -> Loss {
+        Loss { nats: mean * self.tokens as f64, tokens: self.tokens }
+    }
+}
+
+impl Change {
+    fn of<'a>(documents: impl Iterator<Item = &'a Document>) -> Self {
+        let documents: Vec<&Document> = documents.collect();
+        let of = |loss: fn(&Document) -> f64| -> Vec<Loss> {
+            documents.iter().map(|document| document.loss(loss(document))).collect()
+        };
+        let whole = |losses: Vec<Loss>| losses.into_iter().sum::<Loss>();
+        let count = |sign| documents.iter().filter(|document| document.sign() == sign).count();
+        Self {
+            documents: documents.len(),
+            tokens: documents.iter().map(|document| document.tokens).sum(),
+            loss_base: whole(of(|document| document.loss_base)).mean(),
+            loss_finetuned: whole(of(|document| document.loss_finetuned)).mean(),
+            increase: Measured::mean(&of(|document| document.increase.value)),
+            rose: count(1),
+            fell: count(-1),
+        }
+    }
+}
+
+/// `retention`: how much the loss on a text rose from one model to another, where, and beyond what noise.
+///
+/// # Errors
+/// If a model or a file is refused, the models have different tokenizers, or there is nothing to
+/// predict.
+pub fn retention(options: &RetentionOptions) -> Result<()> {
+    let fields = options.records.fields(&options.text_field, options.by.as_deref())?;
+    let files = read(&options.data, &fields)?;
+    let open = |model: &Path| Reader::open(model, &options.compute, options.end_of_text.as_deref());
+    let mut base = open(&options.base)?;
+    let (base_context, tokenizer) = (base.model.shape().context, base.tokenizer.hash());
+    // The second is known to fit before the first has read, and does not lie in memory beside it.
+    let shape = {
+        let finetuned = open(&options.finetuned)?;
+        if finetuned.tokenizer.hash() != tokenizer {
+            let requirement = format!(
+                "must have the tokenizer of {}: losses per token of different tokenizers cannot be \
+                 compared",
+                options.base.display()
+            );
+            return Err(Error::setting(
+                "the finetuned model",
+                options.finetuned.display(),
+                requirement,
+            ));
+        }
+        *finetuned.model.shape()
+    };
+    let most = base_context.min(shape.context);
+    let context = options.context.map_or(most, |context| most.min(context as usize));
+    let count = files.len().unwrap_or(0);
+    let count = options.documents.map_or(count, |most| most.min(count));
+    let (base_hash, before) = (base.hash.clone(), losses(&mut base, &files, count, context)?);
+    drop(base);
+    let mut finetuned = open(&options.finetuned)?;
+    let after = losses(&mut finetuned, &files, count, context)?;
+    let mut documents = Vec::new();
+    for (i, (before, after)) in (0..count).zip(before.iter().zip(&after)) {
+        if !before.is_empty() {
+            documents.push(document(&files, i, before, after)?);
+        }
+    }
+    if documents.is_empty() {
+        let requirement = "must hold a document of two tokens or more, one of which counts";
+        return Err(Error::setting("--data", options.data[0].display(), requirement));
+    }
+    let mut slices: BTreeMap<String, Vec<&Document>> = BTreeMap::new();
+    for document in &documents {
+        let Some(slice) = document.slice.clone() else { continue };
+        slices.entry(slice).or_default().push(document);
+    }
+    let change = |(name, of): (String, Vec<&Document>)| (name, Change::of(of.into_iter()));
+    let found = Retention {
+        base: base_hash,
+        finetuned: finetuned.hash,
+        tokenizer,
+        data: files.content_hash(),
+        context,
+        whole: Change::of(documents.iter()),
+        slices: slices.into_iter().map(change).collect(),
+        documents,
+    };
+    found.write(&options.out)?;
+    print(&found.said(&options.out))
+}
+
+/// The losses of each document's predicted tokens that count, in nats.
+fn losses(reader: &mut Reader, files: &Files, count: u64, context: usize) -> Result<Vec<Vec<f64>>> {
+    let mut all = Vec::new();
+    for first in (0..count).step_by(AT_A_TIME as usize) {
+        let range = first..(first + AT_A_TIME).min(count);
+        let texts = range.map(|i| files.passage(i)).collect::<Result<Vec<_>>>()?;
+        let encoded: Vec<Encoded> = reader.encode(&texts)?;
+        all.extend(engine::token_losses(&mut *reader.model, &encoded, context)?);
+    }
+    Ok(all)
+}
+
+fn document(files: &Files, i: u64, before: &[f64], after: &[f64]) -> Result<Document> {
+    let text = files.document(i)?;
+    let words: Vec<&str> = text.split_whitespace().take(12).collect();
+    let difference = |(after, before): (&f64, &f64)| Loss { nats: after - before, tokens: 1 };
+    let differences: Vec<Loss> = after.iter().zip(before).map(difference).collect();
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    Ok(Document {
+        document: i,
+        slice: files.work(i).map(String::from),
+        tokens: before.len() as u64,
+        loss_base: mean(before),
+        loss_finetuned: mean(after),
+        increase: Measured::mean(&differences),
+        begins_with: words.join(" ").chars().take(48).collect(),
+    })
+}
+
+/// `+0.123 ± 0.045`, half an interval of 95%; the value alone where there is no error.
+fn with_interval(Measured { value, error }: Measured) -> String {
+    if error.is_finite() {
+        format!("{value:+.4} ± {:.4}", Z * error)
+    } else {
+        format!("{value:+.4}")
+    }
+}
+
+impl Retention {
+    /// The documents of which most was forgotten, the worst first.
+    fn worst(&self) -> Vec<&Document> {
+        const MOST: usize = 10;
+        let mut worst: Vec<&Document> = self.documents.iter().collect();
+        worst.sort_by(|a, b| b.increase.value.total_cmp(&a.increase.value));
+        worst.truncate(MOST);
+        worst
+    }
+
+    fn write(&self, out: &Path) -> Result<()> {
+        std::fs::create_dir_all(out).map_err(Error::io(out))?;
+        write_atomic(&out.join("retention.json"), &to_json(self))?;
+        write_atomic(&out.join("documents.csv"), self.csv_of_documents().as_bytes())?;
+        if !self.slices.is_empty() {
+            write_atomic(&out.join("slices.csv"), self.csv_of_slices().as_bytes())?;
+        }
+        let drawn = self.figure().write(&out.join("retention"));
+        drawn.map(drop).map_err(|error| Error::content(out, None, error.to_string()))
+    }
+
+    fn csv_of_documents(&self) -> String {
+        let numbers = ["tokens", "loss_base", "loss_finetuned", "increase", "increase_se"];
+        let mut csv =
+            Csv::new(["document", "slice"].into_iter().chain(numbers).chain(["begins_with"]));
+        for document in &self.documents {
+            let name = [document.document.to_string(), document.slice.clone().unwrap_or_default()];
+            let Measured { value, error } = document.increase;
+            let losses = [document.loss_base, document.loss_finetuned, value, error].map(cell);
+            let tokens = [document.tokens.to_string()];
+            let words = [document.begins_with.clone()];
+            csv.row(name.into_iter().chain(tokens).chain(losses).chain(words));
+        }
+        csv.text()
+    }
+
+    fn csv_of_slices(&self) -> String {
+        let mut csv = Csv::new([
+            "slice",
+            "documents",
+            "tokens",
+            "loss_base",
+            "loss_finetuned",
+            "increase",
+            "increase_se",
+            "rose",
+            "fell",
+        ]);
+        for (name, change) in &self.slices {
+            let counts = [name.clone(), change.documents.to_string(), change.tokens.to_string()];
+            let Measured { value, error } = change.increase;
+            let losses = [change.loss_base, change.loss_finetuned, value, error].map(cell);
+            let beyond = [change.rose, change.fell].map(|count| count.to_string());
+            csv.row(counts.into_iter().chain(losses).chain(beyond));
+        }
+        csv.text()
+    }
+
+    /// Each document's increase with its interval, the largest last, and each slice's.
+    fn figure(&self) -> Figure {
+        let nats = "Increase of the loss (nats per token)";
+        let zero = Rule::new(Place::Horizontal(0.0), "");
+        let panel = |title: &str, x: Axis, increases: &[(Measured, Color)]| {
+            let mut panel = Panel::new(x, Axis::linear(nats));
+            panel.title = title.into();
+            panel.rules.push(zero.clone());
+            for (i, &(Measured { value, error }, color)) in increases.iter().enumerate() {
+                let at = i as f64 + 1.0;
+                if error.is_finite() {
+                    let (low, high) = (value - Z * error, value + Z * error);
+                    let stroke = Stroke::new(color, 0.6);
+                    let direction = Direction::Vertical;
+                    panel.intervals.push(Interval { at, low, high, direction, stroke });
+                }
+                panel.marks.push(Mark::new((at, value), Glyph::dot(color)));
+            }
+            panel
+        };
+        let mut documents: Vec<&Document> = self.documents.iter().collect();
+        documents.sort_by(|a, b| a.increase.value.total_cmp(&b.increase.value));
+        let color = |document: &Document| match document.sign() {
+            1 => Color::categorical(1),
+            -1 => Color::categorical(0),
+            _ => Color::GREY,
+        };
+        let increases: Vec<_> = documents.iter().map(|d| (d.increase, color(d))).collect();
+        let of_documents =
+            panel("Documents", Axis::linear("Documents, by their increase"), &increases);
+        let mut panels = vec![of_documents];
+        if !self.slices.is_empty() {
+            let of = |change: &Change| (change.increase, Color::BLACK);
+            let increases: Vec<_> = self.slices.values().map(of).collect();
+            let names: Vec<String> =
+                (1..).zip(self.slices.keys()).map(|(i, name)| format!("{i} {name}")).collect();
+            panels.push(panel("Slices", Axis::linear(&names.join(", ")), &increases));
+        }
+        Figure::new("What was forgotten", vec![panels])
+    }
+
+    fn said(&self, out: &Path) -> String {
+        let Change { documents, tokens, loss_base, loss_finetuned, increase, rose, fell } =
+            &self.whole;
+        let mut text = format!(
+            "loss {loss_base:.4} before, {loss_finetuned:.4} after: {} nats per token (95%, over \
+             documents)\n\
+             of {documents} documents, {tokens} tokens, {rose} rose and {fell} fell beyond noise; \
+             {:.1} of each would by chance\n",
+            with_interval(*increase),
+            BY_CHANCE * *documents as f64
+        );
+        if !self.slices.is_empty() {
+            let row = |(name, change): (&String, &Change)| {
+                vec![
+                    name.clone(),
+                    change.documents.to_string(),
+                    change.tokens.to_string(),
+                    format!("{:.4}", change.loss_base),
+                    format!("{:.4}", change.loss_finetuned),
+                    with_interval(change.increase),
+                    change.rose.to_string(),
+                    change.fell.to_string(),
+                ]
+            };
+            let columns =
+                ["slice", "documents", "tokens", "before", "after", "increase", "rose", "fell"];
+            let table = Table {
+                caption: String::new(),
+                columns: columns.map(String::from).into(),
+                rows: self.slices.iter().map(row).collect(),
+            };
+            text += &format!("\n{}", table.markdown());
+        }
+        let row = |document: &&Document| {
+            vec![
+                document.document.to_string(),
+                document.tokens.to_string(),
+                format!("{:.4}", document.loss_base),
+                format!("{:.4}", document.loss_finetuned),
+                with_interval(document.increase),
+                document.begins_with.clone(),
+            ]
+        };
+        let table = Table {
+            caption: "The documents whose loss rose most:".into(),
+            columns: ["document", "tokens", "before", "after", "increase", "begins with"]
+                .map(String::from)
+                .into(),
+            rows: self.worst().iter().map(row).collect(),
+        };
+        text + &format!("\n{}\nfolder: {}\n", table.markdown(), out.display())
+    }
+}

@@ -1,0 +1,29 @@
+//! Mistral where its attention sees the whole text: Llama under another name.
+
+use super::{Family, llama};
+use crate::checkpoint::fields::{Fields, refuse};
+use crate::model::{NormKind, Shape};
+use serde_json::Value;
+
+pub const FAMILY: Family = Family { model_types: &["mistral"], read, write, ..llama::FAMILY };
+
+fn read(fields: &mut Fields) -> Result<Shape, String> {
+    const DEFAULT_WINDOW: u64 = 4_096;
+    let shape = llama::shape(fields)?;
+    fields.full_attention()?;
+    let default = Value::from(DEFAULT_WINDOW);
+    let window = fields.get("sliding_window").unwrap_or(&default);
+    if !window.is_null() && window.as_u64().is_none_or(|window| window < shape.context as u64) {
+        let all = format!("null or max_position_embeddings, {}, or more", shape.context);
+        return refuse("sliding_window", window, &all);
+    }
+    Ok(shape)
+}
+
+/// Where Llama's own configuration refuses widths.
+fn write(shape: &Shape) -> Option<Value> {
+    let plain = !shape.attention.qkv_bias && !shape.attention.qk_norm && !shape.bias;
+    let mut fields = llama::fields("mistral", "MistralForCausalLM", shape)?;
+    fields["sliding_window"] = Value::Null;
+    (plain && shape.norm.kind == NormKind::Rms).then_some(fields)
+}

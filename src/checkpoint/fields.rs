@@ -1,0 +1,186 @@
+//! The fields of a `config.json`: read with the defaults that `transformers` has, or refused by their
+//! name and value.
+
+use crate::model::{Positions, Rotary, RotaryScaling};
+use serde_json::{Map, Value};
+
+/// What any dimension is at most.
+pub const MOST: usize = 1 << 24;
+/// The most layers.
+pub const MOST_LAYERS: usize = 10_000;
+
+/// The file's object, and which of its fields were null where they have a default.
+pub struct Fields {
+    fields: Map<String, Value>,
+    /// Fields that are null, with the values that were taken in their place.
+    pub nulls: Vec<String>,
+}
+
+/// Refuses a field's value.
+pub fn refuse<T>(name: &str, value: &Value, supported: &str) -> Result<T, String> {
+    Err(format!("{name} is {}; only {supported} is supported", shown(value)))
+}
+
+/// A value as JSON, the beginning of a long one.
+pub fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+impl Fields {
+    pub fn new(fields: Map<String, Value>) -> Self {
+        Self { fields, nulls: Vec::new() }
+    }
+
+    /// A field, null or not.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
+    /// A field that is there and not null.
+    pub fn stated(&self, name: &str) -> Option<&Value> {
+        self.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A dimension under one of its names; `transformers` writes the first and reads all.
+    pub fn size(&self, names: &[&str], default: usize, most: usize) -> Result<usize, String> {
+        let mut stated = names.iter().filter_map(|&name| Some((name, self.get(name)?)));
+        let Some((name, value)) = stated.next() else { return Ok(default) };
+        if let Some((other, another)) = stated.find(|(_, another)| *another != value) {
+            let (value, another) = (shown(value), shown(another));
+            return Err(format!(
+                "{name} is {value} and {other} is {another}; both name one setting"
+            ));
+        }
+        match value.as_u64() {
+            Some(number) if number <= most as u64 => Ok(number as usize),
+            Some(number) => Err(format!("{name} is {number}, and at most {most} is believable")),
+            None => Err(format!("{name} is {}; it must be a whole number", shown(value))),
+        }
+    }
+
+    /// A dimension that is another one's where it is null or not there.
+    pub fn optional_size(&self, name: &str) -> Result<Option<usize>, String> {
+        self.stated(name).map(|_| self.size(&[name], 0, MOST)).transpose()
+    }
+
+    /// A field that has a default, or its default, also where it is null.
+    fn or_default<T: Into<Value>>(&mut self, name: &str, default: T) -> Value {
+        match self.fields.get(name) {
+            Some(Value::Null) => {
+                let default = default.into();
+                self.nulls.push(format!("{name} is null and taken for {default}, its default"));
+                default
+            }
+            Some(value) => value.clone(),
+            None => default.into(),
+        }
+    }
+
+    pub fn flag(&mut self, name: &str, default: bool) -> Result<bool, String> {
+        let value = self.or_default(name, default);
+        value
+            .as_bool()
+            .ok_or_else(|| format!("{name} is {}; it must be true or false", shown(&value)))
+    }
+
+    pub fn number(&mut self, name: &str, default: f64) -> Result<f64, String> {
+        let value = self.or_default(name, default);
+        value.as_f64().ok_or_else(|| format!("{name} is {}; it must be a number", shown(&value)))
+    }
+
+    /// Refuses all values of a switch but the one that is its default.
+    pub fn only(&mut self, name: &str, supported: bool) -> Result<(), String> {
+        let found = self.flag(name, supported)?;
+        if found == supported {
+            Ok(())
+        } else {
+            refuse(name, &found.into(), &supported.to_string())
+        }
+    }
+
+    /// Refuses a field that is there and not null, for what it asks for.
+    pub fn none(&self, name: &str, supported: &str) -> Result<(), String> {
+        self.stated(name).map_or(Ok(()), |found| refuse(name, found, supported))
+    }
+
+    /// What one of some names stands for, the first of which is the default.
+    pub fn name<T: Copy>(
+        &mut self,
+        name: &str,
+        known: &[(&str, T)],
+        what: &str,
+    ) -> Result<T, String> {
+        let value = self.or_default(name, known[0].0);
+        let found = known.iter().find(|(known, _)| value.as_str() == Some(known));
+        found.map(|(_, stands_for)| *stands_for).map_or_else(
+            || {
+                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+                refuse(name, &value, &format!("{what} ({})", names.join(", ")))
+            },
+            Ok,
+        )
+    }
+
+    /// Refuses attention that does not see all tokens before it.
+    pub fn full_attention(&self) -> Result<(), String> {
+        let full = |layer: &Value| layer.as_str() == Some("full_attention");
+        match self.stated("layer_types") {
+            Some(Value::Array(layers)) => match layers.iter().find(|layer| !full(layer)) {
+                Some(other) => refuse("layer_types", other, "\"full_attention\" in every layer"),
+                None => Ok(()),
+            },
+            Some(found) => refuse("layer_types", found, "a list"),
+            None => Ok(()),
+        }
+    }
+
+    /// Rotary positions: in `rope_parameters`, or before there was that in `rope_scaling` and the
+    /// fields named `theta` and `fraction`.
+    pub fn rotary(
+        &mut self,
+        theta: &str,
+        fraction: (&str, f64),
+        context: usize,
+    ) -> Result<(Positions, Rotary), String> {
+        let place =
+            ["rope_scaling", "rope_parameters"].into_iter().find(|p| self.stated(p).is_some());
+        let inner = match place.map(|place| &self.fields[place]) {
+            Some(Value::Object(inner)) => inner.clone(),
+            Some(found) => return refuse(place.unwrap_or_default(), found, "an object"),
+            None => Map::new(),
+        };
+        let place = place.unwrap_or_default();
+        let number = |name: &str| match inner.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value
+                .as_f64()
+                .map(Some)
+                .ok_or_else(|| format!("{place}.{name} is {}; it must be a number", shown(value))),
+        };
+        let of = |name: &str| {
+            number(name)?.ok_or_else(|| format!("{place}.{name} is missing, which llama3 needs"))
+        };
+        let kind = inner.get("rope_type").or(inner.get("type")).filter(|kind| !kind.is_null());
+        let scaling = match kind.map(|kind| (kind, kind.as_str())) {
+            None | Some((_, Some("default"))) => None,
+            Some((_, Some("llama3"))) => Some(RotaryScaling {
+                factor: of("factor")?,
+                low: of("low_freq_factor")?,
+                high: of("high_freq_factor")?,
+                original: number("original_max_position_embeddings")?.unwrap_or(context as f64),
+            }),
+            Some((kind, _)) => {
+                return refuse(&format!("{place}.rope_type"), kind, "\"default\" or \"llama3\"");
+            }
+        };
+        let of_theta = number("rope_theta")?.map_or_else(|| self.number(theta, 1e4), Ok)?;
+        let turned = number("partial_rotary_factor")?;
+        let turned = turned.map_or_else(|| self.number(fraction.0, fraction.1), Ok)?;
+        Ok((Positions::Rotary, Rotary { theta: of_theta, fraction: turned, scaling }))
+    }
+}
