@@ -265,7 +265,7 @@ fn resolve_command(command: &str) -> Result<(), String> {
             "-p",
             "replication",
             "--",
-            name @ ("distance" | "tokenizer" | "eval" | "sample"),
+            name @ ("distance" | "tokenizer" | "eval" | "retention" | "sample"),
             ..,
         ] => read(format!("replication/src/cli/train/{name}.rs")).map(drop),
         ["cargo", "run", "-p", "replication", "--", "data", name, ..] => {

@@ -100,7 +100,7 @@ fn is_about_losses(arguments: &[String]) -> bool {
 
 /// Whether a command works on a model that there is.
 fn is_about_models(arguments: &[String]) -> bool {
-    ["eval", "sample"].contains(&arguments[0].as_str())
+    ["eval", "retention", "sample"].contains(&arguments[0].as_str())
 }
 
 /// Whether a command looks at text alone.
