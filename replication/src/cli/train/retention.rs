@@ -338,7 +338,7 @@ impl Retention {
             let increases: Vec<_> = self.slices.values().map(of).collect();
             let names: Vec<String> =
                 (1..).zip(self.slices.keys()).map(|(i, name)| format!("{i} {name}")).collect();
-            panels.push(panel("Slices", Axis::linear(&names.join(", ")), &increases));
+            panels.push(panel("Slices", Axis::linear(names.join(", ")), &increases));
         }
         Figure::new("What was forgotten", vec![panels])
     }
