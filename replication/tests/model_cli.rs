@@ -313,9 +313,8 @@ fn models_of_families_are_taken_everywhere() {
     let named = format!("qwen={}", base.display());
     let keep = ["--pretrained", &named, "--set", "run.keep_models=true"];
     must_succeed(finetune(&out, &keep).args(["--set", "model.context=32"]));
-    let runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
-    let child =
-        runs.filter(|run| json(&run.join("spec.json"))["kind"] == "finetune").next().unwrap();
+    let mut runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
+    let child = runs.find(|run| json(&run.join("spec.json"))["kind"] == "finetune").unwrap();
     assert_eq!(json(&child.join("config.json"))["model_type"], "qwen3");
     for beside in ["generation_config.json", "tokenizer_config.json"] {
         assert_eq!(json(&child.join(beside)), json(&base.join(beside)));
