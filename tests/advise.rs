@@ -371,7 +371,7 @@ fn warnings_say_what_not_to_rely_on() {
         outside,
         [
             "W09: n_params = 7e9 lies outside the 4.1e7 to 1.27e9 of the forgetting law's runs, beyond \
-          the nearest run by 0.741 factors of ten: an extrapolation"
+          the nearest run by a factor of 5.51: an extrapolation"
         ]
     );
     let untested = fit(&table, &Forgetting, &options(50)).unwrap();

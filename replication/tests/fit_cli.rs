@@ -517,7 +517,7 @@ fn predictions_of_one_run_are_told() {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "W09: n_params = 1e9 lies outside the 1e6 to 1e8 of the forgetting law's runs",
-        "by 1 factors of ten",
+        "by a factor of 10",
         "W09: p = 0.2 lies outside the 0 to 0.05",
         "W18: loss_pt0 is extrapolated",
     ] {

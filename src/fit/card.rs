@@ -21,7 +21,7 @@ pub struct Extrapolation {
     pub low: f64,
     /// The largest one.
     pub high: f64,
-    /// How many factors of ten lie between the question and the nearest run: the decimal logarithm
+    /// How far the question lies from the nearest run: the decimal logarithm
     /// of their ratio, infinite where one of the two is 0.
     #[serde(deserialize_with = "super::json::infinite_for_null")]
     pub decades: f64,
@@ -32,7 +32,7 @@ impl Extrapolation {
     pub fn warning(&self, law: &str) -> Warning {
         let Self { column, asked, low, high, decades } = self;
         let far = if decades.is_finite() {
-            format!(", beyond the nearest run by {} factors of ten", brief(*decades))
+            format!(", beyond the nearest run by a factor of {}", brief(10f64.powf(*decades)))
         } else {
             String::new()
         };

@@ -1,6 +1,7 @@
 //! Which form of a law says most of runs that it was not fitted to.
 
 use super::bootstrap::{Bootstrap, Interval};
+use super::card::brief;
 use super::errors::Errors;
 use super::held_out::{Fold, HeldOutRow, HoldOut, Null, folds, predict_held_out};
 use super::{Fit, Observed, Options, in_order};
@@ -77,7 +78,7 @@ impl Ranking {
         let chosen = candidates().min_by_key(|form| form.parameters)?;
         let others: Vec<_> =
             candidates().filter(|form| form.form != chosen.form).map(|form| &*form.form).collect();
-        let error = |form: &Ranked| format!("{:.3}%", 100.0 * form.mean.rise_error);
+        let error = |form: &Ranked| format!("{}%", brief(100.0 * form.mean.rise_error));
         let mut why = format!("smallest error of the increase on held-out runs, {}", error(chosen));
         let best = &self.forms[0];
         if best.form != chosen.form {

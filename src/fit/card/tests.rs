@@ -218,7 +218,7 @@ fn questions_outside_the_runs_say_how_far_and_where() {
     assert_eq!(
         warning.message,
         "n_params = 6.65e10 lies outside the 4.1e7 to 6.65e8 of the forgetting law's runs, beyond \
-         the nearest run by 2 factors of ten: an extrapolation"
+         the nearest run by a factor of 100: an extrapolation"
     );
 }
 
