@@ -6,7 +6,9 @@ use forgetting_laws::data::sequences::Window;
 use forgetting_laws::engine::Solo;
 use forgetting_laws::engine::cpu::{Decoder, Optimizer};
 use forgetting_laws::engine::torch::{Collectives, Network, Trainer, Windows};
-use forgetting_laws::model::{Positions, Shape};
+use forgetting_laws::model::{
+    Activation, Attention, Head, Mlp, Norm, NormKind, Positions, Residual, Rotary, Shape,
+};
 use forgetting_laws::rng::Key;
 use forgetting_laws::weight_decay::{AdamW, Step};
 use proptest::prelude::*;
@@ -22,11 +24,45 @@ fn values(flat: &Tensor) -> Vec<f32> {
 fn shape() -> impl Strategy<Value = Shape> {
     // No narrower than 8: a normalisation over two values that are nearly equal magnifies any rounding.
     let sizes = (1..4usize, 1..4usize, 4..9usize, 2..80usize, 1..70usize);
-    (sizes, any::<bool>(), any::<bool>()).prop_map(|(sizes, bias, rotary)| {
+    let choices = (any::<bool>(), any::<bool>(), any::<bool>(), 0..4usize);
+    (sizes, choices).prop_map(|(sizes, (bias, rotary, choice, family))| {
         let (n_layers, n_heads, half, vocab, context) = sizes;
         let positions = if rotary { Positions::Rotary } else { Positions::Learned };
-        let d_model = 2 * half * n_heads;
-        Shape { bias, positions, ..Shape::gpt2(n_layers, d_model, n_heads, vocab, context) }
+        let gpt2 = Shape {
+            bias,
+            positions,
+            ..Shape::gpt2(n_layers, 2 * half * n_heads, n_heads, vocab, context)
+        };
+        let mlp = Mlp { d_ff: Some(13), activation: Activation::Swiglu };
+        let of_kind = |kind| Norm { kind, epsilon: 1e-5 };
+        let quarter = Rotary { fraction: 2.0 / (2 * half) as f64, ..Rotary::default() };
+        match family {
+            // Llama's and Qwen's.
+            0 => Shape {
+                norm: of_kind(NormKind::Rms),
+                attention: Attention {
+                    n_kv_heads: Some(1),
+                    head_width: Some(10),
+                    qkv_bias: choice,
+                    qk_norm: !choice,
+                    ..Attention::default()
+                },
+                mlp,
+                head: if choice { Head::Own } else { Head::Tied },
+                ..gpt2
+            },
+            // Pythia's.
+            1 => Shape {
+                attention: Attention { rotary: quarter, ..Attention::default() },
+                mlp: Mlp { activation: Activation::Gelu, ..Mlp::default() },
+                residual: Residual::Parallel,
+                head: Head::Own,
+                ..gpt2
+            },
+            // OLMo's.
+            2 if choice => Shape { norm: of_kind(NormKind::Plain), mlp, ..gpt2 },
+            _ => gpt2,
+        }
     })
 }
 
