@@ -89,6 +89,38 @@ fn logits_of_libtorch_are_those_of_transformers() {
     }
 }
 
+/// bf16 has 8 bits of mantissa; a few roundings add up in each value.
+#[cfg(feature = "torch")]
+#[test]
+fn gradients_in_bf16_are_those_of_f32_up_to_rounding() {
+    use forgetting_laws::engine::torch::Network;
+    use forgetting_laws::model::Precision;
+    use tch::{Device, Tensor};
+    for (name, golden) in all() {
+        let model = Checkpoint::read(&self::golden(&name)).unwrap();
+        let tokens: Vec<i64> = golden.tokens[0].iter().map(|&token| token.into()).collect();
+        let (inputs, targets) = (&tokens[..tokens.len() - 1], &tokens[1..]);
+        let [inputs, targets] = [inputs, targets].map(|of| Tensor::from_slice(of).view([1, -1]));
+        let gradient = |precision| {
+            let network = Network::from_checkpoint(&model, Device::Cpu).unwrap();
+            let mut network = network.in_precision(precision);
+            // Twice: what the first pass left in the buffer of bf16 would be counted again.
+            for _ in 0..2 {
+                let _ = network.accumulate_gradient(&inputs, &targets, 2 * targets.numel() as u64);
+            }
+            Vec::<f32>::try_from(network.gradient().reshape([-1])).unwrap()
+        };
+        let (expected, found) = (gradient(Precision::F32), gradient(Precision::Bf16));
+        let norm = |values: &[f32]| values.iter().map(|x| x * x).sum::<f32>().sqrt();
+        for tensor in model.shape.layout().tensors() {
+            let (expected, found) = (&expected[tensor.range()], &found[tensor.range()]);
+            let errors: Vec<f32> = expected.iter().zip(found).map(|(a, b)| a - b).collect();
+            let share = norm(&errors) / norm(expected);
+            assert!(share < 0.05, "{name} {}: {share:.2e}", tensor.name);
+        }
+    }
+}
+
 /// A model that is written is the one that was read; and `transformers` loads it with the same logits,
 /// where FORGETTING_LAWS_PYTHON names a Python that has it.
 #[test]
