@@ -25,7 +25,10 @@ fn main() -> io::Result<()> {
             let Some(name) = library.file_name() else { continue };
             // The linker's own file names the library and is none.
             if name != "libopenblas.so" {
-                fs::copy(&library, package.join(name))?;
+                // A new file in its place: a process may have the old one loaded.
+                let copy = package.join(format!("{}.new", name.display()));
+                fs::copy(&library, &copy)?;
+                fs::rename(copy, package.join(name))?;
             }
         }
     }
