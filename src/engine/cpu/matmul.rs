@@ -45,7 +45,7 @@ fn panels(simd: Simd, n: usize) -> impl Iterator<Item = (usize, usize)> {
     std::iter::successors(next(&(0, 0)), next)
 }
 
-/// Columns of one panel for so many, two vectors at most.
+/// So many columns with the padding that fills the last vector.
 pub(super) fn panel_width(simd: Simd, columns: usize) -> usize {
     columns.next_multiple_of(simd.lanes())
 }

@@ -26,8 +26,8 @@ enum Set {
 /// Code that is compiled for a set of instructions: mark `run` and all that it calls
 /// `#[inline(always)]`, since what is not inlined is compiled for the plain set.
 ///
-/// `ROWS` × `THREE` elements of a matrix product have room in the set's registers. `ONE`, `TWO` and
-/// `THREE` are the elements of so many vectors.
+/// `ONE`, `TWO` and `THREE` are the elements of so many vectors. Of a matrix product `ROWS` × `TWO` elements,
+/// 8 × `ONE` or 4 × `THREE` have room in the set's registers.
 pub(super) trait Kernel {
     fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(self);
 }
