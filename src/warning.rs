@@ -124,15 +124,16 @@ impl WarningKind {
                 "The file was written by an earlier version, whose warnings had no identifiers."
             }
             Self::FewDistinctValues => {
-                "With one or two values of a size the law's form along it is assumed and not tested."
+                "With only one or two values of a size, the form of the law along it is assumed \
+                 and not tested."
             }
             Self::SizesTogether => {
-                "Two sizes keep one ratio in all runs, so that the effect of one cannot be told from \
-                 that of the other (arXiv 2605.08541)."
+                "Two sizes have the same ratio in all runs, so their effects cannot be told apart \
+                 (arXiv 2605.08541)."
             }
             Self::OneSeed => {
-                "No setting was run with two seeds, so that the noise of a run and the misfit of the \
-                 law are not told apart."
+                "No setting was run with two seeds, so the noise of runs and the misfit of the \
+                 law cannot be told apart."
             }
             Self::FewRuns => {
                 "The rows come from fewer than ten runs, and intervals from a bootstrap over so few \
@@ -146,44 +147,45 @@ impl WarningKind {
                 "The values of p are read as fractions and look like percentages."
             }
             Self::EqualLosses => {
-                "The losses that the law explains differ by no more than rounding, so that no law is \
-                 supported."
+                "The losses that the law explains differ only by rounding, so no law is supported."
             }
             Self::BottomNotInterior => {
-                "Some losses are those of the first or the last evaluation and not of a bottom between."
+                "Some losses come from the first or the last evaluation and not from a bottom \
+                 between them."
             }
             Self::Extrapolation => "The question lies outside the runs.",
             Self::Repetition => {
-                "The target data of the question is repeated far more or less often than in the runs."
+                "The question repeats its target data far more or less often than the runs do."
             }
             Self::OnePretrainedModel => {
-                "Each size has one pretrained model, so that the runs do not show how far another \
+                "Each size has one pretrained model, so the runs do not show how much another \
                  pretrained model would differ."
             }
-            Self::NotHeldOut => "The law was not tested on runs that were held out.",
+            Self::NotHeldOut => "The law was not tested on held-out runs.",
             Self::NotSupported => {
-                "On runs that were held out the law does not beat both baselines in both errors."
+                "On held-out runs the law does not beat both baselines in both errors."
             }
-            Self::NotIdentified => "Other parameters fit the runs as well.",
+            Self::NotIdentified => "Other parameters fit the runs equally well.",
             Self::NotConverged => {
-                "The optimum was not found, and the parameters are not to be trusted."
+                "The optimum was not found, and the parameters should not be trusted."
             }
-            Self::RepeatedRows => "Rows that repeat another in every column are counted once.",
+            Self::RepeatedRows => "Rows that are identical in every column are counted once.",
             Self::RunOutsideInterval => {
-                "A run with this setting was made, and its loss lies outside the interval of the law."
+                "A run with this setting exists, and its loss lies outside the interval of the law."
             }
             Self::BaselineExtrapolated => {
-                "L_pt0 of the model that is asked about is extrapolated from models of other sizes."
+                "L_pt0 of the model in question is extrapolated from models of other sizes."
             }
             Self::NotReadAsWritten => {
-                "Lines of the table were taken for comments, or characters of it cannot be written."
+                "Lines of the table were read as comments, or characters of it cannot be written."
             }
             Self::NoPKeepsLimit => {
                 "By the law no fraction of injected data keeps a new run within the limit with this confidence."
             }
-            Self::LossNotReached => "By the law no size reaches the loss that is asked for.",
+            Self::LossNotReached => "By the law no size reaches the requested loss.",
             Self::NothingToShrink => {
-                "All resampled laws say the same of the question, so that no run would make the answer more certain."
+                "All resampled laws answer the question alike, so no run would make the answer \
+                 more certain."
             }
         }
     }
@@ -195,20 +197,18 @@ impl WarningKind {
             Self::FewDistinctValues => {
                 "Add runs with at least one more value, far from the others."
             }
-            Self::SizesTogether => {
-                "Add runs in which the two do not keep their ratio, or use the law only where they do."
-            }
+            Self::SizesTogether => "Add runs with other ratios, or use the law only at this ratio.",
             Self::OneSeed => "Repeat a few settings with other seeds.",
             Self::FewRuns => {
-                "Take intervals as a lower limit of the uncertainty; if the column does not say which \
-                 rows are one run, name another one with --runs."
+                "Read the intervals as a lower bound on the uncertainty; if the column does not \
+                 say which rows belong to one run, name another one with --runs."
             }
             Self::ColumnUsedUnasked => {
-                "Name the columns with --group-by, --runs, --weight or --map if they are meant, and \
-                 rename them if not."
+                "Name the columns with --group-by, --runs, --weight or --map if this is intended, \
+                 and rename them if not."
             }
             Self::PercentagesAsFractions => {
-                "If 1 stands for one percent, divide by 100, as `fit --percent` does."
+                "If 1 means one percent, divide by 100, as `fit --percent` does."
             }
             Self::EqualLosses => {
                 "Give the losses with more digits, or add runs whose losses differ."
@@ -218,35 +218,35 @@ impl WarningKind {
                  earlier."
             }
             Self::Extrapolation => {
-                "Add runs nearer to the question, or rely on no more than the order of magnitude."
+                "Add runs nearer to the question, or trust only the order of magnitude."
             }
             Self::Repetition => "Add runs that repeat their data about as often.",
             Self::OnePretrainedModel => {
-                "Pretrain a second model of one size with another seed and name it in a column \
-                 parent_id, or give the spread with --model-spread."
+                "Pretrain a second model of one size with another seed and identify it in a \
+                 column parent_id, or give the spread with --model-spread."
             }
             Self::NotHeldOut => "Add sizes, or hold out along another axis with --hold-out.",
             Self::NotSupported => {
-                "Compare other forms (--law all), and do not rely on this one outside its runs."
+                "Compare other forms (--law all), and do not use this one outside its runs."
             }
             Self::NotIdentified => {
                 "Add runs that vary what the parameters multiply, or use a law with fewer parameters."
             }
             Self::NotConverged => "Report the table; until then use another --penalty or --delta.",
             Self::RepeatedRows => {
-                "Give replicates a seed or a run of their own if they are not copies."
+                "If they are replicates and not copies, give each its own seed or run."
             }
-            Self::RunOutsideInterval => {
-                "Trust the run, and use the law only far from it and with doubt."
-            }
+            Self::RunOutsideInterval => "Trust the run, and doubt the law even far from it.",
             Self::BaselineExtrapolated => "Measure L_pt0 and give it with --loss-pt0.",
-            Self::NotReadAsWritten => "Look at these places; quote a value that starts with #.",
+            Self::NotReadAsWritten => "Check these places; quote a value that starts with #.",
             Self::NoPKeepsLimit => {
-                "Allow a larger increase or ask for less confidence, or take more parameters."
+                "Allow a larger increase, ask for less confidence, or use a larger model."
             }
-            Self::LossNotReached => "Ask for a higher loss, or change what the law does not vary.",
+            Self::LossNotReached => {
+                "Ask for a higher loss, or change something that the law does not vary."
+            }
             Self::NothingToShrink => {
-                "Check that the losses are measured ones: they follow the law without any noise."
+                "Check that the losses were measured: they follow the law without any noise."
             }
         }
     }
