@@ -66,10 +66,10 @@ mod tests {
 
     const HEAD: &str = "# Which form of the laws
 
-`synthetic.csv` and `real.csv`: the forms of each loss, ranked by their errors on held-out runs of the committed
-grids ([docs/laws.md](../../docs/laws.md) has the forms and how they are ranked). Below, the error of the increase
-on held-out runs, the mean over N, D_ft and p, and for L_pt the power of D_ft with which B of Equation 7 goes.
-Bold: the best form, and those that cannot be told apart from it.
+`synthetic.csv` and `real.csv` rank the forms for each loss by their errors on held-out runs of the committed
+grids; [docs/laws.md](../../docs/laws.md) describes the forms and the ranking. The tables below have the error of
+the increase on held-out runs, averaged over N, D_ft and p. For L_pt they also have the exponent γ with which B of
+Equation 7 grows, as D_ft^γ. The best form, and those that cannot be told apart from it, are bold.
 
 ```sh
 UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
@@ -121,7 +121,7 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
         let mut growths = Vec::new();
         let mut tables = [Column::LossPt, Column::LossFt].map(|loss| {
             let forms = forms(loss).into_iter().map(|law| law.name());
-            let growth = (loss == Column::LossPt).then_some("B goes as D_ft to the power of");
+            let growth = (loss == Column::LossPt).then_some("γ");
             let columns: Vec<_> = ["text", "domain"]
                 .into_iter()
                 .chain(forms)
