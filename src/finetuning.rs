@@ -1,9 +1,9 @@
 //! Finetuning (the paper's experimental setup, and Figure 5): the learning-rate rule, when to
 //! evaluate, and the bottom of the U-curve.
 //!
-//! The paper finetunes during 12K steps at 1/30 of the pretraining's peak rate, and always
-//! considers "the models obtained at the bottom of the U-curve, that is, models with the best
-//! validation loss on the finetuning set"; the pretraining loss is read at the same checkpoint.
+//! The paper finetunes for 12K steps at 1/30 of the peak pretraining rate, and always considers
+//! "the models obtained at the bottom of the U-curve, that is, models with the best validation loss
+//! on the finetuning set"; the pretraining loss is read at the same checkpoint.
 //!
 //! ```
 //! use forgetting_laws::finetuning::{Evaluation, UCurve};
@@ -18,22 +18,22 @@
 use crate::{Error, Fraction, Result};
 use serde::{Deserialize, Serialize};
 
-/// The paper's rule of thumb: finetune at this share of the pretraining's peak learning rate.
+/// The paper's rule of thumb: finetuning rate divided by peak pretraining rate.
 pub const LR_RATIO: f64 = 1.0 / 30.0;
 
 /// The paper's length of finetuning in optimiser steps, enough for a U-curve in every
 /// configuration that it tested.
 pub const STEPS: u64 = 12_000;
 
-/// What the budget of a finetuning counts. The paper's 12K steps are those of all data, as far as is
-/// known; with the steps of the target held fixed, injection costs steps in place of target data.
+/// What the finetuning budget counts. As far as is known, the paper's 12K steps include injected
+/// data, which then replaces target data. If only target data count, injection adds steps instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Budget {
     /// All sequences, injected ones included.
     #[default]
     Total,
-    /// The target's sequences: 1 / (1 − p) times as many steps.
+    /// Target sequences only: 1 / (1 − p) times as many steps.
     Target,
 }
 
@@ -41,7 +41,7 @@ impl Budget {
     /// Optimiser steps at a fraction p of injected data, for a budget of `steps` at p = 0; rounded up.
     ///
     /// # Errors
-    /// If the target's sequences are to be counted and there are none, at p = 1.
+    /// If only target sequences count and there are none, at p = 1.
     ///
     /// # Examples
     /// ```
@@ -64,16 +64,16 @@ impl Budget {
     }
 }
 
-/// The learning rate of finetuning: constant, after an optional warmup.
+/// The learning rate of finetuning: constant after an optional warmup.
 ///
-/// The paper gives the ratio; its schedule and warmup are unknown, and a constant without warmup
+/// The paper gives the ratio. Its schedule and warmup are unknown; a constant rate without warmup
 /// is our choice.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// The pretraining's peak learning rate.
     pub peak: f64,
-    /// The share of it to finetune at; [`LR_RATIO`] by default.
+    /// The finetuning rate divided by that peak; [`LR_RATIO`] by default.
     #[serde(default = "Schedule::paper_ratio")]
     pub ratio: f64,
     /// Steps of linear warmup; none by default.
@@ -100,14 +100,14 @@ impl Schedule {
         positive("ratio", self.ratio)
     }
 
-    /// The learning rate of optimiser step `step`, counted from 0. The warmup's first step has
-    /// 1/warmup_steps of the rate, its last the whole.
+    /// The learning rate of optimiser step `step`, counted from 0. The first warmup step has
+    /// 1/warmup_steps of the rate, the last one the full rate.
     pub fn lr(&self, step: u64) -> f64 {
         self.peak * self.multiplier(step)
     }
 
-    /// The rate of `step` as a share of the pretraining's peak: the η_t of fully decoupled weight
-    /// decay, which so goes on from pretraining's.
+    /// The rate of `step` divided by the peak pretraining rate: the η_t of fully decoupled weight
+    /// decay, which thus continues that of pretraining.
     pub fn multiplier(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             self.ratio * (step + 1) as f64 / self.warmup_steps as f64
@@ -137,7 +137,7 @@ pub struct Evaluation {
     /// The loss on the pretraining's validation set. Written as null where it is not finite.
     #[serde(with = "nan_as_null")]
     pub loss_pt: f64,
-    /// The training loss, where one is known.
+    /// The training loss, if known.
     pub loss_train: Option<f64>,
 }
 
@@ -151,7 +151,7 @@ impl Evaluation {
     }
 }
 
-/// JSON has no NaN: a run that diverged is still to be written and read.
+/// JSON has no NaN, but diverged runs must still be written and read.
 mod nan_as_null {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -180,7 +180,7 @@ mod nan_as_null {
 pub struct EvalPlan {
     /// The interval at the start, in steps.
     pub min_interval: u64,
-    /// How much later the next evaluation is than the last, in between.
+    /// The ratio of consecutive evaluation steps between the two limits.
     pub ratio: f64,
     /// The largest interval, in steps.
     pub max_interval: u64,
@@ -217,7 +217,7 @@ impl EvalPlan {
     }
 
     /// The steps to evaluate after in a run of `horizon` steps, ascending, from 0 to `horizon`.
-    /// But for the last, they do not depend on the horizon.
+    /// Except for the last, they do not depend on the horizon.
     pub fn steps(&self, horizon: u64) -> Vec<u64> {
         let mut steps = vec![0];
         let mut step = 0;
@@ -232,8 +232,9 @@ impl EvalPlan {
     }
 }
 
-/// A rise of more than this many nats from one evaluation to the next is a jump. A choice of ours:
-/// overfitting climbs by less between two evaluations of the default plan, divergence by more.
+/// An increase by more than this many nats from one evaluation to the next is a jump. This is our
+/// choice: between two evaluations of the default plan, overfitting increases the loss by less and
+/// divergence by more.
 pub const JUMP: f64 = 1.0;
 
 /// The evaluations of one run: the finetuning loss falls, and rises again when the model overfits.
@@ -250,8 +251,8 @@ pub struct Bottom {
     pub loss_ft: f64,
     /// The pretraining validation loss there.
     pub loss_pt: f64,
-    /// Whether finite evaluations lie on both sides. If not, the run was too short to overfit, too
-    /// fast to be caught, or broke down.
+    /// Whether there are finite evaluations on both sides. If not, the run was too short to
+    /// overfit, overfitted before the first evaluation, or diverged.
     pub interior: bool,
 }
 
@@ -302,8 +303,8 @@ impl<'a> UCurve<'a> {
     /// A run is *stable* when every recorded loss is finite and neither the finetuning validation
     /// loss nor the training loss rises by more than `jump` nats ([`JUMP`] by default) from one
     /// evaluation to the next, before or after the bottom. The pretraining loss may: forgetting is
-    /// no instability. A rise after the bottom that is spread out is overfitting, as it should be.
-    /// The paper's own meaning of "stable training" is unknown.
+    /// not instability. A gradual increase after the bottom is overfitting, which is expected. What
+    /// the paper means by "stable training" is unknown.
     pub fn instability(&self, jump: f64) -> Option<Instability> {
         let mut previous: Option<&Evaluation> = None;
         for now in self.0 {
@@ -328,15 +329,17 @@ impl<'a> UCurve<'a> {
     }
 }
 
-/// When the U has clearly turned, so that going on would only overfit further. Off in the paper.
+/// When to stop because the U-curve has clearly turned and further steps would only overfit. Off in
+/// the paper.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StopRule {
-    /// How far the finetuning validation loss must stand above the bottom, in nats.
+    /// How far the finetuning validation loss must be above the bottom, in nats.
     pub rise: f64,
-    /// How many times the bottom's step must have been taken.
+    /// The minimum step, as a multiple of the bottom's step.
     pub factor: f64,
-    /// Steps that are always taken: a first rise from warming the rate up again is no U.
+    /// Steps that are always taken, since an initial increase from rewarming the learning rate is
+    /// not a U-curve.
     pub min_steps: u64,
 }
 
@@ -360,12 +363,12 @@ impl StopRule {
         }
     }
 
-    /// Whether to stop after the last of these evaluations. It depends on nothing else, so that a
-    /// resumed run stops where an uninterrupted one does.
+    /// Whether to stop after the last of these evaluations. It depends only on them, so a resumed
+    /// run stops at the same step as an uninterrupted one.
     ///
-    /// True when the last evaluation stands at least `rise` above the bottom, at a step of at least
-    /// `min_steps` and at least `factor` times the bottom's; and when a validation loss is not
-    /// finite, which no further step mends.
+    /// True if the last evaluation is at least `rise` above the bottom, at a step of at least
+    /// `min_steps` and at least `factor` times the bottom's. Also true if a validation loss is not
+    /// finite, since the run cannot recover.
     pub fn stops(&self, curve: &UCurve) -> bool {
         let Some(last) = curve.0.last() else { return false };
         let Some(bottom) = curve.bottom().filter(|_| last.has_finite_validation()) else {

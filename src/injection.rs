@@ -1,14 +1,14 @@
 //! Pretraining data injection: mix(p) = (1 − p)·D_ft + p·D_pt.
 //!
-//! With probability p the next sequence of finetuning comes from the pretraining data, else from
+//! With probability p the next finetuning sequence comes from the pretraining data, otherwise from
 //! the target. Every choice is a pure function of a key and a *position*, the number of the
-//! sequence in the run: `position = step · global_batch + i`. So a resumed run, another number of
-//! ranks or other micro-batches meet the same sequences in the same order.
+//! sequence in the run: `position = step · global_batch + i`. So the sequences and their order stay
+//! the same in a resumed run, and for any number of ranks and micro-batches.
 //!
 //! - [`Sampler`] says which positions are injected;
-//! - [`Shuffle`] says in which order a finite set is gone through, each member once an epoch;
+//! - [`Shuffle`] gives the order of a finite set, with each member once per epoch;
 //! - [`InjectionSource`] says which pretraining sequence the j-th injection is;
-//! - [`Mixture`] ties the three for a run.
+//! - [`Mixture`] combines the three for a run.
 //!
 //! ```
 //! use forgetting_laws::{Fraction, injection::*, rng::Key};
@@ -33,7 +33,7 @@ use crate::{Error, Fraction, Result, rng::Key};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// p · 2⁶⁴, exact for p ≥ 2⁻¹² and too small by less than 1 otherwise.
+/// p · 2⁶⁴, exact for p ≥ 2⁻¹², otherwise too small by less than 1.
 fn fixed_point(p: Fraction) -> u128 {
     (p.get() * 2f64.powi(64)) as u128
 }
@@ -51,15 +51,17 @@ pub enum Pick {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SamplerKind {
-    /// Each position on its own with probability p: as the paper, as far as is known (its sister
-    /// papers draw per sample). The count of n positions has standard deviation √(n·p·(1−p)).
+    /// Each position independently with probability p, as in the paper as far as is known (its
+    /// sister papers draw per sample). The count of n positions has standard deviation
+    /// √(n·p·(1−p)).
     #[default]
     Independent,
-    /// Evenly spread from a random phase: the count of any n first positions is within one of p·n.
+    /// Evenly spread from a random phase: the count in the first n positions is within one of p·n,
+    /// for every n.
     Exact,
 }
 
-/// Says for each position whether it is injected, and how many were before it.
+/// For each position, whether it is injected and how many injected positions precede it.
 #[derive(Debug, Clone)]
 pub struct Sampler(Rule);
 
@@ -67,7 +69,7 @@ pub struct Sampler(Rule);
 enum Rule {
     /// `before[b]` is the number injected before position b · BLOCK.
     Independent { key: Key, threshold: u128, before: Vec<u64> },
-    /// Fixed point with 64 bits behind the point.
+    /// Fixed point with 64 fractional bits.
     Exact { p: u128, phase: u64 },
 }
 
@@ -75,11 +77,11 @@ enum Rule {
 const BLOCK: u64 = 256;
 
 impl Sampler {
-    /// The sampler of a key, made ready for `horizon` positions.
+    /// The sampler of a key, prepared for `horizon` positions.
     ///
-    /// Independent draws hash each position of the horizon once here and keep one count for 256
-    /// of them. Nothing depends on the horizon but speed: later positions are counted afresh
-    /// from its end.
+    /// With independent draws this hashes each position of the horizon once and stores a count for
+    /// every 256 positions. The horizon affects only speed: beyond it, positions are counted from
+    /// its end.
     pub fn new(kind: SamplerKind, p: Fraction, key: Key, horizon: u64) -> Self {
         Self(match kind {
             SamplerKind::Independent => {
@@ -127,17 +129,18 @@ impl Sampler {
     }
 }
 
-/// One word a position, compared with p · 2⁶⁴: whatever is injected at p is injected at every
-/// larger p too, so that runs which differ in p differ as little as they can.
+/// One random word per position, compared with p · 2⁶⁴. Whatever is injected at p is also injected
+/// at every larger p, so that runs with different p differ as little as possible.
 fn independent(key: Key, threshold: u128, positions: Range<u64>) -> u64 {
     positions.filter(|&i| u128::from(key.word(i)) < threshold).count() as u64
 }
 
-/// An order through the indices 0..len, epoch after epoch: each index exactly once an epoch, in
-/// another order every epoch, with access to any draw in constant time and memory.
+/// A random order of the indices 0..len that visits each index exactly once per epoch, in a
+/// different order every epoch. Any draw is computed in constant time and memory.
 ///
-/// A Feistel network on the smallest near-square grid that holds the indices, walked until it
-/// lands inside (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
+/// A Feistel network on the smallest near-square grid that holds the indices, iterated until the
+/// result is a valid index (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA
+/// 2002).
 ///
 /// ```
 /// use forgetting_laws::{injection::Shuffle, rng::Key};
@@ -160,7 +163,7 @@ pub struct Shuffle {
 const ROUND_PAIRS: u64 = 8;
 
 impl Shuffle {
-    /// The order through 0..`len` under a key.
+    /// The order of 0..`len` for a key.
     ///
     /// # Errors
     /// If `len` is 0.
@@ -218,9 +221,9 @@ pub enum InjectionSource {
         /// Sequences that are reserved.
         reserved: u64,
     },
-    /// A pool of the first reserved sequences, reshuffled every time it has been gone through.
+    /// A pool of the first reserved sequences, reshuffled after each epoch.
     Replay {
-        /// The order through the pool.
+        /// The order within the pool.
         pool: Shuffle,
     },
 }
@@ -290,7 +293,7 @@ pub enum Draw {
     Pretrain(u64),
 }
 
-/// What was, or will be, drawn. In sequences: all have the same number of tokens.
+/// How many sequences are drawn. All have the same number of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Sequences from the target.
@@ -300,14 +303,14 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The realised p; `None` when nothing was drawn.
+    /// The actual p; `None` if nothing was drawn.
     pub fn fraction(&self) -> Option<f64> {
         let total = self.target + self.pretrain;
         (total > 0).then(|| self.pretrain as f64 / total as f64)
     }
 }
 
-/// All that determines a finetuning run's [`Mixture`], but for its key.
+/// Everything that determines the [`Mixture`] of a finetuning run, except the key.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MixtureSpec {
@@ -317,10 +320,10 @@ pub struct MixtureSpec {
     pub p: Fraction,
     /// Optimiser steps.
     pub steps: u64,
-    /// Sequences in a step, over all ranks and micro-batches.
+    /// Sequences per step, over all ranks and micro-batches.
     pub global_batch: u64,
-    /// Sequences in D_ft: the first so many of the target's training data, so that a smaller D_ft
-    /// is a prefix of a larger one.
+    /// Sequences in D_ft. They are the first of the target's training data, so a smaller D_ft is a
+    /// prefix of a larger one.
     pub target_sequences: u64,
     /// Sequences of pretraining data reserved for injection.
     pub reserved_sequences: u64,
@@ -334,8 +337,8 @@ impl MixtureSpec {
     /// The mixture under a key.
     ///
     /// # Errors
-    /// If D_ft or the batch is empty, the run has more than 2⁶³ sequences, or the reserved data
-    /// do not suffice.
+    /// If D_ft or the batch is empty, the run has more than 2⁶³ sequences, or there are too few
+    /// reserved sequences.
     pub fn build(self, key: Key) -> Result<Mixture> {
         if self.global_batch == 0 {
             return Err(Error::setting("global_batch", 0, "must be at least 1"));
@@ -364,7 +367,7 @@ impl MixtureSpec {
     }
 }
 
-/// Which sequence stands at which position of a finetuning run.
+/// Which sequence is at each position of a finetuning run.
 #[derive(Debug, Clone)]
 pub struct Mixture {
     sampler: Sampler,
@@ -388,13 +391,13 @@ impl Mixture {
         self.part(step, 0..self.global_batch)
     }
 
-    /// The sequences of a step that one rank, or one micro-batch, takes: see [`share`].
+    /// The sequences of a step for one rank, or one micro-batch: see [`share`].
     pub fn part(&self, step: u64, part: Range<u64>) -> impl Iterator<Item = Draw> + '_ {
         let first = step.saturating_mul(self.global_batch);
         part.filter_map(move |i| self.draw(first.saturating_add(i)))
     }
 
-    /// What the first `steps` steps draw; after the last step nothing is added.
+    /// What the first `steps` steps draw; steps after the last add nothing.
     pub fn counts(&self, steps: u64) -> Counts {
         let positions = steps.saturating_mul(self.global_batch).min(self.horizon);
         let pretrain = self.sampler.pretrain_count(positions);
@@ -407,8 +410,8 @@ impl Mixture {
     }
 }
 
-/// The part of a batch that one of `ranks` takes: contiguous pieces that differ by at most one,
-/// in the order of the ranks. Empty for a rank that does not exist.
+/// The part of a batch for one of `ranks` ranks: contiguous pieces in the order of the ranks, whose
+/// lengths differ by at most one. Empty for a rank that does not exist.
 ///
 /// ```
 /// use forgetting_laws::injection::share;

@@ -1,13 +1,13 @@
 //! Scaling laws for forgetting during finetuning with pretraining data injection.
 //!
-//! A language model that is finetuned forgets part of its pretraining data, and injecting some of
-//! that data into the finetuning undoes part of the forgetting. This crate says how much: it fits the
-//! laws of Béthune et al., "Scaling Laws for Forgetting during Finetuning with Pretraining Data
-//! Injection" (ICML 2025, arXiv 2502.06042), to losses that were measured, advises which fraction to
-//! inject and which run to make next, and makes such runs itself. The paper came without code; this
-//! is an open implementation.
+//! A language model that is finetuned forgets part of what it learned in pretraining, and injecting
+//! some pretraining data into the finetuning prevents part of the forgetting. This crate fits the
+//! scaling laws of Béthune et al., "Scaling Laws for Forgetting during Finetuning with Pretraining
+//! Data Injection" (ICML 2025, arXiv 2502.06042), to measured losses, advises which fraction to
+//! inject and which run to make next, and trains such runs. The paper came without code; this is an
+//! open implementation.
 //!
-//! # A table in, a law out
+//! # From a table to a law
 //!
 #![cfg_attr(feature = "fit", doc = "```")]
 #![cfg_attr(not(feature = "fit"), doc = "```ignore")]
@@ -41,8 +41,8 @@
 //! |---|---|
 //! | [`pretraining`] | the budget of 100 tokens per parameter, and the schedule of the learning rate |
 //! | [`finetuning`] | the rate of peak/30, the U-curve and its bottom |
-//! | [`injection`] | which sequence of which source stands at which position of a run |
-//! | [`weight_decay`] | AdamW, and the three meanings of its weight decay |
+//! | [`injection`] | which sequence, from which source, is at each position of a run |
+//! | [`weight_decay`] | AdamW, and the three definitions of weight decay |
 //! | [`model`] | shapes, sizes and how parameters are counted |
 //! | [`laws`] | Equations 6 and 7, and other forms |
 //!
@@ -52,33 +52,33 @@
 //! |---|---|
 //! | [`table`] | runs and their losses |
 //! | [`mod@fit`] | optima with proofs, intervals, errors on held-out runs, predictions, advice, designs |
-//! | [`study`] | which run to make next, around training code of your own |
-//! | [`warning`] | what a fit or a question should not be trusted for |
+//! | [`study`] | which run to make next with your own training code |
+//! | [`warning`] | what not to trust about a fit or an answer |
 //!
-//! Data, training and their machinery:
+//! Data and training:
 //!
 //! | module | |
 //! |---|---|
 //! | [`data`] | sources of text, tokenizers, splits, token stores, distances of domains |
 //! | [`hub`] | data sets and models from the Hugging Face Hub |
-//! | [`checkpoint`] | models as folders in Hugging Face's form: GPT-2, Llama, Qwen, Pythia and their kin |
-//! | [`engine`] | the training loop, and the two engines that it drives |
-//! | [`run`], [`store`] | what determines a run, and runs on the disk |
+//! | [`checkpoint`] | models in Hugging Face's format: GPT-2, Llama, Qwen, Pythia and similar |
+//! | [`engine`] | the training loop and its two engines |
+//! | [`run`], [`store`] | what determines a run, and runs on disk |
 //! | [`loss`], [`rng`], [`formats`] | means of losses, keyed random numbers, readers of file formats |
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `fit` | [`mod@fit`] and [`study`], on LAPACK |
+//! | `fit` | [`mod@fit`] and [`study`]; needs LAPACK |
 //! | `text` | text files, tokenizers, token stores |
 //! | `hub` | [`hub`], and `text` |
 //! | `checkpoint` | [`checkpoint`] |
-//! | `train` | [`engine`] on the CPU's own engine, and `checkpoint` |
-//! | `torch` | the engine on libtorch: GPUs, bf16, several processes |
-//! | `openblas-system` and its like | a LAPACK for `fit`, in packages that depend on this one |
+//! | `train` | [`engine`] with the CPU engine, and `checkpoint` |
+//! | `torch` | the libtorch engine: GPUs, bf16, several processes |
+//! | `openblas-system` and similar | a LAPACK for `fit`, in packages that depend on this one |
 //!
-//! Everything else needs none of them, and neither libtorch nor LAPACK.
+//! The rest of the crate needs no feature, and neither libtorch nor LAPACK.
 
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;

@@ -1,7 +1,7 @@
 //! Pretraining (the paper's experimental setup): how long, and at which learning rate.
 //!
 //! The paper trains on 100 tokens per parameter, with a linear warmup during 0.5% of the total
-//! iterations and then a cosine to the end, whose terminal value is one hundredth of the maximum.
+//! iterations and then a cosine to one hundredth of the maximum at the end.
 //!
 //! ```
 //! use forgetting_laws::pretraining::{Budget, Schedule};
@@ -21,15 +21,15 @@ use std::f64::consts::PI;
 
 /// The learning rate of pretraining: linear warmup, then a cosine.
 ///
-/// The shape is one curve over the progress t ∈ (0, 1] of the run, the same for every length:
+/// The schedule is a function of the progress t ∈ (0, 1] of the run, the same for every length:
 ///
 /// ```text
 /// m(t) = t / w                                          while t ≤ w      (warmup)
 ///      = f + (1 − f) · (1 + cos(π (t − w) / (1 − w))) / 2   afterwards    (cosine)
 /// ```
 ///
-/// with w the share of warmup and f the terminal share. Optimiser step s, counted from 0, is taken
-/// at t = (s + 1) / total_steps. So, with T steps:
+/// with w the share of warmup steps and f the last rate divided by the peak. Optimiser step s,
+/// counted from 0, is taken at t = (s + 1) / total_steps. So, with T steps:
 ///
 /// | step | rate |
 /// |---|---|
@@ -38,8 +38,8 @@ use std::f64::consts::PI;
 /// | T − 1 | f · peak exactly |
 /// | T and beyond | f · peak |
 ///
-/// A run too short for a warmup (w·T < 1) starts on the cosine; a run of one step takes it at
-/// f · peak. How the paper counts its iterations is unknown; these conventions are ours.
+/// A run too short for a warmup (w·T < 1) starts on the cosine; a run of one step has the rate f ·
+/// peak. How the paper counts its iterations is unknown; these conventions are ours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
@@ -47,7 +47,7 @@ pub struct Schedule {
     pub peak: f64,
     /// Optimiser steps in the run.
     pub total_steps: u64,
-    /// The share of the steps that warm up; the paper's 0.005 by default.
+    /// The share of warmup steps; the paper's 0.005 by default.
     #[serde(default = "Schedule::paper_warmup")]
     pub warmup: Fraction,
     /// The last rate as a share of the peak; the paper's 0.01 by default.
@@ -119,7 +119,7 @@ impl Schedule {
 
 /// How much to pretrain: tokens per parameter.
 ///
-/// N counts the embeddings and not the positions: [`crate::ParamCount::paper`].
+/// N counts token embeddings but not position embeddings: [`crate::ParamCount::paper`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
@@ -148,8 +148,8 @@ impl Budget {
         Ok((self.tokens_per_param * n_params as f64).ceil() as u64)
     }
 
-    /// The optimiser steps of `tokens_per_step` tokens that consume the budget: rounded up, so
-    /// that no run has fewer tokens than asked.
+    /// The number of optimiser steps of `tokens_per_step` tokens for the budget, rounded up so that
+    /// no run has fewer tokens than requested.
     ///
     /// # Errors
     /// As [`Budget::tokens`], and if a step has no tokens.

@@ -1,22 +1,22 @@
-//! Weight decay (the paper's pretraining; Figure 17): three meanings of one number λ.
+//! Weight decay (the paper's pretraining; Figure 17): three definitions of λ.
 //!
-//! The paper trains with AdamW and λ = 0.1 and notes that PyTorch's and Optax's implementations
-//! of weight decay are at issue. Libraries indeed mean three things by it, and swap them silently
-//! (optax #292, apex #1849, Keras #19051). With g the gradient, η_t in [0, 1] the schedule's
-//! multiplier, α the peak learning rate, lr = η_t·α, and u the update of Adam (Kingma & Ba, 2015):
+//! The paper trains with AdamW and λ = 0.1 and notes issues with the weight decay of PyTorch and
+//! Optax. Libraries indeed define λ in three ways, which are easily confused (optax #292, apex
+//! #1849, Keras #19051). With g the gradient, η_t in [0, 1] the schedule's multiplier, α the peak
+//! learning rate, lr = η_t·α, and u the update of Adam (Kingma & Ba, 2015):
 //!
-//! | [`WeightDecay`] | step | who computes it, with which default λ |
+//! | [`WeightDecay`] | step | used by, with default λ |
 //! |---|---|---|
 //! | [`L2`](WeightDecay::L2) | g ← g + λ·θ, then θ ← θ − lr·u | PyTorch's `Adam(weight_decay=…)`, 0; Optax's `add_decayed_weights` *before* `adam`, 0 |
 //! | [`TimesLr`](WeightDecay::TimesLr) | θ ← θ − lr·λ·θ − lr·u | PyTorch's `AdamW`, 1e-2; Optax's `adamw`, 1e-4 |
 //! | [`FullyDecoupled`](WeightDecay::FullyDecoupled) | θ ← θ − η_t·λ·θ − lr·u | Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, Algorithm 2; neither library by default |
 //!
-//! A hundredfold lies between the two libraries' defaults. A factor 1/α lies between the last two
-//! rows: fully decoupled, λ = 0.1 takes a tenth off every weight at every step of the plateau, so
-//! the paper's 0.1 can only be meant with the learning rate as a factor. That is our default; the
-//! inference is ours, since the paper does not say which issue it notes.
+//! The defaults of the two libraries differ by a factor of 100. The last two rows differ by a
+//! factor 1/α: if fully decoupled, λ = 0.1 would shrink every weight by 10% at every step at the
+//! peak rate, so the paper's 0.1 must include the learning rate as a factor. That is our default.
+//! The inference is ours, since the paper does not say what the issues are.
 //!
-//! Everything here is plain arithmetic on slices. The training engine applies the same
+//! This module is plain arithmetic on slices. The training engine applies the same
 //! [`AdamW::decay_factor`] and [`AdamW::gradient_decay`] to whole buffers and is checked against
 //! [`AdamW::reference_step`], which in turn is checked against trajectories that PyTorch and Optax
 //! computed (`golden/weight_decay`).
@@ -27,28 +27,28 @@ use serde::{Deserialize, Serialize};
 /// PyTorch adds this to the norm in the denominator of the clipping coefficient.
 const CLIP_EPSILON: f64 = 1e-6;
 
-/// What λ means. The module's table has the equations.
+/// The definition of λ. The table in the module documentation has the equations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightDecay {
     /// `"l2"`: λ·θ is added to the gradient before the moments see it, so that Adam rescales the
     /// decay together with the gradient.
     L2,
-    /// `"times-lr"`: every step takes lr·λ·θ off the weights; PyTorch's and Optax's AdamW.
+    /// `"times-lr"`: every step subtracts lr·λ·θ from the weights; PyTorch's and Optax's AdamW.
     #[default]
     TimesLr,
-    /// `"fully-decoupled"`: every step takes η_t·λ·θ off the weights, whatever the peak rate;
+    /// `"fully-decoupled"`: every step subtracts η_t·λ·θ from the weights, for any peak rate;
     /// Loshchilov & Hutter's AdamW.
     FullyDecoupled,
 }
 
 impl WeightDecay {
-    /// The λ that takes as much off a weight at every step where λ means `other`, in a run whose peak
-    /// learning rate is α: lr·λ = η_t·(α·λ).
+    /// Converts `lambda` from this definition to the λ of `other` with the same decay at every
+    /// step, for a peak learning rate α: lr·λ = η_t·(α·λ).
     ///
     /// # Errors
     /// If one of the two is [`WeightDecay::L2`] and the other is not: Adam rescales what is in the
-    /// gradient, so that no λ gives the same decay (Loshchilov & Hutter, 2019, Proposition 2); and if λ
+    /// gradient, so no λ gives the same decay (Loshchilov & Hutter, 2019, Proposition 2). Also if λ
     /// or the peak is outside its domain.
     ///
     /// # Examples
@@ -80,15 +80,15 @@ impl WeightDecay {
     }
 }
 
-/// What a parameter is, as far as weight decay asks.
+/// The kind of a parameter, for weight decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParamKind {
     /// The weight of a linear map.
     Matrix,
-    /// A table of embeddings, of tokens (even where tied with the head) or of positions.
+    /// An embedding table, of tokens (even if tied with the head) or of positions.
     Embedding,
-    /// One dimension only: biases and the weights of normalisations.
+    /// A vector: biases and the weights of normalisations.
     Vector,
 }
 
@@ -96,10 +96,9 @@ pub enum ParamKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecayScope {
-    /// `"all"`: every parameter, as PyTorch and Optax do if nothing else is asked of them.
+    /// `"all"`: every parameter, the default of PyTorch and Optax.
     All,
-    /// `"matrices"`: tensors of two dimensions, embeddings among them, as nanoGPT does for
-    /// GPT-2. Our default.
+    /// `"matrices"`: tensors of two dimensions including embeddings, as in nanoGPT. Our default.
     #[default]
     Matrices,
     /// `"matrices-without-embeddings"`: linear maps only.
@@ -124,10 +123,11 @@ impl DecayScope {
     }
 }
 
-/// The optimiser's settings that stay the same at every step.
+/// The settings of the optimiser that are the same at every step.
 ///
-/// The defaults are λ = 0.1 (the paper), β = (0.9, 0.999) (unknown in the paper; a sister paper's,
-/// arXiv 2409.03137), and ε = 1e-8 (unknown; PyTorch's and Optax's default).
+/// The defaults are λ = 0.1 (from the paper), β = (0.9, 0.999) (the paper's is unknown; a sister
+/// paper's, arXiv 2409.03137), and ε = 1e-8 (the paper's is unknown; PyTorch's and Optax's
+/// default).
 ///
 /// # Examples
 /// ```
@@ -148,11 +148,11 @@ pub struct AdamW {
     pub beta2: f64,
     /// ε, added to the root of the corrected second moment; above 0.
     pub eps: f64,
-    /// λ, at least 0; its unit is the one of `semantics`.
+    /// λ, at least 0, as defined by `semantics`.
     pub weight_decay: f64,
-    /// What λ means.
+    /// The definition of λ.
     pub semantics: WeightDecay,
-    /// Which parameters λ is for.
+    /// Which parameters decay.
     pub scope: DecayScope,
 }
 
@@ -169,15 +169,15 @@ impl Default for AdamW {
     }
 }
 
-/// What the optimiser needs to know of one step.
+/// What the optimiser needs to know about one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// The step's number, counted from 1 as in Adam's bias correction 1 − βᵗ.
     pub t: u64,
     /// Learning rate of this step, η_t·α; at least 0.
     pub lr: f64,
-    /// η_t = lr / α: the schedule's multiplier of this step, at least 0 and, at the peak α of the
-    /// run's own schedule, 1. Only [`WeightDecay::FullyDecoupled`] uses it.
+    /// η_t = lr / α: the schedule's multiplier at this step, at least 0, and 1 at the peak α of the
+    /// run's schedule. Only [`WeightDecay::FullyDecoupled`] uses it.
     pub multiplier: f64,
 }
 
@@ -197,9 +197,9 @@ impl Step {
 
 impl AdamW {
     /// # Errors
-    /// If a setting is outside the domain that its field states. ε = 0 is refused since a weight
-    /// that has never had a gradient would become 0/0; fully decoupled λ ≥ 1 is refused since one
-    /// step at the peak would take a weight to zero or past it.
+    /// If a setting is outside the domain that its field states. ε = 0 is refused since the update
+    /// of a weight without any gradient so far would be 0/0; fully decoupled λ ≥ 1 is refused since
+    /// one step at the peak would take a weight to zero or past it.
     pub fn validate(&self) -> Result<()> {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
@@ -221,14 +221,14 @@ impl AdamW {
         Ok(())
     }
 
-    /// These settings for parameters of one kind: without decay where the scope leaves it out.
+    /// These settings for parameters of one kind: without decay if the scope excludes it.
     pub fn for_kind(self, kind: ParamKind) -> Self {
         let weight_decay = if self.scope.applies(kind) { self.weight_decay } else { 0.0 };
         Self { weight_decay, ..self }
     }
 
-    /// The factor that takes the decay off the weights before Adam's update: 1 − lr·λ, 1 − η_t·λ,
-    /// or 1 where the decay is in the gradient.
+    /// The factor on the weights before Adam's update: 1 − lr·λ, 1 − η_t·λ, or 1 if the decay is in
+    /// the gradient.
     pub fn decay_factor(&self, step: Step) -> f64 {
         match self.semantics {
             WeightDecay::L2 => 1.0,
@@ -250,7 +250,7 @@ impl AdamW {
     /// moments, then θ ← θ − lr·m̂ / (√v̂ + ε).
     ///
     /// `m` and `v` are the two moments, all zeros before the first step. (Optax decays and updates
-    /// at once, from the same θ; that is the same sum in another order.)
+    /// at once, from the same θ: the same sum in another order.)
     ///
     /// # Errors
     /// If the slices differ in length, or a setting or the step is outside its domain; nothing is
@@ -292,8 +292,8 @@ impl AdamW {
 ///
 /// The coefficient is max_norm / (norm + 1e-6), at most 1: a clipped gradient is a little shorter
 /// than `max_norm`. An infinite `max_norm` clips nothing. A norm that is not finite is returned as
-/// it is and leaves NaN in the gradient where it was not finite (everywhere, for a NaN norm), as
-/// in PyTorch: the caller looks at the returned norm.
+/// it is and leaves NaN in the gradient where it was not finite (everywhere, for a NaN norm), as in
+/// PyTorch. Callers should check the returned norm.
 ///
 /// # Errors
 /// If `max_norm` is not above 0.
