@@ -1,41 +1,41 @@
 //! The model (the paper's pretraining): a decoder, as arithmetic on shapes.
 //!
-//! A [`Shape`] describes the decoder block by block: its normalisations, positions, attention, MLP,
-//! residual form, biases and head. Where nothing is said it is GPT-2's, and the paper's models are. The
-//! other choices are those of models that people finetune (Llama, Qwen, Pythia and their kin), which
+//! A [`Shape`] describes the architecture: normalisations, positions, attention, MLP, residual
+//! form, biases and head. The defaults are GPT-2's, which the paper's models also follow. The other
+//! choices are those of models that people finetune (Llama, Qwen, Pythia and similar), which
 //! [`checkpoint`](crate::checkpoint) reads.
 //!
-//! What is known of the paper's models is their kind ("GPT2-style transformers") and their sizes.
-//! The shapes below are the tidy ones whose count 12·L·d² + V·d truncates to each published
-//! number, with V = 32,000, tied embeddings and a hidden layer of 4·d (PAPER_MAPPING.md states
-//! this inference). This module needs no libtorch: it names every tensor and says where it lies
-//! in the flat buffer of parameters; `engine` computes with it.
+//! Of the paper's models only the kind ("GPT2-style transformers") and the sizes are known. The
+//! shapes below are the round ones whose count 12·L·d² + V·d truncates to each published number,
+//! with V = 32,000, tied embeddings and a hidden layer of 4·d (PAPER_MAPPING.md states this
+//! inference). This module needs no libtorch. It names every tensor and gives its place in the flat
+//! buffer of parameters; `engine` does the computation.
 
 use crate::weight_decay::ParamKind;
 use crate::{Error, ParamCount, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Tensors start at multiples of this many f32 (64 bytes): vector instructions load whole lines.
+/// Tensors start at multiples of this many f32 (64 bytes, a cache line), for vector instructions.
 const ALIGNMENT: usize = 16;
 
 /// Vocabulary of the paper's SentencePiece tokenizer, as its sister papers state it.
 pub const PAPER_VOCAB: usize = 32_000;
 
-/// What any dimension is at most. It keeps products of dimensions within 64 bits.
+/// The largest allowed dimension. It keeps products of dimensions within 64 bits.
 const MOST: usize = 1 << 24;
 
-/// The most parameters: more than any machine holds, and few enough to be counted in 64 bits.
+/// The largest allowed number of parameters: more than any machine holds, but countable in 64 bits.
 const MOST_PARAMETERS: u64 = 1 << 50;
 
-/// The matrix of a head that is not the embedding.
+/// The name of the output head's matrix, if it is not the embedding.
 const HEAD: &str = "head.weight";
 
 /// Sequence length of the paper, in tokens.
 pub const PAPER_CONTEXT: usize = 1_024;
 
-/// What determines the architecture of a model. Whatever is GPT-2's is left out where a shape is
-/// written, so that what is said of a model does not change when there are more choices.
+/// What determines the architecture of a model. GPT-2's values are left out when a shape is
+/// serialised, so the serialised form of a model does not change when new fields are added.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
@@ -43,52 +43,51 @@ pub struct Shape {
     pub n_layers: usize,
     /// Width of the residual stream, d.
     pub d_model: usize,
-    /// Attention heads of the queries, h.
+    /// Query heads of the attention, h.
     pub n_heads: usize,
-    /// Number of different tokens, V.
+    /// Vocabulary size, V.
     pub vocab: usize,
     /// Longest sequence, in tokens, T.
     pub context: usize,
-    /// Whether linear maps and normalisations have a bias, as GPT-2's do. The published sizes
-    /// fit a count without (Medium is 334M, and 335M with): off by default.
+    /// Whether linear maps and normalisations have a bias, as in GPT-2. Off by default, since the
+    /// published sizes fit a count without biases (Medium has 334M parameters without, 335M with).
     #[serde(default)]
     pub bias: bool,
-    /// How the model knows where a token stands; unknown of the paper's.
+    /// The position encoding; the paper's is unknown.
     #[serde(default, skip_serializing_if = "is_default")]
     pub positions: Positions,
-    /// The normalisations: two in a block, and one before the head.
+    /// The normalisations: two per block, and one before the head.
     #[serde(default, skip_serializing_if = "is_default")]
     pub norm: Norm,
-    /// Attention, beside the number of heads.
+    /// Attention, apart from the number of heads.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attention: Attention,
-    /// The part of a block that takes each token by itself.
+    /// The part of a block that processes each token separately.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mlp: Mlp,
-    /// What attention and MLP of a block are given.
+    /// What the attention and the MLP of a block take as input.
     #[serde(default, skip_serializing_if = "is_default")]
     pub residual: Residual,
-    /// What the logits are taken with.
+    /// The matrix that maps to logits.
     #[serde(default, skip_serializing_if = "is_default")]
     pub head: Head,
 }
 
-/// Specifications leave out what is GPT-2's.
+/// Specifications leave out GPT-2's values.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// How a model knows where a token stands. N does not count positions either way.
+/// The position encoding of a model. N never counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Positions {
-    /// A learned vector for each place, added to the embedding: GPT-2's, and those of arXiv
-    /// 2409.03137.
+    /// A learned vector per position, added to the embedding: as in GPT-2 and arXiv 2409.03137.
     #[default]
     Learned,
-    /// Queries and keys are turned by angles in proportion to their place (Su et al., 2021, arXiv
-    /// 2104.09864): those of arXiv 2410.03529. Element i of a head of width w turns together with
-    /// element i + w/2, by 10000^(−2i/w) radians a place.
+    /// Queries and keys are rotated by angles proportional to their position (Su et al., 2021,
+    /// arXiv 2104.09864), as in arXiv 2410.03529. Element i of a head of width w is rotated
+    /// together with element i + w/2, by 10000^(−2i/w) radians per position.
     Rotary,
 }
 
@@ -96,9 +95,9 @@ pub enum Positions {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Norm {
-    /// Which one.
+    /// The kind.
     pub kind: NormKind,
-    /// Added to the mean square before its root is taken.
+    /// Added to the mean square before the square root.
     pub epsilon: f64,
 }
 
@@ -112,36 +111,37 @@ impl Default for Norm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormKind {
-    /// Less their mean, divided by their standard deviation, times weights that are learned (Ba et
-    /// al., 2016, arXiv 1607.06450): GPT-2's and Pythia's.
+    /// Layer normalisation: minus the mean, divided by the standard deviation, times learned
+    /// weights (Ba et al., 2016, arXiv 1607.06450), as in GPT-2 and Pythia.
     #[default]
     Layer,
-    /// The same without weights: OLMo's (Groeneveld et al., 2024, arXiv 2402.00838).
+    /// Layer normalisation without weights, as in OLMo (Groeneveld et al., 2024, arXiv 2402.00838).
     Plain,
-    /// Divided by their root mean square, times weights (Zhang and Sennrich, 2019, arXiv 1910.07467):
-    /// Llama's and Qwen's. It has no bias.
+    /// Divided by the root mean square, times learned weights (Zhang and Sennrich, 2019, arXiv
+    /// 1910.07467), as in Llama and Qwen. It has no bias.
     Rms,
 }
 
-/// What is particular to a model's attention.
+/// The attention of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attention {
-    /// Heads of keys and values, each of which serves equally many heads of queries (Ainslie et al.,
-    /// 2023, arXiv 2305.13245); None: one for each.
+    /// Key and value heads, each shared by equally many query heads (grouped-query attention,
+    /// Ainslie et al., 2023, arXiv 2305.13245). `None`: one per query head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_kv_heads: Option<usize>,
-    /// Width of a head, w; None: d / h.
+    /// Width of a head, w. `None`: d / h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_width: Option<usize>,
-    /// Whether queries, keys and values have a bias where other linear maps have none: Qwen2's do.
+    /// Whether queries, keys and values have a bias even if other linear maps have none, as in
+    /// Qwen2.
     #[serde(skip_serializing_if = "is_default")]
     pub qkv_bias: bool,
-    /// Whether each head's queries and keys are normalised, before they are turned, by a root mean
-    /// square with weights that all heads share: Qwen3's are.
+    /// Whether the queries and keys of each head are normalised before rotation, by the root mean
+    /// square with weights that all heads share, as in Qwen3.
     #[serde(skip_serializing_if = "is_default")]
     pub qk_norm: bool,
-    /// How far rotary positions turn.
+    /// The angles of rotary positions.
     #[serde(skip_serializing_if = "is_default")]
     pub rotary: Rotary,
 }
@@ -150,17 +150,18 @@ pub struct Attention {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rotary {
-    /// θ: of the r elements of a head that turn, element i does so by θ^(−2i/r) radians a place.
+    /// θ: of the r rotated elements of a head, element i is rotated by θ^(−2i/r) radians per
+    /// position.
     pub theta: f64,
-    /// The part of a head that turns, its first elements, rounded down to whole ones.
+    /// The fraction of a head's elements that is rotated: the first ones, rounded down.
     #[serde(skip_serializing_if = "is_whole")]
     pub fraction: f64,
-    /// What slows the slow ones down; None: nothing.
+    /// A reduction of the slow frequencies. `None`: no reduction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<RotaryScaling>,
 }
 
-/// Whether all of a head turns.
+/// Whether all elements of a head are rotated.
 fn is_whole(fraction: &f64) -> bool {
     *fraction == 1.0
 }
@@ -171,30 +172,29 @@ impl Default for Rotary {
     }
 }
 
-/// How Llama 3.1 was taught to read longer texts than it was pretrained on (Grattafiori et al., 2024,
-/// arXiv 2407.21783, and its released code): a rate whose whole turn takes more than original / low
-/// places is divided by the factor, one of fewer than original / high is kept, and between the two
-/// the one goes over into the other.
+/// How Llama 3.1 extends its context (Grattafiori et al., 2024, arXiv 2407.21783, and its released
+/// code). A frequency with a wavelength above original / low positions is divided by the factor,
+/// one with a wavelength below original / high is kept, and those in between are interpolated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotaryScaling {
-    /// What slow rates are divided by.
+    /// The divisor of low frequencies.
     pub factor: f64,
     /// low.
     pub low: f64,
     /// high, more than low.
     pub high: f64,
-    /// Places of the texts that the model was pretrained on.
+    /// The original context length, in positions.
     pub original: f64,
 }
 
 impl Rotary {
-    /// How many elements of a head turn, r.
+    /// The number of rotated elements of a head, r.
     pub fn elements(&self, head_width: usize) -> usize {
         (head_width as f64 * self.fraction) as usize
     }
 
-    /// Radians a place by which element i of r turns, together with element i + r/2.
+    /// Radians per position by which element i of r is rotated, together with element i + r/2.
     pub fn rate(&self, i: usize, elements: usize) -> f64 {
         let rate = libm::pow(self.theta, -2.0 * i as f64 / elements as f64);
         let Some(RotaryScaling { factor, low, high, original }) = self.scaling else { return rate };
@@ -204,63 +204,65 @@ impl Rotary {
     }
 }
 
-/// The part of a block that takes each token by itself.
+/// The part of a block that processes each token separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mlp {
-    /// Width of its hidden layer, f; None: 4·d.
+    /// Width of the hidden layer, f. `None`: 4·d.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub d_ff: Option<usize>,
-    /// What its hidden layer does.
+    /// The activation of the hidden layer.
     pub activation: Activation,
 }
 
-/// What the hidden layer of an MLP does.
+/// The activation of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
-    /// GELU in its tanh form: GPT-2's.
+    /// GELU in its tanh approximation, as in GPT-2.
     #[default]
     GeluTanh,
-    /// GELU itself, x·Φ(x) (Hendrycks and Gimpel, 2016, arXiv 1606.08415): Pythia's and Cerebras-GPT's.
+    /// Exact GELU, x·Φ(x) (Hendrycks and Gimpel, 2016, arXiv 1606.08415), as in Pythia and
+    /// Cerebras-GPT.
     Gelu,
-    /// silu(g)·u of two layers of f each, silu(g) = g·σ(g), g before u (Shazeer, 2020, arXiv
-    /// 2002.05202): Llama's and Qwen's.
+    /// SwiGLU: silu(g)·u of two layers of width f, with silu(g) = g·σ(g), stored g before u
+    /// (Shazeer, 2020, arXiv 2002.05202), as in Llama and Qwen.
     Swiglu,
 }
 
-/// What attention and MLP of a block are given; what they give is added to the residual stream.
+/// What the attention and the MLP of a block take as input. Their outputs are added to the residual
+/// stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Residual {
-    /// The MLP what attention left: GPT-2's and Llama's.
+    /// Sequential: the MLP reads the residual stream after attention, as in GPT-2 and Llama.
     #[default]
     Sequential,
-    /// Both the same, each through a normalisation of its own: Pythia's.
+    /// Parallel: both read the same residual stream, each with its own normalisation, as in Pythia.
     Parallel,
 }
 
-/// What the logits are taken with.
+/// The matrix that maps to logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
-    /// The embedding of tokens.
+    /// The token embedding (tied).
     #[default]
     Tied,
-    /// A matrix of its own.
+    /// A separate matrix.
     Own,
 }
 
-/// What a model computes in. Parameters, gradients and moments are kept in f32 either way.
+/// The precision of a model's computation. Parameters, gradients and moments are always in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// f32 throughout.
     #[default]
     F32,
-    /// The paper's: matrix products, attention and the GELU take and give bf16, of parameters that
-    /// are rounded to it once a pass. Normalisations, embeddings, the residual stream, attention's
-    /// softmax and the cross-entropy are computed in f32.
+    /// bf16, as in the paper: matrix products, attention and the GELU have bf16 inputs and outputs,
+    /// and parameters are rounded to bf16 once per pass. Normalisations, embeddings, the residual
+    /// stream, attention's softmax and the cross-entropy are computed in f32.
     Bf16,
 }
 
@@ -272,8 +274,8 @@ impl Precision {
 }
 
 /// `(name, layers, width, heads)`: the paper's five sizes, then sizes a thousand times smaller for
-/// two CPU cores, and three in between for one GPU. The number of heads of `tiny` and `large` is ours; the others are the sister
-/// papers'.
+/// two CPU cores, and three in between for one GPU. We chose the number of heads of `tiny` and
+/// `large`; the others are those of the sister papers.
 const NAMED: [(&str, usize, usize, usize); 14] = [
     ("tiny", 8, 512, 8),
     ("small", 12, 768, 12),
@@ -295,7 +297,7 @@ impl Shape {
     /// The shape of a named size for a vocabulary and a sequence length.
     ///
     /// # Errors
-    /// If no size has this name; the message lists those that there are.
+    /// If no size has this name; the message lists the names.
     ///
     /// # Examples
     /// ```
@@ -314,7 +316,7 @@ impl Shape {
         Ok(shape)
     }
 
-    /// A decoder of GPT-2's blocks without biases.
+    /// A GPT-2 decoder without biases.
     pub fn gpt2(
         n_layers: usize,
         d_model: usize,
@@ -338,8 +340,8 @@ impl Shape {
         }
     }
 
-    /// The same shape where nothing is said that would be so anyway: two ways to say one thing would be
-    /// two identities of a run.
+    /// The same shape without explicit values that equal the defaults. Otherwise one architecture
+    /// could give a run two identities.
     pub fn canonical(mut self) -> Self {
         let Self { d_model, n_heads, attention, mlp, .. } = &mut self;
         mlp.d_ff = mlp.d_ff.filter(|&d_ff| d_ff != 4 * *d_model);
@@ -349,7 +351,7 @@ impl Shape {
         self
     }
 
-    /// Heads of keys and values.
+    /// The number of key and value heads.
     pub fn n_kv_heads(&self) -> usize {
         self.attention.n_kv_heads.unwrap_or(self.n_heads)
     }
@@ -359,17 +361,17 @@ impl Shape {
         self.attention.head_width.unwrap_or(self.d_model / self.n_heads)
     }
 
-    /// Elements of all heads' queries, h·w.
+    /// Query elements over all heads, h·w.
     pub fn d_queries(&self) -> usize {
         self.n_heads * self.head_width()
     }
 
-    /// Elements of all heads' queries and keys.
+    /// Query and key elements over all heads.
     pub fn d_queries_and_keys(&self) -> usize {
         self.d_queries() + self.n_kv_heads() * self.head_width()
     }
 
-    /// Elements of all heads' queries, keys and values.
+    /// Query, key and value elements over all heads.
     pub fn d_qkv(&self) -> usize {
         self.d_queries_and_keys() + self.n_kv_heads() * self.head_width()
     }
@@ -379,7 +381,7 @@ impl Shape {
         self.mlp.d_ff.unwrap_or(4 * self.d_model)
     }
 
-    /// Elements that the MLP's first map gives: f, or 2·f where one half gates the other.
+    /// Output elements of the MLP's first linear map: f, or 2·f if one half gates the other.
     pub fn d_fc(&self) -> usize {
         match self.mlp.activation {
             Activation::GeluTanh | Activation::Gelu => self.d_ff(),
@@ -387,7 +389,8 @@ impl Shape {
         }
     }
 
-    /// The linear maps of a block: name, outputs, inputs, and whether they give to the residual stream.
+    /// The linear maps of a block: name, outputs, inputs, and whether they write to the residual
+    /// stream.
     fn linears(&self) -> [(&'static str, usize, usize, bool); 4] {
         let d = self.d_model;
         [
@@ -409,8 +412,8 @@ impl Shape {
     }
 
     /// # Errors
-    /// If a dimension is zero or beyond belief, heads do not divide what they share, the elements
-    /// that turn are no pairs, or a number is none that can be computed with.
+    /// If a dimension is zero or above the maximum, the heads do not divide the dimensions they
+    /// share, the number of rotated elements is odd, or a number is not finite.
     pub fn validate(&self) -> Result<()> {
         for (name, value) in [
             ("n_layers", self.n_layers),
@@ -451,7 +454,7 @@ impl Shape {
             let elements = self.attention.rotary.elements(self.head_width());
             if elements == 0 || elements > self.head_width() || !elements.is_multiple_of(2) {
                 let requirement =
-                    format!("must turn pairs of the {} elements of a head", self.head_width());
+                    format!("must rotate an even number of the {} elements of a head", self.head_width());
                 return Err(Error::setting("rotary fraction", fraction, requirement));
             }
             if let Some(RotaryScaling { factor, low, high, original }) = scaling {
@@ -476,7 +479,7 @@ impl Shape {
         Ok(())
     }
 
-    /// N, by what it counts.
+    /// N, with and without embeddings.
     pub fn count(&self) -> ParamCount {
         let mut count = ParamCount { non_embedding: 0, embedding: 0, positions: 0 };
         for tensor in self.layout().tensors() {
@@ -499,7 +502,7 @@ impl Shape {
         6.0 * matrices + 12.0 * l * self.d_queries() as f64 * t
     }
 
-    /// Where every tensor lies in the flat buffer.
+    /// The place of every tensor in the flat buffer.
     pub fn layout(&self) -> Layout {
         Layout::new(self)
     }
@@ -508,13 +511,13 @@ impl Shape {
 /// One tensor of the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorSpec {
-    /// Its name, as in GPT-2's published checkpoints where it has one.
+    /// The name, as in GPT-2's published checkpoints if the tensor exists there.
     pub name: String,
-    /// Its dimensions; a linear map is `[out, in]`.
+    /// The dimensions; a linear map is `[out, in]`.
     pub dims: Vec<usize>,
-    /// What it is, for weight decay.
+    /// The kind, for weight decay.
     pub kind: ParamKind,
-    /// How it starts.
+    /// The initialisation.
     pub init: Init,
     /// First element in the flat buffer.
     pub offset: usize,
@@ -531,27 +534,28 @@ impl TensorSpec {
         self.len() == 0
     }
 
-    /// Its elements' place in the flat buffer.
+    /// The indices of its elements in the flat buffer.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.len()
     }
 }
 
-/// How a tensor starts, as GPT-2's do (Radford et al., 2019, Section 2.3, and its released code).
+/// The initialisation of a tensor, as in GPT-2 (Radford et al., 2019, Section 2.3, and its released
+/// code).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// All zeros: biases.
     Zeros,
     /// All ones: normalisation weights.
     Ones,
-    /// Normal with this standard deviation: 0.02, for the projections onto the residual stream
-    /// divided by √(2·L), since 2·L of them add up there.
+    /// Normal with this standard deviation: 0.02, divided by √(2·L) for the projections onto the
+    /// residual stream, where 2·L of them are summed.
     Normal(f64),
 }
 
 /// The tensors of a model in one flat buffer.
 ///
-/// Embeddings come first, then matrices, then vectors, so that what weight decay applies to is one
+/// Embeddings come first, then matrices, then vectors, so that the parameters that decay are one
 /// contiguous range under every [`DecayScope`](crate::weight_decay::DecayScope).
 #[derive(Debug, Clone)]
 pub struct Layout {
