@@ -454,7 +454,7 @@ impl Shape {
             let elements = self.attention.rotary.elements(self.head_width());
             if elements == 0 || elements > self.head_width() || !elements.is_multiple_of(2) {
                 let requirement =
-                    format!("must rotate an even number of the {} elements of a head", self.head_width());
+                    format!("must rotate pairs of the {} elements of a head", self.head_width());
                 return Err(Error::setting("rotary fraction", fraction, requirement));
             }
             if let Some(RotaryScaling { factor, low, high, original }) = scaling {

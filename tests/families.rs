@@ -236,7 +236,7 @@ fn what_is_not_built_is_refused_by_its_field_and_value() {
         ),
         ("qwen3", "attention_bias", json!(true), "attention_bias is true; only false"),
         ("olmo", "clip_qkv", json!(8.0), "clip_qkv is 8.0; only null"),
-        ("pythia", "rotary_pct", json!(0.1), "rotary fraction = 0.1: must rotate an even number of"),
+        ("pythia", "rotary_pct", json!(0.1), "rotary fraction = 0.1: must rotate pairs of"),
         ("pythia", "attention_bias", json!(false), "attention_bias is false; only true"),
         ("datadecide", "attention_layer_norm", json!(true), "attention_layer_norm is true"),
         ("datadecide", "layer_norm_type", json!("default"), "layer_norm_with_affine is true"),

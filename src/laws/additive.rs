@@ -2,8 +2,8 @@ use super::{Input, Law, Parameter, Point, Units, coefficient, exponent, input, v
 use crate::table::Column;
 
 /// The additive law of pretraining, L = E + A / N^α + B / D^β (Hoffmann et al., "Training
-/// compute-optimal large language models", 2022, Equation 2). Not the paper's: it stands beside
-/// as the form that pretraining losses are known to follow.
+/// compute-optimal large language models", 2022, Equation 2). Not from the paper: it is the form
+/// that pretraining losses are known to follow.
 ///
 /// The parameters are A, B, α, β, E in this order: A in nats · parameters^α, B in nats ·
 /// tokens^β, E in nats.
@@ -22,7 +22,7 @@ pub struct Additive;
 const PARAMETERS: &[Parameter] =
     &[coefficient("A"), coefficient("B"), exponent("alpha"), exponent("beta"), coefficient("E")];
 
-/// E is told from a term only by how the term bends: three sizes a term.
+/// Only the curvature of a term distinguishes it from E, so each term needs three sizes.
 const INPUTS: &[Input] = &[input(Column::NParams, 3), input(Column::DTokens, 3)];
 
 impl Law for Additive {

@@ -4,8 +4,8 @@ use crate::table::Column;
 /// Finetuning, Equation 6: the finetuning loss at the bottom of the U-curve,
 /// L_ft = A / (N^α · D_ft^β) + E.
 ///
-/// Multiplicative, and without p. One fit a domain; the parameters are A, α, β, E in this order:
-/// A in nats · parameters^α · tokens^β, E in nats.
+/// Multiplicative, and without p. Each domain has its own fit. The parameters are A, α, β, E in
+/// this order: A in nats · parameters^α · tokens^β, E in nats.
 ///
 /// # Examples
 /// ```

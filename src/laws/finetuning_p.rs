@@ -3,10 +3,10 @@ use super::{
 };
 use crate::table::Column;
 
-/// An ablation of Equation 6, not the paper's: the finetuning loss with the forgetting law's
-/// effective size, L_ft = A / (((1 + B·p)·N)^α · D_ft^β) + E.
+/// An ablation of Equation 6, not from the paper: the finetuning loss with the effective size of
+/// the forgetting law, L_ft = A / (((1 + B·p)·N)^α · D_ft^β) + E.
 ///
-/// With B = 0 it is [`super::Finetuning`]: what B adds is what injection does to the target, which
+/// With B = 0 it is [`super::Finetuning`]. B adds the effect of injection on the target loss, which
 /// the paper's form leaves out. The parameters are A, B, α, β, E in this order: A in nats ·
 /// parameters^α · tokens^β, B without unit, E in nats.
 ///

@@ -6,11 +6,11 @@ use crate::table::Column;
 /// Forgetting, Equation 7: the pretraining loss after finetuning,
 /// L_pt = L_pt⁰ + A · D_ft^β / ((1 + B·p)·N)^α.
 ///
-/// Injecting a fraction p acts as if the model were 1 + B·p times as large. One fit a domain; the
-/// parameters are A, B, α, β in this order: A in nats · parameters^α / tokens^β, B without unit.
-/// With p = 0 alone, B has no effect and cannot be found. Runs of one size are enough for the law of that
-/// model: α is then known from three or more p alone, A is what fits that N, and of other sizes the law only
-/// supposes that N acts as 1 + B·p does.
+/// Injecting a fraction p acts as if the model were 1 + B·p times as large. Each domain has its own
+/// fit. The parameters are A, B, α, β in this order: A in nats · parameters^α / tokens^β, B without
+/// unit. With p = 0 alone, B has no effect and is not determined. Runs of one size are enough to
+/// fit the law for that size: three or more values of p then determine α, and A fits that N. For
+/// other sizes the law then only assumes that N acts as 1 + B·p does.
 ///
 /// # Examples
 /// The paper's B for wikipedia is 829: one percent of injection gives 9.3 N.
@@ -37,7 +37,7 @@ pub(super) const INPUTS: &[Input] = &[
 ];
 
 impl Forgetting {
-    /// The size (1 + B·p)·N of the model that would forget as much without injection.
+    /// The size (1 + B·p)·N of a model that would forget as much without injection.
     pub fn effective_size(b: f64, p: f64, n_params: f64) -> f64 {
         (1.0 + b * p) * n_params
     }
@@ -81,14 +81,15 @@ impl Law for Forgetting {
     }
 }
 
-/// L_pt⁰ + A · D_ft^β / ((1 + B·q)·N)^α: what injection does depends on q, which is p in Equation 7.
+/// L_pt⁰ + A · D_ft^β / ((1 + B·q)·N)^α: the effect of injection depends on q, which is p in
+/// Equation 7.
 pub(super) fn predict(point: &Point, q: f64, values: &[f64]) -> f64 {
     let &[a, b, alpha, beta] = values else { return f64::NAN };
     let ln_size = point.ln_n + (b * q).ln_1p();
     point.loss_pt0 + a * (beta * point.ln_d_ft - alpha * ln_size).exp()
 }
 
-/// The same with its derivatives, as [`Law::gradient`] gives them.
+/// The same with its derivatives, in the form of [`Law::gradient`].
 pub(super) fn gradient(point: &Point, q: f64, values: &[f64], out: &mut [f64]) -> f64 {
     let gradient = values_of(values).map(|[a, b, alpha, beta]| {
         let ln_size = point.ln_n + (b * q).ln_1p();
@@ -100,7 +101,7 @@ pub(super) fn gradient(point: &Point, q: f64, values: &[f64], out: &mut [f64]) -
     write(gradient, out)
 }
 
-/// The same values where q is measured in a unit whose logarithm is `ln_q`.
+/// The same law's values if q is measured in a unit whose logarithm is `ln_q`.
 pub(super) fn in_units(values: &[f64], units: &Units, ln_q: f64) -> Vec<f64> {
     let &[a, b, alpha, beta] = values else { return vec![f64::NAN; values.len()] };
     let a = a * (beta * units.ln_d_ft - alpha * units.ln_n).exp();

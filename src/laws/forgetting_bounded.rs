@@ -5,18 +5,18 @@ use crate::table::Column;
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// Beyond the paper: forgetting that stops where nothing is left of pretraining,
-/// L_pt = L_pt⁰ + R · h / (1 + h) with h = A · D_ft^β / (N + B·p·D_ft)^α and R = ln V − L_pt⁰.
+/// Beyond the paper: forgetting that is bounded by what pretraining has learnt, L_pt = L_pt⁰ + R ·
+/// h / (1 + h) with h = A · D_ft^β / (N + B·p·D_ft)^α and R = ln V − L_pt⁰.
 ///
-/// ln V is the loss of a model that gives each of the V tokens of the vocabulary the same probability,
-/// so that R is all that pretraining has learnt, and h / (1 + h) the share of it that is lost. Where h is
-/// small the increase is R·h, as in [`super::ForgettingPlusTokens`], and it never exceeds R (a bounded
-/// increase is the idea of arXiv 2605.09189). V is no variable: losses per token of different
-/// vocabularies cannot be compared, and each V has a law of its own ([`ForgettingBounded::of`]). A model
-/// that is worse than the uniform one forgets nothing.
+/// ln V is the loss of a uniform model over the V tokens of the vocabulary. So R is all that
+/// pretraining has learnt, and h / (1 + h) the share of it that is lost. For small h the increase
+/// is R·h, as in [`super::ForgettingPlusTokens`], and it never exceeds R (the idea of a bounded
+/// increase is from arXiv 2605.09189). V is not a variable, since losses per token of different
+/// vocabularies cannot be compared; each V has its own law ([`ForgettingBounded::of`]). A model
+/// worse than the uniform one forgets nothing.
 ///
-/// One fit a domain; the parameters are A, B, α, β in this order: A in parameters^α / tokens^β, B in
-/// parameters / token.
+/// Each domain has its own fit. The parameters are A, B, α, β in this order: A in parameters^α /
+/// tokens^β, B in parameters / token.
 ///
 /// # Examples
 /// ```
@@ -38,12 +38,12 @@ pub struct ForgettingBounded {
 /// The part of the name before V.
 const NAME: &str = "forgetting-bounded-";
 
-/// A is of any order of magnitude, and the increase is not affine in it.
+/// A can have any order of magnitude, and the increase is not affine in it.
 const PARAMETERS: &[Parameter] =
     &[strength("A"), strength("B"), exponent("alpha"), exponent("beta")];
 
 impl ForgettingBounded {
-    /// The law of a vocabulary of V tokens; the same one for the same V.
+    /// The law for a vocabulary of V tokens; equal V give the same law.
     pub fn of(vocab_size: u32) -> &'static Self {
         static KNOWN: LazyLock<Mutex<BTreeMap<u32, &'static ForgettingBounded>>> =
             LazyLock::new(Mutex::default);
@@ -59,7 +59,7 @@ impl ForgettingBounded {
         KNOWN.lock().unwrap_or_else(PoisonError::into_inner).entry(vocab_size).or_insert_with(new)
     }
 
-    /// The law of a name, `forgetting-bounded-512`.
+    /// The law with a name such as `forgetting-bounded-512`.
     pub(super) fn by_name(name: &str) -> Option<&'static Self> {
         let vocab_size: u32 = name.strip_prefix(NAME)?.parse().ok()?;
         // 0512 and +512 are no names.
@@ -75,7 +75,7 @@ impl ForgettingBounded {
     }
 }
 
-/// The point as h sees it: an increase above 0.
+/// The point for h, with an increase above 0.
 fn from_zero(point: &Point) -> Point {
     Point { loss_pt0: 0.0, ..*point }
 }

@@ -3,12 +3,12 @@ use super::{
 };
 use crate::table::Column;
 
-/// An ablation of Equation 7, not the paper's: forgetting with an additive offset,
-/// L_pt = L_pt⁰ + A · D_ft^β / ((1 + B·p)·N)^α + E.
+/// An ablation of Equation 7, not from the paper: forgetting with an additive offset, L_pt = L_pt⁰
+/// + A · D_ft^β / ((1 + B·p)·N)^α + E.
 ///
-/// With E = 0 it is [`Forgetting`]: E is a rise that no model size and no injection undoes, as a
-/// learning rate that is warmed up again might cause. The parameters are A, B, α, β, E in this
-/// order, with the units of [`Forgetting`] and E in nats.
+/// With E = 0 it is [`Forgetting`]. E is an increase that neither model size nor injection
+/// prevents, such as rewarming the learning rate might cause. The parameters are A, B, α, β, E in
+/// this order, with the units of [`Forgetting`] and E in nats.
 ///
 /// # Examples
 /// ```

@@ -1,14 +1,14 @@
 use super::{Input, Law, Parameter, Point, Units, forgetting};
 use crate::table::Column;
 
-/// Beyond the paper: forgetting where the tokens of injected data add to the model's size,
-/// L_pt = L_pt⁰ + A · D_ft^β / (N + B·p·D_ft)^α.
+/// Beyond the paper: forgetting in which injected tokens add to the size of the model, L_pt = L_pt⁰
+/// + A · D_ft^β / (N + B·p·D_ft)^α.
 ///
-/// p·D_ft are the tokens of pretraining data that go with one pass over the target (p/(1 − p)·D_ft
-/// to be exact, the same for small p), and each acts as B more parameters: injection undoes a larger
-/// share of the forgetting where D_ft is large, as in [`super::ForgettingTimesTokens`], and where the
-/// model is small. One fit a domain; the parameters are A, B, α, β in this order: A in nats ·
-/// parameters^α / tokens^β, B in parameters / token.
+/// p·D_ft is the number of tokens injected during one pass over the target (exactly p/(1 − p)·D_ft,
+/// almost the same for small p), and each acts as B more parameters. Injection prevents a larger
+/// share of the forgetting if D_ft is large, as in [`super::ForgettingTimesTokens`], or if the
+/// model is small. Each domain has its own fit. The parameters are A, B, α, β in this order: A in
+/// nats · parameters^α / tokens^β, B in parameters / token.
 ///
 /// # Examples
 /// ```

@@ -1,13 +1,13 @@
 use super::{Input, Law, Parameter, Point, Units, forgetting};
 use crate::table::Column;
 
-/// Beyond the paper: forgetting where the tokens of injected data, and not their share, multiply the
-/// model's size, L_pt = L_pt⁰ + A · D_ft^β / ((1 + B·p·D_ft)·N)^α.
+/// Beyond the paper: forgetting in which the number of injected tokens, not their share, multiplies
+/// the size of the model, L_pt = L_pt⁰ + A · D_ft^β / ((1 + B·p·D_ft)·N)^α.
 ///
-/// p·D_ft are the tokens of pretraining data that go with one pass over the target (p/(1 − p)·D_ft
-/// to be exact, the same for small p). In Equation 7 the share of the forgetting that a fraction p
-/// undoes is the same for every D_ft; here it grows with D_ft. One fit a domain; the parameters are A,
-/// B, α, β in this order: A in nats · parameters^α / tokens^β, B in 1 / tokens.
+/// p·D_ft is the number of tokens injected during one pass over the target (exactly p/(1 − p)·D_ft,
+/// almost the same for small p). In Equation 7 a fraction p prevents the same share of the
+/// forgetting for every D_ft; here the share grows with D_ft. Each domain has its own fit. The
+/// parameters are A, B, α, β in this order: A in nats · parameters^α / tokens^β, B in 1 / tokens.
 ///
 /// # Examples
 /// ```

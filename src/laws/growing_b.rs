@@ -4,21 +4,21 @@ use super::{
 };
 use crate::table::Column;
 
-/// Equation 7 with a B that may grow with the data, L_pt = L_pt⁰ + A · D_ft^β / ((1 + B·p·D_ft^γ)·N)^α:
-/// the yardstick of an assumption, and none of [`super::LAWS`].
+/// Equation 7 with a B that may grow with the data, L_pt = L_pt⁰ + A · D_ft^β / ((1 +
+/// B·p·D_ft^γ)·N)^α. It tests an assumption of Equation 7 and is not one of [`super::LAWS`].
 ///
 /// With γ = 0 it is [`super::Forgetting`], with γ = 1 [`super::ForgettingTimesTokens`]. The parameters
 /// are A, B, α, β, γ in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GrowingB;
 
-/// Where γ stands among the parameters.
+/// The index of γ among the parameters.
 pub(crate) const GAMMA: usize = 4;
 
 const PARAMETERS: &[Parameter] =
     &[coefficient("A"), strength("B"), exponent("alpha"), exponent("beta"), exponent("gamma")];
 
-/// What B does at several D_ft shows only at several D_ft.
+/// How B depends on D_ft shows only with several values of D_ft.
 const INPUTS: &[Input] = &[
     input(Column::NParams, 1),
     input(Column::DFtTokens, 3),

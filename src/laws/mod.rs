@@ -1,10 +1,10 @@
 //! The scaling laws: what the losses at the bottom of the U-curve depend on.
 //!
-//! A law is a form with named parameters, its value and its gradient; fitting knows laws only
-//! through [`Law`]. A new law is one file and one line in [`LAWS`].
+//! A law is an equation with named parameters; it computes a prediction and its gradient. Fitting
+//! uses laws only through [`Law`]. A new law is one file and one line in [`LAWS`].
 //!
-//! Losses are in nats per token, N in parameters, D_ft and D in tokens. The exponents have no
-//! unit; the coefficients take up the units of the others ([`Law::in_units`]).
+//! Losses are in nats per token, N in parameters, D_ft and D in tokens. The exponents have no unit;
+//! the coefficients have the units that make up the difference ([`Law::in_units`]).
 
 mod additive;
 mod finetuning;
@@ -30,7 +30,7 @@ use crate::table::Column;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Every law but [`ForgettingBounded`], which each vocabulary has one of.
+/// Every law except [`ForgettingBounded`], of which there is one per vocabulary size.
 pub const LAWS: &[&dyn Law] = &[
     &Forgetting,
     &Finetuning,
@@ -41,8 +41,8 @@ pub const LAWS: &[&dyn Law] = &[
     &ForgettingPlusTokens,
 ];
 
-/// What a law may look at, for one run. A law reads the fields that its equation has; those that
-/// are not known are NaN, as in [`Row::default`].
+/// The inputs of a law, for one run. A law reads the fields in its equation; unknown values are
+/// NaN, as in [`Row::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
@@ -86,7 +86,7 @@ impl Default for Row {
 }
 
 impl Row {
-    /// The value of an input; NaN where it is not known, or for the losses that laws predict.
+    /// The value of an input; NaN if it is not known, or for the losses that laws predict.
     pub fn get(&self, column: Column) -> f64 {
         match column {
             Column::NParams => self.n_params,
@@ -99,7 +99,7 @@ impl Row {
     }
 }
 
-/// A [`Row`] as a law computes with it: the logarithms of sizes, taken once.
+/// A [`Row`] with the logarithms of sizes, which laws compute with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     /// ln N.
@@ -115,7 +115,7 @@ pub struct Point {
 }
 
 impl Point {
-    /// p · D_ft: the tokens of pretraining data for each pass over the target.
+    /// p · D_ft: the tokens injected per pass over the target.
     pub(crate) fn tokens_per_pass(&self) -> f64 {
         self.p * self.ln_d_ft.exp()
     }
@@ -138,7 +138,7 @@ impl From<&Row> for Point {
     }
 }
 
-/// Units of size: how many parameters or tokens, or what fraction, count as 1.
+/// Units of measurement: how many parameters or tokens, or what fraction, count as 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Units {
     /// ln of the unit of N, in parameters.
@@ -152,17 +152,16 @@ pub struct Units {
 }
 
 impl Units {
-    /// One parameter, one token, and fractions as they are.
+    /// One parameter, one token, and plain fractions.
     pub const PLAIN: Self = Self { ln_n: 0.0, ln_d_ft: 0.0, ln_p: 0.0, ln_d: 0.0 };
 
-    /// The plain units, seen from these: measuring in them what was measured in these undoes the
-    /// change.
+    /// The inverse: measuring in these units and then in the inverse gives the plain units again.
     #[must_use]
     pub fn inverse(self) -> Self {
         Self { ln_n: -self.ln_n, ln_d_ft: -self.ln_d_ft, ln_p: -self.ln_p, ln_d: -self.ln_d }
     }
 
-    /// A point measured in these units.
+    /// Converts a point to these units.
     #[must_use]
     pub fn measure(&self, point: &Point) -> Point {
         Point {
@@ -175,15 +174,15 @@ impl Units {
     }
 }
 
-/// How a parameter enters a law. Every parameter is a number of at least 0, without upper limit.
+/// How a parameter enters a law. Every parameter is at least 0 and has no upper limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The prediction is affine in it when the others stand still: A, E.
+    /// The prediction is affine in it for fixed other parameters: A, E.
     Coefficient,
     /// The exponent of a size: α, β.
     Exponent,
-    /// It multiplies p, the injected tokens or all of a bounded term, and is of any order of magnitude:
-    /// the forgetting law's B.
+    /// It multiplies p, the injected tokens or the whole of a bounded term, and can have any order
+    /// of magnitude: B of the forgetting law.
     Strength,
 }
 
@@ -192,7 +191,7 @@ pub enum Role {
 pub struct Parameter {
     /// The paper's symbol, in letters.
     pub name: &'static str,
-    /// How it enters.
+    /// How it enters the law.
     pub role: Role,
 }
 
@@ -208,12 +207,12 @@ const fn strength(name: &'static str) -> Parameter {
     Parameter { name, role: Role::Strength }
 }
 
-/// A column that a law reads, and how many distinct values of it a fit needs at least.
+/// A column that a law reads, and the minimum number of distinct values for a fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Input {
     /// The column.
     pub column: Column,
-    /// The number of distinct values without which some parameter cannot be known.
+    /// With fewer distinct values than this, some parameter is not determined.
     pub distinct: usize,
 }
 
@@ -223,13 +222,13 @@ const fn input(column: Column, distinct: usize) -> Input {
 
 /// The form of a scaling law.
 pub trait Law: Send + Sync {
-    /// The name by which it is asked for.
+    /// The name, as for `--law`.
     fn name(&self) -> &'static str;
 
-    /// The equation, and where it stands.
+    /// The equation and its source.
     fn equation(&self) -> &'static str;
 
-    /// The parameters, in the order in which values are given.
+    /// The parameters, in the order of their values.
     fn parameters(&self) -> &'static [Parameter];
 
     /// The columns that it reads.
@@ -238,28 +237,27 @@ pub trait Law: Send + Sync {
     /// The loss that it predicts.
     fn output(&self) -> Column;
 
-    /// The loss in nats per token that the law predicts for a point with N, D_ft and D above 0.
-    /// NaN if the number of values is not that of the parameters: [`Law::check`] says so in words.
+    /// The loss in nats per token that the law predicts for a point with N, D_ft and D above 0. NaN
+    /// if the number of values is wrong; [`Law::check`] gives the error.
     fn predict(&self, point: &Point, values: &[f64]) -> f64;
 
     /// The prediction, and its derivatives with respect to the parameters, written to `out` in
-    /// their order. NaN if the number of values is not that of the parameters.
+    /// their order. NaN if the number of values is wrong.
     fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64;
 
-    /// The values of the same law for sizes that are measured in other units:
+    /// The parameter values of the same law for sizes measured in other units:
     /// `predict(units.measure(point), in_units(values, units))` is `predict(point, values)`.
     ///
-    /// As many values as there are parameters.
+    /// The number of values must be that of the parameters.
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64>;
 
-    /// What the loss is without any effect of the law: L_pt⁰ for a law of what is forgotten, none
-    /// for others.
+    /// The loss without any effect of the law: L_pt⁰ for laws of forgetting, `None` for others.
     fn baseline(&self, point: &Point) -> Option<f64> {
         let _ = point;
         None
     }
 
-    /// Refuses values that the law has no meaning for.
+    /// Refuses values for which the law has no meaning.
     ///
     /// # Errors
     /// If there are too few or too many, or one is not a number of at least 0.
@@ -288,10 +286,10 @@ impl std::fmt::Debug for dyn Law {
     }
 }
 
-/// The law of a name.
+/// The law with a name.
 ///
 /// # Errors
-/// If there is none; the message names those that there are.
+/// If there is none; the message lists the names.
 ///
 /// ```
 /// use forgetting_laws::laws;
