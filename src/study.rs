@@ -1,15 +1,15 @@
-//! Ask and tell: which run to make next, around anybody's training code.
+//! Ask and tell: which run to make next, for any training code.
 //!
-//! A [`Study`] holds a question, which is how much to inject for a model and an amount of target data,
-//! the runs that could be made to answer it, what they cost, and the results. [`Study::ask`] hands out
-//! the runs that say most about the question for their cost ([`crate::fit::design`]);
-//! [`Study::tell`] takes their losses; [`Study::add`] takes runs that were made elsewhere;
-//! [`Study::answer`] says what all of them show. It trains nothing, and it is one readable file
-//! ([`Study::change`]) that several processes may work on.
+//! A [`Study`] has a question (how much to inject for a model and an amount of target data), the
+//! candidate runs with their costs, and the results. [`Study::ask`] hands out the runs that say
+//! most about the question for their cost ([`crate::fit::design`]); [`Study::tell`] records their
+//! losses; [`Study::add`] records runs made elsewhere; [`Study::answer`] says what the results
+//! show. A study trains nothing. It is stored in one readable file ([`Study::change`]) that several
+//! processes can share.
 //!
-//! Runs are told in any order, also ones that were not asked for. Runs that were handed out and not
-//! told yet count as made where the next ones are chosen, so that workers are not sent after the same
-//! thing. Nothing is random: the same study asks for the same runs.
+//! Runs can be told in any order, even if they were not handed out. Runs that were handed out and
+//! not yet told count as made when the next ones are chosen, so that workers do not duplicate each
+//! other's work. Nothing is random: the same study hands out the same runs.
 //!
 //! # Examples
 //! ```
@@ -68,7 +68,7 @@ use crate::words::size;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// What is asked: how much to inject.
+/// The question: how much to inject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
@@ -78,12 +78,12 @@ pub struct Question {
     pub d_ft_tokens: f64,
     /// How much may be forgotten.
     pub limit: Limit,
-    /// The probability with which a new run must keep to the limit.
+    /// The probability with which a new run must stay within the limit.
     pub confidence: f64,
-    /// The fractions p whose forgetting is to be known.
+    /// The fractions p for which forgetting is to be estimated.
     pub p: Vec<f64>,
-    /// The pretraining loss before finetuning of the model that is asked about, in nats per token,
-    /// where it is known; without, that of the runs' sizes.
+    /// The pretraining loss before finetuning of the model in question, in nats per token, if it is
+    /// known. By default it is derived from the sizes of the runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_pt0: Option<f64>,
 }
@@ -112,15 +112,15 @@ pub struct Model {
     pub name: String,
     /// N in parameters.
     pub n_params: f64,
-    /// What it costs to make it, in the unit of the runs' costs; 0 where it is there. The first run
-    /// that is made of it pays.
+    /// The cost of pretraining it, in the unit of the runs' costs; 0 if it exists. The first run of
+    /// the model bears this cost.
     pub cost: f64,
     /// Its pretraining loss L_pt⁰ in nats per token, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_pt0: Option<f64>,
 }
 
-/// A run of a study: one that could be made, or was.
+/// A run of a study, planned or made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StudyRun {
@@ -132,13 +132,13 @@ pub struct StudyRun {
     pub d_ft_tokens: f64,
     /// The fraction p of injected pretraining data.
     pub p: f64,
-    /// What it costs without its model, in any unit: FLOPs, seconds of a device, money.
+    /// The cost without that of its model, in any unit: FLOPs, device seconds, money.
     pub cost: f64,
-    /// How far it is.
+    /// Its state.
     pub state: State,
 }
 
-/// How far a run is.
+/// The state of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -148,7 +148,7 @@ pub enum State {
     Asked,
     /// It was made.
     Done(Losses),
-    /// It was tried and has no result, and is not handed out again; why.
+    /// It was tried and has no result, for this reason. It is not handed out again.
     Failed(String),
 }
 
@@ -156,8 +156,8 @@ pub enum State {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Losses {
-    /// The pretraining loss of its model before finetuning, L_pt⁰. Once a model's is known, other runs
-    /// of it need not say it.
+    /// The pretraining loss of its model before finetuning, L_pt⁰. Once it is known for a model,
+    /// other runs of the model need not give it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_pt0: Option<f64>,
     /// The pretraining loss after finetuning, L_pt.
@@ -171,7 +171,7 @@ pub struct Losses {
 /// A run that was made elsewhere.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Made {
-    /// The name of its model; `None`: the study's model of this size.
+    /// The name of its model. `None`: the study's model of this size.
     pub model: Option<String>,
     /// N in parameters.
     pub n_params: f64,
@@ -186,7 +186,7 @@ pub struct Made {
 /// A run to make.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Asked {
-    /// Its number, by which it is told.
+    /// Its number, for [`Study::tell`].
     pub run: u64,
     /// The model to start from.
     pub model: String,
@@ -196,13 +196,13 @@ pub struct Asked {
     pub d_ft_tokens: f64,
     /// The fraction p of pretraining data to inject.
     pub p: f64,
-    /// What it costs, with its model where that has to be made.
+    /// The cost, including its model if that must be pretrained.
     pub cost: f64,
-    /// Whether its model has to be made first.
+    /// Whether its model must be pretrained first.
     pub makes_model: bool,
     /// The mean standard deviation of the predicted ln(L_pt − L_pt⁰) over the p asked about, before it.
     pub before: f64,
-    /// The same as expected once it is made.
+    /// The same, as expected after the run.
     pub after: f64,
 }
 
@@ -219,7 +219,7 @@ pub struct Study {
 /// The format of files.
 const FORMAT: u32 = 1;
 
-/// L_pt⁰ in nats per token where nothing is known of it.
+/// The assumed L_pt⁰ in nats per token if nothing is known about it.
 const USUAL_LOSS: f64 = 3.0;
 
 impl Study {
@@ -247,8 +247,8 @@ impl Study {
         &self.runs
     }
 
-    /// Adds a pretrained model of `n_params` parameters that costs so much to make, 0 where it is
-    /// there.
+    /// Adds a pretrained model of `n_params` parameters. `cost` is that of pretraining it, 0 if it
+    /// exists.
     ///
     /// # Errors
     /// If the name is taken, or a number lies outside its domain.
@@ -262,8 +262,8 @@ impl Study {
         Ok(())
     }
 
-    /// Takes note that a model is there, with its pretraining loss L_pt⁰ in nats per token. Its runs
-    /// tell it too.
+    /// Records that a model exists, with its pretraining loss L_pt⁰ in nats per token. Telling one
+    /// of its runs does this too.
     ///
     /// # Errors
     /// If there is no such model, or the loss is not a finite number above 0.
@@ -275,9 +275,9 @@ impl Study {
         Ok(())
     }
 
-    /// Adds a run that could be made of a model, on `d_ft_tokens` unique tokens of the target with a
+    /// Adds a candidate run of a model, on `d_ft_tokens` unique tokens of the target with a
     /// fraction `p` of pretraining data, and returns its number. Several runs may have the same
-    /// settings: replicates.
+    /// settings (replicates).
     ///
     /// # Errors
     /// If there is no such model, or a number lies outside its domain.
@@ -301,8 +301,8 @@ impl Study {
         Ok(run)
     }
 
-    /// The runs to make next, the best first, as many as are asked for and left. They count as under
-    /// way from now on, until they are told, have failed or are released.
+    /// The next runs to make, best first: `count` of them, or all that are left. They count as
+    /// under way until they are told, have failed or are released.
     ///
     /// # Errors
     /// As [`Self::choose`].
@@ -314,8 +314,8 @@ impl Study {
         Ok(chosen)
     }
 
-    /// What [`Self::ask`] would hand out of the runs that `offered` holds for; the study stays as it
-    /// is.
+    /// What [`Self::ask`] would hand out among the runs that satisfy `offered`. The study does not
+    /// change.
     ///
     /// # Errors
     /// If the study has no runs.
@@ -361,7 +361,7 @@ impl Study {
         Ok(Candidate { row: self.row(run, self.model(&run.model)?), cost: run.cost, needs })
     }
 
-    /// Takes the losses of a run. To tell the same again changes nothing.
+    /// Records the losses of a run. Telling the same again changes nothing.
     ///
     /// # Errors
     /// If there is no such run, it was told other losses, a loss is not a finite number above 0, or
@@ -382,7 +382,7 @@ impl Study {
         }
     }
 
-    /// Takes note that a run was tried and has no result: it crashed, diverged, or its bottom was not
+    /// Records that a run was tried and has no result: it crashed, diverged, or its bottom was not
     /// seen. It is not handed out again.
     ///
     /// # Errors
@@ -392,8 +392,7 @@ impl Study {
         Ok(())
     }
 
-    /// Takes a run back: nobody makes it, and it can be handed out again. What was told of it is
-    /// forgotten.
+    /// Takes a run back, so that it can be handed out again. Its losses, if any, are discarded.
     ///
     /// # Errors
     /// If there is no such run.
@@ -402,9 +401,9 @@ impl Study {
         Ok(())
     }
 
-    /// Takes a run that was made elsewhere, and returns its number: that of a run with the same
-    /// settings that was not made yet or has the same losses, or else a new one, which costs nothing
-    /// any more.
+    /// Records a run that was made elsewhere, and returns its number. This is the number of a run
+    /// with the same settings that was not made yet or has the same losses, or else a new run
+    /// without cost.
     ///
     /// # Errors
     /// If a number lies outside its domain, or the study has a model of this name and another size.
@@ -458,12 +457,13 @@ impl Study {
         Ok(run)
     }
 
-    /// What the runs say so far. Fits the laws, which takes about a second with the default options.
+    /// What the results show so far. This fits the laws, which takes about a second with the
+    /// default options.
     pub fn answer(&self, options: &Options) -> Answer {
         Answer::of(&self.table(), self.question.clone(), options)
     }
 
-    /// The runs that were made, as a table of losses; each names its number and its model.
+    /// The runs that were made, as a table of losses with their numbers and models.
     pub fn table(&self) -> Table {
         let run = |run: &StudyRun| {
             let State::Done(losses) = run.state else { return None };
@@ -490,12 +490,12 @@ impl Study {
         Ok(self.known(&self.design()?).deviation())
     }
 
-    /// What the runs that were made or are under way cost, with their models.
+    /// The cost of the runs that were made or are under way, including their models.
     pub fn spent(&self) -> f64 {
         self.cost_of(|run| matches!(run.state, State::Asked | State::Done(_)))
     }
 
-    /// What all runs cost, with their models.
+    /// The cost of all runs, including their models.
     pub fn cost(&self) -> f64 {
         self.cost_of(|_| true)
     }

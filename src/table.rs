@@ -1,4 +1,4 @@
-//! Tables of losses: what runs were made and where they ended, from this project or from anyone.
+//! Tables of losses: runs and their final losses, from this project or elsewhere.
 //!
 //! ```
 //! use forgetting_laws::laws::{Finetuning, Row};
@@ -70,7 +70,7 @@ impl Column {
         }
     }
 
-    /// What is wrong with a value, if it is not one that the column may hold.
+    /// What is wrong with a value, if the column may not hold it.
     fn fault(self, value: f64) -> Option<&'static str> {
         let good = match self {
             Self::P => (0.0..=1.0).contains(&value),
@@ -95,21 +95,22 @@ impl fmt::Display for Column {
 /// One row of a table. A loss that was not measured is `None`; a size that is not known is NaN.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// The target domain, or whatever groups are made by; empty where there is only one.
+    /// The target domain, or the value of another grouping column; empty if there is only one
+    /// group.
     pub domain: String,
-    /// The seed, or whatever tells replicates apart.
+    /// The seed, or another identifier of replicates.
     pub seed: String,
-    /// The run that the row belongs to, where several rows come from one (checkpoints of one
-    /// training). Rows of one run are drawn together by the bootstrap. Empty: a run of its own.
+    /// The run that the row belongs to, if several rows come from one run, such as its checkpoints.
+    /// The bootstrap draws rows of one run together. Empty: the row is its own run.
     pub run: String,
-    /// The pretrained model that the run starts from. Runs of one model have its peculiarities in
-    /// common, so that the bootstrap draws models and then runs. Empty: not known.
+    /// The pretrained model that the run starts from. Runs of one model share its peculiarities, so
+    /// the bootstrap draws models and then runs. Empty: not known.
     pub parent: String,
     /// How often the run passes over the target data.
     pub epochs: Option<f64>,
-    /// Whether its losses are those of a bottom between the first and the last evaluation.
+    /// Whether the bottom lies between the first and the last evaluation.
     pub interior: Option<bool>,
-    /// What the laws look at.
+    /// The inputs of the laws.
     pub row: Row,
     /// L_pt, in nats per token.
     pub loss_pt: Option<f64>,
@@ -117,9 +118,9 @@ pub struct Run {
     pub loss_ft: Option<f64>,
     /// The loss of pretraining, in nats per token.
     pub loss: Option<f64>,
-    /// How many rows this one counts for in the objective.
+    /// The weight of this row in the objective.
     pub weight: f64,
-    /// The line of the file, counted from 1; of a Parquet file, which has none, the row.
+    /// The line in the file, counted from 1; for a Parquet file the row.
     pub line: Option<u64>,
 }
 
@@ -143,7 +144,7 @@ impl Default for Run {
 }
 
 impl Run {
-    /// A column's value, where there is one.
+    /// The value of a column, if there is one.
     pub fn get(&self, column: Column) -> Option<f64> {
         let known = |value: f64| (!value.is_nan()).then_some(value);
         match column {
@@ -154,7 +155,7 @@ impl Run {
         }
     }
 
-    /// Sets a column's value; `None` where there is none.
+    /// Sets the value of a column; `None` if it is not known.
     pub fn set(&mut self, column: Column, value: Option<f64>) {
         let or_unknown = value.unwrap_or(f64::NAN);
         match column {
@@ -175,10 +176,10 @@ impl Run {
 pub struct Table {
     /// Where it comes from, for messages.
     pub path: PathBuf,
-    /// The columns that the source had, for messages; empty where it is not a file.
+    /// The columns of the source, for messages; empty if it is not a file.
     pub columns: Vec<String>,
-    /// The columns beside those of numbers that are used because of their names and were not asked
-    /// for.
+    /// The non-numeric columns that are used because of their names, without an option that asks
+    /// for them.
     pub unasked: Vec<String>,
     /// The rows.
     pub runs: Vec<Run>,
@@ -229,13 +230,13 @@ impl Table {
         names.into_iter().map(of).collect()
     }
 
-    /// What a law sees of the table: the rows that have the loss that it predicts.
+    /// The rows that have the loss that a law predicts.
     ///
     /// # Errors
-    /// In words, with line numbers where there are any: if no row has the loss; if a row has it and
-    /// lacks a size; if a value is not a number that its column may hold; if a row has more unique
-    /// tokens than tokens; if there are fewer distinct values of a size than the law needs, or
-    /// fewer distinct rows than parameters.
+    /// With line numbers, if there are any: if no row has the loss; if a row has it and lacks a
+    /// size; if a value is not a number that its column may hold; if a row has more unique tokens
+    /// than tokens; if there are fewer distinct values of a size than the law needs, or fewer
+    /// distinct rows than parameters.
     pub fn sample(&self, law: &dyn Law) -> Result<Sample> {
         let output = law.output();
         let rows: Vec<_> = self.runs.iter().filter(|run| run.get(output).is_some()).collect();
@@ -354,24 +355,24 @@ fn count_distinct<T: AsRef<[Option<f64>]>>(keys: impl Iterator<Item = T>) -> usi
     keys.len()
 }
 
-/// What a law sees of a table, row by row.
+/// The rows of a table that a law is fitted to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// What the law looks at.
+    /// The inputs of the law.
     pub rows: Vec<Row>,
-    /// The same, as it computes with it.
+    /// The same, with logarithms of sizes.
     pub points: Vec<Point>,
     /// The observed losses, in nats per token.
     pub losses: Vec<f64>,
-    /// How many rows each counts for.
+    /// The weight of each row.
     pub weights: Vec<f64>,
     /// The run that each row belongs to, counted from 0 in order of appearance.
     pub runs: Vec<usize>,
     /// The number of runs.
     pub n_runs: usize,
-    /// The pretrained model of each row, counted from 0; `None` where it is not known.
+    /// The pretrained model of each row, counted from 0; `None` if it is not known.
     pub parents: Vec<Option<usize>>,
-    /// How often each row's run passes over the target data, where that is known.
+    /// How often the run of each row passes over the target data, if that is known.
     pub epochs: Vec<Option<f64>>,
 }
 
@@ -408,8 +409,8 @@ impl Sample {
         }
     }
 
-    /// The pretrained model of each row, counted from 0; where the table does not say it, runs with
-    /// one N and D have one.
+    /// The pretrained model of each row, counted from 0. If the table does not say, runs with the
+    /// same N and D share a model.
     pub fn models(&self) -> Vec<usize> {
         let mut seen: Vec<(Option<usize>, u64, u64)> = Vec::new();
         let mut number = |i: usize| {

@@ -1,9 +1,9 @@
-//! Fitting the laws to runs, and saying what a fit can and cannot know.
+//! Fits laws to runs, and says what a fit does and does not determine.
 //!
-//! [`fit`] finds the optimum over the whole domain of a law, with the reasons to trust it
-//! ([`Fit::prove`] even proves it); intervals
-//! from a bootstrap over whole runs; errors on runs that were held out, beside those of models that
-//! know nothing. [`Fit::predict`] turns it into numbers, an [`Advisor`] into decisions.
+//! [`fit`] finds the optimum over the whole domain of a law and a status that says whether to trust
+//! it ([`Fit::prove`] proves it). It adds intervals from a bootstrap over whole runs, and errors on
+//! held-out runs next to those of baselines. [`Fit::predict`] gives predictions, an [`Advisor`]
+//! decisions.
 //!
 //! # I have my own losses
 //! ```
@@ -37,9 +37,9 @@
 //! # Ok::<(), forgetting_laws::Error>(())
 //! ```
 //!
-//! Linear algebra is LAPACK's through [`ndarray_linalg`]. In this workspace an OpenBLAS is linked
-//! beside libtorch, which keeps its own BLAS; a package that depends on this one chooses a backend
-//! with a feature such as `openblas-system`.
+//! Linear algebra uses LAPACK through [`ndarray_linalg`]. This workspace links an OpenBLAS,
+//! separate from libtorch's own BLAS; a package that depends on this one chooses a backend with a
+//! feature such as `openblas-system`.
 
 pub mod advise;
 mod baseline;
@@ -91,27 +91,28 @@ use card::{Warning, WarningKind};
 use problem::Problem;
 use serde::{Deserialize, Serialize};
 
-/// How to fit.
+/// The options of a fit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// What is minimised.
     pub objective: Objective,
     /// The resamples that intervals come from.
     pub bootstrap: Bootstrap,
-    /// Which runs are held out, to see what the law says of runs that it was not fitted to.
+    /// Which runs are held out, to measure the errors of the law on runs that it was not fitted to.
     pub hold_out: Option<HoldOut>,
-    /// Whether the misfit of the law is learnt from runs that are held out, so that intervals of new
-    /// runs hold outside the fitted ones. Needs resamples.
+    /// Whether the misfit of the law is estimated from held-out runs, so that intervals of new runs
+    /// are valid outside the fitted ones. Needs resamples.
     pub misfit: bool,
-    /// The spread between pretrained models of one size, where it is known from elsewhere: the
-    /// standard deviation of the logarithm of the increase of L_pt. For laws of what is forgotten.
+    /// The spread between pretrained models of one size, if it is known from elsewhere: the
+    /// standard deviation of the logarithm of the increase of L_pt. For laws of forgetting.
     pub model_spread: Option<f64>,
-    /// Threads to use, 0 for as many as there are cores. Nothing but the time depends on it.
+    /// Threads to use; 0 means one per core. Only the time depends on it.
     pub threads: usize,
 }
 
 impl Default for Options {
-    /// [`Objective::default`], 1,000 resamples, each model size held out in turn, the misfit learnt.
+    /// [`Objective::default`], 1,000 resamples, each model size held out in turn, and the misfit
+    /// estimated.
     fn default() -> Self {
         Self {
             objective: Objective::default(),
@@ -124,20 +125,20 @@ impl Default for Options {
     }
 }
 
-/// A row that was fitted.
+/// A fitted row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Observed {
-    /// What the law looks at.
+    /// The inputs of the law.
     pub row: Row,
     /// The observed loss, in nats per token.
     pub loss: f64,
     /// The law's prediction at the optimum, in nats per token.
     #[serde(deserialize_with = "json::infinite_for_null")]
     pub prediction: f64,
-    /// How many rows it counted for.
+    /// The weight of the row.
     pub weight: f64,
-    /// How often its run passes over the target data, where that is known.
+    /// How often its run passes over the target data, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
 }
@@ -145,7 +146,7 @@ pub struct Observed {
 /// A fitted law.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fit {
-    /// The domain or group, for the reader; empty where there is only one.
+    /// The domain or group, for the reader; empty if there is only one.
     #[serde(default)]
     pub domain: String,
     /// The law.
@@ -156,9 +157,9 @@ pub struct Fit {
     /// What was minimised.
     #[serde(flatten)]
     pub minimised: Objective,
-    /// The rows that were fitted.
+    /// The number of fitted rows.
     pub n_rows: usize,
-    /// The runs that they belong to.
+    /// The number of runs that they belong to.
     pub n_runs: usize,
     /// The objective at the optimum.
     pub objective: f64,
@@ -168,13 +169,13 @@ pub struct Fit {
     pub at_bound: Vec<String>,
     /// The directions that the rows do not determine.
     pub undetermined: Vec<Undetermined>,
-    /// The condition number of the predictions' derivatives with respect to the parameters, in the
-    /// table's own units; infinite where the parameters are not identified.
+    /// The condition number of the Jacobian of the predictions with respect to the parameters, in
+    /// the units of the table; infinite if the parameters are not identified.
     #[serde(deserialize_with = "json::infinite_for_null")]
     pub condition_number: f64,
-    /// How the restarts went.
+    /// The results of the restarts.
     pub restarts: Restarts,
-    /// The parameters, with the interval of each where there was a bootstrap.
+    /// The parameters, with an interval for each if there was a bootstrap.
     pub params: Params,
     /// The mean relative error on the fitted rows.
     #[serde(deserialize_with = "json::infinite_for_null")]
@@ -182,34 +183,34 @@ pub struct Fit {
     /// The error of the increase on the fitted rows: [`Errors::rise_error`].
     #[serde(deserialize_with = "json::infinite_for_null")]
     pub rise_error: f64,
-    /// The same errors of the baselines.
+    /// The same errors for the baselines.
     pub null_models: BaselineErrors,
-    /// The mean relative error on the rows that were held out.
+    /// The mean relative error on the held-out rows.
     pub mre_held_out: Option<f64>,
-    /// The rows that were held out.
+    /// The held-out rows.
     pub held_out: Option<HeldOut>,
     /// The resamples.
     pub bootstrap: Option<Resampled>,
-    /// The misfit of the law, where it was learnt.
+    /// The misfit of the law, if it was estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub misfit: Option<Misfit>,
     /// [`Options::model_spread`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_spread: Option<f64>,
-    /// The rows, as they were fitted.
+    /// The fitted rows.
     pub rows: Vec<Observed>,
     /// The report card: what the user should know.
     pub warnings: Vec<Warning>,
 }
 
 impl Fit {
-    /// The parameters' values, in the law's order.
+    /// The values of the parameters, in the order of the law.
     pub fn values(&self) -> Vec<f64> {
         self.params.0.iter().map(|param| param.value).collect()
     }
 
-    /// A lower bound on the objective over all parameters of the law: that no others are better by
-    /// more than a small gap.
+    /// A lower bound on the objective over all parameters of the law, which proves that none are
+    /// better by more than a small gap.
     ///
     /// # Errors
     /// As [`prove`].
@@ -221,19 +222,17 @@ impl Fit {
         prove(self.law, &points, &losses, &weights, &self.minimised, reached, options)
     }
 
-    /// Whether the law says more of held-out runs than the baselines; `None` where none
-    /// were held out.
+    /// Whether the law beats the baselines on held-out runs; `None` if none were held out.
     pub fn is_supported(&self) -> Option<bool> {
         self.held_out.as_ref().map(|held_out| held_out.supported)
     }
 }
 
-/// Fits a law to a table of losses, as one group. For a law for each domain, see
+/// Fits a law to all rows of a table of losses. To fit each domain separately, use
 /// [`Table::groups`].
 ///
 /// # Errors
-/// If the table does not have what the law needs ([`Table::sample`]) or an option is outside its
-/// domain.
+/// If the table lacks what the law needs ([`Table::sample`]) or an option is outside its domain.
 pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fit> {
     options.objective.check()?;
     options.bootstrap.check()?;
