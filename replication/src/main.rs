@@ -34,7 +34,7 @@ use experiment::interrupts;
 use std::process::ExitCode;
 use terminal::log;
 
-/// Re-runs the figures of "Scaling Laws for Forgetting during Finetuning with Pretraining Data
+/// Reproduces the figures of "Scaling Laws for Forgetting during Finetuning with Pretraining Data
 /// Injection" (Béthune et al., ICML 2025), and fits its laws to tables of losses.
 #[derive(Parser)]
 #[command(version)]
@@ -48,17 +48,17 @@ enum Command {
     #[cfg(feature = "train")]
     #[command(flatten)]
     Training(Box<train::Command>),
-    /// Draws every figure and table and the report from a file of results; trains nothing.
+    /// Draws every figure, table and the report from a file of results, without training.
     Draw(draw::Options),
-    /// Puts the verdicts on every claim from several files of results side by side.
+    /// Shows the verdicts on every claim from several files of results side by side.
     Compare(compare::Options),
-    /// Fits laws to a table of losses: coefficients, intervals, errors and drawings.
+    /// Fits laws to a table of losses: parameters, intervals, errors and plots.
     Fit(Box<fit::Arguments>),
-    /// Says what fitted laws predict for other runs.
+    /// Predicts the losses of other runs with fitted laws.
     Predict(predict::Arguments),
     /// Turns fitted laws into decisions: how much to inject, how large a model, how much data.
     Advise(advise::Options),
-    /// Says which run to make next, around anybody's training code, and what the runs show so far.
+    /// Chooses the next run for your own training code, and says what the runs show so far.
     #[command(subcommand)]
     Study(study::Command),
 }
@@ -127,8 +127,7 @@ enum Call {
 }
 
 impl Call {
-    /// Starts the processes that carry it out together, if it asks for several; returns the status to
-    /// end with.
+    /// Starts several processes for the command if it asks for them; returns the exit status.
     #[cfg(feature = "train")]
     fn launch(&self) -> Option<forgetting_laws::Result<u8>> {
         let launched = match self {
@@ -180,7 +179,7 @@ fn parse() -> Result<Call, clap::Error> {
     Ok(Call::Command(Box::new(cli.command)))
 }
 
-/// Says in one line why the process ends; what the user wrote may hold line ends.
+/// Prints in one line why the process ends, even if the user's input contains line breaks.
 fn fail(why: &str) {
     let lines: Vec<_> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     log(&format!("replication: {}", lines.join(" ")));

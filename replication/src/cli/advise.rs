@@ -13,17 +13,17 @@ use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// What is asked. Sizes may have a suffix: 300K, 109M, 1.27B, 2T.
+/// The question. Sizes may have a suffix: 300K, 109M, 1.27B, 2T.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Options {
     /// The file of laws that `fit` wrote.
     laws: PathBuf,
-    /// The domain, where the file has several.
+    /// The domain, if the file has several.
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
-    /// The law to ask [default: of each loss the form that held-out runs speak for, as `fit` ranked
-    /// them].
+    /// The law to use [default: for each loss the form that held-out runs support, as ranked by
+    /// `fit`].
     #[arg(long, value_name = "NAME")]
     law: Option<String>,
     /// Parameters of the model.
@@ -39,29 +39,29 @@ pub struct Options {
     /// How much may be forgotten: a share of the pretraining loss (1%) or nats per token (0.05).
     #[arg(long, default_value = "1%", value_parser = limit)]
     limit: Limit,
-    /// The probability with which a new run must keep to the limit.
+    /// The probability with which a new run must stay within the limit.
     #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
     confidence: f64,
-    /// The fraction to inject that the other answers are for [default: the smallest that keeps to
-    /// the limit].
+    /// The fraction to inject, for the other answers [default: the smallest that stays within the
+    /// limit].
     #[arg(long, value_parser = share)]
     p: Option<f64>,
-    /// A loss on the target that is wanted, in nats per token.
+    /// The desired loss on the target, in nats per token.
     #[arg(long, value_name = "L_FT", value_parser = size)]
     target_loss: Option<f64>,
-    /// What doubling the target data must gain to be worth it, in nats per token.
+    /// The smallest gain for which doubling the target data is worthwhile, in nats per token.
     #[arg(long, value_name = "NATS", default_value = "0.01", value_parser = size)]
     worth: f64,
-    /// Tokens of pretraining, to compare with a larger model at equal FLOPs.
+    /// Pretraining tokens, for a comparison with a larger model at equal FLOPs.
     #[arg(long, value_name = "D", value_parser = size)]
     d_tokens: Option<f64>,
-    /// How many times larger that model is.
+    /// Size of that larger model, as a multiple of N.
     #[arg(long, value_name = "RATIO", default_value = "2", value_parser = size)]
     larger: f64,
-    /// How many runs to propose.
+    /// Number of runs to propose.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     new_runs: usize,
-    /// Prints JSON; sizes that no number reaches are null.
+    /// Prints JSON; an unattainable size is null.
     #[arg(long)]
     json: bool,
 }
@@ -70,13 +70,13 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 struct Advice {
     domain: String,
-    /// Which form of a law is asked where there are several, and why.
+    /// Which form of each law is used if there are several, and why.
     laws: Vec<Chosen>,
-    /// What share of the resamples an interval holds.
+    /// The level of the intervals.
     level: f64,
-    /// The question, with p as the other answers have it.
+    /// The question, with the p of the other answers.
     asked: Row,
-    /// `None` where no law of the file needs it.
+    /// `None` if no law of the file needs it.
     loss_pt0_from: Option<Source>,
     smallest_p: Option<SmallestP>,
     on_target: Option<OnTarget>,
@@ -88,26 +88,26 @@ struct Advice {
     unanswered: Vec<Unanswered>,
 }
 
-/// A form that is relied on among others.
+/// The form that is used, among several.
 #[derive(Debug, Serialize)]
 struct Chosen {
     law: String,
     why: String,
 }
 
-/// Where L_pt⁰ is from.
+/// The source of L_pt⁰.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Source {
     /// The command line.
     Given,
-    /// The runs' sizes, between which the model lies.
+    /// Interpolation between the sizes of the runs.
     Interpolated,
-    /// The runs' sizes, beyond which it lies.
+    /// Extrapolation beyond the sizes of the runs.
     Extrapolated,
 }
 
-/// A question without an answer, and what it lacks.
+/// A question without an answer, and what is missing.
 #[derive(Debug, Serialize)]
 struct Unanswered {
     question: &'static str,
@@ -117,8 +117,8 @@ struct Unanswered {
 /// Reads the laws, answers and prints.
 ///
 /// # Errors
-/// If the file or a number in the question is refused. A question that the file's laws cannot
-/// answer is none: the answer says what is missing.
+/// If the file or a number in the question is refused. A question that the laws cannot answer is
+/// not an error: the answer says what is missing.
 pub fn run(options: Options) -> Result<()> {
     let file = file::read(&options.laws)?;
     let mut fits: Vec<&Fit> = file.fits().collect();
@@ -155,8 +155,8 @@ pub fn run(options: Options) -> Result<()> {
     })
 }
 
-/// The fits of the domain that is asked about. Laws of pretraining, which know of no domain, stand
-/// for all.
+/// The fits for the domain in question. Laws of pretraining do not depend on the domain and serve
+/// all of them.
 fn of_domain<'a>(fits: &[&'a Fit], asked: Option<&str>) -> Result<(String, Vec<&'a Fit>)> {
     let shared = |fit: &&&Fit| fit.law.name() == "additive";
     let mut domains: Vec<&str> =

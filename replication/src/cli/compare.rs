@@ -14,20 +14,20 @@ use std::path::{Path, PathBuf};
 /// Which results.
 #[derive(Args)]
 pub struct Options {
-    /// Files results.json, as `replication export` writes them; NAME=FILE names a column
-    /// [default: the name of the file's folder].
+    /// Files results.json, as `replication export` writes them. NAME=FILE names a column [default:
+    /// the name of the file's folder].
     #[arg(required = true, num_args = 2..)]
     results: Vec<PathBuf>,
 
-    /// The verdicts alone, without the numbers behind them.
+    /// Shows only the verdicts, without the numbers behind them.
     #[arg(long)]
     verdicts: bool,
 }
 
-/// Says what each file's runs make of every claim: a table in Markdown.
+/// Prints the verdicts of each file on every claim, as a Markdown table.
 ///
 /// # Errors
-/// If a file is none of ours, or two have one name.
+/// If a file is not one of results, or two have the same name.
 pub fn run(options: &Options) -> Result<()> {
     let mut names = BTreeSet::new();
     let mut columns = Vec::new();

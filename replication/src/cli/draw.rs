@@ -18,10 +18,10 @@ pub struct Options {
     out: Option<PathBuf>,
 }
 
-/// Draws what a file of results says.
+/// Draws the figures, tables and report of a file of results.
 ///
 /// # Errors
-/// If the file is none of ours, or a file cannot be written.
+/// If the file is not one of results, or a file cannot be written.
 pub fn run(options: &Options) -> Result<()> {
     let results = Results::read(&options.results)?;
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from("out/draw"));

@@ -24,72 +24,73 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Arguments {
-    /// Table of losses: .csv, .tsv, .jsonl, .json or .parquet. Columns n_params, d_ft_tokens,
-    /// d_tokens, p, loss_pt0, loss_pt, loss_ft, loss, as far as a law needs them, and domain, seed.
+    /// Table of losses: .csv, .tsv, .jsonl, .json or .parquet. Columns: n_params, d_ft_tokens,
+    /// d_tokens, p, loss_pt0, loss_pt, loss_ft and loss, as far as a law needs them; optionally
+    /// domain, seed and others (see --map).
     input: PathBuf,
-    /// The law to fit: forgetting, finetuning, additive, or another form of one of them
-    /// (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens, forgetting-bounded-V for a
-    /// vocabulary of V tokens, finetuning-p); several with commas; all-forgetting or all-finetuning; or all that the table has the columns of. Forms of one
-    /// loss are ranked by their errors on held-out runs.
+    /// The law to fit, or several with commas: forgetting, finetuning, additive, or another form of
+    /// one of them (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens,
+    /// forgetting-bounded-V for a vocabulary of V tokens, finetuning-p). all-forgetting,
+    /// all-finetuning and all fit every form for which the table has the columns. Forms for the
+    /// same loss are ranked by their errors on held-out runs.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
     law: Vec<String>,
     #[command(flatten)]
     table: losses::Options,
-    /// The tokens of the vocabulary: with --law all and all-forgetting the form whose increase ends at the
-    /// loss of a uniform model, forgetting-bounded-V, is fitted too.
+    /// Vocabulary size: --law all and all-forgetting then include forgetting-bounded-V, in which
+    /// the increase is bounded by the loss of a uniform model.
     #[arg(long, value_name = "V", value_parser = clap::value_parser!(u32).range(2..))]
     vocab_size: Option<u32>,
-    /// Where residuals are taken: of log losses or of raw ones.
+    /// Whether residuals are those of log losses or of raw losses.
     #[arg(long, value_enum, default_value = "log")]
     space: SpaceName,
-    /// What a residual costs.
+    /// The penalty on a residual.
     #[arg(long, value_enum, default_value = "huber")]
     penalty: PenaltyName,
-    /// Where Huber's penalty turns from squares to absolute values [default: 0.001].
+    /// Residual at which the Huber penalty changes from squared to linear [default: 0.001].
     #[arg(long, value_name = "X")]
     delta: Option<f64>,
     /// Runs to hold out: each size in turn, each amount of data, each p, or the largest size with
     /// the most data.
     #[arg(long, value_enum, default_value = "size")]
     hold_out: HoldOutName,
-    /// Resamples of the runs that intervals come from; 0 for none.
+    /// Number of bootstrap resamples of the runs, for intervals; 0 for none.
     #[arg(long, value_name = "K", default_value_t = 1000)]
     bootstrap: usize,
-    /// What share of the resamples an interval holds.
+    /// Level of the intervals.
     #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
     level: f64,
-    /// Leaves the misfit of the law out of the intervals of new runs, which then hold only where the
-    /// law is right.
+    /// Leaves the misfit of the law out of the intervals of new runs, which are then valid only if
+    /// the law is right.
     #[arg(long)]
     no_misfit: bool,
-    /// How far the increase of L_pt differs between pretrained models of one size: 8% or 0.08. Tables
-    /// with one model a size cannot show it.
+    /// How much the increase of L_pt varies between pretrained models of one size: 8% or 0.08. A
+    /// table with one model per size cannot show it.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     model_spread: Option<f64>,
     /// Seed of the resamples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Threads, 0 for one a core; nothing but the time depends on it.
+    /// Threads, 0 for one per core; only the time depends on it.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Bounds the objective from below over all parameters, by branch and bound: that no others are
-    /// better by more than 0.1%.
+    /// Proves by branch and bound that no other parameters are better by more than 0.1%.
     #[arg(long)]
     prove: bool,
-    /// Shows how the parameters move with the penalty, delta and space.
+    /// Shows how the parameters depend on the penalty, delta and space.
     #[arg(long)]
     sweep: bool,
-    /// Answers to the checklist of the field that a table cannot give, as TOML: NAME = "answer".
+    /// TOML file with answers to the checklist that a table cannot give: NAME = "answer".
     #[arg(long, value_name = "FILE")]
     checklist: Option<PathBuf>,
-    /// The laws' file, for `predict` and `advise` [default: law.json in the folder]; - prints it
-    /// in place of the report.
+    /// The file of laws, for `predict` and `advise` [default: law.json in the output folder]; -
+    /// prints it instead of the report.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Writes the laws as CSV, a row a parameter; - prints it in place of the report.
+    /// Writes the laws as CSV, one row per parameter; - prints it instead of the report.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Folder of the drawings and their tables [default: out/fit/NAME-OF-INPUT].
+    /// The output folder [default: out/fit/NAME-OF-INPUT].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -153,7 +154,7 @@ impl Arguments {
         })
     }
 
-    /// The laws that are asked for, each once, and whether they were named.
+    /// The requested laws, each once, and whether they were named.
     fn laws(&self) -> Result<(Vec<&'static dyn Law>, bool)> {
         let names: Vec<_> = self.law.iter().map(|name| name.trim()).collect();
         let bounded = self.vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
@@ -192,11 +193,11 @@ impl Arguments {
     }
 }
 
-/// Fits, prints, and writes the file of the laws and the drawings.
+/// Fits, prints, and writes the file of laws and the plots.
 ///
 /// # Errors
-/// If the table cannot be read, a law that was named cannot be fitted to any group of it, a value
-/// in it is none, or a file cannot be written.
+/// If the table cannot be read, a named law cannot be fitted to any group, a value in the table is
+/// invalid, or a file cannot be written.
 pub fn run(arguments: Arguments) -> Result<()> {
     let options = arguments.options()?;
     let (laws, named) = arguments.laws()?;

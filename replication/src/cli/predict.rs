@@ -14,13 +14,13 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// The runs to predict. Each number may be a list, 10M,30M, or a range, LOW:HIGH:COUNT, at even
-/// distances of the logarithm (of p: of p itself); then the answer is a table. Sizes may have a
-/// suffix: 300K, 109M, 1.27B, 2T.
+/// The runs to predict. Each number may be a list (10M,30M) or a range (LOW:HIGH:COUNT, evenly
+/// spaced in the logarithm, or in p itself); the result is then a table. Sizes may have a suffix:
+/// 300K, 109M, 1.27B, 2T.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Arguments {
-    /// The laws that `fit` wrote.
+    /// The file of laws that `fit` wrote.
     laws: PathBuf,
     /// Model size N in parameters.
     #[arg(long, value_name = "N", value_parser = Values::sizes)]
@@ -28,25 +28,24 @@ pub struct Arguments {
     /// Unique tokens of the target, D_ft.
     #[arg(long, value_name = "TOKENS", value_parser = Values::sizes)]
     d_ft: Option<Values>,
-    /// Tokens of pretraining, D.
+    /// Pretraining tokens, D.
     #[arg(long, value_name = "TOKENS", value_parser = Values::sizes)]
     d_tokens: Option<Values>,
     /// Fraction of injected pretraining data, 0 to 1; 1% is 0.01.
     #[arg(long, value_name = "P", value_parser = Values::shares)]
     p: Option<Values>,
     /// Pretraining loss before finetuning, in nats per token [default: interpolated between the
-    /// sizes that were fitted].
+    /// fitted sizes].
     #[arg(long, value_name = "NATS", value_parser = Values::sizes)]
     loss_pt0: Option<Values>,
-    /// How often the target data will be passed over; warns where the runs did so far more or less
-    /// often.
+    /// Number of passes over the target data; warns if it differs greatly from that of the runs.
     #[arg(long, value_name = "PASSES", value_parser = numbers::size)]
     epochs: Option<f64>,
-    /// One law alone [default: of each loss the form that held-out runs speak for, as `fit` ranked
-    /// them, or every law where it did not].
+    /// Only this law [default: for each loss the form that held-out runs support, as ranked by
+    /// `fit`, or every law if there is no ranking].
     #[arg(long, value_name = "NAME")]
     law: Option<String>,
-    /// One group alone [default: every group].
+    /// Only this group [default: every group].
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
     /// Prints CSV, also for one run.
@@ -57,7 +56,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// How a column is given on the command line.
+/// The option that gives a column.
 fn option(column: Column) -> &'static str {
     match column {
         Column::NParams => "--n-params",
@@ -79,8 +78,7 @@ impl Arguments {
         }
     }
 
-    /// The values of what a law looks at; NaN for what it does not, and for an L_pt⁰ to be
-    /// interpolated.
+    /// The inputs of a law; NaN for those it does not read, and for an L_pt⁰ to be interpolated.
     fn values(&self, fit: &Fit, column: Column) -> Vec<f64> {
         let read = fit.law.inputs().iter().any(|input| input.column == column);
         match self.given(column) {
@@ -89,14 +87,14 @@ impl Arguments {
         }
     }
 
-    /// The first number that a law needs and nobody gave.
+    /// The first number that a law needs and that was not given.
     fn missing(&self, fit: &Fit) -> Option<Column> {
         let columns = fit.law.inputs().iter().map(|input| input.column);
         let mut needed = columns.filter(|&column| column != Column::LossPt0);
         needed.find(|&column| self.given(column).is_none())
     }
 
-    /// The fits that are asked for.
+    /// The requested fits.
     fn chosen<'a>(&self, file: &'a LawFile) -> Result<Vec<&'a Fit>> {
         let domains = file.domains();
         if let Some(domain) = self.domain.as_deref().filter(|name| !domains.contains(name)) {
@@ -175,7 +173,8 @@ impl Arguments {
 /// Prints the predictions: in words for one run, as CSV for several.
 ///
 /// # Errors
-/// If the file is none of `fit`'s, has no such law or group, or a number is missing or none.
+/// If the file was not written by `fit`, has no such law or group, or a number is missing or
+/// invalid.
 pub fn run(arguments: Arguments) -> Result<()> {
     let file = file::read(&arguments.laws)?;
     let fits = arguments.chosen(&file)?;
@@ -241,7 +240,7 @@ const COLUMNS: [&str; 18] = [
 struct Asked<'a> {
     fit: &'a Fit,
     row: Row,
-    /// Why this law is asked, where none was named.
+    /// Why this law is used, if none was named.
     why: Option<String>,
     /// Whether L_pt⁰ is interpolated, and beyond the fitted sizes even extrapolated.
     interpolated: bool,
@@ -260,7 +259,7 @@ struct Json<'a> {
     asked: Row,
     /// Whether L_pt⁰ is interpolated between the fitted sizes or extrapolated from them.
     loss_pt0_from: Option<&'static str>,
-    /// Why this law is asked, where none was named.
+    /// Why this law is used, if none was named.
     why: Option<&'a str>,
     /// The share of new runs that an interval holds.
     level: Option<f64>,

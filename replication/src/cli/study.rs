@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 /// A study of how much to inject. Sizes may have a suffix: 300K, 109M, 1.27B, 2T.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Begins a study: what is asked, and the runs that could be made.
+    /// Begins a study: states the question and the candidate runs.
     New(Box<New>),
-    /// Hands out the runs that say most for their cost, as JSON lines.
+    /// Hands out the most informative runs for their cost, as JSON lines.
     Ask(Ask),
-    /// Takes what became of runs, and says what all of them show.
+    /// Records the results of runs, and says what all of them show.
     Tell(Box<Tell>),
     /// Says what the runs show so far.
     Status(Status),
@@ -34,27 +34,27 @@ pub enum Command {
 pub struct New {
     /// The file to write.
     file: PathBuf,
-    /// Parameters of the model that is asked about.
+    /// Parameters of the model in question.
     #[arg(long, value_name = "N", value_parser = size)]
     n_params: f64,
-    /// Unique tokens of the target that are asked about.
+    /// Unique tokens of the target in question.
     #[arg(long, value_name = "D", value_parser = size)]
     d_ft: f64,
     /// How much may be forgotten: a share of the pretraining loss (5%) or nats per token (0.05).
     #[arg(long, default_value = "5%", value_parser = crate::cli::values::limit)]
     limit: Limit,
-    /// The probability with which a new run must keep to the limit.
+    /// The probability with which a new run must stay within the limit.
     #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
     confidence: f64,
-    /// Pretraining loss before finetuning of the model that is asked about, in nats per token
-    /// [default: that of the runs' sizes].
+    /// Pretraining loss before finetuning of the model in question, in nats per token [default:
+    /// derived from the sizes of the runs].
     #[arg(long, value_name = "NATS", value_parser = size)]
     loss_pt0: Option<f64>,
-    /// Fractions that are asked about [default: those of the candidates].
+    /// Fractions in question [default: those of the candidates].
     #[arg(long, value_name = "P", value_parser = Values::shares)]
     p: Option<Values>,
-    /// Table of the runs that could be made (.csv, .tsv, .jsonl, .json or .parquet): n_params,
-    /// d_ft_tokens and p, and optionally cost, model (a name) and model_cost.
+    /// Table of the candidate runs (.csv, .tsv, .jsonl, .json or .parquet) with the columns
+    /// n_params, d_ft_tokens and p, and optionally cost, model (a name) and model_cost.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sizes", "amounts", "fractions"])]
     candidates: Option<PathBuf>,
     /// Or: every combination of these sizes N (10M,30M or LOW:HIGH:COUNT),
@@ -66,12 +66,12 @@ pub struct New {
     /// and these fractions p of injected pretraining data.
     #[arg(long, value_name = "P", value_parser = Values::shares, requires = "sizes")]
     fractions: Option<Values>,
-    /// Passes over the target data that a run makes: without a cost it is 6*N*D_ft*PASSES FLOPs. Only
+    /// Passes of a run over the target data, for the default cost of 6*N*D_ft*PASSES FLOPs. Only
     /// ratios of costs matter.
     #[arg(long, value_name = "PASSES", default_value = "10", value_parser = size)]
     passes: f64,
-    /// Tokens of pretraining that a model needs first: without a cost it is 6*N*D FLOPs [default: the
-    /// models are there].
+    /// Pretraining tokens of each model, for the default cost of 6*N*D FLOPs [default: the models
+    /// exist].
     #[arg(long, value_name = "D", value_parser = size)]
     d_tokens: Option<f64>,
 }
@@ -81,12 +81,12 @@ pub struct New {
 pub struct Ask {
     /// The study.
     file: PathBuf,
-    /// How many runs.
+    /// Number of runs.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 }
 
-/// What became of runs.
+/// The results of runs.
 #[derive(Args)]
 pub struct Tell {
     /// The study.
@@ -94,23 +94,23 @@ pub struct Tell {
     /// The run's number.
     #[arg(long, conflicts_with_all = ["table", "n_params"])]
     run: Option<u64>,
-    /// Pretraining loss of the run's model before finetuning, in nats per token. Once a model's is told,
-    /// its other runs need not say it.
+    /// Pretraining loss of the run's model before finetuning, in nats per token. It need be given
+    /// only once per model.
     #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
     loss_pt0: Option<f64>,
-    /// Pretraining loss at the bottom of the finetuning's U-curve, in nats per token.
+    /// Pretraining loss at the bottom of the U-curve, in nats per token.
     #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
     loss_pt: Option<f64>,
     /// Loss on the target there, in nats per token.
     #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
     loss_ft: Option<f64>,
-    /// The run has no result, and is not handed out again; why.
+    /// Records that the run has no result, with the reason. It is not handed out again.
     #[arg(long, value_name = "WHY", requires = "run", conflicts_with_all = ["loss_pt", "loss_ft"])]
     failed: Option<String>,
-    /// Nobody makes the run: it can be handed out again, and what was told of it is forgotten.
+    /// Releases the run: it can be handed out again, and its losses, if any, are discarded.
     #[arg(long, requires = "run", conflicts_with_all = ["loss_pt", "loss_ft", "failed"])]
     release: bool,
-    /// Parameters of the model of a run that was made elsewhere.
+    /// Model size of a run that was made elsewhere.
     #[arg(long, value_name = "N", value_parser = size, requires_all = ["d_ft", "p"])]
     n_params: Option<f64>,
     /// Its unique tokens of the target.
@@ -119,12 +119,12 @@ pub struct Tell {
     /// Its fraction of injected pretraining data.
     #[arg(long, value_parser = share, requires = "n_params")]
     p: Option<f64>,
-    /// Its model, where the study has several of that size; or, with --loss-pt0 alone, a model that is
-    /// there now.
+    /// Its model, if the study has several of that size; or, with --loss-pt0 alone, a model that
+    /// now exists.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["run", "table"])]
     model: Option<String>,
-    /// A table of losses as `fit` reads it. A row whose run is a number of the study tells that run;
-    /// any other is a run that was made elsewhere. Rows that were told before change nothing.
+    /// A table of losses, as for `fit`. A row whose run is a number of the study reports that run;
+    /// any other row is a run that was made elsewhere. Repeated rows change nothing.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["n_params", "loss_pt0", "loss_pt", "loss_ft"])]
     table: Option<PathBuf>,
     #[command(flatten)]
@@ -142,10 +142,10 @@ pub struct Status {
     answer: AnswerOptions,
 }
 
-/// How the answer is found and printed.
+/// How to compute and print the answer.
 #[derive(Args)]
 struct AnswerOptions {
-    /// Resamples of the runs that intervals come from.
+    /// Number of bootstrap resamples, for intervals.
     #[arg(long, value_name = "K", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     bootstrap: u32,
     /// Prints JSON.
@@ -156,8 +156,8 @@ struct AnswerOptions {
 /// Carries out a command on a study.
 ///
 /// # Errors
-/// If the file is no study, or an option, a number or a table is refused; the study stays as it was
-/// then.
+/// If the file is not a study, or an option, a number or a table is refused; the study then stays
+/// unchanged.
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::New(new) => begin(&new),

@@ -10,39 +10,40 @@ use forgetting_laws::Result;
 /// A command of the program.
 #[derive(Subcommand)]
 pub enum Command {
-    /// The whole paper: trains the grid, draws every figure and table, writes the report.
+    /// Reproduces the whole paper: trains the grid, draws every figure and table, writes the
+    /// report.
     All(FigureOptions),
-    /// Shows the runs of the grid, what they cost on this machine, what is done and what is left.
+    /// Shows the runs of the grid, their cost on this machine, and which are done or left.
     Plan(BlockOptions),
-    /// For a folder of text of one's own: trains within a budget what says most, and advises on p.
+    /// Says how much to inject for your own text: trains the most informative runs within a time
+    /// budget.
     Domain(Box<DomainOptions>),
-    /// Trains runs of the grid and draws nothing.
+    /// Trains runs of the grid without drawing.
     Run(Box<RunOptions>),
-    /// Writes job arrays for Slurm that share the grid's runs on a shared folder.
+    /// Writes job arrays for Slurm that divide the runs of the grid through a shared folder.
     Slurm(Box<SlurmOptions>),
-    /// Says which runs are done, under way, failed or left.
+    /// Shows which runs are done, under way, failed or left.
     Status(BlockOptions),
-    /// Writes the tables of losses of the runs that there are.
+    /// Writes the tables of losses of the finished runs.
     Export(Options),
-    /// Draws every figure and table from the runs that there are and writes the report.
+    /// Draws every figure and table from the finished runs and writes the report.
     Report(Options),
     /// Measures the loss of a model on any text.
     Eval(eval::EvalOptions),
-    /// Says what a model forgot of a text since it was finetuned, and where.
+    /// Measures how much of a text a model forgot in finetuning, by document and slice.
     Retention(retention::RetentionOptions),
-    /// Lets a model write, to see what it knows and what it forgot.
+    /// Generates text with a model, to see what it knows and what it forgot.
     Sample(sample::SampleOptions),
-    /// Data sets by name: lists, fetches, verifies and inspects them.
+    /// Lists, fetches, verifies and inspects data sets, and prepares token stores.
     Data(datasets::Options),
-    /// Says how far domains are from the pretraining data, by several measures of their text.
+    /// Measures how far domains are from the pretraining data, by several measures of their text.
     Distance(distance::Options),
     /// Trains a tokenizer on text and saves it as a tokenizer.json.
     Tokenizer(tokenizer::Options),
 }
 
 impl Command {
-    /// Starts the processes that carry it out together, if it asks for several; returns the status to
-    /// end with.
+    /// Starts several processes for the command if it asks for them; returns the exit status.
     ///
     /// # Errors
     /// If a setting or an input is refused, or a process cannot be started.
@@ -54,10 +55,10 @@ impl Command {
         }
     }
 
-    /// Does what it says.
+    /// Carries out the command.
     ///
     /// # Errors
-    /// If it cannot be done.
+    /// If the command fails.
     pub fn carry_out(self) -> Result<()> {
         match self {
             Self::All(options) => all(&options),

@@ -26,29 +26,28 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the data sets that have a name, with licence and use.
+    /// Lists the named data sets, with licence and use.
     List(Table),
-    /// Fetches a data set, or goes on with it, and says where its files lie.
+    /// Fetches a data set, or resumes fetching it, and prints the paths of its files.
     Fetch(Named),
-    /// Tokenises text into a store that is mapped.
+    /// Tokenises text into a token store.
     Prepare(prepare::Options),
-    /// Compares the files of a data set, or the folder of a token store, with the hashes that they
-    /// came with.
+    /// Verifies the files of a data set, or a token store, by their hashes.
     Verify(Named),
-    /// Says what a data set or files hold: documents, works, lengths, the beginning.
+    /// Describes a data set or files: documents, works, lengths, the beginning.
     Inspect(Inspect),
 }
 
 #[derive(Args)]
 struct Table {
-    /// A file with further entries, in the form of the table that comes with the library.
+    /// A file with further entries, in the format of the library's registry.
     #[arg(long, value_name = "FILE")]
     registry: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct Named {
-    /// The data set, NAME/SUBSET for a part of a collection, or to verify a folder.
+    /// The data set, NAME/SUBSET for part of a collection, or a folder to verify.
     name: String,
     #[command(flatten)]
     table: Table,
@@ -56,10 +55,10 @@ struct Named {
 
 #[derive(Args)]
 struct Inspect {
-    /// The name of a data set, with hub: before it or without, or files, folders, patterns or -.
+    /// The name of a data set, with or without hub: in front, or files, folders, patterns or -.
     #[arg(required = true, value_name = "NAME|FILE")]
     what: Vec<PathBuf>,
-    /// Field of the text in files.
+    /// Field of the text in .jsonl files.
     #[arg(long, default_value = "text", value_name = "FIELD")]
     text: String,
     /// Field that names the work in files.

@@ -28,36 +28,36 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub struct Options {
     /// The pretraining data and then the domains: .txt or .jsonl files, plain, .gz or .zst, or
-    /// folders of them, with NAME= in front or without; files of one name are one domain. Or the
-    /// synthetic texts of the presets: synthetic, synthetic:KIND or synthetic:KIND:DISTANCE.
+    /// folders of them, optionally with NAME= in front; files with the same name are one domain. Or
+    /// the synthetic texts of the presets: synthetic, synthetic:KIND or synthetic:KIND:DISTANCE.
     #[arg(required = true, num_args = 2.., value_name = "[NAME=]FILE")]
     texts: Vec<PathBuf>,
-    /// Tokens of each text, half of them in each half; where a text has fewer, of all.
+    /// Tokens per text, divided into two halves; the shortest text limits the number for all.
     #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
     tokens: u64,
     /// Field of .jsonl files that holds the text.
     #[arg(long, default_value = "text", value_name = "FIELD")]
     text_field: String,
-    /// Field of .jsonl files that names the work; pieces of one work stand or fall together.
+    /// Field of .jsonl files that names the work; pieces of one work stay together.
     #[arg(long, value_name = "FIELD")]
     group: Option<String>,
-    /// A tokenizer.json to use; without, one is trained on the pretraining text.
+    /// A tokenizer.json [default: one is trained on the pretraining text].
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// The token that ends a text in it, by name or number [default: the one that its files name].
+    /// Its end-of-text token, by name or number [default: the one that its files name].
     #[arg(long, value_name = "TOKEN", requires = "tokenizer")]
     end_of_text: Option<String>,
-    /// Which one is trained: bpe or unigram.
+    /// Kind of tokenizer to train: bpe or unigram.
     #[arg(long, default_value = "bpe", value_parser = kind)]
     kind: TokenizerKind,
-    /// Tokens of its vocabulary.
+    /// Its vocabulary size.
     #[arg(long, default_value_t = 4_096)]
     vocab: usize,
-    /// Bytes of pretraining text that it is trained on.
+    /// Bytes of pretraining text to train it on.
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     tokenizer_bytes: u64,
-    /// A pretrained model, whose loss on each domain above that on the pretraining data is measured
-    /// too: a folder or the Hub's hub:OWNER/NAME. It reads with its own tokenizer.
+    /// A pretrained model, a folder or hub:OWNER/NAME. Also measures its loss on each domain, minus
+    /// its loss on the pretraining data, with its own tokenizer.
     #[arg(long, value_name = "FOLDER")]
     model: Option<PathBuf>,
     #[command(flatten)]

@@ -30,42 +30,42 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A domain of one's own.
+/// Your own domain.
 #[derive(Args)]
 pub struct DomainOptions {
-    /// A name for the domain: of its folder, and in the report.
+    /// A name for the domain, its folder and the report.
     pub name: String,
-    /// Text of the domain: files, folders or patterns as 'texts/*.jsonl', or hub:NAME.
+    /// Text of the domain: files, folders or patterns such as 'texts/*.jsonl', or hub:NAME.
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
     pub data: Vec<PathBuf>,
-    /// Wall time to spend on training with all workers, as 90s, 20m or 2h; what earlier calls spent on
-    /// the same text counts.
+    /// Wall-clock time for training with all workers, such as 90s, 20m or 2h. Time that earlier
+    /// calls spent on the same text counts.
     #[arg(long, value_name = "TIME", value_parser = plan::seconds)]
     pub budget: f64,
-    /// Only say what would be done.
+    /// Prints what would be done, and does nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Parameters of the model that is asked about [default: the largest of the plan].
+    /// Parameters of the model in question [default: the largest of the plan].
     #[arg(long, value_name = "N", value_parser = crate::numbers::size)]
     pub n_params: Option<f64>,
-    /// Tokens of the target data that are asked about [default: all there are, or the most of the plan
-    /// where that is a small part].
+    /// Tokens of target data in question [default: all of the text, or the largest amount of the
+    /// plan if that is a small part].
     #[arg(long, value_name = "D", value_parser = crate::numbers::size)]
     pub d_ft: Option<f64>,
     /// How much may be forgotten: a share of the pretraining loss (5%) or nats per token (0.05).
     #[arg(long, default_value = "5%", value_parser = crate::cli::values::limit)]
     pub limit: Limit,
-    /// The probability with which a new run must keep to the limit.
+    /// The probability with which a new run must stay within the limit.
     #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
     pub confidence: f64,
     #[command(flatten)]
     pub common: Options,
 }
 
-/// What is planned. Fixed by the first call, so that later ones choose by the same numbers.
+/// The plan. The first call fixes it, so that later calls choose by the same numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Of the settings, the text and the budget that it is for.
+    /// Hash of the settings, the text and the budget that it is for.
     key: RunId,
     /// Tokens of the domain's training part.
     available: u64,
@@ -77,8 +77,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The tokens that are asked about where the user does not say: all there are, unless that is far
-    /// beyond the plan's runs.
+    /// The default tokens in question: all of the text, unless that is far beyond the plan's runs.
     fn question(&self) -> f64 {
         const FAR: f64 = 4.0;
         let (all, most) =
@@ -87,7 +86,7 @@ impl Plan {
     }
 }
 
-/// `domain`: plans, trains what says most, and reports.
+/// `domain`: plans, trains the most informative runs, and reports.
 ///
 /// # Errors
 /// If an option, a setting or an input is refused, the budget is too small for anything, or a file

@@ -19,10 +19,10 @@ use std::path::PathBuf;
 /// A model and a text.
 #[derive(Args)]
 pub struct EvalOptions {
-    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or one of the
-    /// families in docs/models.md; or the Hub's hub:OWNER/NAME.
+    /// Folder with config.json, model.safetensors and tokenizer.json, of a run or of a family in
+    /// docs/models.md; or hub:OWNER/NAME.
     pub model: PathBuf,
-    /// Text to measure it on: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
+    /// Text to evaluate on: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
     pub data: Vec<PathBuf>,
     /// Field of .jsonl files that holds the text.
@@ -30,16 +30,16 @@ pub struct EvalOptions {
     pub text_field: String,
     #[command(flatten)]
     pub records: Records,
-    /// Measures the first so many documents only.
+    /// Evaluates only this many documents, the first ones.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub documents: Option<u64>,
-    /// The token that ends a text, by name or number [default: the one that the model's files name].
+    /// The end-of-text token, by name or number [default: the one that the model's files name].
     #[arg(long, value_name = "TOKEN")]
     pub end_of_text: Option<String>,
-    /// Lists the loss of every document too.
+    /// Also lists the loss of every document.
     #[arg(long)]
     pub per_document: bool,
-    /// Writes the losses to a file, those of every document among them.
+    /// Writes the losses to a JSON file, including those of every document.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     #[command(flatten)]
@@ -49,41 +49,40 @@ pub struct EvalOptions {
 /// What `eval` writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Evaluation {
-    /// Mean cross-entropy over all predicted tokens that count, in nats.
+    /// Mean cross-entropy over all supervised tokens, in nats.
     loss: f64,
-    /// Its standard error; none where there is one cluster only.
+    /// Its standard error; none if there is only one cluster.
     stderr: Option<f64>,
-    /// Predicted tokens that count.
+    /// Supervised tokens.
     tokens: u64,
-    /// The same loss in bits per byte of the text that these tokens stand for, which models of other
-    /// tokenizers share.
+    /// The same loss in bits per byte of these tokens' text, comparable across tokenizers.
     bits_per_byte: f64,
-    /// What the standard error takes as drawn independently: documents, or the windows of one.
+    /// What the standard error treats as independent: documents, or the windows of one.
     clusters: &'static str,
     /// SHA-256 of the model's shape and parameters.
     model: String,
     /// SHA-256 of the tokenizer.
     tokenizer: String,
-    /// The token that ends a text. It is in none: a text that spells out its name has it in parts.
+    /// The end-of-text token. Its name inside a text is treated as ordinary text.
     end_of_text: u32,
     /// SHA-256 of the text.
     data: String,
-    /// Inputs a window.
+    /// Input tokens per window.
     context: usize,
-    /// Of each document, in order.
+    /// The loss of each document, in order.
     documents: Vec<DocumentLoss>,
 }
 
-/// One document's.
+/// The loss of one document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct DocumentLoss {
-    /// Its place among the documents, from 0.
+    /// Its index, counted from 0.
     document: u64,
     /// Mean cross-entropy in nats; none for a document of one token.
     loss: Option<f64>,
-    /// Predicted tokens that count.
+    /// Supervised tokens.
     tokens: u64,
-    /// Bytes of the text that these tokens stand for.
+    /// Bytes of these tokens' text.
     bytes: u64,
 }
 

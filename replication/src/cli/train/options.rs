@@ -11,22 +11,21 @@ use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Which settings, data and folder.
+/// Settings, data and output folder.
 #[derive(Args, Clone)]
 pub struct Options {
-    /// Settings to start from: nano (two CPU cores, minutes), nano-hub (the same on public data sets),
-    /// micro (two CPU cores, hours, on texts of one's own), mini (one GPU), paper (a node).
+    /// Settings to start from: nano (two CPU cores, minutes), nano-hub (the same on public data
+    /// sets), micro (two CPU cores, hours, on your own texts), mini (one GPU), paper (a node).
     #[arg(long, default_value = "nano")]
     pub preset: String,
-    /// What computes, in place of run.engine: auto takes libtorch for bf16 and on a GPU, and else the
-    /// engine of this program.
+    /// The engine, overriding run.engine. auto is libtorch for bf16 and on a GPU, otherwise cpu.
     #[arg(long, value_enum)]
     pub engine: Option<EngineChoice>,
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Works on so many runs at once on the device, each in a process of its own: on each GPU, unless
-    /// --device numbers one. In place of run.workers.
+    /// Trains this many runs at once, each in its own process: on every GPU, or on the one that
+    /// --device numbers. Overrides run.workers.
     #[arg(long, value_name = "N", value_parser = at_most_64)]
     pub workers_per_device: Option<usize>,
     /// Folder of the runs and figures [default: out/PRESET].
@@ -35,39 +34,39 @@ pub struct Options {
     /// Overrides a setting; may be repeated. Example: --set seed=7
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Pretraining text: .txt, .jsonl or .json files, plain, .gz or .zst, .parquet files, folders or
-    /// patterns of them, - for standard input, or hub:NAME for a data set (replication data list).
+    /// Pretraining text: .txt, .jsonl or .json files, plain, .gz or .zst, .parquet files, folders
+    /// or patterns of them, - for standard input, or hub:NAME for a data set (see replication data
+    /// list).
     #[arg(long, num_args = 1.., value_name = "FILE|hub:NAME")]
     pub pretrain: Vec<PathBuf>,
-    /// Text of the target domains, in place of the preset's: files of one domain, or NAME=FILE for
+    /// Text of the target domains, instead of the preset's: files of one domain, or NAME=FILE for
     /// each of several; or hub:NAME.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FILE|hub:NAME")]
     pub target: Vec<PathBuf>,
-    /// Field of .jsonl files that names the work; pieces of one work never straddle a split.
+    /// Field of .jsonl files that names the work; a split never divides a work.
     #[arg(long, value_name = "FIELD")]
     pub group: Option<String>,
-    /// Leaves records out whose text is null or missing, and says how many.
+    /// Leaves out records whose text is null or missing, and reports how many.
     #[arg(long)]
     pub skip_missing: bool,
-    /// Reads text files again, even where the system says that they did not change since the last time
-    /// (by their lengths, times and inodes).
+    /// Reads text files again, even if their lengths, times and inodes have not changed.
     #[arg(long)]
     pub reread_texts: bool,
-    /// Folders of models to finetune, in place of the preset's sizes: GPT-2, Llama, Qwen, Pythia and
-    /// their kin (docs/models.md), from the Hub as hub:OWNER/NAME, or models that were trained here.
+    /// Models to finetune, instead of the preset's sizes: folders of GPT-2, Llama, Qwen, Pythia and
+    /// similar models (see docs/models.md) or of models trained here, or hub:OWNER/NAME.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
     pub pretrained: Vec<PathBuf>,
-    /// Files results.json whose runs count as done: those of a published grid that is to be extended.
+    /// Files results.json whose runs count as done, to extend a published grid.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub known: Vec<PathBuf>,
     /// A file with further data sets for hub:NAME.
     #[arg(long, value_name = "FILE")]
     pub registry: Option<PathBuf>,
-    /// A tokenizer.json to use, or its folder; without, one is trained on the pretraining text.
+    /// A tokenizer.json, or its folder [default: one is trained on the pretraining text].
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// The token that ends a text, by name or number, in that tokenizer or in the one of the models
-    /// [default: the one that their files name].
+    /// The end-of-text token of that tokenizer or of the models', by name or number [default: the
+    /// one that their files name].
     #[arg(long, value_name = "TOKEN")]
     pub end_of_text: Option<String>,
 }
@@ -79,7 +78,7 @@ pub struct FigureOptions {
     pub common: Options,
     #[command(flatten)]
     pub ranks: RankOptions,
-    /// Only say what would be done, and what it would cost.
+    /// Prints what would be done and what it would cost, and does nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -89,7 +88,7 @@ pub struct FigureOptions {
 pub struct BlockOptions {
     #[command(flatten)]
     pub common: Options,
-    /// Blocks of the grid, as main or fig5 [default: all]; may be repeated.
+    /// Blocks of the grid, such as main or fig5; may be repeated [default: all].
     #[arg(long = "block", value_name = "NAME")]
     pub blocks: Vec<String>,
 }
@@ -101,7 +100,8 @@ pub struct RunOptions {
     pub grid: BlockOptions,
     #[command(flatten)]
     pub ranks: RankOptions,
-    /// Only every N-th finetuning from the I-th on, counted from 0, and the models that these need.
+    /// Only every N-th finetuning run from the I-th on, counted from 0, and the models that these
+    /// need.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
     /// Only runs of this size; may be repeated.
@@ -110,7 +110,7 @@ pub struct RunOptions {
     /// Only the pretraining runs.
     #[arg(long)]
     pub pretraining_only: bool,
-    /// Trains nothing: prepares the data of all domains of these blocks, so that runs find it there.
+    /// Only prepares the data of all domains of these blocks, and trains nothing.
     #[arg(long, conflicts_with_all = ["shard", "sizes", "pretraining_only", "helper", "ranks"])]
     pub prepare_only: bool,
     /// Helps another process, which says on standard input with which runs.
@@ -128,13 +128,13 @@ fn at_most_64(text: &str) -> std::result::Result<usize, String> {
 pub struct SlurmOptions {
     #[command(flatten)]
     pub grid: BlockOptions,
-    /// Finetunings are split into so many jobs for each size, at most.
+    /// The largest number of jobs into which the finetuning runs of each size are divided.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub jobs: u64,
-    /// The time limit of a job; it goes on in another one after that.
+    /// The time limit of a job, after which another job continues.
     #[arg(long, default_value = "24:00:00", value_name = "TIME")]
     pub time: String,
-    /// Further options of every job, as --partition=gpu; may be repeated.
+    /// Further options for every job, such as --partition=gpu; may be repeated.
     #[arg(long = "sbatch", value_name = "OPTION")]
     pub sbatch: Vec<String>,
     /// The program on the nodes [default: this one].

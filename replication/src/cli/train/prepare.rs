@@ -17,38 +17,38 @@ use std::path::{Path, PathBuf};
 /// What to tokenise.
 #[derive(Args)]
 pub struct Options {
-    /// Text: files, folders or patterns as 'texts/*.jsonl', or - for standard input.
+    /// Text: files, folders or patterns such as 'texts/*.jsonl', or - for standard input.
     #[arg(long, num_args = 1.., value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
-    /// A tokenizer.json, or the folder of one.
+    /// A tokenizer.json, or its folder.
     #[arg(long, value_name = "FILE", required_unless_present = "vocab")]
     tokenizer: Option<PathBuf>,
-    /// The token that ends a text in it, by name or number [default: the one that its files name].
+    /// Its end-of-text token, by name or number [default: the one that its files name].
     #[arg(long, value_name = "TOKEN", conflicts_with = "vocab")]
     end_of_text: Option<String>,
-    /// Trains one of so many tokens on the text instead.
+    /// Trains a tokenizer with this vocabulary size on the text instead.
     #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
     vocab: Option<usize>,
-    /// Which one: bpe or unigram.
+    /// Kind of tokenizer to train: bpe or unigram.
     #[arg(long, value_name = "KIND", default_value = "bpe", value_parser = crate::inputs::tokenizers::kind)]
     tokenizer_kind: TokenizerKind,
-    /// Bytes of text that it is trained on.
+    /// Bytes of text to train it on.
     #[arg(long, value_name = "N", default_value_t = 2_000_000)]
     tokenizer_bytes: u64,
     /// The field of .jsonl files that holds the text.
     #[arg(long, value_name = "FIELD", default_value = "text")]
     text_field: String,
-    /// The field of .jsonl files that names the work, whose pieces never straddle a split.
+    /// The field of .jsonl files that names the work; a split never divides a work.
     #[arg(long, value_name = "FIELD")]
     group: Option<String>,
     #[command(flatten)]
     records: Records,
-    /// The folder of the store; what an interrupted call has finished there is kept.
+    /// The folder of the store; an interrupted call continues where it stopped.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }
 
-/// The file beside the shards that turned text into tokens.
+/// The name of the tokenizer's file next to the shards.
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Makes a store.
@@ -100,12 +100,12 @@ pub fn run(options: &Options) -> Result<()> {
     ))
 }
 
-/// How many tokens count in the loss, where not all do.
+/// How many tokens are supervised, if not all are.
 fn counting(counted: Option<u64>) -> String {
     counted.map_or(String::new(), |counted| format!(", {counted} of them count in the loss"))
 }
 
-/// Reads every byte of a store and names what is damaged.
+/// Reads every byte of a store and reports damage.
 ///
 /// # Errors
 /// If something is, or there is no store.

@@ -22,30 +22,30 @@ use std::path::{Path, PathBuf};
 /// Two models and a text.
 #[derive(Args)]
 pub struct RetentionOptions {
-    /// The model before it was finetuned: a folder with config.json, model.safetensors and
-    /// tokenizer.json, or the Hub's hub:OWNER/NAME.
+    /// The model before finetuning: a folder with config.json, model.safetensors and
+    /// tokenizer.json, or hub:OWNER/NAME.
     pub base: PathBuf,
-    /// The same model afterwards.
+    /// The model after finetuning.
     pub finetuned: PathBuf,
-    /// Text like that which the model must not forget: .txt or .jsonl files, plain, .gz or .zst, or
+    /// Text like that which should not be forgotten: .txt or .jsonl files, plain, .gz or .zst, or
     /// folders of them.
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
     pub data: Vec<PathBuf>,
     /// Field of .jsonl files that holds the text.
     #[arg(long, default_value = "text", value_name = "FIELD")]
     pub text_field: String,
-    /// Field of .jsonl files that names the slice that a document belongs to.
+    /// Field of .jsonl files that names the slice of a document.
     #[arg(long, value_name = "FIELD")]
     pub by: Option<String>,
     #[command(flatten)]
     pub records: Records,
-    /// Reads the first so many documents only.
+    /// Reads only this many documents, the first ones.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub documents: Option<u64>,
-    /// Tokens that a model sees at a time [default: as many as both can].
+    /// Tokens per window [default: as many as both models can read].
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub context: Option<u64>,
-    /// The token that ends a text, by name or number [default: the one that the model's files name].
+    /// The end-of-text token, by name or number [default: the one that the model's files name].
     #[arg(long, value_name = "TOKEN")]
     pub end_of_text: Option<String>,
     /// The folder for retention.json, documents.csv, slices.csv and the figure.
@@ -55,13 +55,13 @@ pub struct RetentionOptions {
     pub compute: ComputeOptions,
 }
 
-/// Half the width of an interval of 95%, in standard errors.
+/// Half the width of a 95% interval, in standard errors.
 const Z: f64 = 1.959_964;
 
-/// The share of documents that lie beyond their own interval on one side by chance.
+/// The share of documents beyond their own interval on one side by chance.
 const BY_CHANCE: f64 = 0.025;
 
-/// What is written as JSON. Losses are means in nats per token over the predicted tokens that count.
+/// What is written as JSON. Losses are means over supervised tokens, in nats per token.
 #[derive(Serialize)]
 struct Retention {
     /// SHA-256 of the shape and parameters of either model, of the tokenizer and of the text.
@@ -69,13 +69,13 @@ struct Retention {
     finetuned: String,
     tokenizer: String,
     data: String,
-    /// Inputs a window, the same for both models.
+    /// Input tokens per window, the same for both models.
     context: usize,
     whole: Change,
-    /// Of each value of the field that was asked for.
+    /// One entry per value of the requested field.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     slices: BTreeMap<String, Change>,
-    /// Of each document with a token to predict, in order.
+    /// One entry per document with a token to predict, in order.
     documents: Vec<Document>,
 }
 
@@ -88,12 +88,12 @@ struct Change {
     loss_finetuned: f64,
     /// In nats per token, with its standard error over documents.
     increase: Measured,
-    /// Documents whose own increase lies above, and below, 0 by more than its interval of 95%.
+    /// Documents whose own 95% interval lies above 0, and below 0.
     rose: usize,
     fell: usize,
 }
 
-/// How the loss of one changed.
+/// How the loss of one document changed.
 #[derive(Clone, Serialize)]
 struct Document {
     /// Its place among the documents, from 0.
@@ -103,13 +103,14 @@ struct Document {
     tokens: u64,
     loss_base: f64,
     loss_finetuned: f64,
-    /// Its standard error takes the differences of tokens as drawn independently; none for one token.
+    /// Its standard error, with the differences at tokens treated as independent; none for one
+    /// token.
     increase: Measured,
     begins_with: String,
 }
 
 impl Document {
-    /// −1, 0 or 1: whether the loss fell or rose by more than the interval of 95%.
+    /// −1, 0 or 1: whether the loss fell or rose by more than the 95% interval.
     fn sign(&self) -> i32 {
         let Measured { value, error } = self.increase;
         if value.abs() > Z * error { value.signum() as i32 } else { 0 }
@@ -140,7 +141,8 @@ impl Change {
     }
 }
 
-/// `retention`: how much the loss on a text rose from one model to another, where, and beyond what noise.
+/// `retention`: how much the loss on a text increased from one model to another, where, and whether
+/// beyond noise.
 ///
 /// # Errors
 /// If a model or a file is refused, the models have different tokenizers, or there is nothing to
@@ -245,7 +247,7 @@ fn with_interval(Measured { value, error }: Measured) -> String {
 }
 
 impl Retention {
-    /// The documents of which most was forgotten, the worst first.
+    /// The documents that were forgotten most, the worst first.
     fn worst(&self) -> Vec<&Document> {
         const MOST: usize = 10;
         let mut worst: Vec<&Document> = self.documents.iter().collect();

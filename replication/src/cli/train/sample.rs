@@ -9,38 +9,38 @@ use forgetting_laws::engine::{self, Sampling};
 use forgetting_laws::rng::Key;
 use std::path::PathBuf;
 
-/// A model and how it writes.
+/// A model and how to sample from it.
 #[derive(Args)]
 pub struct SampleOptions {
-    /// Folder with config.json, model.safetensors and tokenizer.json: a run's, or one of the
-    /// families in docs/models.md; or the Hub's hub:OWNER/NAME.
+    /// Folder with config.json, model.safetensors and tokenizer.json, of a run or of a family in
+    /// docs/models.md; or hub:OWNER/NAME.
     pub model: PathBuf,
-    /// What the text begins with; without, it begins as a document does.
+    /// The beginning of the text [default: the beginning of a document].
     #[arg(long, default_value = "")]
     pub prompt: String,
-    /// The longest text, in tokens.
+    /// The maximum length, in tokens.
     #[arg(long, default_value_t = 200)]
     pub tokens: usize,
-    /// Logits are divided by it; 0 takes the likeliest token each time.
+    /// The sampling temperature; 0 always takes the most likely token.
     #[arg(long, default_value_t = 1.0)]
     pub temperature: f64,
-    /// Only so many of the likeliest tokens are drawn from; 0: all.
+    /// Samples only from this many most likely tokens; 0 for all.
     #[arg(long, default_value_t = 0)]
     pub top_k: usize,
-    /// Of the draws: the same seed gives the same text.
+    /// Seed; the same seed gives the same text.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// The token that ends a text, by name or number [default: the one that the model's files name].
+    /// The end-of-text token, by name or number [default: the one that the model's files name].
     #[arg(long, value_name = "TOKEN")]
     pub end_of_text: Option<String>,
-    /// How many texts.
+    /// Number of texts.
     #[arg(long, default_value_t = 1)]
     pub samples: u64,
     #[command(flatten)]
     pub compute: ComputeOptions,
 }
 
-/// `sample`: text that a model writes.
+/// `sample`: generates text with a model.
 ///
 /// # Errors
 /// If the model or a setting is refused.

@@ -14,26 +14,25 @@ use forgetting_laws::{Error, Result};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-/// On which text, and which one.
+/// The text and the kind of tokenizer.
 #[derive(Args)]
 pub struct Options {
     /// Text to train on: .txt or .jsonl files, plain, .gz or .zst, or folders of them.
     #[arg(long, num_args = 1.., required = true, value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// Tokens of the vocabulary.
+    /// Vocabulary size.
     #[arg(long, default_value_t = 32_000)]
     vocab: usize,
-    /// bpe (bytes and merges, as GPT-2's) or unigram (pieces and bytes, as SentencePiece's).
+    /// bpe (bytes and merges, like GPT-2) or unigram (pieces and bytes, like SentencePiece).
     #[arg(long, default_value = "unigram", value_parser = kind)]
     kind: TokenizerKind,
-    /// Bytes of text to train on, at most; the first documents.
+    /// Maximum bytes of text to train on, from the first documents.
     #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     bytes: u64,
     /// Field of .jsonl files that holds the text.
     #[arg(long, default_value = "text", value_name = "FIELD")]
     text_field: String,
-    /// Field of .jsonl files that names the work; pieces of a work that was trained on are not held
-    /// out.
+    /// Field of .jsonl files that names the work; a work that was trained on is not held out.
     #[arg(long, value_name = "FIELD")]
     group: Option<String>,
     /// The file to write.
@@ -46,7 +45,7 @@ const HELD_OUT: u64 = 20;
 /// Bytes of text that the tokenizer is tried on.
 const TRIED: usize = 5_000_000;
 
-/// Trains, saves, and says how many bytes a token of other text has.
+/// Trains, saves, and prints the bytes per token on other text.
 ///
 /// # Errors
 /// If the text cannot be read or the vocabulary is too small for a tokenizer of that kind.
