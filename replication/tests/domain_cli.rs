@@ -140,7 +140,10 @@ fn one_model_is_enough() {
     call.args(["--set", "grid.main.sizes=nano-micro", "--set", "grid.main.p=0.0,0.03,0.1"]);
     let said = stdout(&must_succeed(&mut call));
     assert!(said.contains("every run of the plan was made"), "{said}");
-    assert!(said.contains(" runs of one size, ") && said.contains("of one model alone"), "{said}");
+    assert!(
+        said.contains(" runs of one size, ") && said.contains("runs are of one model"),
+        "{said}"
+    );
     assert!(!said.contains("twice as large"), "{said}");
 }
 

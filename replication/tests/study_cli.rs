@@ -100,7 +100,7 @@ fn a_loop_around_training_code_finds_the_planted_answer() {
     let folder = folder.path();
     begin(folder);
     let first = said(folder, &["study", "status", "study.json"]);
-    assert!(first.starts_with("Which p to use does not show"), "{first}");
+    assert!(first.starts_with("The runs do not show which p to use"), "{first}");
     assert!(first.contains("0 runs made, 0 under way, 27 left"), "{first}");
     let mut last = String::new();
     for _ in 0..7 {

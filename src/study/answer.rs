@@ -12,37 +12,37 @@ use crate::warning::Warning;
 use crate::words::{fraction, number, numbers, percent, size, told};
 use serde::Serialize;
 
-/// Which answer the runs give.
+/// The kind of answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Inject this much.
+    /// Inject a fraction p.
     Inject,
     /// Nothing need be injected.
     NoneNeeded,
-    /// No p keeps to the limit.
+    /// No p keeps the increase within the limit.
     NoP,
-    /// Whether any p keeps to the limit does not show: none does with the confidence that is asked for,
-    /// and not all of the laws that fit the runs exclude it.
+    /// The runs do not show whether any p is enough: none is with the requested confidence, but not all
+    /// laws that fit the runs exclude it.
     Unsure,
-    /// The runs do not show it.
+    /// The runs do not show which p to use.
     NotShown,
 }
 
-/// The answer.
+/// The answer to a question.
 #[derive(Debug, Serialize)]
 pub struct Answer {
-    /// Which.
+    /// The kind of answer.
     pub verdict: Verdict,
-    /// The p to use, where there is one.
+    /// The p to use, if there is one.
     pub p: Option<f64>,
-    /// The sentences that a report begins with: the answer, what is forgotten without, more data, a
-    /// larger model, how sure.
+    /// The sentences at the beginning of a report: the answer, the forgetting without injection, more
+    /// data, a larger model, how sure this is.
     pub lead: Vec<String>,
     /// The question.
     pub question: Question,
-    /// The largest rise that a limit allows, in nats per token; NaN (in JSON null) where L_pt⁰ is not
-    /// known.
+    /// The largest increase that the limit allows, in nats per token; NaN (in JSON null) if L_pt⁰ is
+    /// not known.
     pub limit: f64,
     /// The increase at the question for each p of the plan, with the interval of a new run.
     pub rises: Vec<(f64, Estimate)>,
@@ -50,9 +50,9 @@ pub struct Answer {
     pub smallest_p: Option<SmallestP>,
     /// The target at that p.
     pub on_target: Option<OnTarget>,
-    /// What should be known before this is relied on.
+    /// What to know before relying on the answer.
     pub warnings: Vec<String>,
-    /// The law of forgetting, where it says something.
+    /// The law of forgetting, if it can be used.
     #[serde(skip)]
     pub forgetting: Option<Fit>,
     /// L_pt⁰ at the question.
@@ -60,7 +60,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What the runs of a table say.
+    /// The answer from the runs of a table.
     pub fn of(table: &Table, question: Question, options: &Options) -> Self {
         let one_model = distinct(table.runs.iter().map(|run| run.row.n_params)).len() == 1;
         let hold_out = if one_model { HoldOut::Data } else { HoldOut::Size };
@@ -130,7 +130,7 @@ impl Answer {
         answer
     }
 
-    /// Whether runs were made of models as small and on as much data as is asked about.
+    /// Whether there are runs of models as small and on as much data as in the question.
     fn is_inside(&self, table: &Table) -> bool {
         table.runs.iter().any(|run| {
             run.row.p == 0.0
@@ -153,12 +153,12 @@ impl Answer {
         self.verdict = Verdict::NoneNeeded;
         self.p = Some(0.0);
         self.lead.push(format!(
-            "Inject nothing, p = 0: none of {} runs forgot more than the {} that are allowed.",
+            "Inject nothing, p = 0: none of {} runs forgot more than {}.",
             table.runs.len(),
             self.allowed(),
         ));
         self.lead.push(format!(
-            "The most that was forgotten are {} nats, by N = {} on D_ft = {} with p = {}.",
+            "The largest increase of L_pt is {} nats, for N = {} on D_ft = {} with p = {}.",
             number(rise),
             size(run.row.n_params),
             size(run.row.d_ft_tokens),
@@ -167,17 +167,17 @@ impl Answer {
     }
 
     fn not_shown(&mut self, why: &str, largest: Option<(f64, Run)>) {
-        self.lead.push(format!("Which p to use does not show: {why}."));
+        self.lead.push(format!("The runs do not show which p to use: {why}."));
         self.lead.push(match largest {
             Some((rise, run)) => format!(
-                "What was measured: the pretraining loss rose by at most {} nats, for N = {} on D_ft \
-                 = {} with p = {}.",
+                "The largest measured increase of L_pt is {} nats, for N = {} on D_ft = {} with p = \
+                 {}.",
                 number(rise),
                 size(run.row.n_params),
                 size(run.row.d_ft_tokens),
                 fraction(run.row.p)
             ),
-            None => "No run was made whose bottom shows.".into(),
+            None => "No run has passed the bottom of its U-curve.".into(),
         });
     }
 
@@ -214,8 +214,7 @@ impl Answer {
                 self.verdict = Verdict::NoP;
                 self.lead.push(format!(
                     "No p keeps the increase of L_pt for {asked} within {allowed} with {confidence} \
-                     confidence: none of those that runs injected, up to {}, and by the law, which \
-                     no run tests there, none above.",
+                     confidence. The runs inject up to {}; for larger p the law is extrapolated.",
                     fraction(most)
                 ));
             }
@@ -224,9 +223,9 @@ impl Answer {
                 let p = |p: f64| if p.is_finite() { fraction(p) } else { "none".to_string() };
                 let Estimate { value, low, high } = found.by_law;
                 self.lead.push(format!(
-                    "Whether any p keeps the increase of L_pt for {asked} within {allowed} does not show: \
-                     none does with {confidence} confidence ({} of simulated runs keep to it even at p \
-                     = 100%), and by the law itself it is met at p = {} [{}, {}].",
+                    "The runs do not show whether any p keeps the increase of L_pt for {asked} within \
+                     {allowed}. None does with {confidence} confidence ({} of simulated runs at p = \
+                     100%), but by the law alone p = {} [{}, {}] does.",
                     percent(found.share),
                     p(value),
                     p(low),
@@ -276,7 +275,7 @@ impl Answer {
             words.push(format!("lowers L_ft by {} nats", numbers(&found.doubling)));
         }
         if let Ok(rise) = advisor.rise(&twice) {
-            words.push(format!("forgets {} nats without injection", numbers(&rise)));
+            words.push(format!("raises L_pt by {} nats without injection", numbers(&rise)));
         }
         if !words.is_empty() {
             self.lead.push(format!("Twice the data {}.", words.join(" and ")));
@@ -311,7 +310,8 @@ impl Answer {
         if let Some(law) = law {
             let level = law.bootstrap.as_ref().map_or(0.9, |resampled| resampled.level);
             text += &format!(
-                "; in brackets {} intervals of a new run; the law misses the runs' increase by {}",
+                ". Brackets are {} intervals of a new run. The law's error of the increase on these \
+                 runs is {}",
                 percent(level),
                 percent(law.rise_error)
             );
@@ -319,16 +319,15 @@ impl Answer {
             let what = if one_model { "amounts of data" } else { "sizes" };
             text += &match law.is_supported() {
                 Some(true) => {
-                    format!("; it is supported: on {what} held out it beats the baselines")
+                    format!("; the law is supported: on held-out {what} it beats the baselines")
                 }
                 Some(false) => format!(
-                    "; it is not supported: on {what} held out it does not beat models that know \
-                     nothing"
+                    "; the law is not supported: on held-out {what} it does not beat the baselines"
                 ),
-                None => format!("; too few {what} to test it on one that it has not seen"),
+                None => format!("; there are too few {what} to hold one out and test the law"),
             };
             if one_model {
-                text += "; of one model alone, and what it says is of that model";
+                text += ". All runs are of one model, and the answer is only about that model";
             }
         }
         self.lead.push(text + ".");
@@ -337,7 +336,7 @@ impl Answer {
     }
 }
 
-/// What runs rose by.
+/// The measured increase of runs.
 fn rise_of(measured: &Option<Measured>, loss_pt0: f64) -> Option<Measured> {
     measured.map(|seen| Measured { loss: seen.loss - loss_pt0, ..seen })
 }
@@ -350,7 +349,7 @@ fn distinct(numbers: impl IntoIterator<Item = f64>) -> Vec<f64> {
     numbers
 }
 
-/// The form of forgetting that held-out runs speak for, and why; Equation 7 where they are too few.
+/// The form of forgetting that held-out runs support, and why; Equation 7 if they are too few.
 fn form_of_forgetting(table: &Table, options: &Options) -> (&'static dyn Law, Option<String>) {
     let forms: [&'static dyn Law; 3] = [&Forgetting, &ForgettingTimesTokens, &ForgettingPlusTokens];
     let ranking = fit::rank(table, &forms, &[], options).ok().flatten();
@@ -362,7 +361,7 @@ fn form_of_forgetting(table: &Table, options: &Options) -> (&'static dyn Law, Op
     found.unwrap_or((&Forgetting, None))
 }
 
-/// The largest rise of the runs, with its run.
+/// The largest increase among the runs, with its run.
 fn largest_rise(table: &Table) -> Option<(f64, Run)> {
     let rises = table.runs.iter().filter_map(|run| Some((run.loss_pt? - run.row.loss_pt0, run)));
     let largest = rises.max_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -461,7 +460,9 @@ mod tests {
         let p = found.p.unwrap();
         assert!((0.03..0.07).contains(&p), "{p}");
         let lead = found.lead.join(" ");
-        assert!(lead.contains("amounts of data held out") && lead.contains("of one model alone"));
+        assert!(
+            lead.contains("held-out amounts of data") && lead.contains("runs are of one model")
+        );
         assert!(!lead.contains("twice as large"), "{lead}");
     }
 
@@ -479,7 +480,7 @@ mod tests {
         }
         let found = answer(&noisy, 1.6e6, 0.15);
         assert_eq!((found.verdict, found.p), (Verdict::Unsure, None), "{:?}", found.lead);
-        assert!(found.lead[0].contains("does not show") && found.lead[0].contains("at p = "));
+        assert!(found.lead[0].contains("do not show") && found.lead[0].contains("at p = "));
         assert!(found.lead.iter().any(|line| line.contains("Without injection")));
     }
 
@@ -489,7 +490,7 @@ mod tests {
         few.runs.retain(|run| run.row.p == 0.0);
         let found = answer(&few, 1.6e6, 0.35);
         assert_eq!((found.verdict, found.p), (Verdict::NotShown, None));
-        assert!(found.lead[0].contains("does not show: there is no law"), "{:?}", found.lead);
+        assert!(found.lead[0].contains("which p to use: there is no law"), "{:?}", found.lead);
         assert!(found.lead[1].contains("rose by at most"), "{:?}", found.lead);
         let none = answer(&Table::new(Vec::new()), 1.6e6, 0.35);
         assert_eq!(none.verdict, Verdict::NotShown);
