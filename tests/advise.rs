@@ -370,8 +370,8 @@ fn warnings_say_what_not_to_rely_on() {
     assert_eq!(
         outside,
         [
-            "W09: n_params = 7e9 lies outside the 4.1e7 to 1.27e9 of the forgetting law's runs, beyond \
-          the nearest run by a factor of 5.51: an extrapolation"
+            "W09: n_params = 7e9 is outside the range 4.1e7 to 1.27e9 of the forgetting law's runs, by \
+          a factor of 5.51"
         ]
     );
     let untested = fit(&table, &Forgetting, &options(50)).unwrap();

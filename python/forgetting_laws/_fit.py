@@ -376,7 +376,7 @@ class Comparison:
                 ["form", *self.axes, "mean", "MRE"],
                 [row(form) for form in self.forms + self.baselines],
             )
-            + _html.paragraph("* not told apart from the best; mean: of all axes but the largest")
+            + _html.paragraph("* cannot be told apart from the best; mean: over all axes except the largest")
             + _html.paragraph(law)
         )
 

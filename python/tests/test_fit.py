@@ -77,8 +77,8 @@ def test_the_report_is_the_commands(near):
     report = near.report()
     assert report.startswith(printed)
     law, check, card = report[: -len("\n\n")].split("\n\n")
-    assert check.startswith("planted-near, check of Eq. 7: B goes as D_ft^0.00687")
-    assert card.startswith("report card\n  W02 ") and " questions of the field answered" in card
+    assert check.startswith("planted-near, check of Eq. 7: B scales as D_ft^0.00687")
+    assert card.startswith("report card\n  W02 ") and " questions answered" in card
     # Nobody asked for the column domain without the argument, which the card says.
     assert not any(warning.startswith("W05") for warning in near.warnings)
     assert len(near.warnings) == 3 and all(w in card for w in ("W02", "W03", "W11"))

@@ -265,7 +265,7 @@ fn the_terminal_says_it_in_a_table() {
         "* forgetting ",
         "  no-change ",
         "  law        finetuning: ",
-        "near, check of Eq. 7: B goes as D_ft^",
+        "near, check of Eq. 7: B scales as D_ft^",
         "laws: out/fit/noisy/law.json",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -516,9 +516,9 @@ fn predictions_of_one_run_are_told() {
         predict(&["--n-params", "1e9", "--d-ft", "1e6", "--p", "0.2", "--law", "forgetting"]);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
-        "W09: n_params = 1e9 lies outside the 1e6 to 1e8 of the forgetting law's runs",
+        "W09: n_params = 1e9 is outside the range 1e6 to 1e8 of the forgetting law's runs",
         "by a factor of 10",
-        "W09: p = 0.2 lies outside the 0 to 0.05",
+        "W09: p = 0.2 is outside the range 0 to 0.05",
         "W18: loss_pt0 is extrapolated",
     ] {
         assert!(text.contains(part), "{part}: {text}");

@@ -32,12 +32,12 @@ impl Extrapolation {
     pub fn warning(&self, law: &str) -> Warning {
         let Self { column, asked, low, high, decades } = self;
         let far = if decades.is_finite() {
-            format!(", beyond the nearest run by a factor of {}", brief(10f64.powf(*decades)))
+            format!(", by a factor of {}", brief(10f64.powf(*decades)))
         } else {
             String::new()
         };
         WarningKind::Extrapolation.warn(format!(
-            "{column} = {} lies outside the {} to {} of the {law} law's runs{far}: an extrapolation",
+            "{column} = {} is outside the range {} to {} of the {law} law's runs{far}",
             brief(*asked),
             brief(*low),
             brief(*high)
@@ -74,7 +74,7 @@ impl Fit {
         let far = epochs > FAR * high || epochs < low / FAR;
         far.then(|| {
             WarningKind::Repetition.warn(format!(
-                "the target data is passed over {} times, and {} to {} times in the {} law's runs",
+                "the target data is repeated {} times, but {} to {} times in the {} law's runs",
                 brief(epochs),
                 brief(low),
                 brief(high),
@@ -116,8 +116,7 @@ fn status(status: Status, law: &str) -> Option<Warning> {
 
 fn not_supported(law: &str) -> Warning {
     WarningKind::NotSupported.warn(format!(
-        "the {law} law is not supported: on held-out runs it does not beat the baselines, which know \
-         nothing of it"
+        "the {law} law is not supported: on held-out runs it does not beat both baselines"
     ))
 }
 
@@ -192,7 +191,7 @@ fn sizes_together(law: &dyn Law, rows: &[&Run]) -> Vec<Warning> {
             let what = if reads(column) {
                 "their exponents cannot be told apart".to_string()
             } else {
-                format!("what the law ascribes to N may be due to {column}")
+                format!("the effect of N in the law may be due to {column}")
             };
             WarningKind::SizesTogether.warn(format!(
                 "all runs have about {} {column} per parameter: {what}",
@@ -258,7 +257,7 @@ fn equal_losses(law: &dyn Law, sample: &Sample) -> Option<Warning> {
     let what = if law.baseline(&sample.points[0]).is_some() { "loss_pt0" } else { "each other" };
     (0..sample.len()).all(equal).then(|| {
         WarningKind::EqualLosses
-            .warn(format!("all {} losses equal {what} but for rounding", sample.len()))
+            .warn(format!("all {} losses equal {what} apart from rounding", sample.len()))
     })
 }
 
@@ -286,12 +285,12 @@ fn one_pretrained_model(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
     let message = match known {
         true if twice => return None,
         true => {
-            "each size has one pretrained model: the intervals do not know how far another \
+            "each size has one pretrained model: the intervals do not include how much another \
                  would differ"
         }
         false => {
-            "no column parent_id says which pretrained model a run starts from; they are taken \
-                  as one for each size"
+            "no column parent_id says which pretrained model a run starts from; the fit \
+                  assumes one per size"
         }
     };
     Some(WarningKind::OnePretrainedModel.warn(message))

@@ -83,14 +83,14 @@ impl Ranking {
         let best = &self.forms[0];
         if best.form != chosen.form {
             why = format!(
-                "fewest parameters of the forms that held-out runs do not tell apart: error of the \
+                "fewest parameters among the forms that cannot be told apart from the best: error of the \
                  increase {}, {} {}",
                 error(chosen),
                 best.form,
                 error(best)
             );
         } else if !others.is_empty() {
-            why += &format!("; not told apart from {}", others.join(", "));
+            why += &format!("; cannot be told apart from {}", others.join(", "));
         }
         if !any {
             why += "; no form beats both baselines";

@@ -43,13 +43,13 @@ fn growth_of_b(text: &mut String, Growth { domain, growth }: &Growth) {
         [growth.gamma, growth.interval.low, growth.interval.high].map(|x| significant(x, 3));
     let level = percent(growth.level);
     let verdict = if growth.grows {
-        "B grows with the data, and Eq. 7 takes it for a constant"
+        "B grows with D_ft, but Eq. 7 assumes that it is constant"
     } else {
-        "the runs agree with Eq. 7, whose B is a constant"
+        "the runs are consistent with Eq. 7, in which B is constant"
     };
     let _ = writeln!(
         text,
-        "{place}check of Eq. 7: B goes as D_ft^{gamma}, {level} interval [{low}, {high}]\n  {verdict}\n"
+        "{place}check of Eq. 7: B scales as D_ft^{gamma}, {level} interval [{low}, {high}]\n  {verdict}\n"
     );
 }
 
@@ -176,7 +176,7 @@ fn errors(text: &mut String, fit: &Fit) {
         match fit.is_supported() {
             Some(true) => "supported: on held-out runs it beats both baselines, in both errors",
             Some(false) => "not supported: on held-out runs it does not beat both baselines",
-            None => "neither supported nor not: no runs were held out",
+            None => "not tested: no runs were held out",
         }
     );
 }
@@ -199,7 +199,7 @@ fn comparisons(text: &mut String, comparisons: Vec<&Comparison>) {
     let place = if first.domain.is_empty() { "" } else { " of " };
     let _ = writeln!(
         text,
-        "forms on the held-out runs{place}{}: MRE of the first less that of the second",
+        "forms on the held-out runs{place}{}: MRE of the first minus that of the second",
         first.domain
     );
     for c in comparisons {
@@ -209,7 +209,7 @@ fn comparisons(text: &mut String, comparisons: Vec<&Comparison>) {
             _ if negligible(low) && negligible(high) => "the same".into(),
             (true, _) => format!("{} is better", c.law),
             (_, true) => format!("{} is better", c.other),
-            _ => "no difference beyond chance".into(),
+            _ => "no significant difference".into(),
         };
         let difference = format!("{} [{}, {}]", points(c.difference), points(low), points(high));
         let _ = writeln!(text, "  {pair:<32} {difference:<30} {verdict}");

@@ -91,10 +91,7 @@ pub fn text(file: &LawFile, markdown: Option<&Path>) -> String {
     }
     let (answered, asked) = (file.checklist.answered(), ITEMS.len());
     let place = markdown.map_or(String::new(), |path| format!(": {}", path.display()));
-    let _ = writeln!(
-        text,
-        "  checklist  {answered} of {asked} questions of the field answered{place}\n"
-    );
+    let _ = writeln!(text, "  checklist  {answered} of {asked} questions answered{place}\n");
     text
 }
 

@@ -41,7 +41,10 @@ pub fn text(ranking: &Ranking) -> String {
     for baseline in &ranking.baselines {
         line(baseline, false, false);
     }
-    let _ = writeln!(text, "  * not told apart from the best; mean: of all axes but the largest");
+    let _ = writeln!(
+        text,
+        "  * cannot be told apart from the best; mean: over all axes except the largest"
+    );
     if let Some(preferred) = ranking.preferred() {
         entry(&mut text, "law", &format!("{}: {}", preferred.form, preferred.why));
     }
