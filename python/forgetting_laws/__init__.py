@@ -1,9 +1,9 @@
 """Scaling laws for forgetting during finetuning with pretraining data injection.
 
-The library of Béthune et al.'s laws (ICML 2025, arXiv 2502.06042) for those who train in Python: fits
-of the laws to a table of losses, predictions and advice on the fraction p of pretraining data to inject,
-the exact sampler for a training loop, and studies that say which run to make next. Numbers are those of
-the command ``replication``, to the last digit.
+The laws of Béthune et al. (ICML 2025, arXiv 2502.06042) for training code in Python: fits of the laws to a
+table of losses, predictions and advice on the fraction p of pretraining data to inject, the exact sampler
+for a training loop, and studies that choose the next run. The numbers equal those of the command
+``replication`` to the last digit.
 
 Losses are in nats per token, N in parameters, D_ft and D in tokens, p is a fraction.
 

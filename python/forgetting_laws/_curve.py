@@ -1,4 +1,4 @@
-"""The U-curve of a finetuning, for training loops."""
+"""The U-curve of a finetuning run, for training loops."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ class Evaluation(NamedTuple):
 
 
 class Bottom(NamedTuple):
-    """The model with the lowest loss on the target, which is the one that the laws are about."""
+    """The evaluation with the lowest loss on the target, which the laws describe."""
 
     step: int
     loss_ft: float
     loss_pt: float
     interior: bool
-    """Whether evaluations lie on both sides. If not, the run was too short to overfit."""
+    """Whether there are evaluations on both sides. If not, the run was too short to overfit."""
 
 
 class UCurve:
-    """The evaluations of a finetuning: its loss on the target falls, and rises when it overfits.
+    """The evaluations of a finetuning run, whose target loss falls and then rises as the model overfits.
 
     Parameters
     ----------
     loss_pt0 : float
-        The pretraining loss of the pretrained model, before finetuning and without an adapter, in nats
-        per token on the same text as that of later evaluations.
+        The pretraining loss of the pretrained model, before finetuning and without an adapter, in nats per
+        token, on the same text as in later evaluations.
     rise : float
-        How far the target's loss must stand above the bottom for the U to have turned, in nats.
+        How far the target loss must be above the bottom for the U-curve to have turned, in nats.
     factor : float
-        How many times the bottom's step must have been taken by then.
+        The minimum step for this, as a multiple of the bottom's step.
     min_steps : int
         Steps that are always taken.
 
@@ -74,8 +74,8 @@ class UCurve:
         self._seen()
 
     def add(self, step: int, loss_ft: float, loss_pt: float) -> None:
-        """Takes both validation losses after ``step`` optimiser steps, in nats per token; 0 is the model
-        before finetuning. Steps ascend."""
+        """Adds both validation losses after ``step`` optimiser steps, in nats per token; step 0 is the
+        model before finetuning. Steps must ascend."""
         whole(step=step)
         self.evaluations.append(Evaluation(step, loss_ft, loss_pt))
         try:
@@ -92,18 +92,19 @@ class UCurve:
 
     @property
     def turned(self) -> bool:
-        """Whether going on would only overfit further; also where a loss is not finite."""
+        """Whether further training would only overfit; also true if a loss is not finite."""
         return self._seen()[1]
 
     @property
     def stable(self) -> bool:
-        """Whether all losses are finite and the target's never rises by more than a nat from one
+        """Whether all losses are finite and the target loss never rises by more than 1 nat from one
         evaluation to the next."""
         return self._seen()[2]
 
     @property
     def losses(self) -> Dict[str, float]:
-        """What :meth:`Study.tell` takes: ``loss_pt0``, and ``loss_pt`` and ``loss_ft`` at the bottom."""
+        """The losses for :meth:`Study.tell`: ``loss_pt0``, and ``loss_pt`` and ``loss_ft`` at the
+        bottom."""
         bottom = self.bottom
         if bottom is None:
             raise ForgettingLawsError("evaluations = none: no finite losses were evaluated")
@@ -135,13 +136,13 @@ def evaluation_steps(
 
 
 def add_row(path: Path, row: Mapping[str, Any], *, key: str = "run") -> None:
-    """Adds a run to a CSV file that :func:`fit` reads, or takes the place of the row with the same
-    ``key``. Several processes may write to one file.
+    """Adds a run to a CSV file that :func:`fit` reads, or replaces the row with the same ``key``. Several
+    processes may write to one file.
 
     Parameters
     ----------
     path : path
-        The file, which is begun where it is missing.
+        The file, which is created if it does not exist.
     row : mapping
         By column; None is an empty cell.
     key : str

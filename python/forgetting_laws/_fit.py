@@ -56,21 +56,21 @@ class Fit:
         The name of the law.
     equation : str
     domain : str
-        The domain of the rows, empty where they name none or several.
+        The domain of the rows; empty if they name none or several.
     params : dict of str to float
         The parameters at the optimum.
     intervals : dict of str to (float, float)
-        Their intervals from the bootstrap, empty without.
+        Their bootstrap intervals; empty without a bootstrap.
     status : str
         ``converged``, ``at_bound``, ``not_converged`` or ``not_identified``.
     mre : float
         The mean relative error on the fitted rows, as a share.
     mre_held_out : float or None
-        The same on rows that were held out.
+        The same on held-out rows.
     n_rows, n_runs : int
-        The rows that were fitted, and the runs that they belong to.
+        The number of fitted rows, and of the runs that they belong to.
     warnings : list of str
-        What should be known before the fit is relied on, each with its identifier and what to do.
+        What to know before relying on the fit, each with its identifier and remedy.
     """
 
     def __init__(self, native: _native.Fit) -> None:
@@ -95,25 +95,24 @@ class Fit:
         d_tokens: Optional[Numbers] = None,
         interval: str = "run",
     ) -> Dict[str, Any]:
-        """What the law says of other runs.
+        """Predicts the losses of other runs.
 
         Parameters
         ----------
         table : table, optional
-            Runs as columns, in place of the keywords.
+            Runs as columns, instead of the keywords.
         n_params, d_ft_tokens, p, loss_pt0, d_tokens : float or array of float
             N in parameters, D_ft in tokens, the injected fraction, the pretraining loss before
             finetuning in nats per token (by default interpolated between the fitted sizes), and D in
             tokens, as far as the law reads them; broadcast against each other.
         interval : {"run", "law"}
-            Of a new run, which knows how far the law is wrong away from the fitted runs, or of the law
-            itself.
+            The interval of a new run, which accounts for the misfit of the law, or that of the law itself.
 
         Returns
         -------
         dict of str to float or ndarray
             ``value``: the loss in nats per token; ``low`` and ``high``: the ends of the interval, NaN
-            without a bootstrap. Floats for scalars; else arrays of the broadcast shape, (rows,) of a
+            without a bootstrap. Floats for scalars; otherwise arrays of the broadcast shape, (rows,) for a
             table.
 
         Raises
@@ -164,16 +163,16 @@ class Fit:
         return {name: shaped_as_given(j) for name, j in columns.items()}
 
     def report(self) -> str:
-        """What ``replication fit`` prints of this law: parameters, errors on fitted and on held-out
-        runs beside those of baselines, whether B grows with D_ft, and the report card.
+        """The text that ``replication fit`` prints for this law: parameters, errors on fitted and on
+        held-out runs next to those of baselines, whether B grows with D_ft, and the report card.
 
-        The check of B is a fit of its own, made when it is first asked for.
+        The check of B is a separate fit, made at the first call.
         """
         return self._native.report()
 
     def plots(self) -> Dict[str, Plot]:
-        """What ``replication fit`` draws, by name: ``predicted`` against observed losses, ``residuals``, and
-        the law's ``curves`` over the runs; each with its SVG, PNG and numbers."""
+        """The plots of ``replication fit``, by name: ``predicted`` against observed losses, ``residuals``,
+        and the law's ``curves`` over the runs; each with its SVG, PNG and numbers."""
         return {drawn[0]: Plot(*drawn) for drawn in self._native.drawings()}
 
     def to_json(self) -> str:
@@ -182,14 +181,14 @@ class Fit:
 
     @staticmethod
     def from_json(text: str, *, law: Optional[str] = None, domain: Optional[str] = None) -> Fit:
-        """A law of a ``law.json``, of this package or of the command.
+        """A law from a ``law.json`` of this package or of the command.
 
         Parameters
         ----------
         text : str
-            What the file holds.
+            The content of the file.
         law, domain : str, optional
-            Which law, where the file has several.
+            Which law, if the file has several.
         """
         return Fit(_native.Fit.from_json(text, law, domain))
 
@@ -238,7 +237,7 @@ Progress = Union[bool, Callable[[int, int], object]]
 
 
 def _told(progress: Progress) -> Optional[Callable[[int, int], object]]:
-    """What is called with the parts that are done and of how many."""
+    """The function that is called with the number of parts done and their total."""
     if not isinstance(progress, bool):
         return progress
     return _on_standard_error if progress else None
@@ -273,32 +272,31 @@ def fit(
     Parameters
     ----------
     table : table
-        A frame of pandas, polars or pyarrow, a dict of columns, or the path of a CSV file, with a row a
-        run. Columns are found by name: ``n_params``, ``d_ft_tokens``, ``d_tokens``, ``p``, ``loss_pt0``,
-        ``loss_pt``, ``loss_ft``, ``loss``, as far as the law needs them, and optionally ``domain``,
-        ``run``, ``seed``, ``parent_id``, ``weight``, ``epochs``, ``interior``. Losses are in nats per
-        token, sizes in parameters and tokens, p is a fraction. None and NaN are values that are not
-        known.
+        A pandas or polars data frame, a pyarrow table, a dict of columns, or the path of a CSV file, with
+        one row per run. Columns are found by name: ``n_params``, ``d_ft_tokens``, ``d_tokens``, ``p``,
+        ``loss_pt0``, ``loss_pt``, ``loss_ft``, ``loss``, as far as the law needs them, and optionally
+        ``domain``, ``run``, ``seed``, ``parent_id``, ``weight``, ``epochs``, ``interior``. Losses are in
+        nats per token, sizes in parameters and tokens, p is a fraction. None and NaN mean not known.
     law : str
         The name of one of :func:`laws`.
     columns : mapping of str to str, optional
-        Other columns that are taken for these names: ``{"n_params": "Model_Size"}``. A name that stands
-        for itself, ``{"run": "run"}``, says that the column is meant.
+        Other columns for these names: ``{"n_params": "Model_Size"}``. Mapping a name to itself,
+        ``{"run": "run"}``, says that the column is intended.
     domain : str, optional
-        Which rows, where the table has several domains.
+        Which rows, if the table has several domains.
     bootstrap : int
-        Resamples of runs that intervals come from; 0 for none.
+        Number of bootstrap resamples of runs, for intervals; 0 for none.
     level : float
-        What share of the resamples an interval holds.
+        The level of the intervals.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     hold_out : {"size", "data", "p", "largest", None}
-        Which runs are held out to see what the law says of runs that it was not fitted to.
+        Which runs are held out, to measure errors on runs that the law was not fitted to.
     threads : int
-        0 for one a core; nothing but the time depends on it.
+        0 for one per core; only the time depends on it.
     progress : bool or callable
-        True shows on standard error how far it is; a function is called about twenty times a second
-        with how many small fits are done, and of how many so far.
+        True shows the progress on standard error; a function is called about twenty times a second with the
+        number of small fits done and their total so far.
 
     Returns
     -------
@@ -328,10 +326,10 @@ class Comparison:
     forms : list of dict
         The forms, the best first: ``form``, ``parameters`` (how many), ``mean`` (errors as shares, ``mre``
         and ``rise_error``, over the axes but the largest), ``errors`` (those of each of ``axes``),
-        ``behind`` (the interval of how far its error of the increase lies behind the best form's),
+        ``behind`` (the interval of the difference between its error of the increase and the best form's),
         ``tied`` with the best, and ``supported`` against the baselines.
     baselines : list of dict
-        The same of the models that know nothing: no change, and a log-linear regression.
+        The same for the baselines: no change, and a log-linear regression.
     axes : list of str
         What was held out: sizes, amounts of data, fractions p, the largest size with the most data.
     preferred : str or None
@@ -350,7 +348,7 @@ class Comparison:
         self.why: str = preferred[1] if preferred else ""
 
     def report(self) -> str:
-        """What ``replication fit`` prints of the forms."""
+        """The text that ``replication fit`` prints for the forms."""
         return self._text
 
     def __repr__(self) -> str:
@@ -393,9 +391,9 @@ def compare(
     threads: int = 0,
     progress: Progress = False,
 ) -> Comparison:
-    """Ranks forms of the law of one loss by their errors on held-out runs, on every axis.
+    """Ranks the forms for one loss by their errors on runs held out along every axis.
 
-    Parameters are those of :func:`fit`; ``laws`` are at least two that predict the same loss.
+    The parameters are those of :func:`fit`; ``laws`` has at least two laws that predict the same loss.
 
     Raises
     ------
@@ -427,12 +425,12 @@ def advise(
     limit_nats: Optional[float] = None,
     confidence: float = 0.9,
 ) -> Dict[str, Any]:
-    """The smallest p with which a new run keeps to a limit of forgetting.
+    """The smallest p that keeps the forgetting of a new run within a limit.
 
     Parameters
     ----------
     fits : Fit or sequence of Fit
-        Of these the first law of forgetting is asked; it needs a bootstrap.
+        The first law of forgetting among them is used; it needs a bootstrap.
     n_params, d_ft_tokens : float
         The model, in parameters, and the amount of target data, in tokens.
     loss_pt0 : float, optional
@@ -441,16 +439,16 @@ def advise(
     limit : float, optional
         How much L_pt may increase, as a share of L_pt0; 0.01 by default.
     limit_nats : float, optional
-        The same in nats per token, in its place.
+        The same in nats per token, instead of ``limit``.
     confidence : float
-        The probability with which a new run must keep to it.
+        The probability with which a new run must stay within the limit.
 
     Returns
     -------
     dict
-        ``p``: the smallest that does, None where even 1 does not; ``by_law``: the p of the law alone with
-        its interval; ``rise`` and ``rise_without``: the increase of a new run at that p and without
-        injection, in nats; ``warnings``: list of str.
+        ``p``: the smallest p, None if even 1 is not enough; ``by_law``: the p of the law alone with its
+        interval; ``rise`` and ``rise_without``: the increase of a new run at that p and without injection,
+        in nats; ``warnings``: list of str.
     """
     asked = [fits] if isinstance(fits, Fit) else list(fits)
     if limit is None and limit_nats is None:

@@ -1,4 +1,4 @@
-"""The loss that the laws are about."""
+"""The loss that the laws describe."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ IGNORED = -100
 def token_loss(model: Any, batches: Iterable[Any]) -> float:
     """The mean loss of a causal language model over tokens, in nats per token.
 
-    The logits at a position are compared with the token behind it, and every token counts the same
-    whatever batch it is in. The model computes in evaluation mode and is left in the one that it was
-    in; the random numbers of the training stay what they were.
+    The logits at a position are compared with the next token, and every token has the same weight in any
+    batch. The model runs in evaluation mode, and its mode and torch's random state are restored afterwards.
 
     Parameters
     ----------
@@ -23,8 +22,8 @@ def token_loss(model: Any, batches: Iterable[Any]) -> float:
         One that gives logits, or an output with ``logits``, of shape (batch, positions, vocabulary).
     batches : iterable
         A DataLoader, or a list of batches: mappings with ``input_ids`` of shape (batch, positions) and
-        what else the model takes, or the ids themselves. ``labels`` say which tokens count, -100 being
-        one that does not; without them all do that ``attention_mask`` has.
+        other inputs of the model, or the ids themselves. Tokens whose ``labels`` are -100 are ignored;
+        without ``labels`` all tokens in ``attention_mask`` count.
 
     Raises
     ------

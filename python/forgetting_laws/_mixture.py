@@ -1,4 +1,4 @@
-"""Pretraining data injection: which sequence comes when."""
+"""Pretraining data injection: the order of sequences."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ._native import ForgettingLawsError
 
 
 class Mixture:
-    """Which sequence stands at which position of a finetuning that injects pretraining data.
+    """Which sequence is at each position of a finetuning run with injected pretraining data.
 
-    Every choice is a pure function of the seed and the position, ``step * batch + i``: a resumed run and
-    any number of ranks meet the same sequences in the same order, which is that of this project's own
+    Every choice is a pure function of the seed and the position, ``step * batch + i``. So a resumed run and
+    any number of ranks read the same sequences in the same order, which is that of this project's own
     engine for the same seed.
 
     Parameters
@@ -30,13 +30,13 @@ class Mixture:
     target_sequences : int
         Sequences of the target data.
     pretraining_sequences : int
-        Sequences of pretraining data reserved for injection. They must suffice, unless they are a replay
-        pool.
+        Sequences of pretraining data reserved for injection. There must be enough for the run, unless
+        ``replay`` is given.
     sampler : {"exact", "independent"}
-        Evenly spread, so that the count is within one of p·n everywhere, or each position on its own, as
-        in the paper as far as is known.
+        Evenly spread, so that the count in the first n positions is within one of p·n, or each position
+        independently, as in the paper as far as is known.
     replay : int, optional
-        Go through the first so many pretraining sequences again and again, in place of fresh ones.
+        Repeat this many pretraining sequences, the first ones, instead of drawing new ones.
     seed : int
     sequence_tokens : int
         Tokens in a sequence, for :meth:`tokens` and messages.
@@ -108,31 +108,31 @@ class Mixture:
         self.__init__(**settings)  # type: ignore[misc]
 
     def indices(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """The sequences at positions start to stop, as far as the run goes.
+        """The sequences at positions start to stop, up to the end of the run.
 
         Parameters
         ----------
         start, stop : int
-            Positions, of which step s has ``s * batch`` to ``(s + 1) * batch``.
+            Positions; step s has ``s * batch`` to ``(s + 1) * batch``.
 
         Returns
         -------
         ndarray of int64, shape (stop - start,)
-            i for the i-th of the target, and ``target_sequences + j`` for the j-th of the pretraining data:
+            i for the i-th target sequence, and ``target_sequences + j`` for the j-th pretraining sequence:
             indices into ``ConcatDataset([target, pretraining])``. Shorter at the end of the run.
         """
         whole(start=start, stop=stop)
         return np.frombuffer(self._native.indices(start, stop), dtype=np.int64)
 
     def batch(self, step: int, *, rank: int = 0, ranks: int = 1) -> npt.NDArray[np.int64]:
-        """The sequences of a step that one of ``ranks`` takes.
+        """The sequences of a step for one of ``ranks`` ranks.
 
         Parameters
         ----------
         step : int
             Optimiser step, counted from 0.
         rank, ranks : int
-            Which part of the batch, of how many.
+            Which part of the batch, and the number of parts.
 
         Returns
         -------
@@ -154,18 +154,18 @@ class Mixture:
         return self._native.counts(steps)
 
     def tokens(self, steps: Optional[int] = None) -> Tuple[int, int]:
-        """The same in tokens, of sequences of ``sequence_tokens``."""
+        """The same in tokens, with ``sequence_tokens`` per sequence."""
         target, pretraining = self.counts(steps)
         return target * self.sequence_tokens, pretraining * self.sequence_tokens
 
     def fraction(self, steps: Optional[int] = None) -> float:
-        """The p that is achieved in the first steps, or in all; NaN where nothing is drawn."""
+        """The actual p in the first steps, or in all; NaN if nothing is drawn."""
         target, pretraining = self.counts(steps)
         total = target + pretraining
         return pretraining / total if total else float("nan")
 
     def target_epoch(self, step: int) -> int:
-        """The pass over the target data, counted from 0, that a step starts in."""
+        """The pass over the target data, counted from 0, in which a step starts."""
         whole(step=step)
         return self._native.target_epoch(step)
 
@@ -180,17 +180,17 @@ class Mixture:
 class InjectionSampler:
     """A ``batch_sampler`` for ``torch.utils.data.DataLoader`` over ``ConcatDataset([target, pretraining])``.
 
-    Each item is the list of indices of a step. The order is that of :class:`Mixture`, with any number of
-    workers, and the ranks' parts put together are the batch of one process. There are no epochs and no
-    ``set_epoch``: a run is gone through once.
+    Each item is the list of indices of a step. The order is that of :class:`Mixture` for any number of
+    workers, and the parts of all ranks together are the batch of one process. There are no epochs and no
+    ``set_epoch``, since a run is iterated once.
 
     Parameters
     ----------
     mixture : Mixture
     rank, ranks : int
-        Which part of each batch this process takes.
+        Which part of each batch this process gets.
     start : int
-        The step to begin with: of a resumed run, the number of steps that it has done.
+        The first step: for a resumed run, the number of steps already done.
 
     Examples
     --------
@@ -216,21 +216,21 @@ class InjectionSampler:
         return max(self.mixture.steps - self.start, 0)
 
     def state_dict(self, steps_done: int) -> Dict[str, int]:
-        """What a checkpoint keeps. A loader fetches ahead of the training, so the loop says how many
-        steps it has done."""
+        """The state to checkpoint. Since the loader prefetches, the training loop must say how many steps
+        it has done."""
         return {"start": steps_done}
 
     def load_state_dict(self, state: Dict[str, int]) -> None:
-        """Goes on where :meth:`state_dict` was."""
+        """Continues from a :meth:`state_dict`."""
         self.start = state["start"]
 
 
 class InjectedDataset:
     """The samples of a run in their order, as a map-style dataset: item i is the sequence at position i.
 
-    For code that takes a dataset rather than a sampler, such as ``transformers.Trainer``. It must be gone
-    through in order, without shuffling: ``DataLoader(..., shuffle=False)`` does, and
-    ``forgetting_laws.trainer.InjectionTrainer``.
+    For code that takes a dataset rather than a sampler, such as ``transformers.Trainer``. It must be read
+    in order, without shuffling, as ``DataLoader(..., shuffle=False)`` and
+    ``forgetting_laws.trainer.InjectionTrainer`` do.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the command draws of a fit."""
+"""The plots of a fit."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TEXT = ("domain", "law", "kind")
 
 
 class Plot(NamedTuple):
-    """A drawing, and the numbers in it for a drawing of your own."""
+    """A plot, with its data for plots of your own."""
 
     name: str
     """``predicted``, ``residuals`` or ``curves``."""
     svg: str
     png: bytes
     csv: str
-    """The numbers, a row a mark or a point of a curve; losses are in nats per token."""
+    """The data, one row per mark or point of a curve; losses are in nats per token."""
 
     def table(self) -> Dict[str, Column]:
-        """The numbers by column: arrays of floats, NaN for an empty cell, and lists of the names in
+        """The data by column: arrays of floats, NaN for an empty cell, and lists of the names in
         ``domain``, ``law`` and ``kind``."""
         header, *rows = csv.reader(io.StringIO(self.csv, newline=""))
         columns: Dict[str, Column] = {}
@@ -35,13 +35,13 @@ class Plot(NamedTuple):
         return columns
 
     def to_dataframe(self) -> Any:
-        """The numbers as a frame of pandas, which must be installed."""
+        """The data as a pandas data frame; needs pandas."""
         import pandas  # type: ignore[import-untyped,unused-ignore]
 
         return pandas.DataFrame(self.table())
 
     def write(self, folder: Union[str, "os.PathLike[str]"]) -> None:
-        """Writes NAME.svg, NAME.png and NAME.csv into a folder, which is made where it is missing."""
+        """Writes NAME.svg, NAME.png and NAME.csv into a folder, which is created if needed."""
         os.makedirs(folder, exist_ok=True)
         stem = os.path.join(folder, self.name)
         for suffix, content in (

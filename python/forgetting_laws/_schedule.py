@@ -20,13 +20,13 @@ Rates = npt.NDArray[np.float64]
 class Schedule:
     """The learning rate of a run: :class:`PretrainingSchedule` or :class:`FinetuningSchedule`.
 
-    Called with a step, or with an array of steps, it gives the rate as a share of the peak: what
-    ``torch.optim.lr_scheduler.LambdaLR`` multiplies the optimiser's own rate by, which is then the peak.
-    Steps are counted from 0, as LambdaLR does.
+    Called with a step, or with an array of steps, it returns the rate divided by the peak, which is the
+    factor for ``torch.optim.lr_scheduler.LambdaLR`` if the optimiser's own rate is the peak. Steps are
+    counted from 0, as in LambdaLR.
     """
 
     peak: float
-    """The highest learning rate of the pretraining."""
+    """The highest learning rate of pretraining."""
 
     @overload
     def lr(self, step: int) -> float: ...
@@ -66,7 +66,7 @@ class PretrainingSchedule(Schedule):
     total_steps : int
         Optimiser steps of the run; the last has the terminal rate.
     warmup : float
-        The share of the steps that warm up.
+        The share of warmup steps.
     terminal : float
         The last rate as a share of the peak.
 
@@ -96,17 +96,17 @@ class PretrainingSchedule(Schedule):
 
 @dataclass(frozen=True)
 class FinetuningSchedule(Schedule):
-    """The paper's finetuning: a constant share of the pretraining's peak, here with a linear warmup if
-    asked.
+    """The paper's finetuning: a constant share of the peak pretraining rate, optionally with a linear
+    warmup.
 
     Parameters
     ----------
     peak : float
         The highest learning rate of the pretraining.
     ratio : float
-        The share of it to finetune at.
+        The finetuning rate divided by that peak.
     warmup_steps : int
-        The first step has 1/warmup_steps of the rate, the last of these the whole.
+        The first warmup step has 1/warmup_steps of the rate, the last one the full rate.
 
     Examples
     --------
@@ -155,7 +155,7 @@ OPTIMIZERS: Dict[str, _Optimizer] = {
         "l2", "Optax's chain: the decay is in the gradient that Adam rescales"
     ),
 }
-"""What λ means to optimisers, and who says so."""
+"""How optimisers define λ, and the source."""
 
 
 def weight_decay(
@@ -165,7 +165,7 @@ def weight_decay(
     semantics: str = "times-lr",
     peak: Optional[float] = None,
 ) -> float:
-    """The λ to give an optimiser for a decay that was stated by another meaning of λ.
+    """Converts a weight decay λ to the λ that an optimiser needs for the same decay.
 
     With η_t the schedule's multiplier, lr = η_t·peak and u Adam's update, a step is one of
 
@@ -176,14 +176,14 @@ def weight_decay(
     Parameters
     ----------
     value : float
-        λ as it was stated.
+        The given λ.
     optimizer : str
         One of ``OPTIMIZERS``: ``torch.optim.AdamW``, ``torch.optim.Adam``, ``torch.optim.SGD``,
         ``optax.adamw``, ``optax.add_decayed_weights after scale_by_adam`` or ``before`` it.
     semantics : {"times-lr", "fully-decoupled", "l2"}
-        What it meant there.
+        The definition of the given λ.
     peak : float, optional
-        The peak learning rate, where the two meanings differ. The optimiser must run with the same
+        The peak learning rate, needed if the two definitions differ. The optimiser must use the same
         schedule.
 
     Raises

@@ -16,19 +16,19 @@ class Asked(NamedTuple):
     """A run to make."""
 
     run: int
-    """Its number, by which it is told."""
+    """Its number, for :meth:`Study.tell`."""
     model: str
     """The name of the model to start from."""
     n_params: float
     d_ft_tokens: float
     p: float
     cost: float
-    """With its model, where that has to be made."""
+    """The cost, including its model if that must be pretrained."""
     makes_model: bool
     before: float
-    """The mean standard deviation of the predicted ln of the increase that is asked about."""
+    """The mean standard deviation of the predicted ln of the increase in question."""
     after: float
-    """The same as expected once the run is made."""
+    """The same, as expected after the run."""
 
 
 def _number(run: Union[int, Asked]) -> int:
@@ -54,23 +54,23 @@ class StudyRun(NamedTuple):
 
 
 class Answer:
-    """What the runs of a study say.
+    """The answer from the runs of a study.
 
     Attributes
     ----------
     verdict : str
         ``inject``, ``none_needed``, ``no_p``, ``unsure`` or ``not_shown``.
     p : float or None
-        The p to use, where there is one.
+        The p to use, if there is one.
     interval : (float, float) or None
-        The interval of the p at which the law itself meets the limit.
+        The interval of the p at which the law alone meets the limit.
     rises : list of (float, float, float, float)
-        p, and the increase of the pretraining loss in nats: the law's, and the interval of a new run.
+        p, and the increase of the pretraining loss in nats: by the law, and the interval of a new run.
     lead : list of str
         The answer in sentences.
     warnings : list of str
     deviation : float
-        The standard deviation, in ln of the increase that is asked about, that the design expects.
+        The standard deviation that the design expects, in ln of the increase in question.
     """
 
     def __init__(self, answer: Dict[str, Any], deviation: float) -> None:
@@ -109,10 +109,10 @@ class Answer:
 
 
 class Study:
-    """A question, the runs that may answer it, and their results, in one file.
+    """A question, the candidate runs and their results, in one file.
 
-    Any number of processes may work on one file, also the command ``replication study``. Runs that were
-    handed out and not told yet count as made where others are chosen.
+    Any number of processes can share one file, including the command ``replication study``. Runs that were
+    handed out and not yet told count as made when others are chosen.
 
     Parameters
     ----------
@@ -161,25 +161,26 @@ class Study:
         Parameters
         ----------
         path : path
-            The file to write, which must not be there.
+            The file to write, which must not exist.
         n_params, d_ft_tokens : float
-            The model and the amount of target data that are asked about.
+            The model size and the amount of target data in question.
         models : dict of str to float or (float, float)
-            Pretrained models by name: N, or N and what it costs to make it, 0 by default.
+            Pretrained models by name: N, or N and the cost of pretraining it, by default 0.
         candidates : sequence of (model, d_ft_tokens, p, cost), optional
-            The runs that could be made.
+            The candidate runs.
         amounts, fractions : sequence of float, optional
-            In their place every model on these D_ft with these p, at 6·N·D_ft·passes FLOPs.
+            Instead of candidates: every model on these D_ft with these p, at a cost of 6·N·D_ft·passes
+            FLOPs.
         limit, limit_nats : float, optional
-            How much L_pt may rise: a share of L_pt0, 0.05 by default, or nats per token.
+            How much L_pt may increase: as a share of L_pt0, by default 0.05, or in nats per token.
         confidence : float
-            The probability with which a new run must keep to it.
+            The probability with which a new run must stay within the limit.
         p : sequence of float, optional
-            The fractions asked about, by default those of the runs.
+            The fractions in question, by default those of the runs.
         loss_pt0 : float, optional
-            The pretraining loss of the model asked about, by default that of the runs' sizes.
+            The pretraining loss of the model in question, by default derived from the sizes of the runs.
         passes : float
-            Passes over the target data that a run makes; only ratios of costs matter.
+            Passes of a run over the target data; only ratios of costs matter.
         """
         if limit is None and limit_nats is None:
             limit = 0.05
@@ -214,17 +215,17 @@ class Study:
         return Study(path)
 
     def ask(self, count: int = 1) -> List[Asked]:
-        """Hands out the runs that say most for their cost.
+        """Hands out the most informative runs for their cost.
 
         Parameters
         ----------
         count : int
-            How many, to be made side by side.
+            Number of runs, to be made concurrently.
 
         Returns
         -------
         list of Asked
-            The best first; fewer where few are left.
+            The best first; fewer if fewer are left.
         """
         whole(count=count)
         return [Asked(**run) for run in json.loads(_native.study_ask(self.path, count))]
@@ -237,20 +238,20 @@ class Study:
         loss_pt: Optional[float] = None,
         loss_ft: Optional[float] = None,
     ) -> None:
-        """Takes the losses of a run.
+        """Records the losses of a run.
 
         Parameters
         ----------
         run : int or Asked
         loss_pt0 : float, optional
-            The pretraining loss of its model before finetuning, in nats per token; told once a model.
+            The pretraining loss of its model before finetuning, in nats per token; needed once per model.
         loss_pt, loss_ft : float, optional
             Both losses at the bottom of its U-curve, in nats per token.
 
         Raises
         ------
         ForgettingLawsError
-            If there is no such run, or a loss is no positive number.
+            If there is no such run, or a loss is not a positive number.
         """
         _native.study_tell(self.path, _number(run), loss_pt0, loss_pt, loss_ft)
 
@@ -265,7 +266,7 @@ class Study:
         loss_pt: Optional[float] = None,
         loss_ft: Optional[float] = None,
     ) -> int:
-        """Takes a run that was made elsewhere.
+        """Records a run that was made elsewhere.
 
         Parameters
         ----------
@@ -274,7 +275,7 @@ class Study:
         model : str, optional
             Its model in the study; by default the one of that size.
         loss_pt0, loss_pt, loss_ft : float, optional
-            As :meth:`tell` has them.
+            As in :meth:`tell`.
 
         Returns
         -------
@@ -286,20 +287,20 @@ class Study:
         )
 
     def fail(self, run: Union[int, Asked], why: str) -> None:
-        """Takes note that a run has no result; it is not handed out again."""
+        """Records that a run has no result; it is not handed out again."""
         _native.study_fail(self.path, _number(run), why)
 
     def release(self, run: Union[int, Asked]) -> None:
-        """Takes a run back: nobody makes it, and it can be handed out again."""
+        """Takes a run back, so that it can be handed out again."""
         _native.study_release(self.path, _number(run))
 
     def answer(self, *, bootstrap: int = 1000) -> Answer:
-        """What the runs say so far.
+        """What the results show so far.
 
         Parameters
         ----------
         bootstrap : int
-            Resamples of runs behind the intervals.
+            Number of bootstrap resamples of runs, for intervals.
         """
         whole(bootstrap=bootstrap)
         answer, deviation = json.loads(_native.study_answer(self.path, bootstrap))
@@ -314,22 +315,23 @@ class Study:
         narrow: Optional[float] = None,
         bootstrap: int = 1000,
     ) -> Answer:
-        """Makes runs one after another, the one that says most for its cost first. Other processes may
-        work on the file meanwhile.
+        """Makes runs one after another, always the most informative one for its cost. Other processes may
+        use the file at the same time.
 
         Parameters
         ----------
         train : callable
             Takes an :class:`Asked` and returns ``loss_pt0``, ``loss_pt`` and ``loss_ft``, as
-            ``UCurve.losses`` has them. A run that raises is noted as failed, and the error goes on.
+            ``UCurve.losses`` does. If it raises, the run is recorded as failed and the error is raised
+            again.
         budget : float, optional
-            What the runs may cost together, in the study's unit; one that would exceed it is not begun.
+            The total cost of the runs, in the unit of the study; a run that would exceed it is not started.
         runs : int, optional
-            How many are made at most; without either, all.
+            The maximum number of runs. Without this and ``budget``, all runs are made.
         narrow : float, optional
-            Stops once the interval of the p that meets the limit spans no more than this factor.
+            Stops when the interval of the p that meets the limit spans at most this factor.
         bootstrap : int
-            Resamples behind the answer.
+            Number of bootstrap resamples for the answer.
 
         Returns
         -------
@@ -361,7 +363,7 @@ class Study:
 
     @property
     def best_p(self) -> Optional[float]:
-        """The p to use, where the runs show one."""
+        """The p to use, if the runs show one."""
         return self.answer().p
 
     @property
@@ -392,7 +394,7 @@ class Study:
         return runs
 
     def to_dataframe(self) -> Any:
-        """The runs as a frame of pandas, which must be installed."""
+        """The runs as a pandas data frame; needs pandas."""
         import pandas  # type: ignore[import-untyped,unused-ignore]
 
         return pandas.DataFrame(self.runs, columns=StudyRun._fields)

@@ -1,4 +1,4 @@
-"""Tables of losses as people have them in Python."""
+"""Reads tables of losses from Python objects."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ Floats = npt.NDArray[np.float64]
 
 
 class Given(NamedTuple):
-    """A table as the native module takes it."""
+    """A table in the form that the native module takes."""
 
     rows: int
     numbers: Dict[str, bytes]
-    """64-bit floats in native order, NaN where a number is not known."""
+    """64-bit floats in native order, NaN if a number is not known."""
     labels: Dict[str, List[str]]
     columns: List[str]
     unasked: List[str]
@@ -70,7 +70,7 @@ class _Source(NamedTuple):
 def given(
     table: Any, rename: Optional[Mapping[str, str]] = None, domain: Optional[str] = None
 ) -> Given:
-    """The columns of a table that the laws know, of one domain."""
+    """The columns of a table that laws use, for one domain."""
     source = _access(table)
     taken = dict(rename or {})
     numbers, labels = _columns(source, taken)
@@ -91,7 +91,7 @@ def given(
 
 
 def numbers(table: Any) -> Dict[str, Floats]:
-    """The columns of numbers alone."""
+    """Only the numeric columns."""
     return _columns(_access(table), {})[0]
 
 
@@ -211,7 +211,7 @@ def _sequence(values: Any, column: str) -> Sequence[Any]:
 
 
 def _floats(values: Any, column: str) -> Floats:
-    """A column of numbers, contiguous; NaN where one is not known."""
+    """A contiguous column of numbers; NaN where one is not known."""
     array = _array(values)
     if array is not None and array.ndim != 1:
         raise ForgettingLawsError(
@@ -225,7 +225,7 @@ def _floats(values: Any, column: str) -> Floats:
 
 
 def _array(values: Any) -> Optional[npt.NDArray[Any]]:
-    """A column as an array, without a look at each value, where that can be done."""
+    """A column as an array, without inspecting each value, if possible."""
     if isinstance(values, np.ma.MaskedArray):
         masked = cast("Any", values)
         return masked.astype(np.float64).filled(np.nan) if masked.dtype.kind in "fiub" else None

@@ -33,16 +33,16 @@ from ._mixture import InjectedDataset
 from ._native import ForgettingLawsError
 
 LOG = "forgetting.jsonl"
-"""What the callback writes into the Trainer's ``output_dir``: L_pt0, then a line an evaluation."""
+"""The callback's log in the Trainer's ``output_dir``: L_pt0, then one line per evaluation."""
 
 
 class InjectionMixin:
-    """Has a Trainer go through an :class:`InjectedDataset` in its own order; it stands in front of the
-    Trainer's own class: ``class MyTrainer(InjectionMixin, trl.SFTTrainer)``.
+    """Makes a Trainer read an :class:`InjectedDataset` in its order. Put it before the Trainer's class:
+    ``class MyTrainer(InjectionMixin, trl.SFTTrainer)``.
 
-    Any number of processes, workers and micro-batches take the same sequences in each optimiser step, as
-    long as these make up the mixture's batch; a run that is resumed from a checkpoint goes on at the same
-    sequence.
+    Each optimiser step has the same sequences for any number of processes, workers and micro-batches, as
+    long as they add up to the batch of the mixture. A run that is resumed from a checkpoint continues at
+    the same sequence.
     """
 
     train_dataset: Any
@@ -75,26 +75,25 @@ class InjectionTrainer(InjectionMixin, transformers.Trainer):
 
 
 class ForgettingCallback(transformers.TrainerCallback):
-    """Evaluates both validation sets, finds the bottom of the U, and writes the run as a row.
+    """Evaluates both validation sets, finds the bottom of the U-curve, and writes the run as a row.
 
-    L_pt0 is that of the model that is trained, before the first step and, where it is a PEFT model,
-    without its adapter: a fresh adapter need not leave the model what it was. A resumed run takes L_pt0
-    and its evaluations from ``forgetting.jsonl`` in the Trainer's ``output_dir``.
+    L_pt0 is the loss of the trained model before the first step. For a PEFT model it is measured without
+    the adapter, since a new adapter may change the model. A resumed run reads L_pt0 and its evaluations
+    from ``forgetting.jsonl`` in the Trainer's ``output_dir``.
 
-    Every process evaluates all of both sets, and the first one writes.
+    Every process evaluates both sets in full, and the first one writes.
 
     Parameters
     ----------
     target, pretraining : DataLoader or dataset
-        The validation sets: what :func:`token_loss` takes, or datasets of items that ``collate`` makes
-        batches of.
+        The validation sets: batches as for :func:`token_loss`, or datasets of items for ``collate``.
     n_params, d_ft_tokens, p : float
         N in parameters, D_ft in tokens and the injected fraction, for the row.
     rows : path, optional
-        The CSV file that the run's row is written to when the training ends; :func:`fit` reads it.
+        The CSV file to which the run is written at the end of training; :func:`fit` reads it.
     stop : bool or mapping
-        Whether to stop once the U has turned; a mapping has ``rise``, ``factor`` and ``min_steps`` of
-        :class:`UCurve`.
+        Whether to stop once the U-curve has turned; a mapping sets ``rise``, ``factor`` and ``min_steps``
+        of :class:`UCurve`.
     steps : sequence of int, optional
         After which optimiser steps to evaluate; by default :func:`evaluation_steps` of the run.
     run : str, optional
@@ -102,9 +101,9 @@ class ForgettingCallback(transformers.TrainerCallback):
     columns : mapping, optional
         Further cells of the row, such as ``seed``, ``domain`` and ``parent_id``.
     batch_size : int
-        Of datasets.
+        Batch size for datasets.
     collate : callable, optional
-        Of datasets; by default that of ``transformers``, for items of one length.
+        Collate function for datasets; by default that of ``transformers``, for items of one length.
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class ForgettingCallback(transformers.TrainerCallback):
 
     @property
     def curve(self) -> UCurve:
-        """The evaluations so far; ``curve.losses`` is what ``Study.tell`` takes."""
+        """The evaluations so far; ``curve.losses`` is for ``Study.tell``."""
         if self._curve is None:
             raise ForgettingLawsError("evaluations = none: the training has not begun")
         return self._curve
