@@ -1,9 +1,9 @@
 //! From fitted laws to decisions: how much to inject, how large a model, how much data.
 //!
-//! An [`Advisor`] holds the fits of one domain and answers questions, each with an interval from
-//! the resamples and with warnings where the answer should not be relied on. It asks of a fit only
-//! its predictions, so another form of a law needs nothing here. The paper gives laws and no such
-//! procedure: what is promised and how is our choice, and stands at each question.
+//! An [`Advisor`] holds the fits of one domain and answers questions, with intervals from the
+//! resamples and warnings if an answer should not be relied on. It uses only the predictions of
+//! fits, so a new law needs no change here. The paper has no such procedure; what an answer
+//! promises is our choice, and each question documents it.
 //!
 //! # Examples
 //! ```
@@ -11,7 +11,7 @@
 //! use forgetting_laws::laws::{Forgetting, Law, Row};
 //! use forgetting_laws::table::{Run, Table};
 //!
-//! // Runs that follow Equation 7 but for a ripple of 0.3%.
+//! // Runs that follow Equation 7 up to a ripple of 0.3%.
 //! let mut runs = Vec::new();
 //! for (n_params, loss_pt0) in [(41e6, 3.3), (109e6, 3.0), (334e6, 2.7)] {
 //!     for d_ft_tokens in [3e5, 3e6, 3e7] {
@@ -56,9 +56,9 @@ use serde::Serialize;
 /// A number that follows from a law. In JSON an infinite end is null.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// What the law at the optimum says.
+    /// The value of the law at the optimum.
     pub value: f64,
-    /// What the resampled laws say, with the level of their bootstrap: the lower end.
+    /// The lower end of the interval of the resampled laws, at the level of their bootstrap.
     pub low: f64,
     /// The upper end.
     pub high: f64,
@@ -73,22 +73,21 @@ impl Estimate {
 
 /// Answers questions from the fits of one domain.
 ///
-/// Questions are put as a [`Row`]: what is not asked about stands in it, with N in parameters,
-/// D_ft and D in tokens and L_pt⁰ in nats per token; fields that a question does not need may be
-/// NaN, as in [`Row::default`].
+/// A question is a [`Row`] with the known values: N in parameters, D_ft and D in tokens and L_pt⁰
+/// in nats per token. Fields that a question does not need may be NaN, as in [`Row::default`].
 #[derive(Debug, Clone)]
 pub struct Advisor<'a> {
     fits: Vec<&'a Fit>,
 }
 
-/// The laws that say how much is forgotten, and those of the loss on the target.
+/// The laws of forgetting, and those of the loss on the target.
 const OF_FORGETTING: &[&str] =
     &["forgetting", "forgetting-offset", "forgetting-times-tokens", "forgetting-plus-tokens"];
 const OF_THE_TARGET: &[&str] = &["finetuning", "finetuning-p"];
 
 impl<'a> Advisor<'a> {
-    /// An advisor that knows these fits. Each question says which laws it needs; the first of the fits
-    /// that is one of them is asked. So the form to rely on ([`super::Ranking::preferred`]) goes first.
+    /// An advisor with these fits. Each question documents the laws it needs and uses the first fit
+    /// of one of them, so put the preferred form ([`super::Ranking::preferred`]) first.
     pub fn new(fits: impl IntoIterator<Item = &'a Fit>) -> Self {
         Self { fits: fits.into_iter().collect() }
     }
@@ -134,7 +133,7 @@ impl Asked<'_> {
         self.fit.law.name()
     }
 
-    /// What the law says with these values of its parameters.
+    /// The value of the law with these parameters.
     fn at(&self, row: &Row, values: &[f64]) -> f64 {
         self.fit.law.predict(&Point::from(row), values)
     }
@@ -145,7 +144,7 @@ impl Asked<'_> {
         Estimate::of(of(&self.fit.values()), draws, self.level)
     }
 
-    /// Why an answer about a run should not be relied on.
+    /// Warnings about an answer for a run.
     fn warnings(&self, row: &Row) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let law = self.name();
@@ -156,7 +155,7 @@ impl Asked<'_> {
     }
 }
 
-/// Refuses a question in which one of these is not a number above 0, or p not between 0 and 1.
+/// Refuses a question if one of these is not a number above 0, or p is not between 0 and 1.
 pub(super) fn check(row: &Row, columns: &[Column]) -> Result<()> {
     for &column in columns {
         let given = row.get(column);
@@ -177,8 +176,8 @@ fn check_positive(name: &str, value: f64) -> Result<()> {
     }
 }
 
-/// The smallest number between `low` and `high` from which on a condition holds, to 2⁻⁶⁰ of their
-/// distance; `None` where it does not hold even at `high`. The condition stays true once it is.
+/// The smallest number between `low` and `high` at which a monotone condition holds, to 2⁻⁶⁰ of
+/// their distance; `None` if it does not hold even at `high`.
 fn smallest(low: f64, high: f64, holds: impl Fn(f64) -> bool) -> Option<f64> {
     if holds(low) {
         return Some(low);
@@ -194,8 +193,8 @@ fn smallest(low: f64, high: f64, holds: impl Fn(f64) -> bool) -> Option<f64> {
     Some(holding)
 }
 
-/// The smallest size from which on a condition holds, infinite where none does. Sizes go from 1 to
-/// e¹⁰⁰, about 10⁴³.
+/// The smallest size at which a monotone condition holds, infinite if there is none. Sizes range
+/// from 1 to e¹⁰⁰, about 10⁴³.
 fn smallest_size(holds: impl Fn(f64) -> bool) -> f64 {
     smallest(0.0, 100.0, |ln| holds(ln.exp())).map_or(f64::INFINITY, f64::exp)
 }

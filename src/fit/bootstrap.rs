@@ -1,4 +1,4 @@
-//! How far the parameters would move with other runs.
+//! How much the parameters would vary with other runs.
 
 use super::errors::mean_relative_error;
 use super::in_order;
@@ -11,14 +11,14 @@ use crate::table::Column;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A bootstrap over whole runs: as many runs as there are, drawn with replacement, and the law
-/// fitted anew from several starts. The paper reports "bootstrapped" errors; how many resamples and
-/// of what is unknown.
+/// A bootstrap over whole runs: each resample draws as many runs as there are, with replacement,
+/// and fits the law again from several starts. The paper reports "bootstrapped" errors; the number
+/// and kind of resamples are unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bootstrap {
     /// The number of resamples; 0 for none.
     pub resamples: usize,
-    /// What share of them an interval holds.
+    /// The level of the intervals.
     pub level: f64,
     /// The seed of the draws.
     pub seed: u64,
@@ -98,13 +98,13 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 pub struct Resampled {
     /// The number of resamples.
     pub resamples: usize,
-    /// What share of them an interval holds.
+    /// The level of the intervals.
     pub level: f64,
     /// The seed of the draws.
     pub seed: u64,
     /// The mean relative error on the rows of each resample.
     pub mre: Option<Interval>,
-    /// The mean relative error on the rows of the runs that a resample does not have.
+    /// The mean relative error on the rows of the runs that a resample lacks.
     pub mre_out_of_bag: Option<Interval>,
     /// The parameters of each resample, in the law's order.
     #[serde(deserialize_with = "infinities_for_nulls")]
@@ -178,17 +178,17 @@ pub(super) fn resample(
     })
 }
 
-/// The noise that the residuals of a resample get. Not the paper's, whose bootstrap is unknown.
+/// The noise added to the residuals of a resample. It is ours; the paper's bootstrap is unknown.
 ///
 /// With a small δ a fit is almost a median regression, and its variance depends on the density of
-/// the residuals at 0, of which the few residuals that there are give a poor idea: intervals of
-/// 125 rows were about a tenth too wide. The cure is the smoothed bootstrap (Silverman and Young,
-/// 1987; Hall, DiCiccio and Romano, 1989, for quantiles): each draw of a row has a normal noise of
-/// its own and is shrunk, so that residuals that are normal stay so.
+/// the residuals at 0, which is estimated poorly from few residuals: intervals from 125 rows were
+/// about 10% too wide. The smoothed bootstrap solves this (Silverman and Young, 1987; Hall,
+/// DiCiccio and Romano, 1989, for quantiles): each draw of a row gets its own normal noise and is
+/// shrunk, so that normal residuals keep their distribution.
 ///
-/// The best law of smoothed residuals is another than the law that was fitted, and varies less, so
-/// that intervals around it would hold the truth too often. Residuals are therefore taken from that
-/// law and put on the one that was fitted, which thereby is the truth of the resamples.
+/// The law with the best fit to smoothed residuals differs from the fitted law and varies less, so
+/// intervals around it would cover too often. Therefore residuals are computed from that law and
+/// added to the fitted one, which becomes the true law of the resamples.
 struct Kernel {
     /// The fitted law's predictions for each setting, in nats per token.
     predictions: Vec<f64>,
@@ -200,8 +200,8 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// `None` where residuals need no noise: with squares, with a δ that is as wide as the kernel,
-    /// without residuals.
+    /// `None` if residuals need no noise: with squares, with a δ as wide as the kernel, or without
+    /// residuals.
     fn new(problem: &Problem, optimum: &Optimum) -> Option<Self> {
         // The standard deviation of normal residuals, from the median of their sizes.
         let scale = 1.4826 * typical_residual(problem, &optimum.x);
@@ -246,8 +246,8 @@ const COPIES: usize = 64;
 struct Clusters(Vec<Vec<Vec<usize>>>);
 
 impl Clusters {
-    /// `None` where no size has several pretrained models, or the law is one of pretraining: then
-    /// there is no spread between models to learn from.
+    /// `None` if no size has several pretrained models, or the law is one of pretraining, since
+    /// then the spread between models cannot be estimated.
     fn new(problem: &Problem) -> Option<Self> {
         if !problem.law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
             return None;
@@ -274,8 +274,8 @@ impl Clusters {
         found.iter().any(|models| models.len() > 1).then_some(Self(found))
     }
 
-    /// How often each run is drawn: of each size as many models as there are, and of each model that
-    /// is drawn as many runs as it has.
+    /// How often each run is drawn: for each size as many models as there are, and for each drawn
+    /// model as many runs as it has.
     fn draw(&self, n_runs: usize, key: Key) -> Vec<usize> {
         let mut counts = vec![0; n_runs];
         let mut next = 0;
@@ -295,8 +295,8 @@ impl Clusters {
     }
 }
 
-/// Takes every pretrained model for another one, whose runs forget more or less by a factor that
-/// they have in common. The spread is the standard deviation of its logarithm.
+/// Replaces every pretrained model by another one, by multiplying the increases of all its runs by
+/// one random factor. The spread is the standard deviation of the factor's logarithm.
 fn other_models(resampled: &mut Problem, spread: f64, key: Key) {
     for i in 0..resampled.rows.len() {
         let Loss { loss, setting, model, .. } = resampled.rows[i];
@@ -307,8 +307,8 @@ fn other_models(resampled: &mut Problem, spread: f64, key: Key) {
     }
 }
 
-/// How often each run is drawn. Draws from which the law cannot be fitted, because they lack a
-/// size, are drawn again.
+/// How often each run is drawn. Draws to which the law cannot be fitted, because they lack a size,
+/// are repeated.
 fn draw(problem: &Problem, key: Key) -> Vec<usize> {
     const MOST_ATTEMPTS: u64 = 100;
     let mut counts = vec![0; problem.n_runs];

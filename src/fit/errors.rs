@@ -1,7 +1,7 @@
-//! How wrong a law is, beside the baselines.
+//! The errors of a law, compared with baselines.
 //!
 //! Most of L_pt is L_pt⁰, so a law that predicts no forgetting at all has a small mean relative
-//! error. The error of the increase does not let it hide.
+//! error. The error of the increase reveals it.
 
 use super::card::ROUNDING;
 use super::json::infinite_for_null;
@@ -21,15 +21,15 @@ pub struct Errors {
     #[serde(deserialize_with = "infinite_for_null")]
     pub mre: f64,
     /// The sum of |L̂ − L| over the sum of |L − L₀|: 0 for a perfect prediction, 1 for that of no
-    /// change. L₀ is L_pt⁰ for a law of what is forgotten, and otherwise the geometric mean of the
-    /// losses that were fitted. A ratio of sums, since a single rise may be 0. NaN, which is null in
-    /// a file, where all of them are within [`ROUNDING`] of the losses.
+    /// change. L₀ is L_pt⁰ for a law of forgetting, and otherwise the geometric mean of the fitted
+    /// losses. It is a ratio of sums, since a single increase may be 0. NaN (null in a file) if all
+    /// increases are within [`ROUNDING`] of the losses.
     #[serde(deserialize_with = "infinite_for_null")]
     pub rise_error: f64,
 }
 
 impl Errors {
-    /// The errors of predictions for a sample; `constant` is L₀ where the law has no baseline.
+    /// The errors of predictions for a sample; `constant` is L₀ if the law has no baseline.
     pub(super) fn of(law: &dyn Law, sample: &Sample, predictions: &[f64], constant: f64) -> Self {
         let rows =
             || (0..sample.len()).map(|i| (predictions[i], sample.losses[i], sample.weights[i]));
@@ -42,14 +42,14 @@ impl Errors {
         Self { mre: mean_relative_error(rows()), rise_error }
     }
 
-    /// Whether both errors are below others on the same rows, and the relative one by more than the
-    /// rounding of the losses. Where nothing rises, nothing is better than anything.
+    /// Whether both errors are smaller than others on the same rows, the relative one by more than
+    /// the rounding of the losses. Always false if no loss increases.
     pub(super) fn beat(&self, other: &Self) -> bool {
         self.mre + ROUNDING < other.mre && self.rise_error < other.rise_error
     }
 }
 
-/// The mean of |L̂ − L| / L over triples of prediction, loss and weight; NaN where there are none.
+/// The mean of |L̂ − L| / L over triples of prediction, loss and weight; NaN if there are none.
 pub(super) fn mean_relative_error(rows: impl Iterator<Item = (f64, f64, f64)>) -> f64 {
     let add = |(sum, total): (f64, f64), (prediction, loss, weight): (f64, f64, f64)| {
         if weight > 0.0 {
@@ -73,15 +73,15 @@ pub(super) fn constant(sample: &Sample) -> f64 {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineErrors {
-    /// Nothing changes: L_pt = L_pt⁰, or the geometric mean of the losses that were fitted.
+    /// No change: L_pt = L_pt⁰, or the geometric mean of the fitted losses.
     pub no_change: Errors,
-    /// ln L (ln L − ln L_pt⁰ for a law of what is forgotten) by ordinary least squares on 1, p and
-    /// the logarithms of the sizes that the law reads.
+    /// Log-linear: ln L (ln L − ln L_pt⁰ for a law of forgetting) by ordinary least squares on 1, p
+    /// and the logarithms of the sizes that the law reads.
     pub log_linear: Errors,
 }
 
 impl BaselineErrors {
-    /// The errors on `test` of models that were fitted to `train`.
+    /// The errors on `test` of baselines fitted to `train`.
     pub(super) fn of(law: &dyn Law, train: &Sample, test: &Sample) -> Result<Self> {
         let errors = |predictions: &[f64]| Errors::of(law, test, predictions, constant(train));
         let (no_change, log_linear) = null_predictions(law, train, test)?;

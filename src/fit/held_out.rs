@@ -1,4 +1,4 @@
-//! What a law says of runs that it was not fitted to.
+//! Errors on runs that a law was not fitted to.
 
 use super::errors::{BaselineErrors, Errors, constant, null_predictions};
 use super::in_order;
@@ -21,8 +21,8 @@ pub enum HoldOut {
     Data,
     /// Each fraction p in turn.
     P,
-    /// Those with both the largest model and the most data, at once; the law is fitted to rows with
-    /// neither (the paper's Table 4, which leaves out more sizes).
+    /// The rows with both the largest model and the most data. The law is fitted to rows with
+    /// neither (as in the paper's Table 4, which leaves out more sizes).
     Largest,
 }
 
@@ -38,37 +38,38 @@ impl HoldOut {
     }
 }
 
-/// A row that was held out.
+/// A held-out row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOutRow {
     /// Its index among the fitted rows.
     pub index: usize,
-    /// What the law, fitted without it, says of it, in nats per token.
+    /// The prediction of the law fitted without it, in nats per token.
     #[serde(deserialize_with = "infinite_for_null")]
     pub prediction: f64,
 }
 
-/// The errors on rows that were held out.
+/// The errors on held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeldOut {
     /// Which rows.
     pub by: HoldOut,
-    /// How many times some were.
+    /// The number of folds.
     pub folds: usize,
     /// The law's errors on them.
     #[serde(flatten)]
     pub errors: Errors,
     /// Those of the baselines, fitted to the same rows as the law.
     pub null_models: BaselineErrors,
-    /// Whether both of the law's errors are below those of both baselines, by more than
-    /// rounding alone may make ([`super::card::ROUNDING`]).
+    /// Whether both errors of the law are below those of both baselines, by more than rounding
+    /// ([`super::card::ROUNDING`]).
     pub supported: bool,
     /// The rows.
     pub rows: Vec<HeldOutRow>,
 }
 
-/// Fits a law without each fold in turn; what it says of the rows of each, fold after fold.
+/// Fits a law without each fold in turn, and returns its predictions for the rows of each fold, in
+/// order.
 pub(super) fn predict_held_out(
     law: &'static dyn Law,
     sample: &Sample,
@@ -92,14 +93,14 @@ pub(super) fn predict_held_out(
     Ok(found?.concat())
 }
 
-/// What the baselines say of a row that they were fitted without, in nats per token.
+/// The predictions of the baselines for a row that they were not fitted to, in nats per token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Null {
     /// Its index among the rows of the sample.
     pub index: usize,
     pub no_change: f64,
     pub log_linear: f64,
-    /// The geometric mean of the losses that were fitted.
+    /// The geometric mean of the fitted losses.
     pub constant: f64,
 }
 
@@ -125,7 +126,7 @@ impl Null {
     }
 }
 
-/// Holds rows out in turn; in words why that is not possible, where it is not.
+/// Holds rows out in turn, or says why that is not possible.
 pub(super) fn hold_out(
     law: &'static dyn Law,
     sample: &Sample,
@@ -160,7 +161,7 @@ pub(super) struct Fold {
     pub test: Vec<usize>,
 }
 
-/// The folds that leave a law enough to be fitted to.
+/// The folds that leave enough rows to fit the law.
 pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<Fold>, String> {
     let reads = |column| law.inputs().iter().any(|input| input.column == column);
     let data = if reads(Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens };

@@ -1,27 +1,28 @@
-//! How far a law is wrong where no run was made.
+//! The misfit: how wrong a law is where there are no runs.
 //!
-//! Intervals of resampled parameters and residuals know the noise of the runs and take the law for
-//! right. On the committed runs it is not: of new runs with a size, an amount of data or a p that was
-//! held out such 90% intervals hold 76%. What is missing is the misfit of the law, which is small
-//! where runs were made and grows with the distance from them.
+//! Intervals from resampled parameters and residuals account for the noise of the runs but assume
+//! that the law is right. On the committed runs it is not: with a held-out size, amount of data or
+//! p such 90% intervals cover only 76% of runs. What is missing is the misfit of the law, which is
+//! small near the runs and grows with the distance from them.
 //!
-//! Its form is fixed and its size is learnt. At a run it is normal with mean 0 and the variance
+//! Its form is fixed and its size is estimated. For a run it is normal with mean 0 and variance
 //!
 //! ```text
 //! rise² · Σ_axes κ_axis² · d_axis²
 //! ```
 //!
-//! where the increase is the law's L − L_pt⁰ (L for a law without L_pt⁰), an axis is ln N, ln D_ft, ln D
-//! or ln(1 + p/p₀) with the smallest p₀ > 0 of the runs, and d is the distance on it: beyond the runs
-//! that to the nearest value of a run, between two values at distances a and b that is ab/(a + b).
+//! where rise is the law's L − L_pt⁰ (L for a law without L_pt⁰), an axis is ln N, ln D_ft, ln D or
+//! ln(1 + p/p₀) with p₀ the smallest p > 0 of the runs, and d is the distance on the axis: outside
+//! the runs the distance to the nearest value, between two values at distances a and b it is ab/(a
+//! + b).
 //!
-//! The κ are those of the largest likelihood of errors on runs held out: each size, each amount of data,
-//! each p, and the largest with the most data, each time with a law fitted to the others. Such an error
-//! has the variance of the noise, of the parameters (linearised around the optimum) and of the misfit.
-//! Errors of one fold are wrong together, so that each fold counts as one error. A weak prior keeps a κ
-//! that no fold shows near what is usual: a factor of e² counts as much as an error that is off by 0.9
-//! standard deviations. Where the law is right the κ come out small and the intervals are nearly those
-//! without a misfit (`golden/coverage/new-runs.csv` has how nearly).
+//! The κ maximise the likelihood of the errors on held-out runs: each size, each amount of data,
+//! each p, and the largest size with the most data, each time with a law fitted to the others. The
+//! variance of such an error is the sum of those of the noise, the parameters (linearised around
+//! the optimum) and the misfit. The errors of one fold are correlated, so each fold counts as one
+//! error. A weak prior keeps a κ without evidence near its usual value: a factor of e² counts as
+//! much as an error of 0.9 standard deviations. Where the law is right, the κ are small and the
+//! intervals are close to those without a misfit (`golden/coverage/new-runs.csv`).
 
 use super::Fit;
 use super::design::Gaussian;
@@ -34,13 +35,13 @@ use crate::laws::{Law, Point, Row};
 use crate::table::{Column, Sample};
 use serde::{Deserialize, Serialize};
 
-/// The misfit of a law: how large it is on each axis.
+/// The misfit of a law: its size on each axis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Misfit {
     /// The axes, in the order of the law's inputs.
     pub axes: Vec<Axis>,
-    /// How many times runs were held out to learn it. With 0 it is the one that is usual.
+    /// The number of folds it was estimated from; with 0 it has the usual values.
     pub folds: usize,
 }
 
@@ -55,10 +56,10 @@ pub struct Axis {
     pub deviation: f64,
 }
 
-/// κ of laws of what is forgotten, and of others, before anything is known.
+/// The usual κ of laws of forgetting, and of other laws.
 const USUAL_OF_RISE: f64 = 0.25;
 const USUAL_OF_LOSS: f64 = 0.05;
-/// The penalty of the prior: this times the square of ln κ less ln of the usual one.
+/// The weight of the prior's penalty, the square of ln κ minus ln of the usual κ.
 const PRIOR: f64 = 0.1;
 /// The most folds of an axis.
 const MOST_FOLDS: usize = 16;
@@ -70,13 +71,13 @@ fn axes(law: &dyn Law) -> impl Iterator<Item = Column> {
     law.inputs().iter().map(|input| input.column).filter(|column| *column != Column::LossPt0)
 }
 
-/// The smallest p above 0; 1 where there is none.
+/// The smallest p above 0; 1 if there is none.
 fn smallest_p(rows: impl Iterator<Item = f64>) -> f64 {
     let least = rows.filter(|p| *p > 0.0).fold(f64::INFINITY, f64::min);
     if least.is_finite() { least } else { 1.0 }
 }
 
-/// Where a run lies on an axis.
+/// The coordinate of a run on an axis.
 fn coordinate(column: Column, row: &Row, smallest_p: f64) -> f64 {
     match column {
         Column::P => (row.p / smallest_p).ln_1p(),
@@ -84,7 +85,7 @@ fn coordinate(column: Column, row: &Row, smallest_p: f64) -> f64 {
     }
 }
 
-/// How far a place is from known ones.
+/// The distance of a coordinate from known ones.
 fn distance(known: impl Iterator<Item = f64>, place: f64) -> f64 {
     let (mut below, mut above) = (f64::INFINITY, f64::INFINITY);
     for x in known {
@@ -104,7 +105,7 @@ fn distance(known: impl Iterator<Item = f64>, place: f64) -> f64 {
     }
 }
 
-/// What the misfit is a share of, in the objective's space.
+/// The quantity of which the misfit is a share, in the objective's space.
 fn rise(law: &dyn Law, space: Space, point: &Point, prediction: f64) -> f64 {
     let rise = prediction - law.baseline(point).unwrap_or(0.0);
     match space {
@@ -114,8 +115,9 @@ fn rise(law: &dyn Law, space: Space, point: &Point, prediction: f64) -> f64 {
 }
 
 impl Fit {
-    /// The standard deviation of what a new run has beside its noise, in the objective's space: the
-    /// misfit of the law, and how far another pretrained model differs; 0 where neither is known.
+    /// The standard deviation that a new run has in addition to its noise, in the objective's
+    /// space: the misfit of the law, and the spread between pretrained models; 0 if neither is
+    /// known.
     pub fn misfit_deviation(&self, row: &Row) -> f64 {
         let point = Point::from(row);
         let prediction = self.law.predict(&point, &self.values());
@@ -137,7 +139,7 @@ impl Fit {
     }
 }
 
-/// An error on a run that was held out.
+/// An error on a held-out run.
 struct HeldOutError {
     square: f64,
     /// What noise and parameters contribute to its variance.
@@ -148,7 +150,7 @@ struct HeldOutError {
     weight: f64,
 }
 
-/// Learns the misfit of a law from runs that are held out.
+/// Estimates the misfit of a law from held-out runs.
 pub(super) fn learn(
     problem: &Problem,
     optimum: &Optimum,

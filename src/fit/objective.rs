@@ -1,11 +1,11 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Where residuals are taken. The paper's choice is unknown; [`Space::Log`] is ours.
+/// The space of residuals. The paper's choice is unknown; [`Space::Log`] is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Space {
-    /// ln L̂ − ln L: relative errors, without unit.
+    /// ln L̂ − ln L, without unit: relative errors.
     Log,
     /// L̂ − L, in nats per token.
     Raw,
@@ -29,7 +29,7 @@ impl Space {
     }
 }
 
-/// What a residual r costs.
+/// The penalty on a residual r.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Penalty {
     /// Huber's: r²/2 up to |r| = δ, then δ·(|r| − δ/2). The paper minimises a Huber loss; its δ is
@@ -43,7 +43,7 @@ pub enum Penalty {
 
 /// What a fit minimises: the sum over rows of weight times penalty of the residual.
 ///
-/// A sum and not a mean, as is usual; the optimum does not depend on it.
+/// It is a sum and not the usual mean; the optimum is the same.
 ///
 /// # Examples
 /// ```
@@ -55,9 +55,9 @@ pub enum Penalty {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Objective {
-    /// Where residuals are taken.
+    /// The space of residuals.
     pub space: Space,
-    /// What a residual costs.
+    /// The penalty on a residual.
     pub penalty: Penalty,
 }
 
@@ -104,7 +104,7 @@ impl TryFrom<Written> for Objective {
 }
 
 impl Default for Objective {
-    /// Huber's with δ = 10⁻³ on log losses, the field's habit (Hoffmann et al., 2022).
+    /// Huber's with δ = 10⁻³ on log losses, as is usual in the field (Hoffmann et al., 2022).
     fn default() -> Self {
         Self { space: Space::Log, penalty: Penalty::Huber(1e-3) }
     }
@@ -130,7 +130,7 @@ impl Objective {
         }
     }
 
-    /// What a row of weight 1 costs.
+    /// The penalty of a row of weight 1.
     pub fn cost(&self, prediction: f64, loss: f64) -> f64 {
         let r = self.residual(prediction, loss);
         match self.penalty {

@@ -13,20 +13,20 @@ use ndarray::Array2;
 use ndarray_linalg::{Eigh, UPLO};
 use serde::{Deserialize, Serialize};
 
-/// What a fit is. It rests on the gradient, the curvature and the agreement of restarts at the
-/// point that is returned, never on how an optimiser ended.
+/// The status of a fit. It depends on the gradient, the curvature and the agreement of restarts at
+/// the returned point, not on the termination of an optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The gradient vanishes, every direction is curved upwards, and several starts end here.
+    /// The gradient vanishes, the curvature is positive in every direction, and several starts end
+    /// here.
     Converged,
-    /// The same, with parameters at 0 whose derivative holds them there. Zero is an answer: no
+    /// The same, with parameters held at 0 by their derivative. Zero is a valid result: no
     /// irreducible loss, no effect of the model size.
     AtBound,
-    /// There are directions along which the predictions do not move: the runs do not determine the
-    /// parameters.
+    /// In some directions the predictions do not change: the runs do not determine the parameters.
     NotIdentified,
-    /// The gradient does not vanish, or no two starts end here. Not to be trusted.
+    /// The gradient does not vanish, or no two starts end here. The fit should not be trusted.
     NotConverged,
 }
 
@@ -34,18 +34,18 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Undetermined {
-    /// By how much each parameter moves along it: relative changes for a parameter above 0. In the
-    /// order of the law's parameters; a unit vector.
+    /// The change of each parameter along it, relative for parameters above 0. A unit vector in the
+    /// order of the law's parameters.
     pub direction: Vec<f64>,
-    /// The same in words, as `alpha + 0.05 A`.
+    /// The same as text, such as `alpha + 0.05 A`.
     pub words: String,
 }
 
-/// How the restarts went.
+/// The results of the restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restarts {
-    /// How many starts were descended from, out of a screened grid.
+    /// The number of descents, from starts out of a screened grid.
     pub started: usize,
     /// How many of them ended at the optimum.
     pub agreed: usize,
@@ -155,8 +155,8 @@ fn descents(
     (best, ends.iter().filter(|(end, _)| end.value <= most).map(|(_, count)| count).sum())
 }
 
-/// Descends from the first starts, and from more of them until two agree on the best; then seeks
-/// better minima beside it.
+/// Descends from the first starts, and from more of them until two agree on the best; then searches
+/// for better minima near it.
 fn search(problem: &Problem, starts: &[Vector], delta: f64, threads: usize) -> (Minimum, Restarts) {
     let some = problem.thinned();
     let mut started = STARTS.min(starts.len());
@@ -172,14 +172,14 @@ fn search(problem: &Problem, starts: &[Vector], delta: f64, threads: usize) -> (
     beside(problem, best, Restarts { started, agreed }, delta, threads)
 }
 
-/// The best minimum beside a minimum.
+/// Searches for a better minimum near a minimum.
 ///
-/// Where Huber's δ is small against the residuals, the objective is nearly a sum of absolute values: it
-/// has kinks wherever a residual is 0, and in a long valley one minimum stands beside another. Which of
-/// them is the lowest, descents from afar do not find out. So the rows are given random weights (an
-/// exponential draw each, as in the Bayesian bootstrap of Rubin, 1981), the way is found down to their
-/// minimum, which lies elsewhere in the valley, and from there on the way down to one with the true
-/// weights; again and again around the best, until many in a row have found nothing better.
+/// If Huber's δ is small compared with the residuals, the objective is nearly a sum of absolute
+/// values. It has kinks wherever a residual is 0, and a long valley can have many minima. Descents
+/// from far away do not find the lowest of them. So each row gets a random weight (an exponential
+/// draw, as in the Bayesian bootstrap of Rubin, 1981). A descent with these weights leads to
+/// another place in the valley, and a descent with the true weights from there to a minimum. This
+/// is repeated around the best minimum until many draws in a row have found nothing better.
 fn beside(
     problem: &Problem,
     mut best: Minimum,
@@ -281,9 +281,10 @@ fn judge(problem: &Problem, best: &Minimum, delta: f64, restarts: Restarts) -> R
 }
 
 /// The directions of the free parameters that the rows do not determine, and the condition number
-/// of the predictions' derivatives: those along which no prediction moves, to first order, and
-/// those along which predictions move and the objective does not. The latter are Huber's penalty
-/// with a small δ, and absolute values: like a median of two numbers, the optimum is then a range.
+/// of the Jacobian of the predictions. A direction is not determined if no prediction changes along
+/// it to first order, or if predictions change but the objective does not. The latter occurs with
+/// absolute values, and with Huber's penalty with a small δ: like the median of two numbers, the
+/// optimum is then a range.
 fn undetermined(
     problem: &Problem,
     best: &Minimum,

@@ -7,48 +7,49 @@ use crate::table::Column;
 use crate::warning::{Warning, WarningKind};
 use serde::{Deserialize, Serialize};
 
-/// What a fitted law says of a run, in nats per token.
+/// The prediction of a fitted law for a run, in nats per token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prediction {
-    /// The law at the optimum.
+    /// The value of the law at the optimum.
     pub value: f64,
-    /// Where the loss of a new run will lie: resampled parameters, a residual of the fitted rows, and,
-    /// where the fit knows them, the misfit of the law and the spread of pretrained models.
+    /// The lower end of the interval of a new run: resampled parameters, residuals of the fitted
+    /// rows, and, if the fit has them, the misfit of the law and the spread between pretrained
+    /// models.
     pub low: Option<f64>,
     /// Its upper end.
     pub high: Option<f64>,
-    /// Where the law itself lies: resampled parameters alone.
+    /// The lower end of the interval of the law itself: resampled parameters alone.
     pub law_low: Option<f64>,
     /// Its upper end.
     pub law_high: Option<f64>,
-    /// Where it would lie if the law were right: without the misfit and the spread. `None` where the
-    /// fit knows neither.
+    /// The lower end of the interval of a new run if the law is right: without the misfit and the
+    /// spread. `None` if the fit has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_right_low: Option<f64>,
     /// Its upper end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_right_high: Option<f64>,
-    /// The columns in which the run lies outside what was fitted.
+    /// The columns in which the run lies outside the fitted rows.
     pub outside: Vec<String>,
-    /// What runs of this setting came to, where there are any.
+    /// The measured losses of runs with this setting, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
 }
 
-/// What runs came to that were made and fitted.
+/// The measured losses of fitted runs with one setting.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     /// Their mean loss, in nats per token.
     pub loss: f64,
-    /// How many they are.
+    /// The number of runs.
     pub runs: usize,
 }
 
 impl Prediction {
-    /// A warning where runs of this setting were made and their mean loss is outside the interval of
-    /// a new run.
+    /// A warning if there are runs of this setting and their mean loss is outside the interval of a
+    /// new run.
     pub fn contradiction(&self) -> Option<Warning> {
         let (measured, low, high) = (self.measured?, self.low?, self.high?);
         let outside = !(low..=high).contains(&measured.loss);
@@ -62,7 +63,7 @@ impl Prediction {
 }
 
 impl Fit {
-    /// What the law says of a run, with the intervals of the bootstrap's level.
+    /// Predicts the loss of a run, with intervals at the level of the bootstrap.
     pub fn predict(&self, row: &Row) -> Prediction {
         let point = Point::from(row);
         let level = self.bootstrap.as_ref().map(|resampled| resampled.level);
@@ -95,8 +96,8 @@ impl Fit {
         draws.iter().map(|values| self.law.predict(&point, values)).collect()
     }
 
-    /// Losses that a new run may have, one for each resample: those of [`Fit::outcomes_if_right`]
-    /// with a draw of what the law misses. None without a bootstrap.
+    /// Simulated losses of a new run, one per resample: those of [`Fit::outcomes_if_right`] plus a
+    /// draw of the misfit. None without a bootstrap.
     pub fn outcomes(&self, row: &Row) -> Vec<f64> {
         let mut losses = self.outcomes_if_right(row);
         let deviation = self.misfit_deviation(row);
@@ -117,7 +118,7 @@ impl Fit {
         }
     }
 
-    /// What the fitted runs of a setting came to: those whose sizes and p are within 1% of the row's.
+    /// The measured losses of the fitted runs whose sizes and p are within 1% of the row's.
     pub fn measured(&self, row: &Row) -> Option<Measured> {
         const SAME: f64 = 0.01;
         let inputs = || self.law.inputs().iter().map(|input| input.column);
@@ -133,9 +134,9 @@ impl Fit {
         (runs > 0).then(|| Measured { loss: sum / runs as f64, runs })
     }
 
-    /// Losses that a new run may have if the law is right, one for each resample: its prediction and
-    /// a residual of the fitted rows, drawn by the bootstrap's seed and scaled for the parameters that
-    /// were fitted to them. None without a bootstrap.
+    /// Simulated losses of a new run if the law is right, one per resample: the prediction plus a
+    /// residual of the fitted rows, drawn with the seed of the bootstrap and scaled for the number
+    /// of fitted parameters. None without a bootstrap.
     pub fn outcomes_if_right(&self, row: &Row) -> Vec<f64> {
         let Some(resampled) = &self.bootstrap else { return Vec::new() };
         let residuals: Vec<f64> =
@@ -151,7 +152,7 @@ impl Fit {
         curves
     }
 
-    /// The columns in which a run lies outside what was fitted.
+    /// The columns in which a run lies outside the fitted rows.
     pub fn outside(&self, row: &Row) -> Vec<String> {
         let is_outside = |column: Column| {
             let (low, high) = self.range(column);
