@@ -1,4 +1,4 @@
-//! The report card: what a fit and a question warn of, as [`Warning`]s.
+//! The report card: the [`Warning`]s of a fit and of a question.
 //!
 //! [`fit`](super::fit()) puts those of a table into [`Fit::warnings`]; those of a question come from
 //! [`Fit::extrapolations`] and [`Fit::repetition`].
@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 pub struct Extrapolation {
     /// The column's name.
     pub column: String,
-    /// What is asked about.
+    /// The value in question.
     pub asked: f64,
     /// The smallest value among the fitted runs.
     pub low: f64,
     /// The largest one.
     pub high: f64,
-    /// How far the question lies from the nearest run: the decimal logarithm
-    /// of their ratio, infinite where one of the two is 0.
+    /// The distance of the question from the nearest run: the decimal logarithm of their ratio,
+    /// infinite if one of them is 0.
     #[serde(deserialize_with = "super::json::infinite_for_null")]
     pub decades: f64,
 }
@@ -46,7 +46,7 @@ impl Extrapolation {
 }
 
 impl Fit {
-    /// The columns in which a run lies outside what was fitted, in the order of the law's inputs.
+    /// The columns in which a run lies outside the fitted rows, in the order of the law's inputs.
     pub fn extrapolations(&self, row: &Row) -> Vec<Extrapolation> {
         let outside = self.outside(row);
         let inputs = self.law.inputs().iter().map(|input| input.column);
@@ -63,9 +63,8 @@ impl Fit {
             .collect()
     }
 
-    /// A warning where target data that is passed over `epochs` times is repeated more than three
-    /// times as often as in any fitted run, or less than a third as often; `None` too where the runs
-    /// do not say how often.
+    /// A warning if `epochs` passes over the target data are more than three times as many as in
+    /// any fitted run, or less than a third; `None` also if the runs do not say how many.
     pub fn repetition(&self, epochs: f64) -> Option<Warning> {
         const FAR: f64 = 3.0;
         let known = || self.rows.iter().filter_map(|observed| observed.epochs);
@@ -83,7 +82,7 @@ impl Fit {
         })
     }
 
-    /// What the fit itself warns of, whatever is asked: that the law is not supported, not
+    /// The warnings of the fit itself, for any question: that the law is not supported, not
     /// identified, not converged, or was not tested.
     pub fn doubts(&self) -> Vec<Warning> {
         let law = self.law.name();
@@ -100,7 +99,7 @@ impl Fit {
     }
 }
 
-/// What a status warns of.
+/// The warning of a status.
 fn status(status: Status, law: &str) -> Option<Warning> {
     match status {
         Status::Converged | Status::AtBound => None,

@@ -1,10 +1,10 @@
-//! The checklist of the field: what a reader must know of a fitted scaling law to judge it.
+//! A checklist from the literature: what a reader must know about a fitted scaling law to judge it.
 //!
 //! Li et al. ("(Mis)Fitting: A Survey of Scaling Laws", ICLR 2025) found that most papers leave out
 //! what is needed to repeat or trust a fit, and ask four groups of questions: about the hypothesis,
-//! the training, the collection of the data and the fitting. They stand here in our words. A
-//! [`Checklist`] answers from the fits what these know; the rest is stated by whoever trained the
-//! models, or is not stated.
+//! the training, the collection of the data and the fitting. Here they are in our words. A
+//! [`Checklist`] takes answers from the fits where possible; the author of the table can state the
+//! rest.
 
 use super::objective::{Penalty, Space};
 use super::{Fit, HoldOut};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct Item {
     /// Its name in a file of answers.
     pub id: &'static str,
-    /// Which part of the work it is about.
+    /// The part of the work it is about.
     pub about: &'static str,
     /// The question.
     pub question: &'static str,
@@ -50,15 +50,15 @@ pub const ITEMS: [Item; 19] = [
     item("public", "fitting", "Are data and code public?"),
 ];
 
-/// Where an answer is from.
+/// The source of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The table and the options of the fit.
     Fit,
-    /// Whoever made the table.
+    /// The author of the table.
     Stated,
-    /// Nobody: the answer is empty.
+    /// None: the answer is empty.
     NotStated,
 }
 
@@ -72,7 +72,7 @@ pub struct Answer {
     pub question: String,
     /// The answer; empty where there is none.
     pub answer: String,
-    /// Where it is from.
+    /// Its source.
     pub source: Source,
 }
 
@@ -82,7 +82,7 @@ pub struct Answer {
 pub struct Checklist(pub Vec<Answer>);
 
 impl Checklist {
-    /// What the fits of one table say. They are assumed to have the same options.
+    /// The answers from the fits of one table, which are assumed to have the same options.
     pub fn of_fits(fits: &[&Fit]) -> Self {
         let answer = |item: &Item| {
             let answer = fits.first().and_then(|first| known(item.id, fits, first));
@@ -96,7 +96,7 @@ impl Checklist {
         Self(ITEMS.iter().map(answer).collect())
     }
 
-    /// Takes the answer of whoever made the table. What the fits say too stands before it.
+    /// Adds the answer of the table's author, after the answer from the fits, if there is one.
     ///
     /// # Errors
     /// If there is no such question.
@@ -120,13 +120,13 @@ impl Checklist {
         Ok(())
     }
 
-    /// How many questions have an answer.
+    /// The number of questions with an answer.
     pub fn answered(&self) -> usize {
         self.0.iter().filter(|entry| entry.source != Source::NotStated).count()
     }
 }
 
-/// What fits know of a question.
+/// The answer of fits to a question.
 fn known(id: &str, fits: &[&Fit], first: &Fit) -> Option<String> {
     match id {
         "form" => Some(each(fits, "; ", |fit| vec![fit.equation.clone()])),

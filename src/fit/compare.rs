@@ -13,17 +13,17 @@ pub struct Comparison {
     pub law: String,
     /// The law that it is compared with.
     pub other: String,
-    /// The mean relative error of the first less that of the second, on the held-out rows that both
-    /// predict. Below 0 where the first is better.
+    /// The mean relative error of the first minus that of the second, on the held-out rows that
+    /// both predict. Below 0 if the first is better.
     pub difference: f64,
-    /// Where it lies with other held-out rows: a paired bootstrap.
+    /// Its interval from a paired bootstrap over held-out rows.
     pub interval: Interval,
-    /// In what share of the resamples the first is better.
+    /// The share of resamples in which the first is better.
     pub better: f64,
 }
 
 /// Compares every two fits of one domain that predict the same losses, by their errors on the same
-/// held-out rows, with a paired bootstrap of as many resamples as the first one's.
+/// held-out rows, with a paired bootstrap with the first fit's number of resamples.
 pub fn compare(fits: &[Fit]) -> Vec<Comparison> {
     let mut found = Vec::new();
     for (i, first) in fits.iter().enumerate() {

@@ -1,28 +1,28 @@
 //! Which run to make next: sequential optimal design.
 //!
-//! Runs cost anything from seconds to hours, and most say little about what is asked. A [`Design`]
-//! knows the question, which is what a law predicts at a few points, and chooses among runs that
-//! could be made those that shrink its uncertainty most for their cost.
+//! Runs cost anything from seconds to hours, and most say little about the question. The question
+//! of a [`Design`] is the prediction of a law at a few points. Among the candidate runs it chooses
+//! those that most reduce the uncertainty of the answer for their cost.
 //!
-//! The criterion. Let w be the mean over the points asked about of the standard deviation of the
-//! predicted ln(L − L₀), the logarithm of the increase above the law's baseline (ln L for a law without).
-//! The next run is the one with the largest (w before − w after) / cost. The deviation is that of a
-//! linear-Gaussian model: the law's predictions around the values that fit the runs so far (Gauss and
-//! Newton), with a weak normal prior on every parameter, and a misfit: a quadratic in ln N, ln D_ft
-//! and ln(1 + p/p₀) over the range of the runs that could be made, whose coefficients are normal with
-//! a deviation of 0.2 in the logarithm of the increase. In a corner that is 0.5 together, about what the
-//! laws of `golden/nano` miss the increase of runs by whose size they have not seen. Without the misfit a
-//! law is trusted far from any run; with it, runs near the question are worth their price. To learn the
-//! loss of a run with noise σ² takes (g′Ch)² / (h′Ch + σ²) off the variance g′Cg of a prediction
-//! (Kalman, 1960); the result itself does not enter, so that several runs are chosen one after another
-//! before any of them is made. This is a V-optimal design (Fedorov, "Theory of Optimal Experiments",
-//! 1972) by greedy steps per cost.
+//! The criterion. Let w be the standard deviation of the predicted ln(L − L₀), the logarithm of the
+//! increase above the law's baseline (ln L for a law without), averaged over the points of the
+//! question. The next run is the one with the largest (w before − w after) / cost. The deviation is
+//! that of a linear-Gaussian model. The model consists of the law linearised around the parameters
+//! that fit the runs so far (Gauss and Newton), with a weak normal prior on every parameter, and a
+//! misfit: a quadratic in ln N, ln D_ft and ln(1 + p/p₀) over the range of the candidates, whose
+//! coefficients are normal with a deviation of 0.2 in the logarithm of the increase. In a corner
+//! these add up to 0.5, about the error of the laws of `golden/nano` at held-out sizes. Without the
+//! misfit a law would be trusted far from any run; with it, runs near the question are worth their
+//! cost. The loss of a run with noise σ² reduces the variance g′Cg of a prediction by (g′Ch)² /
+//! (h′Ch + σ²) (Kalman, 1960). This does not depend on the loss itself, so several runs can be
+//! chosen one after another before any of them is made. This is a V-optimal design (Fedorov,
+//! "Theory of Optimal Experiments", 1972) by greedy steps per cost.
 //!
-//! What several runs need first, as a pretrained model, is paid by the first of them. A step that
-//! pays for it is judged together with the runs that it makes cheap: by the best ratio of gain to
-//! cost over the first 1, 2, … runs of a greedy order among those that need the same.
+//! The first of several runs that share a prerequisite, such as a pretrained model, bears its cost.
+//! Such a run is judged together with the runs that become cheaper: by the best ratio of gain to
+//! cost over the first 1, 2, … runs of a greedy order among those with the same prerequisite.
 //!
-//! Until the law can be fitted, only runs of a cheap spread are chosen: of the two smallest N, the two
+//! Until the law can be fitted, only cheap initial runs are chosen: the two smallest N, the two
 //! smallest D_ft and the extremes of p.
 //!
 //! Nothing here is random: the same runs give the same choice.
@@ -63,27 +63,27 @@ use crate::table::{Run, Table};
 use crate::{Error, Result};
 pub(super) use gaussian::Gaussian;
 
-/// A run that could be made.
+/// A candidate run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// What the law looks at. L_pt⁰ may be a guess: it says how much of the loss is rise.
+    /// The inputs of the law. L_pt⁰ may be a guess; it determines how much of the loss is increase.
     pub row: Row,
-    /// What it costs by itself, in any unit: FLOPs or core-seconds.
+    /// The cost of the run alone, in any unit: FLOPs or core-seconds.
     pub cost: f64,
-    /// What it needs first: an index into the costs of what several runs share.
+    /// Its prerequisite: an index into the costs that several runs share.
     pub needs: Option<usize>,
 }
 
-/// A run that was chosen.
+/// A chosen run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
     /// Its index among the candidates.
     pub index: usize,
     /// The criterion before it: the mean standard deviation of the predicted ln(L − L₀).
     pub before: f64,
-    /// The criterion that is expected once it is made.
+    /// The criterion expected after it.
     pub after: f64,
-    /// What it costs, with what it needs and nobody has paid.
+    /// Its cost, including that of its prerequisite if not yet paid.
     pub cost: f64,
 }
 
@@ -99,7 +99,7 @@ pub struct Design {
     spread: [[f64; 2]; AXES],
 }
 
-/// What runs that were made say of the answer.
+/// What the finished runs say about the answer.
 #[derive(Clone)]
 pub struct Knowledge<'a> {
     design: &'a Design,
@@ -135,10 +135,10 @@ const NOISE_RUNS: f64 = 2.0;
 const BUNDLE: usize = 12;
 
 impl Design {
-    /// A design for the points asked about, with the rows of all runs that could be made or were.
+    /// A design for the points of the question, with the rows of all candidate and finished runs.
     ///
     /// # Errors
-    /// If no point is asked about, or a size that the law reads is no number above 0.
+    /// If the question has no point, or a size that the law reads is not a number above 0.
     pub fn new(
         law: &'static dyn Law,
         asked: Vec<Row>,
@@ -167,8 +167,8 @@ impl Design {
         Ok(design)
     }
 
-    /// What the runs of a table say. Where they are too few for a fit, the law is taken at the middle
-    /// of its prior.
+    /// The state of knowledge with the runs of a table. If they are too few for a fit, the law is
+    /// taken at the middle of its prior.
     pub fn knowing(&self, table: &Table) -> Knowledge<'_> {
         let known = |run: &&Run| run.get(self.law.output()).is_some();
         let rows: Vec<Row> = table.runs.iter().filter(known).map(|run| run.row).collect();
@@ -241,8 +241,9 @@ impl Knowledge<'_> {
         self.deviation_of(&[self.of_rise(row)])
     }
 
-    /// What the loss of a run would say of the law and its misfit together, in nats: ½ ln(1 + h′Ch/σ²),
-    /// whatever is asked. A D-optimal design makes the runs that say most (Lindley, 1956).
+    /// The information of a run's loss about the law and its misfit, in nats, whatever the
+    /// question: ½ ln(1 + h′Ch/σ²). A D-optimal design chooses the runs with the most information
+    /// (Lindley, 1956).
     pub fn information(&self, row: &Row) -> f64 {
         0.5 * (self.known.variance(&self.of_loss(row)) / self.noise).ln_1p()
     }
@@ -252,8 +253,8 @@ impl Knowledge<'_> {
         self.fitted
     }
 
-    /// The runs to make next, the best first, as many as are asked for and left. `shared` holds the
-    /// costs of what several candidates need; 0 where it is paid.
+    /// The next runs to make, best first: the requested number, or all that are left. `shared` has
+    /// the costs of prerequisites, 0 if paid.
     pub fn choose(&self, candidates: &[Candidate], shared: &[f64], count: usize) -> Vec<Choice> {
         let mut known = self.clone();
         let mut shared = shared.to_vec();
@@ -331,8 +332,7 @@ impl Knowledge<'_> {
         first.map(|first| (best, first))
     }
 
-    /// Takes a run as made: one that is under way. Its result does not enter what is known of the
-    /// others.
+    /// Counts a run that is under way as made, without its result.
     pub fn learn(&mut self, row: &Row) {
         let derivatives = self.of_loss(row);
         self.update(&derivatives);

@@ -22,15 +22,15 @@ pub struct LawFile {
     pub format: u32,
     /// The program and its version.
     pub program: String,
-    /// Its commit, `-dirty` where files were changed.
+    /// Its commit, with `-dirty` if files were changed.
     pub commit: String,
     /// What was fitted.
     pub input: Input,
-    /// A law of a group each, by group.
+    /// The fitted laws, by group.
     pub groups: Vec<Group>,
     /// The forms compared on held-out rows.
     pub comparisons: Vec<Comparison>,
-    /// The checklist of the field; empty in files of earlier versions.
+    /// The checklist; empty in files of earlier versions.
     #[serde(default)]
     pub checklist: Checklist,
     /// The forms of each group and loss, ranked by their errors on held-out runs.
@@ -41,7 +41,7 @@ pub struct LawFile {
     pub growths: Vec<Growth>,
 }
 
-/// How B of Equation 7 goes with D_ft in a group.
+/// How B of Equation 7 depends on D_ft in a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
     /// The group.
@@ -79,7 +79,7 @@ pub struct Input {
     pub decimal_comma: bool,
     /// Which rows were held out.
     pub hold_out: Option<HoldOut>,
-    /// What the user should know of the table.
+    /// Warnings about the table.
     pub warnings: Vec<Warning>,
 }
 
@@ -89,10 +89,10 @@ pub struct Group {
     /// The law.
     #[serde(flatten)]
     pub fit: Fit,
-    /// A lower bound on the objective over all parameters, where it was asked for.
+    /// A lower bound on the objective over all parameters, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
-    /// The law under other objectives, where they were asked for.
+    /// The law under other objectives, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sweep: Vec<Variant>,
 }
@@ -103,7 +103,7 @@ impl LawFile {
         self.groups.iter().map(|group| &group.fit)
     }
 
-    /// The names of the groups, each once; an empty one where the table had no groups.
+    /// The names of the groups, each once; an empty one if the table had no groups.
     pub fn domains(&self) -> Vec<&str> {
         let mut domains: Vec<&str> = Vec::new();
         for fit in self.fits() {
@@ -114,15 +114,14 @@ impl LawFile {
         domains
     }
 
-    /// The form to rely on among those of the loss that a law predicts, if the group's forms were
-    /// ranked.
+    /// The preferred form for the loss that a law predicts, if the group's forms were ranked.
     pub fn preferred(&self, domain: &str, law: &dyn Law) -> Option<Preferred> {
         let of_loss =
             |ranking: &&Ranking| ranking.domain == domain && ranking.loss == law.output().name();
         self.rankings.iter().find(of_loss)?.preferred()
     }
 
-    /// Writes the file whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
     /// If the system refuses.
@@ -140,8 +139,8 @@ impl LawFile {
 /// Reads what [`LawFile::write`] has written.
 ///
 /// # Errors
-/// In one line: if there is no such file, it is no JSON (with the line), it is that of another
-/// program or of another version of this one, or its numbers do not fit together.
+/// In one line: if the file does not exist, is not JSON (with the line), was written by another
+/// program or version, or its numbers are inconsistent.
 pub fn read(path: &Path) -> Result<LawFile> {
     parse(path, &fs::read(path).map_err(Error::io(path))?)
 }

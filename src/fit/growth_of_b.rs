@@ -6,28 +6,30 @@ use crate::laws::growing_b::{GAMMA, GrowingB};
 use crate::table::Table;
 use serde::{Deserialize, Serialize};
 
-/// How B of Equation 7 goes with the data: as D_ft^γ in L_pt⁰ + A · D_ft^β / ((1 + B·p·D_ft^γ)·N)^α.
+/// How B of Equation 7 depends on the data: as D_ft^γ in L_pt⁰ + A · D_ft^β / ((1 +
+/// B·p·D_ft^γ)·N)^α.
 ///
-/// Equation 7 has γ = 0: a fraction p undoes the same share of the forgetting whatever D_ft is. With
-/// γ = 1 it is the injected tokens that count ([`crate::laws::ForgettingTimesTokens`]).
+/// Equation 7 has γ = 0: a fraction p prevents the same share of the forgetting for every D_ft.
+/// With γ = 1 the number of injected tokens matters ([`crate::laws::ForgettingTimesTokens`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrowthOfB {
     /// γ at the optimum.
     pub gamma: f64,
-    /// Where it lies with other runs; its mean is that of the resamples.
+    /// Its bootstrap interval, with the mean of the resamples.
     pub interval: Interval,
-    /// What share of the resamples the interval holds.
+    /// The level of the interval.
     pub level: f64,
-    /// Whether the interval excludes 0: B grows with D_ft, and Equation 7's assumption does not hold.
+    /// Whether the interval excludes 0, so that B grows with D_ft and the assumption of Equation 7
+    /// does not hold.
     pub grows: bool,
 }
 
-/// Estimates γ from a table; `None` where the table cannot tell: without three D_ft, two p, as many
-/// settings as parameters and resamples, or where its runs do not determine γ.
+/// Estimates γ from a table; `None` if the table cannot tell: without three D_ft, two p, as many
+/// settings as parameters, and resamples, or if its runs do not determine γ.
 ///
 /// # Errors
-/// If a value in the table is none, or an option is outside its domain.
+/// If a value in the table is invalid, or an option is outside its domain.
 pub fn growth_of_b(table: &Table, options: &Options) -> Result<Option<GrowthOfB>> {
     if options.bootstrap.resamples == 0 || table.sample(&GrowingB).is_err() {
         return Ok(None);

@@ -8,19 +8,19 @@ use ndarray_linalg::SVD;
 /// what is smaller. The choice is ours.
 pub const DEFAULT_TOLERANCE: f64 = 1.490_116_119_384_765_6e-8;
 
-/// The derivatives of a law's predictions, a row for each run and a column for each parameter, in
+/// The derivatives of a law's predictions, with one row per run and one column per parameter, in
 /// nats per token for a change of `scales[j]` in parameter j.
 ///
-/// Which directions look weak depends on the scales. With the parameters' own values as scales the
-/// columns are derivatives with respect to ln θ, and no unit matters; a parameter whose value is 0
-/// needs a scale of its own.
+/// Which directions look weak depends on the scales. With the parameter values as scales the
+/// columns are derivatives with respect to ln θ, and units do not matter; a parameter with value 0
+/// needs another scale.
 ///
 /// # Errors
 /// If a value lies outside the law's domain or a scale is not a number above 0, or if there are
 /// not as many scales as parameters.
 ///
 /// # Examples
-/// B multiplies p: from runs without injection it cannot be known.
+/// B multiplies p, so runs without injection do not determine it.
 /// ```
 /// use forgetting_laws::fit::{DEFAULT_TOLERANCE, Identifiability, jacobian};
 /// use forgetting_laws::laws::{Forgetting, Row};
@@ -74,9 +74,9 @@ pub fn jacobian(
 
 /// What the runs determine about a law's parameters, to first order around their values.
 ///
-/// Moving the parameters by a unit vector moves the predictions by the Jacobian times it. Its
-/// singular values say how far: along a right singular vector whose singular value is negligible,
-/// the predictions stand still, and no fit to these runs can tell such parameters apart.
+/// Moving the parameters by a unit vector changes the predictions by the Jacobian times this
+/// vector. Along a right singular vector with a negligible singular value the predictions do not
+/// change, so no fit to these runs can tell such parameters apart.
 ///
 /// # Examples
 /// Two parameters that enter only as their sum:
@@ -107,14 +107,14 @@ pub struct Direction {
 }
 
 impl Direction {
-    /// The components, one for each parameter. The sign is ours to choose: the first of the
-    /// largest components (to 10⁻⁹) is positive.
+    /// The components, one per parameter. By convention the first of the largest components (to
+    /// 10⁻⁹) is positive.
     pub fn components(&self) -> &[f64] {
         &self.components
     }
 
-    /// How far the predictions move along this direction, relative to the direction that moves
-    /// them most; 0 where no parameter moves them at all.
+    /// How much the predictions change along this direction, relative to the direction with the
+    /// largest change; 0 if no parameter changes them.
     pub fn relative_singular_value(&self) -> f64 {
         self.relative_singular_value
     }
@@ -167,8 +167,8 @@ impl Identifiability {
         })
     }
 
-    /// The singular values, descending, one for each parameter, in the Jacobian's unit. Where
-    /// there are fewer runs than parameters, those that are missing are 0.
+    /// The singular values, descending, one for each parameter, in the Jacobian's unit. If there
+    /// are fewer runs than parameters, the missing ones are 0.
     pub fn singular_values(&self) -> &[f64] {
         &self.singular_values
     }
@@ -201,10 +201,9 @@ impl Identifiability {
         self.undetermined.is_empty()
     }
 
-    /// How much of each parameter's axis lies in the space that is not determined: 0 where the
-    /// parameter is determined by itself, 1 where nothing is known of it, between where it is
-    /// known only together with others. The shares add up to the number of directions that are
-    /// not determined.
+    /// How much of each parameter's axis lies in the undetermined space: 0 if the parameter is
+    /// determined, 1 if nothing is known about it, and between if it is known only in combination
+    /// with others. The shares add up to the number of directions that are not determined.
     pub fn undetermined_share(&self) -> Vec<f64> {
         (0..self.singular_values.len())
             .map(|j| self.undetermined.iter().map(|d| d.components[j] * d.components[j]).sum())

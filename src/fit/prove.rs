@@ -1,7 +1,7 @@
-//! A proof in place of a hope: a lower bound on a fit's objective over all parameters.
+//! A proof of optimality: a lower bound on the objective of a fit over all parameters.
 //!
-//! Branch and bound. A box of parameters whose lower bound reaches what the fit has reached (less
-//! the gap that is allowed) is done with; any other is split in two. When no box is left, no
+//! Branch and bound. A box of parameters whose lower bound is at least the objective of the fit
+//! (minus the allowed gap) is discarded; any other is split in two. When no box is left, no
 //! parameters of the law are better by more than the gap.
 //!
 //! *Coordinates.* A term of a law is written as exp(t), where t is linear in ln of the term at a
@@ -11,16 +11,17 @@
 //! α·f(κ/α) of a concave f. So the exponents, the
 //! predictions and their logarithms are convex in the coordinates, and so are the residuals.
 //!
-//! *Bound.* Penalties of positive residuals are then convex as they are. Under those of negative
-//! ones lie the penalties of a plane above the residual. The smallest value in the box of any
-//! tangent plane of this convex function is a bound. Its error falls with the square of the box's
-//! size, faster than the objective rises away from an optimum, so that few boxes are needed there.
+//! *Bound.* Then the penalty of a positive residual is convex. The penalty of a negative one is
+//! bounded from below by that of a plane above the residual. The minimum over the box of any
+//! tangent plane of this convex function is a lower bound. Its error decreases with the square of
+//! the box's size, faster than the objective increases away from an optimum, so few boxes are
+//! needed there.
 //!
 //! *Infinity.* α, β, κ from 0 to ∞ and ln A, ln E from −∞ on are in the first box, with the limits
 //! (A = 0, E = 0, B = ∞, …). A term that has no limit in a box counts with the smallest or largest
-//! prediction that it allows; a small E adds a multiple of E, between two bounds. From above, ln A
-//! and ln E are bounded by a row that they alone decide: beyond, this row by itself costs more than
-//! the fit.
+//! prediction that it allows; a small E adds a multiple of E, between two bounds. ln A and ln E are
+//! bounded from above by a row that depends on them alone: beyond the bound, the penalty of this
+//! row exceeds the objective of the fit.
 //!
 //! Bounds for sums of compositions are McCormick's idea ("Computability of global solutions to
 //! factorable nonconvex programs", 1976), bounds with an error of second order those of αBB

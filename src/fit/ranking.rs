@@ -1,4 +1,4 @@
-//! Which form of a law says most of runs that it was not fitted to.
+//! Which form of a law predicts held-out runs best.
 
 use super::bootstrap::{Bootstrap, Interval};
 use super::card::brief;
@@ -11,28 +11,28 @@ use crate::rng::Key;
 use crate::table::{Sample, Table};
 use serde::{Deserialize, Serialize};
 
-/// The forms of the law of one loss, ranked by their errors on runs that were held out.
+/// The forms for one loss, ranked by their errors on held-out runs.
 ///
-/// Every form is fitted to the same rows and asked about the same ones, on every axis that the table
-/// has enough of: each size held out in turn, each amount of data, each p but 0, and the largest size
-/// with the most data at once. The rank is by the error of the increase ([`Errors::rise_error`]),
-/// averaged over all axes but the last, which holds out few runs.
+/// Every form is fitted to the same rows and predicts the same held-out rows, on every axis with
+/// enough values in the table: each size in turn, each amount of data, each p except 0, and the
+/// largest size with the most data. The rank is by the error of the increase
+/// ([`Errors::rise_error`]), averaged over all axes except the last, which holds out few runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ranking {
-    /// The domain or group, for the reader; empty where there is only one.
+    /// The domain or group, for the reader; empty if there is only one.
     pub domain: String,
     /// The column of the loss.
     pub loss: String,
-    /// The rows that were compared, and the runs that they belong to.
+    /// The number of compared rows.
     pub n_rows: usize,
-    /// The runs.
+    /// The number of runs that they belong to.
     pub n_runs: usize,
     /// The axes on which runs were held out.
     pub axes: Vec<HoldOut>,
     /// The number of resamples of runs behind the intervals.
     pub resamples: usize,
-    /// What share of them an interval holds.
+    /// The level of the intervals.
     pub level: f64,
     /// The forms, the best first.
     pub forms: Vec<Ranked>,
@@ -40,17 +40,17 @@ pub struct Ranking {
     pub baselines: Vec<Ranked>,
 }
 
-/// A form among others.
+/// A ranked form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ranked {
     /// The law's name, or `no-change` or `log-linear`.
     pub form: String,
-    /// How many parameters it has.
+    /// The number of its parameters.
     pub parameters: usize,
     /// Its errors on the runs held out on each axis, in the order of [`Ranking::axes`].
     pub errors: Vec<Errors>,
-    /// The mean of its errors over the axes but the largest, which holds out few runs.
+    /// The mean of its errors over the axes except the largest, which holds out few runs.
     pub mean: Errors,
     /// By how much its mean error of the increase exceeds the best form's: a paired bootstrap over runs.
     pub behind: Interval,
@@ -60,18 +60,18 @@ pub struct Ranked {
     pub supported: bool,
 }
 
-/// The form of a ranking to rely on.
+/// The preferred form of a ranking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preferred {
     /// The law's name.
     pub form: String,
-    /// Why, in words that go on after the name.
+    /// The reason, as text to follow the name.
     pub why: String,
 }
 
 impl Ranking {
-    /// The form to rely on: of those that cannot be told apart from the best, and are supported if any
-    /// is, the one with the fewest parameters, and of several the one with the smallest error.
+    /// The preferred form: among those that cannot be told apart from the best (and are supported,
+    /// if any is), the one with the fewest parameters, with ties going to the smallest error.
     pub fn preferred(&self) -> Option<Preferred> {
         let any = self.forms.iter().any(|form| form.tied && form.supported);
         let candidates = || self.forms.iter().filter(|form| form.tied && (form.supported || !any));
@@ -99,11 +99,11 @@ impl Ranking {
     }
 }
 
-/// Ranks forms of the law of one loss on a table; `None` where fewer than two of them can be compared.
-/// The domain is the caller's to set. What `fits` of this table have held out is not fitted again.
+/// Ranks the forms for one loss on a table; `None` if fewer than two of them can be compared. The
+/// caller sets the domain. Held-out results in `fits` of this table are reused.
 ///
 /// # Errors
-/// If a value in the table is none.
+/// If a value in the table is invalid.
 pub fn rank(
     table: &Table,
     laws: &[&'static dyn Law],

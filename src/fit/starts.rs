@@ -1,8 +1,8 @@
-//! Where to start: the whole domain, seen on a grid.
+//! Starts of descents, from a grid over the whole domain.
 //!
-//! A law is affine in its coefficients. So for fixed exponents and strengths the best coefficients
-//! of at least 0 are a small least-squares problem (variable projection, Golub and Pereyra 1973),
-//! reweighted a few times for Huber's penalty, and only the other parameters need a grid.
+//! A law is affine in its coefficients. So for fixed exponents and strengths the best non-negative
+//! coefficients solve a small least-squares problem (variable projection, Golub and Pereyra 1973),
+//! reweighted a few times for Huber's penalty. Only the other parameters need a grid.
 
 use super::in_order;
 use super::objective::Space;

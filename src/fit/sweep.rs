@@ -1,4 +1,4 @@
-//! How the coefficients move with the objective, since the paper's own is unknown.
+//! How the parameters depend on the objective, since the paper's is unknown.
 
 use crate::Result;
 use crate::fit::{Bootstrap, Objective, Options, Params, Penalty, Space, Status, fit as fit_law};
@@ -20,7 +20,7 @@ pub struct Variant {
     pub mre: f64,
 }
 
-/// Huber's δ, a decade apart around the field's 10⁻³.
+/// Values of Huber's δ, a decade apart around the usual 10⁻³.
 const DELTAS: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
 
 /// Fits a law with every penalty on log and on raw losses.

@@ -1,4 +1,4 @@
-//! Looking at a computation from another thread, and stopping it.
+//! Observes a computation from another thread, and stops it.
 
 use crate::{Error, Result};
 use std::cell::RefCell;
@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Shows how far a computation of this module is, and stops it.
+/// Shows the progress of a computation of this module, and stops it.
 ///
-/// A fit, a ranking or an answer consists of many small ones: descents from starts, fits without the
-/// runs that are held out, fits of resamples. A watched computation counts them and looks before each
-/// whether it is to go on.
+/// A fit, a ranking or an answer consists of many small parts: descents from starts, fits without
+/// held-out runs, fits of resamples. A watched computation counts them and checks before each part
+/// whether to stop.
 ///
 /// # Examples
 /// ```
@@ -40,10 +40,10 @@ thread_local! {
 struct Stopped;
 
 impl Watch {
-    /// Computes in this thread, and in those that the computation starts, until it is done or stopped.
+    /// Runs a computation in this thread, and in those that it starts, until it is done or stopped.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] where it was stopped, and those of the computation.
+    /// [`Error::Interrupted`] if it was stopped, and those of the computation.
     pub fn run<T>(&self, compute: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.0.stopped.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
@@ -57,12 +57,12 @@ impl Watch {
         })
     }
 
-    /// Has the computation stop before its next part.
+    /// Stops the computation before its next part.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// How many parts are done, and of how many; the second grows while parts are found.
+    /// The number of parts done and their total, which grows as parts are found.
     pub fn progress(&self) -> (usize, usize) {
         (self.0.done.load(Ordering::Relaxed), self.0.begun.load(Ordering::Relaxed))
     }
