@@ -1,5 +1,5 @@
-//! How often the bootstrap's 90% intervals hold the truth: tables are planted with known laws on the
-//! paper's grid, and the intervals of their fits are asked for it.
+//! How often the 90% bootstrap intervals cover the true parameters, for tables generated from known
+//! laws on the paper's grid.
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example coverage --features fit -- 500 200
@@ -47,7 +47,7 @@ pub fn main() -> Result<()> {
     Ok(())
 }
 
-/// In how many tables the interval of each parameter holds its planted value.
+/// The number of tables in which the interval of each parameter covers its true value.
 pub fn covered(
     (law, values, noise): Truth,
     tables: usize,

@@ -1,6 +1,6 @@
-//! What a sequential design saves on runs that were made: replays it on a table of losses of a whole
-//! grid, choosing among its runs and looking their losses up, and compares the FLOPs that it needs with
-//! those of other orders for an interval as narrow. Trains nothing:
+//! What a sequential design saves: replays it on a table of losses of a complete grid, choosing
+//! among its runs and looking up their losses, and compares the FLOPs it needs with those of other
+//! orders for an equally narrow interval. Trains nothing:
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example design --features fit
@@ -10,10 +10,10 @@
 //! The argument is a table of losses of this project, or `planted`: grids of 64 runs that follow
 //! Equation 7 with B = 30, 300 and 3,000 and noise of 1%.
 //!
-//! Asked is the increase of L_pt of the largest model on the most data, at each p of the grid. The interval
-//! is that of `fit`: 90% of 200 resamples of runs, of ln of the law's increase, averaged over the p. A width
-//! is reached where it is not exceeded any more. FLOPs are 6·N·tokens; "with models" counts pretraining, "models
-//! given" finetuning alone.
+//! The question is the increase of L_pt of the largest model on the most data, at each p of the
+//! grid. The width is that of the 90% interval of ln of the law's increase from 200 resamples of
+//! runs, averaged over p. A width counts as reached when it is not exceeded afterwards. FLOPs are
+//! 6·N·tokens; "with models" includes pretraining, "models given" counts only finetuning.
 
 use forgetting_laws::Result;
 use forgetting_laws::fit::design::{Candidate, Design, Knowledge, Steps};

@@ -1,12 +1,13 @@
-//! A target domain of your own: implement [`Source`], and everything else works with it. Two small
-//! models are pretrained, finetuned on the domain with injection and without, and the law of what they
-//! forget is fitted and says how much to inject:
+//! A target domain of your own: implement [`Source`], and everything else works with it. The
+//! example pretrains two small models, finetunes them on the domain with and without injection,
+//! fits the law of forgetting, and says how much to inject:
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example new_domain --features fit,train
 //! ```
 //!
-//! It takes some seconds on a CPU. Without the features it splits the domain and says how far it is. For the command line, write the documents to a .jsonl file:
+//! It takes about ten seconds on a CPU. Without the features it only splits the domain and measures
+//! its distance. For the command line, write the documents to a .jsonl file:
 //! `replication domain sorting --data sorting.jsonl --budget 20m`.
 
 use forgetting_laws::Result;
@@ -54,7 +55,7 @@ impl Encode for Bytes {
     }
 }
 
-/// Splits the domain and says how far it lies from the pretraining data.
+/// Splits the domain and measures its distance from the pretraining data.
 pub fn main() -> Result<()> {
     let split = |source: &dyn Source, injection| {
         let tokens = SplitTokens { validation: 8_192, injection, training: 100_000 };

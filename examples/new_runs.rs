@@ -1,15 +1,15 @@
-//! How often the intervals of a new run hold it, away from the runs that were fitted: on the committed
-//! tables, with each size, each amount of data, each p and the largest held out in turn, and on planted
-//! tables of laws that are right and of laws that are wrong in known ways.
+//! How often the intervals of new runs cover their losses, away from the fitted runs: on the
+//! committed tables, with each size, each amount of data, each p and the largest held out in turn,
+//! and on tables generated from laws that are right and from laws that are wrong in known ways.
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example new_runs --features fit -- 40 200
 //! ```
 //!
-//! The arguments are the numbers of planted tables of each kind and of resamples for each fit. Prints
-//! CSV: table, law, axis, level, runs, held, share, and the same of intervals that take the law for
-//! right, with the median over runs of how many times as wide the former are. Nothing depends on the
-//! number of threads.
+//! The arguments are the numbers of planted tables of each kind and of resamples for each fit.
+//! Prints CSV: table, law, axis, level, runs, held, share, and the same for intervals that assume
+//! the law is right, with the median ratio of their widths. Nothing depends on the number of
+//! threads.
 
 use forgetting_laws::fit::{Bootstrap, Fit, Interval, Options, fit};
 use forgetting_laws::laws::{Finetuning, Forgetting, Law, Row};

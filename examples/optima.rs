@@ -1,15 +1,15 @@
-//! Whether any parameters are better than a fit's: the objective that a fit reaches, beside the best
-//! of an independent optimiser (Nelder and Mead, 1965) from many random starts.
+//! Whether any parameters are better than those of a fit: compares its objective with the best of
+//! an independent optimiser (Nelder and Mead, 1965) from many random starts.
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example optima --features fit -- 1000 40
 //! ```
 //!
-//! The arguments are the numbers of starts and of tables. Where `FORGETTING_LAWS_REFERENCE` names the
-//! folder of published tables, its families come first; the others are made at random, with residuals
-//! far above Huber's delta, where minima lie close to each other. Prints CSV: table, law, rows, status,
-//! objective of the fit, of the other optimiser, excess (relative, above 0 where the fit is worse), and
-//! milliseconds of the fit.
+//! The arguments are the numbers of starts and of tables. If `FORGETTING_LAWS_REFERENCE` names the
+//! folder of published tables, their families come first. The other tables are random, with
+//! residuals far above Huber's delta, where minima are close to each other. Prints CSV: table, law,
+//! rows, status, objective of the fit, of the other optimiser, excess (relative, above 0 where the
+//! fit is worse), and milliseconds of the fit.
 
 use forgetting_laws::fit::{Bootstrap, Fit, Options, fit};
 use forgetting_laws::laws::{LAWS, Law, Parameter, Point, Role, Row, Units};

@@ -1,5 +1,5 @@
-//! I have my own losses: a table made in code, the law that fits it, and what it says of a model that
-//! was not trained. No file and no libtorch:
+//! Fits a law to a table of losses made in code, and predicts a model that was not trained, without
+//! files and without libtorch:
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example own_losses --features fit

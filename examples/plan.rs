@@ -1,5 +1,4 @@
-//! What a finetuning run would meet, and what the law says that it forgets. Builds without
-//! libtorch:
+//! Plans a finetuning run, and predicts with the law how much it forgets. Builds without libtorch:
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example plan
@@ -29,7 +28,7 @@ pub fn main() -> Result<()> {
         100.0 * crossing
     );
 
-    // Which sequence stands at which place of 12,000 steps of 64, with 1% injected.
+    // Which sequence is at each position of 12,000 steps of 64, with 1% injected.
     let p = Fraction::new(0.01)?;
     let mixture = MixtureSpec {
         sampler: SamplerKind::Exact,

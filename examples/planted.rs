@@ -1,5 +1,5 @@
 //! Writes `examples/losses.csv`, a table of losses to try the commands on. No model was trained for
-//! it: the losses are those of the laws with known coefficients, and noise.
+//! it: the losses are computed from the laws with known coefficients, plus noise.
 //!
 //! ```sh
 //! cargo run -p forgetting-laws --example planted > examples/losses.csv
