@@ -65,7 +65,7 @@ pub enum Error {
         step: u64,
     },
     /// The user asked for a stop; what was finished is kept.
-    #[error("interrupted; the same command goes on from the last checkpoint")]
+    #[error("interrupted; the same command continues from the last checkpoint")]
     Interrupted,
     /// Something could not be fetched.
     #[cfg(feature = "hub")]
@@ -77,7 +77,7 @@ pub enum Error {
     RankLost(String),
     /// Another rank failed in a run, and says why itself.
     #[cfg(feature = "train")]
-    #[error("another rank failed and says why in a line of its own")]
+    #[error("another rank failed and reports why in its own line")]
     RankFailed,
     /// libtorch refused.
     #[cfg(feature = "torch")]

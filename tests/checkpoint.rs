@@ -261,7 +261,7 @@ fn configurations_say_the_same_in_several_ways() {
     });
     // What null is taken for is said, where that is a choice.
     assert_eq!(said.len(), nulls.len() - 2, "{said:?}");
-    let bias = |said: &String| said.ends_with("bias is null and taken for true, its default");
+    let bias = |said: &String| said.ends_with("bias is null and read as true, its default");
     assert!(said.iter().any(bias), "{said:?}");
 }
 
@@ -283,7 +283,7 @@ fn heads_of_other_tasks_are_left_out_and_named() {
     let adapted = with_tensors(|tensors| {
         tensors.push(("transformer.h.0.attn.c_attn.lora_A".into(), vec![1], vec![0; 4]));
     });
-    assert!(refusal(adapted.path()).contains("transformer.h.0.attn.c_attn.lora_A is no tensor"));
+    assert!(refusal(adapted.path()).contains("transformer.h.0.attn.c_attn.lora_A is not a tensor"));
     let twice = with_tensors(|tensors| {
         let wpe = tensors.iter().find(|t| t.0 == "transformer.wpe.weight").unwrap().clone();
         tensors.push(("_orig_mod.transformer.wpe.weight".into(), wpe.1, wpe.2));

@@ -334,11 +334,11 @@ fn interrupted_it_writes_checkpoints_and_says_so() {
         let output = process.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{names:?}: {}", stderr(&output));
         let said = stderr(&output);
-        assert!(said.contains("goes on from the last checkpoint"), "{names:?}: {said}");
+        assert!(said.contains("continues from the last checkpoint"), "{names:?}: {said}");
         assert_eq!(said.matches("writing checkpoints").count(), 1, "{names:?}: {said}");
 
         let output = must_succeed(&mut fig5(out.path()));
-        assert!(stderr(&output).contains("nano-tiny: goes on from step "), "{}", stderr(&output));
+        assert!(stderr(&output).contains("nano-tiny: continues from step "), "{}", stderr(&output));
         reference().1.assert_same(&Figure::of(out.path()));
     }
 }
@@ -412,7 +412,7 @@ fn a_damaged_model_and_a_damaged_checkpoint_are_named_and_mended() {
         assert!(line.contains("damaged"), "{line}");
     }
     let step = PRETRAINING_STEPS - 1;
-    assert!(said.contains(&format!("goes on from step {step} of {PRETRAINING_STEPS}")), "{said}");
+    assert!(said.contains(&format!("continues from step {step} of {PRETRAINING_STEPS}")), "{said}");
     reference().1.assert_same(&Figure::of(out.path()));
 
     // A model that is gone, and no checkpoint is whole.
@@ -421,7 +421,7 @@ fn a_damaged_model_and_a_damaged_checkpoint_are_named_and_mended() {
     fs::remove_dir_all(&finetunings(out.path())[0]).unwrap();
     let said = stderr(&must_succeed(&mut fig5(out.path())));
     let name = model.file_name().unwrap().to_string_lossy().into_owned();
-    assert!(said.contains(&name) && !said.contains("goes on from step"), "{said}");
+    assert!(said.contains(&name) && !said.contains("continues from step"), "{said}");
     reference().1.assert_same(&Figure::of(out.path()));
 }
 

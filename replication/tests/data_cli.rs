@@ -164,7 +164,7 @@ fn a_data_set_is_fetched_on_a_full_disk_then_wholly_verified_and_inspected() {
     assert!(asked.iter().any(|asked| asked.range == Some(format!("bytes={here}-"))), "{asked:?}");
     let said = stdout(&output) + &stderr(&output);
     assert!(said.contains(&format!("me/mine at {}", commit('a'))), "{said}");
-    assert!(said.contains("goes on from") && said.contains("sha256:"), "{said}");
+    assert!(said.contains("continues from") && said.contains("sha256:"), "{said}");
     assert!(!said.contains(TOKEN) && !said.contains("signature"), "{said}");
     let manifest = fs::read_to_string(lab.path("hf/forgetting-laws/mine.json")).unwrap();
     assert!(!manifest.contains(TOKEN) && manifest.contains("sha256:"), "{manifest}");

@@ -174,7 +174,10 @@ fn a_killed_rank_ends_the_others_and_the_run_goes_on() {
         let lines: Vec<&str> = said.lines().filter(|line| line.contains(rank)).collect();
         assert_eq!(lines.len(), 1, "{said}");
         assert!(lines[0].contains("another rank ended or did not answer in time"), "{said}");
-        assert!(lines[0].ends_with("the same command goes on from the last checkpoint"), "{said}");
+        assert!(
+            lines[0].ends_with("the same command continues from the last checkpoint"),
+            "{said}"
+        );
     }
     assert!(said.contains("rank 2 was ended by signal 9"), "{said}");
     assert!(!said.contains("frame #"), "{said}");
@@ -185,9 +188,9 @@ fn a_killed_rank_ends_the_others_and_the_run_goes_on() {
     signal("-TERM", &call.id().to_string());
     let output = call.wait_with_output().unwrap();
     let said = text(&output.stderr);
-    assert!(said.contains("goes on from step"), "{said}");
+    assert!(said.contains("continues from step"), "{said}");
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert_eq!(said.matches("interrupted; the same command goes on").count(), 1, "{said}");
+    assert_eq!(said.matches("interrupted; the same command continues").count(), 1, "{said}");
 }
 
 #[test]

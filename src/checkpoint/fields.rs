@@ -73,7 +73,7 @@ impl Fields {
         match self.fields.get(name) {
             Some(Value::Null) => {
                 let default = default.into();
-                self.nulls.push(format!("{name} is null and taken for {default}, its default"));
+                self.nulls.push(format!("{name} is null and read as {default}, its default"));
                 default
             }
             Some(value) => value.clone(),

@@ -349,7 +349,7 @@ fn check_rest(
             }
         } else {
             let model_type = family.model_types[0];
-            return refuse(format!("is no tensor of a model of the model_type {model_type}"));
+            return refuse(format!("is not a tensor of a model of the model_type {model_type}"));
         }
     }
     Ok(())

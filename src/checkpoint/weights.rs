@@ -200,7 +200,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     }
     let outside = |file: &&String| Path::new(file).file_name() != Some(file.as_ref());
     if let Some(file) = index.weight_map.values().find(outside) {
-        return Err(content(format!("{file:?} is no name of a file in its folder")));
+        return Err(content(format!("{file:?} is not the name of a file in its folder")));
     }
     Ok(index.weight_map)
 }

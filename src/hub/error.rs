@@ -66,7 +66,7 @@ pub enum HubError {
         reason: String,
     },
     /// The transfer broke off, and went on to; what came is kept.
-    #[error("{what}: the transfer broke off at byte {got}{}; the same command goes on from there", of(*.size))]
+    #[error("{what}: the transfer broke off at byte {got}{}; the same command continues from there", of(*.size))]
     Interrupted {
         /// What was asked for.
         what: String,
@@ -88,7 +88,7 @@ pub enum HubError {
     /// There is no room for the file; what came is kept.
     #[error(
         "{}: the disk is full ({reason}); make room, or set HF_HOME to a folder elsewhere; the \
-         same command goes on", path.display()
+         same command continues", path.display()
     )]
     DiskFull {
         /// The file that was written.

@@ -207,7 +207,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return Err(Error::setting("--csv", "-", "--json already prints in place of the report"));
     }
     if let Some(law) = laws.iter().find(|law| arguments.prove && !is_provable(**law)) {
-        let why = "its predictions are no convex function where branch and bound works";
+        let why = "its predictions are not convex where branch and bound works";
         if named {
             return Err(Error::setting("--prove", law.name(), format!("has no proof: {why}")));
         } else {

@@ -312,7 +312,7 @@ impl Cells<'_> {
                 None => Err(self.fault(
                     row,
                     column,
-                    &format!("is {}, which is no number", cell.shown()),
+                    &format!("is {}, which is not a number", cell.shown()),
                 )),
             },
         }
@@ -324,7 +324,7 @@ impl Cells<'_> {
             Some(value) => Ok(value),
             None if cell.text().trim().is_empty() => Err(self.empty(row, column)),
             None => {
-                Err(self.fault(row, column, &format!("is {}, which is no share", cell.shown())))
+                Err(self.fault(row, column, &format!("is {}, which is not a share", cell.shown())))
             }
         }
     }

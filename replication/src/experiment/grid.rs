@@ -440,7 +440,8 @@ pub fn check_blocks(config: &Config, blocks: &[String]) -> Result<()> {
         None => Ok(()),
         Some(name) => {
             let known: Vec<&str> = config.grid.keys().map(String::as_str).collect();
-            let requirement = format!("is no block of the grid; there is {}", known.join(", "));
+            let requirement =
+                format!("is not a block of the grid; the blocks are {}", known.join(", "));
             Err(Error::setting("--block", name, requirement))
         }
     }

@@ -43,8 +43,7 @@ impl Records {
         let fields = counting(fields, self.loss);
         let fields = Fields { skip_missing: self.skip_missing, ..fields };
         if self.loss == Loss::Answer && !fields.counts_answers() {
-            let requirement =
-                "the records are no instructions; --like NAME says which form they have";
+            let requirement = "the records are not instructions; --like NAME names their format";
             return Err(Error::setting("--loss", self.loss.name(), requirement));
         }
         Ok(fields)

@@ -86,7 +86,7 @@ pub fn open(
         return Ok(Some(OpenedSource::text(text, file_names(paths), None, &fields)));
     };
     if paths.len() > 1 {
-        let requirement = "is a source of its own: name nothing beside it";
+        let requirement = "must be the only source";
         return Err(Error::setting(flag, format!("{HUB}{name}"), requirement));
     }
     let (dataset, hub) = (registry(table)?.find(name)?, Hub::from_env()?);

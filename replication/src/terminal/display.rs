@@ -102,7 +102,7 @@ impl Observer for RunDisplay<'_> {
         self.bar.set_length(total_steps);
         self.bar.set_position(step);
         if step > 0 {
-            self.note(&format!("goes on from step {step} of {total_steps}"));
+            self.note(&format!("continues from step {step} of {total_steps}"));
         }
     }
 

@@ -35,7 +35,7 @@ impl Progress for Transfers {
         let of = size.map(|size| format!(" of {}", DecimalBytes(size))).unwrap_or_default();
         let terminal = std::io::stderr().is_terminal();
         if !terminal && here > 0 {
-            log(&format!("{what}: goes on from {}{of}", DecimalBytes(here)));
+            log(&format!("{what}: continues from {}{of}", DecimalBytes(here)));
         } else if !terminal {
             log(&format!("{what}: fetches{of}"));
         }

@@ -71,7 +71,7 @@ impl fmt::Display for EndOfText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (token {}), ", self.name, self.id)?;
         match self.source {
-            EndOfTextSource::Caller => write!(f, "as asked for"),
+            EndOfTextSource::Caller => write!(f, "as requested"),
             EndOfTextSource::File { file, field } => write!(f, "from {field} in {file}"),
             EndOfTextSource::SpecialToken => write!(f, "a special token of the tokenizer"),
             EndOfTextSource::Vocabulary => write!(f, "a token of the tokenizer"),
@@ -95,7 +95,7 @@ pub(super) fn find(
         let id = tokenizer.token_to_id(asked).or_else(|| asked.parse().ok());
         return id.and_then(|id| known(id, EndOfTextSource::Caller)).ok_or_else(|| {
             let requirement = format!(
-                "is no token of {}, by name or number; its special tokens are {}",
+                "is not a token of {}, by name or number; its special tokens are {}",
                 origin.display(),
                 listed(&special)
             );
@@ -290,7 +290,10 @@ mod tests {
         }
         for asked in ["<eos>", "77", "-1", ""] {
             let error = found(&none, Some(asked)).unwrap_err().to_string();
-            assert!(error.contains("is no token of") && error.contains("<bos>, <pad>"), "{error}");
+            assert!(
+                error.contains("is not a token of") && error.contains("<bos>, <pad>"),
+                "{error}"
+            );
         }
         // Where no token is special, names alone tell.
         let (name, source) = found(&folder(&[], &["</s>", "</div>"], &[]), None).unwrap();

@@ -82,7 +82,7 @@ impl Report {
         let level = percent(advice.level);
         let _ = writeln!(
             self.text,
-            "\nIn brackets {level} intervals: of the law, or of a new run where it says so."
+            "\nBrackets are {level} intervals: of the law, or of a new run where stated."
         );
     }
 

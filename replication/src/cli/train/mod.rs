@@ -660,7 +660,7 @@ pub fn run(options: &RunOptions) -> Result<()> {
     }
     for size in &options.sizes {
         if !jobs.iter().any(|job| job.size == *size) {
-            let requirement = "is no size of these blocks; replication plan lists them";
+            let requirement = "is not a size of these blocks; replication plan lists them";
             return Err(Error::setting("--size", size, requirement));
         }
     }

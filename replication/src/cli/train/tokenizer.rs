@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<()> {
         tokenizer.hash(),
     );
     if tokenizer.vocab_size() < vocab {
-        text += &format!("The text has no more than these regularities; {vocab} were asked for.\n");
+        text += &format!("The text yields no more tokens; {vocab} were requested.\n");
     }
     text += &match try_it(&tokenizer, &source, read)? {
         Tried { tokens: 0, .. } => "No other text is left to try it on.\n".to_string(),

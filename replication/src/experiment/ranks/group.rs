@@ -336,7 +336,7 @@ impl Ranks {
     fn lost(&self, result: torch_ext::Result<()>) -> Result<()> {
         let Place { rank, world, .. } = self.place;
         result.map_err(|error| {
-            let advice = "the same command goes on from the last checkpoint";
+            let advice = "the same command continues from the last checkpoint";
             Error::RankLost(format!("rank {rank} of {world}: {error}; {advice}"))
         })
     }

@@ -182,7 +182,7 @@ impl<'a> Campaign<'a> {
         }
         let list = |values: Vec<String>| values.join(", ");
         let d_ft = list(self.plan.d_ft_tokens.iter().map(u64::to_string).collect());
-        let _ = writeln!(text, "  D_ft = {d_ft} of {} tokens that there are", self.plan.available);
+        let _ = writeln!(text, "  D_ft = {d_ft} of {} available tokens", self.plan.available);
         if largest < self.plan.available / 2 {
             let _ = writeln!(
                 text,

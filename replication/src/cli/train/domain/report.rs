@@ -52,7 +52,7 @@ pub fn write(
     let table = results.table(MAIN);
     let mut answer = Answer::of(&table, campaign.question.clone(), &Options::default());
     if answer.verdict == Verdict::NotShown {
-        answer.lead.push("A larger --budget goes on from here.".into());
+        answer.lead.push("A larger --budget continues from here.".into());
     }
     let deviation = campaign.deviation()?;
     answer.lead.push(course_in_words(campaign, ended, deviation));
@@ -96,7 +96,7 @@ fn course_in_words(campaign: &Campaign, ended: &End, deviation: f64) -> String {
     let first = campaign.journal.rounds.first().map_or(f64::NAN, |round| round.before);
     let why = match ended {
         End::AllMade => "every run of the plan was made",
-        End::BudgetSpent => "no other run fits into the budget; a larger one goes on from here",
+        End::BudgetSpent => "no other run fits into the budget; a larger one continues from here",
     };
     let from = if first.is_finite() { format!(", from {}", percent(first)) } else { String::new() };
     format!(
