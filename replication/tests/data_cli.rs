@@ -344,7 +344,7 @@ fn standard_input_and_patterns_are_text_to_train_on() {
     let error = complaint(&mut fig5(&lab, &out, &["--pretrain", "-"]));
     assert!(error.contains("standard input: the file is empty"), "{error}");
     let error = complaint(&mut fig5(&lab, &out, &["--pretrain", "hub:gsm8k", &broad]));
-    assert!(error.contains("hub:gsm8k: is a source of its own"), "{error}");
+    assert!(error.contains("hub:gsm8k: must be the only source"), "{error}");
     let slurm = ["slurm", "--pretrain", "-", "--target", &broad];
     let error = complaint(&mut lab.command(&slurm));
     assert!(error.contains("read by one process"), "{error}");
