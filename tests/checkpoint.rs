@@ -365,7 +365,7 @@ fn files_that_lie_are_refused() {
     for outside in ["../f32/model.safetensors", "/etc/passwd", "", ".."] {
         let first = "model-00001-of-00003.safetensors";
         fs::write(&index, text.replace(first, outside)).unwrap();
-        assert!(refusal(folder.path()).contains("no name of a file"), "{outside}");
+        assert!(refusal(folder.path()).contains("not the name of a file"), "{outside}");
     }
     let whole = Checkpoint::read(&golden("sharded")).unwrap();
     // A tensor that lies in another of the files, one that is not named, and a name of none.

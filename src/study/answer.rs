@@ -491,7 +491,7 @@ mod tests {
         let found = answer(&few, 1.6e6, 0.35);
         assert_eq!((found.verdict, found.p), (Verdict::NotShown, None));
         assert!(found.lead[0].contains("which p to use: there is no law"), "{:?}", found.lead);
-        assert!(found.lead[1].contains("rose by at most"), "{:?}", found.lead);
+        assert!(found.lead[1].contains("largest measured increase"), "{:?}", found.lead);
         let none = answer(&Table::new(Vec::new()), 1.6e6, 0.35);
         assert_eq!(none.verdict, Verdict::NotShown);
     }
