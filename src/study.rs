@@ -26,6 +26,7 @@
 //!     confidence: 0.9,
 //!     p: vec![0.0, 0.01, 0.05],
 //!     loss_pt0: None,
+//!     vocab_size: None,
 //! };
 //! let mut study = Study::new(question)?;
 //! // Pretrained models that are there, and runs at 6·N FLOPs a token, ten passes each.
@@ -86,6 +87,10 @@ pub struct Question {
     /// known. By default it is derived from the sizes of the runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_pt0: Option<f64>,
+    /// The tokens V of the models' vocabulary, where it is known: then the bounded form of that vocabulary
+    /// ([`crate::laws::ForgettingBounded`]) is one of those that the runs choose from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<u32>,
 }
 
 impl Question {
@@ -100,6 +105,9 @@ impl Question {
             return Err(Error::setting("number of p asked about", 0, "must be at least one"));
         }
         self.p.iter().try_for_each(|&p| fraction(p))?;
+        if let Some(vocab_size) = self.vocab_size.filter(|&vocab_size| vocab_size < 2) {
+            return Err(Error::setting("vocab_size", vocab_size, "must be at least 2"));
+        }
         self.loss_pt0.map_or(Ok(()), |loss| positive("loss_pt0", loss))
     }
 }

@@ -92,6 +92,7 @@ def study_new(
     confidence: float,
     p: List[float],
     loss_pt0: Optional[float],
+    vocab_size: Optional[int],
     models: List[Tuple[str, float, float]],
     candidates: List[Tuple[str, float, float, float]],
 ) -> None: ...

@@ -154,6 +154,7 @@ class Study:
         confidence: float = 0.9,
         p: Optional[Sequence[float]] = None,
         loss_pt0: Optional[float] = None,
+        vocab_size: Optional[int] = None,
         passes: float = 10.0,
     ) -> Study:
         """Begins a study.
@@ -179,6 +180,9 @@ class Study:
             The fractions in question, by default those of the runs.
         loss_pt0 : float, optional
             The pretraining loss of the model in question, by default derived from the sizes of the runs.
+        vocab_size : int, optional
+            The vocabulary size V of the models. The answer may then use the law
+            ``forgetting-bounded-V``, whose increase ends at the loss of a uniform model.
         passes : float
             Passes of a run over the target data; only ratios of costs matter.
         """
@@ -209,6 +213,7 @@ class Study:
             confidence,
             asked,
             loss_pt0,
+            vocab_size,
             [(name, n, cost) for name, (n, cost) in priced.items()],
             list(candidates),
         )

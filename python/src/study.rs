@@ -28,11 +28,12 @@ fn study_new(
     confidence: f64,
     p: Vec<f64>,
     loss_pt0: Option<f64>,
+    vocab_size: Option<u32>,
     models: Vec<Model>,
     candidates: Vec<Candidate>,
 ) -> PyResult<()> {
     let limit = limit(nats, share)?;
-    let question = Question { n_params, d_ft_tokens, limit, confidence, p, loss_pt0 };
+    let question = Question { n_params, d_ft_tokens, limit, confidence, p, loss_pt0, vocab_size };
     let begin = || {
         let mut study = Study::new(question)?;
         for (name, n_params, cost) in &models {

@@ -8,3 +8,6 @@ pub const SEEDS: &str = "seeds";
 
 /// The block of some runs of the main grid from other pretrained models of their sizes.
 pub const MODELS: &str = "models";
+
+/// The block of many domains at the same N, D_ft and p.
+pub const DOMAINS: &str = "domains";

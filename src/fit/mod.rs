@@ -62,6 +62,7 @@ mod problem;
 mod prove;
 mod ranking;
 pub mod report;
+mod shared;
 mod solve;
 mod starts;
 pub mod sweep;
@@ -82,6 +83,7 @@ pub use optimum::{Restarts, Status, Undetermined};
 pub use predict::{Measured, Prediction};
 pub use prove::{Proof, ProveOptions, is_provable, prove};
 pub use ranking::{Preferred, Ranked, Ranking, rank};
+pub use shared::Shared;
 pub use watch::Watch;
 
 use crate::laws::{Law, Point, Row};

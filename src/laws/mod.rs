@@ -16,6 +16,7 @@ mod forgetting_plus_tokens;
 mod forgetting_times_tokens;
 #[cfg(feature = "fit")]
 pub(crate) mod growing_b;
+mod held;
 
 pub use additive::Additive;
 pub use finetuning::Finetuning;
@@ -25,6 +26,7 @@ pub use forgetting_bounded::ForgettingBounded;
 pub use forgetting_offset::ForgettingOffset;
 pub use forgetting_plus_tokens::ForgettingPlusTokens;
 pub use forgetting_times_tokens::ForgettingTimesTokens;
+pub use held::Held;
 
 use crate::table::Column;
 use crate::{Error, Result};

@@ -5,7 +5,8 @@ use crate::Result;
 use crate::fit::advise::{Estimate, OnTarget, SmallestP};
 use crate::fit::{self, Advisor, Fit, HoldOut, Measured, Options, Status};
 use crate::laws::{
-    Finetuning, FinetuningP, Forgetting, ForgettingPlusTokens, ForgettingTimesTokens, Law, Row,
+    Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingPlusTokens,
+    ForgettingTimesTokens, Law, Row,
 };
 use crate::table::{Run, Table};
 use crate::warning::Warning;
@@ -66,7 +67,7 @@ impl Answer {
         let hold_out = if one_model { HoldOut::Data } else { HoldOut::Size };
         let options = Options { hold_out: Some(hold_out), ..options.clone() };
         let fitted = |law: &'static dyn Law| fit::fit(table, law, &options);
-        let (form, reason) = form_of_forgetting(table, &options);
+        let (form, reason) = form_of_forgetting(table, question.vocab_size, &options);
         let laws = [fitted(form), fitted(&Finetuning), fitted(&FinetuningP)];
         let advisor = Advisor::new(laws.iter().filter_map(|law| law.as_ref().ok()));
         let loss_pt0 = question
@@ -350,8 +351,14 @@ fn distinct(numbers: impl IntoIterator<Item = f64>) -> Vec<f64> {
 }
 
 /// The form of forgetting that held-out runs support, and why; Equation 7 if they are too few.
-fn form_of_forgetting(table: &Table, options: &Options) -> (&'static dyn Law, Option<String>) {
-    let forms: [&'static dyn Law; 3] = [&Forgetting, &ForgettingTimesTokens, &ForgettingPlusTokens];
+fn form_of_forgetting(
+    table: &Table,
+    vocab_size: Option<u32>,
+    options: &Options,
+) -> (&'static dyn Law, Option<String>) {
+    let mut forms: Vec<&'static dyn Law> =
+        vec![&Forgetting, &ForgettingTimesTokens, &ForgettingPlusTokens];
+    forms.extend(vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law));
     let ranking = fit::rank(table, &forms, &[], options).ok().flatten();
     let preferred = ranking.and_then(|ranking| ranking.preferred());
     let found = preferred.and_then(|preferred| {
@@ -414,6 +421,7 @@ mod tests {
             confidence: 0.9,
             p: vec![0.0, 0.01, 0.05],
             loss_pt0: None,
+            vocab_size: None,
         };
         let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
         Answer::of(table, question, &Options { bootstrap, ..Options::default() })
@@ -434,6 +442,26 @@ mod tests {
         assert_eq!(found.rises.len(), 3);
         let far = answer(&table(1.0), 1e8, 0.35);
         assert!(far.warnings.iter().any(|warning| warning.contains("extrapolation")));
+    }
+
+    /// Runs whose increase ends at the loss of a uniform model choose that form where V is known.
+    #[test]
+    fn the_vocabulary_brings_its_own_form() {
+        let bounded = ForgettingBounded::of(512);
+        let mut runs = table(1.0).runs;
+        for (i, run) in runs.iter_mut().enumerate() {
+            let loss = bounded.predict(&(&run.row).into(), &[20.0, 30.0, 0.4, 0.4]);
+            run.loss_pt = Some(loss * (1.0 + 0.002 * (i as f64 * 2.4).sin()));
+        }
+        let table = Table::new(runs);
+        let options = Options {
+            bootstrap: Bootstrap { resamples: 100, ..Bootstrap::default() },
+            hold_out: Some(HoldOut::Size),
+            ..Options::default()
+        };
+        let (form, why) = form_of_forgetting(&table, Some(512), &options);
+        assert_eq!(form.name(), "forgetting-bounded-512", "{why:?}");
+        assert_ne!(form_of_forgetting(&table, None, &options).0.name(), form.name());
     }
 
     #[test]

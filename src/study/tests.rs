@@ -13,6 +13,7 @@ fn question() -> Question {
         confidence: 0.9,
         p: P.to_vec(),
         loss_pt0: None,
+        vocab_size: None,
     }
 }
 
@@ -183,6 +184,7 @@ fn what_is_no_number_is_refused() {
     assert!(Study::new(Question { p: vec![1.5], ..question() }).is_err());
     assert!(Study::new(Question { confidence: 1.0, ..question() }).is_err());
     assert!(Study::new(Question { n_params: f64::NAN, ..question() }).is_err());
+    assert!(Study::new(Question { vocab_size: Some(1), ..question() }).is_err());
     let empty = Study::new(question()).unwrap();
     assert!(empty.clone().ask(1).unwrap_err().to_string().contains("add runs"));
     assert!(empty.clone().add_candidate("x", 1e6, 0.0, 1.0).is_err());

@@ -74,6 +74,10 @@ pub struct New {
     /// exist].
     #[arg(long, value_name = "D", value_parser = size)]
     d_tokens: Option<f64>,
+    /// Tokens V of the models' vocabulary: the answer may then rest on the form whose increase ends at
+    /// the loss of a uniform model, forgetting-bounded-V.
+    #[arg(long, value_name = "V")]
+    vocab_size: Option<u32>,
 }
 
 /// The next runs.
@@ -211,6 +215,7 @@ fn begin(new: &New) -> Result<()> {
         confidence: new.confidence,
         p,
         loss_pt0: new.loss_pt0,
+        vocab_size: new.vocab_size,
     })?;
     for run in &candidates {
         let name = run.model.clone().unwrap_or_else(|| words::size(run.n_params));

@@ -9,7 +9,7 @@ pub(crate) mod golden;
 pub mod paper;
 pub mod style;
 
-use beyond::{ablations, counting, isoflop, path, prevented};
+use beyond::{ablations, b_from_text, counting, isoflop, path, prevented};
 use paper::{fig1, fig2, fig3, fig4, fig5, fig6, fig17, table1, table2, table3, table4};
 
 pub use crate::format::Table;
@@ -54,6 +54,7 @@ pub const FIGURES: &[&Figure] = &[
     &isoflop::ISOFLOP,
     &path::PATH,
     &prevented::PREVENTED,
+    &b_from_text::B_FROM_TEXT,
     &ablations::ABLATIONS,
 ];
 

@@ -215,6 +215,28 @@ pub fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     (n > 0).then(|| 0.5 * (numbers[(n - 1) / 2] + numbers[n / 2]))
 }
 
+/// Ranks from 0, equal values sharing the mean of theirs.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let rank = |value: &f64| {
+        let below = values.iter().filter(|other| *other < value).count();
+        let equal = values.iter().filter(|other| *other == value).count();
+        below as f64 + 0.5 * (equal as f64 - 1.0)
+    };
+    values.iter().map(rank).collect()
+}
+
+/// Spearman's rank correlation; None where one side has no order.
+pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<f64> {
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let (a, b) = (ranks(&a), ranks(&b));
+    let middle = (pairs.len() as f64 - 1.0) / 2.0;
+    let product = |a: &[f64], b: &[f64]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - middle) * (b - middle)).sum()
+    };
+    let scale = (product(&a, &a) * product(&b, &b)).sqrt();
+    (scale > 0.0).then(|| product(&a, &b) / scale)
+}
+
 /// A table with a row for each domain and a column for each p; a dash where there is nothing.
 pub fn by_domain_and_p<'a>(
     caption: &str,
@@ -405,5 +427,18 @@ mod tests {
         assert_eq!(notes.len(), 2);
         assert!(notes[0].starts_with("1 of 192 finetunings of the block main"));
         assert_eq!(notes[1], "There is no run of the block decay: what needs it is missing.");
+    }
+
+    #[test]
+    fn ranks_and_their_correlation() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 7.0]), [1.5, 0.0, 1.5, 3.0]);
+        let of =
+            |b: [f64; 4]| rank_correlation(&[1.0, 2.0, 3.0, 4.0].map(|a| (a, b[a as usize - 1])));
+        assert_eq!(of([1.0, 10.0, 11.0, 100.0]), Some(1.0));
+        assert_eq!(of([4.0, 3.0, 2.0, 1.0]), Some(-1.0));
+        // 1 − 6·2 / (4·15).
+        assert!((of([1.0, 3.0, 2.0, 4.0]).unwrap() - 0.8).abs() < 1e-12);
+        assert_eq!(of([1.0; 4]), None);
+        assert_eq!(rank_correlation(&[]), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Figures beyond the paper.
 
 pub mod ablations;
+pub mod b_from_text;
 pub mod counting;
 pub mod isoflop;
 pub mod path;

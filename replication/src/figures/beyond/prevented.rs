@@ -99,7 +99,7 @@ fn pairs(results: &Results) -> Vec<Pair<'_>> {
 }
 
 /// What a law says with these parameters: the share of the increase at p = 0 that p prevents.
-fn of_law(law: &dyn Law, values: &[f64], row: &Row) -> f64 {
+pub(super) fn of_law(law: &dyn Law, values: &[f64], row: &Row) -> f64 {
     let increase = |p: f64| {
         let row = Row { p, ..*row };
         law.predict(&Point::from(&row), values) - row.loss_pt0

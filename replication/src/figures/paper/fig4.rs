@@ -6,7 +6,7 @@
 
 use super::fig2::progress_lost;
 use crate::blocks::MAIN;
-use crate::figures::style::{self, Csv, significant};
+use crate::figures::style::{self, Csv, rank_correlation, significant};
 use crate::figures::{Figure, Finding, Page, Table, Verdict};
 use crate::format::cell;
 use crate::results::{Domain, Finetuned, Laws, Results};
@@ -197,28 +197,6 @@ fn drawing(
     drawing
 }
 
-/// Ranks from 0, equal values sharing the mean of theirs.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let rank = |value: &f64| {
-        let below = values.iter().filter(|other| *other < value).count();
-        let equal = values.iter().filter(|other| *other == value).count();
-        below as f64 + 0.5 * (equal as f64 - 1.0)
-    };
-    values.iter().map(rank).collect()
-}
-
-/// Spearman's rank correlation; None where one side has no order.
-fn rank_correlation(pairs: &[(f64, f64)]) -> Option<f64> {
-    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
-    let (a, b) = (ranks(&a), ranks(&b));
-    let middle = (pairs.len() as f64 - 1.0) / 2.0;
-    let product = |a: &[f64], b: &[f64]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| (a - middle) * (b - middle)).sum()
-    };
-    let scale = (product(&a, &a) * product(&b, &b)).sqrt();
-    (scale > 0.0).then(|| product(&a, &b) / scale)
-}
-
 /// The correlation by a measure, and the number of domains.
 fn correlation(points: &[Point<'_>], measure: &str, what: What) -> (Option<f64>, usize) {
     let pair = |point: &Point<'_>| {
@@ -313,19 +291,6 @@ mod tests {
         let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [Verdict::NotSupported, Verdict::Supported]);
         assert!(page.findings[1].ours.contains("n = 3") && page.findings[1].ours.contains("in 6."));
-    }
-
-    #[test]
-    fn ranks_and_their_correlation() {
-        assert_eq!(ranks(&[3.0, 1.0, 3.0, 7.0]), [1.5, 0.0, 1.5, 3.0]);
-        let of =
-            |b: [f64; 4]| rank_correlation(&[1.0, 2.0, 3.0, 4.0].map(|a| (a, b[a as usize - 1])));
-        assert_eq!(of([1.0, 10.0, 11.0, 100.0]), Some(1.0));
-        assert_eq!(of([4.0, 3.0, 2.0, 1.0]), Some(-1.0));
-        // 1 − 6·2 / (4·15).
-        assert!((of([1.0, 3.0, 2.0, 4.0]).unwrap() - 0.8).abs() < 1e-12);
-        assert_eq!(of([1.0; 4]), None);
-        assert_eq!(rank_correlation(&[]), None);
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl<'a> Campaign<'a> {
         sizes.sort_by(f64::total_cmp);
         sizes.dedup();
         let largest = sizes.last().copied().unwrap_or(f64::NAN);
+        let vocab_size = u32::try_from(session.sources.vocab).ok();
         Ok(Self {
             session,
             plan,
@@ -133,6 +134,7 @@ impl<'a> Campaign<'a> {
                 confidence: options.confidence,
                 p: plan.p.iter().map(|p| p.get()).collect(),
                 loss_pt0: None,
+                vocab_size,
             },
             sizes,
         })
