@@ -5,7 +5,8 @@
 //! [--device NAME] [--precision f32|bf16] [--batch N] [--threads N] [--seconds S]`
 //!
 //! Without a size, the four that docs/performance.md compares on a CPU. Without an engine, this crate's
-//! own where it can: on a CPU in f32. Vocabulary and context are those of the size's preset.
+//! own where it can: on a CPU in f32. Vocabulary and context are those of the size's preset. A folder in the
+//! place of a size has the `config.json` of any model that this library reads.
 
 use benches::{argument, precision};
 use forgetting_laws::checkpoint::Checkpoint;
@@ -16,6 +17,7 @@ use forgetting_laws::engine::{Engine, Solo};
 use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Precision, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::weight_decay::{AdamW, Step};
+use std::path::Path;
 use std::time::Instant;
 use tch::Device;
 
@@ -52,11 +54,12 @@ fn main() {
         device: settings.device,
         comm: &Solo,
         micro_batch: settings.batch,
+        recompute: false,
         threads,
     };
     for size in sizes {
         let line = match settings.engine.as_str() {
-            "cpu" => measure(size, &Cpu { threads }, &settings),
+            "cpu" => measure(size, &Cpu { threads, recompute: false }, &settings),
             "torch" => measure(size, &of_torch(threads as i32), &settings),
             _ => panic!("--engine takes cpu or torch"),
         };
@@ -72,7 +75,13 @@ fn measure(size: &str, engine: &dyn Engine, settings: &Settings) -> String {
         Some("mini") => (4_096, 256),
         _ => (PAPER_VOCAB, PAPER_CONTEXT),
     };
-    let shape = Shape::named(size, vocab, context).unwrap_or_else(|error| panic!("{error}"));
+    let shape = if Path::new(size).is_dir() {
+        Checkpoint::read_shape(Path::new(size))
+    } else {
+        Shape::named(size, vocab, context)
+    };
+    let shape = shape.unwrap_or_else(|error| panic!("{error}"));
+    let Shape { vocab, context, .. } = shape;
     let model = Checkpoint::initial(shape, Key::new(0)).expect("a valid shape");
     let training = engine.training(&model, precision, AdamW::default(), 5.0);
     let mut training = training.unwrap_or_else(|error| panic!("{error}"));

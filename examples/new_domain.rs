@@ -141,7 +141,7 @@ mod training {
     /// Two sizes, two D_ft, p = 0, 1% and 10%: the losses at the bottom of each U-curve.
     fn runs(data: &PretrainData, target: &TargetData, store: &Store) -> Result<Vec<Run>> {
         // Small models are slower on more threads.
-        let engine = Cpu { threads: 1 };
+        let engine = Cpu { threads: 1, recompute: false };
         let stop = AtomicBool::new(false);
         let control = Control {
             engine: &engine,

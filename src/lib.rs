@@ -63,6 +63,7 @@
 //! | [`hub`] | data sets and models from the Hugging Face Hub |
 //! | [`checkpoint`] | models in Hugging Face's format: GPT-2, Llama, Qwen, Pythia and similar |
 //! | [`engine`] | the training loop and its two engines |
+//! | [`memory`] | what a training run holds in memory, and what fits a device |
 //! | [`run`], [`store`] | what determines a run, and runs on disk |
 //! | [`loss`], [`rng`], [`formats`] | means of losses, keyed random numbers, readers of file formats |
 //!
@@ -95,6 +96,7 @@ pub mod hub;
 pub mod injection;
 pub mod laws;
 pub mod loss;
+pub mod memory;
 pub mod model;
 pub mod pretraining;
 pub mod quiet;

@@ -402,7 +402,7 @@ impl Shape {
     }
 
     /// Parameters of the linear maps of a block, without biases.
-    fn matrices(&self) -> u64 {
+    pub(crate) fn matrices(&self) -> u64 {
         self.linears().iter().map(|&(_, rows, columns, _)| rows as u64 * columns as u64).sum()
     }
 

@@ -274,7 +274,7 @@ mod runs {
     };
 
     static TORCH: Torch<'static> =
-        Torch { device: Device::Cpu, comm: &Solo, micro_batch: 4, threads: 1 };
+        Torch { device: Device::Cpu, comm: &Solo, micro_batch: 4, recompute: false, threads: 1 };
 
     fn pretraining() -> PretrainSpec {
         small::pretraining(EngineKind::Torch)
@@ -519,6 +519,23 @@ mod runs {
             let record = finetune(&spec, &model, &pretraining, &target, Some(&claim), &control);
             assert_close(&record.unwrap(), &alone);
         }
+    }
+
+    /// The same for a model of another family, and for blocks that are computed again: with all sequences at
+    /// once these give the bits of those that are kept.
+    #[test]
+    fn ranks_of_another_family_take_the_steps_of_one_process() {
+        let model = Checkpoint::initial(small::qwen3(), Key::new(3)).unwrap();
+        let (spec, (pretraining, target)) = (finetuning(&pretraining()), data());
+        let run = |engine: &Torch<'_>| {
+            let watch = Watch::default();
+            let control = Control { engine, ..control(&watch, NEVER) };
+            finetune(&spec, &model, &pretraining, &target, None, &control).unwrap()
+        };
+        let alone = run(&TORCH);
+        let by_ranks = Team::new(2).work(|member| run(&Torch { comm: &member, ..TORCH }));
+        by_ranks.iter().for_each(|record| assert_close(record, &alone));
+        assert_same(&run(&Torch { recompute: true, ..TORCH }), &alone);
     }
 
     /// A rank that counts sums, of gradients and losses, over all.

@@ -12,10 +12,11 @@ use forgetting_laws::engine::{
 };
 use forgetting_laws::finetuning::{Evaluation, StopRule, UCurve};
 use forgetting_laws::model::Precision;
+use forgetting_laws::rng::Key;
 use forgetting_laws::run::{
     EngineKind, FORMAT, FinetuneSpec, ImportSpec, Outcome, Record, RunId, Spec,
 };
-use forgetting_laws::store::{Claim, hashed_files};
+use forgetting_laws::store::{Claim, Store, hashed_files};
 use forgetting_laws::{Error, Fraction};
 use small::{
     NEVER, Watch, assert_same, claim, control, data, finetuned, finetuned_on, finetuning,
@@ -24,7 +25,7 @@ use small::{
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-const CPU: Cpu = Cpu { threads: 1 };
+const CPU: Cpu = Cpu { threads: 1, recompute: false };
 
 #[cfg(feature = "torch")]
 static TORCH: forgetting_laws::engine::torch::Torch<'static> =
@@ -32,6 +33,7 @@ static TORCH: forgetting_laws::engine::torch::Torch<'static> =
         device: tch::Device::Cpu,
         comm: &forgetting_laws::engine::Solo,
         micro_batch: 4,
+        recompute: false,
         threads: 1,
     };
 
@@ -209,6 +211,31 @@ fn an_imported_model_finetunes_as_the_one_that_it_was() {
     });
 }
 
+/// For a model of another family too, and blocks that are computed again.
+#[test]
+fn a_model_of_another_family_goes_on_where_it_was_stopped() {
+    let again = Cpu { recompute: true, ..CPU };
+    let test = |engine: &dyn Engine| {
+        let model = Checkpoint::initial(small::qwen3(), Key::new(3)).unwrap();
+        let spec = finetuning(&pretraining(engine.kind()));
+        let (pretraining_data, target) = data();
+        let run = |store: &Store, stop_after| {
+            let watch = watch(stop_after);
+            let claim = claim(store, &Spec::Finetune(spec.clone()));
+            let control = control(engine, &watch, NEVER);
+            finetune(&spec, &model, &pretraining_data, &target, Some(&claim), &control)
+        };
+        let (_a, plain) = store();
+        let whole = run(&plain, 0).unwrap();
+        let (_b, resumed) = store();
+        assert!(matches!(run(&resumed, 17), Err(Error::Interrupted)));
+        assert_same(&run(&resumed, 0).unwrap(), &whole);
+        whole
+    };
+    on_each_engine(|engine| drop(test(engine)));
+    assert_same(&test(&again), &test(&CPU));
+}
+
 #[test]
 fn data_that_do_not_suffice_are_refused_before_the_run() {
     on_each_engine(|engine| {
@@ -328,7 +355,7 @@ fn the_cpus_engine_makes_the_same_bits_on_any_number_of_threads_and_workers() {
     let expected = finetuned(&spec, &CPU, &alone, &watch(0), NEVER).unwrap();
     let work = |threads| {
         let (_b, store) = store();
-        finetuned(&spec, &Cpu { threads }, &store, &watch(0), NEVER).unwrap()
+        finetuned(&spec, &Cpu { threads, recompute: false }, &store, &watch(0), NEVER).unwrap()
     };
     let records: Vec<Record> = std::thread::scope(|scope| {
         let workers = [1, 2, 3, 8].map(|threads| scope.spawn(move || work(threads)));

@@ -493,12 +493,13 @@ fn a_dry_run_says_what_it_would_cost_and_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_replication"))
             .args(["fig5", "--preset", preset, "--dry-run", "--device", "cpu"])
+            .args(["--set", "run.device_memory=80GB"])
             .current_dir(folder.path())
             .output()
             .unwrap();
         assert!(output.status.success(), "{preset}: {}", stderr(&output));
         let said = String::from_utf8(output.stdout).unwrap();
-        for part in ["tokens", "FLOPs", "hours", " 0 done"] {
+        for part in ["tokens", "FLOPs", "hours", " 0 done", "memory: at most ", " of 80.000"] {
             assert!(said.contains(part), "{preset}: {said}");
         }
         if let Some(runs) = runs {

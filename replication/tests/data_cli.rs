@@ -9,8 +9,11 @@ mod loopback;
 
 use common::{TINY, must_succeed, stderr};
 use forgetting_laws::Fraction;
+use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::synthetic::{Domain, Synthetic};
+use forgetting_laws::model::{Activation, Head, Mlp, Norm, NormKind, Positions, Shape};
+use forgetting_laws::rng::Key;
 use loopback::{Fault, File, Loopback, commit};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType};
@@ -670,4 +673,127 @@ fn a_model_of_the_hub_is_one_like_any_other() {
     assert!(said.contains("nano ") && said.contains("FLOPs left"), "{said}");
     let said = complaint(&mut lab.command(&["sample", "hub:we/none"]));
     assert!(said.contains("we/none"), "{said}");
+}
+
+/// A tiny model in the form of OLMo's own code, as DataDecide's are: its configuration and its tensors.
+fn datadecide(n_layers: usize) -> [Vec<u8>; 2] {
+    let (d, vocab, context) = (16, 512, 64);
+    let shape = Shape {
+        positions: Positions::Rotary,
+        norm: Norm { kind: NormKind::Rms, epsilon: 1e-5 },
+        mlp: Mlp { d_ff: Some(4 * d), activation: Activation::Swiglu },
+        head: Head::Own,
+        ..Shape::gpt2(n_layers, d, 2, vocab, context)
+    };
+    let config = serde_json::json!({
+        "model_type": "hf_olmo", "d_model": d, "n_heads": 2, "n_layers": n_layers, "mlp_ratio": 8,
+        "vocab_size": vocab, "embedding_size": vocab, "max_sequence_length": context, "rope": true,
+        "rope_theta": 10000, "include_bias": false, "bias_for_layer_norm": false,
+        "layer_norm_type": "rms", "layer_norm_with_affine": true, "activation_type": "swiglu",
+        "weight_tying": false, "eos_token_id": 0,
+    });
+    let model = Checkpoint::initial(shape, Key::new(n_layers as u64)).unwrap();
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for tensor in shape.layout().tensors() {
+        let name = match tensor.name.as_str() {
+            "wte" => "wte.weight".to_string(),
+            "head.weight" => "ff_out.weight".to_string(),
+            other => ["ln_1 attn_norm", "attn.qkv att_proj", "attn.proj attn_out", "ln_2 ff_norm"]
+                .into_iter()
+                .chain(["mlp.fc ff_proj", "mlp.proj ff_out"])
+                .filter_map(|pair| pair.split_once(' '))
+                .fold(other.replace("h.", "blocks."), |name, (ours, theirs)| {
+                    name.replace(ours, theirs)
+                }),
+        };
+        let mut values = model.theta[tensor.range()].to_vec();
+        if name.contains("ff_proj") {
+            // The gate is the second half there.
+            values.rotate_left(tensor.len() / 2);
+        }
+        let begin = data.len();
+        data.extend(values.into_iter().flat_map(f32::to_le_bytes));
+        let place = serde_json::json!({
+            "dtype": "F32", "shape": tensor.dims, "data_offsets": [begin, data.len()],
+        });
+        header.insert(format!("model.transformer.{name}"), place);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let weights = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    [config.to_string().into_bytes(), weights]
+}
+
+/// The preset on models and texts that are laid out as the Hub's.
+#[test]
+fn the_grid_on_datadecides_models_is_planned_and_run() {
+    let lab = Lab::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint/nano-small");
+    let tokenizer = fs::read(golden.join("tokenizer.json")).unwrap();
+    for (size, layers) in [("60M", 1), ("90M", 2), ("300M", 3), ("750M", 4), ("1B", 5)] {
+        let [config, weights] = datadecide(layers);
+        let files = [
+            File { name: "config.json", bytes: &config, large: false },
+            File { name: "tokenizer.json", bytes: &tokenizer, large: false },
+            File { name: "model.safetensors", bytes: &weights, large: true },
+        ];
+        let digit = char::from_digit(layers as u32, 10).unwrap();
+        lab.server.model(&format!("allenai/DataDecide-c4-{size}"), "main", &commit(digit), &files);
+    }
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&lines(&texts(Synthetic::pretraining(1), 400))).unwrap();
+    let c4 = gzip.finish().unwrap();
+    let [first, second] =
+        ["en/c4-train.00000-of-01024.json.gz", "en/c4-train.00001-of-01024.json.gz"];
+    let files = [first, second].map(|name| File { name, bytes: &c4, large: true });
+    lab.server.dataset("allenai/c4", "main", &commit('a'), &files);
+    let far = Fraction::new(1.0).unwrap();
+    let of_subset = |(i, text): (usize, &String)| {
+        let subset = ["ArXiv", "Github"][i % 2];
+        let record = serde_json::json!({ "text": text, "meta": { "pile_set_name": subset } });
+        record.to_string() + "\n"
+    };
+    let code = texts(Synthetic::target(Domain::Code, far, 1), 400);
+    let pile: String = code.iter().enumerate().map(of_subset).collect();
+    let pile = zstd::encode_all(pile.as_bytes(), 1).unwrap();
+    let file = File { name: "train/00.jsonl.zst", bytes: &pile, large: true };
+    lab.server.dataset("monology/pile-uncopyrighted", "main", &commit('b'), &[file]);
+
+    let out = lab.path("out");
+    let settings = [
+        "model.context=16",
+        "data.pretrain_tokens=1024",
+        "data.injection_tokens=4000",
+        "data.validation_tokens=1024",
+        "finetuning.batch=4",
+        "grid.main.d_ft_tokens=512,1024",
+        "grid.main.p=0,0.05",
+        "grid.main.steps=4",
+        "grid.small.sizes=60M",
+        "run.threads=1",
+    ];
+    let command = |name: &str, more: &[&str]| {
+        let mut command = lab.command(&[name, "--preset", "datadecide", "--block", "main"]);
+        for setting in settings.iter().chain(more) {
+            command.args(["--set", setting]);
+        }
+        command.args(["--out", &out]);
+        command
+    };
+    // A plan asks for configurations and tokenizers, and for nothing that is large.
+    let plan = stdout(&must_succeed(&mut command("plan", &["run.device_memory=80GB"])));
+    assert!(plan.contains("\n225 runs, 0 done"), "{plan}");
+    assert!(plan.contains("memory: at most ") && plan.contains("of 80.000"), "{plan}");
+    for size in ["60M", "90M", "300M", "750M", "1B"] {
+        assert!(plan.contains(&format!("\n{size} ")), "{size}: {plan}");
+    }
+    assert!(!lab.server.asked().iter().any(|asked| asked.path.contains("/storage/")));
+    let here = ["run.engine=cpu", "model.precision=f32", "grid.main.sizes=60M,1B"];
+    let target = ["--target", "arxiv=hub:pile-uncopyrighted/arxiv"];
+    let mut run = command("run", &[&here[..], &["run.device_memory=1MB"]].concat());
+    let little = complaint(run.args(target));
+    assert!(little.contains("run.device_memory = 0.001 GB for "), "{little}");
+    let mut run = command("run", &here);
+    run.args(target);
+    let said = stdout(&must_succeed(&mut run));
+    assert!(said.contains("10 of 10 runs done"), "{said}");
 }

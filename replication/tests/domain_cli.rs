@@ -5,6 +5,9 @@
 mod common;
 
 use common::{must_succeed, stderr};
+use forgetting_laws::checkpoint::Checkpoint;
+use forgetting_laws::model::{Activation, Attention, Mlp, Norm, NormKind, Positions, Shape};
+use forgetting_laws::rng::Key;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -145,6 +148,39 @@ fn one_model_is_enough() {
         "{said}"
     );
     assert!(!said.contains("twice as large"), "{said}");
+}
+
+/// A tiny Llama in the place of the preset's models: planned, finetuned, reported and kept in its own form.
+#[test]
+fn a_llama_is_finetuned_and_advised_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text, model) = (text(folder.path()), folder.path().join("llama"));
+    let shape = Shape {
+        positions: Positions::Rotary,
+        norm: Norm { kind: NormKind::Rms, epsilon: 1e-5 },
+        attention: Attention { n_kv_heads: Some(1), ..Attention::default() },
+        mlp: Mlp { d_ff: Some(24), activation: Activation::Swiglu },
+        ..Shape::gpt2(1, 16, 2, 512, 32)
+    };
+    fs::create_dir(&model).unwrap();
+    Checkpoint::initial(shape, Key::new(0)).unwrap().write(&model, Some(0)).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint/nano-small");
+    fs::copy(golden.join("tokenizer.json"), model.join("tokenizer.json")).unwrap();
+    fs::write(model.join("generation_config.json"), r#"{"eos_token_id": 0}"#).unwrap();
+
+    let out = folder.path().join("out");
+    let mut call = domain(&out, &text, "10m");
+    call.args(["--set", "grid.main.p=0.0,0.03,0.1", "--set", "pretrained.peak_lr=1e-2"]);
+    call.args(["--set", "run.keep_models=true", "--pretrained"]).arg(&model);
+    let said = stdout(&must_succeed(&mut call));
+    assert!(said.contains("every run of the plan was made"), "{said}");
+    assert!(said.contains(" runs of one size, ") && said.contains("of one model alone"), "{said}");
+    let kept = fs::read_dir(out.join("runs")).unwrap().filter(|run| {
+        let run = run.as_ref().unwrap().path();
+        let config = fs::read_to_string(run.join("config.json")).unwrap_or_default();
+        config.contains("LlamaForCausalLM") && run.join("generation_config.json").exists()
+    });
+    assert!(kept.count() > 3);
 }
 
 /// FORGETTING_LAWS_TEXT names a folder with a pretrain.jsonl.zst and a domains/french.jsonl.zst, whose

@@ -8,7 +8,9 @@ use forgetting_laws::engine::{
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation};
 use forgetting_laws::injection::SamplerKind;
-use forgetting_laws::model::{Precision, Shape};
+use forgetting_laws::model::{
+    Activation, Attention, Head, Mlp, Norm, NormKind, Positions, Precision, Shape,
+};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{EngineKind, FORMAT, FinetuneSpec, PretrainSpec, Record, RunId, Spec};
@@ -33,6 +35,18 @@ pub fn sequences(seed: u64, count: u64, context: usize) -> Sequences {
 pub fn shape() -> Shape {
     let named = Shape::named("nano-tiny", 13, 8).unwrap();
     Shape { n_layers: 1, d_model: 16, ..named }
+}
+
+/// The same with blocks of another family: Qwen3's, with a head of its own.
+pub fn qwen3() -> Shape {
+    Shape {
+        positions: Positions::Rotary,
+        norm: Norm { kind: NormKind::Rms, epsilon: 1e-6 },
+        attention: Attention { n_kv_heads: Some(1), qk_norm: true, ..Attention::default() },
+        mlp: Mlp { d_ff: Some(24), activation: Activation::Swiglu },
+        head: Head::Own,
+        ..shape()
+    }
 }
 
 pub fn data() -> (PretrainData, TargetData) {

@@ -10,6 +10,7 @@ pub use torch::{gpus, refusal};
 use clap::{Args, ValueEnum};
 use forgetting_laws::engine::Engine;
 use forgetting_laws::engine::cpu::Cpu;
+use forgetting_laws::memory::Passes;
 use forgetting_laws::model::Precision;
 use forgetting_laws::run::EngineKind;
 use forgetting_laws::{Error, Result};
@@ -104,8 +105,8 @@ impl ComputeOptions {
 pub struct Effort {
     /// Threads of the CPU.
     pub threads: i32,
-    /// Sequences of a pass.
-    pub micro_batch: usize,
+    /// How sequences go through it in training.
+    pub passes: Passes,
 }
 
 impl Compute {
@@ -148,7 +149,10 @@ impl Compute {
     /// The engine; where several processes carry out a run together, `ranks` joins them.
     pub fn engine(self, effort: Effort, ranks: Option<&dyn Collectives>) -> Box<dyn Engine + '_> {
         match self {
-            Self::Cpu => Box::new(Cpu { threads: effort.threads.unsigned_abs() as usize }),
+            Self::Cpu => Box::new(Cpu {
+                threads: effort.threads.unsigned_abs() as usize,
+                recompute: effort.passes.recompute,
+            }),
             #[cfg(feature = "torch")]
             Self::Torch(device) => torch::engine(device, effort, ranks),
         }

@@ -4,6 +4,7 @@
 use crate::blocks::MAIN;
 use crate::corner::Beyond;
 use crate::experiment::compute::EngineChoice;
+use crate::experiment::memory::{DeviceMemory, Recompute};
 use crate::inputs::sources::Reading;
 use forgetting_laws::data::TokenizerKind;
 use forgetting_laws::data::mask::Loss;
@@ -21,11 +22,12 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// Each a whole table, or one and what another lays over it.
-const PRESETS: [(&str, &[&str]); 5] = [
+const PRESETS: [(&str, &[&str]); 6] = [
     ("nano", &[include_str!("presets/nano.toml")]),
     ("micro", &[include_str!("presets/micro.toml")]),
     ("mini", &[include_str!("presets/mini.toml")]),
     ("paper", &[include_str!("presets/paper.toml")]),
+    ("datadecide", &[include_str!("presets/datadecide.toml")]),
     ("nano-hub", &[include_str!("presets/nano.toml"), include_str!("presets/nano-hub.toml")]),
 ];
 
@@ -307,8 +309,14 @@ pub struct Run {
     pub workers: usize,
     /// Threads of a run.
     pub threads: i32,
-    /// Sequences that a process takes through a model at a time.
+    /// Sequences that libtorch takes through a model at a time, at most; 0: as many as fit.
     pub micro_batch: usize,
+    /// What a device has for runs.
+    #[serde(default, skip_serializing_if = "DeviceMemory::is_auto")]
+    pub device_memory: DeviceMemory,
+    /// Whether blocks are computed again in the backward pass.
+    #[serde(default, skip_serializing_if = "Recompute::is_auto")]
+    pub recompute: Recompute,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u64,
     /// Whether finetunings keep their model at the bottom of the U-curve.

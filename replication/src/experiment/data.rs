@@ -148,8 +148,11 @@ impl Sources {
         let broad = || (Synthetic::pretraining(config.seed), "synthetic, broad".to_string());
         let pretraining =
             open(&data.pretrain, "--pretrain", DataRole::Pretraining, data.synthetic.then(broad))?;
-        let models = config.sizes.iter().filter_map(|(name, size)| {
-            let import = Import::open(size.pretrained.as_ref()?, config.model.context, folder);
+        let in_grid = |name: &String| config.grid.values().any(|block| block.sizes.contains(name));
+        let sizes = config.sizes.iter().filter(|(name, _)| in_grid(name));
+        let models = sizes.filter_map(|(name, size)| {
+            let (named, context) = (size.pretrained.as_ref()?, config.model.context);
+            let import = Import::open(named, context, folder, only_plan);
             Some(import.map(|import| (name.clone(), import)))
         });
         let imports: BTreeMap<String, Import> = models.collect::<Result<_>>()?;

@@ -4,7 +4,7 @@
 //! for are one. A pretrained model is a run too, and finetunings depend on it.
 
 use crate::blocks::MAIN;
-use crate::experiment::config::{Block, Config, Ratio};
+use crate::experiment::config::{Block, Config, Ratio, Size};
 use crate::experiment::data::Sources;
 use crate::experiment::job::Job;
 use crate::format::percent;
@@ -178,7 +178,12 @@ fn shape(config: &Config, sources: &Sources, size: &str) -> Result<Shape> {
 /// The place of each size of the preset, the smallest first.
 fn ranks(config: &Config, sources: &Sources) -> Result<BTreeMap<String, usize>> {
     let count = |size: &String| Ok((shape(config, sources, size)?.count().paper(), size.clone()));
-    let mut sizes: Vec<(u64, String)> = config.sizes.keys().map(count).collect::<Result<_>>()?;
+    // Models that no block names are not fetched.
+    let is_there = |(name, size): &(&String, &Size)| {
+        size.pretrained.is_none() || sources.imports.contains_key(*name)
+    };
+    let sizes = config.sizes.iter().filter(is_there).map(|(name, _)| count(name));
+    let mut sizes: Vec<(u64, String)> = sizes.collect::<Result<_>>()?;
     sizes.sort();
     Ok(sizes.into_iter().enumerate().map(|(rank, (_, size))| (size, rank)).collect())
 }

@@ -12,6 +12,7 @@ pub mod grid;
 pub mod interrupts;
 pub mod job;
 pub mod known;
+pub mod memory;
 pub mod provenance;
 pub mod queue;
 pub mod ranks;

@@ -9,6 +9,7 @@ use forgetting_laws::data::mask::{Encoded, Passage};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::engine::{self, Model};
 use forgetting_laws::loss::Loss;
+use forgetting_laws::memory::Passes;
 use forgetting_laws::model::Precision;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
@@ -42,7 +43,9 @@ impl Reader {
             return Err(Error::content(folder.join(checkpoint::TOKENIZER), None, reason));
         }
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
-        let engine = compute.engine(Effort { threads, micro_batch: usize::MAX }, None);
+        // Nothing is trained.
+        let passes = Passes { micro_batch: 1, recompute: false };
+        let engine = compute.engine(Effort { threads, passes }, None);
         let hash = model.hash();
         Ok(Self { model: engine.model(&model, Precision::F32)?, tokenizer, hash })
     }

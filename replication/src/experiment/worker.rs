@@ -1,9 +1,10 @@
 //! Carries out one run: claims it, resumes or starts it, and records how it ended.
 
-use crate::experiment::compute::{Compute, refusal};
+use crate::experiment::compute::{Collectives, Compute, Effort, refusal};
 use crate::experiment::data::Prepared;
 use crate::experiment::job::{Job, finished, lacks_model, losses, usable};
 use crate::experiment::known::{KNOWN, KnownRun};
+use crate::experiment::memory::Budget;
 use crate::experiment::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::experiment::ranks::Ranks;
 use crate::inputs::pretrained::copy_besides;
@@ -32,9 +33,11 @@ pub struct RunContext<'a> {
     /// For the manifests.
     pub machine: &'a Machine,
     /// What computes.
-    pub engine: &'a dyn Engine,
-    /// The same, for what is known of its memory.
     pub compute: Compute,
+    /// Threads of the CPU that compute one run.
+    pub threads: i32,
+    /// The memory that runs may take.
+    pub budget: Budget,
     /// Where several processes carry out a run together.
     pub ranks: Option<&'a Ranks>,
     /// Runs at a time.
@@ -47,6 +50,14 @@ pub struct RunContext<'a> {
     pub stop: &'a AtomicBool,
     /// What the user sees.
     pub display: &'a Display,
+}
+
+impl RunContext<'_> {
+    /// What computes a run, as it fits.
+    fn engine(&self, job: &Job) -> Result<Box<dyn Engine + '_>> {
+        let effort = Effort { threads: self.threads, passes: self.budget.passes(job)? };
+        Ok(self.compute.engine(effort, self.ranks.map(|ranks| ranks as &dyn Collectives)))
+    }
 }
 
 /// Removes the checkpoints of finetunings whose process died between writing the record and removing
@@ -196,8 +207,9 @@ fn train(
     observer: &dyn Observer,
 ) -> Result<Record> {
     let data = lab.prepared;
+    let engine = lab.engine(job)?;
     let control = Control {
-        engine: lab.engine,
+        engine: &*engine,
         stop: lab.stop,
         checkpoint_every: lab.checkpoint_every,
         end_of_text: Some(data.tokenizer.end_of_text()),

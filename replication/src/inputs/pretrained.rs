@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Says which file has which tensor, where there are several.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// Files that lie beside a model and its tokenizer and say how both are used.
 const BESIDES: [&str; 5] = [
     "generation_config.json",
@@ -55,14 +58,26 @@ pub struct Import {
 
 impl Import {
     /// Opens a model. Its hash is kept in the folder `cache`, if that is there (a plan makes none), and
-    /// taken anew when a file of the model has another length or time than it had then.
+    /// taken anew when a file of the model has another length or time than it had then. For a plan,
+    /// parameters of the Hub are not fetched, and those that were not have the name in the place of a hash.
     ///
     /// # Errors
     /// If the model is refused or has too few positions.
-    pub fn open(named: &Path, context: usize, cache: Option<&Path>) -> Result<Self> {
-        let folder = folder_of(named)?;
-        let (shape, hash) = CachedIdentity::of(&folder, cache)?;
-        Checkpoint::remarks(&folder)?.iter().for_each(|remark| log(remark));
+    pub fn open(
+        named: &Path,
+        context: usize,
+        cache: Option<&Path>,
+        only_plan: bool,
+    ) -> Result<Self> {
+        let folder = fetched(named, !only_plan)?;
+        let files = [checkpoint::WEIGHTS, INDEX];
+        let missing = folder != named && !files.iter().any(|file| folder.join(file).exists());
+        let (shape, hash) = if only_plan && missing {
+            (Checkpoint::read_shape(&folder)?, format!("{}, not yet fetched", named.display()))
+        } else {
+            Checkpoint::remarks(&folder)?.iter().for_each(|remark| log(remark));
+            CachedIdentity::of(&folder, cache)?
+        };
         let positions = shape.context;
         if shape.positions == Positions::Learned && context > positions {
             let folder = folder.display();
@@ -115,6 +130,11 @@ impl CachedIdentity {
 /// # Errors
 /// If the repository has no such model or cannot be fetched.
 pub fn folder_of(named: &Path) -> Result<PathBuf> {
+    fetched(named, true)
+}
+
+/// The same, with the parameters or what lies beside them alone.
+fn fetched(named: &Path, with_weights: bool) -> Result<PathBuf> {
     let text = named.to_str().unwrap_or_default();
     let parts = text.split('/').filter(|part| !part.is_empty() && !part.starts_with('.')).count();
     let name = match text.strip_prefix("hub:") {
@@ -128,7 +148,7 @@ pub fn folder_of(named: &Path) -> Result<PathBuf> {
     let snapshot = hub.snapshot(&Repository::new(id, Kind::Model, revision)?, &progress)?;
     let parts = snapshot.files.iter().filter(|file| {
         let shard = file.starts_with("model-") && file.ends_with(".safetensors");
-        shard || file.as_str() == "model.safetensors.index.json"
+        shard || file.as_str() == INDEX
     });
     let has = |name: &str| snapshot.files.iter().any(|file| file == name);
     let weights: Vec<&str> = if has(checkpoint::WEIGHTS) {
@@ -153,6 +173,7 @@ pub fn folder_of(named: &Path) -> Result<PathBuf> {
         if older { vec!["vocab.json", "merges.txt"] } else { vec![checkpoint::TOKENIZER] };
     let besides = BESIDES.into_iter().filter(|name| has(name));
     let mut folder = PathBuf::new();
+    let weights = weights.into_iter().filter(|_| with_weights);
     // The weights, which take the longest, are the last.
     for name in [checkpoint::CONFIG].into_iter().chain(tokenizer).chain(besides).chain(weights) {
         let fetched = hub.fetch(&snapshot, name, &progress)?;

@@ -12,6 +12,9 @@ use crate::data::sequences::Window;
 use crate::model::{Layout, NormKind, Positions, Residual, Shape};
 use std::ops::Range;
 
+#[cfg(test)]
+mod tests;
+
 /// What all threads read.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -227,6 +230,17 @@ struct Activations {
     slopes: Aligned,
 }
 
+/// What a forward keeps of the blocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kept {
+    /// Nothing: there is no backward.
+    Nothing,
+    /// What each is given.
+    Inputs,
+    /// Its activations.
+    All,
+}
+
 /// The gradients of what a block's layers give; rows are tokens.
 #[derive(Debug, Default)]
 struct Gradients {
@@ -253,6 +267,9 @@ pub(super) struct Group {
     spans: Vec<Range<usize>>,
     /// The residual stream, `[n, d]`.
     x: Aligned,
+    /// What each block was given, where its forward is computed again.
+    inputs: Vec<Aligned>,
+    /// Of each block, or of one.
     activations: Vec<Activations>,
     ln_f: Normalised,
     /// Of the last normalisation's output.
@@ -287,13 +304,18 @@ impl Group {
         }
     }
 
-    /// The hidden states after the last normalisation. Where nothing is kept for a backward, all blocks
-    /// share their buffers.
-    pub fn forward(&mut self, model: &Model, keep: bool) -> &[f32] {
-        let kept = if keep { model.blocks.len() } else { 1 };
-        self.activations.resize_with(kept.max(self.activations.len()), Activations::default);
+    /// The hidden states after the last normalisation. Blocks whose activations are not kept share their
+    /// buffers.
+    pub fn forward(&mut self, model: &Model, kept: Kept) -> &[f32] {
+        let buffers = if kept == Kept::All { model.blocks.len() } else { 1 };
+        self.activations.resize_with(buffers.max(self.activations.len()), Activations::default);
+        let inputs = if kept == Kept::Inputs { model.blocks.len() } else { 0 };
+        self.inputs.resize_with(inputs, Aligned::default);
         for (layer, block) in model.blocks.iter().enumerate() {
-            let a = &mut self.activations[if keep { layer } else { 0 }];
+            if kept == Kept::Inputs {
+                self.inputs[layer].clone_from(&self.x);
+            }
+            let a = &mut self.activations[if kept == Kept::All { layer } else { 0 }];
             block.forward(model, &self.spans, &mut self.x, a, &mut self.scratch);
         }
         norm_forward(model.simd, model.norm(&model.ln_f), &self.x, &mut self.ln_f);
@@ -337,9 +359,20 @@ impl Group {
 
     /// And through a block.
     pub fn block_backward(&mut self, model: &Model, layer: usize) {
-        let (g, a) = (&mut self.gradients, &self.activations[layer]);
+        let kept = self.activations_of(layer);
+        let (g, a, block) =
+            (&mut self.gradients, &mut self.activations[kept], &model.blocks[layer]);
+        if let Some(input) = self.inputs.get(layer) {
+            self.x.clone_from(input);
+            block.forward(model, &self.spans, &mut self.x, a, &mut self.scratch);
+        }
         std::mem::swap(&mut g.after, &mut g.before);
-        model.blocks[layer].backward(model, &self.spans, a, g, &mut self.scratch);
+        block.backward(model, &self.spans, a, g, &mut self.scratch);
+    }
+
+    /// Where those of a block are.
+    fn activations_of(&self, layer: usize) -> usize {
+        if self.inputs.is_empty() { layer } else { 0 }
     }
 
     /// Adds to the gradient of the last normalisation's parameters.
@@ -350,7 +383,7 @@ impl Group {
     /// And to that of a block's, after its backward.
     pub fn block_gradient(&self, model: &Model, layer: usize, mut into: Into<'_>) {
         let (simd, block) = (model.simd, &model.blocks[layer]);
-        let (g, a) = (&self.gradients, &self.activations[layer]);
+        let (g, a) = (&self.gradients, &self.activations[self.activations_of(layer)]);
         for (linear, dy, x) in [
             (&block.mlp_proj, &g.after, &a.hidden),
             (&block.fc, &g.fc, &a.ln_2.out),

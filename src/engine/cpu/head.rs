@@ -10,15 +10,7 @@ use super::each;
 use super::layers::{cross_entropies, scale_rows};
 use super::linear::{Into, Linear};
 use super::simd::Simd;
-
-/// Logits of a thread in memory at a time, unless they are those of fewer than [`TOKENS`].
-const LOGITS: usize = 1 << 16;
-const TOKENS: usize = 64;
-
-/// Tokens whose logits are in memory at a time.
-fn tokens_at_a_time(vocab: usize) -> usize {
-    TOKENS.max(LOGITS / vocab)
-}
+use crate::memory::cpu_logit_tokens;
 
 /// The losses of tokens, in nats.
 pub(super) fn forward(
@@ -30,7 +22,7 @@ pub(super) fn forward(
     logits: &mut Aligned,
 ) {
     let d = hidden.len() / targets.len();
-    let at_a_time = tokens_at_a_time(head.outputs);
+    let at_a_time = cpu_logit_tokens(head.outputs);
     let tokens = hidden.chunks(at_a_time * d).zip(targets.chunks(at_a_time));
     for ((hidden, targets), losses) in tokens.zip(losses.chunks_mut(at_a_time)) {
         logits.resize(targets.len() * head.outputs, 0.0);
@@ -78,7 +70,7 @@ pub(super) fn forward_and_backward(
     logits: &mut Aligned,
     mut into: Into<'_>,
 ) {
-    let (vocab, share) = (head.outputs, tokens_at_a_time(head.outputs));
+    let (vocab, share) = (head.outputs, cpu_logit_tokens(head.outputs));
     for mut block in tokens.chunks(share * into.threads) {
         logits.resize(block.targets.len() * vocab, 0.0);
         each(block.chunks(share).zip(logits.chunks_mut(share * vocab)), |(part, logits)| {

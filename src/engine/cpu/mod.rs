@@ -30,14 +30,12 @@ pub use training::Cpu;
 
 use crate::Result;
 use crate::data::sequences::Window;
+use crate::memory::GROUP_TOKENS;
 use crate::model::{Layout, Shape};
-use group::{Group, Model};
+use group::{Group, Kept, Model};
 use linear::{Into, Linear};
 use matmul::Panels;
 use simd::Simd;
-
-/// Tokens that a thread takes through the model at a time, unless one sequence has more.
-const GROUP_TOKENS: usize = 128;
 
 /// A decoder that computes on flat buffers of [`Layout::buffer_len`] f32, on one thread
 /// unless more are asked for.
@@ -48,6 +46,8 @@ pub struct Decoder {
     groups: Vec<Group>,
     group_tokens: usize,
     packed: Panels,
+    /// What the forward of a step keeps.
+    kept: Kept,
     /// Whether what is packed for the backward is θ.
     backward_is_packed: bool,
 }
@@ -68,6 +68,7 @@ impl Decoder {
             groups: vec![Group::default()],
             group_tokens: GROUP_TOKENS,
             packed: Panels::default(),
+            kept: Kept::All,
             backward_is_packed: false,
         })
     }
@@ -75,6 +76,13 @@ impl Decoder {
     /// The same decoder on so many threads, one at least.
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.groups.resize_with(threads.max(1), Group::default);
+        self
+    }
+
+    /// The same decoder, which keeps of each block its input alone and computes its forward again for the
+    /// backward, or else keeps all. No bit depends on it.
+    pub fn with_recompute(mut self, recompute: bool) -> Self {
+        self.kept = if recompute { Kept::Inputs } else { Kept::All };
         self
     }
 
@@ -125,18 +133,19 @@ impl Decoder {
             self.model.pack(Linear::pack_for_backward);
             self.backward_is_packed = true;
         }
-        let Self { model, groups, group_tokens, packed, .. } = self;
+        let Self { model, groups, group_tokens, packed, kept, .. } = self;
         let (model, threads) = (&*model, groups.len());
         let mut into = Into { gradient, packed, threads };
         let scale = (1.0 / positions as f64) as f32;
         let mut loss = 0.0;
         // The head comes first for all tokens, then their embeddings, which may be the same matrix.
-        let mut d_embedded = Vec::new();
+        let tokens: u64 = rows.iter().map(Window::targets).sum();
+        let mut d_embedded = Vec::with_capacity(tokens as usize * model.shape.d_model);
         for wave in groups_of(rows, *group_tokens).chunks(threads) {
             let groups = &mut groups[..wave.len()];
             each(groups.iter_mut().zip(wave), |(group, rows)| {
                 group.load(model, rows);
-                group.forward(model, true);
+                group.forward(model, *kept);
             });
             for group in &mut *groups {
                 group.head_backward(model, scale, &mut loss, into.reborrow());
@@ -172,7 +181,7 @@ impl Decoder {
             let mut parts = vec![Vec::new(); wave.len()];
             each(groups.iter_mut().zip(wave).zip(&mut parts), |((group, rows), losses)| {
                 group.load(model, rows);
-                group.forward(model, false);
+                group.forward(model, Kept::Nothing);
                 *losses = group.losses(model);
             });
             losses.extend(parts.into_iter().flatten());
@@ -202,7 +211,7 @@ impl Decoder {
         let tokens = [tokens, &[0]].concat();
         let group = &mut self.groups[0];
         group.load(&self.model, &[Window { tokens: tokens.into(), counted: None }]);
-        let hidden = group.forward(&self.model, false);
+        let hidden = group.forward(&self.model, Kept::Nothing);
         let mut logits = vec![0.0; count * vocab];
         let last = &hidden[hidden.len() - count * d_model..];
         self.model.head.forward(self.model.simd, &[], last, &mut logits);

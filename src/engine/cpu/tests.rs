@@ -88,7 +88,7 @@ fn logits_loss_and_gradients_are_pytorchs() {
 }
 
 /// A model of a shape, initialised as GPT-2 is, but for larger biases and norms that are not 1.
-fn theta(shape: &Shape, key: Key) -> Vec<f32> {
+pub(super) fn theta(shape: &Shape, key: Key) -> Vec<f32> {
     let layout = shape.layout();
     let mut theta = vec![0.0; layout.buffer_len()];
     for (tensor, i) in layout.tensors().iter().zip(0..) {
@@ -106,7 +106,7 @@ fn theta(shape: &Shape, key: Key) -> Vec<f32> {
 }
 
 /// Rows of different lengths, some of whose targets do not count.
-fn rows(shape: &Shape, count: u64, key: Key) -> Vec<Window<'static>> {
+pub(super) fn rows(shape: &Shape, count: u64, key: Key) -> Vec<Window<'static>> {
     let row = |key: Key| {
         let targets = 1 + key.below(0, shape.context as u64);
         let token = |i| key.child(1).below(i, shape.vocab as u64) as u32;
@@ -118,7 +118,7 @@ fn rows(shape: &Shape, count: u64, key: Key) -> Vec<Window<'static>> {
 }
 
 /// GPT-2's shapes whose dimensions are and are not multiples of a vector's width.
-fn shapes() -> Vec<Shape> {
+pub(super) fn shapes() -> Vec<Shape> {
     let shape = |d_model, n_heads, vocab, context, bias, positions| Shape {
         bias,
         positions,
@@ -134,7 +134,7 @@ fn shapes() -> Vec<Shape> {
 }
 
 /// Shapes of other families, which have every choice of a shape at least once.
-fn other_shapes() -> Vec<Shape> {
+pub(super) fn other_shapes() -> Vec<Shape> {
     let rms = Norm { kind: NormKind::Rms, epsilon: 1e-6 };
     let swiglu = |d_ff| Mlp { d_ff: Some(d_ff), activation: Activation::Swiglu };
     let gelu = Mlp { d_ff: None, activation: Activation::Gelu };
@@ -178,7 +178,7 @@ fn other_shapes() -> Vec<Shape> {
     ]
 }
 
-fn positions(rows: &[Window<'_>]) -> u64 {
+pub(super) fn positions(rows: &[Window<'_>]) -> u64 {
     rows.iter().map(Window::counted).sum()
 }
 
@@ -194,7 +194,7 @@ fn bits(decoder: &mut Decoder, theta: &[f32], rows: &[Window<'_>]) -> Vec<u64> {
 }
 
 #[test]
-fn bits_do_not_depend_on_instructions_threads_or_groups() {
+fn bits_do_not_depend_on_instructions_threads_groups_or_what_is_kept() {
     for (shape, i) in shapes().into_iter().chain(other_shapes()).zip(0..) {
         let key = Key::new(i);
         let (theta, rows) = (theta(&shape, key.child(1)), rows(&shape, 7, key.child(2)));
@@ -203,8 +203,12 @@ fn bits_do_not_depend_on_instructions_threads_or_groups() {
             for (threads, group_tokens) in [(1, GROUP_TOKENS), (1, 1), (3, 1), (2, 30), (4, 1000)] {
                 let mut decoder = Decoder::with_simd(shape, simd).unwrap().with_threads(threads);
                 decoder.group_tokens = group_tokens;
-                let found = bits(&mut decoder, &theta, &rows);
-                assert!(found == expected, "{shape:?} {simd:?} {threads} {group_tokens}");
+                for recompute in [false, true] {
+                    decoder = decoder.with_recompute(recompute);
+                    let found = bits(&mut decoder, &theta, &rows);
+                    let how = format!("{simd:?} {threads} {group_tokens} {recompute}");
+                    assert!(found == expected, "{shape:?} {how}");
+                }
             }
         }
     }

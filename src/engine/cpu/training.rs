@@ -19,6 +19,9 @@ const EVALUATION_TOKENS: usize = 4_096;
 pub struct Cpu {
     /// Threads that compute one model.
     pub threads: usize,
+    /// Whether the forward of a block is computed again for its backward, in place of keeping it: slower,
+    /// with less memory, and the same bits.
+    pub recompute: bool,
 }
 
 impl Cpu {
@@ -28,7 +31,8 @@ impl Cpu {
             return Err(Error::setting("precision", "bf16", requirement));
         }
         model.validate()?;
-        let mut decoder = Decoder::new(model.shape)?.with_threads(self.threads);
+        let mut decoder =
+            Decoder::new(model.shape)?.with_threads(self.threads).with_recompute(self.recompute);
         decoder.load(&model.theta);
         Ok(decoder)
     }

@@ -1,9 +1,9 @@
 //! What a model reads and writes, on libtorch.
 
 use super::network::Network;
-use super::trainer::EVALUATION_TOKENS;
 use crate::data::sequences::Window;
 use crate::engine::Model;
+use crate::memory::EVALUATION_TOKENS;
 use crate::model::Shape;
 use std::cmp::Reverse;
 use tch::{Device, Kind, Tensor};

@@ -34,6 +34,9 @@ pub struct Torch<'a> {
     /// Sequences that a rank takes through the model at a time: fewer need less memory. Gradients add
     /// up over them, which changes their last digits.
     pub micro_batch: usize,
+    /// Whether the forward of a block is computed again for its backward, in place of keeping it: slower,
+    /// with less memory.
+    pub recompute: bool,
     /// Threads of the CPU that compute one model.
     pub threads: i32,
 }
@@ -62,7 +65,8 @@ impl Engine for Torch<'_> {
         adamw: AdamW,
         clip: f64,
     ) -> Result<Box<dyn Training + '_>> {
-        let trainer = Trainer::new(self.network(model, precision)?, adamw, clip)?;
+        let network = self.network(model, precision)?.with_recompute(self.recompute);
+        let trainer = Trainer::new(network, adamw, clip)?;
         let loss_sum = scalar(0.0, self.device);
         Ok(Box::new(Run { engine: self, trainer, loss_sum }))
     }

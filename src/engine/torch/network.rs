@@ -14,6 +14,7 @@
 use super::{half_open, to_f32};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
+use crate::memory::torch_logit_tokens;
 use crate::model::{
     Activation, Layout, NormKind, Positions, Precision, Residual, Rotary, Shape, TensorSpec,
 };
@@ -22,13 +23,6 @@ use crate::weight_decay::ParamKind;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Device, IndexOp, Kind, Tensor, no_grad};
-
-/// Rows of logits in memory at a time hold at most this many elements (64 MiB of f32), so that the
-/// loss over a vocabulary of 32,000 needs no buffer of batch × context × vocabulary.
-const LOGIT_ELEMENTS: i64 = 1 << 24;
-
-/// The same on a GPU (512 MiB), which larger products keep busy.
-const LOGIT_ELEMENTS_ON_GPU: i64 = 1 << 27;
 
 #[derive(Debug)]
 struct Block {
@@ -182,6 +176,8 @@ pub struct Network {
     ln_f: Norm,
     /// In bf16.
     half: Option<Half>,
+    /// Whether the forward of a block is computed again for its backward.
+    recompute: bool,
     /// The matrix of the head, `[vocab, d]`, in the precision of the products.
     head: Tensor,
     /// A view of the flat gradient.
@@ -220,6 +216,13 @@ impl Network {
         } else {
             Self::assemble(self.shape, self.layout, self.theta, precision)
         }
+    }
+
+    /// The same network, which keeps of each block its input alone and computes its forward again for the
+    /// backward, or else keeps all.
+    pub fn with_recompute(mut self, recompute: bool) -> Self {
+        self.recompute = recompute;
+        self
     }
 
     fn assemble(shape: Shape, layout: Layout, theta: Tensor, precision: Precision) -> Self {
@@ -307,6 +310,7 @@ impl Network {
             blocks,
             ln_f,
             half,
+            recompute: false,
             head,
             head_gradient,
         }
@@ -347,30 +351,44 @@ impl Network {
 
     /// The residual stream after the last normalisation, `[batch, time, d]`, for tokens
     /// `[batch, time]` of i64.
-    fn hidden(&self, tokens: &Tensor) -> Tensor {
-        let (batch, time) = tokens.size2().expect("tokens are [batch, time]");
+    #[doc(hidden)]
+    pub fn hidden(&self, tokens: &Tensor) -> Tensor {
+        self.round();
+        let embedded = self.embed(tokens);
+        self.ln_f.forward(&self.blocks.iter().fold(embedded, |x, block| self.block(block, &x)))
+    }
+
+    /// Takes θ as it is now for products in bf16.
+    fn round(&self) {
         if let Some(half) = &self.half {
             half.round(&self.theta);
         }
+    }
+
+    /// The residual stream before the first block.
+    fn embed(&self, tokens: &Tensor) -> Tensor {
         let mut x = Tensor::embedding(&self.wte, tokens, -1, false, false);
         if let Places::Learned(wpe) = &self.places {
-            x += wpe.narrow(0, 0, time);
+            x += wpe.narrow(0, 0, tokens.size()[1]);
         }
-        for block in &self.blocks {
-            let attended = self.attention(block, &block.ln_1.forward(&x), batch, time);
-            let after = &x + block.attn_proj.forward(&attended);
-            let given = match self.shape.residual {
-                Residual::Sequential => &after,
-                Residual::Parallel => &x,
-            };
-            let inner = self.activation(&block.fc.forward(&block.ln_2.forward(given)));
-            x = after + block.mlp_proj.forward(&inner);
-        }
-        self.ln_f.forward(&x)
+        x
+    }
+
+    /// The residual stream after a block, `[batch, time, d]`, from that before it.
+    fn block(&self, block: &Block, x: &Tensor) -> Tensor {
+        let attended = self.attention(block, &block.ln_1.forward(x));
+        let after = x + block.attn_proj.forward(&attended);
+        let given = match self.shape.residual {
+            Residual::Sequential => &after,
+            Residual::Parallel => x,
+        };
+        let inner = self.activation(&block.fc.forward(&block.ln_2.forward(given)));
+        after + block.mlp_proj.forward(&inner)
     }
 
     /// What attention makes of normalised tokens `[batch, time, d]`: `[batch, time, h·w]`.
-    fn attention(&self, block: &Block, x: &Tensor, batch: i64, time: i64) -> Tensor {
+    fn attention(&self, block: &Block, x: &Tensor) -> Tensor {
+        let (batch, time) = (x.size()[0], x.size()[1]);
         let (heads, kv_heads) = (self.shape.n_heads as i64, self.shape.n_kv_heads() as i64);
         let width = self.shape.head_width() as i64;
         let qkv = block.qkv.forward(x).view([batch, time, heads + 2 * kv_heads, width]);
@@ -503,14 +521,46 @@ impl Network {
         let counted = counted.map(|counted| counted.reshape([-1, 1]));
         let positions = positions as f64;
         let scale = 1.0 / positions;
-        let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
+        let (hidden, mut streams) = if self.recompute {
+            self.round();
+            let mut streams = no_grad(|| self.streams(inputs));
+            let last = streams.last_mut().expect("there is one before the first block");
+            *last = last.set_requires_grad(true);
+            (self.ln_f.forward(last), streams)
+        } else {
+            (self.hidden(inputs), Vec::new())
+        };
+        let hidden = hidden.view([-1, self.shape.d_model as i64]);
         let (loss, d_hidden) =
             no_grad(|| self.head_backward(&hidden.detach(), &targets, counted.as_ref(), scale));
         (hidden * d_hidden).sum(Kind::Float).backward();
+        if let Some(last) = streams.pop() {
+            self.blocks_backward(inputs, streams, last.grad());
+        }
         if let Some(half) = &mut self.half {
             half.hand_over(&self.gradient);
         }
         loss / positions
+    }
+
+    /// The residual stream before each block and after the last, `[batch, time, d]` each.
+    fn streams(&self, tokens: &Tensor) -> Vec<Tensor> {
+        let mut streams = vec![self.embed(tokens)];
+        for (i, block) in self.blocks.iter().enumerate() {
+            streams.push(self.block(block, &streams[i]));
+        }
+        streams
+    }
+
+    /// The backward of the blocks, each of which is computed again from the stream before it, and of the
+    /// embedding, given the gradient of the stream after the last.
+    fn blocks_backward(&self, tokens: &Tensor, streams: Vec<Tensor>, mut gradient: Tensor) {
+        for (block, stream) in self.blocks.iter().zip(streams).rev() {
+            let stream = stream.set_requires_grad(true);
+            (self.block(block, &stream) * gradient).sum(Kind::Float).backward();
+            gradient = stream.grad();
+        }
+        (self.embed(tokens) * gradient).sum(Kind::Float).backward();
     }
 
     /// The head alone, for hidden states h `[n, d]`, targets `[n, 1]` and 1 where one counts and else
@@ -571,11 +621,7 @@ impl Network {
     }
 
     fn row_chunks(&self, rows: i64) -> impl Iterator<Item = Range<i64>> + use<> {
-        let elements = match self.device() {
-            Device::Cuda(_) => LOGIT_ELEMENTS_ON_GPU,
-            _ => LOGIT_ELEMENTS,
-        };
-        let size = (elements / self.shape.vocab as i64).max(1);
+        let size = torch_logit_tokens(self.shape.vocab, self.device().is_cuda()) as i64;
         (0..rows).step_by(size as usize).map(move |start| start..(start + size).min(rows))
     }
 }

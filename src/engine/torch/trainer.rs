@@ -6,13 +6,10 @@ use super::half_open;
 use super::network::Network;
 use crate::data::sequences::{Sequences, Window};
 use crate::engine::{Buffer, Solo};
+use crate::memory::EVALUATION_TOKENS;
 use crate::weight_decay::{AdamW, Step};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// Tokens of one forward pass in an evaluation. It is a constant because the bits of a loss depend
-/// on how its batches are cut.
-pub(super) const EVALUATION_TOKENS: usize = 4_096;
 
 /// From so many parameters on a CPU, too, passes over them once a step: 40M took 0.03 s with two threads,
 /// in place of 0.4 s. Smaller models, which it would hardly make faster, keep the bits of their losses.

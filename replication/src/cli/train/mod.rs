@@ -25,6 +25,7 @@ use crate::experiment::data::{DataStats, Prepared, Sources};
 use crate::experiment::grid::{self, Finetuning, Grid};
 use crate::experiment::interrupts::{STOP, stop_runs};
 use crate::experiment::job::{self, Job};
+use crate::experiment::memory::{self, Budget, DeviceMemory};
 use crate::experiment::provenance::Machine;
 use crate::experiment::queue::{self, Done};
 use crate::experiment::ranks::{self, RankOptions, Ranks};
@@ -35,6 +36,7 @@ use crate::results::known;
 use crate::results::{Laws, Plan, Preregistration, Pretrained, Results, Withheld};
 use crate::terminal::{Display, log, print};
 use forgetting_laws::engine::Engine;
+use forgetting_laws::memory::{Asked, Passes};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
 use forgetting_laws::{Error, Result};
@@ -142,7 +144,9 @@ impl Session {
         if self.all_facts()?.is_none() {
             self.sources.check(&self.config, &self.grid.domains())?;
         }
-        plan::print(self, &self.grid.jobs())
+        let (jobs, ranks) = (self.grid.jobs(), usize::from(ranks.ranks));
+        self.check_memory(&Budget { ranks, ..self.budget() }, &jobs)?;
+        plan::print(self, &jobs, ranks)
     }
 
     /// How many runs are worked on at once, how many of them are sure not to share a device's time,
@@ -243,8 +247,8 @@ impl Session {
                 Ok(())
             })?;
             let (Some(job), Some(prepared)) = (job, &prepared) else { return Ok(()) };
-            let (machine, engine) = (self.machine(), self.engine());
-            worker::assist(&self.lab(&store, prepared, &machine, &*engine, &display), &job)?;
+            let machine = self.machine();
+            worker::assist(&self.lab(&store, prepared, &machine, &display), &job)?;
         }
     }
 
@@ -264,6 +268,8 @@ impl Session {
             let failures = diverged.collect();
             return Ok(Done { records, failures, ..Done::default() });
         }
+        let left = jobs.iter().filter(|job| !records.contains_key(&job.spec.id()));
+        self.check_memory(&self.budget(), &left.cloned().collect::<Vec<_>>())?;
         let prepared = self.prepare_runs()?;
         let helpers = Helpers::start(self, jobs)?;
         let done = self.in_lab(&store, &prepared, jobs, |lab| self.in_order(lab, jobs));
@@ -298,8 +304,8 @@ impl Session {
             display.line(&self.compute.words());
         }
         worker::repair(store, jobs, &display)?;
-        let (machine, engine) = (self.machine(), self.engine());
-        let done = work(&self.lab(store, prepared, &machine, &*engine, &display));
+        let machine = self.machine();
+        let done = work(&self.lab(store, prepared, &machine, &display));
         display.finish();
         done
     }
@@ -314,8 +320,50 @@ impl Session {
         self.compute.engine(self.effort(), ranks)
     }
 
+    /// Whatever fits.
     fn effort(&self) -> Effort {
-        Effort { threads: self.config.run.threads, micro_batch: self.config.run.micro_batch }
+        let micro_batch = match self.config.run.micro_batch {
+            0 => usize::MAX,
+            most => most,
+        };
+        let passes = Passes { micro_batch, recompute: false };
+        Effort { threads: self.config.run.threads, passes }
+    }
+
+    /// The memory that runs may take.
+    fn budget(&self) -> Budget {
+        let run = &self.config.run;
+        let engine = run.engine.kind();
+        // What only a plan can be made of here is for a GPU.
+        let is_here = Compute::is_built(engine);
+        let on_gpu = self.compute.gpu().is_some() || !is_here;
+        let ranks = self.ranks.as_ref().map_or(1, |_| self.engine().comm().world());
+        let found = || match self.compute.gpu() {
+            Some(_) => self.compute.gpu_memory().map(|(_, total)| total),
+            None => memory::of_system(),
+        };
+        let device = match run.device_memory {
+            DeviceMemory::Bytes(bytes) => Some(bytes),
+            DeviceMemory::Auto if is_here => found(),
+            DeviceMemory::Auto => None,
+        };
+        let sharing = match (ranks, on_gpu) {
+            (1, _) => {
+                let workers = self.options.workers_per_device.unwrap_or_else(|| run.workers());
+                workers.min(self.grid.jobs().len()).max(1)
+            }
+            (_, true) => 1,
+            (ranks, false) => ranks,
+        };
+        let micro_batch = Some(run.micro_batch).filter(|&most| most > 0);
+        let threads = run.threads.unsigned_abs() as usize;
+        let asked = Asked { micro_batch, recompute: run.recompute.asked() };
+        Budget { engine, on_gpu, threads, ranks, asked, device, sharing }
+    }
+
+    /// Refuses runs that do not fit, before any is begun.
+    fn check_memory(&self, budget: &Budget, jobs: &[Job]) -> Result<()> {
+        jobs.iter().try_for_each(|job| budget.passes(job).map(drop))
     }
 
     fn lab<'a>(
@@ -323,7 +371,6 @@ impl Session {
         store: &'a Store,
         prepared: &'a Prepared,
         machine: &'a Machine,
-        engine: &'a dyn Engine,
         display: &'a Display,
     ) -> RunContext<'a> {
         let run = &self.config.run;
@@ -331,8 +378,9 @@ impl Session {
             store,
             prepared,
             machine,
-            engine,
             compute: self.compute,
+            threads: run.threads,
+            budget: self.budget(),
             ranks: self.ranks.as_ref(),
             // All ranks are on one run at a time.
             workers: if self.ranks.is_some() { 1 } else { run.workers() },
@@ -632,7 +680,7 @@ pub fn export(options: &Options) -> Result<()> {
 /// If a setting or an input is refused.
 pub fn plan(options: &BlockOptions) -> Result<()> {
     let session = open_blocks(options, true)?;
-    plan::print(&session, &session.grid.jobs())
+    plan::print(&session, &session.grid.jobs(), 1)
 }
 
 /// `status`: which runs are done, under way, failed or left.

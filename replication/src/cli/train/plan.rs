@@ -3,6 +3,7 @@
 use super::Session;
 use crate::experiment::compute::Compute;
 use crate::experiment::job::{self, Job};
+use crate::experiment::memory::Budget;
 use crate::experiment::worker::Failure;
 use crate::terminal;
 use forgetting_laws::Result;
@@ -10,6 +11,7 @@ use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Window;
 use forgetting_laws::engine::Engine;
 use forgetting_laws::finetuning::Evaluation;
+use forgetting_laws::memory::{Memory, Passes, USABLE, Workload, gigabytes};
 use forgetting_laws::model::{Precision, Shape};
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{EngineKind, Outcome, Record, Spec};
@@ -19,11 +21,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-/// Runs with their sizes and costs, what is done and what is left.
+/// Runs with their sizes and costs, what is done and what is left; each is carried out by so many ranks.
 ///
 /// # Errors
 /// If a record cannot be read or a shape is none.
-pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
+pub fn print(session: &Session, jobs: &[Job], ranks: usize) -> Result<()> {
     let done = session.finished(jobs)?;
     let is_done = |job: &Job| done.contains_key(&job.spec.id());
     let mut plan = format!("{:<48} {:>12} {:>14} {:>12}  done\n", "run", "N", "tokens", "FLOPs");
@@ -42,10 +44,14 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
         jobs.len(),
         done.len()
     );
+    let budget = Budget { ranks, ..session.budget() };
+    let memory = MemoryOfSizes::of(&left, &budget);
     let run = &session.config.run;
     let batch = session.config.finetuning.batch;
     let rates = Rates::measure(&left, batch, session)?;
-    let seconds = left.iter().fold(0.0, |sum, job| sum + job.flops / rates.of(job));
+    // Blocks that are computed again make four thirds of a step.
+    let again = |job: &Job| if memory.recompute(&job.size) { 4.0 / 3.0 } else { 1.0 };
+    let seconds = left.iter().fold(0.0, |sum, job| sum + again(job) * job.flops / rates.of(job));
     let (workers, at_once, where_) = session.workers();
     let _ = writeln!(
         plan,
@@ -66,7 +72,10 @@ pub fn print(session: &Session, jobs: &[Job]) -> Result<()> {
         writeln!(plan, "{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", gpu_hours(flops));
     let disk: f64 = jobs.iter().map(disk).sum();
     let _ = writeln!(plan, "{:.1} MB of disk at most, {:.1} MB kept", disk / 1e6, kept(jobs) / 1e6);
-    plan.push_str(&costs(session, &left));
+    if !memory.0.is_empty() {
+        let _ = writeln!(plan, "{}", memory.words(&budget));
+    }
+    plan.push_str(&costs(session, &left, &memory));
     terminal::print(&plan)
 }
 
@@ -77,10 +86,20 @@ fn gpu_hours(flops: f64) -> f64 {
 }
 
 /// What the runs of each size cost, largest last.
-fn costs(session: &Session, jobs: &[&Job]) -> String {
+fn costs(session: &Session, jobs: &[&Job], memory: &MemoryOfSizes) -> String {
     let mut table = format!(
-        "\n{:<16} {:>12} {:>5} {:>12} {:>12} {:>12} {:>12} {:>10}\n",
-        "size", "N", "GPUs", "pretraining", "finetunings", "PT A100 h", "FT A100 h", "disk, GB"
+        "\n{:<16} {:>12} {:>5} {:>12} {:>12} {:>12} {:>12} {:>10} {:>10} {:>11} {:>11}\n",
+        "size",
+        "N",
+        "GPUs",
+        "pretraining",
+        "finetunings",
+        "PT A100 h",
+        "FT A100 h",
+        "disk, GB",
+        "memory, GB",
+        "micro-batch",
+        "activations"
     );
     let mut sizes: Vec<(u64, &str)> =
         jobs.iter().map(|job| (job.shape.count().paper(), job.size.as_str())).collect();
@@ -98,14 +117,98 @@ fn costs(session: &Session, jobs: &[&Job]) -> String {
         let gpus = session.config.sizes.get(size).map_or(1, |size| size.gpus);
         let _ = writeln!(
             table,
-            "{size:<16} {n:>12} {gpus:>5} {:>12} {:>12} {:>12.3} {:>12.3} {gigabytes:>10.3}",
+            "{size:<16} {n:>12} {gpus:>5} {:>12} {:>12} {:>12.3} {:>12.3} {gigabytes:>10.3}{}",
             format!("{} {pt:.1e}", count(false)),
             format!("{} {ft:.1e}", count(true)),
             gpu_hours(pt),
-            gpu_hours(ft)
+            gpu_hours(ft),
+            memory.columns(size)
         );
     }
     table
+}
+
+/// How a run goes through its model and what it holds, or why it does not fit.
+type Fit = std::result::Result<(Passes, Memory), String>;
+
+/// That of the run of each size that needs the most memory.
+struct MemoryOfSizes(BTreeMap<String, (Workload, Fit)>);
+
+impl MemoryOfSizes {
+    fn of(jobs: &[&Job], budget: &Budget) -> Self {
+        let mut sizes = Self(BTreeMap::new());
+        for job in jobs {
+            let Some(workload) = budget.workload(job) else { continue };
+            // A grid has thousands of runs, and few that differ in this.
+            let known = sizes.0.get(&job.size);
+            if known.is_none_or(|(known, _)| known.batch < workload.batch) {
+                let fit = budget.passes(job).map(|passes| (passes, workload.memory(passes)));
+                let fit = fit.map_err(|refusal| refusal.to_string());
+                sizes.0.insert(job.size.clone(), (workload, fit));
+            }
+        }
+        sizes
+    }
+
+    fn recompute(&self, size: &str) -> bool {
+        matches!(self.0.get(size), Some((_, Ok((passes, _)))) if passes.recompute)
+    }
+
+    fn columns(&self, size: &str) -> String {
+        match self.0.get(size) {
+            None => String::new(),
+            Some((_, Err(_))) => format!(" {:>10} {:>11} {:>11}", "too much", "-", "-"),
+            Some((workload, Ok((passes, memory)))) => {
+                // The CPU's engine cuts a step by itself.
+                let micro_batch = match workload.engine {
+                    EngineKind::Cpu => "-".to_string(),
+                    EngineKind::Torch => passes.micro_batch.to_string(),
+                };
+                let activations = if passes.recompute { "recomputed" } else { "kept" };
+                let total = gigabytes(memory.total());
+                format!(" {total:>10.3} {micro_batch:>11} {activations:>11}")
+            }
+        }
+    }
+
+    /// What was chosen, for the size that needs the most, and what does not fit.
+    fn words(&self, budget: &Budget) -> String {
+        let of = match budget.device {
+            Some(bytes) => {
+                let shared = match budget.sharing {
+                    1 => String::new(),
+                    runs => format!(", which {runs} share"),
+                };
+                let (all, usable) = (gigabytes(bytes), 100.0 * USABLE);
+                format!("of {all:.3}{shared}, {usable:.0}% of it planned with")
+            }
+            None => {
+                "of a device that is not here; --set run.device_memory=80GB says what fits".into()
+            }
+        };
+        let fits = |(size, (_, fit)): (&String, &(Workload, Fit))| {
+            fit.as_ref().ok().map(|&(passes, memory)| (size.clone(), passes, memory))
+        };
+        let largest = self.0.iter().filter_map(fits).max_by_key(|(.., memory)| memory.total());
+        let largest = largest.map(|(size, passes, memory)| {
+            let gb = |bytes: u64| format!("{:.3}", gigabytes(bytes));
+            let activations =
+                if passes.recompute { "recomputed in the backward" } else { "kept for the backward" };
+            format!(
+                "memory: at most {} GB a run {of} ({size}: parameters {}, gradients {}, moments {}, \
+                 activations {}, logits {}, workspace {}); its activations are {activations}",
+                gb(memory.total()),
+                gb(memory.parameters),
+                gb(memory.gradients),
+                gb(memory.moments),
+                gb(memory.activations),
+                gb(memory.logits),
+                gb(memory.workspace),
+            )
+        });
+        let refusals = self.0.values().filter_map(|(_, fit)| fit.as_ref().err().cloned());
+        largest.into_iter().chain(refusals).collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// The share of a matrix product's rate that estimates assume a training step to reach.
@@ -124,6 +227,9 @@ const MEASURED: u64 = 20_000_000;
 /// The same on a GPU, whose memory larger ones may fill.
 const MEASURED_ON_GPU: u64 = 200_000_000;
 
+/// FLOPs of a step that is measured on a CPU, at most: some seconds on a core.
+const MEASURED_STEP: f64 = 3e11;
+
 impl Rates {
     /// Measures steps of one worker.
     ///
@@ -136,8 +242,14 @@ impl Rates {
             EngineKind::Cpu => Precision::F32,
             EngineKind::Torch => job.spec.precision(),
         };
-        let most = if session.compute.gpu().is_some() { MEASURED_ON_GPU } else { MEASURED };
-        for job in jobs.iter().filter(|job| job.shape.count().paper() <= most) {
+        let on_gpu = session.compute.gpu().is_some();
+        let most = if on_gpu { MEASURED_ON_GPU } else { MEASURED };
+        let short = |job: &Job| {
+            let tokens = batch as f64 * job.shape.context as f64;
+            on_gpu || job.shape.train_flops_per_token() * tokens <= MEASURED_STEP
+        };
+        let of_interest = |job: &&&Job| job.shape.count().paper() <= most && short(job);
+        for job in jobs.iter().filter(of_interest) {
             if !of_size.contains_key(&job.size) {
                 let rate = measured(job.shape, precision(job), batch, &*engine)?;
                 of_size.insert(job.size.clone(), rate);

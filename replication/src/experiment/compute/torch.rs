@@ -4,6 +4,7 @@ use super::Effort;
 use forgetting_laws::Error;
 use forgetting_laws::engine::torch::{Collectives, Torch, cuda};
 use forgetting_laws::engine::{Engine, Solo};
+use forgetting_laws::memory::Passes;
 use forgetting_laws::model::Precision;
 use std::any::Any;
 use std::time::Instant;
@@ -14,9 +15,9 @@ pub fn engine<'a>(
     effort: Effort,
     ranks: Option<&'a dyn Collectives>,
 ) -> Box<dyn Engine + 'a> {
-    let Effort { threads, micro_batch } = effort;
+    let Effort { threads, passes: Passes { micro_batch, recompute } } = effort;
     let comm = ranks.unwrap_or(&Solo);
-    Box::new(Torch { device, comm, micro_batch, threads })
+    Box::new(Torch { device, comm, micro_batch, recompute, threads })
 }
 
 /// `cpu`, or `cuda:N` and what the device is called.

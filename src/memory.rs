@@ -1,0 +1,458 @@
+//! The memory of a training, as arithmetic on shapes: what a step holds, what of it fits a device, and
+//! whether the activations of a block are better computed again in the backward pass than kept
+//! (activation checkpointing; Chen et al., 2016, arXiv 1604.06174).
+//!
+//! Counts are those of this crate's two engines. What a block keeps is summed up tensor by tensor from
+//! the description of the model; tests compare it with the buffers of the CPU's engine and with what
+//! libtorch allocates.
+//!
+//! ```
+//! use forgetting_laws::memory::{Asked, Workload};
+//! use forgetting_laws::model::{PAPER_CONTEXT, PAPER_VOCAB, Precision, Shape};
+//! use forgetting_laws::run::EngineKind;
+//! let xl = Workload {
+//!     shape: Shape::named("xl", PAPER_VOCAB, PAPER_CONTEXT).unwrap(),
+//!     engine: EngineKind::Torch,
+//!     on_gpu: true,
+//!     precision: Precision::Bf16,
+//!     threads: 1,
+//!     batch: 16,
+//! };
+//! let passes = xl.choose(Asked::default(), Some(80_000_000_000)).unwrap();
+//! assert_eq!((passes.micro_batch, passes.recompute), (16, false));
+//! assert!(xl.choose(Asked::default(), Some(24_000_000_000)).is_err());
+//! ```
+
+use crate::model::{Activation, NormKind, Positions, Precision, Residual, Shape};
+use crate::run::EngineKind;
+use crate::{Error, Result};
+
+/// The share of a device's memory that a training may plan with. The rest is for what is not counted:
+/// the context of CUDA and its libraries, and gaps between what is allocated.
+pub const USABLE: f64 = 0.9;
+
+/// Tokens that a thread of the CPU's engine takes through the model at a time, unless one sequence has
+/// more.
+pub(crate) const GROUP_TOKENS: usize = 128;
+
+/// Logits of a thread of the CPU's engine in memory at a time, unless they are those of fewer than
+/// [`LOGIT_TOKENS`].
+const CPU_LOGITS: usize = 1 << 16;
+const LOGIT_TOKENS: usize = 64;
+
+/// Tokens whose logits a thread of the CPU's engine holds at a time.
+pub(crate) fn cpu_logit_tokens(vocab: usize) -> usize {
+    LOGIT_TOKENS.max(CPU_LOGITS / vocab)
+}
+
+/// Logits in memory at a time on libtorch (64 MiB of f32), so that the loss over a vocabulary of 32,000
+/// needs no buffer of batch × context × vocabulary.
+const TORCH_LOGITS: usize = 1 << 24;
+
+/// The same on a GPU (512 MiB), which larger products keep busy.
+const TORCH_LOGITS_ON_GPU: usize = 1 << 27;
+
+/// Tokens of one forward pass in an evaluation on libtorch. It is a constant because the bits of a loss
+/// depend on how its batches are cut.
+pub(crate) const EVALUATION_TOKENS: usize = 4_096;
+
+/// Tokens whose logits libtorch's network holds at a time.
+pub(crate) fn torch_logit_tokens(vocab: usize, on_gpu: bool) -> usize {
+    let logits = if on_gpu { TORCH_LOGITS_ON_GPU } else { TORCH_LOGITS };
+    (logits / vocab).max(1)
+}
+
+/// What is trained, on one device by one rank: parameters, gradient and moments are whole on each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Workload {
+    /// The model, whose context is the length of the sequences.
+    pub shape: Shape,
+    /// What computes.
+    pub engine: EngineKind,
+    /// Whether it does so on a GPU.
+    pub on_gpu: bool,
+    /// What it computes in.
+    pub precision: Precision,
+    /// Threads of the CPU's engine.
+    pub threads: usize,
+    /// Sequences of a step that are this rank's.
+    pub batch: usize,
+}
+
+/// How the sequences of a step go through the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passes {
+    /// Sequences at a time. The CPU's engine cuts a step by itself, and no memory of it depends on this.
+    pub micro_batch: usize,
+    /// Whether a block keeps its input alone, and its forward is computed again for the backward.
+    pub recompute: bool,
+}
+
+/// What is asked of [`Passes`]; None: what fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Sequences at a time, at most.
+    pub micro_batch: Option<usize>,
+    /// Whether blocks are computed again.
+    pub recompute: Option<bool>,
+}
+
+/// Bytes of a training at its peak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// θ, and copies of it: rounded for products in bf16, or packed for those of the CPU's engine, which
+    /// also has the model that the training began with.
+    pub parameters: u64,
+    /// Of parameters; in bf16 those of matrices once more.
+    pub gradients: u64,
+    /// Both of AdamW's.
+    pub moments: u64,
+    /// What the forward keeps for the backward.
+    pub activations: u64,
+    /// Those in memory at a time, and what is made of them.
+    pub logits: u64,
+    /// The gradients of a block's activations, and other tensors that live for a short time.
+    pub workspace: u64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.state() + self.activations + self.logits + self.workspace
+    }
+
+    /// What does not depend on how many sequences there are.
+    pub fn state(&self) -> u64 {
+        self.parameters + self.gradients + self.moments
+    }
+}
+
+impl Workload {
+    /// What a training holds.
+    pub fn memory(&self, passes: Passes) -> Memory {
+        match self.engine {
+            EngineKind::Cpu => self.on_cpu_engine(passes),
+            EngineKind::Torch => self.on_libtorch(passes),
+        }
+    }
+
+    /// The most sequences at a time for which all is within so many bytes.
+    pub fn largest_micro_batch(&self, recompute: bool, bytes: u64) -> Option<usize> {
+        let fits = |micro_batch| self.memory(Passes { micro_batch, recompute }).total() <= bytes;
+        // What is needed never falls with the number of sequences.
+        let (mut fit, mut too_many) = (0, self.batch.max(1) + 1);
+        while too_many - fit > 1 {
+            let middle = fit + (too_many - fit) / 2;
+            *(if fits(middle) { &mut fit } else { &mut too_many }) = middle;
+        }
+        (fit > 0).then_some(fit)
+    }
+
+    /// What fits [`USABLE`] of a device's memory, in bytes, and does what is asked: without computing
+    /// blocks again where that is possible, and then with as many sequences at a time as fit. Where the
+    /// memory is not known, all does.
+    ///
+    /// # Errors
+    /// If nothing fits; the message says how much would do, or how few sequences.
+    pub fn choose(&self, asked: Asked, device: Option<u64>) -> Result<Passes> {
+        let most = asked.micro_batch.unwrap_or(self.batch).clamp(1, self.batch.max(1));
+        let Some(device) = device else {
+            return Ok(Passes { micro_batch: most, recompute: asked.recompute.unwrap_or(false) });
+        };
+        let usable = (device as f64 * USABLE) as u64;
+        let fitting = |recompute| self.largest_micro_batch(recompute, usable);
+        let either = [false, true].into_iter();
+        for recompute in either.filter(|&recompute| asked.recompute.is_none_or(|a| a == recompute))
+        {
+            match (fitting(recompute), asked.micro_batch) {
+                (Some(fit), None) => return Ok(Passes { micro_batch: fit, recompute }),
+                (Some(fit), Some(_)) if fit >= most => {
+                    return Ok(Passes { micro_batch: most, recompute });
+                }
+                _ => {}
+            }
+        }
+        let micro_batch = asked.micro_batch.map_or(1, |_| most);
+        let memory = self.memory(Passes { micro_batch, recompute: asked.recompute != Some(false) });
+        let fit = |recompute: bool, how| {
+            fitting(recompute).map(|fit| format!("; {} would do {how}", fit.min(most)))
+        };
+        let remedy = fit(false, "as it is")
+            .or_else(|| fit(true, "if blocks are computed again"))
+            .unwrap_or_default();
+        let requirement = format!(
+            "is too little for {} parameters with {micro_batch} sequence(s) of {} tokens at a time, which \
+             take {:.1} GB ({:.1} of them parameters, gradient and moments) of the {:.1} that are planned \
+             with{remedy}",
+            self.shape.count().trained(),
+            self.shape.context,
+            gigabytes(memory.total()),
+            gigabytes(memory.state()),
+            gigabytes(usable),
+        );
+        Err(Error::setting("device memory", format!("{:.1} GB", gigabytes(device)), requirement))
+    }
+
+    /// Buffers of `engine::cpu`, in f32, without the padding of lines and panels.
+    fn on_cpu_engine(&self, passes: Passes) -> Memory {
+        let shape = &self.shape;
+        let (d, context) = (shape.d_model, shape.context.max(1));
+        let sequences = (GROUP_TOKENS / context).max(1).min(self.batch.max(1));
+        let groups = self.batch.div_ceil(sequences).clamp(1, self.threads.max(1));
+        let (n, parameters) = (sequences * context, shape.layout().buffer_len());
+        let head = shape.vocab * d;
+        let packed = 2 * (shape.n_layers * shape.matrices() as usize + head);
+        let heads = shape.d_queries_and_keys() * usize::from(shape.attention.qk_norm);
+        let gradients_of_block = 3 * d + 2 * d // of the residual stream, and of what is normalised
+            + shape.d_qkv()
+            + heads
+            + shape.d_queries()
+            + shape.d_ff()
+            + shape.d_fc();
+        let inputs = d.max(shape.d_queries()).max(shape.d_ff());
+        let at_a_time = cpu_logit_tokens(shape.vocab);
+        let logits = groups * n.min(at_a_time * groups) * shape.vocab;
+        Memory {
+            parameters: f32s(2 * parameters + packed),
+            gradients: f32s(parameters),
+            moments: f32s(2 * parameters),
+            activations: f32s(groups * n * self.cpu_kept(passes.recompute)),
+            logits: f32s(logits),
+            workspace: f32s(
+                groups * n * (d + gradients_of_block)
+                    // A map's inputs, packed, and the gradient of a step's embeddings.
+                    + n * inputs
+                    + self.batch * context * d,
+            ),
+        }
+    }
+
+    /// Elements that the CPU's engine keeps for each token of a group.
+    pub(crate) fn cpu_kept(&self, recompute: bool) -> usize {
+        let Shape { d_model: d, n_layers, n_heads, .. } = self.shape;
+        // x̂ and what is given on, of as many tokens or heads of width w, and a rate of each.
+        let normalised = |width: usize| 2 * width + 1;
+        let mut block = 2 * normalised(d)
+            + self.shape.d_qkv()
+            + 2 * n_heads // largest score and sum of each query
+            + self.shape.d_queries()
+            + self.shape.d_ff()
+            + self.shape.d_fc();
+        if self.shape.attention.qk_norm {
+            block += 2 * self.shape.d_queries_and_keys() + n_heads + self.shape.n_kv_heads();
+        }
+        let blocks = if recompute { n_layers * d + block } else { n_layers * block };
+        // The residual stream, and the last normalisation.
+        blocks + d + normalised(d)
+    }
+
+    /// Tensors of `engine::torch`.
+    fn on_libtorch(&self, passes: Passes) -> Memory {
+        let shape = &self.shape;
+        let (d, vocab) = (shape.d_model, shape.vocab);
+        let n = passes.micro_batch.clamp(1, self.batch.max(1)) * shape.context;
+        let layout = shape.layout();
+        let parameters = layout.buffer_len();
+        let matrices = shape.n_layers * shape.matrices() as usize;
+        let embedding = vocab * d;
+        let half = match self.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => 2,
+        };
+        let own_head = shape.count().embedding as usize - embedding;
+        let kept = self.kept_by_blocks(passes.recompute) + 4 * d; // and the last one's result
+        let rows = n.min(torch_logit_tokens(vocab, self.on_gpu));
+        // Logits in f32; in bf16 once more, and so the gradient of the head.
+        let logits = rows * vocab * (4 + half) + half * embedding;
+        // Hidden states, their gradient and the product of both; what goes into a block and what comes out
+        // of it; and the gradients of the larger of its halves.
+        let k = self.element();
+        let mlp = match shape.mlp.activation {
+            Activation::GeluTanh | Activation::Gelu => 2 * shape.d_ff(),
+            Activation::Swiglu => 5 * shape.d_ff(),
+        };
+        let attention = 2 * shape.d_qkv();
+        let workspace = n * (20 * d + k * (d + mlp.max(attention)));
+        // When the gradient of the embedding is made, all blocks are done with.
+        let of_embedding = (4 * embedding).saturating_sub(n * kept);
+        // An evaluation keeps nothing, but may have more tokens at a time.
+        let evaluated = (EVALUATION_TOKENS / shape.context).max(1) * shape.context;
+        let evaluated_rows = evaluated.min(torch_logit_tokens(vocab, self.on_gpu));
+        let of_evaluation = (evaluated * (8 * d + self.kept_by_block())
+            + evaluated_rows * vocab * (8 + half))
+            .saturating_sub(n * kept + logits);
+        Memory {
+            parameters: f32s(parameters) + (half * (matrices + own_head + embedding)) as u64,
+            gradients: f32s(parameters) + (half * (matrices + own_head)) as u64,
+            moments: f32s(2 * parameters),
+            activations: (n * kept) as u64,
+            logits: logits as u64,
+            workspace: workspace.max(of_embedding).max(of_evaluation) as u64,
+        }
+    }
+
+    /// Bytes of an element of what products give.
+    fn element(&self) -> usize {
+        match self.precision {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+
+    /// Bytes that libtorch keeps of all blocks and the last normalisation for each token.
+    pub(crate) fn kept_by_blocks(&self, recompute: bool) -> usize {
+        let (d, n_layers, block) = (self.shape.d_model, self.shape.n_layers, self.kept_by_block());
+        let blocks = if recompute { 4 * n_layers * d + block } else { n_layers * block };
+        blocks + 4 * d + self.normalised(d)
+    }
+
+    /// Bytes that a normalisation of so many elements keeps beside what it is given, and gives on in f32.
+    fn normalised(&self, width: usize) -> usize {
+        match self.shape.norm.kind {
+            NormKind::Layer | NormKind::Plain => 8, // mean and rate
+            NormKind::Rms => 4 + 4 * width,         // rate and x̂
+        }
+    }
+
+    /// Bytes that libtorch keeps of a block for each token, in the order of its forward.
+    fn kept_by_block(&self) -> usize {
+        let (shape, k) = (&self.shape, self.element());
+        let (d, f, heads) = (shape.d_model, shape.d_ff(), shape.n_heads);
+        let (queries, keys) = (shape.d_queries(), shape.d_qkv() - shape.d_queries_and_keys());
+        // The residual stream before the block, and between its halves where the MLP is given that.
+        let streams = if shape.residual == Residual::Sequential { 2 } else { 1 };
+        // Both normalisations, and what products are given of them.
+        let norms = streams * 4 * d + 2 * (self.normalised(d) + k * d);
+        let (turned, shared) = (shape.positions == Positions::Rotary, shape.n_kv_heads() < heads);
+        let normalised = shape.attention.qk_norm;
+        // Queries, keys and values as the first product gives them, while one of them is kept so; then
+        // each that something was made of.
+        let given = if !turned && !normalised || !shared || normalised && k == 4 {
+            k * shape.d_qkv()
+        } else {
+            0
+        };
+        let heads_of_queries = queries * usize::from(turned || normalised);
+        let heads_of_keys = if shared { queries } else { keys * usize::from(turned || normalised) };
+        let heads_of_values = if shared { queries } else { 0 };
+        let made = k * (heads_of_queries + heads_of_keys + heads_of_values);
+        // In f32: x̂, a rate a head, and in bf16 what was given.
+        let norms_of_heads = if normalised {
+            let elements = queries + keys;
+            4 * (elements + heads + shape.n_kv_heads()) + if k == 2 { 4 * elements } else { 0 }
+        } else {
+            0
+        };
+        // A logarithm a query, and what is attended to, which the next product is given: in another order
+        // of its elements, and so once more, where queries were put together of parts.
+        let in_parts =
+            turned && shape.attention.rotary.elements(shape.head_width()) < shape.head_width();
+        let attention = 4 * heads + k * queries * if in_parts { 2 } else { 1 };
+        let mlp = match shape.mlp.activation {
+            Activation::GeluTanh | Activation::Gelu => 2 * f, // before and after
+            Activation::Swiglu => 4 * f,                      // g and u, silu(g), and the product
+        };
+        norms + given + made + norms_of_heads + attention + k * mlp
+    }
+}
+
+fn f32s(elements: usize) -> u64 {
+    4 * elements as u64
+}
+
+/// 10⁹ bytes.
+pub fn gigabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Attention, Mlp, Norm, PAPER_CONTEXT, PAPER_VOCAB, Rotary};
+
+    fn on_gpu(shape: Shape, precision: Precision, batch: usize) -> Workload {
+        Workload { shape, engine: EngineKind::Torch, on_gpu: true, precision, threads: 1, batch }
+    }
+
+    fn paper(size: &str, batch: usize) -> Workload {
+        let shape = Shape::named(size, PAPER_VOCAB, PAPER_CONTEXT).unwrap();
+        on_gpu(shape, Precision::Bf16, batch)
+    }
+
+    /// The published shape of Qwen2.5-1.5B (its config.json), on sequences of 1,024 tokens.
+    fn qwen() -> Shape {
+        Shape {
+            positions: Positions::Rotary,
+            norm: Norm { kind: NormKind::Rms, epsilon: 1e-6 },
+            attention: Attention {
+                n_kv_heads: Some(2),
+                qkv_bias: true,
+                rotary: Rotary { theta: 1e6, ..Rotary::default() },
+                ..Attention::default()
+            },
+            mlp: Mlp { d_ff: Some(8_960), activation: Activation::Swiglu },
+            ..Shape::gpt2(28, 1_536, 12, 151_936, 1_024)
+        }
+    }
+
+    /// As `docs/models.md` states it.
+    #[test]
+    fn xl_and_a_qwen_of_one_and_a_half_billion_fit_80_gb() {
+        let device = Some(80_000_000_000);
+        let (xl, qwen) = (paper("xl", 16), on_gpu(qwen(), Precision::Bf16, 64));
+        assert_eq!(qwen.shape.count().trained(), 1_543_714_304);
+        for (workload, recompute, stated) in
+            [(xl, false, "56.9"), (xl, true, "32.3"), (qwen, false, "86.6"), (qwen, true, "38.7")]
+        {
+            let memory = workload.memory(Passes { micro_batch: 16, recompute });
+            assert_eq!(format!("{:.1}", gigabytes(memory.total())), stated);
+        }
+        let passes = |micro_batch, recompute| Passes { micro_batch, recompute };
+        let all = Asked::default();
+        assert_eq!(xl.choose(all, device).unwrap(), passes(16, false));
+        assert_eq!(qwen.choose(all, device).unwrap(), passes(11, false));
+        // With more sequences at a time than fit, blocks are computed again.
+        let sixteen = Asked { micro_batch: Some(16), recompute: None };
+        assert_eq!(qwen.choose(sixteen, device).unwrap(), passes(16, true));
+        let never = Asked { recompute: Some(false), ..sixteen };
+        let refusal = qwen.choose(never, device).unwrap_err().to_string();
+        assert!(refusal.contains("take 86.6 GB (30.4 of them"), "{refusal}");
+        assert!(refusal.ends_with("; 11 would do as it is"), "{refusal}");
+        let refusal = qwen.choose(all, Some(30_000_000_000)).unwrap_err().to_string();
+        assert!(refusal.starts_with("device memory = 30.0 GB: is too little"), "{refusal}");
+        assert!(refusal.ends_with("planned with") && !refusal.contains('\n'), "{refusal}");
+        // Where nothing is known of a device, all is taken to fit.
+        assert_eq!(qwen.choose(all, None).unwrap(), passes(64, false));
+    }
+
+    /// Counted by `tools/no-gpu`, where all but the arithmetic of a GPU is real: GB of steps of 16 sequences.
+    #[test]
+    fn the_papers_sizes_need_what_a_gpu_is_asked_for() {
+        for (size, counted) in
+            [("tiny", 4.2), ("small", 9.0), ("medium", 23.5), ("large", 36.1), ("xl", 57.8)]
+        {
+            let passes = Passes { micro_batch: 16, recompute: false };
+            let planned = gigabytes(paper(size, 16).memory(passes).total());
+            assert!((planned / counted - 1.0).abs() < 0.07, "{size}: {planned} and {counted}");
+        }
+    }
+
+    #[test]
+    fn more_sequences_never_need_less_and_the_largest_number_that_fits_is_found() {
+        let cpu = |workload| Workload { engine: EngineKind::Cpu, threads: 3, ..workload };
+        for workload in
+            [paper("tiny", 24), cpu(paper("tiny", 24)), on_gpu(qwen(), Precision::F32, 24)]
+        {
+            for recompute in [false, true] {
+                let total =
+                    |micro_batch| workload.memory(Passes { micro_batch, recompute }).total();
+                for micro_batch in 1..24 {
+                    assert!(total(micro_batch) <= total(micro_batch + 1));
+                    let most = workload.largest_micro_batch(recompute, total(micro_batch)).unwrap();
+                    assert!(most >= micro_batch && total(most) == total(micro_batch));
+                }
+                assert_eq!(workload.largest_micro_batch(recompute, total(1) - 1), None);
+            }
+        }
+    }
+}
