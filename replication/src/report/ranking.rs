@@ -111,6 +111,18 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
         format!("| {} |\n", cells.join(" | "))
     }
 
+    /// A row of README's table: Equation 7, the two forms that mostly beat it, and a baseline.
+    fn row_of_readme(ranking: &Ranking) -> String {
+        let error = |name: &str| {
+            let form = ranking.forms.iter().find(|form| form.form == name).unwrap();
+            let error = error_percent(form.mean.rise_error);
+            if form.tied { format!("**{error}**") } else { error }
+        };
+        let forms = ["forgetting", "forgetting-plus-tokens", "forgetting-bounded-512"].map(error);
+        let log_linear = error_percent(ranking.baselines[1].mean.rise_error);
+        format!("| {} | {log_linear} |", forms.join(" | "))
+    }
+
     /// golden/ranking holds the rankings of the committed losses, and docs/results.md and docs/laws.md
     /// the growth of B; with the variable UPDATE_GOLDEN the former is written anew.
     #[test]
@@ -119,6 +131,7 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
         let options = Options::default();
         let mut files = Vec::new();
         let mut growths = Vec::new();
+        let mut in_readme = Vec::new();
         let mut tables = [Column::LossPt, Column::LossFt].map(|loss| {
             let forms = forms(loss).into_iter().map(|law| law.name());
             let growth = (loss == Column::LossPt).then_some("γ");
@@ -147,6 +160,7 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
                     let ranking = Ranking { domain: domain.clone(), ..ranking };
                     let growth = if loss == Column::LossPt { interval.as_str() } else { "" };
                     *table += &row(text, &ranking, growth);
+                    in_readme.extend((loss == Column::LossPt).then(|| row_of_readme(&ranking)));
                     rankings.push(ranking);
                 }
             }
@@ -164,6 +178,10 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
             if let Some(difference) = difference(&pinned, &made) {
                 panic!("{}: {difference}; if that is meant, set UPDATE_GOLDEN=1", path.display());
             }
+        }
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        for row in in_readme {
+            assert!(readme.contains(&row), "README.md lacks the errors of a domain: {row}");
         }
         for document in ["docs/results.md", "docs/laws.md"] {
             let text = fs::read_to_string(root.join(document)).unwrap();
