@@ -518,7 +518,7 @@ mod tests {
         assert!(registry.find("pile-10k/Ubuntu IRC").is_ok());
         assert!(registry.find("gsm8k/x").unwrap_err().to_string().contains("no subsets"));
         let error = registry.find("pile").unwrap_err().to_string();
-        assert!(error.contains("must be one of dolly, gsm8k, mbpp"), "{error}");
+        assert!(error.contains("must be one of c4, dolly, gsm8k, mbpp"), "{error}");
     }
 
     #[test]

@@ -441,7 +441,7 @@ mod tests {
         }
         assert_eq!(found.rises.len(), 3);
         let far = answer(&table(1.0), 1e8, 0.35);
-        assert!(far.warnings.iter().any(|warning| warning.contains("extrapolation")));
+        assert!(far.warnings.iter().any(|warning| warning.contains("is outside the range")));
     }
 
     /// Runs whose increase ends at the loss of a uniform model choose that form where V is known.
