@@ -136,7 +136,7 @@ fn the_list_says_what_there_is_and_what_copies_lack() {
     }
     assert_eq!(lab.server.asked(), []);
     let error = complaint(&mut lab.command(&["data", "fetch", "nothing"]));
-    assert!(error.contains("data set = nothing: must be one of dolly"), "{error}");
+    assert!(error.contains("data set = nothing: must be one of c4, dolly"), "{error}");
     let error = complaint(&mut lab.command(&["data", "verify", "gsm8k"]));
     assert!(error.contains("replication data fetch"), "{error}");
 }
@@ -629,7 +629,7 @@ fn answers_that_are_not_there_are_said_in_one_line() {
     let error = train(&["--set", "data.text_field=conversations"]);
     assert!(error.contains("is an array"), "{error}");
     let error = train(&["--set", "data.like=nothing"]);
-    assert!(error.contains("must be one of dolly"), "{error}");
+    assert!(error.contains("must be one of c4, dolly"), "{error}");
     fs::write(&chats, lines(&texts(Synthetic::pretraining(1), 100))).unwrap();
     let error = train(&[]);
     assert!(error.contains("data.loss = answer: no target is of instructions"), "{error}");
