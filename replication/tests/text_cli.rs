@@ -49,7 +49,7 @@ fn a_tokenizer_is_trained_and_saved() {
     let (one, out) = (one.display().to_string(), at("one.json"));
     let said = must_succeed(&mut replication(&["tokenizer", "--data", &one, "--out", &out]));
     let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.contains("32000 were asked for") && said.contains("No other text"), "{said}");
+    assert!(said.contains("32000 were requested") && said.contains("No other text"), "{said}");
 }
 
 #[test]
