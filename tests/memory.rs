@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the allocator is asked for what it has given")]
 
 use forgetting_laws::checkpoint::Checkpoint;
-use forgetting_laws::data::sequences::Window;
+use forgetting_laws::data::sequences::{Sequences, Window};
 use forgetting_laws::engine::Engine;
 use forgetting_laws::engine::cpu::Cpu;
 use forgetting_laws::memory::{Passes, Workload};
@@ -58,12 +58,18 @@ fn status(name: &str) -> u64 {
     1024 * kib.trim().parse::<u64>().unwrap()
 }
 
-/// The most memory that some steps of a training take, beside what was there before, and what is planned.
+/// Tokens of the evaluation, as many as libtorch takes through a model at a time.
+const EVALUATED: u64 = 4_096;
+
+/// The most memory that some steps of a training and an evaluation take, beside what was there before, and
+/// what is planned.
 fn peak(engine: &dyn Engine, workload: Workload, passes: Passes) -> (u64, u64) {
     let model = Checkpoint::initial(workload.shape, Key::new(0)).unwrap();
     let rows = tokens(&workload.shape, workload.batch);
     let windows: Vec<_> =
         rows.iter().map(|row| Window { tokens: row.into(), counted: None }).collect();
+    let set = (0..=EVALUATED).map(|i| Key::new(i).below(0, workload.shape.vocab as u64) as u32);
+    let set = Sequences::new(set.collect(), workload.shape.context).unwrap();
     // SAFETY: it gives free memory back to the system.
     unsafe { libc::malloc_trim(0) };
     // 5: the most that was held begins anew.
@@ -73,6 +79,7 @@ fn peak(engine: &dyn Engine, workload: Workload, passes: Passes) -> (u64, u64) {
     for t in 1..=3 {
         training.step(&windows, Step { t, lr: 1e-3, multiplier: 1.0 }).unwrap();
     }
+    assert!(training.evaluate(&set).unwrap().is_finite());
     // The CPU's engine counts the model that the training began with, which was there before.
     let given = if workload.engine == EngineKind::Cpu { 4 * model.theta.len() as u64 } else { 0 };
     (status("VmHWM") - before + given, workload.memory(passes).total())
@@ -177,8 +184,9 @@ mod on_libtorch {
                 };
                 let found = peak(&engine, workload, passes);
                 let what = format!("libtorch, {name}, {precision:?}, {recompute}");
-                // What libtorch still holds of an earlier case was there before, and is used again.
-                assert_planned(&what, found, 0.4..1.05);
+                // With it the evaluation takes the most, of which the plan counts a whole block at once.
+                let least = if recompute { 0.55 } else { 0.8 };
+                assert_planned(&what, found, least..1.05);
             }
         }
     }
