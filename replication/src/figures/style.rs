@@ -215,6 +215,23 @@ pub fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     (n > 0).then(|| 0.5 * (numbers[(n - 1) / 2] + numbers[n / 2]))
 }
 
+/// The names of numbers, each once, in the order in which they come.
+pub fn names_of<'a>(numbers: impl IntoIterator<Item = &'a (String, f64)>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in numbers {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// The number of a name; none where it is not there or not finite.
+pub fn value_of(numbers: &[(String, f64)], name: &str) -> Option<f64> {
+    let known = numbers.iter().find(|(known, _)| known == name);
+    known.map(|(_, value)| *value).filter(|value| value.is_finite())
+}
+
 /// Ranks from 0, equal values sharing the mean of theirs.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let rank = |value: &f64| {

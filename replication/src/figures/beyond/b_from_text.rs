@@ -12,7 +12,7 @@ use crate::format::cell;
 use crate::results::{Domain, Finetuned, Laws, Results, distinct};
 use forgetting_laws::Result;
 use forgetting_laws::fit::{self, Bootstrap, Options, Shared};
-use forgetting_laws::laws::{Forgetting, ForgettingPlusTokens, Held, Law, Row};
+use forgetting_laws::laws::{Forgetting, ForgettingPlusTokens, Held, Law};
 use forgetting_laws::table::Table as Losses;
 use plot::{
     self, Axis, Color, Direction, Glyph, Interval, Legend, Line, Mark, Panel, Shape, Share, Stroke,
@@ -131,8 +131,7 @@ struct Text<'a> {
 
 impl Text<'_> {
     fn measure(&self, name: &str) -> Option<f64> {
-        let known = self.measures.iter().find(|(known, _)| known == name);
-        known.map(|(_, value)| *value).filter(|value| value.is_finite())
+        style::value_of(&self.measures, name)
     }
 
     /// The mean share of the forgetting that was prevented at this p.
@@ -175,15 +174,9 @@ fn first_step(run: &Finetuned) -> Option<f64> {
     Some(ratio).filter(|ratio| ratio.is_finite())
 }
 
-/// The names of all measures, in the order in which domains have them.
+/// The names of all measures.
 fn measures(texts: &[Text<'_>]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (name, _) in texts.iter().flat_map(|text| &text.measures) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    names
+    style::names_of(texts.iter().flat_map(|text| &text.measures))
 }
 
 /// A law at the α that all domains share.
@@ -298,7 +291,7 @@ impl Fitted {
     /// prevented in a domain, in the mean over its pairs of runs. A and β cancel.
     fn share_error(&self, text: &Text<'_>, b: f64, alpha: f64) -> Option<f64> {
         let error = |(without, with): &(&Finetuned, &Finetuned)| {
-            let said = of_law(self.law, &[1.0, b, alpha, 0.0], &Row { ..with.row() });
+            let said = of_law(self.law, &[1.0, b, alpha, 0.0], &with.row());
             Some((said - style::prevented(without, with)?).abs())
         };
         mean(text.pairs.iter().filter_map(error))

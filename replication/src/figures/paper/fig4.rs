@@ -84,8 +84,7 @@ struct Point<'a> {
 
 impl Point<'_> {
     fn distance(&self, measure: &str) -> Option<f64> {
-        let known = self.domain.distances.iter().find(|(name, _)| name == measure);
-        known.map(|(_, distance)| *distance).filter(|distance| distance.is_finite())
+        style::value_of(&self.domain.distances, measure)
     }
 }
 
@@ -131,15 +130,9 @@ fn points<'a>(results: &'a Results, laws: &'a Laws) -> Vec<Point<'a>> {
     domains.iter().map(point).collect()
 }
 
-/// The names of all measures, in the order in which domains have them.
+/// The names of all measures.
 fn measures(points: &[Point<'_>]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (name, _) in points.iter().flat_map(|point| &point.domain.distances) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    names
+    style::names_of(points.iter().flat_map(|point| &point.domain.distances))
 }
 
 fn drawing(
