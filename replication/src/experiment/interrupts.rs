@@ -38,6 +38,8 @@ pub fn catch() -> Result<()> {
         for signal in signals.forever() {
             match &mut *action() {
                 Some(act) => act(signal),
+                // Runs have stopped, and what ends the program is about to be said.
+                None if STOP.load(Ordering::Relaxed) && signal != SIGINT => {}
                 None => exit(INTERRUPTED.into()),
             }
         }
