@@ -66,10 +66,12 @@ mod tests {
 
     const HEAD: &str = "# Which form of the laws
 
-`synthetic.csv` and `real.csv` rank the forms for each loss by their errors on held-out runs of the committed
-grids; [docs/laws.md](../../docs/laws.md) describes the forms and the ranking. The tables below have the error of
-the increase on held-out runs, averaged over N, D_ft and p. For L_pt they also have the exponent γ with which B of
-Equation 7 grows, as D_ft^γ. The best form, and those that cannot be told apart from it, are bold.
+`synthetic.csv` and `real.csv` rank the forms for each loss by their errors on held-out runs of the grids in
+[golden/nano](../nano/README.md). [docs/laws.md](../../docs/laws.md) describes the forms and the ranking. The
+tables below show the error of the increase on held-out runs, averaged over N, D_ft and p. The best form, and the
+forms that cannot be told apart from it, are bold; log-linear is a baseline and not ranked. The first table, for
+L_pt, also has γ: if B in Equation 7 is replaced by B·D_ft^γ, this is the fitted exponent with its 90% interval.
+This command writes the folder again:
 
 ```sh
 UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
