@@ -25,18 +25,17 @@ pub fn numbers(Estimate { value, low, high }: &Estimate) -> String {
     format!("{} [{}, {}]", number(*value), number(*low), number(*high))
 }
 
-/// What runs came to, with what the law says beside it; without runs the law alone.
+/// A loss or an increase in nats: what runs measured, followed by what the law says; without runs the
+/// law alone.
 pub fn told(law: &Estimate, seen: &Option<Measured>) -> String {
     match seen {
-        Some(seen) => {
-            format!(
-                "{}, measured ({}); the law says {}",
-                number(seen.loss),
-                runs(seen),
-                numbers(law)
-            )
-        }
-        None => numbers(law),
+        Some(seen) => format!(
+            "{} nats (measured in {}; the law says {})",
+            number(seen.loss),
+            runs(seen),
+            numbers(law)
+        ),
+        None => format!("{} nats", numbers(law)),
     }
 }
 

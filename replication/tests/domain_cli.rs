@@ -87,7 +87,7 @@ fn a_text_is_planned_trained_and_reported_and_a_killed_call_goes_on() {
     assert!(!out.exists());
 
     let said = stdout(&must_succeed(&mut domain(&out, &text, "10m")));
-    assert!(said.contains("every run of the plan was made"), "{said}");
+    assert!(said.contains("Every run of the plan was made"), "{said}");
     let at = out.join("domains/animals");
     for name in ["report.html", "report.md", "answer.json", "answer.svg", "runs.csv", "chosen.csv"]
     {
@@ -142,7 +142,7 @@ fn one_model_is_enough() {
     let mut call = domain(&out, &text, "10m");
     call.args(["--set", "grid.main.sizes=nano-micro", "--set", "grid.main.p=0.0,0.03,0.1"]);
     let said = stdout(&must_succeed(&mut call));
-    assert!(said.contains("every run of the plan was made"), "{said}");
+    assert!(said.contains("Every run of the plan was made"), "{said}");
     assert!(
         said.contains(" runs of one size, ") && said.contains("runs are of one model"),
         "{said}"
@@ -173,7 +173,7 @@ fn a_llama_is_finetuned_and_advised_on() {
     call.args(["--set", "grid.main.p=0.0,0.03,0.1", "--set", "pretrained.peak_lr=1e-2"]);
     call.args(["--set", "run.keep_models=true", "--pretrained"]).arg(&model);
     let said = stdout(&must_succeed(&mut call));
-    assert!(said.contains("every run of the plan was made"), "{said}");
+    assert!(said.contains("Every run of the plan was made"), "{said}");
     assert!(said.contains(" runs of one size, "), "{said}");
     assert!(said.contains("All runs are of one model"), "{said}");
     let kept = fs::read_dir(out.join("runs")).unwrap().filter(|run| {

@@ -17,8 +17,8 @@ pub struct Fields {
 }
 
 /// Refuses a field's value.
-pub fn refuse<T>(name: &str, value: &Value, supported: &str) -> Result<T, String> {
-    Err(format!("{name} is {}; only {supported} is supported", shown(value)))
+pub fn refuse<T>(name: &str, value: &Value, readable: &str) -> Result<T, String> {
+    Err(format!("{name} is {}; only {readable} can be read", shown(value)))
 }
 
 /// A value as JSON, the beginning of a long one.
@@ -94,18 +94,14 @@ impl Fields {
     }
 
     /// Refuses all values of a switch but the one that is its default.
-    pub fn only(&mut self, name: &str, supported: bool) -> Result<(), String> {
-        let found = self.flag(name, supported)?;
-        if found == supported {
-            Ok(())
-        } else {
-            refuse(name, &found.into(), &supported.to_string())
-        }
+    pub fn only(&mut self, name: &str, readable: bool) -> Result<(), String> {
+        let found = self.flag(name, readable)?;
+        if found == readable { Ok(()) } else { refuse(name, &found.into(), &readable.to_string()) }
     }
 
     /// Refuses a field that is there and not null, for what it asks for.
-    pub fn none(&self, name: &str, supported: &str) -> Result<(), String> {
-        self.stated(name).map_or(Ok(()), |found| refuse(name, found, supported))
+    pub fn none(&self, name: &str, readable: &str) -> Result<(), String> {
+        self.stated(name).map_or(Ok(()), |found| refuse(name, found, readable))
     }
 
     /// What one of some names stands for, the first of which is the default.

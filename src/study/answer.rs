@@ -243,7 +243,7 @@ impl Answer {
             _ => String::new(),
         };
         self.lead.push(format!(
-            "Without injection the pretraining loss rises by {} nats{with}.",
+            "Without injection the pretraining loss rises by {}{with}.",
             told(&found.rise_without, &rise_of(&found.measured_without, row.loss_pt0))
         ));
         for &p in &self.question.p {
@@ -256,11 +256,14 @@ impl Answer {
         let p = found.p.unwrap_or(found.by_law.value.min(most));
         if let Ok(target) = advisor.on_target(&Row { p, ..row }) {
             let change = match &target.change {
-                Some(change) => format!("; injection changes it by {} nats", numbers(change)),
-                None => String::new(),
+                Some(change) if p > 0.0 => {
+                    format!("; injection changes it by {} nats", numbers(change))
+                }
+                _ => String::new(),
             };
             self.lead.push(format!(
-                "On the target L_ft is then {}{change}.",
+                "With p = {} the target loss L_ft is {}{change}.",
+                fraction(p),
                 told(&target.loss_ft, &target.measured)
             ));
             self.warnings.extend(target.warnings.iter().map(Warning::to_string));
@@ -273,13 +276,13 @@ impl Answer {
         let twice = Row { d_ft_tokens: 2.0 * row.d_ft_tokens, ..row };
         let mut words = Vec::new();
         if let Ok(found) = advisor.worth_collecting(&row, 0.01) {
-            words.push(format!("lowers L_ft by {} nats", numbers(&found.doubling)));
+            words.push(format!("L_ft is lower by {} nats", numbers(&found.doubling)));
         }
         if let Ok(rise) = advisor.rise(&twice) {
-            words.push(format!("raises L_pt by {} nats without injection", numbers(&rise)));
+            words.push(format!("L_pt rises by {} nats without injection", numbers(&rise)));
         }
         if !words.is_empty() {
-            self.lead.push(format!("Twice the data {}.", words.join(" and ")));
+            self.lead.push(format!("With twice the data {}.", words.join(", and ")));
         }
     }
 
@@ -287,13 +290,13 @@ impl Answer {
         let twice = Row { n_params: 2.0 * row.n_params, ..row };
         let mut words = Vec::new();
         if let Ok(rise) = advisor.rise(&twice) {
-            words.push(format!("forgets {} nats without injection", numbers(&rise)));
+            words.push(format!("L_pt rises by {} nats without injection", numbers(&rise)));
         }
         if let Ok(target) = advisor.on_target(&twice) {
-            words.push(format!("reaches L_ft = {}", numbers(&target.loss_ft)));
+            words.push(format!("L_ft is {} nats", numbers(&target.loss_ft)));
         }
         if !words.is_empty() {
-            self.lead.push(format!("A model twice as large {}.", words.join(" and ")));
+            self.lead.push(format!("With a model twice as large {}.", words.join(", and ")));
         }
     }
 
@@ -439,7 +442,7 @@ mod tests {
         assert!((0.03..0.06).contains(&p), "{p}");
         assert!(found.lead[0].starts_with("Inject p = "), "{:?}", found.lead);
         assert!(found.lead[1].contains("Without injection"), "{:?}", found.lead);
-        for words in ["Twice the data", "twice as large", "How sure: 27 runs of 3 sizes"] {
+        for words in ["twice the data", "twice as large", "How sure: 27 runs of 3 sizes"] {
             assert!(found.lead.iter().any(|line| line.contains(words)), "{words}");
         }
         assert_eq!(found.rises.len(), 3);

@@ -233,7 +233,7 @@ fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
     };
     let larger_model = questions.ask("a larger model at equal FLOPs", larger);
     let best_new_runs = questions
-        .ask("the runs that would teach most", advisor.best_new_runs(&row, options.new_runs));
+        .ask("the runs that would say most", advisor.best_new_runs(&row, options.new_runs));
     Ok(Advice {
         domain,
         laws: Vec::new(),

@@ -499,7 +499,7 @@ fn text(said: &Said) -> String {
     );
     let _ = writeln!(
         text,
-        "the design expects the increase that is asked about to be known to a standard deviation of {}",
+        "the increase asked about is known with a standard deviation of {}, by the estimate of the design",
         percent(said.deviation),
     );
     text

@@ -37,12 +37,12 @@ const ACTIVATIONS: [(&str, Activation); 7] = [
 
 fn read(fields: &mut Fields) -> Result<Shape, String> {
     let is_rotary = fields.get("model_type").and_then(Value::as_str) == Some(ROTARY);
-    for (name, supported) in [
+    for (name, readable) in [
         ("scale_attn_weights", true),
         ("scale_attn_by_inverse_layer_idx", false),
         ("add_cross_attention", false),
     ] {
-        fields.only(name, supported)?;
+        fields.only(name, readable)?;
     }
     // It is the order of the arithmetic alone.
     fields.flag("reorder_and_upcast_attn", false)?;

@@ -34,7 +34,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
     let context = fields.size(&["max_position_embeddings"], 2_048, MOST)?;
     let (positions, rotary) = fields.rotary("rotary_emb_base", ("rotary_pct", 0.25), context)?;
     if rotary.scaling.is_some() {
-        return Err("rope_scaling.rope_type is \"llama3\"; only null is supported".into());
+        return Err("rope_scaling.rope_type is \"llama3\"; only null can be read".into());
     }
     let is_parallel = fields.flag("use_parallel_residual", true)?;
     Ok(Shape {

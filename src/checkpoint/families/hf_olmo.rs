@@ -34,7 +34,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
         }
     };
     // Defaults are those of GPT-2 here, and must all be stated otherwise.
-    for (name, default, supported) in [
+    for (name, default, readable) in [
         ("include_bias", true, false),
         ("bias_for_layer_norm", false, false),
         ("rope", false, true),
@@ -45,8 +45,8 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
         ("norm_after", false, false),
     ] {
         let found = fields.flag(name, default)?;
-        if found != supported {
-            return refuse(name, &found.into(), &supported.to_string());
+        if found != readable {
+            return refuse(name, &found.into(), &readable.to_string());
         }
     }
     fields.none("clip_qkv", "null")?;

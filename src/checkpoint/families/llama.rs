@@ -29,7 +29,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
     let bias = fields.flag("attention_bias", false)?;
     if fields.flag("mlp_bias", false)? != bias {
         return Err(format!(
-            "attention_bias is {bias} and mlp_bias is {}; only equal ones are supported",
+            "attention_bias is {bias} and mlp_bias is {}; only equal ones can be read",
             !bias
         ));
     }

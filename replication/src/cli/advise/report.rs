@@ -4,7 +4,7 @@ use super::{Advice, Source};
 use forgetting_laws::fit::Measured;
 use forgetting_laws::fit::advise::{Estimate, Larger, Model, NewRuns, OnTarget, SmallestP};
 use forgetting_laws::warning::Warning;
-use forgetting_laws::words::{fraction, number, numbers, percent, power, runs, size, told};
+use forgetting_laws::words::{fraction, number, numbers, percent, power, size, told};
 use std::fmt::Write as _;
 
 /// The report.
@@ -27,16 +27,19 @@ pub fn text(advice: &Advice) -> String {
         out.line(&at, &format!("{}{}", sizes(&n.size), reached(n.reachable)));
         let at = format!("D_ft at N = {}", size(advice.asked.n_params));
         out.line(&at, &format!("{}{}", sizes(&d_ft.size), reached(d_ft.reachable)));
-        out.line("no size goes below", &numbers(&n.floor));
+        out.line("no size goes below", &format!("{} nats", numbers(&n.floor)));
         out.warnings(n.warnings.iter().chain(&d_ft.warnings));
     }
     if let Some(found) = &advice.worth_collecting {
         out.title("More target data");
-        out.line("doubling it gains", &format!("{} nats", numbers(&found.doubling)));
+        out.line("doubling it lowers L_ft", &format!("by {} nats", numbers(&found.doubling)));
         let worth = number(found.worth);
         out.line(
             "worth collecting",
-            &format!("up to {}; beyond, doubling gains less than {worth}", sizes(&found.enough)),
+            &format!(
+                "up to {} tokens; beyond that, doubling lowers L_ft by less than {worth} nats",
+                sizes(&found.enough)
+            ),
         );
         out.warnings(&found.warnings);
     }
@@ -126,17 +129,11 @@ impl Report {
         let by_law = format!("{} [{}, {}]", of(value), of(low), of(high));
         self.line("by the law alone", &by_law);
         let before = advice.asked.loss_pt0;
-        let rise = |rise: &Estimate, seen: &Option<Measured>| match seen {
-            Some(seen) => format!(
-                "{} nats, measured ({}); the law says {}",
-                number(seen.loss - before),
-                runs(seen),
-                numbers(rise)
-            ),
-            None => format!("{} nats", numbers(rise)),
+        let rise = |rise: &Estimate, seen: Option<Measured>| {
+            told(rise, &seen.map(|seen| Measured { loss: seen.loss - before, ..seen }))
         };
-        self.line("increase of a new run", &rise(&found.rise, &found.measured));
-        self.line("without injection", &rise(&found.rise_without, &found.measured_without));
+        self.line("increase of a new run", &rise(&found.rise, found.measured));
+        self.line("without injection", &rise(&found.rise_without, found.measured_without));
         self.warnings(&found.warnings);
     }
 
@@ -145,11 +142,14 @@ impl Report {
         self.line("L_ft of a new run", &told(&found.loss_ft, &found.measured));
         match (&found.change, &found.equivalent_data) {
             (Some(change), Some(data)) => {
-                self.line("of it due to injection", &format!("{} nats", numbers(change)));
-                self.line("as much as", &format!("{} times the target data", numbers(data)));
+                self.line("effect of injection", &format!("{} nats", numbers(change)));
+                self.line(
+                    "as large as that of",
+                    &format!("{} times the target data", numbers(data)),
+                );
             }
             _ => self.line(
-                "due to injection",
+                "effect of injection",
                 "not known: Eq. 6 has no p; fit finetuning-p too (--law all)",
             ),
         }
@@ -206,11 +206,11 @@ impl Report {
 
     fn new_runs(&mut self, found: &NewRuns, p: f64) {
         let p = fraction(p);
-        self.title(&format!("Runs that would teach most of the forgetting at p = {p}"));
+        self.title(&format!("New runs that would say most about the increase of L_pt at p = {p}"));
         let (known, noise) = (number(found.deviation), number(found.noise));
         let _ = writeln!(
             self.text,
-            "  now known to {known} nats (one standard deviation); the noise of a run is {noise}"
+            "  standard deviation now {known} nats; that of the noise of a run {noise} nats"
         );
         for (i, run) in found.runs.iter().enumerate() {
             let at = format!(
@@ -222,7 +222,7 @@ impl Report {
             let (alone, together) = (percent(run.alone), percent(run.together));
             let with = match i {
                 0 => format!("removes {alone} of its variance"),
-                _ => format!("removes {alone}; together with those above {together}"),
+                _ => format!("removes {alone}, or {together} together with those above"),
             };
             let _ = writeln!(self.text, "  {at:<38} {with}");
         }

@@ -65,10 +65,10 @@ fn every_question_is_answered_where_every_law_is_there() {
         "with 90% confidence",
         "times the target data",
         "L_ft = 2.50 on the target",
-        "doubling it gains",
+        "doubling it lowers L_ft",
         "N = 400M, D = 10B",
         "the larger model ends with the lower L_pt by",
-        "Runs that would teach most",
+        "New runs that would say most",
     ] {
         assert!(report.contains(part), "{part}:\n{report}");
     }

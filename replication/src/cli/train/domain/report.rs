@@ -95,13 +95,19 @@ pub fn write(
 fn course_in_words(campaign: &Campaign, ended: &End, deviation: f64) -> String {
     let first = campaign.journal.rounds.first().map_or(f64::NAN, |round| round.before);
     let why = match ended {
-        End::AllMade => "every run of the plan was made",
-        End::BudgetSpent => "no other run fits into the budget; a larger one continues from here",
+        End::AllMade => "Every run of the plan was made",
+        End::BudgetSpent => {
+            "No other run fits into the budget; a larger --budget continues from here"
+        }
     };
-    let from = if first.is_finite() { format!(", from {}", percent(first)) } else { String::new() };
+    let from = if first.is_finite() {
+        format!("; before the first run it was {}", percent(first))
+    } else {
+        String::new()
+    };
     format!(
-        "The design expects the increase that is asked about to be known to a standard deviation of {}{from} \
-         before the first run; {} of training so far; {why}.",
+        "The increase asked about is known with a standard deviation of {}, by the estimate of the \
+         design{from}. Training took {}. {why}.",
         percent(deviation),
         plan::duration(campaign.spent()),
     )
