@@ -50,7 +50,7 @@
 //!
 //! | module | |
 //! |---|---|
-//! | [`table`] | runs and their losses |
+//! | [`table`] | runs and their losses, read from CSV, JSON and Parquet |
 //! | [`mod@fit`] | optima with proofs, intervals, errors on held-out runs, predictions, advice, designs |
 //! | [`study`] | which run to make next with your own training code |
 //! | [`warning`] | what not to trust about a fit or an answer |
@@ -65,13 +65,15 @@
 //! | [`engine`] | the training loop and its two engines |
 //! | [`memory`] | what a training run holds in memory, and what fits a device |
 //! | [`run`], [`store`] | what determines a run, and runs on disk |
-//! | [`loss`], [`rng`], [`formats`] | means of losses, keyed random numbers, readers of file formats |
+//! | [`loss`], [`rng`] | means of losses, keyed random numbers |
+//! | [`formats`], [`numbers`] | readers of file formats, numbers as people write them |
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `fit` | [`mod@fit`] and [`study`]; needs LAPACK |
+//! | `tables` | `table::read`, tables of losses from files; from Parquet with `parquet` |
 //! | `text` | text files, tokenizers, token stores |
 //! | `hub` | [`hub`], and `text` |
 //! | `checkpoint` | [`checkpoint`] |
@@ -98,6 +100,7 @@ pub mod laws;
 pub mod loss;
 pub mod memory;
 pub mod model;
+pub mod numbers;
 pub mod pretraining;
 pub mod quiet;
 pub mod rng;

@@ -1,4 +1,5 @@
 //! Tables of losses: runs and their final losses, from this project or elsewhere.
+//! With the feature `tables`, [`mod@read`] reads them from files.
 //!
 //! ```
 //! use forgetting_laws::laws::{Finetuning, Row};
@@ -15,6 +16,9 @@
 //! assert_eq!(table.sample(&Finetuning)?.losses, [3.1, 2.8, 2.9, 2.5]);
 //! # Ok::<(), forgetting_laws::Error>(())
 //! ```
+
+#[cfg(feature = "tables")]
+pub mod read;
 
 use crate::laws::{Law, Point, Row};
 use crate::warning::{Warning, WarningKind};
@@ -57,7 +61,7 @@ impl Column {
     ];
 
     /// The name in a file's header.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::NParams => "n_params",
             Self::DFtTokens => "d_ft_tokens",
@@ -311,8 +315,8 @@ impl Table {
             format!("; the columns are {}", self.columns.join(", "))
         };
         let reason = format!(
-            "the {} law needs {column}, and no row has it{found}; --map {column}=NAME takes another \
-             column for it",
+            "the {} law needs {column}, and no row has it{found}; map another \
+             column to it (--map {column}=NAME)",
             law.name()
         );
         Error::content(&self.path, None, reason)

@@ -10,40 +10,30 @@
 
 use forgetting_laws::Error;
 use forgetting_laws::laws::LAWS;
+use forgetting_laws::table::read::{Reading, read};
 use libfuzzer_sys::fuzz_target;
 use std::fs;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-// The command's own modules, as it is no library.
-#[allow(dead_code)]
-#[path = "../../replication/src/losses/mod.rs"]
-mod losses;
-#[allow(dead_code)]
-#[path = "../../replication/src/numbers.rs"]
-mod numbers;
-
-use losses::{Options, Reading, read};
-
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder"));
 
 const NAMES: [&str; 5] = ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet"];
 
-/// What a command line may ask for: nothing, other numbers, other columns, a long form.
+/// What a user may ask for: nothing, other numbers, other columns, a long form.
 static READINGS: LazyLock<[Reading; 4]> = LazyLock::new(|| {
     let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
-    let options = [
-        Options::default(),
-        Options { percent: true, decimal_comma: true, ..Options::default() },
-        Options {
+    [
+        Reading::default(),
+        Reading { percent: true, decimal_comma: true, ..Reading::default() },
+        Reading {
             map: owned(&["n_params=a", "loss=b.c"]),
             filters: owned(&["n_params>1", "d!=x,y"]),
             group_by: Some("d".into()),
-            ..Options::default()
+            ..Reading::default()
         },
-        Options { wide: Some("d_ft_tokens:loss_ft".into()), ..Options::default() },
-    ];
-    options.map(|options| Reading::new(&options).expect("they are options"))
+        Reading { wide: Some("d_ft_tokens:loss_ft".into()), ..Reading::default() },
+    ]
 });
 
 fn is_one_line(error: &Error) {

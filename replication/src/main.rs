@@ -14,8 +14,6 @@ mod figures;
 mod format;
 #[cfg(feature = "train")]
 mod inputs;
-mod losses;
-mod numbers;
 mod report;
 #[cfg_attr(
     not(feature = "train"),

@@ -96,15 +96,15 @@ fn rows_of_one_run_are_one_run() {
 #[test]
 fn what_no_row_has_is_named_with_what_there_is() {
     let mut table = grid();
-    let expected = "a.csv: the additive law needs loss, and no row has it; --map loss=NAME \
-                    takes another column for it";
+    let expected = "a.csv: the additive law needs loss, and no row has it; map another \
+                    column to it (--map loss=NAME)";
     assert_eq!(refusal(&table, &Additive), expected);
     table.columns = COLUMNS.map(str::to_owned).to_vec();
     for run in &mut table.runs {
         run.set(Column::NParams, None);
     }
     let expected = "a.csv: the finetuning law needs n_params, and no row has it; the columns \
-                    are size, loss_ft; --map n_params=NAME takes another column for it";
+                    are size, loss_ft; map another column to it (--map n_params=NAME)";
     assert_eq!(refusal(&table, &Finetuning), expected);
     assert!(refusal(&Table::new(Vec::new()), &Finetuning).contains("needs loss_ft"));
 }

@@ -3,12 +3,12 @@
 mod report;
 
 use crate::cli::values::limit;
-use crate::numbers::{share, size};
 use crate::terminal::print;
 use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
 use forgetting_laws::fit::file;
 use forgetting_laws::fit::{Advisor, Fit, Limit};
 use forgetting_laws::laws::Row;
+use forgetting_laws::numbers::{share, size};
 use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::path::PathBuf;

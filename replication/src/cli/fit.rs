@@ -1,6 +1,6 @@
 //! `replication fit`: from a table of losses to laws, in words, numbers and drawings.
 
-use crate::losses::{self, Reading};
+use super::table::TableOptions;
 use crate::report::{card, ranking};
 use crate::terminal::{log, print};
 use clap::ValueEnum;
@@ -15,6 +15,7 @@ use forgetting_laws::fit::{
 };
 use forgetting_laws::laws::{self, ForgettingBounded, LAWS, Law};
 use forgetting_laws::store::write_atomic;
+use forgetting_laws::table::read::read;
 use forgetting_laws::table::{Column, Table};
 use forgetting_laws::{Error, Result};
 use std::fs;
@@ -36,7 +37,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
     law: Vec<String>,
     #[command(flatten)]
-    table: losses::Options,
+    table: TableOptions,
     /// Vocabulary size: --law all and all-forgetting then include forgetting-bounded-V, in which
     /// the increase is bounded by the loss of a uniform model.
     #[arg(long, value_name = "V", value_parser = clap::value_parser!(u32).range(2..))]
@@ -215,9 +216,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     let pooled = arguments.table.group_by.as_deref() == Some(POOLED);
-    let mut asked = arguments.table.clone();
-    asked.group_by = asked.group_by.filter(|_| !pooled);
-    let loaded = losses::read(&arguments.input, &Reading::new(&asked)?)?;
+    let mut reading = arguments.table.reading();
+    reading.group_by = reading.group_by.filter(|_| !pooled);
+    let loaded = read(&arguments.input, &reading)?;
     let groups = if pooled {
         let mut table = Table { warnings: Vec::new(), ..loaded.table.clone() };
         table.unasked.retain(|column| column != "domain");
@@ -226,7 +227,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         loaded.table.groups()
     };
     let mapped: Vec<&str> =
-        asked.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim())).collect();
+        reading.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim())).collect();
     let fitted = fit_groups(&groups, &laws, named, &mapped, &options)?;
     let comparisons = compare(&fitted);
     let mut rankings = Vec::new();
@@ -255,7 +256,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         };
         law_groups.push(Group { fit, proof, sweep });
     }
-    let losses::Options { map, filters, wide, group_by, runs, weight, percent, decimal_comma } =
+    let TableOptions { map, filters, wide, group_by, runs, weight, percent, decimal_comma } =
         arguments.table.clone();
     let fits: Vec<&Fit> = law_groups.iter().map(|group| &group.fit).collect();
     let mut checklist = Checklist::of_fits(&fits);

@@ -6,6 +6,7 @@ pub mod draw;
 pub mod fit;
 pub mod predict;
 pub mod study;
+pub mod table;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "train")]

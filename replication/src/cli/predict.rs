@@ -2,11 +2,11 @@
 
 use crate::cli::values::{MOST, Values};
 use crate::format::{Csv, cell, entry, fit_name, number, percent};
-use crate::numbers;
 use crate::terminal::{log, print};
 use forgetting_laws::fit::file::{self, LawFile};
 use forgetting_laws::fit::{Fit, Measured, Prediction};
 use forgetting_laws::laws::Row;
+use forgetting_laws::numbers;
 use forgetting_laws::table::Column;
 use forgetting_laws::warning::{Warning, WarningKind};
 use forgetting_laws::{Error, Result};

@@ -1,13 +1,14 @@
 //! `replication study`: which run to make next, around anybody's training code, and what the runs show
 //! so far. It trains nothing; the file of a study is the library's ([`forgetting_laws::study`]).
 
+use super::table::TableOptions;
 use crate::cli::values::Values;
-use crate::losses::{self, Reading, Record, Records};
-use crate::numbers::{share, size};
 use crate::terminal::{log, print};
 use clap::{Args, Subcommand};
 use forgetting_laws::fit::{Bootstrap, Limit, Options};
+use forgetting_laws::numbers::{share, size};
 use forgetting_laws::study::{Answer, Losses, Made, Question, State, Study, Verdict};
+use forgetting_laws::table::read::{self, Record, Records};
 use forgetting_laws::table::{Column, Run};
 use forgetting_laws::words::{self, numbers, percent};
 use forgetting_laws::{Error, Result};
@@ -132,7 +133,7 @@ pub struct Tell {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["n_params", "loss_pt0", "loss_pt", "loss_ft"])]
     table: Option<PathBuf>,
     #[command(flatten)]
-    reading: losses::Options,
+    reading: TableOptions,
     #[command(flatten)]
     answer: AnswerOptions,
 }
@@ -269,7 +270,7 @@ struct Candidate {
 
 /// The runs of a table.
 fn from_table(path: &Path) -> Result<Vec<Candidate>> {
-    let records = losses::records(path)?;
+    let records = read::records(path)?;
     let column = |name: &str| records.columns.iter().position(|column| column == name);
     let needed = |name: &str| {
         column(name).ok_or_else(|| {
@@ -370,8 +371,8 @@ fn take(study: &mut Study, tell: &Tell) -> Result<()> {
 }
 
 /// Takes every row of a table that has a loss.
-fn take_table(study: &mut Study, path: &Path, reading: &losses::Options) -> Result<()> {
-    let table = losses::read(path, &Reading::new(reading)?)?.table;
+fn take_table(study: &mut Study, path: &Path, options: &TableOptions) -> Result<()> {
+    let table = read::read(path, &options.reading())?.table;
     let domains: BTreeSet<&str> = table.runs.iter().map(|run| &*run.domain).collect();
     if domains.len() > 1 {
         let names: Vec<&str> = domains.into_iter().collect();

@@ -1,8 +1,8 @@
 //! Values of the command line that several commands take: numbers, lists and ranges, limits, and
 //! `NAME=FILE`.
 
-use crate::numbers::{share, size};
 use forgetting_laws::fit::Limit;
+use forgetting_laws::numbers::{share, size};
 use forgetting_laws::table::Column;
 use std::path::{Path, PathBuf};
 

@@ -57,9 +57,9 @@ mod tests {
     use super::*;
     use crate::figures::golden::difference;
     use crate::format::error_percent;
-    use crate::losses::{self, Reading};
     use forgetting_laws::fit::{Options, Ranked, growth_of_b, rank};
     use forgetting_laws::laws::{ForgettingBounded, LAWS, Law};
+    use forgetting_laws::table::read::{Reading, read};
     use forgetting_laws::table::{Column, Table};
     use std::fs;
     use std::path::Path;
@@ -88,9 +88,9 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
     /// The rows of the main grid that count.
     fn losses_of(root: &Path, text: &str) -> Table {
         let filters = vec!["main=true".into(), "left_out=".into()];
-        let asked = losses::Options { filters, ..losses::Options::default() };
+        let reading = Reading { filters, ..Reading::default() };
         let path = root.join("golden/nano").join(text).join("losses.csv");
-        losses::read(&path, &Reading::new(&asked).unwrap()).unwrap().table
+        read(&path, &reading).unwrap().table
     }
 
     /// A row of the table of golden/ranking/README.md.

@@ -46,11 +46,11 @@ pub struct DomainOptions {
     #[arg(long)]
     pub dry_run: bool,
     /// Parameters of the model in question [default: the largest of the plan].
-    #[arg(long, value_name = "N", value_parser = crate::numbers::size)]
+    #[arg(long, value_name = "N", value_parser = forgetting_laws::numbers::size)]
     pub n_params: Option<f64>,
     /// Tokens of target data in question [default: all of the text, or the largest amount of the
     /// plan if that is a small part].
-    #[arg(long, value_name = "D", value_parser = crate::numbers::size)]
+    #[arg(long, value_name = "D", value_parser = forgetting_laws::numbers::size)]
     pub d_ft: Option<f64>,
     /// How much may be forgotten: a share of the pretraining loss (5%) or nats per token (0.05).
     #[arg(long, default_value = "5%", value_parser = crate::cli::values::limit)]

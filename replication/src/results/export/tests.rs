@@ -1,12 +1,12 @@
 use super::*;
 use crate::blocks::MAIN;
-use crate::losses::{self, Loaded, Reading};
 use crate::results::Results;
 use crate::results::planted::planted;
 use forgetting_laws::fit::{Options, fit};
 use forgetting_laws::laws::Forgetting;
 use forgetting_laws::loss::Measured;
 use forgetting_laws::run::{FinetuningTest, Outcome, TestLosses};
+use forgetting_laws::table::read::{Loaded, Reading, read};
 use forgetting_laws::table::{Run, Table};
 
 /// A folder with the planted results.
@@ -23,8 +23,8 @@ fn text(folder: &tempfile::TempDir, name: &str) -> String {
 /// What this program reads of a table, without what depends on the format.
 fn runs(path: &Path, filters: &[&str]) -> Vec<Run> {
     let filters = filters.iter().map(ToString::to_string).collect();
-    let options = losses::Options { filters, ..losses::Options::default() };
-    let Loaded { table, .. } = losses::read(path, &Reading::new(&options).unwrap()).unwrap();
+    let reading = Reading { filters, ..Reading::default() };
+    let Loaded { table, .. } = read(path, &reading).unwrap();
     assert_eq!(table.warnings, []);
     table.runs.into_iter().map(|run| Run { line: None, ..run }).collect()
 }

@@ -1,7 +1,9 @@
 //! Parquet: columns of numbers, texts and truth values, plain or compressed with snappy, zstd, gzip
 //! or lz4.
 
-use super::records::{Cell, Record, Records, Unit};
+use super::{Cell, Record, Records, Unit};
+use crate::Result;
+use crate::formats::parquet::{self, Reader, Stop};
 use ::parquet::basic::{ConvertedType, LogicalType};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
@@ -9,8 +11,6 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::RowGroupReader;
 use ::parquet::schema::types::ColumnDescriptor;
 use bytes::Bytes;
-use forgetting_laws::Result;
-use forgetting_laws::formats::parquet::{self, Reader, Stop};
 use half::f16;
 use std::path::Path;
 

@@ -1,8 +1,9 @@
 //! A file's rows before anybody knows what its columns mean.
 
+use super::Naming;
+use crate::Error;
 use crate::numbers;
-use forgetting_laws::Error;
-use forgetting_laws::warning::{Warning, WarningKind};
+use crate::warning::{Warning, WarningKind};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -104,8 +105,9 @@ impl Cell {
     }
 
     /// How a cell that is no number may be meant as one, and what to do.
-    pub fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self, naming: Naming) -> Option<String> {
         let text = self.text();
+        let decimal_comma = naming.name("decimal_comma");
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let groups = |separator: char| {
             let mut groups = text.split(separator);
@@ -125,13 +127,13 @@ impl Cell {
         let is_decimal = point != text && point.parse::<f64>().is_ok();
         if groups(',') && is_decimal {
             Some(format!(
-                "write it as {}, or --decimal-comma reads it as {point}",
+                "write it as {}, or {decimal_comma} reads it as {point}",
                 text.replace(',', "")
             ))
         } else if [',', ' ', '\u{a0}', '\u{202f}', '\''].into_iter().any(groups) {
             Some("write it without separators of thousands".into())
         } else if is_decimal {
-            Some(format!("--decimal-comma reads it as {point}"))
+            Some(format!("{decimal_comma} reads it as {point}"))
         } else if let Ok(size) = numbers::size(text) {
             Some(format!("write it in digits, as {size:e}"))
         } else if ["na", "n/a", "null", "none", "-"].contains(&text.to_lowercase().as_str()) {
@@ -321,7 +323,7 @@ mod tests {
         }
         let cell = Cell::of_text_with_decimal_comma(" 1.234 ");
         assert_eq!((cell.number(), cell.text()), (None, "1.234"));
-        assert!(cell.hint().unwrap().contains("1234 or 1.234: write 1234 or 1,234"));
+        assert!(cell.hint(Naming::Flag).unwrap().contains("1234 or 1.234: write 1234 or 1,234"));
         for text in ["a,b", "1,2,3", "GPT-2, small"] {
             assert_eq!(Cell::of_text_with_decimal_comma(text), Cell::of_text(text));
         }
@@ -338,11 +340,11 @@ mod tests {
             ("4M", "write it in digits, as 4e6"),
             ("NA", "leave it empty"),
         ] {
-            let said = Cell::of_text(text).hint().unwrap_or_default();
+            let said = Cell::of_text(text).hint(Naming::Flag).unwrap_or_default();
             assert!(said.contains(hint), "{text}: {said}");
         }
         for text in ["3.5 nats", "", "a,b"] {
-            assert_eq!(Cell::of_text(text).hint(), None, "{text}");
+            assert_eq!(Cell::of_text(text).hint(Naming::Flag), None, "{text}");
         }
     }
 

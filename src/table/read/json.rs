@@ -1,9 +1,9 @@
 //! JSON: an object a line, or one array of objects.
 
-use super::records::{Cell, Record, Records, Unit};
-use forgetting_laws::formats::json::{self, NonFinite, Stop};
-use forgetting_laws::warning::WarningKind;
-use forgetting_laws::{Error, Result};
+use super::{Cell, Record, Records, Unit};
+use crate::formats::json::{self, NonFinite, Stop};
+use crate::warning::WarningKind;
+use crate::{Error, Result};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

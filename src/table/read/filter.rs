@@ -1,7 +1,7 @@
 //! Which rows of a table are read.
 
-use super::records::Cell;
-use forgetting_laws::{Error, Result};
+use super::{Cell, Naming};
+use crate::{Error, Result};
 use std::fmt;
 
 /// `COLUMN OP VALUE`.
@@ -16,6 +16,7 @@ pub struct Filter {
     pub column: String,
     op: Op,
     value: String,
+    naming: Naming,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Filter {
     ///
     /// # Errors
     /// If there is no column or no operator.
-    pub fn readings(text: &str) -> Result<Vec<Self>> {
+    pub fn readings(text: &str, naming: Naming) -> Result<Vec<Self>> {
         let mut readings = Vec::new();
         let mut from = 0;
         while let Some(at) = text[from..].find(['=', '!', '<', '>']).map(|at| from + at) {
@@ -58,6 +59,7 @@ impl Filter {
                     column: column.trim().to_owned(),
                     op,
                     value: value.trim().to_owned(),
+                    naming,
                 });
             }
         }
@@ -67,7 +69,7 @@ impl Filter {
         } else {
             let requirement = "must be COLUMN OP VALUE with OP one of = != < <= > >=, such as \
                                'd_ft_tokens>0'";
-            Err(Error::setting("--where", text, requirement))
+            Err(Error::setting(naming.name("filters"), text, requirement))
         }
     }
 
@@ -102,10 +104,11 @@ impl Filter {
             (_, Some(a), Some(b)) => Ok(a.partial_cmp(&b)),
             (Cell::Text(text), None, None) => Ok(Some(text.as_str().cmp(&self.value))),
             _ => Err(format!(
-                "{} is {}, which is neither above nor below {:?} of --where {self}",
+                "{} is {}, which is neither above nor below {:?} of {} {self}",
                 self.column,
                 cell.shown(),
-                self.value
+                self.value,
+                self.naming.name("filters")
             )),
         }
     }
@@ -124,7 +127,7 @@ mod tests {
 
     /// The only reading of a text, or that with the shortest column.
     fn parse(text: &str) -> Result<Filter> {
-        Ok(Filter::readings(text)?.pop().unwrap())
+        Ok(Filter::readings(text, Naming::Flag)?.pop().unwrap())
     }
 
     fn keeps(filter: &str, cell: &str) -> bool {
@@ -149,7 +152,7 @@ mod tests {
             assert_eq!(filter.to_string(), shown);
             assert_eq!(parse(shown).unwrap(), filter);
         }
-        let readings = Filter::readings("lr=0.1, p>=0.5 - loss < 9").unwrap();
+        let readings = Filter::readings("lr=0.1, p>=0.5 - loss < 9", Naming::Field).unwrap();
         let read: Vec<_> = readings.iter().map(|f| (f.column.as_str(), f.value.as_str())).collect();
         assert_eq!(
             read,

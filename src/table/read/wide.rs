@@ -1,8 +1,8 @@
 //! Wide tables, which have a column for each size of the data.
 
-use super::records::{Cell, Record, Records};
-use forgetting_laws::table::Column;
-use forgetting_laws::{Error, Result};
+use super::{Cell, Naming, Record, Records};
+use crate::table::Column;
+use crate::{Error, Result};
 use std::fmt;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ impl Wide {
     ///
     /// # Errors
     /// If they are not two different columns of numbers.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str, naming: Naming) -> Result<Self> {
         let by_name = |name: &str| Column::ALL.into_iter().find(|c| c.name() == name.trim());
         let names = text.split_once(':');
         let columns = names.and_then(|(header, cell)| Some((by_name(header)?, by_name(cell)?)));
@@ -32,7 +32,7 @@ impl Wide {
                     "must be what the headers are and what the cells are, such as \
                      d_ft_tokens:loss_ft; there are {names}"
                 );
-                Err(Error::setting("--wide", text, requirement))
+                Err(Error::setting(naming.name("wide"), text, requirement))
             }
         }
     }
@@ -46,13 +46,15 @@ impl Wide {
     ///
     /// # Errors
     /// If no header is a number, two are the same, or the table has the new columns already.
-    pub fn lengthen(self, path: &Path, records: Records) -> Result<Records> {
+    pub fn lengthen(self, path: &Path, records: Records, naming: Naming) -> Result<Records> {
         let is_number = |name: &String| name.parse().is_ok_and(f64::is_finite);
         let columns = &records.columns;
         let (sizes, others): (Vec<_>, Vec<_>) =
             (0..columns.len()).partition(|&i| is_number(&columns[i]));
         let refuse = |what: String| {
-            let reason = format!("--wide {self}: {what}; the columns are {}", columns.join(", "));
+            let setting = naming.name("wide");
+            let reason =
+                format!("{setting} {self}: {what}; the columns are {}", columns.join(", "));
             Err(Error::content(path, None, reason))
         };
         if sizes.is_empty() {
@@ -87,7 +89,7 @@ impl fmt::Display for Wide {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::Unit;
+    use super::super::Unit;
     use super::*;
 
     const WIDE: Wide = Wide { header: Column::DFtTokens, cell: Column::LossFt };
@@ -103,17 +105,19 @@ mod tests {
     }
 
     fn refusal(columns: &[&str]) -> String {
-        WIDE.lengthen(Path::new("a.csv"), records(columns, &[])).unwrap_err().to_string()
+        WIDE.lengthen(Path::new("a.csv"), records(columns, &[]), Naming::Flag)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn names_are_read() {
-        assert_eq!(Wide::parse("d_ft_tokens:loss_ft").unwrap(), WIDE);
-        assert_eq!(Wide::parse(&WIDE.to_string()).unwrap(), WIDE);
-        assert_eq!(Wide::parse("p : loss_pt").unwrap().header, Column::P);
+        assert_eq!(Wide::parse("d_ft_tokens:loss_ft", Naming::Flag).unwrap(), WIDE);
+        assert_eq!(Wide::parse(&WIDE.to_string(), Naming::Flag).unwrap(), WIDE);
+        assert_eq!(Wide::parse("p : loss_pt", Naming::Flag).unwrap().header, Column::P);
         assert!(WIDE.makes("loss_ft") && WIDE.makes("d_ft_tokens") && !WIDE.makes("p"));
         for text in ["", "loss_ft", "d_ft_tokens:", "size:loss_ft", "p:p", "p:loss:loss_ft"] {
-            let message = Wide::parse(text).unwrap_err().to_string();
+            let message = Wide::parse(text, Naming::Flag).unwrap_err().to_string();
             assert!(message.starts_with(&format!("--wide = {text}: must be")), "{message}");
         }
     }
@@ -122,7 +126,7 @@ mod tests {
     fn each_number_of_the_header_is_a_row() {
         let table =
             records(&["0", "name", "1e3", "inf"], &[&["4", "a", "3", "x"], &["", "b", "2", ""]]);
-        let long = WIDE.lengthen(Path::new("a.csv"), table).unwrap();
+        let long = WIDE.lengthen(Path::new("a.csv"), table, Naming::Flag).unwrap();
         let expected = records(
             &["name", "inf", "d_ft_tokens", "loss_ft"],
             &[

@@ -1,64 +1,90 @@
-//! Tables of losses from files, whoever wrote them.
+//! Tables of losses from files, whoever wrote them: CSV and JSON, and Parquet with the feature
+//! `parquet`.
 //!
-//! A file becomes records of text ([`mod@records`]; one small module a format), a wide table becomes a
-//! long one ([`wide`]), rows are chosen ([`filter`]), and what is left becomes the columns that the
-//! laws know ([`Field`]).
+//! ```
+//! use forgetting_laws::laws::Finetuning;
+//! use forgetting_laws::table::read::{Reading, read};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("runs.csv");
+//! std::fs::write(&path, "size,tokens,eval/loss\n1e6,1e5,3.1\n1e6,1e6,2.8\n1e7,1e5,2.9\n1e7,1e6,2.5\n")?;
+//! let map = ["n_params=size", "d_ft_tokens=tokens", "loss_ft=eval/loss"].map(String::from);
+//! let table = read(&path, &Reading { map: map.to_vec(), ..Reading::default() })?.table;
+//! assert_eq!(table.sample(&Finetuning)?.losses, [3.1, 2.8, 2.9, 2.5]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A file becomes records of text (a small module a format), a wide table becomes a long one, rows are
+//! chosen, and what is left becomes the columns that the laws know.
 
 mod csv;
 mod filter;
 mod json;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod records;
 mod wide;
 
+use super::{Column, Run, Table};
+use crate::store::sha256;
+use crate::{Error, Result, formats};
 use filter::Filter;
-use forgetting_laws::formats;
-use forgetting_laws::store::sha256;
-use forgetting_laws::table::{Column, Run, Table};
-use forgetting_laws::{Error, Result};
-pub use records::{Cell, Record, Records};
+pub use records::{Cell, Record, Records, Unit};
 use std::path::Path;
 use std::{fmt, fs};
 use wide::Wide;
 
-/// How a table is read, as the command line has it.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Options {
-    /// Takes another column for a name: n_params, d_ft_tokens, d_tokens, p, loss_pt0, loss_pt,
-    /// loss_ft, loss, domain, seed, run, weight, parent_id (the pretrained model), epochs (passes over
-    /// the target data) or interior (whether the bottom is). Example: --map n_params=Model_Size
-    #[arg(long, value_name = "NAME=COLUMN")]
+/// How the columns of a file become those of the laws. By default each column has the name of its
+/// field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// `NAME=COLUMN` takes another column for a name: that of a [`Column`], or `domain`, `seed`, `run`,
+    /// `weight`, `parent_id` (the pretrained model), `epochs` (passes over the target data) or
+    /// `interior` (whether the losses are those of a bottom between two evaluations).
     pub map: Vec<String>,
     /// Takes p for a percentage: 5 is 0.05. What is written with the sign, 5%, is one without this.
-    #[arg(long)]
     pub percent: bool,
     /// Takes 3,14 in .csv and .tsv files for 3.14.
-    #[arg(long)]
     pub decimal_comma: bool,
-    /// Keeps the rows for which it holds, by the values that the file has; OP is = != < <= > or >=.
-    /// May be repeated: all must hold. Example: --where 'family=GPT2,OPT' --where 'd_ft_tokens>0'
-    #[arg(long = "where", value_name = "COLUMN OP VALUE")]
+    /// `COLUMN OP VALUE` keeps the rows for which it holds, by the values that the file has; OP is
+    /// `=`, `!=`, `<`, `<=`, `>` or `>=`. All must hold.
     pub filters: Vec<String>,
-    /// Makes a row of each column whose header is a number: the header is the first, the cell the
-    /// second. Example: --wide d_ft_tokens:loss_ft
-    #[arg(long, value_name = "NAME:NAME")]
+    /// `NAME:NAME` makes a row of each column whose header is a number: the header is the first, the
+    /// cell the second.
     pub wide: Option<String>,
-    /// Fits each value of this column by itself; none fits all rows together [default: domain, where
-    /// there is one].
-    #[arg(long, value_name = "COLUMN")]
+    /// The column that makes the groups, which are fitted each by itself; `domain` by default.
     pub group_by: Option<String>,
-    /// The column that says which rows come from one run; the bootstrap draws them together
-    /// [default: run, or else each row is a run].
-    #[arg(long, value_name = "COLUMN")]
+    /// The column that says which rows come from one run; `run` by default, or else each row is a run.
     pub runs: Option<String>,
-    /// The column that says how many rows each counts for [default: weight, or else 1].
-    #[arg(long, value_name = "COLUMN")]
+    /// The column that says how many rows each counts for; `weight` by default, or else 1.
     pub weight: Option<String>,
+    /// How messages name these settings.
+    pub naming: Naming,
 }
 
-/// How the columns of a file become those of the laws.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reading {
+/// How messages name a setting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// As its field: `group_by`.
+    #[default]
+    Field,
+    /// As the option of the command `fit`: `--group-by`.
+    Flag,
+}
+
+impl Naming {
+    fn name(self, field: &str) -> String {
+        match (self, field) {
+            (Self::Field, _) => field.to_owned(),
+            (Self::Flag, "filters") => "--where".into(),
+            (Self::Flag, _) => format!("--{}", field.replace('_', "-")),
+        }
+    }
+}
+
+/// A [`Reading`] whose settings were found good.
+#[derive(Debug, Default)]
+struct Plan {
     /// Which column is taken for a field; a field that is not here has a column of its own name.
     map: Vec<Mapping>,
     /// Each with its possible readings.
@@ -66,88 +92,80 @@ pub struct Reading {
     wide: Option<Wide>,
     /// The column that makes the groups, a field's name or the file's own.
     group_by: Option<String>,
-    /// How its numbers are written.
-    notation: Notation,
-}
-
-/// How a file writes numbers, where that is not the usual way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Notation {
     /// Every p is a percentage.
     percent: bool,
-    /// A comma in place of the decimal point.
-    decimal_comma: bool,
+    naming: Naming,
 }
 
 /// A field and the column that is taken for it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 struct Mapping {
     field: Field,
     column: String,
-    /// The option that says so.
-    flag: &'static str,
-    /// What stands behind it.
+    /// The setting that says so, as messages name it.
+    setting: String,
+    /// Its value.
     text: String,
 }
 
 impl Mapping {
-    /// `--map NAME=COLUMN`.
-    fn parse(text: &str) -> Result<Self> {
+    /// `NAME=COLUMN`.
+    fn parse(text: &str, naming: Naming) -> Result<Self> {
         let parts = text.split_once('=').filter(|(_, column)| !column.trim().is_empty());
         let known = parts.and_then(|(name, column)| Some((Field::by_name(name.trim())?, column)));
-        let (field, column) = known.ok_or_else(|| {
-            let names = Field::ALL.map(Field::name).join(", ");
-            Error::setting("--map", text, format!("must be NAME=COLUMN, and NAME one of {names}"))
-        })?;
-        let column = column.trim().to_owned();
-        Ok(Self { field, column, flag: "--map", text: text.to_owned() })
+        let setting = naming.name("map");
+        let Some((field, column)) = known else {
+            let names = FIELDS.join(", ");
+            let requirement = format!("must be NAME=COLUMN, and NAME one of {names}");
+            return Err(Error::setting(setting, text, requirement));
+        };
+        Ok(Self { field, column: column.trim().to_owned(), setting, text: text.to_owned() })
     }
 
-    /// `FLAG COLUMN`, for a field that has an option of its own.
-    fn of_flag(field: Field, flag: &'static str, column: &Option<String>) -> Option<Self> {
+    /// For a field that has a setting of its own.
+    fn of_setting(field: Field, setting: String, column: &Option<String>) -> Option<Self> {
         let text = column.clone()?;
-        Some(Self { field, column: text.clone(), flag, text })
+        Some(Self { field, column: text.clone(), setting, text })
     }
 
     fn refuse<T>(&self, requirement: String) -> Result<T> {
-        Err(Error::setting(self.flag, &self.text, requirement))
+        Err(Error::setting(&self.setting, &self.text, requirement))
     }
 }
 
 impl fmt::Display for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.flag, self.text)
+        write!(f, "{} {}", self.setting, self.text)
     }
 }
 
-impl Reading {
-    /// What the command line asks for.
-    ///
+impl Plan {
     /// # Errors
-    /// If an option is not of its form, or one field is given two columns.
-    pub fn new(options: &Options) -> Result<Self> {
-        let mut map: Vec<_> =
-            options.map.iter().map(|text| Mapping::parse(text)).collect::<Result<_>>()?;
-        map.extend(Mapping::of_flag(Field::Run, "--runs", &options.runs));
-        map.extend(Mapping::of_flag(Field::Weight, "--weight", &options.weight));
-        let wide = options.wide.as_deref().map(Wide::parse).transpose()?;
+    /// If a setting is not of its form, or one field is given two columns.
+    fn new(reading: &Reading) -> Result<Self> {
+        let naming = reading.naming;
+        let map = reading.map.iter().map(|text| Mapping::parse(text, naming));
+        let mut map: Vec<_> = map.collect::<Result<_>>()?;
+        map.extend(Mapping::of_setting(Field::Run, naming.name("runs"), &reading.runs));
+        map.extend(Mapping::of_setting(Field::Weight, naming.name("weight"), &reading.weight));
+        let wide = reading.wide.as_deref().map(|text| Wide::parse(text, naming)).transpose()?;
         for (i, mapping) in map.iter().enumerate() {
             let name = mapping.field.name();
             if let Some(twin) = map[..i].iter().find(|earlier| earlier.field == mapping.field) {
                 return mapping.refuse(format!("{twin} already says what {name} is"));
             }
             if let Some(wide) = wide.filter(|wide| wide.makes(name)) {
-                return mapping.refuse(format!("--wide {wide} already says what {name} is"));
+                let setting = naming.name("wide");
+                return mapping.refuse(format!("{setting} {wide} already says what {name} is"));
             }
         }
-        let filters = options.filters.iter().map(|text| Filter::readings(text));
+        let filters = reading.filters.iter().map(|text| Filter::readings(text, naming));
         let filters = filters.collect::<Result<_>>()?;
-        let Options { percent, decimal_comma, .. } = *options;
-        let notation = Notation { percent, decimal_comma };
-        Ok(Self { map, filters, wide, group_by: options.group_by.clone(), notation })
+        let (group_by, percent) = (reading.group_by.clone(), reading.percent);
+        Ok(Self { map, filters, wide, group_by, percent, naming })
     }
 
-    /// The special columns that no option asks for.
+    /// The special columns that no setting asks for.
     fn unasked(&self, fields: &[(Field, usize)]) -> Vec<String> {
         let asked = |field: Field| {
             (field == Field::Domain && self.group_by.is_some())
@@ -171,6 +189,17 @@ enum Field {
     Interior,
 }
 
+/// The names that a column of a file may have, or be given by [`Reading::map`].
+pub const FIELDS: [&str; 15] = {
+    let mut names = [""; 15];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Field::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
 impl Field {
     const ALL: [Self; 15] = [
         Self::Number(Column::ALL[0]),
@@ -190,7 +219,7 @@ impl Field {
         Self::Interior,
     ];
 
-    fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Number(column) => column.name(),
             Self::Domain => "domain",
@@ -213,12 +242,13 @@ impl Field {
     }
 
     /// Puts a cell where it belongs, or says what is wrong with it.
-    fn set(self, run: &mut Run, cell: &Cell, percent: bool) -> Result<(), String> {
+    fn set(self, run: &mut Run, cell: &Cell, plan: &Plan) -> Result<(), String> {
+        let number = |value: Option<f64>| number(cell, value, plan.naming);
         match self {
             Self::Number(column) => {
                 let value = match column {
-                    Column::P => number(cell, cell.share(percent))?,
-                    _ => number(cell, cell.number())?,
+                    Column::P => number(cell.share(plan.percent))?,
+                    _ => number(cell.number())?,
                 };
                 // A `Row` cannot tell a size that is NaN from one that is not known.
                 let size = !matches!(column, Column::LossPt | Column::LossFt | Column::Loss);
@@ -229,7 +259,7 @@ impl Field {
                 run.set(column, value);
             }
             // What is needed and missing is refused with the row's line when a law is fitted.
-            Self::Weight => run.weight = number(cell, cell.number())?.unwrap_or(f64::NAN),
+            Self::Weight => run.weight = number(cell.number())?.unwrap_or(f64::NAN),
             Self::Domain => run.domain = label(cell)?,
             Self::Seed => run.seed = label(cell)?,
             Self::Run => run.run = label(cell)?,
@@ -243,12 +273,12 @@ impl Field {
 }
 
 /// What a cell is read as, or that it is no number, with how to write or read it as one.
-fn number(cell: &Cell, value: Option<f64>) -> Result<Option<f64>, String> {
+fn number(cell: &Cell, value: Option<f64>, naming: Naming) -> Result<Option<f64>, String> {
     match (cell, value) {
         (Cell::Empty, _) => Ok(None),
         (_, Some(value)) => Ok(Some(value)),
         (_, None) => {
-            let hint = cell.hint().map_or_else(String::new, |hint| format!("; {hint}"));
+            let hint = cell.hint(naming).map_or_else(String::new, |hint| format!("; {hint}"));
             Err(format!("{}, which is not a number{hint}", cell.shown()))
         }
     }
@@ -278,14 +308,15 @@ pub struct Loaded {
 /// with a warning.
 ///
 /// # Errors
-/// In one line: if there is no such file, its format is not known or broken (with the line), it
+/// In one line: if a setting is not of its form or one field is given two columns, there is no such file, its format is not known or broken (with the line), it
 /// lacks a column that was asked for (with those that it has), a value that is read as a number is
 /// none (with the line), or no row is left.
 pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
+    let plan = Plan::new(reading)?;
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let hash = sha256(&bytes);
-    let records = parse(path, bytes, reading.notation)?;
-    Ok(Loaded { table: table(path, records, reading)?, sha256: hash })
+    let records = parse(path, bytes, reading.decimal_comma)?;
+    Ok(Loaded { table: table(path, records, &plan)?, sha256: hash })
 }
 
 /// A file's records, whatever its columns mean.
@@ -294,11 +325,11 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
 /// As [`read`], as far as it is the file's.
 pub fn records(path: &Path) -> Result<Records> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    parse(path, bytes, Notation::default())
+    parse(path, bytes, false)
 }
 
 /// A file's records.
-fn parse(path: &Path, bytes: Vec<u8>, notation: Notation) -> Result<Records> {
+fn parse(path: &Path, bytes: Vec<u8>, decimal_comma: bool) -> Result<Records> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     let known = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet"];
     if !known.contains(&extension.as_str()) {
@@ -315,9 +346,15 @@ fn parse(path: &Path, bytes: Vec<u8>, notation: Notation) -> Result<Records> {
         return Err(Error::content(path, None, what));
     }
     let records = match extension.as_str() {
-        "csv" => csv::read(path, utf8(path, &bytes)?, b',', notation.decimal_comma),
-        "tsv" => csv::read(path, utf8(path, &bytes)?, b'\t', notation.decimal_comma),
+        "csv" => csv::read(path, utf8(path, &bytes)?, b',', decimal_comma),
+        "tsv" => csv::read(path, utf8(path, &bytes)?, b'\t', decimal_comma),
+        #[cfg(feature = "parquet")]
         "parquet" => parquet::read(path, bytes),
+        #[cfg(not(feature = "parquet"))]
+        "parquet" => {
+            let reason = "Parquet files are read with the feature parquet, which this build lacks";
+            Err(Error::content(path, None, reason))
+        }
         _ => json::read(path, &bytes),
     }?;
     if records.rows.is_empty() {
@@ -338,17 +375,17 @@ fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 }
 
 /// What the laws know of a file's records.
-fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> {
+fn table(path: &Path, mut records: Records, plan: &Plan) -> Result<Table> {
     let columns = records.columns.clone();
     let mut warnings = std::mem::take(&mut records.warnings);
     warnings.extend(records.drop_twins());
-    if let Some(wide) = &reading.wide {
-        records = wide.lengthen(path, records)?;
+    if let Some(wide) = &plan.wide {
+        records = wide.lengthen(path, records, plan.naming)?;
     }
-    let places = Places { path, records: &records, reading };
+    let places = Places { path, records: &records, plan };
     let fields = places.fields()?;
-    let unasked = reading.unasked(&fields);
-    let filters = reading.filters.iter().map(|readings| places.filter(readings));
+    let unasked = plan.unasked(&fields);
+    let filters = plan.filters.iter().map(|readings| places.filter(readings));
     let filters: Vec<_> = filters.collect::<Result<_>>()?;
 
     let mut runs = Vec::new();
@@ -359,7 +396,7 @@ fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> 
             let mut run = Run { line: Some(row.line), ..Run::default() };
             for &(field, column) in &fields {
                 let cell = &row.cells[column];
-                field.set(&mut run, cell, reading.notation.percent).map_err(|why| {
+                field.set(&mut run, cell, plan).map_err(|why| {
                     let column = &records.columns[column];
                     let taken = if column == field.name() {
                         String::new()
@@ -385,7 +422,7 @@ fn table(path: &Path, mut records: Records, reading: &Reading) -> Result<Table> 
 struct Places<'a> {
     path: &'a Path,
     records: &'a Records,
-    reading: &'a Reading,
+    plan: &'a Plan,
 }
 
 impl Places<'_> {
@@ -393,11 +430,11 @@ impl Places<'_> {
     fn fields(&self) -> Result<Vec<(Field, usize)>> {
         let mut fields = Vec::new();
         for field in Field::ALL {
-            let mapping = self.reading.map.iter().find(|mapping| mapping.field == field);
-            let column = match (field, &self.reading.group_by, mapping) {
-                (Field::Domain, Some(name), _) => {
-                    Some(self.named(name, &format!("--group-by {name}"))?)
-                }
+            let mapping = self.plan.map.iter().find(|mapping| mapping.field == field);
+            let column = match (field, &self.plan.group_by, mapping) {
+                (Field::Domain, Some(name), _) => Some(
+                    self.named(name, &format!("{} {name}", self.plan.naming.name("group_by")))?,
+                ),
                 (_, _, Some(mapping)) => Some(self.column(&mapping.column, &mapping.to_string())?),
                 (_, _, None) if self.records.columns.iter().any(|name| name == field.name()) => {
                     Some(self.column(field.name(), "the reading")?)
@@ -418,20 +455,21 @@ impl Places<'_> {
         // Where none is there, the shortest name is the one that is missing.
         let filter = readings.iter().find(is_there).or(readings.last());
         let filter = filter.expect("a filter has a reading");
-        Ok((filter, self.named(&filter.column, &format!("--where {filter}"))?))
+        let setting = format!("{} {filter}", self.plan.naming.name("filters"));
+        Ok((filter, self.named(&filter.column, &setting)?))
     }
 
     fn is_mapped(&self, field: Field) -> bool {
-        self.reading.map.iter().any(|mapping| mapping.field == field)
+        self.plan.map.iter().any(|mapping| mapping.field == field)
     }
 
     /// The column of a field's name, or else the file's own column.
-    fn named(&self, name: &str, option: &str) -> Result<usize> {
-        let mapped = self.reading.map.iter().find(|mapping| mapping.field.name() == name);
-        self.column(mapped.map_or(name, |mapping| &mapping.column), option)
+    fn named(&self, name: &str, setting: &str) -> Result<usize> {
+        let mapped = self.plan.map.iter().find(|mapping| mapping.field.name() == name);
+        self.column(mapped.map_or(name, |mapping| &mapping.column), setting)
     }
 
-    fn column(&self, name: &str, option: &str) -> Result<usize> {
+    fn column(&self, name: &str, setting: &str) -> Result<usize> {
         let columns = &self.records.columns;
         let refuse = |what: String| Err(Error::content(self.path, None, what));
         let mut places = (0..columns.len()).filter(|&i| columns[i] == name);
@@ -441,7 +479,7 @@ impl Places<'_> {
                 refuse(format!("several columns are named {name}; rename all but one"))
             }
             (None, _) => refuse(format!(
-                "there is no column {name}, as {option} has it; the columns are {}",
+                "there is no column {name}, as {setting} has it; the columns are {}",
                 columns.join(", ")
             )),
         }

@@ -1,10 +1,9 @@
 //! Comma- and tab-separated values: a header, then a record a row.
 
-use super::Field;
-use super::records::{Cell, Record, Records, Unit};
+use super::{Cell, Field, Record, Records, Unit};
+use crate::warning::{Warning, WarningKind};
+use crate::{Error, Result};
 use ::csv::{Reader, ReaderBuilder, StringRecord, Trim};
-use forgetting_laws::warning::{Warning, WarningKind};
-use forgetting_laws::{Error, Result};
 use std::path::Path;
 
 /// The records of a text. Fields may be quoted and then hold separators and line ends. Rows without
