@@ -8,29 +8,24 @@
 mod blocks;
 mod cli;
 mod corner;
-#[cfg(feature = "train")]
-mod experiment;
 mod figures;
 mod format;
-#[cfg(feature = "train")]
-mod inputs;
 mod report;
-#[cfg_attr(
-    not(feature = "train"),
-    allow(dead_code, reason = "a part of it serves the commands that train")
-)]
 mod results;
 mod terminal;
 
+// The one gate of the feature `train`, with `cli::train`.
+#[cfg(feature = "train")]
+mod experiment;
+#[cfg(feature = "train")]
+mod inputs;
+
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
-#[cfg(feature = "train")]
-use cli::train;
-use cli::{advise, compare, draw, fit, predict, study};
-#[cfg(feature = "train")]
-use experiment::interrupts;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use cli::{advise, compare, draw, fit, predict, study, train};
+use forgetting_laws::{Error, Result};
 use std::process::ExitCode;
-use terminal::log;
+use terminal::{INTERRUPTED, log};
 
 /// Reproduces the figures of "Scaling Laws for Forgetting during Finetuning with Pretraining Data
 /// Injection" (Béthune et al., ICML 2025), and fits its laws to tables of losses.
@@ -43,7 +38,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    #[cfg(feature = "train")]
     #[command(flatten)]
     Training(Box<train::Command>),
     /// Draws every figure, table and the report from a file of results, without training.
@@ -63,8 +57,8 @@ enum Command {
 
 fn main() -> ExitCode {
     keep_memory();
-    let call = match parse() {
-        Ok(call) => call,
+    let command = match parse() {
+        Ok(command) => command,
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
@@ -76,105 +70,60 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    #[cfg(feature = "train")]
-    {
-        train::report_bugs_alone();
-        if let Err(error) = interrupts::catch() {
-            log(&format!("a signal will end this without a last checkpoint: {error}"));
-        }
-        if let Some(ended) = call.launch() {
-            return ended.map_or_else(|error| end(Err(error)), ExitCode::from);
-        }
-    }
-    end(call.carry_out())
-}
-
-fn carry_out(command: Command) -> forgetting_laws::Result<()> {
-    match command {
-        #[cfg(feature = "train")]
-        Command::Training(command) => command.carry_out(),
-        Command::Draw(options) => draw::run(&options),
-        Command::Compare(options) => compare::run(&options),
-        Command::Fit(arguments) => fit::run(*arguments),
-        Command::Predict(arguments) => predict::run(arguments),
-        Command::Advise(options) => advise::run(options),
-        Command::Study(command) => study::run(command),
+    train::prepare_process();
+    match command.launch() {
+        Some(ended) => ended.map_or_else(|error| end(Err(error)), ExitCode::from),
+        None => end(command.carry_out()),
     }
 }
 
-fn end(result: forgetting_laws::Result<()>) -> ExitCode {
+impl Command {
+    /// Starts the processes that carry it out together, if it asks for several; returns the status to
+    /// end with.
+    fn launch(&self) -> Option<Result<u8>> {
+        match self {
+            Self::Training(command) => command.launch().transpose(),
+            _ => None,
+        }
+    }
+
+    fn carry_out(self) -> Result<()> {
+        match self {
+            Self::Training(command) => command.carry_out(),
+            Self::Draw(options) => draw::run(&options),
+            Self::Compare(options) => compare::run(&options),
+            Self::Fit(arguments) => fit::run(*arguments),
+            Self::Predict(arguments) => predict::run(arguments),
+            Self::Advise(options) => advise::run(options),
+            Self::Study(command) => study::run(command),
+        }
+    }
+}
+
+fn end(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fail(&error.to_string());
             match error {
-                #[cfg(feature = "train")]
-                forgetting_laws::Error::Interrupted => ExitCode::from(interrupts::INTERRUPTED),
+                Error::Interrupted => ExitCode::from(INTERRUPTED),
                 _ => ExitCode::FAILURE,
             }
         }
     }
 }
 
-/// What the user asks for.
-enum Call {
-    Command(Box<Command>),
-    /// A figure or a table of the list.
-    #[cfg(feature = "train")]
-    Figure(&'static figures::Figure, Box<train::FigureOptions>),
-}
-
-impl Call {
-    /// Starts several processes for the command if it asks for them; returns the exit status.
-    #[cfg(feature = "train")]
-    fn launch(&self) -> Option<forgetting_laws::Result<u8>> {
-        let launched = match self {
-            Self::Figure(figure, options) => train::launch(options, Some(figure.blocks)),
-            Self::Command(command) => match &**command {
-                Command::Training(command) => command.launch(),
-                _ => Ok(None),
-            },
-        };
-        launched.transpose()
-    }
-
-    fn carry_out(self) -> forgetting_laws::Result<()> {
-        match self {
-            Self::Command(command) => carry_out(*command),
-            #[cfg(feature = "train")]
-            Self::Figure(figure, options) => train::figure(figure, &options),
-        }
-    }
-}
-
 /// The command line: the commands above, and one for each figure of the list.
 fn program() -> clap::Command {
-    #[cfg(feature = "train")]
-    {
-        use clap::Args;
-        figures::FIGURES.iter().fold(Cli::command(), |program, figure| {
-            let about = format!("{}: {}", figure.paper, figure.title);
-            let command = train::FigureOptions::augment_args(clap::Command::new(figure.id));
-            // After the options, which bring a text of their own.
-            program.subcommand(command.about(about))
-        })
-    }
-    #[cfg(not(feature = "train"))]
-    Cli::command()
+    train::with_figures(Cli::command())
 }
 
-fn parse() -> Result<Call, clap::Error> {
+fn parse() -> Result<Command, clap::Error> {
     let matches = program().try_get_matches()?;
-    #[cfg(feature = "train")]
-    if let Some((name, matches)) = matches.subcommand()
-        && let Some(figure) = figures::FIGURES.iter().find(|figure| figure.id == name)
-    {
-        use clap::FromArgMatches;
-        let options = train::FigureOptions::from_arg_matches(matches)?;
-        return Ok(Call::Figure(figure, Box::new(options)));
+    match train::Command::of_figure(&matches)? {
+        Some(figure) => Ok(Command::Training(Box::new(figure))),
+        None => Ok(Cli::from_arg_matches(&matches)?.command),
     }
-    let cli = <Cli as clap::FromArgMatches>::from_arg_matches(&matches)?;
-    Ok(Call::Command(Box::new(cli.command)))
 }
 
 /// Prints in one line why the process ends, even if the user's input contains line breaks.

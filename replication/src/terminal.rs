@@ -1,4 +1,4 @@
-//! What the user sees: answers, complaints, and how far runs are.
+//! What the user sees: results, messages, and how far runs are.
 
 #[cfg(feature = "train")]
 mod display;
@@ -12,6 +12,9 @@ pub use transfers::Transfers;
 
 use forgetting_laws::{Error, Result};
 use std::io::{ErrorKind, Write};
+
+/// The status of a program that a signal has ended.
+pub const INTERRUPTED: u8 = 130;
 
 /// A line on standard error. Where it cannot be written, as to a file on a full disk, the run goes
 /// on, which `eprintln` would not let it do.

@@ -11,4 +11,7 @@ pub mod table;
 mod tests;
 #[cfg(feature = "train")]
 pub mod train;
+#[cfg(not(feature = "train"))]
+#[path = "train_left_out.rs"]
+pub mod train;
 pub mod values;

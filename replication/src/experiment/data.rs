@@ -1,5 +1,9 @@
 //! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
 
+mod stats;
+
+pub use stats::DataStats;
+
 use crate::experiment::config::Config;
 use crate::inputs::files::CachedIdentity;
 use crate::inputs::pretrained::{Import, tokenizer_of};
@@ -7,25 +11,19 @@ use crate::inputs::sources::{self, DataRole, OpenedSource};
 use crate::inputs::tokenizers::train_tokenizer;
 use crate::terminal::log;
 use forgetting_laws::data::Source;
-use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::mask::Loss;
-use forgetting_laws::data::ngram::Ngram;
-use forgetting_laws::data::overlap::Overlaps;
-use forgetting_laws::data::overlap::overlap;
 use forgetting_laws::data::registry::Manifest as Fetched;
 use forgetting_laws::data::sequences::Sequences;
-use forgetting_laws::data::split::{RULE, Split, SplitReport, SplitTokens};
+use forgetting_laws::data::split::{RULE, Split, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Origin, Recipe};
 use forgetting_laws::engine::{PretrainData, TargetData};
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{DataSpec, RunId, Spec, TokenizerSpec};
-use forgetting_laws::store::{
-    Claim, hashed_files, read_hashed, to_json, write_atomic, write_hashed,
-};
+use forgetting_laws::store::{Claim, hashed_files, read_hashed, write_hashed};
 use forgetting_laws::{Error, Fraction, Result};
-use serde::{Deserialize, Serialize};
+use stats::{Measures, VERSION, kept};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,52 +61,11 @@ pub struct Prepared {
     /// The targets that were asked for, by the identity of their data.
     pub targets: BTreeMap<RunId, TargetData>,
     /// What is known of the pretraining data.
-    pub pretraining_facts: DataStats,
+    pub pretraining_stats: DataStats,
     /// What is known of each target and of the pretraining data, by the identity of the target's.
-    pub facts: BTreeMap<RunId, DataStats>,
+    pub stats: BTreeMap<RunId, DataStats>,
     /// What turned text into tokens.
     pub tokenizer: Arc<Tokenizer>,
-}
-
-/// What is known of prepared data; kept beside the runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DataStats {
-    /// Hex SHA-256 of the tokenizer.json.
-    pub tokenizer: String,
-    /// Its vocabulary.
-    pub vocab: usize,
-    /// The pretraining data.
-    pub pretraining: SourceFacts,
-    /// The target; None in the manifest of a pretraining run.
-    pub target: Option<SourceFacts>,
-    /// Measures of how far the target is from the pretraining data, taken between the part that is
-    /// reserved for injection and the target's training part; none where these are too short.
-    pub distances: Vec<(String, f64)>,
-    /// What the target's validation set has in common with what models are trained on; None in the
-    /// manifest of a pretraining run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub overlap: Option<Overlaps>,
-}
-
-/// What is known of the data of one source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SourceFacts {
-    /// For people.
-    pub source: String,
-    /// Where it was fetched from, and the hashes of its files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetched: Option<Fetched>,
-    /// How it came about.
-    pub spec: DataSpec,
-    /// Counts.
-    pub counts: SplitReport,
-    /// Hex SHA-256 of the tokens of validation, injection and training.
-    pub hashes: [String; 3],
-    /// Loss of a model of single tokens, counted on the pretraining set, on the validation set; in
-    /// nats per token.
-    pub unigram: f64,
-    /// The same of three tokens.
-    pub trigram: f64,
 }
 
 impl Sources {
@@ -251,10 +208,10 @@ impl Sources {
         &self.targets[name].spec
     }
 
-    /// Identity of the facts of a target's data, prepared for a largest D_ft.
-    pub fn facts_id(&self, target: &str, d_ft_tokens: u64) -> RunId {
+    /// Identity of the stats of a target's data, prepared for a largest D_ft.
+    pub fn stats_id(&self, target: &str, d_ft_tokens: u64) -> RunId {
         let (pretraining, target) = (&self.pretraining.spec, &self.targets[target].spec);
-        RunId::of(&(FACTS, self.overlap_ngram, pretraining, target, d_ft_tokens))
+        RunId::of(&(VERSION, self.overlap_ngram, pretraining, target, d_ft_tokens))
     }
 
     /// Keeps what is known of text files in `folder`, where there is one, which is made if it is
@@ -299,25 +256,25 @@ impl Sources {
             pretraining: &pretraining,
             ngrams: OnceCell::new(),
         };
-        let pretraining_facts = match known.values().next() {
-            Some(facts) => facts.of_pretraining(),
+        let pretraining_stats = match known.values().next() {
+            Some(stats) => stats.of_pretraining(),
             None => {
-                let id = RunId::of(&(FACTS, &self.pretraining.spec));
+                let id = RunId::of(&(VERSION, &self.pretraining.spec));
                 kept(folder, &id, || measures.of_pretraining(&self.pretraining))?
             }
         };
-        let (mut data, mut facts) = (BTreeMap::new(), BTreeMap::new());
+        let (mut data, mut stats) = (BTreeMap::new(), BTreeMap::new());
         for (name, split) in splits {
             let named = &self.targets[&name];
             let of_target = match known.get(&name) {
-                Some(facts) => facts.clone(),
+                Some(stats) => stats.clone(),
                 None => {
-                    let id = self.facts_id(&name, targets[&name]);
-                    kept(folder, &id, || measures.of_target(named, &split, &pretraining_facts))?
+                    let id = self.stats_id(&name, targets[&name]);
+                    kept(folder, &id, || measures.of_target(named, &split, &pretraining_stats))?
                 }
             };
             let id = named.spec.id();
-            facts.insert(id.clone(), of_target);
+            stats.insert(id.clone(), of_target);
             let (validation, test) = named.held_out(split.validation)?;
             data.insert(id, TargetData { validation, test, training: split.training });
         }
@@ -330,8 +287,8 @@ impl Sources {
                 training: pretraining.training,
             },
             targets: data,
-            pretraining_facts,
-            facts,
+            pretraining_stats,
+            stats,
             tokenizer,
         })
     }
@@ -455,109 +412,26 @@ impl Named {
     }
 }
 
-/// What facts are measured with.
-struct Measures<'a> {
-    tokenizer: &'a Tokenizer,
-    vocab: usize,
-    overlap_ngram: usize,
-    pretraining: &'a Split,
-    /// Models of one and of three tokens, counted when they are needed.
-    ngrams: OnceCell<[Ngram; 2]>,
-}
-
-impl Measures<'_> {
-    fn ngrams(&self) -> Result<&[Ngram; 2]> {
-        if let Some(ngrams) = self.ngrams.get() {
-            return Ok(ngrams);
-        }
-        let counted = first(&self.pretraining.training)?;
-        let stream = counted.stream();
-        let of = |order| Ngram::train(&stream, self.vocab, order);
-        let ngrams = [of(1)?, of(3)?];
-        Ok(self.ngrams.get_or_init(|| ngrams))
-    }
-
-    fn of_source(&self, named: &Named, split: &Split) -> Result<SourceFacts> {
-        let [unigram, trigram] = self.ngrams()?;
-        Ok(SourceFacts {
-            source: named.origin.name.clone(),
-            fetched: named.fetched.clone(),
-            spec: named.spec.clone(),
-            counts: split.report,
-            hashes: [&split.validation, &split.injection, &split.training].map(|p| p.hash()),
-            unigram: unigram.loss(&split.validation)?,
-            trigram: trigram.loss(&split.validation)?,
-        })
-    }
-
-    fn of_pretraining(&self, named: &Named) -> Result<DataStats> {
-        Ok(DataStats {
-            tokenizer: self.tokenizer.hash(),
-            vocab: self.vocab,
-            pretraining: self.of_source(named, self.pretraining)?,
-            target: None,
-            distances: Vec::new(),
-            overlap: None,
-        })
-    }
-
-    fn of_target(
-        &self,
-        named: &Named,
-        split: &Split,
-        pretraining: &DataStats,
-    ) -> Result<DataStats> {
-        let target = self.of_source(named, split)?;
-        // Too short a text has no distance that says anything.
-        let Split { injection: broad, training: seen, .. } = self.pretraining;
-        let measured = first(broad)
-            .and_then(|broad| distances(&broad, &first(&split.training)?, self.vocab))
-            .map(|distances| distances.named());
-        let distances = measured.into_iter().flatten().map(|(n, v)| (n.to_string(), v));
-        let (end, n) = (self.tokenizer.end_of_text(), self.overlap_ngram);
-        let found = |others: &[&Sequences]| overlap(&split.validation, others, end, n);
-        let overlap =
-            Overlaps { pretraining: found(&[seen, broad])?, training: found(&[&split.training])? };
-        Ok(DataStats {
-            target: Some(target),
-            distances: distances.collect(),
-            overlap: Some(overlap),
-            ..pretraining.clone()
-        })
-    }
-}
-
 impl Prepared {
     /// What is known of the data of a run.
     ///
     /// # Errors
     /// If its target was not prepared.
-    pub fn facts_of(&self, spec: &Spec) -> Result<&DataStats> {
+    pub fn stats_of(&self, spec: &Spec) -> Result<&DataStats> {
         match spec {
-            Spec::Pretrain(_) | Spec::Import(_) => Ok(&self.pretraining_facts),
+            Spec::Pretrain(_) | Spec::Import(_) => Ok(&self.pretraining_stats),
             Spec::Finetune(spec) => self
-                .facts
+                .stats
                 .get(&spec.target)
                 .ok_or_else(|| Error::setting("target", &spec.target, "was not prepared")),
         }
     }
 }
 
-/// Version of the facts.
-const FACTS: u32 = 4;
 /// Version of the tokenizers that are kept.
 const TOKENIZER: u32 = 1;
-/// Tokens that distances and reference losses are counted on at most: it takes 8 bytes of memory
-/// for each, and more say nothing more.
-const COUNTED_TOKENS: u64 = 1 << 25;
-
 /// Bytes up to which a text is tokenised by [`Sources::check`]: a few seconds' work.
 const CHECKED_BYTES: usize = 32 << 20;
-
-/// As much of a part as is counted.
-fn first(part: &Sequences) -> Result<Sequences> {
-    if part.tokens() > COUNTED_TOKENS { part.prefix(COUNTED_TOKENS) } else { Ok(part.clone()) }
-}
 
 /// A target's training text, in words.
 pub fn training_text(name: &str) -> String {
@@ -587,52 +461,6 @@ fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
     })
 }
 
-/// What was measured before, or now and kept for another time.
-fn kept(
-    folder: Option<&Path>,
-    id: &RunId,
-    measure: impl FnOnce() -> Result<DataStats>,
-) -> Result<DataStats> {
-    let Some(folder) = folder else { return measure() };
-    if let Some(facts) = DataStats::read(folder, id)? {
-        return Ok(facts);
-    }
-    let facts = measure()?;
-    facts.write(folder, id)?;
-    Ok(facts)
-}
-
-impl DataStats {
-    /// What of them is known of the pretraining data alone.
-    fn of_pretraining(&self) -> Self {
-        Self { target: None, distances: Vec::new(), overlap: None, ..self.clone() }
-    }
-
-    fn path(folder: &Path, id: &RunId) -> PathBuf {
-        folder.join(format!("{id}.json"))
-    }
-
-    /// What an earlier preparation has written, if it is there.
-    ///
-    /// # Errors
-    /// If it is there and cannot be read.
-    pub fn read(folder: &Path, id: &RunId) -> Result<Option<Self>> {
-        let path = Self::path(folder, id);
-        match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { path, source }),
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                Error::content(&path, None, format!("{error}; remove the file and run again"))
-            }),
-        }
-    }
-
-    fn write(&self, folder: &Path, id: &RunId) -> Result<()> {
-        let _one_at_a_time = Claim::wait_for(folder)?;
-        write_atomic(&Self::path(folder, id), &to_json(self))
-    }
-}
-
 /// Stands in a plan for the text that its runs will be given.
 struct NotNamed(String);
 
@@ -651,182 +479,4 @@ impl Source for NotNamed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::SystemTime;
-
-    /// 60 documents of 200 words each.
-    fn write_texts(path: &Path, seed: u64) {
-        let key = Key::new(seed);
-        let line = |i: u64| {
-            let word = |j| format!("w{}", key.child(i).below(j, 40));
-            let text: String = (0..200).map(|j| word(j) + " ").collect();
-            serde_json::json!({ "text": text }).to_string() + "\n"
-        };
-        std::fs::write(path, (0..60).map(line).collect::<String>()).unwrap();
-    }
-
-    /// The files of all stores and when each was written.
-    fn shards(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
-        let stores = std::fs::read_dir(folder.join("tokens")).unwrap();
-        let files = stores.flat_map(|store| std::fs::read_dir(store.unwrap().path()).unwrap());
-        let files = files.map(|file| file.unwrap());
-        files
-            .filter(|file| !file.file_name().to_string_lossy().starts_with('.'))
-            .map(|file| (file.path(), file.metadata().unwrap().modified().unwrap()))
-            .collect()
-    }
-
-    /// Settings for two files of text in a folder, which are written.
-    fn of_files(folder: &Path) -> Config {
-        let paths = ["pretrain.jsonl", "target.jsonl"].map(|name| folder.join(name));
-        write_texts(&paths[0], 0);
-        write_texts(&paths[1], 1);
-        let mut config = small();
-        config.data.pretrain = vec![paths[0].clone()];
-        let target = config.domains["far"].clone();
-        let target = crate::experiment::config::Target { files: vec![paths[1].clone()], ..target };
-        config.domains = BTreeMap::from([("mine".to_string(), target)]);
-        config
-    }
-
-    fn small() -> Config {
-        let mut config = Config::load("nano", &[]).unwrap();
-        config.data.tokenizer_bytes = 10_000;
-        config.data.validation_tokens = 640;
-        config.data.injection_tokens = 640;
-        config.data.pretrain_tokens = 1 << 20;
-        config.model.vocab = 300;
-        config
-    }
-
-    #[test]
-    fn a_text_that_is_too_short_is_named_with_its_option() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = of_files(folder.path());
-        let error = |config: &Config| {
-            let sources = Sources::open(config, false, None).unwrap();
-            let targets = BTreeMap::from([("mine".to_string(), 1024)]);
-            let prepared = sources.prepare(config, &targets, &BTreeMap::new(), None);
-            prepared.map(drop).unwrap_err().to_string()
-        };
-        std::fs::write(folder.path().join("target.jsonl"), "{\"text\": \"w1 w2\"}\n").unwrap();
-        let short = error(&config);
-        let expected = "--target mine (target.jsonl): the validation part: 640 tokens were asked";
-        assert!(short.starts_with(expected), "{short}");
-        config.data.validation_tokens = 1 << 20;
-        let short = error(&config);
-        assert!(short.starts_with("--pretrain (pretrain.jsonl): the validation part"), "{short}");
-    }
-
-    #[test]
-    fn another_call_with_other_settings_tokenises_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = of_files(folder.path());
-        let data = folder.path().join("data");
-        let prepare = |config: &Config, d_ft| {
-            let sources = Sources::open(config, false, None).unwrap();
-            let targets = BTreeMap::from([("mine".to_string(), d_ft)]);
-            sources.prepare(config, &targets, &BTreeMap::new(), Some(&data)).unwrap()
-        };
-        let first = prepare(&config, 1024);
-        let written = shards(&data);
-        // A shard and a manifest of each of two sources.
-        assert_eq!(written.len(), 4);
-        let larger = prepare(&config, 4096);
-        let (small, large) = (targets(&first), targets(&larger));
-        assert_eq!(small.training.hash(), large.training.prefix(1024).unwrap().hash());
-        assert_eq!(small.validation.hash(), large.validation.hash());
-        config.seed = 1;
-        config.model.context = 32;
-        config.data.validation_tokens = 320;
-        let other = prepare(&config, 2048);
-        assert_ne!(targets(&other).validation.hash(), small.validation.hash());
-        assert_eq!(shards(&data), written);
-        // Random words of the same kind on both sides: no run of 13 tokens is shared by chance.
-        let facts = first.facts.values().next().unwrap();
-        let overlap = facts.overlap.unwrap();
-        assert!(overlap.pretraining.ngrams > 500 && overlap.pretraining.found == 0);
-        assert!(overlap.training.documents > 1 && overlap.training.found == 0);
-        assert_eq!(facts.pretraining.spec.split, Some(RULE));
-
-        // Shorter runs are shared by any two texts of these words, and are other facts of the same
-        // data.
-        config.data.overlap_ngram = 2;
-        let short = prepare(&config, 2048);
-        let found = |prepared: &Prepared| prepared.facts.values().next().unwrap().overlap.unwrap();
-        assert_eq!((overlap.training.n, found(&short).training.n), (13, 2));
-        assert!(found(&short).training.share() > 0.5, "{:?}", found(&short));
-        assert_eq!(short.facts.keys().next(), other.facts.keys().next());
-        assert_eq!(shards(&data), written);
-        let mut id = |n| {
-            config.data.overlap_ngram = n;
-            let sources = Sources::open(&config, true, None).unwrap();
-            let (spec, target) = (sources.pretraining_spec(), sources.target_spec("mine"));
-            // The identity of before there was a setting.
-            let constant = RunId::of(&(FACTS, 13usize, spec, target, 2048u64));
-            (sources.facts_id("mine", 2048), constant)
-        };
-        let ((usual, of_before), (short, _)) = (id(13), id(2));
-        assert!(usual == of_before && usual != short);
-    }
-
-    fn targets(prepared: &Prepared) -> &TargetData {
-        prepared.targets.values().next().unwrap()
-    }
-
-    /// The hashes of all parts.
-    fn hashes(prepared: &Prepared) -> Vec<String> {
-        let PretrainData { validation, test: _, injection, training } = &prepared.pretraining;
-        let mut parts = vec![validation, injection, training];
-        parts.extend(prepared.targets.values().flat_map(|t| [&t.validation, &t.training]));
-        parts.into_iter().map(Sequences::hash).collect()
-    }
-
-    #[test]
-    fn a_second_process_opens_what_a_first_one_has_prepared() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut synthetic = small();
-        synthetic.data.pretrain_tokens = 40_000;
-        synthetic.domains.retain(|name, _| name == "far" || name == "instructions");
-        synthetic.data.loss = Loss::Answer;
-        for (name, config) in [("files", of_files(folder.path())), ("synthetic", synthetic)] {
-            let data = folder.path().join(name);
-            let targets: BTreeMap<String, u64> =
-                config.domains.keys().map(|name| (name.clone(), 1024)).collect();
-            let nothing = BTreeMap::new();
-            let open = || Sources::open(&config, false, Some(&data)).unwrap();
-            let alone = open().prepare(&config, &targets, &nothing, None).unwrap();
-            assert!(!data.exists());
-            let first = open().prepare(&config, &targets, &nothing, Some(&data)).unwrap();
-            assert_eq!((hashes(&first), &first.facts), (hashes(&alone), &alone.facts));
-            let written = shards(&data);
-
-            // Facts that nobody would measure: they are taken as they are.
-            let of = |name: &String| &first.facts[&open().target_spec(name).id()];
-            let mut known: BTreeMap<String, DataStats> =
-                config.domains.keys().map(|name| (name.clone(), of(name).clone())).collect();
-            known.values_mut().for_each(|facts| facts.vocab = 7);
-            let second = open().prepare(&config, &targets, &known, Some(&data)).unwrap();
-            assert_eq!(hashes(&second), hashes(&first));
-            assert!(second.facts.values().all(|facts| facts.vocab == 7));
-            assert_eq!(second.pretraining_facts.vocab, 7);
-            assert_eq!(shards(&data), written);
-            let none = open().prepare(&config, &BTreeMap::new(), &nothing, Some(&data)).unwrap();
-            assert_eq!(none.pretraining_facts, alone.pretraining_facts);
-
-            // So is the tokenizer: one that was altered is noticed.
-            let tokenizers = data.join("tokenizers");
-            let path = hashed_files(&tokenizers, "").unwrap();
-            let path = path.iter().find(|path| path.extension().is_some()).unwrap();
-            let json = std::fs::read_to_string(path).unwrap();
-            std::fs::write(path, json.replace("1.0", "1.1")).unwrap();
-            let refused = open().prepare(&config, &targets, &known, Some(&data));
-            assert!(matches!(refused, Err(Error::Damaged { .. })));
-            std::fs::remove_file(path).unwrap();
-            let again = open().prepare(&config, &targets, &nothing, Some(&data)).unwrap();
-            assert_eq!((hashes(&again), &again.facts), (hashes(&alone), &alone.facts));
-            assert_eq!(std::fs::read_to_string(path).unwrap(), json);
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 //! Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, which clusters send some time before they end a job, end the
 //! program with status 130. Runs that are under way write checkpoints first.
 
-use crate::terminal::log;
+use crate::terminal::{INTERRUPTED, log};
 use forgetting_laws::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -13,9 +13,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whether runs are to write checkpoints and end.
 pub static STOP: AtomicBool = AtomicBool::new(false);
-
-/// The status of a program that a signal has ended.
-pub const INTERRUPTED: u8 = 130;
 
 type Action = Box<dyn FnMut(i32) + Send>;
 

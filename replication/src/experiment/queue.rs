@@ -58,7 +58,7 @@ struct Queue {
 /// # Errors
 /// [`Error::Interrupted`], when the user asks for an end, or [`Error::RankLost`]. What runs have done by
 /// then is kept.
-pub fn execute(lab: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
+pub fn execute(context: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
     let mut pending = jobs.to_vec();
     // What others wait for first, then the longest.
     pending.sort_by(|a, b| {
@@ -68,8 +68,8 @@ pub fn execute(lab: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
     let queue = Queue { pending, running: 0, done: Done::default(), ended: None };
     let shared = (Mutex::new(queue), Condvar::new());
     std::thread::scope(|scope| {
-        for _ in 0..lab.workers.clamp(1, jobs.len().max(1)) {
-            scope.spawn(|| while work_once(lab, &shared) {});
+        for _ in 0..context.workers.clamp(1, jobs.len().max(1)) {
+            scope.spawn(|| while work_once(context, &shared) {});
         }
     });
     let queue = shared.0.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -77,14 +77,14 @@ pub fn execute(lab: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
 }
 
 /// Takes one job and carries it out. Returns false when nothing is left to do.
-fn work_once(lab: &RunContext<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
+fn work_once(context: &RunContext<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
     let mut state = lock(queue);
     let job = loop {
         if state.ended.is_some() || (state.pending.is_empty() && state.running == 0) {
             changed.notify_all();
             return false;
         }
-        if lab.stop.load(Ordering::Relaxed) {
+        if context.stop.load(Ordering::Relaxed) {
             state.ended = Some(Error::Interrupted);
             changed.notify_all();
             return false;
@@ -98,19 +98,19 @@ fn work_once(lab: &RunContext<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -
     state.running += 1;
     drop(state);
 
-    let result = catch_unwind(AssertUnwindSafe(|| carry_out(lab, &job)));
+    let result = catch_unwind(AssertUnwindSafe(|| carry_out(context, &job)));
 
     let mut state = lock(queue);
     state.running -= 1;
     let result = result.unwrap_or_else(|bug| {
         // Without this the other workers would wait for this one.
-        lab.stop.store(true, Ordering::Relaxed);
+        context.stop.store(true, Ordering::Relaxed);
         changed.notify_all();
         resume_unwind(bug)
     });
     match result {
         Ok(Some(record)) => {
-            lab.display.work_done(job.flops);
+            context.display.work_done(job.flops);
             state.done.records.insert(job.spec.id(), record);
         }
         Ok(None) => {

@@ -83,24 +83,24 @@ pub fn remove_leftovers(
 }
 
 /// One run: claimed, resumed or started, recorded. None where another process works on it.
-pub fn carry_out(lab: &RunContext<'_>, job: &Job) -> Result<Option<Record>> {
+pub fn carry_out(context: &RunContext<'_>, job: &Job) -> Result<Option<Record>> {
     let id = job.spec.id();
     let finished = || {
-        let record: Option<Record> = lab.store.record(&id)?;
-        Ok::<_, Error>(record.filter(|record| !lacks_model(record, lab.keep_models)))
+        let record: Option<Record> = context.store.record(&id)?;
+        Ok::<_, Error>(record.filter(|record| !lacks_model(record, context.keep_models)))
     };
     if let Some(record) = finished()? {
         return usable(job, &record).map(|()| Some(record));
     }
-    let Some(claim) = lab.store.claim(&id)? else { return Ok(None) };
+    let Some(claim) = context.store.claim(&id)? else { return Ok(None) };
     // It may have been finished between the look and the claim.
     if let Some(record) = finished()? {
         return usable(job, &record).map(|()| Some(record));
     }
-    if let Some(ranks) = lab.ranks {
+    if let Some(ranks) = context.ranks {
         ranks.begin(job)?;
     }
-    match together(lab, || attempt(lab, job, &claim)) {
+    match together(context, || attempt(context, job, &claim)) {
         Ok(record) => {
             claim.remove_if_there(FAILURE)?;
             usable(job, &record).map(|()| Some(record))
@@ -118,24 +118,24 @@ pub fn carry_out(lab: &RunContext<'_>, job: &Job) -> Result<Option<Record>> {
 ///
 /// # Errors
 /// If a rank is lost.
-pub fn assist(lab: &RunContext<'_>, job: &Job) -> Result<()> {
-    let display = lab.display.run(&job.label, job.flops);
-    match together(lab, || train(lab, job, None, &display)) {
+pub fn assist(context: &RunContext<'_>, job: &Job) -> Result<()> {
+    let display = context.display.run(&job.label, job.flops);
+    match together(context, || train(context, job, None, &display)) {
         Err(error @ Error::RankLost(_)) => Err(error),
         // The first rank says how it ended.
         Ok(_) | Err(Error::Interrupted | Error::RankFailed) => Ok(()),
         Err(error) => {
-            lab.ranks.expect("who assists is a rank").log_failure(job, &error);
+            context.ranks.expect("who assists is a rank").log_failure(job, &error);
             Ok(())
         }
     }
 }
 
 /// What work on a run led to here; then all ranks learn whether it failed in one of them.
-fn together<T>(lab: &RunContext<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn together<T>(context: &RunContext<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| refusal(&*panic).map_or_else(|| resume_unwind(panic), Err));
-    match lab.ranks {
+    match context.ranks {
         Some(ranks) => ranks.conclude(result),
         None => result,
     }
@@ -168,23 +168,24 @@ impl Failure {
 }
 
 /// Trains a run that this process has claimed.
-fn attempt(lab: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record> {
-    let data = lab.prepared;
+fn attempt(context: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record> {
+    let data = context.prepared;
     claim.write_json("spec.json", &job.spec)?;
     write_atomic(&claim.folder().join(checkpoint::TOKENIZER), data.tokenizer.to_json().as_bytes())?;
     let begins_with = match &job.spec {
         Spec::Pretrain(_) => None,
         Spec::Import(_) => job.import.clone(),
-        Spec::Finetune(spec) => Some(lab.store.folder(&spec.parent)),
+        Spec::Finetune(spec) => Some(context.store.folder(&spec.parent)),
     };
     if let Some(from) = begins_with {
         copy_besides(&from, claim.folder(), &data.tokenizer)?;
     }
-    let mut manifest = Manifest::open(claim, &job.label, lab.machine, data.facts_of(&job.spec)?)?;
-    let display = lab.display.run(&job.label, job.flops);
+    let mut manifest =
+        Manifest::open(claim, &job.label, context.machine, data.stats_of(&job.spec)?)?;
+    let display = context.display.run(&job.label, job.flops);
     let begun = (Instant::now(), cpu_seconds());
-    let result = train(lab, job, Some(claim), &display);
-    let memory = Memory::now(lab.compute);
+    let result = train(context, job, Some(claim), &display);
+    let memory = Memory::now(context.compute);
     manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
     claim.write_json(MANIFEST, &manifest)?;
     let record = result?;
@@ -201,19 +202,19 @@ fn attempt(lab: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record> {
 
 /// Trains a run; without a claim as a rank other than the first.
 fn train(
-    lab: &RunContext<'_>,
+    context: &RunContext<'_>,
     job: &Job,
     claim: Option<&Claim>,
     observer: &dyn Observer,
 ) -> Result<Record> {
-    let data = lab.prepared;
-    let engine = lab.engine(job)?;
+    let data = context.prepared;
+    let engine = context.engine(job)?;
     let control = Control {
         engine: &*engine,
-        stop: lab.stop,
-        checkpoint_every: lab.checkpoint_every,
+        stop: context.stop,
+        checkpoint_every: context.checkpoint_every,
         end_of_text: Some(data.tokenizer.end_of_text()),
-        keep_bottom: lab.keep_models,
+        keep_bottom: context.keep_models,
         observer,
     };
     match &job.spec {
@@ -223,7 +224,7 @@ fn train(
             let model = Checkpoint::read(folder);
             model.and_then(|m| engine::import(spec, &m, &data.pretraining, claim, &control))
         }
-        Spec::Finetune(spec) => parent_model(lab.store, &spec.parent).and_then(|model| {
+        Spec::Finetune(spec) => parent_model(context.store, &spec.parent).and_then(|model| {
             let (pretraining, target) = (&data.pretraining, &data.targets[&spec.target]);
             engine::finetune(spec, &model, pretraining, target, claim, &control)
         }),

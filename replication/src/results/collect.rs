@@ -11,7 +11,7 @@ use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
 
 impl Results {
-    /// What the store has of a grid's runs. `facts` is what is known of each domain's data.
+    /// What the store has of a grid's runs. `stats` is what is known of each domain's data.
     ///
     /// # Errors
     /// If a record cannot be read, or nothing is known of any data.
@@ -20,9 +20,9 @@ impl Results {
         config: &Config,
         grid: &Grid,
         store: &Store,
-        facts: &BTreeMap<String, DataStats>,
+        stats: &BTreeMap<String, DataStats>,
     ) -> Result<Self> {
-        let any = facts.values().next().ok_or_else(|| {
+        let any = stats.values().next().ok_or_else(|| {
             Error::setting("domains", "{}", "must name a target for there to be results")
         })?;
         let mut records: BTreeMap<RunId, Record> = BTreeMap::new();
@@ -83,8 +83,8 @@ impl Results {
                 record: record.clone(),
             });
         }
-        let domain = |(name, facts): (&String, &DataStats)| {
-            let target = facts.target.as_ref()?;
+        let domain = |(name, stats): (&String, &DataStats)| {
+            let target = stats.target.as_ref()?;
             Some(Domain {
                 name: name.clone(),
                 source: target.source.clone(),
@@ -92,8 +92,8 @@ impl Results {
                 unigram_ft: target.unigram,
                 trigram_ft: target.trigram,
                 counts: target.counts,
-                distances: facts.distances.clone(),
-                overlap: facts.overlap,
+                distances: stats.distances.clone(),
+                overlap: stats.overlap,
             })
         };
         let jobs = grid.pretrainings.len() + grid.finetunings.len();
@@ -108,7 +108,7 @@ impl Results {
                 tokenizer: any.tokenizer.clone(),
                 vocab: any.vocab,
             },
-            domains: facts.iter().filter_map(domain).collect(),
+            domains: stats.iter().filter_map(domain).collect(),
             missing: jobs - pretrained.len() - finetuned.len(),
             pretrained,
             finetuned,

@@ -3,6 +3,11 @@
 //! A figure never looks at the store or at settings; it asks [`Results`] for the runs of a block of
 //! the grid. Losses are in nats per token, sizes in parameters and tokens.
 
+#![cfg_attr(
+    not(feature = "train"),
+    allow(dead_code, reason = "a part of it serves the commands that train")
+)]
+
 #[cfg(feature = "train")]
 mod collect;
 #[cfg(any(feature = "train", test))]

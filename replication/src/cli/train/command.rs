@@ -2,9 +2,10 @@
 
 use super::domain::{DomainOptions, run as domain};
 use super::options::{BlockOptions, FigureOptions, Options, RunOptions, SlurmOptions};
-use super::{all, export, launch, launch_run, plan, report, run, slurm, status};
+use super::{all, export, figure, launch, launch_run, plan, report, run, slurm, status};
 use super::{data as datasets, distance, eval, retention, sample, tokenizer};
-use clap::Subcommand;
+use crate::figures::{FIGURES, Figure};
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use forgetting_laws::Result;
 
 /// A command of the program.
@@ -40,9 +41,33 @@ pub enum Command {
     Distance(distance::Options),
     /// Trains a tokenizer on text and saves it as a tokenizer.json.
     Tokenizer(tokenizer::Options),
+    /// A figure or a table of the list, whose command has its name.
+    #[command(skip)]
+    Figure(&'static Figure, Box<FigureOptions>),
+}
+
+/// Adds a command for each figure of the list.
+pub fn with_figures(program: clap::Command) -> clap::Command {
+    FIGURES.iter().fold(program, |program, figure| {
+        let about = format!("{}: {}", figure.paper, figure.title);
+        let command = FigureOptions::augment_args(clap::Command::new(figure.id));
+        // After the options, which bring a text of their own.
+        program.subcommand(command.about(about))
+    })
 }
 
 impl Command {
+    /// The figure that the command line names, if it does.
+    ///
+    /// # Errors
+    /// If its options are not as they should be.
+    pub fn of_figure(matches: &ArgMatches) -> Result<Option<Self>, clap::Error> {
+        let Some((name, matches)) = matches.subcommand() else { return Ok(None) };
+        let Some(figure) = FIGURES.iter().find(|figure| figure.id == name) else { return Ok(None) };
+        let options = FigureOptions::from_arg_matches(matches)?;
+        Ok(Some(Self::Figure(figure, Box::new(options))))
+    }
+
     /// Starts several processes for the command if it asks for them; returns the exit status.
     ///
     /// # Errors
@@ -51,6 +76,7 @@ impl Command {
         match self {
             Self::All(options) => launch(options, None),
             Self::Run(options) => launch_run(options),
+            Self::Figure(figure, options) => launch(options, Some(figure.blocks)),
             _ => Ok(None),
         }
     }
@@ -75,6 +101,7 @@ impl Command {
             Self::Data(options) => datasets::run(options),
             Self::Distance(options) => distance::run(&options),
             Self::Tokenizer(options) => tokenizer::run(&options),
+            Self::Figure(asked, options) => figure(asked, &options),
         }
     }
 }

@@ -10,7 +10,7 @@ mod report;
 
 use super::options::{Options, configure};
 use super::plan::Rates;
-use super::{DATA, Session};
+use super::session::{DATA, Session};
 use crate::blocks::MAIN;
 
 use crate::experiment::data::Sources;
@@ -108,10 +108,10 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         sources.target_spec(&options.name),
         options.budget,
     ));
-    let compute = super::compute(&config, &common.device)?;
+    let compute = super::session::compute(&config, &common.device)?;
     // Two calls on one domain follow one another.
     let claim = if options.dry_run {
-        super::check_folder(&folder)?;
+        super::session::check_folder(&folder)?;
         None
     } else {
         Some(Claim::wait_for(&folder)?)

@@ -9,8 +9,8 @@
 //! A helper is told on its standard input which runs it is to work on. That stays open: when it ends,
 //! however the first process came to its end, the helper writes its checkpoints and ends too.
 
-use super::Session;
 use super::options::Options;
+use super::session::Session;
 use crate::experiment::interrupts::STOP;
 use crate::experiment::job::Job;
 use forgetting_laws::{Error, Result};

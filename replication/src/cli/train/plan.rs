@@ -1,6 +1,6 @@
 //! What there is to do, what it costs here, and how far it is.
 
-use super::Session;
+use super::session::Session;
 use crate::experiment::compute::Compute;
 use crate::experiment::job::{self, Job};
 use crate::experiment::memory::Budget;

@@ -4,7 +4,8 @@
 //! what is known when a round begins, and every round is written down before it starts. So a call that was killed finishes the round and
 //! goes on as if nothing had happened; only whether a run still fits into the time depends on the clock.
 
-use super::super::{Session, say_failures};
+use super::super::say_failures;
+use super::super::session::Session;
 use super::{DomainOptions, Plan, plan, read};
 use crate::blocks::MAIN;
 
@@ -294,8 +295,9 @@ impl<'a> Campaign<'a> {
                 None => prepared.insert(self.session.prepare_runs()?),
             };
             let jobs = self.jobs(&next);
-            let done =
-                self.session.in_lab(&store, prepared, &jobs, |lab| queue::execute(lab, &jobs))?;
+            let done = self
+                .session
+                .with_context(&store, prepared, &jobs, |context| queue::execute(context, &jobs))?;
             say_failures(&done);
             for job in &jobs {
                 if done.failures.iter().any(|(label, _)| *label == job.label) {

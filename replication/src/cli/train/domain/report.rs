@@ -1,7 +1,7 @@
 //! The report on a domain: one page in HTML and in Markdown, the answer as JSON, the runs and the
 //! order in which they were chosen as CSV.
 
-use super::super::Session;
+use super::super::session::Session;
 use super::campaign::{Campaign, End};
 use super::{DomainOptions, plan};
 use crate::blocks::MAIN;
@@ -55,7 +55,7 @@ pub fn write(
         answer.lead.push("A larger --budget continues from here.".into());
     }
     let deviation = campaign.deviation()?;
-    answer.lead.push(course_in_words(campaign, ended, deviation));
+    answer.lead.push(campaign_in_words(campaign, ended, deviation));
     if session.config.data.pretrain.is_empty() {
         answer.warnings.push(
             "no pretraining text was given: what is forgotten is the synthetic source".into(),
@@ -92,7 +92,7 @@ pub fn write(
     Ok(said)
 }
 
-fn course_in_words(campaign: &Campaign, ended: &End, deviation: f64) -> String {
+fn campaign_in_words(campaign: &Campaign, ended: &End, deviation: f64) -> String {
     let first = campaign.journal.rounds.first().map_or(f64::NAN, |round| round.before);
     let why = match ended {
         End::AllMade => "Every run of the plan was made",
