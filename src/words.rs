@@ -60,6 +60,26 @@ pub fn percent(share: f64) -> String {
     trimmed(&number(100.0 * share)) + "%"
 }
 
+/// A share with three digits, `0.310%`; a dash where there is none, as of no increase.
+pub fn error_percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent.is_nan() {
+        return "-".into();
+    }
+    // Below a thousandth of a percent the exponent would take more room than it says.
+    let places = match percent.abs() {
+        x if x >= 1e5 => return format!("{percent:.1e}%"),
+        x if x >= 99.95 => 0,
+        x if x >= 9.995 => 1,
+        x if x >= 0.9995 => 2,
+        x if x >= 0.09995 => 3,
+        0.0 => 0,
+        x if x >= 1e-3 => 4,
+        _ => return format!("{percent:.1e}%"),
+    };
+    format!("{percent:.places$}%")
+}
+
 /// A size as people write it: 109M, 1.27B.
 pub fn size(value: f64) -> String {
     if !value.is_finite() {
@@ -86,6 +106,27 @@ fn trimmed(number: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_percent() {
+        for (share, text) in [
+            (0.00312345, "0.312%"),
+            (0.0031, "0.310%"),
+            (0.9, "90.0%"),
+            (0.09996, "10.0%"),
+            (0.009999, "1.00%"),
+            (1.0, "100%"),
+            (1.1716, "117%"),
+            (48_136.0, "4.8e6%"),
+            (0.0, "0%"),
+            (0.0005, "0.0500%"),
+            (1.234e-6, "1.2e-4%"),
+            (1.234e-9, "1.2e-7%"),
+            (f64::NAN, "-"),
+        ] {
+            assert_eq!(error_percent(share), text);
+        }
+    }
 
     #[test]
     fn sizes_are_as_people_write_them() {

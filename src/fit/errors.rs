@@ -84,13 +84,13 @@ impl BaselineErrors {
     /// The errors on `test` of baselines fitted to `train`.
     pub(super) fn of(law: &dyn Law, train: &Sample, test: &Sample) -> Result<Self> {
         let errors = |predictions: &[f64]| Errors::of(law, test, predictions, constant(train));
-        let (no_change, log_linear) = null_predictions(law, train, test)?;
+        let (no_change, log_linear) = baseline_predictions(law, train, test)?;
         Ok(Self { no_change: errors(&no_change), log_linear: errors(&log_linear) })
     }
 }
 
 /// The predictions for `test` of the two baselines fitted to `train`.
-pub(super) fn null_predictions(
+pub(super) fn baseline_predictions(
     law: &dyn Law,
     train: &Sample,
     test: &Sample,

@@ -1,6 +1,6 @@
 //! Errors on runs that a law was not fitted to.
 
-use super::errors::{BaselineErrors, Errors, constant, null_predictions};
+use super::errors::{BaselineErrors, Errors, baseline_predictions, constant};
 use super::in_order;
 use super::json::infinite_for_null;
 use super::objective::Objective;
@@ -95,7 +95,7 @@ pub(super) fn predict_held_out(
 
 /// The predictions of the baselines for a row that they were not fitted to, in nats per token.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Null {
+pub(super) struct BaselineRow {
     /// Its index among the rows of the sample.
     pub index: usize,
     pub no_change: f64,
@@ -104,13 +104,13 @@ pub(super) struct Null {
     pub constant: f64,
 }
 
-impl Null {
+impl BaselineRow {
     /// The rows of each fold, fold after fold.
     pub(super) fn held_out(law: &dyn Law, sample: &Sample, folds: &[Fold]) -> Result<Vec<Self>> {
         let mut rows = Vec::new();
         for fold in folds {
             let (train, test) = (sample.select(&fold.train), sample.select(&fold.test));
-            let (no_change, log_linear) = null_predictions(law, &train, &test)?;
+            let (no_change, log_linear) = baseline_predictions(law, &train, &test)?;
             let constant = constant(&train);
             for ((&index, no_change), log_linear) in fold.test.iter().zip(no_change).zip(log_linear)
             {
@@ -139,13 +139,13 @@ pub(super) fn hold_out(
         Err(why) => return Ok(Err(why)),
     };
     let rows = predict_held_out(law, sample, &folds, objective, threads)?;
-    let null = Null::held_out(law, sample, &folds)?;
+    let baselines = BaselineRow::held_out(law, sample, &folds)?;
     let test = sample.select(&rows.iter().map(|row| row.index).collect::<Vec<_>>());
-    let constant = Null::mean_constant(&null);
+    let constant = BaselineRow::mean_constant(&baselines);
     let errors = |predictions: Vec<f64>| Errors::of(law, &test, &predictions, constant);
     let own = errors(rows.iter().map(|row| row.prediction).collect());
-    let no_change = errors(null.iter().map(|row| row.no_change).collect());
-    let log_linear = errors(null.iter().map(|row| row.log_linear).collect());
+    let no_change = errors(baselines.iter().map(|row| row.no_change).collect());
+    let log_linear = errors(baselines.iter().map(|row| row.log_linear).collect());
     Ok(Ok(HeldOut {
         by,
         folds: folds.len(),

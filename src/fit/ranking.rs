@@ -1,14 +1,14 @@
 //! Which form of a law predicts held-out runs best.
 
 use super::bootstrap::{Bootstrap, Interval};
-use super::card::brief;
 use super::errors::Errors;
-use super::held_out::{Fold, HeldOutRow, HoldOut, Null, folds, predict_held_out};
+use super::held_out::{BaselineRow, Fold, HeldOutRow, HoldOut, folds, predict_held_out};
 use super::{Fit, Observed, Options, in_order};
 use crate::Result;
 use crate::laws::Law;
 use crate::rng::Key;
 use crate::table::{Sample, Table};
+use crate::words::error_percent;
 use serde::{Deserialize, Serialize};
 
 /// The forms for one loss, ranked by their errors on held-out runs.
@@ -78,7 +78,7 @@ impl Ranking {
         let chosen = candidates().min_by_key(|form| form.parameters)?;
         let others: Vec<_> =
             candidates().filter(|form| form.form != chosen.form).map(|form| &*form.form).collect();
-        let error = |form: &Ranked| format!("{}%", brief(100.0 * form.mean.rise_error));
+        let error = |form: &Ranked| error_percent(form.mean.rise_error);
         let mut why = format!("smallest error of the increase on held-out runs, {}", error(chosen));
         let best = &self.forms[0];
         if best.form != chosen.form {
@@ -249,15 +249,15 @@ impl Axis {
         if shared.is_empty() {
             return Ok(None);
         }
-        let mut null = Null::held_out(widest, sample, &of_widest)?;
-        null.sort_by_key(|row| row.index);
-        null.retain(|row| shared.binary_search(&row.index).is_ok());
-        let base = Null::mean_constant(&null);
+        let mut baselines = BaselineRow::held_out(widest, sample, &of_widest)?;
+        baselines.sort_by_key(|row| row.index);
+        baselines.retain(|row| shared.binary_search(&row.index).is_ok());
+        let base = BaselineRow::mean_constant(&baselines);
         let test = sample.select(&shared);
         let mut predictions: Vec<Vec<f64>> =
             found.iter().map(|rows| shared.iter().filter_map(|&i| rows[i]).collect()).collect();
-        predictions.push(null.iter().map(|row| row.no_change).collect());
-        predictions.push(null.iter().map(|row| row.log_linear).collect());
+        predictions.push(baselines.iter().map(|row| row.no_change).collect());
+        predictions.push(baselines.iter().map(|row| row.log_linear).collect());
         let errors = predictions.iter().map(|p| Errors::of(widest, &test, p, base)).collect();
         let row = |(j, &i): (usize, &usize)| {
             let weight = sample.weights[i];

@@ -13,7 +13,7 @@ use forgetting_laws::store::write_atomic;
 use forgetting_laws::table::Column;
 use forgetting_laws::{Error, Result};
 use plot::{self, Axis, Color, Corner, Glyph, Key, Legend, Mark, Note, Panel, Place, Rule};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Panels side by side.
 const COLUMNS: usize = 3;
@@ -57,13 +57,27 @@ pub fn draw(file: &LawFile, folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for Drawing { name, figure, table } in drawings(file) {
         write_atomic(&folder.join(format!("{name}.csv")), table.as_bytes())?;
-        let svg = folder.join(format!("{name}.svg"));
-        figure
-            .write(&folder.join(name))
-            .map_err(|error| Error::content(&svg, None, error.to_string()))?;
+        let [svg, _] = write(&figure, &folder.join(name))?;
         names.push(svg.display().to_string());
     }
     Ok(names)
+}
+
+/// Writes a figure as `stem.svg` and `stem.png`, each whole or not at all, and returns their paths.
+///
+/// # Errors
+/// If a file cannot be written, or the figure is too large to draw.
+pub fn write(figure: &plot::Figure, stem: &Path) -> Result<[PathBuf; 2]> {
+    let paths = ["svg", "png"].map(|extension| {
+        let mut name = stem.as_os_str().to_owned();
+        name.push(format!(".{extension}"));
+        PathBuf::from(name)
+    });
+    let png = figure.png(plot::DPI);
+    let png = png.map_err(|error| Error::content(&paths[1], None, error.to_string()))?;
+    write_atomic(&paths[0], figure.svg().as_bytes())?;
+    write_atomic(&paths[1], &png)?;
+    Ok(paths)
 }
 
 /// The fits that are drawn, by law and then by group.
@@ -260,6 +274,8 @@ pub fn spread(values: &[f64], most: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plot::Figure;
+    use std::fs;
 
     #[test]
     fn what_lies_far_outside_caps_a_range() {
@@ -276,5 +292,21 @@ mod tests {
         assert_eq!(spread(&many, 5), [0.0, 5.0, 10.0, 15.0, 20.0]);
         assert_eq!(spread(&many[..3], 5), [0.0, 1.0, 2.0]);
         assert_eq!(spread(&[], 5), [0.0; 0]);
+    }
+
+    #[test]
+    fn a_figure_is_two_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let panel = Panel::new(Axis::linear("x"), Axis::linear("y"));
+        let figure = Figure { width: 200.0, ..Figure::new("Nothing", vec![vec![panel]]) };
+        let paths = write(&figure, &folder.path().join("fig5.v2")).unwrap();
+        assert_eq!(paths, ["fig5.v2.svg", "fig5.v2.png"].map(|name| folder.path().join(name)));
+        assert_eq!(fs::read_to_string(&paths[0]).unwrap(), figure.svg());
+        assert_eq!(fs::read(&paths[1]).unwrap(), figure.png(plot::DPI).unwrap());
+        let error = write(&figure, &folder.path().join("no/folder")).unwrap_err();
+        assert!(matches!(error, Error::Io { path, .. } if path.ends_with("no/folder.svg")));
+        let none = Figure { width: 1e9, ..figure };
+        let large = write(&none, &folder.path().join("large")).unwrap_err().to_string();
+        assert!(large.contains("large.png: a figure of"), "{large}");
     }
 }

@@ -1,7 +1,7 @@
 //! Figures: small multiples of lines, bands, bars and marks, as SVG and PNG.
 //!
-//! A [`Figure`] is a grid of [`Panel`]s with shared labels, a legend and a footnote. It is laid out
-//! once, and both the SVG and the PNG are made from that drawing; fonts are carried along, so that a
+//! A [`Figure`] is a grid of [`Panel`]s with shared labels, a legend and a footnote. SVG and PNG are
+//! made from one layout; fonts are carried along, so that a
 //! bare machine draws the same. Equal figures give equal bytes.
 //!
 //! Labels may contain `_{…}` and `^{…}`, as in `L_{pt}^{0}`. Lengths are points, 1/72 inch.
@@ -16,7 +16,8 @@
 //! panel.marks.push(Mark::new((100.0, 2.0), Glyph::dot(Color::BLACK)));
 //! let figure = Figure::new("Overfitting", vec![vec![panel]]);
 //! assert!(figure.svg().starts_with("<svg"));
-//! // figure.write(Path::new("out/overfitting"))? writes overfitting.svg and overfitting.png.
+//! assert!(figure.png(plot::DPI)?.starts_with(b"\x89PNG"));
+//! # Ok::<(), plot::Error>(())
 //! ```
 
 mod axis;
@@ -27,18 +28,14 @@ mod raster;
 mod scene;
 mod text;
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-
 pub use axis::{Axis, Numbers, Scale};
 pub use color::{Color, Dash, Shape};
 pub use scene::Stroke;
 
-/// Dots an inch of [`Figure::write`]'s PNG.
+/// Dots an inch that are sharp in print.
 pub const DPI: f64 = 200.0;
 
-/// Why a figure could not be written.
+/// Why a figure could not be drawn as PNG.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -53,14 +50,6 @@ pub enum Error {
     /// The PNG could not be encoded.
     #[error("cannot encode the PNG: {0}")]
     Png(#[from] png::EncodingError),
-    /// A file could not be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
 }
 
 /// Which panels have the same range on an axis. Only the outermost of them show its numbers.
@@ -380,39 +369,6 @@ impl Figure {
     pub fn png(&self, dpi: f64) -> Result<Vec<u8>, Error> {
         raster::png(&layout::scene(self), dpi)
     }
-
-    /// Writes `stem.svg` and `stem.png`, at [`DPI`], and returns their paths. A file appears whole or
-    /// not at all; one that was there is replaced.
-    ///
-    /// # Errors
-    /// [`Error::Size`] for a figure too large to draw, [`Error::Io`] where a file cannot be written.
-    pub fn write(&self, stem: &Path) -> Result<[PathBuf; 2], Error> {
-        let scene = layout::scene(self);
-        let png = raster::png(&scene, DPI)?;
-        let svg = scene.svg();
-        let with = |extension: &str| {
-            let mut name = stem.as_os_str().to_owned();
-            name.push(extension);
-            PathBuf::from(name)
-        };
-        let paths = [with(".svg"), with(".png")];
-        replace(&paths[0], svg.as_bytes())?;
-        replace(&paths[1], &png)?;
-        Ok(paths)
-    }
-}
-
-/// Writes a file whole or not at all: beside its place, flushed to the disk, then renamed.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&partial, path));
-    written.map_err(|source| {
-        let _ = fs::remove_file(&partial);
-        Error::Io { path: path.to_path_buf(), source }
-    })
 }
 
 #[cfg(test)]

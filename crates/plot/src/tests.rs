@@ -1,5 +1,3 @@
-use std::fs;
-
 use proptest::prelude::*;
 use roxmltree::{Document, Node};
 
@@ -277,26 +275,6 @@ fn figures_without_panels_or_sense_are_drawn() {
             Document::parse(&empty.svg()).unwrap();
         }
     }
-}
-
-#[test]
-fn files_appear_whole_or_not_at_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let stem = folder.path().join("fig5.v2");
-    fs::write(folder.path().join("fig5.v2.svg"), "old").unwrap();
-    let mut small = rich();
-    small.width = 200.0;
-    let paths = small.write(&stem).unwrap();
-    assert_eq!(paths, ["fig5.v2.svg", "fig5.v2.png"].map(|n| folder.path().join(n)));
-    assert_eq!(fs::read_to_string(&paths[0]).unwrap(), small.svg());
-    assert_eq!(fs::read(&paths[1]).unwrap(), small.png(DPI).unwrap());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing temporary stays");
-
-    let error = small.write(&folder.path().join("no/such/folder")).unwrap_err();
-    assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("no/such/folder.svg")));
-    fs::create_dir(folder.path().join("taken.svg")).unwrap();
-    assert!(matches!(small.write(&folder.path().join("taken")), Err(Error::Io { .. })));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing temporary stays");
 }
 
 proptest! {

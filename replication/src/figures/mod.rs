@@ -14,8 +14,8 @@ use paper::{fig1, fig2, fig3, fig4, fig5, fig6, fig17, table1, table2, table3, t
 
 pub use crate::format::Table;
 use crate::results::{Laws, Results};
+use forgetting_laws::Result;
 use forgetting_laws::store::{Claim, write_atomic};
-use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -137,10 +137,7 @@ impl Page {
             write_atomic(&folder.join(format!("{stem}.csv")), csv.as_bytes())?;
         }
         if let Some(drawing) = &self.drawing {
-            let stem = folder.join(figure.id);
-            drawing.write(&stem).map_err(|error| {
-                Error::content(stem.with_extension("png"), None, error.to_string())
-            })?;
+            drawings::write(drawing, &folder.join(figure.id))?;
         }
         let summary = self.markdown(figure, results);
         write_atomic(&folder.join("summary.md"), summary.as_bytes())

@@ -263,8 +263,7 @@ impl Retention {
         if !self.slices.is_empty() {
             write_atomic(&out.join("slices.csv"), self.csv_of_slices().as_bytes())?;
         }
-        let drawn = self.figure().write(&out.join("retention"));
-        drawn.map(drop).map_err(|error| Error::content(out, None, error.to_string()))
+        drawings::write(&self.figure(), &out.join("retention")).map(drop)
     }
 
     fn csv_of_documents(&self) -> String {

@@ -11,12 +11,12 @@ use crate::figures::{Table, style::percent as of_p};
 use crate::format::{Csv, cell};
 use crate::report::html;
 use crate::results::{Finetuned, Results};
+use forgetting_laws::Result;
 use forgetting_laws::fit::Options;
 use forgetting_laws::laws::Row;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::study::{Answer, Verdict};
 use forgetting_laws::words::{number, numbers, percent, size};
-use forgetting_laws::{Error, Result};
 use plot::{self, Axis, Band, Color, Line, Mark, Numbers, Panel, Place, Rule, Stroke};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -77,9 +77,7 @@ pub fn write(
     write_atomic(&folder.join("answer.json"), &to_json(&whole))?;
     write_atomic(&folder.join("runs.csv"), csv_of_runs(&results).as_bytes())?;
     write_atomic(&folder.join("chosen.csv"), csv_of_choices(campaign).as_bytes())?;
-    drawing
-        .write(&folder.join("answer"))
-        .map_err(|error| Error::content(folder.join("answer.png"), None, error.to_string()))?;
+    drawings::write(&drawing, &folder.join("answer"))?;
     let notes = notes(&answer, &results);
     let markdown = markdown(&title, &answer, &tables, &notes);
     write_atomic(&folder.join("report.md"), markdown.as_bytes())?;
