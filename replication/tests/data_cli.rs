@@ -79,14 +79,14 @@ fn stdout(output: &Output) -> String {
 
 /// The one line with which a command failed.
 #[track_caller]
-fn complaint(command: &mut Command) -> String {
+fn refusal(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let all = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{all}");
     assert!(!all.contains("panicked") && !all.contains(TOKEN), "{all}");
-    let complaints: Vec<_> = all.lines().filter(|l| l.starts_with("replication: ")).collect();
-    assert_eq!(complaints.len(), 1, "{all}");
-    complaints[0].to_string()
+    let refusals: Vec<_> = all.lines().filter(|l| l.starts_with("replication: ")).collect();
+    assert_eq!(refusals.len(), 1, "{all}");
+    refusals[0].to_string()
 }
 
 fn texts(source: Synthetic, count: u64) -> Vec<String> {
@@ -135,9 +135,9 @@ fn the_list_says_what_there_is_and_what_copies_lack() {
         assert!(list.contains(expected), "{expected}: {list}");
     }
     assert_eq!(lab.server.asked(), []);
-    let error = complaint(&mut lab.command(&["data", "fetch", "nothing"]));
+    let error = refusal(&mut lab.command(&["data", "fetch", "nothing"]));
     assert!(error.contains("data set = nothing: must be one of c4, dolly"), "{error}");
-    let error = complaint(&mut lab.command(&["data", "verify", "gsm8k"]));
+    let error = refusal(&mut lab.command(&["data", "verify", "gsm8k"]));
     assert!(error.contains("replication data fetch"), "{error}");
 }
 
@@ -154,7 +154,7 @@ fn a_data_set_is_fetched_on_a_full_disk_then_wholly_verified_and_inspected() {
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\""]);
     limited.arg(env!("CARGO_BIN_EXE_replication")).args(fetch);
-    let error = complaint(&mut lab.in_environment(limited));
+    let error = refusal(&mut lab.in_environment(limited));
     assert!(error.contains(".incomplete: the disk is full"), "{error}");
     let blobs = lab.home.path().join("hf/hub/datasets--me--mine/blobs");
     let partial = fs::read_dir(&blobs).unwrap().next().unwrap().unwrap();
@@ -184,7 +184,7 @@ fn a_data_set_is_fetched_on_a_full_disk_then_wholly_verified_and_inspected() {
     let inspected = stdout(&must_succeed(&mut offline(&["data", "inspect", "mine"])));
     assert!(inspected.contains("400 documents of 400 works"), "{inspected}");
     must_succeed(&mut offline(&["data", "fetch", "mine"]));
-    let error = complaint(&mut offline(&["data", "fetch", "gsm8k"]));
+    let error = refusal(&mut offline(&["data", "fetch", "gsm8k"]));
     assert!(error.contains("openai/gsm8k at main is not here"), "{error}");
     assert_eq!(lab.server.asked(), []);
 
@@ -192,7 +192,7 @@ fn a_data_set_is_fetched_on_a_full_disk_then_wholly_verified_and_inspected() {
     let mut changed = bytes.clone();
     changed[7] ^= 1;
     fs::write(&blob, changed).unwrap();
-    let error = complaint(&mut offline(&["data", "verify", "mine"]));
+    let error = refusal(&mut offline(&["data", "verify", "mine"]));
     assert!(error.contains("a.jsonl is damaged: its hash is sha256:"), "{error}");
 }
 
@@ -210,9 +210,9 @@ fn files_patterns_and_standard_input_are_inspected_alike() {
     child.stdin.take().unwrap().write_all(&lines(&documents)).unwrap();
     let piped = stdout(&child.wait_with_output().unwrap());
     assert!(piped.contains("20 documents of 20 works"), "{piped}");
-    let error = complaint(&mut lab.command(&["data", "inspect", "missing.jsonl"]));
+    let error = refusal(&mut lab.command(&["data", "inspect", "missing.jsonl"]));
     assert!(error.contains("missing.jsonl: No such file"), "{error}");
-    let error = complaint(&mut lab.command(&["data", "inspect", "hub:missing"]));
+    let error = refusal(&mut lab.command(&["data", "inspect", "hub:missing"]));
     assert!(error.contains("must be one of"), "{error}");
 }
 
@@ -342,14 +342,14 @@ fn standard_input_and_patterns_are_text_to_train_on() {
     assert_eq!(fs::read(other.join("fig5/fig5.csv")).unwrap(), piped);
 
     let mut twice = fig5(&lab, &out, &["--pretrain", "-", "--target", "-"]);
-    let error = complaint(twice.stdin(fs::File::open(&broad).unwrap()));
+    let error = refusal(twice.stdin(fs::File::open(&broad).unwrap()));
     assert!(error.contains("read once"), "{error}");
-    let error = complaint(&mut fig5(&lab, &out, &["--pretrain", "-"]));
+    let error = refusal(&mut fig5(&lab, &out, &["--pretrain", "-"]));
     assert!(error.contains("standard input: the file is empty"), "{error}");
-    let error = complaint(&mut fig5(&lab, &out, &["--pretrain", "hub:gsm8k", &broad]));
+    let error = refusal(&mut fig5(&lab, &out, &["--pretrain", "hub:gsm8k", &broad]));
     assert!(error.contains("hub:gsm8k: must be the only source"), "{error}");
     let slurm = ["slurm", "--pretrain", "-", "--target", &broad];
-    let error = complaint(&mut lab.command(&slurm));
+    let error = refusal(&mut lab.command(&slurm));
     assert!(error.contains("read by one process"), "{error}");
 }
 
@@ -489,14 +489,14 @@ fn chats_with_roles_are_a_known_form_and_gaps_are_counted() {
     write("a.jsonl", &format!("{chat}\n{{\"messages\": null}}\n"));
     write("b.jsonl", "");
     let inspect = ["data", "inspect", &shards, "--like", "messages", "--loss", "answer"];
-    let error = complaint(&mut lab.command(&inspect));
+    let error = refusal(&mut lab.command(&inspect));
     assert!(error.contains("a.jsonl, line 2") && error.contains("--skip-missing"), "{error}");
     let said = must_succeed(&mut lab.command(&[&inspect[..], &["--skip-missing"]].concat()));
     assert!(stdout(&said).contains("the first begins: [INST] Rivers? [/INST] Elbe."));
     let warnings = stderr(&said);
     assert!(warnings.contains("b.jsonl: no text in it, skipped"), "{warnings}");
     assert!(warnings.contains("a.jsonl: records without text, skipped: 1"), "{warnings}");
-    let error = complaint(&mut lab.command(&["data", "inspect", &shards, "--like", "chat"]));
+    let error = refusal(&mut lab.command(&["data", "inspect", &shards, "--like", "chat"]));
     assert!(error.contains("or a form: messages, conversations, alpaca"), "{error}");
 }
 
@@ -535,7 +535,7 @@ fn answers_alone_count_where_that_is_asked_for() {
     let verify = ["data", "verify", &store];
     let said = stdout(&must_succeed(&mut lab.command(&verify)));
     assert!(said.contains("count in the loss: all as written"), "{said}");
-    let error = complaint(&mut with(&prepare, &[]));
+    let error = refusal(&mut with(&prepare, &[]));
     assert!(error.contains("another source or tokenizer"), "{error}");
     let mut shards = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
     let shard = shards.find(|path| path.extension().is_some_and(|e| e == "tokens")).unwrap();
@@ -544,10 +544,10 @@ fn answers_alone_count_where_that_is_asked_for() {
     bytes[last] ^= 1;
     fs::write(&shard, &bytes).unwrap();
     let name = shard.file_name().unwrap().to_str().unwrap();
-    assert!(complaint(&mut lab.command(&verify)).contains(name));
+    assert!(refusal(&mut lab.command(&verify)).contains(name));
     bytes.pop();
     fs::write(&shard, &bytes).unwrap();
-    assert!(complaint(&mut lab.command(&verify)).contains(name));
+    assert!(refusal(&mut lab.command(&verify)).contains(name));
 
     // Runs on answers are others than those on all, and say how much counts.
     let target = format!("chat={chats}");
@@ -622,7 +622,7 @@ fn answers_that_are_not_there_are_said_in_one_line() {
     let out = lab.home.path().join("out");
     let train = |more: &[&str]| {
         let set = ["--target", &format!("chat={chats}"), "--set", "data.loss=answer"];
-        complaint(&mut fig5(&lab, &out, &[&set, more].concat()))
+        refusal(&mut fig5(&lab, &out, &[&set, more].concat()))
     };
     let error = train(&["--set", "data.like=openhermes-2.5"]);
     assert!(error.contains("validation tokens of the target chat = 1024: none"), "{error}");
@@ -636,7 +636,7 @@ fn answers_that_are_not_there_are_said_in_one_line() {
     let error = train(&["--set", "data.loss=question"]);
     assert!(error.contains("question") && error.contains("answer"), "{error}");
     let inspect = ["data", "inspect", &chats, "--loss", "answer"];
-    let error = complaint(&mut lab.command(&inspect));
+    let error = refusal(&mut lab.command(&inspect));
     assert!(error.contains("--loss = answer") && error.contains("--like"), "{error}");
 }
 
@@ -671,7 +671,7 @@ fn a_model_of_the_hub_is_one_like_any_other() {
         lab.command(&["fig1", "--dry-run", "--pretrained", "hub:we/nano", "--out", &out]);
     let said = stdout(&must_succeed(plan.args(["--set", set[0], "--set", set[1]])));
     assert!(said.contains("nano ") && said.contains("FLOPs left"), "{said}");
-    let said = complaint(&mut lab.command(&["sample", "hub:we/none"]));
+    let said = refusal(&mut lab.command(&["sample", "hub:we/none"]));
     assert!(said.contains("we/none"), "{said}");
 }
 

@@ -1,6 +1,6 @@
 //! Text files, and what is known of them without reading them again.
 
-use crate::inputs::fingerprint::{self as stamp, Fingerprint};
+use crate::inputs::fingerprint::{self, Fingerprint};
 use crate::terminal::log;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN, expand};
@@ -50,16 +50,17 @@ struct Identity {
 pub struct CachedIdentity {
     /// Version of how files become documents.
     version: u32,
-    /// Hash of what it is known by beside the stamps.
+    /// Hash of what it is known by beside the fingerprints.
     key: String,
-    stamps: Vec<Fingerprint>,
+    #[serde(rename = "stamps")]
+    fingerprints: Vec<Fingerprint>,
     identity: Identity,
 }
 
 impl Text {
     /// Opens files. What is known of them is looked for in the folder `cache`, and kept there if it
-    /// is there (a plan makes none); it holds while every file has the [stamp](Fingerprint) that it had,
-    /// unless they are to be read again all the same.
+    /// is there (a plan makes none). It holds while every file has the [fingerprint](Fingerprint) that
+    /// it had, unless they are to be read again all the same.
     ///
     /// # Errors
     /// As [`Files::read`].
@@ -69,13 +70,14 @@ impl Text {
         cache: Option<&Path>,
         reread: bool,
     ) -> Result<Self> {
-        // Before they are read: a file that changes meanwhile has another stamp the next time.
-        let stamped = if paths.iter().any(|path| path.as_os_str() == STDIN) {
+        // Before they are read: a file that changes meanwhile has another fingerprint the next time.
+        let fingerprinted = if paths.iter().any(|path| path.as_os_str() == STDIN) {
             None
         } else {
             let files = expand(paths)?;
-            Fingerprint::of_all(&files)?
-                .map(|stamps| (CachedIdentity::key(fields, &files, &stamps), stamps))
+            Fingerprint::of_all(&files)?.map(|fingerprints| {
+                (CachedIdentity::key(fields, &files, &fingerprints), fingerprints)
+            })
         };
         let of = |identity, files, known| Self {
             paths: paths.to_vec(),
@@ -85,16 +87,16 @@ impl Text {
             reading: Mutex::new(()),
             known,
         };
-        if let (Some(cache), Some((key, stamps)), false) = (cache, &stamped, reread)
-            && let Some(known) = CachedIdentity::find(cache, key, stamps)
+        if let (Some(cache), Some((key, fingerprints)), false) = (cache, &fingerprinted, reread)
+            && let Some(known) = CachedIdentity::find(cache, key, fingerprints)
         {
             return Ok(of(known.identity.clone(), OnceLock::new(), Some(known)));
         }
         let files = read(paths, fields)?;
         let identity = Identity::of(&files);
-        let known = stamped.map(|(key, stamps)| {
+        let known = fingerprinted.map(|(key, fingerprints)| {
             let identity = identity.clone();
-            CachedIdentity { version: CachedIdentity::VERSION, key, stamps, identity }
+            CachedIdentity { version: CachedIdentity::VERSION, key, fingerprints, identity }
         });
         if let (Some(cache), Some(known)) = (cache.filter(|cache| cache.is_dir()), &known) {
             known.keep(cache);
@@ -171,9 +173,10 @@ impl CachedIdentity {
 
     /// Of how files are read, and which. Their names say of what kind they are, and where a name is a
     /// link, the file that it leads to has another.
-    fn key(fields: &Fields, files: &[PathBuf], stamps: &[Fingerprint]) -> String {
+    fn key(fields: &Fields, files: &[PathBuf], fingerprints: &[Fingerprint]) -> String {
         let names: Vec<_> = files.iter().map(|file| file.file_name()).collect();
-        let paths: Vec<_> = stamps.iter().map(|stamp| stamp.file.as_path()).collect();
+        let paths: Vec<_> =
+            fingerprints.iter().map(|fingerprint| fingerprint.file.as_path()).collect();
         sha256(&to_json(&(fields, names, paths)))
     }
 
@@ -181,17 +184,17 @@ impl CachedIdentity {
         cache.join(format!("text-{}.json", &key[..16]))
     }
 
-    fn find(cache: &Path, key: &str, stamps: &[Fingerprint]) -> Option<Self> {
-        let known: Self = stamp::recall(&Self::path(cache, key))?;
-        let found = (known.version, &*known.key, &*known.stamps);
-        (found == (Self::VERSION, key, stamps)).then_some(known)
+    fn find(cache: &Path, key: &str, fingerprints: &[Fingerprint]) -> Option<Self> {
+        let known: Self = fingerprint::recall(&Self::path(cache, key))?;
+        let found = (known.version, &*known.key, &*known.fingerprints);
+        (found == (Self::VERSION, key, fingerprints)).then_some(known)
     }
 
     /// Keeps it in a folder, which is made if it is missing.
     pub fn keep(&self, cache: &Path) {
         let path = Self::path(cache, &self.key);
-        if stamp::recall::<Self>(&path).as_ref() != Some(self) {
-            stamp::keep(cache, &path, self);
+        if fingerprint::recall::<Self>(&path).as_ref() != Some(self) {
+            fingerprint::keep(cache, &path, self);
         }
     }
 }
@@ -246,7 +249,7 @@ mod tests {
         // can be read all the same.
         write("ten", then);
         let mut known = first.known().unwrap().clone();
-        known.stamps = Fingerprint::of_all(std::slice::from_ref(&file)).unwrap().unwrap();
+        known.fingerprints = Fingerprint::of_all(std::slice::from_ref(&file)).unwrap().unwrap();
         known.keep(&cache);
         let stale = open(Some(&cache)).unwrap();
         let error = stale.document(0).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! Models that come pretrained, and what is known of them without reading them again.
 
-use super::fingerprint::{self as stamp, Fingerprint};
+use super::fingerprint::{self, Fingerprint};
 use crate::terminal::{Transfers, log};
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -104,7 +104,7 @@ impl CachedIdentity {
     /// The architecture and the hash of a model.
     fn of(folder: &Path, cache: Option<&Path>) -> Result<(Shape, String)> {
         let shape = Checkpoint::read_shape(folder)?;
-        // Before it is read: a file that changes meanwhile has another stamp the next time.
+        // Before it is read: a file that changes meanwhile has another fingerprint the next time.
         let cache = cache.filter(|cache| cache.is_dir());
         let (cache, files) = match (cache, Fingerprint::of_all(&Checkpoint::files(folder)?)?) {
             (Some(cache), Some(files)) => (cache, files),
@@ -112,14 +112,14 @@ impl CachedIdentity {
         };
         let name = sha256(files[0].file.as_os_str().as_encoded_bytes());
         let path = cache.join(format!("model-{}.json", &name[..16]));
-        if let Some(known) = stamp::recall::<Self>(&path)
+        if let Some(known) = fingerprint::recall::<Self>(&path)
             && (known.version, known.shape, &known.files) == (Self::VERSION, shape, &files)
         {
             return Ok((shape, known.hash));
         }
         let model = Checkpoint::read(folder)?;
         let found = Self { version: Self::VERSION, shape: model.shape, files, hash: model.hash() };
-        stamp::keep(cache, &path, &found);
+        fingerprint::keep(cache, &path, &found);
         Ok((found.shape, found.hash))
     }
 }
