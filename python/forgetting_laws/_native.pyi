@@ -1,4 +1,4 @@
-from typing import Callable, List, Optional, Sequence, Tuple, final
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, final
 
 from ._table import Given
 
@@ -41,6 +41,11 @@ class Mixture:
     def counts(self, steps: int) -> Tuple[int, int]: ...
     def target_epoch(self, step: int) -> int: ...
 
+def read_table(
+    path: str, map: List[str]
+) -> Tuple[
+    Dict[str, bytes], Dict[str, List[str]], List[str], List[str], str, List[int], str
+]: ...
 def fit_law(
     given: Given,
     law: str,

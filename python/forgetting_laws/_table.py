@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import os
 from functools import partial
 from typing import (
@@ -17,7 +14,6 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
-    Tuple,
     Union,
     cast,
 )
@@ -25,6 +21,7 @@ from typing import (
 import numpy as np
 import numpy.typing as npt
 
+from . import _native
 from ._native import ForgettingLawsError
 
 NUMBERS = (
@@ -58,51 +55,90 @@ class Given(NamedTuple):
     source: str
     sha256: str
     map: List[str]
+    lines: List[int]
+    """Of the rows in a file; empty where they are numbered."""
+    warnings: str
+    """How the file was read, as JSON."""
 
 
 class _Source(NamedTuple):
     names: List[str]
     column: Callable[[str], Any]
     what: str
+
+
+class _Columns(NamedTuple):
+    numbers: Dict[str, Floats]
+    labels: Dict[str, List[str]]
+    names: List[str]
+    """The table's own columns."""
+    what: str
+    unasked: List[str]
     sha256: str = ""
+    lines: List[int] = []
+    warnings: str = "[]"
 
 
 def given(
     table: Any, rename: Optional[Mapping[str, str]] = None, domain: Optional[str] = None
 ) -> Given:
     """The columns of a table that laws use, for one domain."""
-    source = _access(table)
     taken = dict(rename or {})
-    numbers, labels = _columns(source, taken)
-    if domain is not None or len(set(labels.get("domain", ()))) > 1:
-        numbers, labels = _of_domain(numbers, labels, domain)
-    rows = [len(values) for values in numbers.values()] + [len(v) for v in labels.values()]
-    asked = set(taken) | ({"domain"} if domain is not None else set[str]())
+    read = _read(table, taken)
+    if domain is not None or len(set(read.labels.get("domain", ()))) > 1:
+        read = _of_domain(read, domain)
+    rows = [len(v) for v in read.numbers.values()] + [len(v) for v in read.labels.values()]
     return Given(
         rows=rows[0],
-        numbers={name: values.tobytes() for name, values in numbers.items()},
-        labels=labels,
-        columns=source.names,
-        unasked=[n for n in SPECIAL if (n in numbers or n in labels) and n not in asked],
-        source=source.what,
-        sha256=source.sha256,
-        map=[f"{name}={column}" for name, column in taken.items()],
+        numbers={name: values.tobytes() for name, values in read.numbers.items()},
+        labels=read.labels,
+        columns=read.names,
+        unasked=[name for name in read.unasked if domain is None or name != "domain"],
+        source=read.what,
+        sha256=read.sha256,
+        map=_map(taken),
+        lines=read.lines,
+        warnings=read.warnings,
     )
 
 
 def numbers(table: Any) -> Dict[str, Floats]:
     """Only the numeric columns."""
-    return _columns(_access(table), {})[0]
+    return _read(table, {}).numbers
 
 
-def _columns(
-    source: _Source, taken: Mapping[str, str]
-) -> Tuple[Dict[str, Floats], Dict[str, List[str]]]:
+def _map(taken: Mapping[str, str]) -> List[str]:
+    return [f"{name}={column}" for name, column in taken.items()]
+
+
+def _read(table: Any, taken: Mapping[str, str]) -> _Columns:
     unknown = [name for name in taken if name not in NUMBERS + LABELS]
     if unknown:
         raise ForgettingLawsError(
             f"columns = {unknown[0]}: must be one of {', '.join(NUMBERS + LABELS)}"
         )
+    if isinstance(table, (str, os.PathLike)):
+        read = _file(os.fspath(cast("Union[str, os.PathLike[str]]", table)), taken)
+    else:
+        read = _columns(_access(table), taken)
+    if not read.numbers and not read.labels:
+        raise ForgettingLawsError(_no_rows(read.names))
+    return read
+
+
+def _no_rows(names: Sequence[str]) -> str:
+    found = ", ".join(names) or "none"
+    return f"the table has no rows of a column that a law reads; its columns are {found}"
+
+
+def _file(path: str, taken: Mapping[str, str]) -> _Columns:
+    read = _native.read_table(path, _map(taken))
+    numbers, labels, names, unasked, sha256, lines, warnings = read
+    floats = {name: np.frombuffer(values) for name, values in numbers.items()}
+    return _Columns(floats, labels, names, path, unasked, sha256, lines, warnings)
+
+
+def _columns(source: _Source, taken: Mapping[str, str]) -> _Columns:
     numbers: Dict[str, Floats] = {}
     labels: Dict[str, List[str]] = {}
     rows: Optional[int] = None
@@ -129,17 +165,13 @@ def _columns(
             )
         rows = count
     if not rows:
-        found = ", ".join(source.names) or "none"
-        raise ForgettingLawsError(
-            f"the table has no rows of a column that a law reads; its columns are {found}"
-        )
-    return numbers, labels
+        raise ForgettingLawsError(_no_rows(source.names))
+    unasked = [n for n in SPECIAL if (n in numbers or n in labels) and n not in taken]
+    return _Columns(numbers, labels, source.names, source.what, unasked)
 
 
-def _of_domain(
-    numbers: Dict[str, Floats], labels: Dict[str, List[str]], domain: Optional[str]
-) -> Tuple[Dict[str, Floats], Dict[str, List[str]]]:
-    domains = labels.get("domain", [])
+def _of_domain(read: _Columns, domain: Optional[str]) -> _Columns:
+    domains = read.labels.get("domain", [])
     known = ", ".join(sorted(set(domains))) or "none"
     if domain is None:
         raise ForgettingLawsError(
@@ -149,16 +181,15 @@ def _of_domain(
     kept = [i for i, name in enumerate(domains) if name == domain]
     if not kept:
         raise ForgettingLawsError(f"domain = {domain}: no row has it; the domains are {known}")
-    return (
-        {name: values[kept] for name, values in numbers.items()},
-        {name: [values[i] for i in kept] for name, values in labels.items()},
+    return read._replace(
+        numbers={name: values[kept] for name, values in read.numbers.items()},
+        labels={name: [values[i] for i in kept] for name, values in read.labels.items()},
+        lines=[read.lines[i] for i in kept] if read.lines else [],
     )
 
 
 def _access(table: Any) -> _Source:
     """The names of a table's columns, a function from a name to the values, and what it is."""
-    if isinstance(table, (str, os.PathLike)):
-        return _csv(os.fspath(cast("Union[str, os.PathLike[str]]", table)))
     what = f"a {type(table).__name__}"
     if hasattr(table, "column_names"):  # pyarrow, and datasets, which is indexed by names
         names: Iterable[Any] = table.column_names
@@ -172,32 +203,12 @@ def _access(table: Any) -> _Source:
         return _Source([str(name) for name in keys], table.__getitem__, what)
     raise ForgettingLawsError(
         f"{what} is no table: give a dict of columns, a frame of pandas, polars or pyarrow, or the path "
-        "of a CSV file"
+        "of a file"
     )
 
 
 def _listed(table: Any, name: str) -> List[Any]:
     return list(table[name])
-
-
-def _csv(path: str) -> _Source:
-    with open(path, "rb") as file:
-        content = file.read()
-    try:
-        text = content.decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        header = list(reader.fieldnames or [])
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ForgettingLawsError(
-            f"{path} is not CSV in UTF-8 ({error}); read it with pandas or polars and give the frame"
-        ) from None
-    sha256 = hashlib.sha256(content).hexdigest()
-
-    def column(name: str) -> List[Optional[str]]:
-        return [row[name] or None for row in rows]
-
-    return _Source(header, column, path, sha256)
 
 
 def _sequence(values: Any, column: str) -> Sequence[Any]:

@@ -7,12 +7,13 @@ use forgetting_laws::fit::{
     self, Advisor, Bootstrap, HoldOut, Limit, Options, growth_of_b, report,
 };
 use forgetting_laws::laws::{self, Law, Row};
+use forgetting_laws::table::read::{FIELDS, Loaded, Reading, read};
 use forgetting_laws::table::{Column, Run, Table};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// 64-bit floats in native order.
@@ -40,12 +41,17 @@ struct Given {
     sha256: String,
     /// Which column was taken for a name, as NAME=COLUMN.
     map: Vec<String>,
+    /// The line of each row; empty: they are numbered.
+    lines: Vec<u64>,
+    /// What should be known of how it was read, as JSON.
+    warnings: String,
 }
 
 impl Given {
     fn table(&self) -> PyResult<Table> {
-        let line = |line| Run { line: Some(line), ..Run::default() };
-        let mut runs: Vec<Run> = (1..=self.rows as u64).map(line).collect();
+        let line = |i: usize| self.lines.get(i).copied().unwrap_or(i as u64 + 1);
+        let run = |i| Run { line: Some(line(i)), ..Run::default() };
+        let mut runs: Vec<Run> = (0..self.rows).map(run).collect();
         for (name, values) in &self.numbers {
             let column = Column::ALL.into_iter().find(|column| column.name() == name);
             for (run, value) in runs.iter_mut().zip(floats(values)) {
@@ -71,8 +77,61 @@ impl Given {
             }
         }
         let (columns, unasked) = (self.columns.clone(), self.unasked.clone());
-        Ok(Table { columns, unasked, path: (&self.source).into(), ..Table::new(runs) })
+        let warnings = serde_json::from_str(&self.warnings)
+            .map_err(|error| refuse("warnings", &self.warnings, &error.to_string()))?;
+        Ok(Table { columns, unasked, warnings, path: (&self.source).into(), ..Table::new(runs) })
     }
+}
+
+/// Columns of numbers, columns of labels, the file's own columns, those that nothing but their names
+/// asks for, the file's hash, the line of each row, and what should be known of how it was read.
+type FileOfLosses<'py> = (
+    HashMap<&'static str, Bound<'py, PyBytes>>,
+    HashMap<&'static str, Vec<String>>,
+    Vec<String>,
+    Vec<String>,
+    String,
+    Vec<u64>,
+    String,
+);
+
+/// Reads a table of losses from a file, by the rules of the command.
+#[pyfunction]
+#[pyo3(signature = (path, map))]
+fn read_table<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    map: Vec<String>,
+) -> PyResult<FileOfLosses<'py>> {
+    let reading = Reading { map, ..Reading::default() };
+    let Loaded { table, sha256 } = read(&path, &reading).map_err(raise)?;
+    let names = || reading.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim()));
+    let has = |name: &str| table.columns.iter().any(|c| c == name) || names().any(|n| n == name);
+    let (mut numbers, mut labels) = (HashMap::new(), HashMap::new());
+    let floats = |of: &dyn Fn(&Run) -> Option<f64>| {
+        bytes(py, table.runs.iter().map(|run| of(run).unwrap_or(f64::NAN)))
+    };
+    let texts = |of: &dyn Fn(&Run) -> String| table.runs.iter().map(of).collect::<Vec<_>>();
+    for name in FIELDS.into_iter().filter(|name| has(name)) {
+        let column = Column::ALL.into_iter().find(|column| column.name() == name);
+        match (column, name) {
+            (Some(column), _) => drop(numbers.insert(name, floats(&|run| run.get(column)))),
+            (None, "weight") => drop(numbers.insert(name, floats(&|run| Some(run.weight)))),
+            (None, "epochs") => drop(numbers.insert(name, floats(&|run| run.epochs))),
+            (None, "domain") => drop(labels.insert(name, texts(&|run| run.domain.clone()))),
+            (None, "seed") => drop(labels.insert(name, texts(&|run| run.seed.clone()))),
+            (None, "run") => drop(labels.insert(name, texts(&|run| run.run.clone()))),
+            (None, "parent_id") => drop(labels.insert(name, texts(&|run| run.parent.clone()))),
+            (None, _) => {
+                let interior =
+                    |run: &Run| run.interior.map_or_else(String::new, |is| is.to_string());
+                labels.insert(name, texts(&interior));
+            }
+        }
+    }
+    let lines = table.runs.iter().filter_map(|run| run.line).collect();
+    let warnings = json(&table.warnings);
+    Ok((numbers, labels, table.columns, table.unasked, sha256, lines, warnings))
 }
 
 fn options(
@@ -374,6 +433,7 @@ fn smallest_p(
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Fit>()?;
+    module.add_function(wrap_pyfunction!(read_table, module)?)?;
     module.add_function(wrap_pyfunction!(fit_law, module)?)?;
     module.add_function(wrap_pyfunction!(rank_laws, module)?)?;
     module.add_function(wrap_pyfunction!(law_list, module)?)?;

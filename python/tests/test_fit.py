@@ -300,15 +300,37 @@ def test_numbers_of_every_width_are_read():
     assert single == pytest.approx(expected, rel=1e-2)
 
 
-def test_what_is_no_csv_is_refused(tmp_path):
+def test_files_are_read_as_the_command_reads_them(tmp_path):
+    csv = (ROOT / "examples/losses.csv").read_text()
+    expected = fl.fit(ROOT / "examples/losses.csv", domain="planted-near", bootstrap=0).params
+    written = tmp_path / "losses.tsv"
+    written.write_text("# of May\n" + csv.replace(",", "\t"))
+    assert fl.fit(written, domain="planted-near", bootstrap=0).params == expected
+    header, *rows = csv.splitlines()
+    twice = tmp_path / "twice.csv"
+    twice.write_text("\n".join([header, *rows, rows[0]]))
+    fitted = fl.fit(twice, domain="planted-near", bootstrap=0)
+    assert fitted.params == expected
+    assert any("repeats another in every column" in str(warning) for warning in fitted.warnings)
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(ROOT / "examples/losses.csv")
+    frame.to_json(tmp_path / "losses.jsonl", orient="records", lines=True, double_precision=15)
+    fitted = fl.fit(tmp_path / "losses.jsonl", domain="planted-near", bootstrap=0)
+    assert fitted.params == expected
+
+
+def test_files_that_hold_no_table_are_refused(tmp_path):
     path = tmp_path / "losses.csv"
-    for content in (b"\xff\xfe\x00p", b"PAR1\x15\x84\x90"):
+    for content, said in (
+        (b"\xff\xfe\x00p", "UTF-16 text"),
+        (b"PAR1\x15\x84\x90", "it is a Parquet file"),
+        (b"", "the file is empty"),
+        (b"loss\n3.5 nats\n", "line 2: loss is \"3.5 nats\", which is not a number"),
+        (b"x,y\n1,2\n", "its columns are x, y"),
+    ):
         path.write_bytes(content)
-        with pytest.raises(fl.ForgettingLawsError, match="is not CSV in UTF-8"):
+        with pytest.raises(fl.ForgettingLawsError, match=said):
             fl.fit(path)
-    path.write_bytes(b"")
-    with pytest.raises(fl.ForgettingLawsError, match="its columns are none"):
-        fl.fit(path)
     path.write_text("\ufeffp,n_params\n0.1\n")
     with pytest.raises(fl.ForgettingLawsError, match="needs loss_pt"):
         fl.fit(path)
