@@ -119,13 +119,11 @@ fn not_supported(law: &str) -> Warning {
     ))
 }
 
-/// The warnings of a fitted table.
-pub(super) fn warnings(
+/// What a law's fit to a table should not be trusted for.
+pub(super) fn of_table(
     table: &Table,
     law: &dyn Law,
     sample: &Sample,
-    optimum: Status,
-    supported: Option<bool>,
     model_spread: Option<f64>,
 ) -> Vec<Warning> {
     let rows: Vec<&Run> = table.runs.iter().filter(|run| run.get(law.output()).is_some()).collect();
@@ -142,7 +140,12 @@ pub(super) fn warnings(
     if model_spread.is_none() || sample.points.iter().all(|point| law.baseline(point).is_none()) {
         warnings.extend(one_pretrained_model(law, &rows));
     }
-    warnings.extend(status(optimum, law.name()));
+    warnings
+}
+
+/// What the optimum and the held-out runs say against a fit.
+pub(super) fn of_fit(law: &dyn Law, optimum: Status, supported: Option<bool>) -> Vec<Warning> {
+    let mut warnings: Vec<Warning> = status(optimum, law.name()).into_iter().collect();
     if supported == Some(false) {
         warnings.push(not_supported(law.name()));
     }

@@ -6,9 +6,9 @@ use super::json::infinite_for_null;
 use super::objective::Objective;
 use super::optimum::optimum;
 use super::problem::{Problem, suffices};
-use crate::Result;
 use crate::laws::Law;
 use crate::table::{Column, Sample};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Which rows are held out.
@@ -126,18 +126,32 @@ impl BaselineRow {
     }
 }
 
-/// Holds rows out in turn, or says why that is not possible.
+/// Why there are no errors on held-out rows.
+pub(super) enum Untested {
+    /// Too little is left to fit, in words.
+    TooFew(String),
+    /// A prediction failed.
+    Failed(Error),
+}
+
+impl From<Error> for Untested {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Holds rows out in turn.
+///
+/// # Errors
+/// If no fold leaves enough to fit, or a prediction fails.
 pub(super) fn hold_out(
     law: &'static dyn Law,
     sample: &Sample,
     by: HoldOut,
     objective: &Objective,
     threads: usize,
-) -> Result<Result<HeldOut, String>> {
-    let folds = match folds(law, sample, by) {
-        Ok(folds) => folds,
-        Err(why) => return Ok(Err(why)),
-    };
+) -> Result<HeldOut, Untested> {
+    let folds = folds(law, sample, by).map_err(Untested::TooFew)?;
     let rows = predict_held_out(law, sample, &folds, objective, threads)?;
     let baselines = BaselineRow::held_out(law, sample, &folds)?;
     let test = sample.select(&rows.iter().map(|row| row.index).collect::<Vec<_>>());
@@ -146,14 +160,14 @@ pub(super) fn hold_out(
     let own = errors(rows.iter().map(|row| row.prediction).collect());
     let no_change = errors(baselines.iter().map(|row| row.no_change).collect());
     let log_linear = errors(baselines.iter().map(|row| row.log_linear).collect());
-    Ok(Ok(HeldOut {
+    Ok(HeldOut {
         by,
         folds: folds.len(),
         errors: own,
         null_models: BaselineErrors { no_change, log_linear },
         supported: own.beat(&no_change) && own.beat(&log_linear),
         rows,
-    }))
+    })
 }
 
 pub(super) struct Fold {

@@ -90,6 +90,7 @@ use crate::laws::{Law, Point, Row};
 use crate::table::{Sample, Table};
 use crate::{Error, Result};
 use card::{Warning, WarningKind};
+use held_out::Untested;
 use problem::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -259,12 +260,13 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
     let null_models = BaselineErrors::of(law, &sample, &sample)?;
     let held_out = match options.hold_out {
         None => None,
-        Some(by) => match held_out::hold_out(law, &sample, by, &options.objective, threads)? {
+        Some(by) => match held_out::hold_out(law, &sample, by, &options.objective, threads) {
             Ok(held_out) => Some(held_out),
-            Err(why) => {
+            Err(Untested::TooFew(why)) => {
                 untested = Some(WarningKind::NotHeldOut.warn(why));
                 None
             }
+            Err(Untested::Failed(error)) => return Err(error),
         },
     };
     let spread = options.model_spread;
@@ -288,7 +290,8 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         epochs: sample.epochs[i],
     };
     let supported = held_out.as_ref().map(|held_out| held_out.supported);
-    let mut warnings = card::warnings(table, law, &sample, optimum.status, supported, spread);
+    let mut warnings = card::of_table(table, law, &sample, spread);
+    warnings.extend(card::of_fit(law, optimum.status, supported));
     warnings.extend(untested);
     warnings.sort();
     Ok(Fit {

@@ -120,9 +120,10 @@ pub fn rank(
         return Ok(None);
     }
     let sample = table.sample(*widest)?;
+    let contest = Contest { laws: &laws, widest: *widest, sample: &sample, fits, options, threads };
     let mut axes = Vec::new();
     for by in [HoldOut::Size, HoldOut::Data, HoldOut::P, HoldOut::Largest] {
-        axes.extend(Axis::new(&laws, *widest, &sample, by, fits, options, threads)?);
+        axes.extend(contest.axis(by)?);
     }
     let means = |axis: &&Axis| axis.by != HoldOut::Largest;
     if !axes.iter().any(|axis| means(&axis)) {
@@ -210,17 +211,22 @@ struct Axis {
     rows: Vec<(usize, f64, Vec<f64>)>,
 }
 
-impl Axis {
+/// Forms that are compared on one sample.
+struct Contest<'a> {
+    laws: &'a [&'static dyn Law],
+    /// The one that reads most.
+    widest: &'static dyn Law,
+    sample: &'a Sample,
+    /// What of them was held out before.
+    fits: &'a [Fit],
+    options: &'a Options,
+    threads: usize,
+}
+
+impl Contest<'_> {
     /// `None` where too few runs are left for some form.
-    fn new(
-        laws: &[&'static dyn Law],
-        widest: &'static dyn Law,
-        sample: &Sample,
-        by: HoldOut,
-        fits: &[Fit],
-        options: &Options,
-        threads: usize,
-    ) -> Result<Option<Self>> {
+    fn axis(&self, by: HoldOut) -> Result<Option<Axis>> {
+        let Self { laws, widest, sample, fits, options, threads } = *self;
         // Without p = 0 no run shows what is forgotten without injection, and B is anything.
         let asked = |i: usize| by != HoldOut::P || sample.rows[i].p > 0.0;
         let asked_of = |fold: &Fold| fold.test.iter().all(|&i| asked(i));
@@ -266,9 +272,11 @@ impl Axis {
             (sample.runs[i], weight * (sample.losses[i] - without).abs(), missed.collect())
         };
         let rows = shared.iter().enumerate().map(row).collect();
-        Ok(Some(Self { by, errors, rows }))
+        Ok(Some(Axis { by, errors, rows }))
     }
+}
 
+impl Axis {
     /// The error of the increase of a form or baseline, with each run counted so many times.
     fn error_of_increase(&self, i: usize, counts: &dyn Fn(usize) -> f64) -> f64 {
         let add = |(missed, increase): (f64, f64), (run, size, errors): &(usize, f64, Vec<f64>)| {

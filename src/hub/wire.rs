@@ -56,6 +56,18 @@ impl From<Error> for Fault {
     }
 }
 
+/// A file that is fetched.
+#[derive(Clone, Copy)]
+struct Download<'a> {
+    /// What it is, in words.
+    what: &'a str,
+    url: &'a str,
+    /// Where its bytes are put until all are here.
+    partial: &'a Path,
+    size: Option<u64>,
+    progress: &'a dyn Progress,
+}
+
 /// A request: what for, in words, and where.
 #[derive(Clone, Copy)]
 struct Ask<'a> {
@@ -133,6 +145,7 @@ impl Wire {
         size: Option<u64>,
         progress: &dyn Progress,
     ) -> Result<()> {
+        let download = Download { what, url, partial, size, progress };
         let options = || File::options().create(true).append(true).open(partial);
         let mut file = options().map_err(|error| write_error(partial, error))?;
         self.retry(what, progress, || {
@@ -142,23 +155,14 @@ impl Wire {
                 Some(size) if here == size && size > 0 => return Ok(()),
                 _ => here,
             };
-            self.go_on(what, url, &mut file, partial, here, size, progress)
+            self.go_on(&download, &mut file, here)
         })?;
         file.sync_all().map_err(|error| write_error(partial, error))
     }
 
     /// One attempt at the bytes from `here` on.
-    #[allow(clippy::too_many_arguments, reason = "one caller, and no two of them belong together")]
-    fn go_on(
-        &self,
-        what: &str,
-        url: &str,
-        file: &mut File,
-        partial: &Path,
-        here: u64,
-        size: Option<u64>,
-        progress: &dyn Progress,
-    ) -> Result<(), Fault> {
+    fn go_on(&self, download: &Download<'_>, file: &mut File, here: u64) -> Result<(), Fault> {
+        let Download { what, url, partial, size, progress } = *download;
         let response = self.ask(Ask { what, url, head: false, from: here })?;
         let here = match response.status().as_u16() {
             206 => {

@@ -7,7 +7,7 @@ pub use stats::DataStats;
 use crate::experiment::config::Config;
 use crate::inputs::files::CachedIdentity;
 use crate::inputs::pretrained::{Import, tokenizer_of};
-use crate::inputs::sources::{self, DataRole, OpenedSource};
+use crate::inputs::sources::{self, DataRole, OpenedSource, Purpose};
 use crate::inputs::tokenizers::train_tokenizer;
 use crate::terminal::log;
 use forgetting_laws::data::Source;
@@ -77,7 +77,7 @@ impl Sources {
     /// no synthetic source; a plan needs no files that nobody has named.
     pub fn open(config: &Config, only_plan: bool, folder: Option<&Path>) -> Result<Self> {
         let data = &config.data;
-        let open = |paths: &[PathBuf], flag: &str, of, synthetic: Option<(Synthetic, String)>| {
+        let open = |paths: &[PathBuf], flag: &str, role, synthetic: Option<(Synthetic, String)>| {
             let opened = |source: Box<dyn Source>, name, answers| {
                 let origin = Origin { name, ..Origin::default() };
                 OpenedSource { source, origin, manifest: None, known: None, answers }
@@ -85,7 +85,8 @@ impl Sources {
             // What is not there yet may be instructions.
             let missing = |name: String| opened(Box::new(NotNamed(name.clone())), name, true);
             if !paths.is_empty() {
-                let found = sources::open(paths, data.reading(), flag, of, only_plan, folder)?;
+                let purpose = Purpose { role, flag, only_plan, cache: folder };
+                let found = sources::open(paths, data.reading(), purpose)?;
                 return Ok(found.unwrap_or_else(|| {
                     missing(format!("{flag} {}, not yet fetched", paths[0].display()))
                 }));

@@ -55,30 +55,41 @@ pub enum DataRole {
     Target,
 }
 
+/// Why and how text is opened.
+#[derive(Clone, Copy)]
+pub struct Purpose<'a> {
+    /// What it is for.
+    pub role: DataRole,
+    /// The option that names it.
+    pub flag: &'a str,
+    /// Nothing is fetched.
+    pub only_plan: bool,
+    /// The folder where what is known of files is looked for.
+    pub cache: Option<&'a Path>,
+}
+
 /// Opens files, or the one data set that is named; fetches what is missing of it. None where it is
-/// missing and only a plan is wanted. What is known of files is looked for in `cache`.
+/// missing and only a plan is wanted.
 ///
 /// # Errors
 /// If something is missing, damaged or cannot be fetched.
 pub fn open(
     paths: &[PathBuf],
     data: Reading<'_>,
-    flag: &str,
-    of: DataRole,
-    only_plan: bool,
-    cache: Option<&Path>,
+    purpose: Purpose<'_>,
 ) -> Result<Option<OpenedSource>> {
+    let Purpose { role, flag, only_plan, cache } = purpose;
     let some = |text: &'_ str| Some(text.to_string()).filter(|text| !text.is_empty());
     let table = Some(data.registry).filter(|file| !file.as_os_str().is_empty());
     let asked = |fields: Fields| {
         let fields = Fields { skip_missing: data.skip_missing, ..fields };
-        match of {
+        match role {
             DataRole::Pretraining => Fields { loss: Loss::All, ..fields },
             DataRole::Target => counting(fields, data.loss),
         }
     };
     let Some(name) = paths.iter().find_map(|path| name_of(path)) else {
-        let like = some(data.like).filter(|_| of == DataRole::Target);
+        let like = some(data.like).filter(|_| role == DataRole::Target);
         let group = some(data.group);
         let fields = fields(like.as_deref(), table, data.text_field, group.as_deref())?;
         let fields = asked(fields);

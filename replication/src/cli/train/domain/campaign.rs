@@ -87,7 +87,13 @@ struct Spent {
 const JOURNAL: &str = "journal.json";
 const SPENT: &str = "spent.json";
 
-/// How a course ended.
+/// What comes after the runs that there are.
+enum Next {
+    Round(Round),
+    End(End),
+}
+
+/// How a campaign ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
@@ -98,7 +104,7 @@ pub enum End {
 }
 
 impl<'a> Campaign<'a> {
-    /// What is there of a plan's course.
+    /// What is there of a plan's campaign.
     ///
     /// # Errors
     /// If a file of an earlier call cannot be read.
@@ -281,13 +287,13 @@ impl<'a> Campaign<'a> {
                 open
             } else {
                 match self.choose(&records, &failed, time_left())? {
-                    Ok(round) => {
+                    Next::Round(round) => {
                         let ids = round.runs.iter().map(|run| run.id.clone()).collect();
                         self.journal.rounds.push(round);
                         write_atomic(&self.folder.join(JOURNAL), &to_json(&self.journal))?;
                         ids
                     }
-                    Err(end) => return Ok(end),
+                    Next::End(end) => return Ok(end),
                 }
             };
             let prepared = match &mut prepared {
@@ -328,7 +334,7 @@ impl<'a> Campaign<'a> {
         records: &BTreeMap<RunId, Record>,
         failed: &BTreeSet<RunId>,
         time_left: f64,
-    ) -> Result<Result<Round, End>> {
+    ) -> Result<Next> {
         let study = self.study(records, failed)?;
         // What is chosen follows from the plan's times; only what still fits, from those it took.
         let time_left = time_left / self.pace(records)?;
@@ -343,7 +349,7 @@ impl<'a> Campaign<'a> {
         left.retain(|run| run.cost + prices[run.needs] <= time_left);
         leave_time_for_the_largest(&mut left, &prices, time_left);
         if left.is_empty() {
-            return Ok(Err(if any { End::BudgetSpent } else { End::AllMade }));
+            return Ok(Next::End(if any { End::BudgetSpent } else { End::AllMade }));
         }
         let workers = self.session.config.run.workers();
         let fits = |number: u64| left.iter().any(|run| run.run == number);
@@ -358,7 +364,7 @@ impl<'a> Campaign<'a> {
             Chosen { id, label, after: asked.after, seconds: asked.cost }
         });
         let before = study.deviation()?;
-        Ok(Ok(Round { runs: runs.collect(), known: records.len(), before }))
+        Ok(Next::Round(Round { runs: runs.collect(), known: records.len(), before }))
     }
 
     /// The plan's runs as a study, in the order of the grid: what they and their models cost in seconds
