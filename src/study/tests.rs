@@ -1,6 +1,6 @@
 use super::*;
 use crate::fit::Bootstrap;
-use crate::laws::Law;
+use crate::laws::{Forgetting, Law};
 
 const P: [f64; 3] = [0.0, 0.01, 0.05];
 const AMOUNTS: [f64; 3] = [3e5, 1e6, 3e6];

@@ -1,4 +1,5 @@
-use super::pieces::PIECE;
+use super::gather::{PART, SEPARATOR};
+use super::pieces::{PIECE, Pieces};
 use super::*;
 use crate::data::mask::Loss;
 use ::parquet::basic::Compression as Packed;
@@ -9,7 +10,7 @@ use ::parquet::schema::parser::parse_message_type;
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use tempfile::TempDir;
 

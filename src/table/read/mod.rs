@@ -352,7 +352,8 @@ fn parse(path: &Path, bytes: Vec<u8>, decimal_comma: bool) -> Result<Records> {
         "parquet" => parquet::read(path, bytes),
         #[cfg(not(feature = "parquet"))]
         "parquet" => {
-            let reason = "this build reads no Parquet (feature parquet); write it as .csv or .jsonl";
+            let reason =
+                "this build reads no Parquet (feature parquet); write it as .csv or .jsonl";
             Err(Error::content(path, None, reason))
         }
         _ => json::read(path, &bytes),
