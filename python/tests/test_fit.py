@@ -331,7 +331,7 @@ def test_files_that_hold_no_table_are_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(fl.ForgettingLawsError, match=said):
             fl.fit(path)
-    path.write_text("\ufeffp,n_params\n0.1\n")
+    path.write_text("\ufeffp,n_params\n0.1,1e6\n")
     with pytest.raises(fl.ForgettingLawsError, match="needs loss_pt"):
         fl.fit(path)
 
