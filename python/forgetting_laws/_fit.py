@@ -273,10 +273,11 @@ def fit(
     ----------
     table : table
         A pandas or polars data frame, a pyarrow table, a dict of columns, or the path of a .csv, .tsv,
-        .jsonl or .json file, with one row per run. Columns are found by name: ``n_params``, ``d_ft_tokens``, ``d_tokens``, ``p``,
-        ``loss_pt0``, ``loss_pt``, ``loss_ft``, ``loss``, as far as the law needs them, and optionally
-        ``domain``, ``run``, ``seed``, ``parent_id``, ``weight``, ``epochs``, ``interior``. Losses are in
-        nats per token, sizes in parameters and tokens, p is a fraction. None and NaN mean not known.
+        .jsonl or .json file, with one row per run. Columns are found by name: ``n_params``,
+        ``d_ft_tokens``, ``d_tokens``, ``p``, ``loss_pt0``, ``loss_pt``, ``loss_ft``, ``loss``, as far as
+        the law needs them, and optionally ``domain``, ``run``, ``seed``, ``parent_id``, ``weight``,
+        ``epochs``, ``interior``. Losses are in nats per token, sizes in parameters and tokens, p is a
+        fraction. None and NaN mean not known.
     law : str
         The name of one of :func:`laws`.
     columns : mapping of str to str, optional
