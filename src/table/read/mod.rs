@@ -308,9 +308,10 @@ pub struct Loaded {
 /// with a warning.
 ///
 /// # Errors
-/// In one line: if a setting is not of its form or one field is given two columns, there is no such file, its format is not known or broken (with the line), it
-/// lacks a column that was asked for (with those that it has), a value that is read as a number is
-/// none (with the line), or no row is left.
+/// In one line: if a setting is not of its form or gives one field two columns; if there is no such
+/// file, or its format is not known or broken (with the line); if it lacks a column that was asked for
+/// (with those that it has); if a value that is read as a number is not one (with the line); or if no
+/// row is left.
 pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
     let plan = Plan::new(reading)?;
     let bytes = fs::read(path).map_err(Error::io(path))?;
