@@ -313,7 +313,7 @@ fn messages_name_settings_as_their_reader_knows_them() {
         for (filter, start) in [
             ("x>1", format!("a.csv: there is no column x, as {filters} x>1 has it")),
             ("x", format!("{filters} = x: must be COLUMN OP VALUE")),
-            ("loss>1", format!("a.csv, line 2: loss is \"3,25\", which is neither above")),
+            ("loss>1", "a.csv, line 2: loss is \"3,25\", which is neither above".into()),
         ] {
             let message = refusal(&Reading { filters: vec![filter.into()], ..reading.clone() });
             assert!(message.starts_with(&start), "{message}");
