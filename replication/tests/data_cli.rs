@@ -790,7 +790,7 @@ fn the_grid_on_datadecides_models_is_planned_and_run() {
     let here = ["run.engine=cpu", "model.precision=f32", "grid.main.sizes=60M,1B"];
     let target = ["--target", "arxiv=hub:pile-uncopyrighted/arxiv"];
     let mut run = command("run", &[&here[..], &["run.device_memory=1MB"]].concat());
-    let little = complaint(run.args(target));
+    let little = refusal(run.args(target));
     assert!(little.contains("run.device_memory = 0.001 GB for "), "{little}");
     let mut run = command("run", &here);
     run.args(target);
