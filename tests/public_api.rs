@@ -182,8 +182,10 @@ fn interface() -> String {
         for item in &module.items {
             let head = format!("{}{}", item.attributes, Item::head(&item.lines));
             let is_impl = item.is("impl");
-            let is_shown = shown(module, item) || (item.is("pub use ") && module.public);
-            if !is_shown && !(is_impl && implemented(module, &item.implements_for())) {
+            let is_shown = shown(module, item)
+                || item.is("pub use ") && module.public
+                || is_impl && implemented(module, &item.implements_for());
+            if !is_shown {
                 continue;
             }
             let of_trait = item.is("pub trait ");
