@@ -1,10 +1,10 @@
-//! The memory of a training, as arithmetic on shapes: what a step holds, what of it fits a device, and
-//! whether the activations of a block are better computed again in the backward pass than kept
-//! (activation checkpointing; Chen et al., 2016, arXiv 1604.06174).
+//! The memory that training needs, computed from the shape of the model: how many bytes a step takes, which
+//! micro-batch fits a device, and whether the activations of a block must be recomputed in the backward
+//! pass (activation checkpointing; Chen et al., 2016, arXiv 1604.06174).
 //!
-//! Counts are those of this crate's two engines. What a block keeps is summed up tensor by tensor from
-//! the description of the model; tests compare it with the buffers of the CPU's engine and with what
-//! libtorch allocates.
+//! The counts are those of this crate's two engines. The activations of a block are summed tensor by
+//! tensor from the description of the model. Tests compare the sums with the buffers of the CPU engine and
+//! with what libtorch allocates.
 //!
 //! ```
 //! use forgetting_laws::memory::{Asked, Workload};
@@ -27,33 +27,32 @@ use crate::model::{Activation, NormKind, Positions, Precision, Residual, Shape};
 use crate::run::EngineKind;
 use crate::{Error, Result};
 
-/// The share of a device's memory that a training may plan with. The rest is for what is not counted:
-/// the context of CUDA and its libraries, and gaps between what is allocated.
+/// The share of a device's memory that a plan may use. The rest is for what is not counted: the context
+/// of CUDA and its libraries, and gaps between allocations.
 pub const USABLE: f64 = 0.9;
 
-/// Tokens that a thread of the CPU's engine takes through the model at a time, unless one sequence has
-/// more.
+/// Tokens that a thread of the CPU engine takes through the model at a time, unless one sequence is
+/// longer.
 pub(crate) const GROUP_TOKENS: usize = 128;
 
-/// Logits of a thread of the CPU's engine in memory at a time, unless they are those of fewer than
-/// [`LOGIT_TOKENS`].
+/// Logits that a thread of the CPU engine holds at a time; at least those of [`LOGIT_TOKENS`] tokens.
 const CPU_LOGITS: usize = 1 << 16;
 const LOGIT_TOKENS: usize = 64;
 
-/// Tokens whose logits a thread of the CPU's engine holds at a time.
+/// Tokens whose logits a thread of the CPU engine holds at a time.
 pub(crate) fn cpu_logit_tokens(vocab: usize) -> usize {
     LOGIT_TOKENS.max(CPU_LOGITS / vocab)
 }
 
-/// Logits in memory at a time on libtorch (64 MiB of f32), so that the loss over a vocabulary of 32,000
+/// Logits that libtorch holds at a time (64 MiB of f32), so that the loss over a vocabulary of 32,000
 /// needs no buffer of batch × context × vocabulary.
 const TORCH_LOGITS: usize = 1 << 24;
 
-/// The same on a GPU (512 MiB), which larger products keep busy.
+/// The same on a GPU (512 MiB), which needs larger matrix products to be busy.
 const TORCH_LOGITS_ON_GPU: usize = 1 << 27;
 
 /// Tokens of one forward pass in an evaluation on libtorch. It is a constant because the bits of a loss
-/// depend on how its batches are cut.
+/// depend on how the set is cut into batches.
 pub(crate) const EVALUATION_TOKENS: usize = 4_096;
 
 /// Tokens whose logits libtorch's network holds at a time.
@@ -62,73 +61,73 @@ pub(crate) fn torch_logit_tokens(vocab: usize, on_gpu: bool) -> usize {
     (logits / vocab).max(1)
 }
 
-/// What is trained, on one device by one rank: parameters, gradient and moments are whole on each.
+/// What one rank trains on one device. Each rank holds all parameters, gradients and moments.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Workload {
     /// The model, whose context is the length of the sequences.
     pub shape: Shape,
-    /// What computes.
+    /// The engine.
     pub engine: EngineKind,
-    /// Whether it does so on a GPU.
+    /// Whether the engine computes on a GPU.
     pub on_gpu: bool,
-    /// What it computes in.
+    /// The precision.
     pub precision: Precision,
-    /// Threads of the CPU's engine.
+    /// Threads of the CPU engine.
     pub threads: usize,
-    /// Sequences of a step that are this rank's.
+    /// Sequences per step on this rank.
     pub batch: usize,
 }
 
 /// How the sequences of a step go through the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passes {
-    /// Sequences at a time. The CPU's engine cuts a step by itself, and no memory of it depends on this.
+    /// Sequences per forward and backward pass. The CPU engine ignores it and cuts a step by itself.
     pub micro_batch: usize,
-    /// Whether a block keeps its input alone, and its forward is computed again for the backward.
+    /// Whether a block keeps only its input and is computed again in the backward pass.
     pub recompute: bool,
 }
 
-/// What is asked of [`Passes`]; None: what fits.
+/// What the user sets of [`Passes`]; `None` means whatever fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Asked {
-    /// Sequences at a time, at most.
+    /// The most sequences per pass.
     pub micro_batch: Option<usize>,
-    /// Whether blocks are computed again.
+    /// Whether blocks are recomputed in the backward pass.
     pub recompute: Option<bool>,
 }
 
-/// Bytes of a training at its peak.
+/// Bytes that training takes at its peak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// θ, and copies of it: rounded for products in bf16, or packed for those of the CPU's engine, which
-    /// also has the model that the training began with.
+    /// The parameters θ and their copies: rounded to bf16, or packed for the products of the CPU engine,
+    /// which also keeps the model that training started from.
     pub parameters: u64,
-    /// Of parameters; in bf16 those of matrices once more.
+    /// Gradients of the parameters; in bf16 also a second copy of those of the matrices.
     pub gradients: u64,
-    /// Both of AdamW's.
+    /// AdamW's two moments.
     pub moments: u64,
-    /// What the forward keeps for the backward.
+    /// What the forward pass keeps for the backward pass.
     pub activations: u64,
-    /// Those in memory at a time, and what is made of them.
+    /// The logits held at a time, and what is computed from them.
     pub logits: u64,
-    /// The gradients of a block's activations, and other tensors that live for a short time.
+    /// The gradients of a block's activations, and other short-lived tensors.
     pub workspace: u64,
 }
 
 impl Memory {
-    /// All of it.
+    /// The sum of all parts.
     pub fn total(&self) -> u64 {
         self.state() + self.activations + self.logits + self.workspace
     }
 
-    /// What does not depend on how many sequences there are.
+    /// The part that does not depend on the number of sequences: parameters, gradients and moments.
     pub fn state(&self) -> u64 {
         self.parameters + self.gradients + self.moments
     }
 }
 
 impl Workload {
-    /// What a training holds.
+    /// The memory that training takes.
     pub fn memory(&self, passes: Passes) -> Memory {
         match self.engine {
             EngineKind::Cpu => self.on_cpu_engine(passes),
@@ -136,7 +135,7 @@ impl Workload {
         }
     }
 
-    /// The most sequences at a time for which all is within so many bytes.
+    /// The most sequences per pass for which the total is at most `bytes`; `None` if not even one fits.
     pub fn largest_micro_batch(&self, recompute: bool, bytes: u64) -> Option<usize> {
         let fits = |micro_batch| self.memory(Passes { micro_batch, recompute }).total() <= bytes;
         // What is needed never falls with the number of sequences.
@@ -148,12 +147,12 @@ impl Workload {
         (fit > 0).then_some(fit)
     }
 
-    /// What fits [`USABLE`] of a device's memory, in bytes, and does what is asked: without computing
-    /// blocks again where that is possible, and then with as many sequences at a time as fit. Where the
-    /// memory is not known, all does.
+    /// The passes that fit into [`USABLE`] of a device's memory (in bytes) and respect what is asked.
+    /// Blocks are recomputed only if nothing fits otherwise; then as many sequences per pass as fit are
+    /// chosen. If the memory is `None`, everything fits.
     ///
     /// # Errors
-    /// If nothing fits; the message says how much would do, or how few sequences.
+    /// If nothing fits. The message says how much is needed, and how many sequences would fit.
     pub fn choose(&self, asked: Asked, device: Option<u64>) -> Result<Passes> {
         let most = asked.micro_batch.unwrap_or(self.batch).clamp(1, self.batch.max(1));
         let Some(device) = device else {
@@ -175,15 +174,15 @@ impl Workload {
         let micro_batch = asked.micro_batch.map_or(1, |_| most);
         let memory = self.memory(Passes { micro_batch, recompute: asked.recompute != Some(false) });
         let fit = |recompute: bool, how| {
-            fitting(recompute).map(|fit| format!("; {} would do {how}", fit.min(most)))
+            fitting(recompute).map(|fit| format!("; {} would fit {how}", fit.min(most)))
         };
-        let remedy = fit(false, "as it is")
-            .or_else(|| fit(true, "if blocks are computed again"))
+        let remedy = fit(false, "at a time")
+            .or_else(|| fit(true, "if activations are recomputed"))
             .unwrap_or_default();
         let requirement = format!(
-            "is too little for {} parameters with {micro_batch} sequence(s) of {} tokens at a time, which \
-             take {:.1} GB ({:.1} of them parameters, gradient and moments) of the {:.1} that are planned \
-             with{remedy}",
+            "is too little for {} parameters with {micro_batch} sequence(s) of {} tokens at a time: they \
+             need {:.1} GB ({:.1} GB of it for parameters, gradients and moments), and {:.1} GB may be \
+             used{remedy}",
             self.shape.count().trained(),
             self.shape.context,
             gigabytes(memory.total()),
@@ -227,7 +226,7 @@ impl Workload {
         }
     }
 
-    /// Elements that the CPU's engine keeps for each token of a group.
+    /// Elements that the CPU engine keeps for each token of a group.
     pub(crate) fn cpu_kept(&self, recompute: bool) -> usize {
         let Shape { d_model: d, n_layers, n_heads, .. } = self.shape;
         // x̂ and what is given on, of as many tokens or heads of width w, and a rate of each.
@@ -291,7 +290,7 @@ impl Workload {
         }
     }
 
-    /// Bytes of an element of what products give.
+    /// Bytes per element of the result of a matrix product.
     fn element(&self) -> usize {
         match self.precision {
             Precision::F32 => 4,
@@ -299,14 +298,14 @@ impl Workload {
         }
     }
 
-    /// Bytes that libtorch keeps of all blocks and the last normalisation for each token.
+    /// Bytes per token that libtorch keeps for all blocks and the last normalisation.
     pub(crate) fn kept_by_blocks(&self, recompute: bool) -> usize {
         let (d, n_layers, block) = (self.shape.d_model, self.shape.n_layers, self.kept_by_block());
         let blocks = if recompute { 4 * n_layers * d + block } else { n_layers * block };
         blocks + 4 * d + self.normalised(d)
     }
 
-    /// Bytes that a normalisation of so many elements keeps beside what it is given, and gives on in f32.
+    /// Bytes that a normalisation of `width` elements keeps, apart from its input and its f32 output.
     fn normalised(&self, width: usize) -> usize {
         match self.shape.norm.kind {
             NormKind::Layer | NormKind::Plain => 8, // mean and rate
@@ -314,7 +313,7 @@ impl Workload {
         }
     }
 
-    /// Bytes that libtorch keeps of a block for each token, in the order of its forward.
+    /// Bytes per token that libtorch keeps for one block, in the order of its forward pass.
     fn kept_by_block(&self) -> usize {
         let (shape, k) = (&self.shape, self.element());
         let (d, f, heads) = (shape.d_model, shape.d_ff(), shape.n_heads);
@@ -360,7 +359,7 @@ fn f32s(elements: usize) -> u64 {
     4 * elements as u64
 }
 
-/// 10⁹ bytes.
+/// Bytes in units of 10⁹.
 pub fn gigabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e9
 }
@@ -416,11 +415,11 @@ mod tests {
         assert_eq!(qwen.choose(sixteen, device).unwrap(), passes(16, true));
         let never = Asked { recompute: Some(false), ..sixteen };
         let refusal = qwen.choose(never, device).unwrap_err().to_string();
-        assert!(refusal.contains("take 86.6 GB (30.4 of them"), "{refusal}");
-        assert!(refusal.ends_with("; 11 would do as it is"), "{refusal}");
+        assert!(refusal.contains("need 86.6 GB (30.4 GB of it"), "{refusal}");
+        assert!(refusal.ends_with("; 11 would fit at a time"), "{refusal}");
         let refusal = qwen.choose(all, Some(30_000_000_000)).unwrap_err().to_string();
         assert!(refusal.starts_with("device memory = 30.0 GB: is too little"), "{refusal}");
-        assert!(refusal.ends_with("planned with") && !refusal.contains('\n'), "{refusal}");
+        assert!(refusal.ends_with("may be used") && !refusal.contains('\n'), "{refusal}");
         // Where nothing is known of a device, all is taken to fit.
         assert_eq!(qwen.choose(all, None).unwrap(), passes(64, false));
     }

@@ -359,7 +359,10 @@ fn offline_only_what_is_here_is_used() {
     lab.server.asked();
     assert_eq!(lab.snapshot(&lab.offline()).unwrap(), snapshot);
     let error = refusal(lab.offline().fetch(&snapshot, "README.md", &()));
-    assert!(error.to_string().contains("datasets/someone/texts/README.md is not here"), "{error}");
+    assert!(
+        error.to_string().contains("datasets/someone/texts/README.md is not in the cache"),
+        "{error}"
+    );
     let url = format!("{}/listing.txt", lab.server.storage);
     assert!(matches!(refusal(lab.offline().fetch_url(&url, "x", &())), HubError::Offline { .. }));
     assert_eq!(lab.server.asked(), []);

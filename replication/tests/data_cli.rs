@@ -185,7 +185,7 @@ fn a_data_set_is_fetched_on_a_full_disk_then_wholly_verified_and_inspected() {
     assert!(inspected.contains("400 documents of 400 works"), "{inspected}");
     must_succeed(&mut offline(&["data", "fetch", "mine"]));
     let error = refusal(&mut offline(&["data", "fetch", "gsm8k"]));
-    assert!(error.contains("openai/gsm8k at main is not here"), "{error}");
+    assert!(error.contains("openai/gsm8k at main is not in the cache"), "{error}");
     assert_eq!(lab.server.asked(), []);
 
     let blob = fs::read_dir(&blobs).unwrap().next().unwrap().unwrap().path();

@@ -1,18 +1,18 @@
-//! The fields of a `config.json`: read with the defaults that `transformers` has, or refused by their
-//! name and value.
+//! The fields of a `config.json`. They have the defaults of `transformers`; a field that cannot be read is
+//! refused by its name and value.
 
 use crate::model::{Positions, Rotary, RotaryScaling};
 use serde_json::{Map, Value};
 
-/// What any dimension is at most.
+/// The largest value of any dimension.
 pub const MOST: usize = 1 << 24;
 /// The most layers.
 pub const MOST_LAYERS: usize = 10_000;
 
-/// The file's object, and which of its fields were null where they have a default.
+/// The file's object, and those of its fields that are null and have a default.
 pub struct Fields {
     fields: Map<String, Value>,
-    /// Fields that are null, with the values that were taken in their place.
+    /// Fields that are null, with the defaults that they take.
     pub nulls: Vec<String>,
 }
 
@@ -41,34 +41,34 @@ impl Fields {
         self.fields.get(name)
     }
 
-    /// A field that is there and not null.
+    /// A field that is present and not null.
     pub fn stated(&self, name: &str) -> Option<&Value> {
         self.get(name).filter(|value| !value.is_null())
     }
 
-    /// A dimension under one of its names; `transformers` writes the first and reads all.
+    /// A dimension under one of its names. `transformers` writes the first name and reads all of them.
     pub fn size(&self, names: &[&str], default: usize, most: usize) -> Result<usize, String> {
         let mut stated = names.iter().filter_map(|&name| Some((name, self.get(name)?)));
         let Some((name, value)) = stated.next() else { return Ok(default) };
         if let Some((other, another)) = stated.find(|(_, another)| *another != value) {
             let (value, another) = (shown(value), shown(another));
             return Err(format!(
-                "{name} is {value} and {other} is {another}; both name one setting"
+                "{name} is {value} and {other} is {another}; both name the same setting"
             ));
         }
         match value.as_u64() {
             Some(number) if number <= most as u64 => Ok(number as usize),
-            Some(number) => Err(format!("{name} is {number}, and at most {most} is believable")),
+            Some(number) => Err(format!("{name} is {number}; it can be at most {most}")),
             None => Err(format!("{name} is {}; it must be a whole number", shown(value))),
         }
     }
 
-    /// A dimension that is another one's where it is null or not there.
+    /// A dimension that may be null or missing.
     pub fn optional_size(&self, name: &str) -> Result<Option<usize>, String> {
         self.stated(name).map(|_| self.size(&[name], 0, MOST)).transpose()
     }
 
-    /// A field that has a default, or its default, also where it is null.
+    /// A field, or its default if it is null or missing.
     fn or_default<T: Into<Value>>(&mut self, name: &str, default: T) -> Value {
         match self.fields.get(name) {
             Some(Value::Null) => {
@@ -93,18 +93,18 @@ impl Fields {
         value.as_f64().ok_or_else(|| format!("{name} is {}; it must be a number", shown(&value)))
     }
 
-    /// Refuses all values of a switch but the one that is its default.
+    /// Refuses every value of a switch except its default.
     pub fn only(&mut self, name: &str, readable: bool) -> Result<(), String> {
         let found = self.flag(name, readable)?;
         if found == readable { Ok(()) } else { refuse(name, &found.into(), &readable.to_string()) }
     }
 
-    /// Refuses a field that is there and not null, for what it asks for.
+    /// Refuses a field unless it is null or missing.
     pub fn none(&self, name: &str, readable: &str) -> Result<(), String> {
         self.stated(name).map_or(Ok(()), |found| refuse(name, found, readable))
     }
 
-    /// What one of some names stands for, the first of which is the default.
+    /// What one of the `known` names stands for. The first is the default.
     pub fn name<T: Copy>(
         &mut self,
         name: &str,
@@ -135,8 +135,8 @@ impl Fields {
         }
     }
 
-    /// Rotary positions: in `rope_parameters`, or before there was that in `rope_scaling` and the
-    /// fields named `theta` and `fraction`.
+    /// Rotary positions: from `rope_parameters` or, in older files, from `rope_scaling` and the fields named
+    /// `theta` and `fraction`.
     pub fn rotary(
         &mut self,
         theta: &str,

@@ -1,17 +1,15 @@
-//! Models as folders in Hugging Face's form: `config.json`, `model.safetensors` and, beside them,
-//! `tokenizer.json`.
+//! Models as folders in Hugging Face's format: `config.json`, `model.safetensors` and `tokenizer.json`.
 //!
-//! A folder that this module writes is loaded by `transformers.AutoModelForCausalLM`, with the same
-//! logits; and published models are read as the ones to finetune: GPT-2 and Cerebras-GPT, Llama, Mistral,
-//! Qwen2 and 3, OLMo and DataDecide, Pythia. The paper's models are GPT-2-style decoders that it
-//! pretrains itself; starting from a published checkpoint is ours. This module needs no libtorch: a
-//! model is its [`Shape`] and the flat buffer of its [`Layout`](crate::model::Layout).
+//! `transformers.AutoModelForCausalLM` loads a folder that this module writes, with the same logits. The
+//! module also reads published models as starting points for finetuning: GPT-2 and Cerebras-GPT, Llama,
+//! Mistral, Qwen2 and 3, OLMo and DataDecide, Pythia. (The paper pretrains its own GPT-2-style decoders and
+//! does not start from published models.) No libtorch is needed: a model is its [`Shape`] and the flat
+//! buffer of its [`Layout`](crate::model::Layout).
 //!
-//! `families` says of each kind of model what its `config.json` and its tensors are called. What
-//! differs between the two forms: Hugging Face keeps GPT-2's linear maps as `[in, out]` and this crate
-//! all as `[out, in]`; queries, keys and values are one map here, as are the two halves of a gated MLP;
-//! and GPT-2's always have biases there, so a model without is written with zeros and with `"bias": false`
-//! in its `config.json`.
+//! `families` maps the fields of `config.json` and the tensors of each family. The formats differ in three
+//! points. Hugging Face stores GPT-2's linear maps as `[in, out]`, and this crate stores all as `[out, in]`.
+//! Here queries, keys and values are one map, as are the two halves of a gated MLP. Hugging Face's GPT-2
+//! always has biases, so a model without biases is written with zeros and `"bias": false` in `config.json`.
 
 mod families;
 mod fields;
@@ -33,11 +31,11 @@ use std::path::{Path, PathBuf};
 use weights::{Weights, unwrapped};
 pub use weights::{conversion, is_pickled};
 
-/// The architecture, in a checkpoint's folder.
+/// The file of the architecture in a checkpoint's folder.
 pub const CONFIG: &str = "config.json";
-/// The parameters, in a checkpoint's folder.
+/// The file of the parameters in a checkpoint's folder.
 pub const WEIGHTS: &str = "model.safetensors";
-/// The tokenizer, in a checkpoint's folder.
+/// The file of the tokenizer in a checkpoint's folder.
 pub const TOKENIZER: &str = "tokenizer.json";
 
 /// A model: its architecture and its parameters.
@@ -50,7 +48,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// A freshly initialised model (GPT-2's initialisation), a function of shape and key alone.
+    /// A newly initialised model (GPT-2's initialisation). It depends only on the shape and the key.
     ///
     /// # Errors
     /// If the shape is invalid.
@@ -74,25 +72,27 @@ impl Checkpoint {
         Ok(Self { shape, theta })
     }
 
+    /// Checks the shape and the length of θ.
+    ///
     /// # Errors
-    /// If the shape is invalid, or the buffer is not that of its layout.
+    /// If the shape is invalid, or the buffer does not have the length of its layout.
     pub fn validate(&self) -> Result<()> {
         self.shape.validate()?;
         let (found, needed) = (self.theta.len(), self.shape.layout().buffer_len());
         if found == needed {
             return Ok(());
         }
-        let requirement = format!("must be {needed}, the layout's");
+        let requirement = format!("must be {needed}, the length of the layout");
         Err(Error::setting("length of theta", found, requirement))
     }
 
     /// Reads a folder. Parameters may be f64, f32, f16 or bf16, in one file or in several with an
-    /// index, with the names that `transformers` gives or those that wrappers make of them
-    /// (`_orig_mod.`, `module.`); memory is taken for what the files really hold.
+    /// index, and their names may have the prefixes of wrappers (`_orig_mod.`, `module.`). Memory is
+    /// allocated only after the sizes in the files have been checked.
     ///
     /// # Errors
-    /// The file is named if it is missing, damaged, of no family that is read, or asks for something
-    /// that this crate's model does not do (another activation, a sliding window, experts).
+    /// If a file is missing or damaged, the family is unknown, or `config.json` asks for something that
+    /// this crate cannot compute (another activation, a sliding window, experts). The error names the file.
     ///
     /// # Examples
     /// ```no_run
@@ -105,11 +105,11 @@ impl Checkpoint {
         Self::of(Self::read_config(folder)?, &mut Weights::open(folder, false)?)
     }
 
-    /// Reads a folder whose `model.safetensors` must have a hash, which
+    /// Reads a folder and checks that its `model.safetensors` has the hash that
     /// [`write`](Checkpoint::write) returned. Every byte is read once.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`], and if the hash is another one.
+    /// As [`Checkpoint::read`], and if the hash differs.
     pub fn read_verified(folder: &Path, hash: &str) -> Result<Self> {
         let config = Self::read_config(folder)?;
         let mut weights = Weights::open(folder, true)?;
@@ -117,11 +117,10 @@ impl Checkpoint {
         weights.verify(hash).and(read)
     }
 
-    /// The files that [`Checkpoint::read`] reads of a folder: what it returns depends on nothing
-    /// else.
+    /// The files of a folder that [`Checkpoint::read`] reads. Its result depends on nothing else.
     ///
     /// # Errors
-    /// If one is missing, or it is plain from its header that it is no model.
+    /// If a file is missing, or its header shows that it is not a model.
     pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         Self::read_shape(folder)?;
         let weights = Weights::open(folder, false)?;
@@ -157,10 +156,10 @@ impl Checkpoint {
         Ok(Self { shape, theta })
     }
 
-    /// What [`Checkpoint::read`] makes of a folder without being told so, a sentence each: fields
-    /// that are null and have their default, and tensors that are left out because they are no part
-    /// of the model, as the value head of reinforcement learning or a classifier. Reads no more than
-    /// `config.json` and headers.
+    /// The choices that [`Checkpoint::read`] makes for a folder, one sentence each: fields that are null
+    /// and take their default, and tensors that are left out because they do not belong to the language
+    /// model, such as a value head of reinforcement learning or a classifier. Reads only `config.json` and
+    /// headers.
     ///
     /// # Errors
     /// As [`Checkpoint::files`].
@@ -177,12 +176,12 @@ impl Checkpoint {
                 more => format!(" and {more} more"),
             };
             let path = weights.path().display();
-            remarks.push(format!("{path}: {first}{more} left out: no part of the language model"));
+            remarks.push(format!("{path}: {first}{more} left out, not part of the language model"));
         }
         Ok(remarks)
     }
 
-    /// Reads the architecture alone.
+    /// Reads only the architecture.
     ///
     /// # Errors
     /// As [`Checkpoint::read`].
@@ -193,7 +192,8 @@ impl Checkpoint {
     fn read_config(folder: &Path) -> Result<Config> {
         let path = folder.join(CONFIG);
         if folder.is_file() {
-            let reason = "is a file; name the folder that holds config.json and model.safetensors";
+            let reason =
+                "is a file; name the folder that contains config.json and model.safetensors";
             return Err(Error::content(folder, None, reason));
         }
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
@@ -201,7 +201,7 @@ impl Checkpoint {
         Config::parse(fields).map_err(|reason| Error::content(&path, None, reason))
     }
 
-    /// Hex SHA-256 of the architecture and the parameters: the same however a file packs them.
+    /// Hex SHA-256 of the architecture and the parameters. It does not depend on how a file packs them.
     pub fn hash(&self) -> String {
         let shape = serde_json::to_vec(&self.shape).expect("our types have string keys");
         let mut hasher = Sha256::new_with_prefix(&shape);
@@ -211,20 +211,20 @@ impl Checkpoint {
         format!("{:x}", hasher.finalize())
     }
 
-    /// Writes `config.json` and `model.safetensors` into a folder that exists, each whole or not at
-    /// all, and returns the hex SHA-256 of the latter. `end_of_text` is the token between
-    /// documents, for the configuration. A `tokenizer.json` is the caller's to put beside them.
+    /// Writes `config.json` and `model.safetensors` into an existing folder, each atomically, and returns
+    /// the hex SHA-256 of the latter. `end_of_text` is the token between documents, for `config.json`. The
+    /// caller adds the `tokenizer.json`.
     ///
-    /// The first family that has such models gives the form. GPT-2's positions are learned; a model
-    /// like it with rotary ones and without biases is written alike, under a `model_type` of its own,
-    /// which only this module reads.
+    /// The format is that of the first family that can represent the model. GPT-2's positions are learned;
+    /// a model like GPT-2 with rotary positions and without biases is written in the same format with a
+    /// `model_type` of its own, which only this module reads.
     ///
     /// # Errors
-    /// If no family has such models, or the system refuses.
+    /// If no family can represent the model, or a file cannot be written.
     pub fn write(&self, folder: &Path, end_of_text: Option<u32>) -> Result<String> {
         let (family, mut fields) = families::for_shape(&self.shape).ok_or_else(|| {
             let shape = serde_json::to_string(&self.shape).expect("our types have string keys");
-            Error::setting("shape", shape, "is that of no family of models that can be written")
+            Error::setting("shape", shape, "cannot be written in the format of any family")
         })?;
         // GPT-2 has one token for both ends.
         fields.entry("bos_token_id").or_insert(end_of_text.into());
@@ -264,17 +264,16 @@ impl Checkpoint {
     }
 }
 
-/// What a `config.json` states.
+/// The content of a `config.json`.
 struct Config {
     shape: Shape,
     family: &'static Family,
-    /// Fields that are null, with the values that were taken in their place.
+    /// Fields that are null, with the defaults that they take.
     nulls: Vec<String>,
 }
 
 impl Config {
-    /// What the fields state, or what is wrong with them. One that is not there has the form's
-    /// default.
+    /// Parses the fields, or says what is wrong with them. A missing field has the default of the family.
     fn parse(fields: serde_json::Map<String, Value>) -> Result<Self, String> {
         let mut fields = Fields::new(fields);
         let family = families::of(&fields)?;
@@ -289,8 +288,8 @@ impl Config {
     }
 }
 
-/// The name, without wrappers, under which a tensor is read. A file may keep the embedding as the head
-/// that is tied to it.
+/// The name, without wrappers, under which a tensor is read. A file may store the embedding under the
+/// name of the head that is tied to it.
 fn name_in(weights: &Weights, family: &Family, stored: &Stored) -> String {
     let own = unwrapped(&stored.name);
     let others = match stored.of.as_str() {
@@ -301,15 +300,13 @@ fn name_in(weights: &Weights, family: &Family, stored: &Stored) -> String {
     names.find(|name| weights.name_in_file(name).is_some()).unwrap_or(&own).to_string()
 }
 
-/// Whether a tensor, by its name without wrappers, is one of the language model: those of other
-/// heads are not.
+/// Whether a tensor (by its name without wrappers) belongs to the language model and not to another head.
 fn is_of_model(family: &Family, name: &str) -> bool {
     family.parts.contains(&name.split('.').next().unwrap_or_default())
 }
 
-/// Refuses a file that holds more of a model than was `read`: biases of a model that says to have
-/// none, a head of its own where the model says that the embedding is it, or layers beyond those that
-/// config.json states.
+/// Refuses a file that contains more of a model than was `read`: biases although the model has none, a
+/// separate head although the head is tied to the embedding, or more layers than `config.json` states.
 fn check_rest(
     weights: &mut Weights,
     read: &[&str],
@@ -335,7 +332,7 @@ fn check_rest(
                 let (row, column, own) = (i / shape.d_model, i % shape.d_model, head[i]);
                 let embedding = embedding[i];
                 return refuse(format!(
-                    "is a head of its own, and config.json says that the embedding is the head: \
+                    "is a head of its own, but config.json says that it is tied to the embedding: \
                      [{row}, {column}] is {own}, and {embedding} in the embedding"
                 ));
             }
@@ -345,11 +342,11 @@ fn check_rest(
         } else if name.ends_with(".bias") && !shape.bias {
             let values = weights.read(name)?;
             if let Some(value) = values.iter().find(|&&value| value != 0.0) {
-                return refuse(format!("has {value}, and by config.json there is no such bias"));
+                return refuse(format!("has {value}, but by config.json there is no such bias"));
             }
         } else {
             let model_type = family.model_types[0];
-            return refuse(format!("is not a tensor of a model of the model_type {model_type}"));
+            return refuse(format!("is not a tensor of the model_type {model_type}"));
         }
     }
     Ok(())
@@ -360,7 +357,7 @@ fn layer_of(family: &Family, name: &str) -> Option<usize> {
     name.strip_prefix(family.parts[0])?.strip_prefix('.')?.split('.').next()?.parse().ok()
 }
 
-/// Elements as a safetensors file has them.
+/// Elements as bytes of a safetensors file.
 pub(crate) fn le_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

@@ -1,4 +1,4 @@
-//! Tensors of safetensors files, one file or several with an index, read one at a time.
+//! Reads the tensors of one safetensors file, or of several with an index, one tensor at a time.
 
 use super::WEIGHTS;
 use crate::formats::{HEAD, json, not_data};
@@ -11,12 +11,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The list of files of a checkpoint in pieces.
+/// The index of a checkpoint that is split into several files.
 const INDEX: &str = "model.safetensors.index.json";
-/// The longest header of a file, as the format's own reader has it.
+/// The longest header of a file, as in the format's own reader.
 const MOST_HEADER: u64 = 100_000_000;
 
-/// What wrappers of a model put into its tensors' names: `torch.compile`, data parallelism (two of
+/// The prefixes that wrappers add to the names of tensors: `torch.compile`, data parallelism (two of
 /// them), activation checkpointing, a trainer's module, and `transformers`' models with a head.
 const WRAPPERS: [&str; 7] = [
     "_orig_mod",
@@ -58,17 +58,17 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// A tensor's name without those of wrappers: `_orig_mod.transformer.wte.weight` is `wte.weight`.
+/// A tensor's name without the prefixes of wrappers: `_orig_mod.transformer.wte.weight` becomes `wte.weight`.
 pub fn unwrapped(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     parts.join(".")
 }
 
 impl Weights {
-    /// Opens a folder's files and reads their headers. With `hashing` what is read is hashed.
+    /// Opens a folder's files and reads their headers. With `hashing`, the bytes that are read are hashed.
     ///
-    /// As in `transformers`, every tensor of the files counts, whether an index names it or not, and
-    /// a name without a tensor is nothing: a tied head stands in some indices.
+    /// As in `transformers`, every tensor of the files counts, whether the index names it or not. A name in
+    /// the index without a tensor is ignored: some indices name a tied head.
     pub fn open(folder: &Path, hashing: bool) -> Result<Self> {
         let single = folder.join(WEIGHTS);
         let index = folder.join(INDEX);
@@ -106,7 +106,7 @@ impl Weights {
                     let reason = if other.name == name {
                         format!("{name} is in {} too", files[other.file].path.display())
                     } else {
-                        format!("{} and {name} are one tensor of the model", other.name)
+                        format!("{} and {name} are the same tensor of the model", other.name)
                     };
                     return Err(Error::content(&piece.path, None, reason));
                 }
@@ -120,15 +120,15 @@ impl Weights {
         self.files.iter().map(|piece| piece.path.as_path())
     }
 
-    /// Where a tensor lies: whoever reads in this order reads every file from its beginning to its
-    /// end.
+    /// The position of a tensor. Tensors that are read in this order are read from the beginning of each
+    /// file to its end.
     pub fn place(&self, name: &str) -> Option<(usize, usize)> {
         let (place, info) = self.find(name).ok()?;
         Some((place.file, info.data_offsets.0))
     }
 
-    /// Refuses a checkpoint in one file whose content does not have a hash, in hex. What was read
-    /// already is not read again.
+    /// Refuses a checkpoint in one file if its content does not have the hash (hex). Bytes that have been
+    /// read already are not read again.
     pub fn verify(self, hash: &str) -> Result<()> {
         for Piece { path, file, .. } in self.files {
             let found = file.hash().map_err(Error::io(&path))?;
@@ -162,9 +162,9 @@ impl Weights {
         found.ok_or_else(|| {
             let some: Vec<&str> = self.places.values().map(|p| p.name.as_str()).take(3).collect();
             let held = if some.is_empty() {
-                "no tensor is there".to_string()
+                "the file contains no tensor".to_string()
             } else {
-                format!("of {} tensors the first are {}", self.places.len(), some.join(", "))
+                format!("the first of {} tensors are {}", self.places.len(), some.join(", "))
             };
             Error::content(&self.path, None, format!("the tensor {name} is missing; {held}"))
         })
@@ -177,7 +177,7 @@ impl Weights {
             return Ok(());
         }
         let (name, found) = (&place.name, &info.shape);
-        let reason = format!("{name} is {found:?}, and config.json asks for {dims:?}");
+        let reason = format!("the shape of {name} is {found:?}, and config.json asks for {dims:?}");
         Err(Error::content(&self.files[place.file].path, None, reason))
     }
 
@@ -205,7 +205,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(index.weight_map)
 }
 
-/// Whether a file's name is that of a pickled model, or of a piece or the index of one.
+/// Whether a file's name is that of a pickled model, or of a part or the index of one.
 pub fn is_pickled(name: &str) -> bool {
     name.starts_with("pytorch_model")
         && (name.ends_with(".bin") || name.ends_with(".bin.index.json"))
@@ -237,7 +237,7 @@ fn refuse_pickled(folder: &Path) -> Result<()> {
     let place = folder.display().to_string();
     let command = conversion(&place, &place);
     let reason = format!(
-        "holds a model as {found}, which can run code when it is read; convert it: {command}"
+        "contains a model as {found}, which can run code when it is read; convert it: {command}"
     );
     Err(Error::content(folder, None, reason))
 }
@@ -260,7 +260,7 @@ impl Piece {
             {
                 return Err(Error::content(&path, None, what));
             }
-            return Err(damaged(format!("its header says to have {size} bytes")));
+            return Err(damaged(format!("by its first bytes its header has {size} bytes")));
         }
         let mut header = vec![0u8; size as usize];
         file.read(8, &mut header).map_err(Error::io(&path))?;
@@ -271,7 +271,9 @@ impl Piece {
         let held = length - start;
         let stated = header.data_len() as u64;
         if stated > held {
-            return Err(damaged(format!("its header speaks of {stated} bytes, and {held} follow")));
+            return Err(damaged(format!(
+                "its header names {stated} bytes of tensors, and {held} follow"
+            )));
         }
         Ok(Self { path, file, start, header })
     }
@@ -299,7 +301,7 @@ impl Piece {
         let stated = end.checked_sub(begin);
         let held = self.header.data_len() as u64;
         let (Some(bytes), true) = (bytes, stated == bytes.map(|b| b as u64) && end <= held) else {
-            let reason = format!("the place that its header states for {name} cannot be");
+            let reason = format!("the offsets that its header states for {name} are impossible");
             return Err(Error::Damaged { path: self.path.clone(), reason });
         };
         let mut data = vec![0u8; bytes];

@@ -1,32 +1,32 @@
-//! What can go wrong between here and a server. No message holds a token or the query of an
-//! address, which may be signed.
+//! Errors of fetching from a server. No message contains a token, or the query of a URL, which may be
+//! signed.
 
 use super::Hash;
 use std::path::PathBuf;
 
-/// Why something could not be fetched, each in one line that says what to do.
+/// Why something could not be fetched. Each message is one line and says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The server wants to know who asks, or knows and refuses (401, 403).
+    /// The server refuses access, with or without a token (401, 403).
     #[error(
-        "{what}: the server refuses access ({status}); is the name right? A private one needs a \
-         token that may read it in HF_TOKEN"
+        "{what}: the server refuses access ({status}); check the name, and for a private repository \
+         set HF_TOKEN to a token that may read it"
     )]
     Refused {
         /// What was asked for.
         what: String,
-        /// The status of HTTP.
+        /// The HTTP status.
         status: u16,
     },
-    /// The repository's owner wants to be asked first.
+    /// The repository is gated: access must be requested first.
     #[error(
-        "{what} is gated: ask for access at {page}, and set HF_TOKEN to a token of that account"
+        "{what} is gated: request access at {page}, and set HF_TOKEN to a token of that account"
     )]
     Gated {
         /// What was asked for.
         what: String,
-        /// Where to ask.
+        /// The page on which access is requested.
         page: String,
     },
     /// There is no such repository, revision or file (404).
@@ -39,24 +39,26 @@ pub enum HubError {
         /// Where.
         server: String,
     },
-    /// The server asks for fewer requests (429), and went on to.
+    /// The server limits the rate of requests (429), after all attempts.
     #[error("{what}: the server limits the rate of requests{}; try again later, or with HF_TOKEN", after(*.wait))]
     RateLimited {
         /// What was asked for.
         what: String,
-        /// Seconds that it asks to wait.
+        /// How many seconds the server asks to wait.
         wait: Option<u64>,
     },
-    /// The server has a fault (5xx), and went on to.
-    #[error("{what}: the server has a fault ({status}); try again later")]
+    /// The server has an internal error (5xx), after all attempts.
+    #[error("{what}: the server failed with status {status}; try again later")]
     Server {
         /// What was asked for.
         what: String,
-        /// The status of HTTP.
+        /// The HTTP status.
         status: u16,
     },
     /// The server cannot be reached.
-    #[error("{what}: {server} cannot be reached ({reason}); HF_HUB_OFFLINE=1 uses what is here")]
+    #[error(
+        "{what}: {server} cannot be reached ({reason}); HF_HUB_OFFLINE=1 uses only what is in the cache"
+    )]
     Unreachable {
         /// What was asked for.
         what: String,
@@ -65,27 +67,29 @@ pub enum HubError {
         /// The reason.
         reason: String,
     },
-    /// The transfer broke off, and went on to; what came is kept.
+    /// The transfer broke off, after all attempts; the bytes received are kept.
     #[error("{what}: the transfer broke off at byte {got}{}; the same command continues from there", of(*.size))]
     Interrupted {
         /// What was asked for.
         what: String,
-        /// Bytes that are here.
+        /// Bytes received.
         got: u64,
-        /// Bytes in all, where the server says so.
+        /// Bytes of the whole file, if the server says so.
         size: Option<u64>,
     },
-    /// The bytes are not those that the server announced; they were removed.
-    #[error("{what}: its hash is {found} and not {expected}; it was removed, fetch it again")]
+    /// The hash of the received bytes is not the one that the server announced; they were removed.
+    #[error(
+        "{what}: its hash is {found}, and the server announced {expected}; it was removed, fetch it again"
+    )]
     WrongHash {
         /// What was asked for.
         what: String,
-        /// What the server announced.
+        /// The hash that the server announced.
         expected: Hash,
-        /// What came.
+        /// The hash of the received bytes.
         found: Hash,
     },
-    /// There is no room for the file; what came is kept.
+    /// The disk is full; the bytes received are kept.
     #[error(
         "{}: the disk is full ({reason}); make room, or set HF_HOME to a folder elsewhere; the \
          same command continues", path.display()
@@ -96,21 +100,23 @@ pub enum HubError {
         /// The system's reason.
         reason: String,
     },
-    /// The network is not to be used, and the thing is not here.
-    #[error("{what} is not here, and HF_HUB_OFFLINE forbids to fetch it; fetch it once without")]
+    /// The network must not be used, and the file is not in the cache.
+    #[error(
+        "{what} is not in the cache, and HF_HUB_OFFLINE is set; unset it to fetch the file once"
+    )]
     Offline {
         /// What was asked for.
         what: String,
     },
-    /// A name that would lead out of its folder, or is none on some system.
-    #[error("{what} names {name:?}, which is no plain path inside a folder: refused")]
+    /// A file name that leads out of its folder, or is invalid on some system.
+    #[error("{what} names {name:?}, which is not a relative path inside a folder: refused")]
     UnsafeName {
-        /// Who says so.
+        /// What names it.
         what: String,
         /// The name.
         name: String,
     },
-    /// The server answers what the protocol does not know.
+    /// The server's answer does not follow the protocol.
     #[error("{what}: the server's answer is not understood: {reason}")]
     Protocol {
         /// What was asked for.

@@ -1,4 +1,4 @@
-//! The two hashes that the Hub knows files by.
+//! The two hashes by which the Hub identifies files.
 
 use crate::store::hex;
 use crate::{Error, Result};
@@ -10,18 +10,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// What a file is known by, as `sha256:…` or `git:…`.
+/// The hash of a file, written as `sha256:…` or `git:…`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Hash {
-    /// Hex SHA-256 of the bytes: of files in large file storage.
+    /// Hex SHA-256 of the bytes, for files in large file storage.
     Sha256(String),
-    /// Hex SHA-1 of git's blob, which is a header with the length and the bytes: of all others.
+    /// Hex SHA-1 of git's blob (a header with the length, then the bytes), for all other files.
     Git(String),
 }
 
 impl Hash {
-    /// The hash that an entity tag of the Hub is, in quotes or not; none where it is something else.
+    /// Parses an entity tag (ETag) of the Hub, with or without quotes; `None` if it is not a hash.
     pub fn of_etag(etag: &str) -> Option<Self> {
         let hex = etag.trim().trim_start_matches("W/").trim_matches('"');
         let lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -35,7 +35,7 @@ impl Hash {
         }
     }
 
-    /// The digits.
+    /// The hex digits.
     pub fn hex(&self) -> &str {
         match self {
             Self::Sha256(hex) | Self::Git(hex) => hex,
@@ -50,7 +50,7 @@ impl Hash {
         Ok(Self::Sha256(digest::<Sha256>(path, b"")?))
     }
 
-    /// The hash of the same kind of a file.
+    /// The hash of a file, of the same kind as this one.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -89,7 +89,7 @@ impl TryFrom<String> for Hash {
             ("sha256", Some(hash @ Self::Sha256(_))) | ("git", Some(hash @ Self::Git(_))) => {
                 Ok(hash)
             }
-            _ => Err(format!("{text:?} is no hash")),
+            _ => Err(format!("{text:?} is not a hash")),
         }
     }
 }

@@ -1,22 +1,23 @@
-//! The Hugging Face Hub, and files behind listings over HTTPS: fetched once, resumably, pinned and
-//! verified.
+//! Files from the Hugging Face Hub and from other HTTPS servers. Each is fetched once, resumed after an
+//! interruption, pinned to a version and verified.
 //!
 //! A [`Repository`] at a revision becomes a [`Snapshot`]: a commit and the names of its files. A
-//! file of a snapshot lies where the Hub's own clients put it and look for it,
+//! file of a snapshot is stored where the Hub's own clients put it and look for it:
 //!
 //! ```text
 //! <cache>/datasets--OWNER--NAME/refs/REVISION            the commit
 //!                              /snapshots/COMMIT/FILE    a link to
-//!                              /blobs/HASH               the bytes, named by the hash the Hub announced
-//!                              /listing/COMMIT.json      the names of all files: ours
+//!                              /blobs/HASH               the bytes, named by the hash that the Hub announced
+//!                              /listing/COMMIT.json      the names of all files (only this crate writes it)
 //! ```
 //!
-//! and gets its place only when its bytes have that hash. What a broken transfer brought waits as
-//! `blobs/HASH.incomplete`, and the next attempt asks for the rest alone. Servers that are busy (429,
-//! 5xx) or break off are waited for, as long as they ask, within [`Patience`].
+//! It is moved there only after its bytes have been checked against that hash. If a transfer breaks off,
+//! the bytes received stay in `blobs/HASH.incomplete`, and the next attempt requests only the rest.
+//! Requests are retried, within [`Patience`], if a server is busy (429, 5xx) or breaks off; the pause is
+//! the one that the server asks for.
 //!
-//! The token goes to the endpoint and nowhere else: not to servers that it redirects to, nor into
-//! messages or manifests.
+//! The token is sent to the endpoint only. It is not sent to servers that the endpoint redirects to, and
+//! never appears in messages or manifests.
 
 mod error;
 mod hash;
@@ -59,42 +60,43 @@ pub struct Repository {
 pub struct Snapshot {
     /// The repository and the revision that was asked for.
     pub repository: Repository,
-    /// The commit that the revision is, 40 hex digits.
+    /// The commit of that revision, 40 hex digits.
     pub commit: String,
-    /// The names of its files, with `/` between folders.
+    /// The names of the commit's files, with `/` between folders.
     pub files: Vec<String>,
 }
 
-/// A file that is here.
+/// A file that has been fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// Its name in the repository or listing.
     pub name: String,
-    /// Where it lies.
+    /// Where it is stored.
     pub path: PathBuf,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// What it was verified by; of a file behind a listing, what its bytes were when they came.
+    /// The hash that it was verified by. For a file from another server than the Hub: the hash of its
+    /// bytes when they were received.
     pub hash: Hash,
 }
 
-/// Who wants to know how far a transfer is.
+/// Is told how transfers progress.
 pub trait Progress {
-    /// A file's bytes come, from `here` on, of `size` where the server says so. Again after each
-    /// break.
+    /// The transfer of a file starts at byte `here` of `size`, if the server says the size. Called again
+    /// after each interruption.
     fn started(&self, what: &str, here: u64, size: Option<u64>);
 
-    /// Bytes came.
+    /// This many more bytes were received.
     fn advanced(&self, bytes: u64);
 
-    /// A fault that may pass is waited for.
+    /// A request failed with a transient error and will be repeated after a pause.
     fn waiting(&self, what: &str, why: &HubError, pause: Duration);
 
-    /// A file is here and verified.
+    /// A file is complete and verified.
     fn finished(&self);
 }
 
-/// Nobody does.
+/// Reports nothing.
 impl Progress for () {
     fn started(&self, _what: &str, _here: u64, _size: Option<u64>) {}
     fn advanced(&self, _bytes: u64) {}
@@ -103,24 +105,24 @@ impl Progress for () {
 }
 
 impl Repository {
-    /// The repository `id`, as `OWNER/NAME`, at a branch, a tag or a commit.
+    /// The repository `id` (`OWNER/NAME`) at a branch, a tag or a commit.
     ///
     /// # Errors
-    /// If one of them is no name that a repository or revision can have.
+    /// If the id or the revision is not a valid name.
     pub fn new(id: &str, kind: Kind, revision: &str) -> Result<Self> {
         let good = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.', '/'].contains(&c);
         let is_name = |name: &str| name.chars().all(good) && plain(name);
         if !is_name(id) || id.contains("--") || id.split('/').count() > 2 {
-            return Err(Error::setting("repository", id, "must be a name as OWNER/NAME"));
+            return Err(Error::setting("repository", id, "must be a name such as OWNER/NAME"));
         }
         if !is_name(revision) {
-            let requirement = "must be a branch, a tag or a commit, as main";
+            let requirement = "must be a branch, a tag or a commit, such as main";
             return Err(Error::setting("revision", revision, requirement));
         }
         Ok(Self { id: id.into(), kind, revision: revision.into() })
     }
 
-    /// As `OWNER/NAME`.
+    /// The name, `OWNER/NAME`.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -133,7 +135,7 @@ impl Repository {
         Repo::with_revision(self.id.clone(), kind, revision.into())
     }
 
-    /// Its path at the endpoint.
+    /// Its path on the endpoint.
     fn address(&self) -> String {
         match self.kind {
             Kind::Dataset => format!("datasets/{}", self.id),
@@ -142,7 +144,7 @@ impl Repository {
     }
 }
 
-/// The answer of the Hub to what a revision is.
+/// The Hub's answer about a revision.
 #[derive(Deserialize)]
 struct Info {
     sha: String,
@@ -163,29 +165,29 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// As the environment says.
+    /// A Hub with the settings of the environment variables.
     ///
     /// # Errors
-    /// If a variable holds what it cannot.
+    /// If a variable has an invalid value.
     pub fn from_env() -> Result<Self> {
         Ok(Self::new(Settings::from_env()?))
     }
 
-    /// With these settings.
+    /// A Hub with these settings.
     pub fn new(settings: Settings) -> Self {
         Self { cache: Cache::new(settings.cache.clone()), wire: Wire::new(settings) }
     }
 
-    /// What it was made with.
+    /// The settings.
     pub fn settings(&self) -> &Settings {
         self.wire.settings()
     }
 
-    /// The commit that a repository's revision is, and the names of its files. A commit whose names
-    /// are known needs no network; offline, a revision is what it was when it was last asked for.
+    /// The commit of a repository's revision, and the names of its files. A commit whose names are known
+    /// needs no network. Offline, a branch or tag means the commit that it had when it was last requested.
     ///
     /// # Errors
-    /// If the Hub cannot be asked, refuses, or names a file that would lie outside its folder.
+    /// If the Hub cannot be reached, refuses, or names a file that would be outside its folder.
     pub fn snapshot(&self, repository: &Repository, progress: &dyn Progress) -> Result<Snapshot> {
         let Repository { id, revision, .. } = repository;
         let what = format!("{} at {revision}", repository.address());
@@ -235,8 +237,8 @@ impl Hub {
     /// A file of a snapshot, from the cache or the Hub.
     ///
     /// # Errors
-    /// If it is not in the cache and the Hub cannot be asked, refuses or breaks off, the disk is
-    /// full, or the bytes do not have the hash that the Hub announced.
+    /// If the file is not in the cache and the Hub cannot be reached, refuses or breaks off; if the disk
+    /// is full; or if the bytes do not have the hash that the Hub announced.
     pub fn fetch(&self, of: &Snapshot, name: &str, progress: &dyn Progress) -> Result<Fetched> {
         let repository = &of.repository;
         let what = format!("{}/{name}", repository.address());
@@ -277,10 +279,10 @@ impl Hub {
         Ok(Fetched { name: name.into(), path: place, size, hash })
     }
 
-    /// The lines of a listing: names of files below some address.
+    /// The lines of a listing, which name files below some URL.
     ///
     /// # Errors
-    /// If it cannot be fetched, or names a file that would lie outside its folder.
+    /// If the listing cannot be fetched, or names a file that would be outside its folder.
     pub fn listing(&self, url: &str, progress: &dyn Progress) -> Result<Vec<String>> {
         let fetched = self.fetch_url(url, url, progress)?;
         let text = fs::read_to_string(&fetched.path).map_err(Error::io(&fetched.path))?;
@@ -294,11 +296,12 @@ impl Hub {
         }
     }
 
-    /// A file at an address that is not the Hub's: fetched once, resumably where the server names its
-    /// version. Nobody announces its hash; the one that it has when it comes is kept beside it.
+    /// A file at a URL of another server than the Hub. It is fetched once, and an interrupted transfer is
+    /// resumed if the server states the file's version. The server announces no hash, so the hash of the
+    /// received bytes is stored next to the file.
     ///
     /// # Errors
-    /// If it is not here and cannot be fetched.
+    /// If the file has not been fetched before and cannot be fetched now.
     pub fn fetch_url(&self, url: &str, name: &str, progress: &dyn Progress) -> Result<Fetched> {
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
         let rest = rest.unwrap_or_default().replace(':', "_");
@@ -353,24 +356,24 @@ impl Hub {
 }
 
 impl Fetched {
-    /// Whether the bytes still are what they were when they came.
+    /// Checks that the bytes still have the hash of [`Fetched::hash`].
     ///
     /// # Errors
-    /// If they are not, or cannot be read.
+    /// If they do not, or the file cannot be read.
     pub fn verify(&self) -> Result<()> {
         let found = self.hash.same_of(&self.path)?;
         if found == self.hash {
             return Ok(());
         }
         let reason = format!(
-            "its hash is {found} and not {}; remove it (and what it links to) and fetch it again",
+            "its hash is {found} and should be {}; remove it (and what it links to) and fetch it again",
             self.hash
         );
         Err(Error::Damaged { path: self.path.clone(), reason })
     }
 }
 
-/// Whether a name is a path that stays inside its folder, on any system.
+/// Whether a name is a relative path that stays inside its folder on every system.
 fn plain(name: &str) -> bool {
     let parts = Path::new(name).components();
     let is_plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part != "~";
@@ -384,7 +387,7 @@ fn is_commit(text: &str) -> bool {
     matches!(Hash::of_etag(text), Some(Hash::Git(hex)) if hex == text)
 }
 
-/// A file's name as a part of an address.
+/// A file's name, escaped for use in a URL.
 fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {
@@ -403,8 +406,8 @@ fn read_listing(folder: &Path, commit: &str) -> Option<Vec<String>> {
     files.iter().all(|name| plain(name)).then_some(files)
 }
 
-/// The file that a snapshot's link leads to, which is named by its hash; a file without a link has
-/// the hash of its bytes.
+/// The file that a snapshot's link leads to, whose name is its hash. If there is no link, the bytes are
+/// hashed.
 fn in_place(place: &Path, name: &str) -> Result<Option<Fetched>> {
     let Ok(metadata) = fs::metadata(place) else { return Ok(None) };
     let target = fs::read_link(place).ok();
@@ -417,7 +420,7 @@ fn in_place(place: &Path, name: &str) -> Result<Option<Fetched>> {
     Ok(Some(Fetched { name, path, size: metadata.len(), hash }))
 }
 
-/// Removes a file that does not have the hash.
+/// Removes a file if it does not have the hash.
 fn verify(what: &str, path: &Path, expected: &Hash) -> Result<()> {
     let found = expected.same_of(path)?;
     if found == *expected {
@@ -427,7 +430,7 @@ fn verify(what: &str, path: &Path, expected: &Hash) -> Result<()> {
     Err(HubError::WrongHash { what: what.into(), expected: expected.clone(), found }.into())
 }
 
-/// Waits for whoever fetches the same file.
+/// Waits for other processes that fetch the same file.
 fn lock(folder: &Path, name: &str) -> Result<File> {
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join(name);
@@ -437,7 +440,7 @@ fn lock(folder: &Path, name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Puts a blob in its place in a snapshot.
+/// Links a blob into a snapshot.
 fn link(blob: &Path, place: &Path, name: &str) -> Result<()> {
     let folder = place.parent().unwrap_or(place);
     fs::create_dir_all(folder).map_err(Error::io(folder))?;

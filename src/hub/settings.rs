@@ -1,4 +1,4 @@
-//! Where the Hub is, where its files lie here, and who asks.
+//! The address of the Hub, the folder of its cache, and the token.
 
 use crate::{Error, Result};
 use hf_hub::Cache;
@@ -9,31 +9,31 @@ use std::time::Duration;
 /// The Hub itself.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// How the Hub is used. The variables are those of the Hub's own clients.
+/// How the Hub is used. The environment variables are those of the Hub's own clients.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The server's address, without a slash at its end (`HF_ENDPOINT`).
     pub endpoint: String,
     /// The folder of the Hub's cache (`HF_HUB_CACHE`, or `hub` in `HF_HOME`).
     pub cache: PathBuf,
-    /// Who asks (`HF_TOKEN`, or the file that a login leaves in `HF_HOME`).
+    /// The token (`HF_TOKEN`, or the file that a login leaves in `HF_HOME`).
     pub token: Option<Token>,
     /// Whether only what is in the cache may be used (`HF_HUB_OFFLINE`).
     pub offline: bool,
-    /// How faults that may pass are waited for.
+    /// How often and how long transient failures are retried.
     pub patience: Patience,
 }
 
-/// How faults that may pass are waited for.
+/// How often and how long transient failures are retried.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Attempts in a row that may fail; one that brings bytes begins the count anew.
+    /// How many attempts in a row may fail. An attempt that receives bytes resets the count.
     pub attempts: u32,
-    /// Before the second attempt; doubled before each further one.
+    /// The pause before the second attempt; it doubles before each further one.
     pub pause: Duration,
-    /// A server that asks to wait longer is not waited for.
+    /// The longest pause. If a server asks for a longer one, the request fails.
     pub longest: Duration,
-    /// Without a byte for so long, a transfer counts as broken.
+    /// A transfer counts as broken if no byte arrives for this long.
     pub silence: Duration,
 }
 
@@ -53,14 +53,14 @@ impl Default for Patience {
 pub struct Token(String);
 
 impl Token {
-    /// A token; none if the text is empty.
+    /// A token, or `None` if the text is empty.
     ///
     /// # Errors
-    /// If it holds what no token has: white space within, control or other characters than ASCII.
+    /// If the text contains white space inside, control characters, or characters that are not ASCII.
     pub fn new(text: &str) -> Result<Option<Self>> {
         let text = text.trim();
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let requirement = "holds characters that no token has";
+            let requirement = "contains characters that a token cannot have";
             return Err(Error::setting("HF_TOKEN", "(not shown)", requirement));
         }
         Ok((!text.is_empty()).then(|| Self(text.to_string())))
@@ -79,18 +79,18 @@ impl fmt::Debug for Token {
 }
 
 impl Settings {
-    /// As the environment says.
+    /// The settings of the environment variables.
     ///
     /// # Errors
-    /// If the token is none, or the endpoint no address.
+    /// If the token or the endpoint is invalid.
     pub fn from_env() -> Result<Self> {
         Self::of(|name| std::env::var(name).ok())
     }
 
-    /// As `variable` says, by the names of the environment. An empty value is none.
+    /// The settings of variables that `variable` looks up by name. An empty value counts as unset.
     ///
     /// # Errors
-    /// If the token is none, or the endpoint no address.
+    /// If the token or the endpoint is invalid.
     pub fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let folder = |name: &str| variable(name).map(PathBuf::from);
@@ -120,7 +120,7 @@ impl Settings {
         })
     }
 
-    /// The folder for what is not the Hub's: beside its cache.
+    /// The folder for files from other servers than the Hub, next to the Hub's cache.
     pub fn own_folder(&self) -> PathBuf {
         self.cache.with_file_name("forgetting-laws")
     }
