@@ -1,4 +1,4 @@
-//! What a run goes on from: a safetensors file of the flat buffers and of how far the run was.
+//! Checkpoints of runs: safetensors files with the flat buffers and the state of the run.
 
 use super::{Buffer, Observer, Training};
 use crate::checkpoint::le_bytes;
@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// What a checkpoint holds beside the parameters and the moments. There is no state of a random
-/// generator or of the data: both are functions of the step.
+/// What a checkpoint contains apart from the parameters and the moments. It has no state of a random
+/// generator or of the data, because both are functions of the step.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct State {
-    /// The run that it belongs to.
+    /// The identity of the run.
     run: String,
     /// Optimiser steps taken.
     pub step: u64,
@@ -25,8 +25,8 @@ pub(super) struct State {
     /// The parts of the other ranks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     other_loss_sums: Vec<f64>,
-    /// The parameters with the lowest loss on the target so far, of a run that keeps them; a tensor of
-    /// the checkpoint.
+    /// The parameters with the lowest loss on the target so far, if the run keeps them; a tensor of the
+    /// checkpoint.
     #[serde(skip)]
     pub bottom: Option<Vec<f32>>,
 }
@@ -49,10 +49,10 @@ impl State {
     }
 }
 
-/// How the names of checkpoints start.
+/// The prefix of the names of checkpoints.
 const CHECKPOINT: &str = "checkpoint-";
 
-/// Checkpoints that are kept: the newest, and the one before in case it is damaged.
+/// How many checkpoints are kept: the newest, and the one before in case the newest is damaged.
 const KEPT: usize = 2;
 
 /// The name of the tensor of [`State::bottom`].
@@ -69,7 +69,7 @@ pub fn has_checkpoints(folder: &Path) -> Result<bool> {
     Ok(!hashed_files(folder, CHECKPOINT)?.is_empty())
 }
 
-/// Removes a run's checkpoints: for when its record is written and nothing goes on from them.
+/// Removes a run's checkpoints, which are not needed once its record is written.
 ///
 /// # Errors
 /// If the system refuses.
@@ -90,7 +90,7 @@ pub(super) fn write(training: &dyn Training, state: &State, claim: &Claim) -> Re
     remove(files)
 }
 
-/// Goes to the newest whole checkpoint of this run; a damaged one is named and removed.
+/// Resumes from the newest intact checkpoint of this run. A damaged one is reported and removed.
 pub(super) fn resume(
     id: &RunId,
     training: &mut dyn Training,
@@ -102,7 +102,7 @@ pub(super) fn resume(
         match load(id, training, keeps_bottom, &path) {
             Ok(state) => return Ok(state),
             Err(error @ (Error::Damaged { .. } | Error::Content { .. })) => {
-                observer.note(&format!("{error}; going back to the checkpoint before"));
+                observer.note(&format!("{error}; the checkpoint before it is used"));
                 remove(vec![path])?;
             }
             Err(error) => return Err(error),

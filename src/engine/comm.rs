@@ -1,20 +1,20 @@
-//! How several processes, the ranks, agree on the course of a run that they carry out together.
+//! Communication between ranks: the processes that train one run together.
 
 use crate::Result;
 
-/// A group of ranks. All call the same operations in the same order.
+/// A group of ranks. All ranks call the same operations in the same order.
 pub trait Comm: Send + Sync {
-    /// This process among `world`, from 0. Rank 0 alone writes.
+    /// The number of this process, from 0 to `world` − 1. Only rank 0 writes files.
     fn rank(&self) -> usize;
-    /// Number of processes.
+    /// The number of ranks.
     fn world(&self) -> usize;
-    /// The bytes of rank 0, whatever the others give.
+    /// Broadcasts the bytes of rank 0; those of other ranks are ignored.
     ///
     /// # Errors
     /// If a rank is lost.
     fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
-    /// What any of the ranks says. It is how those who fail tell the others: whoever fails between two
-    /// operations of a run says so in place of its next word.
+    /// Combines the signals of all ranks: each is set if any rank sets it. A rank that fails between two
+    /// operations of a run calls this with `failed` in place of its next operation, so that the others stop.
     ///
     /// # Errors
     /// If a rank is lost.
@@ -24,11 +24,11 @@ pub trait Comm: Send + Sync {
 /// What a rank tells the others before each step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Signals {
-    /// The run is to write a checkpoint and end.
+    /// The run must write a checkpoint and end.
     pub stop: bool,
     /// A checkpoint is due.
     pub due: bool,
-    /// It has failed and leaves the run.
+    /// This rank has failed and leaves the run.
     pub failed: bool,
 }
 

@@ -1,13 +1,14 @@
 //! Training: the loop of every run, and the engines that compute its steps.
 //!
-//! The loop (steps, schedules, injection, evaluations, checkpoints) drives an [`Engine`] and does not
-//! know which: this crate's own on a CPU ([`cpu`]), or libtorch on a CPU or on GPUs (`torch`, with the
-//! feature of that name).
+//! The loop (steps, schedules, injection, evaluations, checkpoints) works with any [`Engine`]: this crate's
+//! own on a CPU ([`cpu`]), or libtorch on a CPU or on GPUs (`torch`, with the feature of that name).
 //!
-//! Four rules keep every later step simple: parameters, gradients and moments are flat buffers;
-//! a step is backward, all-reduce, clip, update; a sample is addressed by
-//! `position = step · batch + i`, whichever rank computes it; small models on a CPU run on one thread
-//! each, as many at once as there are cores.
+//! Four rules hold everywhere:
+//!
+//! - Parameters, gradients and moments are flat buffers.
+//! - A step is backward pass, all-reduce, clipping, update.
+//! - A sequence is identified by `position = step · batch + i`, whichever rank computes it.
+//! - On a CPU, each small model runs on one thread, and as many models run at once as there are cores.
 
 mod checkpoints;
 mod comm;
@@ -32,21 +33,21 @@ use crate::run::EngineKind;
 use crate::weight_decay::{AdamW, Step};
 use std::borrow::Cow;
 
-/// What computes losses and gradients. Threads share an engine; a model stays on the thread that made
+/// Computes losses and gradients. Threads may share an engine, but a model stays on the thread that made
 /// it.
 pub trait Engine: Sync {
-    /// Which one it is. Engines round differently, so it belongs to the identity of a run.
+    /// Which engine this is. Engines round differently, so the kind is part of the identity of a run.
     fn kind(&self) -> EngineKind;
 
-    /// The ranks that carry out each run together.
+    /// The ranks that train each run together.
     fn comm(&self) -> &dyn Comm {
         &Solo
     }
 
-    /// A model to train, with moments of zero; `clip` bounds the global norm of the gradient.
+    /// A model to train, with moments of zero. `clip` bounds the global norm of the gradient.
     ///
     /// # Errors
-    /// If the model is not that of its shape, or the engine cannot train it so.
+    /// If the model's buffer does not match its shape, or the engine cannot train it in this precision.
     fn training(
         &self,
         model: &Checkpoint,
@@ -55,14 +56,14 @@ pub trait Engine: Sync {
         clip: f64,
     ) -> Result<Box<dyn Training + '_>>;
 
-    /// A model that reads and writes.
+    /// A model for inference.
     ///
     /// # Errors
     /// As [`training`](Self::training).
     fn model(&self, model: &Checkpoint, precision: Precision) -> Result<Box<dyn Model>>;
 
-    /// The mean cross-entropy of a model over the targets of a set that count, in nats; NaN where none
-    /// does. Ranks share the work, and all get the one loss.
+    /// The mean cross-entropy of a model over the tokens of a set that count in the loss, in nats; NaN if
+    /// none does. Ranks share the work, and each returns the same loss.
     ///
     /// # Errors
     /// As [`training`](Self::training), or if a rank is lost.
@@ -74,26 +75,26 @@ pub trait Training {
     /// The architecture.
     fn shape(&self) -> &Shape;
 
-    /// One step on a batch: the gradient of the mean cross-entropy over the targets that count, clipped
-    /// by its global norm, and AdamW. It is given the windows of all ranks and takes its own share. It
-    /// need not wait for the device.
+    /// One step on a batch: the gradient of the mean cross-entropy over the tokens that count in the loss,
+    /// clipped by its global norm, and an update by AdamW. `batch` has the windows of all ranks, and each
+    /// rank takes its share. The call may return before the device has finished.
     ///
     /// # Errors
     /// If a rank is lost.
     fn step(&mut self, batch: &[Window<'_>], step: Step) -> Result<()>;
 
     /// The sum, over the steps since [`set_loss_sums`](Self::set_loss_sums), of the mean cross-entropy
-    /// before each update, in nats: each rank's part, in their order.
+    /// before each update, in nats: one part per rank, in the order of ranks.
     ///
     /// # Errors
     /// If a rank is lost.
     fn loss_sums(&self) -> Result<Vec<f64>>;
 
-    /// Sets each rank's part of the sum; 0 where there is none. Where there were more ranks than now,
-    /// the first takes over the parts of those that are gone.
+    /// Sets each rank's part of the sum; missing parts are 0. If there are more parts than ranks, the
+    /// first rank takes the surplus.
     fn set_loss_sums(&mut self, sums: &[f64]);
 
-    /// The mean cross-entropy over the targets of a set that count, in nats; NaN where none does.
+    /// The mean cross-entropy over the tokens of a set that count in the loss, in nats; NaN if none does.
     ///
     /// # Errors
     /// If a rank is lost.
@@ -102,10 +103,10 @@ pub trait Training {
     /// The elements of a buffer, in the order of the shape's [`Layout`](crate::model::Layout).
     fn buffer(&self, buffer: Buffer) -> Cow<'_, [f32]>;
 
-    /// Replaces the elements of a buffer by as many others.
+    /// Replaces the elements of a buffer. `values` has the same length.
     fn set_buffer(&mut self, buffer: Buffer, values: &[f32]);
 
-    /// Takes all buffers from the first rank.
+    /// Copies all buffers from the first rank.
     ///
     /// # Errors
     /// If a rank is lost.
@@ -119,7 +120,7 @@ pub trait Training {
     }
 }
 
-/// What a step changes: flat buffers of [`Layout::buffer_len`](crate::model::Layout::buffer_len) f32.
+/// The buffers that a step changes: flat, each of [`Layout::buffer_len`](crate::model::Layout::buffer_len) f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Buffer {
     /// AdamW's first moment.
@@ -134,7 +135,7 @@ impl Buffer {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::M, Self::Theta, Self::V];
 
-    /// As checkpoints call it.
+    /// Its name in checkpoints.
     pub fn name(self) -> &'static str {
         match self {
             Self::M => "m",
@@ -144,18 +145,19 @@ impl Buffer {
     }
 }
 
-/// A model that reads and writes, without what training needs.
+/// A model for inference: it has no gradients and no moments.
 pub trait Model {
     /// The architecture.
     fn shape(&self) -> &Shape;
 
-    /// For each window the sum of the cross-entropies of its targets that count, in nats. Windows may
-    /// differ in length; none is longer than the model's positions.
+    /// For each window, the sum of the cross-entropies of its tokens that count in the loss, in nats.
+    /// Windows may differ in length; none is longer than the model's context.
     fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64>;
 
-    /// For each window the cross-entropy of each of its targets, in nats, whether it counts or not.
+    /// For each window, the cross-entropy of each predicted token, in nats, whether it counts in the loss or
+    /// not.
     fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>>;
 
-    /// The logits of the token after a window of up to T tokens, `vocab` of them.
+    /// The `vocab` logits of the token that follows a window of up to T tokens.
     fn next_logits(&mut self, window: &[u32]) -> Vec<f32>;
 }

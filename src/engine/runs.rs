@@ -1,6 +1,6 @@
-//! The two kinds of run: pretraining, and finetuning with injection. Both
-//! are one loop of steps, evaluations and checkpoints; what differs is where windows come from,
-//! the learning rate, and what is evaluated.
+//! The two kinds of run: pretraining, and finetuning with injection. Both use the same loop of steps,
+//! evaluations and checkpoints. They differ in the source of the windows, the learning rate and the
+//! evaluation.
 
 use super::checkpoints::{self, State};
 use super::comm::{Comm, Signals};
@@ -25,49 +25,49 @@ use std::time::{Duration, Instant};
 /// The pretraining data as sequences.
 #[derive(Debug, Clone)]
 pub struct PretrainData {
-    /// Measures L_pt along the run.
+    /// Measures L_pt during the run.
     pub validation: Sequences,
-    /// Measures L_pt once more at the end ([`TestLosses`](crate::run::TestLosses)); None: it is not.
+    /// Measures L_pt again at the end ([`TestLosses`](crate::run::TestLosses)), if given.
     pub test: Option<Sequences>,
-    /// Reserved for injection; never pretrained on.
+    /// Reserved for injection; never used in pretraining.
     pub injection: Sequences,
-    /// Pretrained on.
+    /// Used in pretraining.
     pub training: Sequences,
 }
 
 /// A target domain as sequences.
 #[derive(Debug, Clone)]
 pub struct TargetData {
-    /// Measures L_ft along the run, and so finds the bottom of the U-curve.
+    /// Measures L_ft during the run, to find the bottom of the U-curve.
     pub validation: Sequences,
-    /// Measures L_ft once more at the bottom; None: it is not.
+    /// Measures L_ft again at the bottom, if given.
     pub test: Option<Sequences>,
-    /// Finetuned on; D_ft subsets are its prefixes.
+    /// Used in finetuning. The subsets of size D_ft are its prefixes.
     pub training: Sequences,
 }
 
-/// How a run is carried out. But for the engine nothing here moves its result.
+/// How a run is carried out. Nothing here except the engine changes its result.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
-    /// What computes.
+    /// The engine.
     pub engine: &'a dyn Engine,
-    /// Set from outside to make the run write a checkpoint and end with [`Error::Interrupted`].
+    /// If it is set, the run writes a checkpoint and ends with [`Error::Interrupted`].
     pub stop: &'a AtomicBool,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
-    /// The token between documents, for the configuration of models that are written.
+    /// The token between documents, for the `config.json` of models that are written.
     pub end_of_text: Option<u32>,
-    /// Whether a finetuning keeps its model at the bottom of the U-curve so far, in its folder.
+    /// Whether finetuning keeps the model at the bottom of the U-curve in the run's folder.
     pub keep_bottom: bool,
-    /// Told of what happens.
+    /// Is told what happens.
     pub observer: &'a dyn Observer,
 }
 
-/// Is told of what happens in a run.
+/// Is told what happens in a run.
 pub trait Observer: Sync {
-    /// The run begins at a step, 0 or that of a checkpoint.
+    /// The run starts at this step: 0, or the step of a checkpoint.
     fn started(&self, step: u64, total_steps: u64);
-    /// A step was taken: its number, counted from 1, and the tokens that it predicted.
+    /// A step was taken: its number, counted from 1, and the number of predicted tokens.
     fn stepped(&self, step: u64, tokens: u64);
     /// The validation losses were measured.
     fn evaluated(&self, evaluation: &Evaluation);
@@ -75,11 +75,11 @@ pub trait Observer: Sync {
     fn note(&self, text: &str);
 }
 
-/// Pretrains a model, from the last checkpoint in the claim's folder if there is one. Ranks other than
-/// the first write nothing and have no claim: here and below.
+/// Pretrains a model. If the claim's folder has a checkpoint, the run continues from it. Here and below,
+/// only the first rank has a claim and writes files.
 ///
 /// # Errors
-/// If a setting, the data or the disk refuses, or the run is interrupted.
+/// If a setting is invalid, the data do not suffice, a file cannot be written, or the run is interrupted.
 pub fn pretrain(
     spec: &PretrainSpec,
     data: &PretrainData,
@@ -141,13 +141,13 @@ pub fn pretrain(
     })
 }
 
-/// Takes a model that was pretrained elsewhere: measures its loss on the pretraining data before any
-/// finetuning, L_pt⁰, and puts it into the claim's folder. Its learning rates and its own
-/// pretraining tokens are unknown here.
+/// Imports a model that was pretrained elsewhere: measures its loss on the pretraining data before
+/// finetuning, L_pt⁰, and writes it to the claim's folder. Its learning rates and its number of pretraining
+/// tokens are unknown here.
 ///
 /// # Errors
-/// If the model is not that of the specification, cannot read sequences of the data's length or has
-/// no finite loss on them, or the disk refuses.
+/// If the model is not that of the specification, its context is too short for the data, its loss is not
+/// finite, or a file cannot be written.
 pub fn import(
     spec: &ImportSpec,
     model: &Checkpoint,
@@ -189,7 +189,7 @@ pub fn import(
     })
 }
 
-/// Refuses an engine whose losses would go by the name of another's.
+/// Refuses an engine that is not the one in the identity of the run.
 fn check_engine(asked: EngineKind, control: &Control<'_>) -> Result<()> {
     match control.engine.kind() {
         kind if kind == asked => Ok(()),
@@ -197,7 +197,7 @@ fn check_engine(asked: EngineKind, control: &Control<'_>) -> Result<()> {
     }
 }
 
-/// Refuses sequences that are longer than the model has positions.
+/// Refuses sequences that are longer than the model's context.
 fn check_context(model: &Checkpoint, sequences: &Sequences) -> Result<()> {
     let (context, positions) = (sequences.context(), model.shape.context);
     if context > positions {
@@ -207,12 +207,12 @@ fn check_context(model: &Checkpoint, sequences: &Sequences) -> Result<()> {
     Ok(())
 }
 
-/// Finetunes a model on the target with injected pretraining data, from the last checkpoint in the
-/// claim's folder if there is one. Sequences may be shorter than the model's.
+/// Finetunes a model on the target with injected pretraining data. If the claim's folder has a checkpoint,
+/// the run continues from it. Sequences may be shorter than the model's context.
 ///
 /// # Errors
-/// If a setting, the data or the disk refuses, the reserved pretraining data do not suffice, or
-/// the run is interrupted.
+/// If a setting is invalid, the data or the reserved pretraining data do not suffice, a file cannot be
+/// written, or the run is interrupted.
 pub fn finetune(
     spec: &FinetuneSpec,
     model: &Checkpoint,
@@ -233,7 +233,7 @@ pub fn finetune(
     let reserved = pretraining.injection.len() as u64;
     let mixture = mixture_of(spec, context, read.len() as u64, reserved)?;
     if spec.p.get() > 0.0 && mixture.counts(spec.steps).pretrain == 0 {
-        control.observer.note("p is above 0, but so small that no sequence will be injected");
+        control.observer.note("p is above 0 but so small that no sequence will be injected");
     }
     let tests = pretraining.test.as_ref().zip(target.test.as_ref());
     tests.iter().try_for_each(|(a, b)| test_set::check(a).and(test_set::check(b)))?;
@@ -295,18 +295,18 @@ fn finetuning_key(spec: &FinetuneSpec) -> Key {
     Key::new(spec.seed).named("finetuning")
 }
 
-/// Which sequences a finetuning run is fed, given `context` tokens a sequence and the number of
-/// sequences that are reserved for injection. It needs no data, so that a run can be refused
+/// The mixture of a finetuning run: which sequence is at each position, given the tokens per sequence
+/// (`context`) and the number of sequences reserved for injection. It needs no data, so a run can be refused
 /// before anything is trained.
 ///
 /// # Errors
-/// If the reserved sequences do not suffice, or a setting refuses.
+/// If the reserved sequences do not suffice, or a setting is invalid.
 pub fn mixture(spec: &FinetuneSpec, context: u64, reserved_sequences: u64) -> Result<Mixture> {
     mixture_of(spec, context, spec.d_ft_tokens / context, reserved_sequences)
 }
 
-/// The same where not all sequences of D_ft are drawn from. Which positions are injected does not
-/// depend on it.
+/// The mixture if only some of the sequences of D_ft are used. The injected positions do not depend on how
+/// many.
 fn mixture_of(
     spec: &FinetuneSpec,
     context: u64,
@@ -326,11 +326,11 @@ fn mixture_of(
     .build(finetuning_key(spec))
 }
 
-/// The sequences of D_ft that are drawn from: those of which a target counts in the loss.
+/// The sequences of D_ft that are used: those in which a token counts in the loss.
 enum Read {
-    /// The first so many, all of them, with all their targets.
+    /// All of them, this many; every token counts.
     All(usize),
-    /// Some, and how many targets of each count.
+    /// Some, each with the number of its tokens that count.
     These(Vec<(usize, u64)>),
 }
 
@@ -362,7 +362,7 @@ impl Read {
         }
     }
 
-    /// Targets that count in the first sequences of a run, of T each; None: all.
+    /// How many tokens count in the first `sequences` of a run; `None` means all.
     fn counted(&self, mixture: &Mixture, sequences: u64, context: u64) -> Option<u64> {
         let Self::These(read) = self else { return None };
         let of = |draw| match draw {
@@ -373,14 +373,14 @@ impl Read {
     }
 }
 
-/// No loss can be taken.
+/// The error if no token counts in the loss.
 fn nothing_counts(what: &str, tokens: u64) -> Error {
-    let requirement = "must hold one at least that counts in the loss, and all are of instructions; \
-                       ask for more tokens or let all count (data.loss)";
+    let requirement = "at least one must count in the loss, and all belong to instructions; ask for \
+                       more tokens, or let all count (data.loss)";
     Error::setting(format!("tokens of {what}"), tokens, requirement)
 }
 
-/// What is particular to a run.
+/// What the loop needs to know of a run.
 struct Job<'a> {
     total_steps: u64,
     /// Learning rate and multiplier of a step, counted from 0.
@@ -388,7 +388,7 @@ struct Job<'a> {
     /// The windows of a step, each of T + 1 tokens.
     rows: &'a dyn Fn(u64) -> Vec<Window<'a>>,
     evaluate: &'a EvalPlan,
-    /// Measures L_ft; None in pretraining.
+    /// Measures L_ft; `None` in pretraining.
     target: Option<&'a Sequences>,
     /// Measures L_pt.
     pretraining: &'a Sequences,
@@ -492,7 +492,7 @@ fn drive(
     }
 }
 
-/// The state of the first rank's run, taken over by all.
+/// Copies the state of the first rank to all ranks.
 fn follow(state: State, training: &mut dyn Training, comm: &dyn Comm) -> Result<State> {
     if comm.agree(Signals::default())?.failed {
         return Err(Error::RankFailed);
@@ -510,14 +510,15 @@ fn diverged(evaluation: &Evaluation, has_target: bool) -> bool {
         || evaluation.loss_train.is_some_and(|loss| !loss.is_finite())
 }
 
-/// `metrics.jsonl`: a line an evaluation, for those who watch.
+/// `metrics.jsonl`: one line per evaluation, to follow a run.
 struct Metrics {
     path: PathBuf,
     file: std::fs::File,
 }
 
 impl Metrics {
-    /// Starts from the evaluations of the checkpoint; what a process wrote after it goes.
+    /// Starts the file with the evaluations of the checkpoint. Later lines of an interrupted process are
+    /// dropped.
     fn open(claim: &Claim, evaluations: &[Evaluation]) -> Result<Self> {
         let path = claim.folder().join("metrics.jsonl");
         write_atomic(&path, evaluations.iter().map(Self::line).collect::<String>().as_bytes())?;

@@ -1,8 +1,8 @@
 //! The losses of finished runs on test sets.
 //!
-//! The bottom of the U-curve is where a validation set has its lowest loss, so its loss there is a little
-//! too low for the model, and the set is small, because it is read after every few steps. A test set
-//! chooses nothing and is read once.
+//! The bottom of the U-curve is the step with the lowest loss on a validation set, so that loss is biased
+//! slightly low. The validation set is also small, because it is evaluated every few steps. A test set has
+//! no part in choosing the bottom and is evaluated once.
 
 use super::Engine;
 use crate::checkpoint::Checkpoint;
@@ -12,8 +12,8 @@ use crate::model::Precision;
 use crate::run::{FinetuningTest, TestLosses};
 use crate::{Error, Result};
 
-/// Sequences that follow one another may share a document, so standard errors are taken over this many
-/// blocks of them.
+/// Neighbouring sequences may share a document, so standard errors are computed over this many blocks of
+/// sequences.
 const BLOCKS: usize = 16;
 
 /// A model before a finetuning and at the bottom of its U-curve.
@@ -22,7 +22,7 @@ pub(super) struct FinetunedModel<'a> {
     pub bottom: &'a Checkpoint,
 }
 
-/// Of a model that was pretrained.
+/// The test losses of a pretrained model.
 pub(super) fn of_model(
     engine: &dyn Engine,
     model: &Checkpoint,
@@ -33,7 +33,7 @@ pub(super) fn of_model(
     Ok(TestLosses { loss_pt: Measured::mean(&losses), finetuning: None })
 }
 
-/// Of a model that was finetuned, given the test sets of the pretraining data and of the target.
+/// The test losses of a finetuned model, on the test sets of the pretraining data and of the target.
 pub(super) fn of_finetuning(
     engine: &dyn Engine,
     models: FinetunedModel<'_>,
@@ -58,12 +58,12 @@ pub(super) fn of_finetuning(
     })
 }
 
-/// Refuses a test set that could give no loss or no error of it, before a run.
+/// Refuses, before a run, a test set that cannot give a loss or its standard error.
 pub(super) fn check(set: &Sequences) -> Result<()> {
     let counted: Vec<bool> = (0..set.len()).map(|i| set.window(i).counted() > 0).collect();
     match counted.chunks(block_size(set)).filter(|block| block.contains(&true)).count() {
         0 | 1 => {
-            let requirement = "must hold two at least of which a token counts in the loss";
+            let requirement = "must contain at least two in which a token counts in the loss";
             Err(Error::setting("sequences of a test set", set.len(), requirement))
         }
         _ => Ok(()),
