@@ -1,10 +1,10 @@
-//! The memory that training needs, computed from the shape of the model: how many bytes a step takes, which
-//! micro-batch fits a device, and whether the activations of a block must be recomputed in the backward
-//! pass (activation checkpointing; Chen et al., 2016, arXiv 1604.06174).
+//! The memory that training needs, computed from the shape of the model: how many bytes a step takes,
+//! which micro-batch fits a device, and whether the activations of a block must be recomputed in the
+//! backward pass (activation checkpointing; Chen et al., 2016, arXiv 1604.06174).
 //!
 //! The counts are those of this crate's two engines. The activations of a block are summed tensor by
-//! tensor from the description of the model. Tests compare the sums with the buffers of the CPU engine and
-//! with what libtorch allocates.
+//! tensor from the description of the model. Tests compare the sums with the buffers of the CPU engine
+//! and with what libtorch allocates.
 //!
 //! ```
 //! use forgetting_laws::memory::{Asked, Workload};
@@ -99,8 +99,8 @@ pub struct Asked {
 /// Bytes that training takes at its peak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// The parameters θ and their copies: rounded to bf16, or packed for the products of the CPU engine,
-    /// which also keeps the model that training started from.
+    /// The parameters θ and their copies: rounded to bf16, or packed for the products of the CPU
+    /// engine, which also keeps the model that training started from.
     pub parameters: u64,
     /// Gradients of the parameters; in bf16 also a second copy of those of the matrices.
     pub gradients: u64,
@@ -424,7 +424,8 @@ mod tests {
         assert_eq!(qwen.choose(all, None).unwrap(), passes(64, false));
     }
 
-    /// Counted by `tools/no-gpu`, where all but the arithmetic of a GPU is real: GB of steps of 16 sequences.
+    /// Counted by `tools/no-gpu`, where all but the arithmetic of a GPU is real: GB of steps of 16
+    /// sequences.
     #[test]
     fn the_papers_sizes_need_what_a_gpu_is_asked_for() {
         for (size, counted) in

@@ -74,7 +74,7 @@ impl Column {
         }
     }
 
-    /// What is wrong with a value, if the column may not hold it.
+    /// What is wrong with a value, if the column cannot have it.
     fn fault(self, value: f64) -> Option<&'static str> {
         let good = match self {
             Self::P => (0.0..=1.0).contains(&value),
@@ -104,11 +104,11 @@ pub struct Run {
     pub domain: String,
     /// The seed, or another identifier of replicates.
     pub seed: String,
-    /// The run that the row belongs to, if several rows come from one run, such as its checkpoints.
-    /// The bootstrap draws rows of one run together. Empty: the row is its own run.
+    /// The run that the row belongs to, if several rows come from one run, such as its checkpoints. The
+    /// bootstrap draws all rows of a run together. If empty, the row is a run of its own.
     pub run: String,
-    /// The pretrained model that the run starts from. Runs of one model share its peculiarities, so
-    /// the bootstrap draws models and then runs. Empty: not known.
+    /// The pretrained model that the run starts from. Runs of one model are not independent, so the
+    /// bootstrap draws models and then runs. If empty, it is not known.
     pub parent: String,
     /// How often the run passes over the target data.
     pub epochs: Option<f64>,
@@ -124,7 +124,7 @@ pub struct Run {
     pub loss: Option<f64>,
     /// The weight of this row in the objective.
     pub weight: f64,
-    /// The line in the file, counted from 1; for a Parquet file the row.
+    /// The line in the file, counted from 1; in a Parquet file, the row.
     pub line: Option<u64>,
 }
 
@@ -237,10 +237,10 @@ impl Table {
     /// The rows that have the loss that a law predicts.
     ///
     /// # Errors
-    /// With line numbers, if there are any: if no row has the loss; if a row has it and lacks a
-    /// size; if a value is not a number that its column may hold; if a row has more unique tokens
-    /// than tokens; if there are fewer distinct values of a size than the law needs, or fewer
-    /// distinct rows than parameters.
+    /// If no row has the loss; if a row has the loss but lacks a size; if a value is out of the range
+    /// of its column; if a row has more unique tokens than tokens; or if there are fewer distinct
+    /// values of a size than the law needs, or fewer distinct rows than parameters. The error names
+    /// lines if there are any.
     pub fn sample(&self, law: &dyn Law) -> Result<Sample> {
         let output = law.output();
         let rows: Vec<_> = self.runs.iter().filter(|run| run.get(output).is_some()).collect();
@@ -271,7 +271,7 @@ impl Table {
         }
         let excess = |run: &&&Run| run.row.d_ft_tokens > run.row.d_tokens;
         if rows.iter().any(|run| excess(&run)) {
-            let reason = "d_ft_tokens, which are unique, exceed d_tokens, which are all";
+            let reason = "d_ft_tokens, the unique tokens, exceed d_tokens, all tokens";
             return Err(self.refuse(rows.iter().filter(excess).copied(), reason));
         }
         let good = |run: &&&Run| run.weight.is_finite() && run.weight > 0.0;
@@ -285,7 +285,7 @@ impl Table {
                 let name = format!("distinct values of {}", input.column);
                 let requirement = match input.column {
                     Column::P => format!(
-                        "the {} law needs at least {}: with one p alone its B cannot be known",
+                        "the {} law needs at least {}: a single p does not determine B",
                         law.name(),
                         input.distinct
                     ),
@@ -346,7 +346,7 @@ impl Table {
     }
 }
 
-/// What is the same for equal numbers, and for unknown ones: 0 equals -0, and NaN itself.
+/// Bits that are the same for equal numbers: 0 equals −0, and NaN equals NaN.
 fn identity(value: f64) -> u64 {
     if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
 }
@@ -364,7 +364,7 @@ fn count_distinct<T: AsRef<[Option<f64>]>>(keys: impl Iterator<Item = T>) -> usi
 pub struct Sample {
     /// The inputs of the law.
     pub rows: Vec<Row>,
-    /// The same, with logarithms of sizes.
+    /// The inputs of the law, with logarithms of sizes.
     pub points: Vec<Point>,
     /// The observed losses, in nats per token.
     pub losses: Vec<f64>,
@@ -376,7 +376,7 @@ pub struct Sample {
     pub n_runs: usize,
     /// The pretrained model of each row, counted from 0; `None` if it is not known.
     pub parents: Vec<Option<usize>>,
-    /// How often the run of each row passes over the target data, if that is known.
+    /// How often the run of each row passes over the target data, if known.
     pub epochs: Vec<Option<f64>>,
 }
 

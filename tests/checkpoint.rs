@@ -349,7 +349,7 @@ fn files_that_lie_are_refused() {
     {
         fs::write(folder.path().join(pickled), "x").unwrap();
         let said = refusal(folder.path());
-        assert!(said.contains(&format!("holds a model as {pickled}")), "{said}");
+        assert!(said.contains(&format!("contains a model as {pickled}")), "{said}");
         let place = folder.path().display();
         assert!(
             said.contains("python -c") && said.ends_with(&format!("{place} {place}")),

@@ -1,12 +1,12 @@
-//! The names of the grid's blocks that several layers ask for. A preset may have others.
+//! The names of blocks that several layers use. A preset may have others.
 
-/// The grid of the paper's two laws, and the block that others take from what they leave out.
+/// The grid of the paper's two laws. Other blocks inherit what they leave out from it.
 pub const MAIN: &str = "main";
 
-/// The block of other seeds of some runs of the main grid.
+/// The block that repeats some runs of the main grid with other seeds.
 pub const SEEDS: &str = "seeds";
 
-/// The block of some runs of the main grid from other pretrained models of their sizes.
+/// The block that repeats some runs of the main grid from other pretrained models of the same size.
 pub const MODELS: &str = "models";
 
 /// The block of many domains at the same N, D_ft and p.

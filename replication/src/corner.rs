@@ -2,31 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which runs lie beyond a size and an amount of data.
+/// Which runs are beyond a size and a D_ft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Beyond {
-    /// Those with that size or a larger one, and that much data or more.
+    /// Runs with at least that size and at least that D_ft.
     #[default]
     Both,
-    /// Those with that size or a larger one, and those with that much data or more.
+    /// Runs with at least that size, or at least that D_ft.
     Either,
 }
 
-/// Where the runs that are predicted begin: the largest size and the most data of a grid, unless the
-/// settings say otherwise.
+/// The smallest size and D_ft of predicted runs: the largest of the grid, unless the settings say
+/// otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corner {
-    /// The rank of the smallest size of a run that is predicted.
+    /// The rank of the smallest size of a predicted run.
     pub rank: usize,
-    /// Its D_ft as asked for, in tokens.
+    /// The smallest D_ft, as asked for, in tokens.
     pub d_ft_tokens: u64,
-    /// Whether a run needs both to be predicted.
+    /// Whether a predicted run must have both or either.
     pub beyond: Beyond,
 }
 
 impl Corner {
-    /// The corner of cells, each the rank of its size and its D_ft; None where there are none.
+    /// The corner of a grid of cells, each given by the rank of its size and its D_ft; `None` if there
+    /// are none.
     pub fn of(cells: impl IntoIterator<Item = (usize, u64)>) -> Option<Self> {
         let larger = |a: Self, b: Self| Self {
             rank: a.rank.max(b.rank),
@@ -46,7 +47,8 @@ impl Corner {
         }
     }
 
-    /// Whether a run of the main grid is fitted, and so has to be done before: it has neither.
+    /// Whether a run of the main grid is fitted, which it is if it has neither. Such runs are trained
+    /// first.
     pub fn fits(self, rank: usize, d_ft_tokens: u64) -> bool {
         rank < self.rank && d_ft_tokens < self.d_ft_tokens
     }

@@ -1,4 +1,4 @@
-//! How numbers, names and tables look: on the terminal, in CSV, in figures and in reports.
+//! Formats numbers, names and tables for the terminal, CSV, figures and reports.
 
 pub use drawings::format::*;
 use serde::Serialize;
@@ -9,14 +9,14 @@ pub fn line(cells: &[String]) -> String {
     Csv::new(cells.iter().map(String::as_str)).text()
 }
 
-/// A table for people; cells are plain text.
+/// A table for display; cells are plain text.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Table {
-    /// Above it.
+    /// The caption above it.
     pub caption: String,
-    /// Headers.
+    /// The headers.
     pub columns: Vec<String>,
-    /// Rows of as many cells as there are headers.
+    /// The rows, each with one cell per header.
     pub rows: Vec<Vec<String>>,
 }
 

@@ -1,4 +1,4 @@
-//! What the user sees: results, messages, and how far runs are.
+//! Output for the user: results, messages and progress.
 
 #[cfg(feature = "train")]
 mod display;
@@ -16,16 +16,16 @@ use std::io::{ErrorKind, Write};
 /// The status of a program that a signal has ended.
 pub const INTERRUPTED: u8 = 130;
 
-/// A line on standard error. Where it cannot be written, as to a file on a full disk, the run goes
-/// on, which `eprintln` would not let it do.
+/// Writes a line to standard error. If it cannot be written, for example to a full disk, the run
+/// continues (with `eprintln` it would panic).
 pub fn log(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Text on standard output.
+/// Writes text to standard output.
 ///
 /// # Errors
-/// If it cannot be written; that nobody reads to the end is no error.
+/// If it cannot be written. A closed pipe is not an error.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,5 +1,5 @@
-//! The fields of a `config.json`. They have the defaults of `transformers`; a field that cannot be read is
-//! refused by its name and value.
+//! The fields of a `config.json`. They have the defaults of `transformers`; a field that cannot be read
+//! is refused by its name and value.
 
 use crate::model::{Positions, Rotary, RotaryScaling};
 use serde_json::{Map, Value};
@@ -135,8 +135,8 @@ impl Fields {
         }
     }
 
-    /// Rotary positions: from `rope_parameters` or, in older files, from `rope_scaling` and the fields named
-    /// `theta` and `fraction`.
+    /// Rotary positions: from `rope_parameters` or, in older files, from `rope_scaling` and the fields
+    /// named `theta` and `fraction`.
     pub fn rotary(
         &mut self,
         theta: &str,

@@ -1,15 +1,16 @@
 //! Models as folders in Hugging Face's format: `config.json`, `model.safetensors` and `tokenizer.json`.
 //!
-//! `transformers.AutoModelForCausalLM` loads a folder that this module writes, with the same logits. The
-//! module also reads published models as starting points for finetuning: GPT-2 and Cerebras-GPT, Llama,
-//! Mistral, Qwen2 and 3, OLMo and DataDecide, Pythia. (The paper pretrains its own GPT-2-style decoders and
-//! does not start from published models.) No libtorch is needed: a model is its [`Shape`] and the flat
-//! buffer of its [`Layout`](crate::model::Layout).
+//! `transformers.AutoModelForCausalLM` loads a folder that this module writes, with the same logits.
+//! The module also reads published models as starting points for finetuning: GPT-2 and Cerebras-GPT,
+//! Llama, Mistral, Qwen2 and 3, OLMo and DataDecide, Pythia. (The paper pretrains its own GPT-2-style
+//! decoders and does not start from published models.) No libtorch is needed: a model is its [`Shape`]
+//! and the flat buffer of its [`Layout`](crate::model::Layout).
 //!
-//! `families` maps the fields of `config.json` and the tensors of each family. The formats differ in three
-//! points. Hugging Face stores GPT-2's linear maps as `[in, out]`, and this crate stores all as `[out, in]`.
-//! Here queries, keys and values are one map, as are the two halves of a gated MLP. Hugging Face's GPT-2
-//! always has biases, so a model without biases is written with zeros and `"bias": false` in `config.json`.
+//! `families` maps the fields of `config.json` and the tensors of each family. The formats differ in
+//! three points. Hugging Face stores GPT-2's linear maps as `[in, out]`, and this crate stores all as
+//! `[out, in]`. Here queries, keys and values are one map, as are the two halves of a gated MLP.
+//! Hugging Face's GPT-2 always has biases, so a model without biases is written with zeros and `"bias":
+//! false` in `config.json`.
 
 mod families;
 mod fields;
@@ -92,7 +93,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If a file is missing or damaged, the family is unknown, or `config.json` asks for something that
-    /// this crate cannot compute (another activation, a sliding window, experts). The error names the file.
+    /// this crate cannot compute (another activation, a sliding window, experts). The error names the
+    /// file.
     ///
     /// # Examples
     /// ```no_run
@@ -156,10 +158,10 @@ impl Checkpoint {
         Ok(Self { shape, theta })
     }
 
-    /// The choices that [`Checkpoint::read`] makes for a folder, one sentence each: fields that are null
-    /// and take their default, and tensors that are left out because they do not belong to the language
-    /// model, such as a value head of reinforcement learning or a classifier. Reads only `config.json` and
-    /// headers.
+    /// The choices that [`Checkpoint::read`] makes for a folder, one sentence each: fields that are
+    /// null and take their default, and tensors that are left out because they do not belong to the
+    /// language model, such as a value head of reinforcement learning or a classifier. Reads only
+    /// `config.json` and headers.
     ///
     /// # Errors
     /// As [`Checkpoint::files`].
@@ -211,13 +213,13 @@ impl Checkpoint {
         format!("{:x}", hasher.finalize())
     }
 
-    /// Writes `config.json` and `model.safetensors` into an existing folder, each atomically, and returns
-    /// the hex SHA-256 of the latter. `end_of_text` is the token between documents, for `config.json`. The
-    /// caller adds the `tokenizer.json`.
+    /// Writes `config.json` and `model.safetensors` into an existing folder, each atomically, and
+    /// returns the hex SHA-256 of the latter. `end_of_text` is the token between documents, for
+    /// `config.json`. The caller adds the `tokenizer.json`.
     ///
-    /// The format is that of the first family that can represent the model. GPT-2's positions are learned;
-    /// a model like GPT-2 with rotary positions and without biases is written in the same format with a
-    /// `model_type` of its own, which only this module reads.
+    /// The format is that of the first family that can represent the model. GPT-2's positions are
+    /// learned; a model like GPT-2 with rotary positions and without biases is written in the same
+    /// format with a `model_type` of its own, which only this module reads.
     ///
     /// # Errors
     /// If no family can represent the model, or a file cannot be written.
@@ -273,7 +275,8 @@ struct Config {
 }
 
 impl Config {
-    /// Parses the fields, or says what is wrong with them. A missing field has the default of the family.
+    /// Parses the fields, or says what is wrong with them. A missing field has the default of the
+    /// family.
     fn parse(fields: serde_json::Map<String, Value>) -> Result<Self, String> {
         let mut fields = Fields::new(fields);
         let family = families::of(&fields)?;
@@ -300,7 +303,8 @@ fn name_in(weights: &Weights, family: &Family, stored: &Stored) -> String {
     names.find(|name| weights.name_in_file(name).is_some()).unwrap_or(&own).to_string()
 }
 
-/// Whether a tensor (by its name without wrappers) belongs to the language model and not to another head.
+/// Whether a tensor (by its name without wrappers) belongs to the language model and not to another
+/// head.
 fn is_of_model(family: &Family, name: &str) -> bool {
     family.parts.contains(&name.split('.').next().unwrap_or_default())
 }

@@ -58,17 +58,19 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// A tensor's name without the prefixes of wrappers: `_orig_mod.transformer.wte.weight` becomes `wte.weight`.
+/// A tensor's name without the prefixes of wrappers: `_orig_mod.transformer.wte.weight` becomes
+/// `wte.weight`.
 pub fn unwrapped(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     parts.join(".")
 }
 
 impl Weights {
-    /// Opens a folder's files and reads their headers. With `hashing`, the bytes that are read are hashed.
+    /// Opens a folder's files and reads their headers. With `hashing`, the bytes that are read are
+    /// hashed.
     ///
-    /// As in `transformers`, every tensor of the files counts, whether the index names it or not. A name in
-    /// the index without a tensor is ignored: some indices name a tied head.
+    /// As in `transformers`, every tensor of the files counts, whether the index names it or not. A
+    /// name in the index without a tensor is ignored: some indices name a tied head.
     pub fn open(folder: &Path, hashing: bool) -> Result<Self> {
         let single = folder.join(WEIGHTS);
         let index = folder.join(INDEX);
@@ -120,15 +122,15 @@ impl Weights {
         self.files.iter().map(|piece| piece.path.as_path())
     }
 
-    /// The position of a tensor. Tensors that are read in this order are read from the beginning of each
-    /// file to its end.
+    /// The position of a tensor. Tensors that are read in this order are read from the beginning of
+    /// each file to its end.
     pub fn place(&self, name: &str) -> Option<(usize, usize)> {
         let (place, info) = self.find(name).ok()?;
         Some((place.file, info.data_offsets.0))
     }
 
-    /// Refuses a checkpoint in one file if its content does not have the hash (hex). Bytes that have been
-    /// read already are not read again.
+    /// Refuses a checkpoint in one file if its content does not have the hash (hex). Bytes that have
+    /// been read already are not read again.
     pub fn verify(self, hash: &str) -> Result<()> {
         for Piece { path, file, .. } in self.files {
             let found = file.hash().map_err(Error::io(&path))?;

@@ -1,41 +1,42 @@
-//! How far a target lies from the pretraining data: several measures side by side.
+//! How far a target is from the pretraining data, by several measures.
 //!
-//! The paper's coefficients differ from domain to domain, and one would like to know which to
-//! expect before finetuning. Later work (2603.16177) finds that measures of a domain's distance
-//! disagree: divergences of n-grams, tests by a classifier and scores of generated text put the
-//! same domains in different orders. So there is no single distance here. Each measure looks at
-//! something else, needs nothing but tokens, and is larger for what is farther:
+//! The paper's coefficients differ between domains, and one would like to know them before finetuning.
+//! Later work (arXiv 2603.16177) finds that measures of a domain's distance disagree: divergences of
+//! n-grams, classifiers and scores of generated text put the same domains in different orders. So this
+//! module computes several measures. Each needs only tokens and is larger for a domain that is farther
+//! away:
 //!
 //! - **Divergences.** The Jensen–Shannon divergence of tokens, pairs and triples (Lin, "Divergence
 //!   measures based on the Shannon entropy", IEEE Transactions on Information Theory 37, 1991):
-//!   0 to ln 2 nats, symmetric. It does not see a rare token that decides everything, nor how hard
-//!   the target is.
-//! - **Excess cross-entropy.** What a trigram model of the pretraining data loses on the target
-//!   above what it loses on held-out pretraining data. It mixes the distance with the difficulty
-//!   of the target: a simple target in familiar words may come out below 0.
-//! - **Classifier.** The accuracy of naive Bayes on held-out sequences: how surely one sequence
-//!   gives its source away. It saturates at 1 for domains that are plainly different, and the
-//!   sequences of one document stand or fall together.
+//!   0 to ln 2 nats, symmetric. They miss differences in rare tokens, and the difficulty
+//!   of the target.
+//! - **Excess cross-entropy.** The loss of a trigram model of the pretraining data on the target, minus
+//!   its loss on held-out pretraining data. It mixes the distance with the difficulty of the target: a
+//!   simple target in familiar words may be below 0.
+//! - **Classifier.** The accuracy of naive Bayes on held-out sequences: how reliably one sequence
+//!   reveals its source. It saturates at 1 for domains that differ clearly, and sequences of one
+//!   document are not independent.
 //!
 //! # Parts
-//! The first and the last m sequences of each side are compared, where m is the largest number
-//! that gives both sides two disjoint halves. Sequences that follow one another share documents, so
-//! halves are stretches of the stream, not random sequences; documents are to come in random order
-//! (as [`Split`](super::split::Split) leaves them). The model of triples counts all of the
-//! pretraining data but the last m sequences, on which it is evaluated.
+//! A side is the pretraining data or the target. Its halves are its first and its last m sequences,
+//! where m is the largest number for which both sides have two disjoint halves. Neighbouring sequences
+//! share documents, so a half is a contiguous stretch of the stream and not random sequences; documents
+//! must be in random order (as [`Split`](super::split::Split) leaves them). The trigram model is
+//! trained on all of the pretraining data except the last m sequences, on which it is evaluated.
 //!
 //! # Bias
-//! Finite samples of one source differ, the more so the rarer the n-grams: plug-in divergences are
-//! too large, and larger for triples than for tokens. Two steps against it. Both sides have equally
-//! many tokens; and the mean divergence of the halves of each side, F, which would be 0 without the
-//! bias, is set to 0 while ln 2 stays where it is, as for indices that are adjusted for chance
+//! Finite samples of one source differ, and more so if the n-grams are rare. So plug-in divergences are
+//! too large, and more so for triples than for tokens. Two steps reduce this bias. Both sides have the
+//! same number of tokens. And F, the mean divergence between the halves of each side, which would be 0
+//! without the bias, is mapped to 0, and ln 2 to ln 2, as for indices that are adjusted for chance
 //! (Hubert and Arabie, "Comparing partitions", Journal of Classification 2, 1985):
 //!
 //! ln 2 · (D − F) / (ln 2 − F),
 //!
-//! with D the mean divergence of the first halves and of the last halves. Two samples of one source
-//! come out around 0, at times below (as the classifier does around 0.5). Triples of bytes of
-//! synthetic dialogue against the synthetic pretraining data, in nats, by tokens a side:
+//! where D is the mean of the divergence between the first halves and that between the last halves. Two
+//! samples of one source give values around 0, sometimes below 0 (and around 0.5 for the classifier).
+//! As an example, triples of bytes of synthetic dialogue against the synthetic pretraining data, in
+//! nats, by tokens per side:
 //!
 //! | distance | tokens | D | D − F | adjusted |
 //! |---|---|---|---|---|
@@ -46,10 +47,10 @@
 //! | 1 | 30K | 0.594 | 0.527 | 0.583 |
 //! | 1 | 100K | 0.587 | 0.562 | 0.583 |
 //!
-//! More kinds of tokens leave more bias at the same size: compare domains that were measured with
-//! equally many tokens of one tokenizer.
+//! A larger vocabulary leaves more bias at the same size. Compare domains only if they were measured
+//! with the same number of tokens of the same tokenizer.
 //!
-//! The choice of measures, the adjustment and the classifier are ours; the paper has none.
+//! The measures, the adjustment and the classifier are ours; the paper has none.
 
 pub mod documents;
 
@@ -59,7 +60,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::LN_2;
 
-/// The measures of one target; larger is farther for each.
+/// The measures of one target. For each, a larger value means farther away.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distances {
     /// The adjusted Jensen–Shannon divergence of tokens, in nats: about 0 to ln 2.
@@ -71,11 +72,10 @@ pub struct Distances {
     /// The loss of a trigram model of the pretraining data on the target minus that on held-out
     /// pretraining data, in nats per token.
     pub trigram_excess: f64,
-    /// The share of held-out sequences, equally many of each side, whose side naive Bayes of their
-    /// tokens tells: 0.5 where the two cannot be told apart, 1 where they always can. A tie counts
-    /// as a half.
+    /// The accuracy of naive Bayes on held-out sequences, half of them from each side: 0.5 if the sides
+    /// cannot be told apart, 1 if they always can. A tie counts as a half.
     pub classifier: f64,
-    /// m, the sequences in each half of a side.
+    /// m: the number of sequences in each half of a side.
     pub sequences: u64,
 }
 
@@ -94,16 +94,16 @@ impl Distances {
 
 /// Measures how far `target` is from `pretraining`, both in tokens below `vocab_size`.
 ///
-/// Takes about 0.3 seconds for 100,000 tokens a side on one core. Nothing is drawn: equal input gives equal
-/// numbers.
+/// Takes about 0.3 seconds for 100,000 tokens per side on one core. Nothing is random: equal input
+/// gives equal numbers.
 ///
 /// # Errors
-/// If the two differ in T, if a side has fewer than two sequences or a half of it fewer than three
-/// tokens, if neither side's halves share a single n-gram of some order, if `vocab_size` is above
-/// 2²¹, or if a token is not below it.
+/// If the sides differ in T; if a side has fewer than two sequences, or a half of it fewer than three
+/// tokens; if for some n the halves of neither side have an n-gram in common; if `vocab_size` is above
+/// 2²¹; or if a token is not below it.
 ///
 /// # Examples
-/// One source that counts up and one that counts down know the same tokens in another order.
+/// A source that counts up and one that counts down have the same tokens in another order.
 /// ```
 /// use forgetting_laws::data::{distance::distances, sequences::Sequences};
 /// let up = Sequences::new((0..4001).map(|i| i % 10).collect(), 50)?;
@@ -167,7 +167,8 @@ fn halves(stream: &[u32], tokens: usize) -> [&[u32]; 2] {
     [&stream[1..=tokens], &stream[stream.len() - tokens..]]
 }
 
-/// The divergence of the n-grams of `p` and `q`, adjusted for what the halves of each differ.
+/// The divergence of the n-grams of `p` and `q`, adjusted for the divergence between the halves of
+/// each.
 fn adjusted_divergence(p: [&[u32]; 2], q: [&[u32]; 2], n: usize) -> Result<f64> {
     let mean = |(a, b): (f64, f64)| (a + b) / 2.0;
     let found = mean((divergence(p[0], q[0], n), divergence(p[1], q[1], n)));
@@ -179,8 +180,8 @@ fn adjusted_divergence(p: [&[u32]; 2], q: [&[u32]; 2], n: usize) -> Result<f64> 
     })
 }
 
-/// D adjusted for F; none where halves have no n-gram in common, which rounding may leave a little
-/// below ln 2.
+/// D adjusted for F. `None` if the halves have no n-gram in common, for which rounding may give a
+/// little less than ln 2.
 fn adjust(found: f64, floor: f64) -> Option<f64> {
     (floor <= LN_2 * (1.0 - 1e-12)).then(|| LN_2 * (found - floor) / (LN_2 - floor))
 }
@@ -202,8 +203,8 @@ fn divergence(p: &[u32], q: &[u32], n: usize) -> f64 {
         .sum()
 }
 
-/// The mean accuracy of naive Bayes that learns from the first halves and is asked about the last,
-/// and the other way round.
+/// The mean accuracy of naive Bayes, trained on the first halves and tested on the last, and vice
+/// versa.
 fn accuracy(
     [p1, p2]: [&[u32]; 2],
     [q1, q2]: [&[u32]; 2],
@@ -237,7 +238,7 @@ impl NaiveBayes {
         )
     }
 
-    /// Twice the number of sequences whose side is told rightly, so that a tie counts once.
+    /// Twice the number of sequences that are classified correctly, so that a tie counts once.
     fn right(&self, first: &[u32], second: &[u32], context: usize) -> u64 {
         let on = |tokens: &[u32], side: f64| -> u64 {
             tokens

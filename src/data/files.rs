@@ -1,5 +1,5 @@
-//! Text files as a source of documents: `.txt`, `.jsonl` and `.json`, plain or packed as `.gz` or
-//! `.zst`, `.parquet`, and standard input.
+//! Text files as a source of documents: `.txt`, `.jsonl` and `.json`, plain or compressed (`.gz`,
+//! `.zst`); `.parquet`; and standard input.
 
 mod fields;
 mod gather;
@@ -26,43 +26,41 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use texts::Texts;
 
-/// The name of standard input among files.
+/// The path that means standard input.
 pub const STDIN: &str = "-";
 
-/// Below this many groups, plain texts are cut into blocks that are groups of their own.
+/// With fewer groups than this, plain texts are cut into blocks, and each block is a group.
 const FEW_GROUPS: u64 = 16;
 
 /// Text files, read once.
 ///
 /// # Memory
-/// The documents' text is held in memory while it is short. Beyond 4 MiB it lies unpacked in a
-/// file without a name in the system's folder for such files (the variable TMPDIR names another),
-/// which goes with the last use of it. So documents can be read in any order, from packed files and
-/// standard input too, and memory holds 24 bytes of each, whatever its length.
+/// Up to 4 MiB of text is kept in memory. Longer text is written, decompressed, to an unnamed file in
+/// the system's temporary folder (or the folder of the variable TMPDIR), which disappears after its
+/// last use. So documents can be read in any order, even from compressed files and standard input, and
+/// each takes 24 bytes of memory, whatever its length.
 ///
 /// # Documents and groups
-/// - A line of a `.jsonl` file, an element of the array in a `.json` file (whose first character is
-///   then `[`; otherwise it is read as `.jsonl`), a row of a `.parquet` file is a record, and
-///   [`Fields`] say what of it is a document. With a group field, documents with the same value
-///   (in any file; a number and the string of its digits are the same) are one group, else every
-///   document is its own.
-/// - A `.txt` file is one work, or several where `<|endoftext|>` separates them, and a work is a
-///   group. A long work is cut into documents of about 12,000 characters: at the first blank line
-///   after that many, failing that at the first line end after twice as many, failing that after
-///   three times as many characters.
-/// - If this makes fewer than 16 groups in all, nothing could be held out without losing much of
-///   the text or holding out one work only. Then the works in `.txt` files are cut further, into
-///   about 32 contiguous blocks together, and the blocks are the groups. Neighbouring blocks of
-///   one work may then lie on both sides of a split; [`Files::blocks`] says so.
+/// - A record is a line of a `.jsonl` file, an element of the array in a `.json` file, or a row of a
+///   `.parquet` file. (A `.json` file that does not start with `[` is read as `.jsonl`.) [`Fields`] say
+///   which part of a record is the document. With a group field, documents with the same value form a
+///   group, across all files; a number and the string of its digits are the same value. Without a group
+///   field every document is a group of its own.
+/// - A `.txt` file is one work, or several works separated by `<|endoftext|>`, and each work is a
+///   group. A long work is cut into documents: at the first blank line after 12,000 characters; if
+///   there is none, at the first line end after 24,000; if there is none, after 36,000.
+/// - With fewer than 16 groups in all, a held-out part would be one work only, or much of the text.
+///   Then the works in `.txt` files are cut into about 32 contiguous blocks in all, and the blocks are
+///   the groups. A split may then divide a work; [`Files::blocks`] says so.
 ///
-/// The text stays as it is: no character is normalised, line ends are kept. A byte order mark at
-/// the start of a file is no text and is dropped, and so are documents of white space only.
+/// The text is not changed: no character is normalised, and line ends are kept. A byte order mark at
+/// the start of a file is dropped, and so are documents that contain only white space.
 #[derive(Debug)]
 pub struct Files {
     texts: Texts,
     documents: Vec<Document>,
     counted: Counted,
-    /// The names of those groups that a field names.
+    /// The names of the groups, if a field names them.
     names: HashMap<u64, String>,
     files: Vec<OriginFile>,
     hash: String,
@@ -70,21 +68,21 @@ pub struct Files {
     notes: Vec<String>,
 }
 
-/// The bytes that count in the loss, of the documents of which not all do.
+/// The bytes that count in the loss, for documents of which only some do.
 type Counted = HashMap<u64, Box<[Range<usize>]>>;
 
 #[derive(Debug)]
 struct Document {
-    /// Where its text ends and that of the next one begins.
+    /// The end of its text, where the next text begins.
     end: u64,
     group: u64,
-    /// Whether this is a piece of a work in a text file, which blocks may cut.
+    /// Whether this is a part of a work in a text file, which blocks may divide.
     plain: bool,
 }
 
 impl Files {
-    /// [`Files::read`] of records with the text in the field `text_field`, and where one is named,
-    /// what tells works apart in `group_field`.
+    /// [`Files::read`] of records with the text in the field `text_field` and, if given, the name of
+    /// the work in `group_field`.
     ///
     /// # Errors
     /// As [`Files::read`].
@@ -100,29 +98,29 @@ impl Files {
         Self::read(paths, &Fields::plain(text_field, group_field))
     }
 
-    /// Reads `paths`, each a file, a folder of files, a pattern of such names, as `texts/*.jsonl`, or
-    /// [`STDIN`], once. A folder stands for the files in it that have a known extension, sorted by
-    /// name, without hidden files and sub-folders; so do the names that a pattern fits. Standard
-    /// input is taken for what its first bytes say, text or JSON, packed or not.
+    /// Reads each of `paths` once: a file, a folder, a pattern such as `texts/*.jsonl`, or [`STDIN`]. A
+    /// folder or a pattern means its files with a known extension, sorted by name, without hidden files
+    /// and sub-folders. The first bytes of standard input decide whether it is text or JSON, and
+    /// whether it is compressed.
     ///
-    /// Memory holds a part of a text, or one record at a time, of
-    /// [`MAX_RECORD`](crate::formats::json::MAX_RECORD) bytes at most, or a page of a Parquet file.
+    /// Memory holds a part of a text, one record of at most
+    /// [`MAX_RECORD`](crate::formats::json::MAX_RECORD) bytes, or a page of a Parquet file at a time.
     ///
-    /// Files without any text among others are skipped; [`notes`](Self::notes) names them.
+    /// A file without text is skipped if others have text; [`notes`](Self::notes) names it.
     ///
     /// # Errors
-    /// The file, and where there is one the line or row, is named if a file is missing, damaged,
-    /// truncated, of an unknown kind, something else than text (a git-lfs pointer, UTF-16, NULs; see
-    /// [`foreign`](crate::formats::foreign)), not UTF-8, or holds malformed JSON, a longer record or
-    /// one without the fields; if no file has any text, or no record is let through by the filter;
-    /// and if there is no room for the text.
+    /// If a file is missing, damaged, truncated, of an unknown kind, not text (a git-lfs pointer,
+    /// UTF-16, NULs; see [`foreign`](crate::formats::foreign)) or not UTF-8; if it contains malformed
+    /// JSON, a longer record or a record without the fields; if no file has text, or no record passes
+    /// the filter; or if there is no space for the text. The error names the file and, if possible, the
+    /// line or row.
     pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Self> {
         Self::keep(paths, fields, texts::Writer::new())
     }
 
     fn keep(paths: &[PathBuf], fields: &Fields, texts: texts::Writer) -> Result<Self> {
         if paths.is_empty() {
-            return Err(Error::setting("text files", "none", "name one file or folder at least"));
+            return Err(Error::setting("text files", "none", "name at least one file or folder"));
         }
         let mut gathered = Gathered::new(fields, texts);
         let mut hasher = Sha256::new();
@@ -165,30 +163,29 @@ impl Files {
         Ok(Self { texts, documents, counted, names, files, hash, blocks, notes })
     }
 
-    /// What was left out or replaced while the files were read, each in a line for people: files
-    /// without text, records without text that [`Fields::skip_missing`] leaves out, escapes that are
-    /// no character, bytes after the packed data.
+    /// What was skipped or replaced while the files were read, one line each: files without text,
+    /// records without text that [`Fields::skip_missing`] leaves out, escapes that are not a character,
+    /// bytes after the compressed data.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Whether works were cut into blocks because there are so few of them, so that a split by
-    /// group no longer keeps whole works apart.
+    /// Whether works were cut into blocks because there are so few of them. A split may then divide a
+    /// work.
     pub fn blocks(&self) -> bool {
         self.blocks
     }
 
-    /// The files in order, with the hashes of what they hold unpacked.
+    /// The files in order, with the hashes of their decompressed content.
     pub fn files(&self) -> &[OriginFile] {
         &self.files
     }
 }
 
 impl Source for Files {
-    /// The SHA-256 of the names of the fields, of what counts in the loss where that is not all, and
-    /// of the kind and the unpacked bytes of every file in order; of a Parquet file, the texts and
-    /// groups. Neither names nor packing count: a file that is renamed or compressed stays the same
-    /// source.
+    /// The SHA-256 of the names of the fields, of what counts in the loss (unless that is all), and of
+    /// the kind and the decompressed bytes of every file in order; for a Parquet file, of its texts and
+    /// groups. A file that is renamed or compressed gives the same hash.
     fn content_hash(&self) -> String {
         self.hash.clone()
     }
@@ -226,10 +223,10 @@ impl Source for Files {
     }
 }
 
-/// The files that the paths stand for, in order, as [`Files::read`] takes them.
+/// The files that the paths mean, in order, as in [`Files::read`].
 ///
 /// # Errors
-/// If there is no such file, or a folder or a pattern stands for none.
+/// If a file does not exist, or a folder or a pattern has no file.
 pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -256,7 +253,7 @@ pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             }
         }
         if inside.is_empty() {
-            return Err(Error::content(path, None, format!("the folder holds no {KNOWN} file")));
+            return Err(Error::content(path, None, format!("the folder contains no {KNOWN} file")));
         }
         inside.sort();
         files.append(&mut inside);
@@ -264,12 +261,12 @@ pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A path as messages name it.
+/// The name of a path in messages.
 fn shown(path: &Path) -> &Path {
     if path.as_os_str() == STDIN { Path::new("standard input") } else { path }
 }
 
-/// Whether a file that nobody named by itself is meant.
+/// Whether a folder or a pattern includes a file.
 fn is_text(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| {
         // Files like ._a.txt, which some systems put beside a.txt, hold no text.
@@ -278,16 +275,16 @@ fn is_text(path: &Path) -> bool {
     !hidden && path.is_file() && Kind::of(path).is_ok()
 }
 
-/// Whether a path that is not there may stand for others.
+/// Whether a path that does not exist may be a pattern.
 pub fn is_pattern(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte))
 }
 
-/// The text files whose names fit a pattern, in order.
+/// The text files whose names match a pattern, in order.
 fn fitting(pattern: &Path) -> Result<Vec<PathBuf>> {
     let refuse = |reason: String| Error::content(pattern, None, reason);
     let text = pattern.to_str().ok_or_else(|| refuse("a pattern must be UTF-8".into()))?;
-    let found = glob::glob(text).map_err(|error| refuse(format!("no pattern: {error}")))?;
+    let found = glob::glob(text).map_err(|error| refuse(format!("not a pattern: {error}")))?;
     let mut files = Vec::new();
     for path in found {
         let path = path.map_err(|error| {
@@ -299,7 +296,7 @@ fn fitting(pattern: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if files.is_empty() {
-        Err(refuse(format!("no {KNOWN} file fits this pattern")))
+        Err(refuse(format!("no {KNOWN} file matches this pattern")))
     } else {
         Ok(files)
     }

@@ -1,10 +1,9 @@
-//! What of a text counts in the loss.
+//! Which tokens of a text count in the loss.
 //!
-//! Plain text counts everywhere. Of instruction data it may be the answer alone: the rest is read
-//! and not predicted. One path serves both: a document carries the bytes that count
-//! ([`Passage`]), tokenising turns them into a mask of tokens ([`Encoded`]), token stores and
-//! [`Sequences`](super::sequences::Sequences) keep it, and a loss is the mean over the targets that
-//! count. Where all of them do there is no mask at all.
+//! In plain text all tokens count. In instruction data it may be only the answers; the rest is read but
+//! not predicted. A document carries the bytes that count ([`Passage`]). Tokenising turns them into a
+//! mask of tokens ([`Encoded`]), which token stores and [`Sequences`](super::sequences::Sequences)
+//! keep, and a loss is the mean over the tokens that count. If all tokens count, there is no mask.
 
 use super::Encode;
 use crate::{Error, Result};
@@ -12,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What of instruction data counts in the loss.
+/// Which tokens of instruction data count in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Every token.
     #[default]
     All,
-    /// The answers, each with the end of its line, and the end of text behind the last one.
+    /// The answers, each with the end of its line, and the end of text after the last one.
     Answer,
 }
 
@@ -35,7 +34,7 @@ impl Loss {
         }
     }
 
-    /// Whether it is the one that nothing mentions.
+    /// Whether it is the default, which is not written down.
     #[cfg(feature = "text")]
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
@@ -47,12 +46,12 @@ impl Loss {
 pub struct Passage<'a> {
     /// The text.
     pub text: Cow<'a, str>,
-    /// The bytes that count, in order and without overlap, cut between characters; None: all.
+    /// The bytes that count, in order and without overlap, cut between characters; `None` means all.
     pub counted: Option<Cow<'a, [Range<usize>]>>,
 }
 
 impl<'a> Passage<'a> {
-    /// A text that counts everywhere.
+    /// A text in which everything counts.
     pub fn plain(text: impl Into<Cow<'a, str>>) -> Self {
         Self { text: text.into(), counted: None }
     }
@@ -63,8 +62,10 @@ impl<'a> Passage<'a> {
         self.counted.as_ref().map_or(self.text.len(), length)
     }
 
+    /// Checks the bytes that count.
+    ///
     /// # Errors
-    /// If the bytes that count do not lie in the text as they should.
+    /// If they are out of order, overlap, leave the text, or cut a character.
     fn check(&self) -> Result<()> {
         let mut end = 0;
         for counted in self.counted.iter().flat_map(|counted| counted.iter()) {
@@ -89,12 +90,12 @@ impl<'a> Passage<'a> {
 pub struct Encoded {
     /// The tokens.
     pub tokens: Vec<u32>,
-    /// Of each whether it counts; None: all do.
+    /// For each token whether it counts; `None` means that all do.
     pub counted: Option<Vec<bool>>,
 }
 
 impl From<Vec<u32>> for Encoded {
-    /// Tokens that all count.
+    /// Tokens of which all count.
     fn from(tokens: Vec<u32>) -> Self {
         Self { tokens, counted: None }
     }
@@ -104,7 +105,7 @@ impl Encoded {
     /// The tokens of a document, without any that mark its beginning or end.
     ///
     /// # Errors
-    /// If the text cannot be encoded, or what counts does not lie in it.
+    /// If the text cannot be encoded, or the bytes that count are invalid.
     pub fn of(encoder: &dyn Encode, passage: &Passage<'_>) -> Result<Self> {
         let Some(counted) = &passage.counted else {
             return Ok(encoder.encode(&passage.text)?.into());
@@ -114,7 +115,8 @@ impl Encoded {
         Ok(Self { tokens, counted: Some(counted) })
     }
 
-    /// The same with the end of text behind it, which counts if the last byte of the text does.
+    /// As [`of`](Self::of), followed by the end of text, which counts if the last byte of the text
+    /// does.
     ///
     /// # Errors
     /// As [`of`](Self::of).
@@ -129,7 +131,7 @@ impl Encoded {
     }
 }
 
-/// A text in parts that count or do not, in turn, from its beginning to its end; none is empty.
+/// The parts of a text, alternating between those that count and those that do not; none is empty.
 pub(super) fn parts<'a>(text: &'a str, counted: &[Range<usize>]) -> Vec<(&'a str, bool)> {
     let (mut parts, mut last) = (Vec::new(), 0);
     for range in counted.iter().filter(|range| !range.is_empty()) {
@@ -142,8 +144,8 @@ pub(super) fn parts<'a>(text: &'a str, counted: &[Range<usize>]) -> Vec<(&'a str
     parts
 }
 
-/// Whether a token of these bytes counts: one of them does. A token of no byte is taken for the
-/// byte at its place.
+/// Whether a token of these bytes counts, which it does if one of its bytes does. For a token without
+/// bytes, the byte at its position decides.
 #[cfg(feature = "text")]
 pub(super) fn counts(token: Range<usize>, counted: &[Range<usize>]) -> bool {
     let end = token.end.max(token.start + 1);

@@ -1,9 +1,9 @@
-//! Data: where documents come from, and how they become sequences of tokens.
+//! Data: sources of documents, and how documents become sequences of tokens.
 //!
-//! A [`Source`] yields documents, an [`Encode`] turns them into tokens, [`tokens::Tokens`] keeps
-//! them, [`split::Split`] parts them into validation, injection and training, and
-//! [`sequences::Sequences`] is what a model reads. The paper pretrains on RedPajama V2 and finetunes on domains of The Pile; its
-//! preprocessing and its splits are not published, so the rules of these modules are ours.
+//! A [`Source`] yields documents, an [`Encode`] turns them into tokens, [`tokens::Tokens`] stores the
+//! tokens, [`split::Split`] divides them into validation, injection and training, and a model reads
+//! [`sequences::Sequences`]. The paper pretrains on RedPajama V2 and finetunes on domains of The Pile.
+//! Its preprocessing and its splits are not published, so the rules of these modules are ours.
 
 pub mod distance;
 #[cfg(feature = "text")]
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Where documents come from.
+/// A source of documents.
 ///
 /// A source is a pure function of its index: the same `i` gives the same text on every call, in
 /// every thread and in every process whose source has the same [`content_hash`](Self::content_hash).
@@ -35,7 +35,7 @@ pub trait Source: Send + Sync {
     /// The hexadecimal SHA-256 of everything that determines the content.
     fn content_hash(&self) -> String;
 
-    /// The number of documents, or `None` where it is unlimited.
+    /// The number of documents, or `None` if it is unlimited.
     fn len(&self) -> Option<u64>;
 
     /// Whether there is no document at all.
@@ -49,7 +49,7 @@ pub trait Source: Send + Sync {
     /// If `i` is not below [`len`](Self::len), or if the text cannot be produced.
     fn document(&self, i: u64) -> Result<Cow<'_, str>>;
 
-    /// The same text, and which of its bytes count in the loss; by default all.
+    /// The same text, and which of its bytes count in the loss. By default all do.
     ///
     /// # Errors
     /// As [`document`](Self::document).
@@ -57,23 +57,22 @@ pub trait Source: Send + Sync {
         self.document(i).map(Passage::plain)
     }
 
-    /// The group of document `i`. Documents of one group are pieces of one work (a novel, a
-    /// repository, a thread) and never lie on both sides of a split. By default every document is
-    /// a group of its own.
+    /// The group of document `i`. Documents of one group are parts of one work (a novel, a repository,
+    /// a thread), which a split never divides. By default every document is a group of its own.
     fn group(&self, i: u64) -> u64 {
         i
     }
 
-    /// The name of the work that document `i` belongs to, where it has one that stays the same
-    /// when documents are added to the source, as the value of a field does. It decides on which
-    /// side of a split the work lies; where there is none, the documents' text does.
+    /// The name of the work that document `i` belongs to, if the work has a name that stays the same
+    /// when documents are added to the source, such as the value of a field. The name decides which
+    /// part of a split the work belongs to; without a name, the text of the documents decides.
     fn work(&self, i: u64) -> Option<&str> {
         let _ = i;
         None
     }
 }
 
-/// What turns text into tokens.
+/// Turns text into tokens.
 pub trait Encode: Sync {
     /// The tokens of a text, without any that mark its beginning or end.
     ///
@@ -81,11 +80,12 @@ pub trait Encode: Sync {
     /// If the text cannot be encoded.
     fn encode(&self, text: &str) -> Result<Vec<u32>>;
 
-    /// The tokens of a text of which some bytes count in the loss (in order, without overlap, cut
-    /// between characters), and of each token whether it counts: whether one of its bytes does.
+    /// The tokens of a text, and for each token whether it counts in the loss: it does if one of its
+    /// bytes does. `counted` has the byte ranges that count, in order, without overlap, cut between
+    /// characters.
     ///
-    /// By default the parts that count and those that do not are encoded each by itself. Who knows
-    /// which bytes a token stands for gives the tokens of [`encode`](Self::encode).
+    /// By default each part that counts or does not count is encoded separately. An implementation that
+    /// knows the bytes of each token returns the same tokens as [`encode`](Self::encode).
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -102,18 +102,18 @@ pub trait Encode: Sync {
         Ok((tokens, mask))
     }
 
-    /// The token that stands between documents.
+    /// The token between documents.
     fn end_of_text(&self) -> u32;
 }
 
-/// Which tokenizer is trained.
+/// The kind of tokenizer that is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenizerKind {
-    /// Byte-level BPE, as GPT-2's.
+    /// Byte-level BPE, like GPT-2's.
     #[default]
     Bpe,
-    /// A unigram language model over pieces, with bytes for rare characters, as SentencePiece's.
+    /// A unigram language model over pieces, with bytes for rare characters, like SentencePiece's.
     Unigram,
 }
 
@@ -129,7 +129,7 @@ impl TokenizerKind {
         }
     }
 
-    /// What the smallest vocabulary holds, in words.
+    /// A description of what the smallest vocabulary contains.
     pub fn least_tokens(self) -> &'static str {
         match self {
             Self::Bpe => "256 bytes and the end of text",
@@ -148,7 +148,7 @@ impl TokenizerKind {
         }
     }
 
-    /// Whether it is the one that a specification does not mention.
+    /// Whether it is the default, which a specification omits.
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -1,4 +1,4 @@
-//! N-gram models: the losses that a transformer has to beat.
+//! N-gram models, whose losses a transformer must beat.
 //!
 //! Interpolated Witten–Bell smoothing (Witten and Bell, "The zero-frequency problem: estimating the
 //! probabilities of novel events in adaptive text compression", IEEE Transactions on Information
@@ -7,16 +7,16 @@
 //!
 //! p(w | h) = (c(hw) + N₁₊(h·) · p(w | h')) / (c(h) + N₁₊(h·)),
 //!
-//! where c counts, N₁₊(h·) is the number of different tokens seen after h, h' is h without its
-//! first token, and below the unigram stands the uniform distribution over the vocabulary. After a
-//! context that never occurred, p(w | h) is p(w | h').
+//! where c(·) is a count, N₁₊(h·) is the number of different tokens seen after h, and h' is h without
+//! its first token. The unigram distribution is interpolated with the uniform distribution over the
+//! vocabulary. After a context that never occurred, p(w | h) = p(w | h').
 //!
-//! Methods that estimate a discount from the n-grams that occur once (absolute discounting,
-//! Kneser–Ney) rest on a natural vocabulary with many rare words; small byte-level vocabularies and
-//! artificial text have few. Measured on plays and on word problems with 512 and 1,024 tokens, this
-//! trigram model's loss is between 0.06 nats below and 0.04 above that of absolute discounting.
+//! Methods that estimate a discount from the n-grams that occur once (absolute discounting, Kneser–Ney)
+//! assume a natural vocabulary with many rare words. Small byte-level vocabularies and synthetic text
+//! have few of them. Measured on plays and on word problems with 512 and 1,024 tokens, this trigram
+//! model's loss is between 0.06 nats below and 0.04 above that of absolute discounting.
 //!
-//! These references are ours; what the paper compares with is not known.
+//! The choice of these models is ours. Which models the paper compares with is unknown.
 
 use super::sequences::{Sequences, Window};
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ pub struct Ngram {
     orders: Vec<Order>,
 }
 
-/// The counts of one order: sorted n-grams, and the contexts that they share.
+/// The counts of one order: sorted n-grams and their contexts.
 #[derive(Debug, Clone)]
 struct Order {
     /// Packed n-grams, ascending, and how often each occurs.
@@ -45,9 +45,9 @@ struct Order {
 }
 
 impl Ngram {
-    /// Counts the n-grams of 1 to `order` tokens of a stream whose ids lie below `vocab_size`.
+    /// Counts the n-grams of 1 to `order` tokens of a stream whose token ids are below `vocab_size`.
     ///
-    /// Takes 8 bytes of memory a token and a sort an order.
+    /// Takes 8 bytes of memory per token, and one sort per order.
     ///
     /// # Errors
     /// If `order` is not 1, 2 or 3, if the stream is shorter than that, if `vocab_size` is above
@@ -86,7 +86,7 @@ impl Ngram {
         Ok(Self { vocab_size, orders })
     }
 
-    /// p(`token` | `context`), of which no more than the last `order` − 1 tokens are looked at.
+    /// p(`token` | `context`). Only the last `order` − 1 tokens of the context are used.
     pub fn probability(&self, context: &[u32], token: u32) -> f64 {
         let mut probability = 1.0 / self.vocab_size as f64;
         for (length, order) in self.orders.iter().enumerate().take(context.len() + 1) {
@@ -106,10 +106,11 @@ impl Ngram {
         probability
     }
 
-    /// The mean loss in nats per token over every predicted token that counts; NaN where none does.
+    /// The mean loss in nats per token over the predicted tokens that count in the loss; NaN if none
+    /// does.
     ///
-    /// The context starts anew with every sequence, as it does for the transformer: the first
-    /// prediction of a sequence sees one token.
+    /// As for the transformer, the context starts with each sequence: the first prediction of a
+    /// sequence sees one token.
     ///
     /// # Errors
     /// If there is no sequence, or a token outside the vocabulary.

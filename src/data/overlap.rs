@@ -1,12 +1,12 @@
 //! How much of a validation set also occurs in text that a model is trained on.
 //!
-//! A split keeps equal documents and the pieces of one work apart, but not quotations, boilerplate
-//! and editions, nor what the target and the pretraining data have in common. What a model has
-//! seen in training it predicts from memory, and its loss there says little about the domain. So
-//! the overlap is measured: the share of the validation set's n-grams of tokens that occur in the
-//! other text, and the share of its documents with any. 13 tokens, the default elsewhere in this
-//! project, is the length that Brown et al., "Language models are few-shot learners" (2020),
-//! appendix C, looks for, there in words.
+//! A split separates equal documents and the parts of one work, but not quotations, boilerplate and
+//! different editions, nor what the target and the pretraining data have in common. A model predicts
+//! from memory what it has seen in training, so its loss there says little about the domain. This
+//! module measures the overlap: the share of the validation set's n-grams of tokens that occur in the
+//! other text, and the share of its documents that contain such an n-gram. The default elsewhere in
+//! this project is n = 13, as in Brown et al., "Language models are few-shot learners" (2020), appendix
+//! C, which counts words.
 
 use super::sequences::Sequences;
 use crate::rng::mix;
@@ -14,47 +14,47 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 
-/// What a validation set has in common with other text.
+/// The overlap of a validation set with other text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
-    /// Tokens of an n-gram.
+    /// The length n of the n-grams, in tokens.
     pub n: usize,
-    /// N-grams of the validation set, none across the end of a document.
+    /// The number of n-grams of the validation set that lie within one document.
     pub ngrams: u64,
-    /// Those that occur in the other text.
+    /// How many of these n-grams occur in the other text.
     pub found: u64,
-    /// Documents of the validation set that have an n-gram.
+    /// The number of documents of the validation set that are long enough for an n-gram.
     pub documents: u64,
-    /// Those of which an n-gram occurs in the other text.
+    /// How many of these documents have an n-gram that occurs in the other text.
     pub touched: u64,
 }
 
 impl Overlap {
-    /// The share of n-grams that occur in the other text, from 0 to 1; 0 where there are none.
+    /// The share of n-grams that occur in the other text, from 0 to 1; 0 if there are no n-grams.
     pub fn share(&self) -> f64 {
         self.found as f64 / self.ngrams.max(1) as f64
     }
 
-    /// The share of documents with an n-gram that occurs there.
+    /// The share of documents with an n-gram that occurs in the other text.
     pub fn document_share(&self) -> f64 {
         self.touched as f64 / self.documents.max(1) as f64
     }
 }
 
-/// The share of a validation set's runs of tokens that may occur elsewhere without a warning.
+/// The largest share of n-grams in the other text for which there is no warning.
 const HIGH_OVERLAP: f64 = 0.1;
 
-/// What a target's validation set has in common with other text.
+/// The overlap of a target's validation set with the text that models are trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Overlaps {
-    /// With the pretraining data, for pretraining and for injection.
+    /// With the pretraining data, including the part for injection.
     pub pretraining: Overlap,
     /// With the target's own training part.
     pub training: Overlap,
 }
 
 impl Overlaps {
-    /// The two, each with what the validation set was compared with.
+    /// Both, each with the name of the text that the validation set was compared with.
     pub fn named(&self) -> [(&'static str, Overlap); 2] {
         [
             ("the pretraining data", self.pretraining),
@@ -62,7 +62,7 @@ impl Overlaps {
         ]
     }
 
-    /// In a line, for people.
+    /// A description in one line.
     pub fn words(&self) -> String {
         let of = |(text, overlap): (&str, Overlap)| {
             let (share, documents) = (100.0 * overlap.share(), 100.0 * overlap.document_share());
@@ -74,8 +74,8 @@ impl Overlaps {
         format!("of the validation set's runs of {n} tokens {}", self.named().map(of).join(", "))
     }
 
-    /// What to say where so much of a domain's validation set was seen in training that its loss
-    /// may come from memory.
+    /// A warning if so much of a domain's validation set was seen in training that its loss may come
+    /// from memory.
     pub fn warning(&self, domain: &str) -> Option<String> {
         let high = self.named().into_iter().any(|(_, overlap)| overlap.share() > HIGH_OVERLAP);
         high.then(|| {
@@ -85,12 +85,12 @@ impl Overlaps {
     }
 }
 
-/// Looks for every n-gram of `validation` in the documents of `others`, which the token
-/// `end_of_text` separates in both.
+/// Looks for every n-gram of `validation` in the documents of `others`. In both, the token
+/// `end_of_text` separates documents.
 ///
-/// Memory grows with the validation set, by some 40 bytes a token, and not with the others. N-grams
-/// are compared by a hash of 64 bits, so that one in 10¹² of those that are not there is found by
-/// accident if the validation set has millions.
+/// Takes about 40 bytes of memory per token of the validation set, whatever the length of the others.
+/// N-grams are compared by a 64-bit hash. If the validation set has millions of n-grams, a fraction of
+/// about 10⁻¹² of the others' n-grams matches by accident.
 ///
 /// # Errors
 /// If `n` is 0.
@@ -139,9 +139,9 @@ pub fn overlap(
     Ok(overlap)
 }
 
-/// Tokens of a stream that are in memory at a time.
+/// How many tokens of a stream are in memory at a time.
 const CHUNK: usize = 1 << 16;
-/// The base of the polynomial: any odd number without a pattern.
+/// The base of the polynomial: an arbitrary odd number.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The rolling hashes of a stream's n-grams: polynomials modulo 2⁶⁴ of mixed tokens.

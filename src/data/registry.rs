@@ -1,5 +1,5 @@
-//! Data sets by name: a table in TOML, embedded here and extended by a file of one's own, and what
-//! of them is on this machine.
+//! Data sets by name: a built-in TOML table, which the user's own file can extend, and the fetched
+//! files of each data set.
 
 use super::files::{Fields, Filter, Instructions};
 use super::mask::Loss;
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 /// The entries that come with this library.
 const BUILT_IN: &str = include_str!("registry.toml");
 
-/// The subsets of The Pile (Gao et al., 2020) by the paper's 5 categories. Which subset belongs to
-/// which is our reading of the figures of The Pile's paper, and not verified.
+/// The subsets of The Pile (Gao et al., 2020) by the paper's 5 categories. The categories
+/// are our reading of the figures of The Pile's paper and not verified.
 pub const THE_PILE: [(&str, &[&str]); 5] = [
     (
         "academic",
@@ -36,7 +36,7 @@ pub const THE_PILE: [(&str, &[&str]); 5] = [
     ("misc", &["Github", "DM Mathematics", "Enron Emails"]),
 ];
 
-/// A category with this many subsets or fewer is thin.
+/// A category with at most this many subsets counts as thin.
 const THIN: usize = 2;
 
 /// Data sets by name.
@@ -45,50 +45,50 @@ pub struct Registry {
     entries: BTreeMap<String, Entry>,
 }
 
-/// What is known of a data set.
+/// The entry of a data set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// In a sentence.
+    /// A description in one sentence.
     pub about: String,
-    /// What the paper uses it for, or what it stands for here.
+    /// What the paper uses it for, or what it replaces here.
     #[serde(default)]
     pub paper: String,
-    /// The repository of the Hub.
+    /// Its repository on the Hub.
     #[serde(default)]
     pub repository: Option<String>,
-    /// What kind of one.
+    /// The kind of the repository.
     #[serde(default = "dataset")]
     pub kind: Kind,
-    /// A branch, a tag or a commit of it.
+    /// A branch, a tag or a commit of the repository.
     #[serde(default = "main")]
     pub revision: String,
-    /// A listing, in place of a repository.
+    /// A listing of URLs, instead of a repository.
     #[serde(default)]
     pub listing: Option<Listing>,
-    /// Patterns of the names of the files.
+    /// Patterns that the names of its files match.
     pub files: Vec<String>,
-    /// Field of the text.
+    /// The field of the text.
     #[serde(default = "text")]
     pub text: String,
-    /// Field that tells works apart.
+    /// The field that names the work.
     #[serde(default)]
     pub group: Option<String>,
-    /// Which records count.
+    /// Which records are read.
     #[serde(default)]
     pub filter: Option<Filter>,
     /// How a record of instructions becomes text.
     #[serde(default)]
     pub instructions: Option<Instructions>,
-    /// What of instructions counts in the loss.
+    /// Which tokens of instructions count in the loss.
     #[serde(default)]
     pub loss: Loss,
-    /// The parts of a collection that it has.
+    /// The subsets of a collection that it has.
     #[serde(default)]
     pub subsets: Option<Subsets>,
     /// What its publisher says of rights.
     pub licence: String,
-    /// How what stands here is known.
+    /// The source of this entry.
     #[serde(default)]
     pub checked: String,
 }
@@ -105,26 +105,26 @@ fn text() -> String {
     "text".into()
 }
 
-/// Names of files at an address, each below another one.
+/// A list of file names at one URL, with the files below another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listing {
-    /// The address of the list.
+    /// The URL of the list.
     pub url: String,
-    /// What stands before a name.
+    /// The prefix of a name in the URL of its file.
     pub base: String,
-    /// What stands after it.
+    /// The suffix of a name in the URL of its file.
     #[serde(default)]
     pub suffix: String,
 }
 
-/// A copy of a collection whose records say what subset they are of.
+/// A copy of a collection in which each record names its subset.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subsets {
-    /// The field that says it.
+    /// The field that names the subset.
     pub field: String,
-    /// Which collection.
+    /// The name of the collection.
     pub collection: Collection,
     /// The subsets that this copy lacks.
     pub lacks: Vec<String>,
@@ -138,29 +138,29 @@ pub enum Collection {
     ThePile,
 }
 
-/// A data set, or a part of one, that was asked for by name.
+/// A data set, or a subset of one, that was requested by name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// As it was asked for.
+    /// The name as requested.
     pub name: String,
     /// The entry's name.
     pub entry_name: String,
     /// The entry.
     pub entry: Entry,
-    /// What of a record is the document.
+    /// Which part of a record is the document.
     pub fields: Fields,
 }
 
-/// What of a data set is here, and where it came from; no token is in it.
+/// The fetched files of a data set and their source. It contains no access token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The entry's name.
     pub dataset: String,
-    /// The repository of the Hub, or the address of the listing.
+    /// The repository on the Hub, or the URL of the listing.
     pub source: String,
-    /// What was asked for.
+    /// The revision that was requested.
     pub revision: Option<String>,
-    /// What that was.
+    /// The commit of that revision.
     pub commit: Option<String>,
     /// The patterns of the files.
     pub patterns: Vec<String>,
@@ -173,13 +173,13 @@ pub struct Manifest {
 /// A file of a data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ManifestFile {
-    /// Its name there.
+    /// Its name in the repository or listing.
     pub name: String,
-    /// Where it lies, from the folder that holds the cache.
+    /// Its path, relative to the folder that contains the cache.
     pub path: PathBuf,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// What it was verified by.
+    /// The hash that it was verified by.
     pub hash: Hash,
 }
 
@@ -190,10 +190,10 @@ impl Registry {
         Self { entries }
     }
 
-    /// The same with those of a file; an entry of the same name takes the place of ours.
+    /// Adds the entries of a file. An entry with the name of a built-in one replaces it.
     ///
     /// # Errors
-    /// If the file cannot be read or an entry lacks something.
+    /// If the file cannot be read or an entry is incomplete.
     pub fn with_file(path: &Path) -> Result<Self> {
         let mut registry = Self::built_in();
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
@@ -210,7 +210,7 @@ impl Registry {
     /// The data set `NAME`, or the part `NAME/SUBSET` of a copy of a collection.
     ///
     /// # Errors
-    /// If there is none, or this copy lacks the subset; says what there is.
+    /// If there is no such data set, or this copy lacks the subset. The error names those that exist.
     pub fn find(&self, name: &str) -> Result<Dataset> {
         let refuse = |requirement: String| Error::setting("data set", name, requirement);
         let (entry_name, subset) = match name.split_once('/') {
@@ -245,7 +245,7 @@ impl Registry {
     }
 }
 
-/// The entries of a table, or the line and the reason why it is none.
+/// The entries of a table, or the line and the reason why it is invalid.
 fn parse(text: &str) -> std::result::Result<BTreeMap<String, Entry>, (Option<u64>, String)> {
     let entries: BTreeMap<String, Entry> = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start));
@@ -276,7 +276,7 @@ impl Entry {
             return Err("it names no files".into());
         }
         if self.loss == Loss::Answer && self.instructions.is_none() {
-            return Err("its loss is that of answers, and it has no instructions".into());
+            return Err("its loss is set to answers, but it has no instructions".into());
         }
         self.patterns().map(drop).map_err(|error| error.to_string())
     }
@@ -285,13 +285,13 @@ impl Entry {
         self.files.iter().map(|pattern| Pattern::new(pattern)).collect()
     }
 
-    /// The repository or the address of the listing.
+    /// The repository or the URL of the listing.
     pub fn source(&self) -> &str {
         let listing = self.listing.as_ref().map(|listing| listing.url.as_str());
         self.repository.as_deref().or(listing).unwrap_or_default()
     }
 
-    /// The names that the patterns fit, in order.
+    /// The names that match the patterns, in order.
     fn fitting(&self, name: &str, names: Vec<String>) -> Result<Vec<String>> {
         let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
         let patterns = self.patterns().expect("checked");
@@ -299,7 +299,7 @@ impl Entry {
         let fits = |name: &String| patterns.iter().any(|p| p.matches_with(name, options));
         let fitting: Vec<String> = names.into_iter().filter(fits).collect();
         if fitting.is_empty() {
-            let requirement = format!("fits none of the {count} files of {}", self.source());
+            let requirement = format!("matches none of the {count} files of {}", self.source());
             Err(Error::setting(format!("{name}.files"), self.files.join(", "), requirement))
         } else {
             Ok(fitting)
@@ -318,7 +318,7 @@ impl Subsets {
         !self.lacks.iter().any(|lacking| lacking == name)
     }
 
-    /// What of the collection is missing, and which categories that leaves thin.
+    /// Which subsets of the collection are missing, and which categories are thin without them.
     pub fn coverage(&self) -> String {
         let Collection::ThePile = self.collection;
         let all: usize = THE_PILE.iter().map(|(_, subsets)| subsets.len()).sum();
@@ -348,18 +348,17 @@ impl Subsets {
     }
 }
 
-/// A subset's name as it is written on a command line.
+/// A subset's name as written on a command line.
 fn slug(name: &str) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-").to_lowercase()
 }
 
 impl Dataset {
-    /// Fetches what is missing of it and writes down what is here. Asks the Hub what the revision is
-    /// now.
+    /// Requests the current commit of the revision, fetches the missing files and records all of them.
     ///
     /// # Errors
-    /// If it cannot be fetched, or the entry's patterns fit no file.
+    /// If a file cannot be fetched, or the entry's patterns match no file.
     pub fn fetch(&self, hub: &Hub, progress: &dyn Progress) -> Result<Manifest> {
         let entry = &self.entry;
         let (commit, fetched) = match (&entry.repository, &entry.listing) {
@@ -400,11 +399,11 @@ impl Dataset {
         Ok(manifest)
     }
 
-    /// What an earlier call fetched, if that was what the entry now says and all files are there.
-    /// Needs no network: what was pinned stays so until it is fetched again.
+    /// The files that an earlier call fetched, if they match the present entry and all exist. Needs no
+    /// network: the commit stays pinned until the data set is fetched again.
     ///
     /// # Errors
-    /// If it is there and cannot be read.
+    /// If the record exists and cannot be read.
     pub fn here(&self, hub: &Hub) -> Result<Option<Manifest>> {
         let path = self.manifest_path(hub);
         let bytes = match fs::read(&path) {
@@ -424,10 +423,10 @@ impl Dataset {
         Ok((same && manifest.files.iter().all(there)).then_some(manifest))
     }
 
-    /// [`Self::here`], else [`Self::fetch`].
+    /// [`Self::here`] or, if that is `None`, [`Self::fetch`].
     ///
     /// # Errors
-    /// If it has to be fetched and cannot.
+    /// If a file must be fetched and cannot be.
     pub fn get(&self, hub: &Hub, progress: &dyn Progress) -> Result<Manifest> {
         match self.here(hub)? {
             Some(manifest) => Ok(manifest),
@@ -435,22 +434,22 @@ impl Dataset {
         }
     }
 
-    /// Where what is here of it is written down.
+    /// The path of the record of fetched files.
     pub fn manifest_path(&self, hub: &Hub) -> PathBuf {
         hub.settings().own_folder().join(format!("{}.json", self.entry_name))
     }
 }
 
 impl Manifest {
-    /// Where the files lie.
+    /// The paths of the files.
     pub fn paths(&self, hub: &Hub) -> Vec<PathBuf> {
         self.files.iter().map(|file| root(hub).join(&file.path)).collect()
     }
 
-    /// Compares a file with the hash that it came with.
+    /// Compares a file with its recorded hash.
     ///
     /// # Errors
-    /// If it differs or cannot be read.
+    /// If it differs, or the file cannot be read.
     pub fn verify(&self, hub: &Hub, file: &ManifestFile) -> Result<()> {
         let (name, path) = (file.name.clone(), root(hub).join(&file.path));
         match fs::exists(&path) {
@@ -462,7 +461,7 @@ impl Manifest {
         }
     }
 
-    /// The source and its version, in a line.
+    /// The source and its version in one line.
     pub fn line(&self) -> String {
         match &self.commit {
             Some(commit) => format!("{} at {commit}", self.source),

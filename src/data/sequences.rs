@@ -1,5 +1,5 @@
-//! A stream of tokens, cut into the fixed-length sequences that a model is trained and evaluated
-//! on, each with what of its targets counts in the loss.
+//! A stream of tokens cut into sequences of fixed length, on which a model is trained and evaluated,
+//! each with a mask of the tokens that count in the loss.
 
 use super::mask::Encoded;
 use super::tokens::Chosen;
@@ -11,44 +11,44 @@ use std::sync::Arc;
 
 /// Consecutive sequences of T tokens of one stream.
 ///
-/// Sequence i takes tokens i·T to i·T + T − 1 in and predicts tokens i·T + 1 to i·T + T, so that
-/// n sequences lie on n·T + 1 tokens and each of n·T tokens is predicted exactly once. What is
-/// left at the stream's end is cut off. Clones and prefixes share the tokens.
+/// The inputs of sequence i are the tokens i·T to i·T + T − 1, and it predicts the tokens i·T + 1 to
+/// i·T + T. So n sequences take n·T + 1 tokens, and each of n·T tokens is predicted exactly once. The
+/// rest at the end of the stream is dropped. Clones and prefixes share the tokens.
 ///
-/// The stream lies in memory, where sequences are borrowed, or in a token store, from which they
-/// are copied one by one: it may be larger than memory.
+/// The stream is in memory, and sequences borrow from it; or it is in a token store, from which
+/// sequences are copied one by one, and may be larger than memory.
 #[derive(Debug, Clone)]
 pub struct Sequences {
     stream: Arc<Stream>,
     context: usize,
-    /// The first sequence's number in the stream.
+    /// The number of the first sequence in the stream.
     first: usize,
     count: usize,
 }
 
-/// Where the tokens lie.
+/// Where the tokens are stored.
 #[derive(Debug)]
 pub(super) enum Stream {
     Memory(Encoded),
     Stored(Chosen),
 }
 
-/// A sequence of tokens, and what of it counts in the loss.
+/// A sequence of tokens, and which of them count in the loss.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window<'a> {
     /// T + 1 tokens, of which the first T are the input and the last T the targets.
     pub tokens: Cow<'a, [u32]>,
-    /// Of each target whether it counts; None: all do.
+    /// For each target, whether it counts; `None` means that all do.
     pub counted: Option<Vec<bool>>,
 }
 
 impl Window<'_> {
-    /// Targets.
+    /// The number of targets.
     pub fn targets(&self) -> u64 {
         self.tokens.len() as u64 - 1
     }
 
-    /// Targets that count in the loss.
+    /// The number of targets that count in the loss.
     pub fn counted(&self) -> u64 {
         let ones = |mask: &Vec<bool>| mask.iter().filter(|&&counts| counts).count() as u64;
         self.counted.as_ref().map_or(self.targets(), ones)
@@ -113,10 +113,10 @@ impl Sequences {
         Self::masked(tokens.into(), context)
     }
 
-    /// The same of a stream of which some tokens may not count in the loss.
+    /// As [`new`](Self::new), for a stream in which some tokens may not count in the loss.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and if the mask is of another length than the stream.
+    /// As [`new`](Self::new), and if the mask and the stream differ in length.
     ///
     /// # Examples
     /// ```
@@ -125,7 +125,7 @@ impl Sequences {
     /// let stream = Encoded { tokens: vec![10, 11, 12, 13, 14], counted };
     /// let sequences = Sequences::masked(stream, 2)?;
     /// assert_eq!((sequences.tokens(), sequences.counted_tokens()), (4, 1));
-    /// // The first token is no target.
+    /// // The first token is not a target.
     /// assert_eq!(sequences.window(0).counted, Some(vec![false, true]));
     /// # Ok::<(), forgetting_laws::Error>(())
     /// ```
@@ -133,7 +133,7 @@ impl Sequences {
         let (tokens, mask) = (stream.tokens.len(), stream.counted.as_ref().map(Vec::len));
         match mask {
             Some(mask) if mask != tokens => {
-                let requirement = format!("must be {tokens}, that of the stream");
+                let requirement = format!("must be {tokens}, the length of the stream");
                 Err(Error::setting("length of the mask", mask, requirement))
             }
             _ => Self::of(Stream::Memory(stream), context),
@@ -162,7 +162,7 @@ impl Sequences {
         Ok(Self { stream: Arc::new(stream), context, first: 0, count })
     }
 
-    /// No sequence at all: a part that was not asked for.
+    /// No sequences, for a part that was not asked for.
     ///
     /// # Errors
     /// If `context` is 0.
@@ -172,7 +172,7 @@ impl Sequences {
         Ok(Self { stream, context, first: 0, count: 0 })
     }
 
-    /// T, the tokens that a sequence predicts.
+    /// T: the number of tokens that a sequence predicts.
     pub fn context(&self) -> usize {
         self.context
     }
@@ -187,7 +187,7 @@ impl Sequences {
         self.count == 0
     }
 
-    /// The tokens that all sequences together predict: [`len`](Self::len) · T.
+    /// The number of tokens that all sequences together predict: [`len`](Self::len) · T.
     pub fn tokens(&self) -> u64 {
         self.count as u64 * self.context as u64
     }
@@ -202,7 +202,7 @@ impl Sequences {
         self.stream.get(start..start + self.context + 1)
     }
 
-    /// Sequence `i` with what of its targets counts in the loss.
+    /// Sequence `i` with its mask of targets that count in the loss.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).
@@ -220,8 +220,8 @@ impl Sequences {
         self.stream.is_masked()
     }
 
-    /// Of the tokens that all sequences together predict those that count in the loss. Where the
-    /// stream is masked all of its mask is read.
+    /// The number of predicted tokens that count in the loss. If the stream has a mask, all of it is
+    /// read.
     pub fn counted_tokens(&self) -> u64 {
         if self.is_masked() {
             self.masks().map(|mask| mask.iter().map(|&counts| u64::from(counts)).sum::<u64>()).sum()
@@ -230,7 +230,7 @@ impl Sequences {
         }
     }
 
-    /// Of all targets, in parts, whether they count.
+    /// Whether each target counts, in parts.
     fn masks(&self) -> impl Iterator<Item = Vec<bool>> {
         let Range { start, end } = self.range();
         let starts = (start + 1..end).step_by(MASKS);
@@ -242,13 +242,13 @@ impl Sequences {
         (0..self.count).map(|i| self.get(i))
     }
 
-    /// The stream under the sequences: n·T + 1 tokens, or none where there is no sequence. Out of
-    /// a token store all of it comes into memory; [`chunks`](Self::chunks) does with a part.
+    /// The stream of the sequences: n·T + 1 tokens, or none if there are no sequences. All of a token
+    /// store is read into memory; [`chunks`](Self::chunks) reads it in parts.
     pub fn stream(&self) -> Cow<'_, [u32]> {
         self.stream.get(self.range())
     }
 
-    /// The stream in chunks of so many tokens, the last of fewer.
+    /// The stream in chunks of `size` tokens; the last may be shorter.
     ///
     /// # Panics
     /// If `size` is 0.
@@ -258,7 +258,7 @@ impl Sequences {
         range.step_by(size).map(move |start| self.stream.get(start..end.min(start + size)))
     }
 
-    /// Where the sequences lie in the stream.
+    /// The range of the sequences in the stream.
     fn range(&self) -> Range<usize> {
         let start = self.first * self.context;
         start..start + self.stream_len()
@@ -268,10 +268,10 @@ impl Sequences {
         if self.is_empty() { 0 } else { self.count * self.context + 1 }
     }
 
-    /// The first ⌊`tokens` / T⌋ sequences: the target's unique data of D_ft tokens.
+    /// The first ⌊`tokens` / T⌋ sequences: the unique target data of D_ft tokens.
     ///
-    /// Smaller ones are prefixes of larger ones. The count to report is the realised one,
-    /// [`Sequences::tokens`] of the result.
+    /// A smaller prefix is contained in a larger one. Report the realised count, [`Sequences::tokens`]
+    /// of the result.
     ///
     /// # Errors
     /// If `tokens` is below T or there are fewer sequences.
@@ -296,7 +296,7 @@ impl Sequences {
         Ok(Self { count, ..self.clone() })
     }
 
-    /// The first ⌊`tokens` / T⌋ sequences, and the others, such as a validation set and a test set: no
+    /// The first ⌊`tokens` / T⌋ sequences and the rest, for example a validation set and a test set. No
     /// token is predicted in both.
     ///
     /// # Errors
@@ -321,8 +321,8 @@ impl Sequences {
         Ok((before, rest))
     }
 
-    /// The hexadecimal SHA-256 of T and the stream, each number in little-endian order, and, where
-    /// some targets do not count in the loss, of a byte a target, 1 where it counts.
+    /// The hexadecimal SHA-256 of T and the stream, each number in little-endian order. If some targets
+    /// do not count in the loss, one byte per target follows, 1 if it counts.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new_with_prefix((self.context as u64).to_le_bytes());
         let mut bytes = Vec::with_capacity(4 * 4096);
@@ -340,7 +340,7 @@ impl Sequences {
     }
 }
 
-/// Targets whose mask is in memory at a time.
+/// How many targets have their mask in memory at a time.
 const MASKS: usize = 1 << 16;
 
 fn check_context(context: usize) -> Result<()> {
@@ -350,14 +350,14 @@ fn check_context(context: usize) -> Result<()> {
     Ok(())
 }
 
-/// The whole sequences in `tokens` predicted tokens, of which there must be one at least.
+/// The number of whole sequences in `tokens` predicted tokens; at least one is required.
 pub(crate) fn whole_sequences(name: &str, tokens: u64, context: usize) -> Result<usize> {
     check_context(context)?;
     match usize::try_from(tokens / context as u64) {
         Ok(0) => Err(Error::setting(
             name,
             tokens,
-            format!("must hold a whole sequence, {context} tokens at least"),
+            format!("must be enough for one sequence, at least {context} tokens"),
         )),
         Ok(count) => Ok(count),
         Err(_) => Err(Error::setting(name, tokens, "is more than this machine can address")),

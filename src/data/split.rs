@@ -1,9 +1,9 @@
-//! Validation, injection and training parts of a source, cut along works and not along tokens.
+//! Splits a source into validation, injection and training parts, by works and not by tokens.
 //!
-//! Validation comes first, so that it stays the same whatever the other parts ask for. The part
-//! that is reserved for injection comes before training, so that what finetuning injects was
-//! never seen in pretraining: the paper streams fresh pretraining data into the finetuning
-//! mixture. How the paper splits its data is not known; the rules here are ours.
+//! Validation is taken first, so that it does not depend on the sizes of the other parts. The part that
+//! is reserved for injection is taken before training, so that finetuning injects data that pretraining
+//! has never seen: the paper streams fresh pretraining data into the finetuning mixture. How the paper
+//! splits its data is unknown; the rules here are ours.
 
 use super::mask::Encoded;
 use super::sequences::{Sequences, Stream, whole_sequences};
@@ -20,13 +20,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The classes that the works of a finite source fall into, by a hash. A held-out part takes whole
-/// classes, so that it is drawn from a twentieth of the works at least, however few tokens it
-/// needs: a validation loss over two novels says more about the two authors than about the source.
+/// The number of classes into which a hash divides the works of a finite source. A held-out part takes
+/// whole classes, so it is drawn from at least a twentieth of the works, however few tokens it needs: a
+/// validation loss over two novels says more about the two authors than about the source.
 const CLASSES: usize = 20;
-/// A held-out part is drawn from this many works at least.
+/// A held-out part is drawn from at least this many works.
 const HELD_OUT_WORKS: usize = 2;
-/// Version of the rule for finite sources; it belongs to the identity of what was split by it.
+/// Version of the rule for finite sources; part of the identity of every split.
 pub const RULE: u32 = 1;
 /// The rule in words.
 pub const RULE_TEXT: &str = "a work lies in one of 20 classes by a hash of its name, or of the \
@@ -35,28 +35,28 @@ pub const RULE_TEXT: &str = "a work lies in one of 20 classes by a hash of its n
 /// The rule for unlimited sources in words.
 pub const UNLIMITED_RULE_TEXT: &str = "documents are taken as they come, without repeats: validation \
     first, then injection, then training";
-/// An unlimited source that yields this many repeats in a row has nothing more to give.
+/// An unlimited source that yields this many repeats in a row counts as exhausted.
 const REPEATS_IN_A_ROW: u32 = 10_000;
 
-/// The tokens that each part should hold; a part of 0 tokens is left empty.
+/// The number of tokens of each part. A part of 0 tokens is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitTokens {
     /// Predicted tokens to evaluate on.
     pub validation: u64,
     /// Predicted tokens reserved for injection into finetuning.
     pub injection: u64,
-    /// Predicted tokens to train on, at most.
+    /// The most predicted tokens to train on.
     pub training: u64,
 }
 
-/// What became of one part.
+/// The counts of one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartReport {
     /// The tokens that were asked for.
     pub asked: u64,
-    /// The predicted tokens of its whole sequences.
+    /// The predicted tokens of its sequences.
     pub tokens: u64,
-    /// Those of them that count in the loss; None: all.
+    /// How many of them count in the loss; `None` means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<u64>,
     /// The documents that they come from.
@@ -65,37 +65,35 @@ pub struct PartReport {
     pub groups: u64,
 }
 
-/// What became of the parts.
+/// The counts of all parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitReport {
     /// The validation part.
     pub validation: PartReport,
     /// The part reserved for injection.
     pub injection: PartReport,
-    /// The training part; `tokens` far below `asked` says that the source ran out.
+    /// The training part. If `tokens` is far below `asked`, the source was exhausted.
     pub training: PartReport,
     /// Documents that were left out because an earlier one has the same text.
     pub duplicates: u64,
 }
 
-/// A source in three parts that share no document and no group.
+/// A source in three parts that have no document and no group in common.
 ///
-/// - **Sides.** A work of a finite source falls into one of 20 classes by a hash of its name
-///   ([`Source::work`]), or, without one, of the letters and digits of its text, and the key.
-///   Validation takes the first class, and the next ones as long as it cannot be filled or has
-///   fewer than two works; injection takes the last class, and those before it; all others are
-///   training. So equal texts and the pieces of one work lie on one side, and where one class
-///   suffices, documents that are added to the source move no other. Where it does not, they may
-///   let a held-out part do with fewer classes: a work then moves from validation or injection to
-///   training, never the other way.
-/// - **Order.** Within a part the documents are ordered by a hash of their text, so that
-///   neighbours are different works. The documents of an unlimited source are exchangeable: they
-///   are taken as they come, and its groups are not looked at.
-/// - **Stream.** A part is its documents, each followed by the end-of-text token, cut to its
+/// - **Parts.** The works of a finite source are divided into 20 classes by a hash of the key and of
+///   the work's name ([`Source::work`]) or, without a name, of the letters and digits of its text.
+///   Validation takes the first class, and further classes until it is full and has at least two works.
+///   Injection takes classes from the end in the same way. The rest is training. So equal texts and the
+///   parts of one work are in the same part of the split. If one class is enough, documents that are
+///   added to the source move no other document. Otherwise added documents may let a held-out part need
+///   fewer classes; then works move from validation or injection to training, never the other way.
+/// - **Order.** Within a part the documents are ordered by a hash of their text, so that neighbours
+///   come from different works. The documents of an unlimited source are exchangeable: they are taken
+///   in their order, without regard to groups.
+/// - **Stream.** The stream of a part is its documents, each followed by the end-of-text token, cut to
 ///   whole sequences.
-/// - **Repeats.** A document whose text equals that of one before it, but for upper and lower
-///   case and white space, is left out, so that no validation text is trained on, whatever works
-///   the two belong to.
+/// - **Repeats.** A document is left out if its text equals an earlier one except for case and white
+///   space, so that no validation text is trained on, whatever works the two belong to.
 /// - **Prefixes.** Smaller training parts are prefixes of larger ones: validation and injection
 ///   do not depend on `training`, nor validation on `injection`.
 ///
@@ -113,13 +111,13 @@ pub struct Split {
 }
 
 impl Split {
-    /// Splits `source` into sequences of `context` tokens: a finite one by tokenising all of it
-    /// into memory, an unlimited one as far as it is needed.
+    /// Splits `source` into sequences of `context` tokens. All of a finite source is tokenised into
+    /// memory; an unlimited source is tokenised as far as needed.
     ///
     /// # Errors
     /// If a part that was asked for is smaller than one sequence, if validation or injection
     /// cannot be filled, if nothing is left for training, or if a document cannot be read or
-    /// tokenised. A training part that is smaller than asked is no error; the report says so.
+    /// tokenised. A training part that is smaller than asked is not an error; the report shows it.
     pub fn build(
         source: &dyn Source,
         encoder: &dyn Encode,
@@ -133,9 +131,9 @@ impl Split {
         Self::first(tokens, context, |take| Tokens::first(source, encoder, take))
     }
 
-    /// As [`build`](Self::build), with the tokens in a folder, where they are kept for the next
-    /// time: all of a finite source ([`Tokens::prepare`]), of an unlimited one those that were ever
-    /// asked for.
+    /// As [`build`](Self::build), but stores the tokens in a folder for the next call: all tokens of a
+    /// finite source ([`Tokens::prepare`]), and of an unlimited source those that have been needed so
+    /// far.
     ///
     /// # Errors
     /// As [`build`](Self::build) and [`Tokens::prepare`].
@@ -155,7 +153,7 @@ impl Split {
         Self::first(tokens, context, |take| Tokens::grow(folder, recipe, origin, take))
     }
 
-    /// Splits an unlimited source, of which `open` gives the first documents.
+    /// Splits an unlimited source, whose first documents `open` returns.
     fn first(
         tokens: SplitTokens,
         context: usize,
@@ -179,7 +177,7 @@ impl Split {
         Self::finish(parts, filler.duplicates, tokens, context)
     }
 
-    /// Splits the documents of a token store, whose tokens stay where they are.
+    /// Splits the documents of a token store. The tokens stay in the store.
     ///
     /// # Errors
     /// As [`build`](Self::build), and if the store is damaged.
@@ -218,7 +216,7 @@ impl Split {
     }
 }
 
-/// The tokens of the whole sequences of each part, and one more; or 0.
+/// The tokens of the whole sequences of each part, plus one; or 0.
 fn needs(tokens: SplitTokens, context: usize) -> Result<[usize; 3]> {
     let need = |name, asked| match asked {
         0 => Ok(0),
@@ -232,7 +230,7 @@ fn needs(tokens: SplitTokens, context: usize) -> Result<[usize; 3]> {
     ])
 }
 
-/// A part's stream, and of each document in it the group and the place in the stream.
+/// The stream of a part, with the group and the position of each of its documents.
 struct Part {
     stream: Stream,
     documents: Vec<(u64, usize)>,
@@ -284,7 +282,7 @@ impl Part {
 
 /// A document of a finite source.
 struct Dealt {
-    /// Its place in the order of a part; equal for equal texts.
+    /// Its position in the order of a part; equal for equal texts.
     order: (u64, u128),
     document: u64,
     group: u64,

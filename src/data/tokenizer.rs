@@ -1,15 +1,15 @@
-//! Tokenizers: trained here, or given as a `tokenizer.json`.
+//! Tokenizers: trained here, or read from a `tokenizer.json`.
 //!
-//! The paper uses a SentencePiece tokenizer (with 32,000 tokens, by its model sizes) whose text is
-//! not published. [`Tokenizer::train_kind`] learns one of two [kinds](TokenizerKind), and both encode
-//! any text without loss:
+//! The paper uses a SentencePiece tokenizer (with 32,000 tokens, to judge by its model sizes); the text
+//! that it was trained on is not published. [`Tokenizer::train_kind`] trains one of two
+//! [kinds](TokenizerKind). Both encode any text without loss:
 //!
 //! - `Bpe`, GPT-2's scheme (Radford et al., "Language models are unsupervised multitask learners",
 //!   2019, section 2.2; Sennrich et al., "Neural machine translation of rare words with subword
 //!   units", ACL 2016): bytes, words cut by GPT-2's regular expression, and merges of the most
 //!   frequent pair.
-//! - `Unigram`, a unigram language model over pieces of words, with bytes for what is rare, in the
-//!   way of SentencePiece (Kudo, ACL 2018; Kudo and Richardson, EMNLP 2018).
+//! - `Unigram`, a unigram language model over pieces of words, with bytes for rare characters, as in
+//!   SentencePiece (Kudo, ACL 2018; Kudo and Richardson, EMNLP 2018).
 
 mod bpe;
 mod bytes;
@@ -46,14 +46,14 @@ pub struct Tokenizer {
     json: String,
     end_of_text: EndOfText,
     vocab_size: usize,
-    /// The tokens of frequent words, where words can be encoded one by one.
+    /// The tokens of frequent words, if words can be encoded one by one.
     words: Option<Words>,
-    /// Where long texts can be cut otherwise.
+    /// Where long texts can be cut if words cannot be encoded one by one.
     cuts: Option<Cuts>,
 }
 
 impl Tokenizer {
-    /// Learns a byte-level BPE: [`train_kind`](Self::train_kind) of [`TokenizerKind::Bpe`].
+    /// Trains a byte-level BPE: [`train_kind`](Self::train_kind) with [`TokenizerKind::Bpe`].
     ///
     /// # Errors
     /// As there.
@@ -61,10 +61,10 @@ impl Tokenizer {
         Self::train_kind(TokenizerKind::Bpe, texts, vocab_size)
     }
 
-    /// Learns a tokenizer of `vocab_size` tokens, the 256 bytes and `<|endoftext|>` among them.
+    /// Trains a tokenizer of `vocab_size` tokens, including the 256 bytes and `<|endoftext|>`.
     ///
-    /// The result depends on the texts only, not on their order. A text that has fewer
-    /// regularities gives a smaller vocabulary; [`vocab_size`](Self::vocab_size) tells.
+    /// The result depends only on the texts, not on their order. A text with too few repeated strings
+    /// gives a smaller vocabulary, which [`vocab_size`](Self::vocab_size) returns.
     ///
     /// # Errors
     /// If `vocab_size` is below the [smallest](TokenizerKind::min_vocab) or there is no text.
@@ -113,8 +113,8 @@ impl Tokenizer {
         Self::new(trained, origin, None, None)
     }
 
-    /// Reads a `tokenizer.json` of any kind, or that of a folder: [`open`](Self::open) of a file that
-    /// says itself, or whose neighbours say, which token ends a text.
+    /// Reads a `tokenizer.json`, or that of a folder: [`open`](Self::open) without naming the token
+    /// that ends a text.
     ///
     /// # Errors
     /// As there.
@@ -122,24 +122,26 @@ impl Tokenizer {
         Self::open(path.as_ref(), None)
     }
 
-    /// Reads a `tokenizer.json` of any kind, or that of a folder, which may have `vocab.json` and
-    /// `merges.txt` in its place, as GPT-2's older models do.
+    /// Reads a `tokenizer.json` of any kind, or that of a folder. Instead of it, the folder may have
+    /// `vocab.json` and `merges.txt`, like older models of GPT-2.
     ///
-    /// Truncation and padding that it may ask for are switched off, and no token is added at the
-    /// beginning or the end of a text. Whether a text survives encoding without loss depends on
-    /// the tokenizer.
+    /// Truncation and padding are switched off, and no token is added at the beginning or the end of a
+    /// text. Whether encoding is lossless depends on the tokenizer.
     ///
-    /// The token that ends a text is `end_of_text`, by name or number, if it is given. Else it is the
-    /// one that the files of the folder name, where the file is called `tokenizer.json`:
-    /// `eos_token_id` in `config.json`, then in `generation_config.json`, then `eos_token` in
-    /// `tokenizer_config.json` and in `special_tokens_map.json`; of several the first. Else it is the
-    /// first special token that is called `<|endoftext|>`, `<|end_of_text|>`, `</s>`, `<eos>` or as in
-    /// other common tokenizers; a token of such a name that is not special is taken only where no
-    /// token is.
+    /// The token that ends a text is the first that is found of:
+    ///
+    /// 1. `end_of_text`, by name or number, if it is given.
+    /// 2. The token that other files of the folder name, if the file is called `tokenizer.json`:
+    ///    `eos_token_id` in `config.json`, then in `generation_config.json`, then `eos_token` in
+    ///    `tokenizer_config.json`, then in `special_tokens_map.json`. If a field has a list, its first
+    ///    token.
+    /// 3. A special token with a common name: `<|endoftext|>`, `<|end_of_text|>`, `</s>`, `<eos>` and
+    ///    others.
+    /// 4. A token with such a name that is not special, if the tokenizer has no special tokens.
     ///
     /// # Errors
-    /// If a file cannot be read, is no tokenizer, encodes at random (BPE dropout), or nothing says
-    /// which token ends a text.
+    /// If a file cannot be read, is not a tokenizer or encodes at random (BPE dropout), or if no token
+    /// that ends a text is found.
     pub fn open(path: &Path, end_of_text: Option<&str>) -> Result<Self> {
         let file = if path.is_dir() { path.join(FILE) } else { path.to_path_buf() };
         // A file of another name is one of many, which a folder's config.json need not be about.
@@ -202,7 +204,7 @@ impl Tokenizer {
         format!("{:x}", Sha256::digest(self.json.as_bytes()))
     }
 
-    /// Writes [`to_json`](Self::to_json) to `path`, whole or not at all.
+    /// Writes [`to_json`](Self::to_json) to `path` atomically.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -210,13 +212,13 @@ impl Tokenizer {
         write_atomic(path.as_ref(), self.json.as_bytes())
     }
 
-    /// The number of rows that an embedding needs: the largest id and 1.
+    /// The number of rows that an embedding needs: the largest id plus 1.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// The rows that the embedding of a model needs which reads what [`encode`](Self::encode) makes of
-    /// text: special tokens that no text becomes, as one for padding that was added later, may lie
+    /// The number of rows that the embedding needs for the tokens that [`encode`](Self::encode) can
+    /// return. Special tokens that no text gives, such as a padding token that was added later, may be
     /// beyond them.
     pub fn needed_vocab(&self) -> usize {
         let added = self.inner.get_added_tokens_decoder();
@@ -226,43 +228,43 @@ impl Tokenizer {
         largest as usize + 1
     }
 
-    /// The token that stands between documents.
+    /// The token between documents.
     pub fn end_of_text(&self) -> u32 {
         self.end_of_text.id
     }
 
-    /// The same, with its name and what says that it is the one.
+    /// The token between documents, with its name and how it was found.
     pub fn stated_end_of_text(&self) -> &EndOfText {
         &self.end_of_text
     }
 
-    /// The token that stands between documents where it is not the one that a tokenizer's vocabulary
-    /// suggested before files were asked: a part of the identity of what is tokenised.
+    /// The token between documents if it differs from the one that the vocabulary alone suggests. Then
+    /// it is part of the identity of the tokenised text.
     pub fn unusual_end_of_text(&self) -> Option<u32> {
         let id = self.end_of_text.id;
         (end_of_text::earlier(&self.inner) != Some(id)).then_some(id)
     }
 
-    /// The tokens of a text. The names of special tokens in it are text like any other, and none
-    /// of the tokens is the end of text: a given tokenizer that would take its name for it gets
-    /// that name in two parts.
+    /// The tokens of a text. Names of special tokens in the text are ordinary text, and none of the
+    /// tokens is the end of text: if the tokenizer would encode the name of the end of text as that
+    /// token, the name is encoded in two parts.
     ///
     /// # Errors
-    /// If the tokenizer has no token for a part of it, or makes the end of text out of anything
-    /// but its name.
+    /// If the tokenizer has no token for a part of the text, or encodes something other than its name
+    /// as the end of text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.without_end(text, |id| *id, |range| self.encode_text(&text[range]))
     }
 
-    /// The tokens of [`encode`](Self::encode), and of each whether it counts: whether one of the
-    /// bytes that it stands for does. Which bytes count is in order, without overlap, and cut between
-    /// characters.
+    /// The tokens of [`encode`](Self::encode), and for each token whether it counts in the loss: it
+    /// does if one of its bytes does. `counted` has the byte ranges that count, in order, without
+    /// overlap, cut between characters.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
     ///
     /// # Panics
-    /// If the bytes are not in the text or cut within a character.
+    /// If the ranges leave the text or cut a character.
     ///
     /// # Examples
     /// ```
@@ -283,8 +285,8 @@ impl Tokenizer {
         Ok(self.without_end(text, |&(id, _)| id, mask)?.into_iter().unzip())
     }
 
-    /// What `encode` makes of a text, which is encoded in parts where the name of the end of text
-    /// would be taken for it. `id` is the token of what it makes.
+    /// Encodes a text with `encode`, in parts where the name of the end of text would give that token.
+    /// `id` is the token of an element of the result.
     fn without_end<T>(
         &self,
         text: &str,
@@ -308,12 +310,12 @@ impl Tokenizer {
         if !has_end(&encoded) {
             Ok(encoded)
         } else {
-            let reason = format!("makes the end of text, {name}, out of text without it");
+            let reason = format!("encodes text without {name} as the end of text, {name}");
             Err(Error::content(&self.origin, None, reason))
         }
     }
 
-    /// The tokens of [`encode_text`](Self::encode_text) of a part of a text, and whether each counts.
+    /// The tokens of [`encode_text`](Self::encode_text) for a part of a text, and whether each counts.
     fn mask_text(
         &self,
         text: &str,
@@ -346,7 +348,7 @@ impl Tokenizer {
         Ok(masked)
     }
 
-    /// The tokens of a word, or of a text, that begins at byte `start`, and whether each counts.
+    /// The tokens of a word or text that begins at byte `start`, and whether each counts.
     fn mask_word(
         &self,
         tokenizer: &tokenizers::Tokenizer,
@@ -388,7 +390,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The pieces of a text that are encoded one by one where words are not.
+    /// The pieces of a text that are encoded one by one if words are not.
     fn pieces(&self, text: &str) -> Result<Vec<Range<usize>>> {
         let whole = 0..text.len();
         let pieces = self.cuts.as_ref().map_or_else(|| vec![whole], |cuts| cuts.pieces(text));
@@ -417,8 +419,7 @@ impl Tokenizer {
             .map_err(|error| Error::content(&self.origin, None, error.to_string()))
     }
 
-    /// The text of tokens, special ones by their names. Bytes that are not UTF-8 where tokens were
-    /// cut apart become U+FFFD.
+    /// The text of tokens. Special tokens give their names, and bytes that are not UTF-8 give U+FFFD.
     ///
     /// # Errors
     /// If an id is not below [`vocab_size`](Self::vocab_size).

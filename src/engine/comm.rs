@@ -13,8 +13,9 @@ pub trait Comm: Send + Sync {
     /// # Errors
     /// If a rank is lost.
     fn share(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
-    /// Combines the signals of all ranks: each is set if any rank sets it. A rank that fails between two
-    /// operations of a run calls this with `failed` in place of its next operation, so that the others stop.
+    /// Combines the signals of all ranks: each is set if any rank sets it. A rank that fails between
+    /// two operations of a run calls this with `failed` in place of its next operation, so that the
+    /// others stop.
     ///
     /// # Errors
     /// If a rank is lost.

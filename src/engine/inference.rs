@@ -9,10 +9,10 @@ use crate::{Error, Result};
 
 /// The losses of documents, window by window.
 ///
-/// No token is added before or after a document. It is cut into windows of up to T inputs, where T is the
-/// model's context, without overlap. Each token except the first is predicted once: window k predicts the
-/// tokens k·T + 1 to (k + 1)·T from the tokens before them in the window. A document of fewer than two
-/// tokens has no window. Tokens that do not count in the loss are only read.
+/// No token is added before or after a document. It is cut into windows of up to T inputs, where T is
+/// the model's context, without overlap. Each token except the first is predicted once: window k
+/// predicts the tokens k·T + 1 to (k + 1)·T from the tokens before them in the window. A document of
+/// fewer than two tokens has no window. Tokens that do not count in the loss are only read.
 ///
 /// # Errors
 /// If a token is outside the vocabulary.
@@ -24,9 +24,9 @@ pub fn losses(model: &mut dyn Model, documents: &[Encoded]) -> Result<Vec<Vec<Lo
     Ok(counts.into_iter().map(|count| losses.by_ref().take(count).collect()).collect())
 }
 
-/// For each document, the losses in nats of the predicted tokens that count in the loss, in windows of at
-/// most `context` inputs. If `context` is the model's own, the windows are those of [`losses`]. Two models
-/// can be compared token by token if `context` is the same for both.
+/// For each document, the losses in nats of the predicted tokens that count in the loss, in windows of
+/// at most `context` inputs. If `context` is the model's own, the windows are those of [`losses`]. Two
+/// models can be compared token by token if `context` is the same for both.
 ///
 /// # Errors
 /// As [`losses`].
@@ -87,7 +87,8 @@ pub struct Sampling {
     pub temperature: f64,
     /// Tokens are drawn from this many of the likeliest; 0 means all.
     pub top_k: usize,
-    /// Only tokens below this number are drawn, because a model may have more tokens than its tokenizer.
+    /// Only tokens below this number are drawn, because a model may have more tokens than its
+    /// tokenizer.
     pub vocab: usize,
 }
 
@@ -107,7 +108,8 @@ impl Sampling {
         }
     }
 
-    /// The token drawn by a uniform number `u` in [0, 1). Of equal logits, the first counts as likelier.
+    /// The token drawn by a uniform number `u` in [0, 1). Of equal logits, the first counts as
+    /// likelier.
     fn draw(&self, logits: &[f32], u: f64) -> u32 {
         let mut order: Vec<usize> = (0..logits.len().min(self.vocab)).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));

@@ -1,7 +1,8 @@
 //! Training: the loop of every run, and the engines that compute its steps.
 //!
-//! The loop (steps, schedules, injection, evaluations, checkpoints) works with any [`Engine`]: this crate's
-//! own on a CPU ([`cpu`]), or libtorch on a CPU or on GPUs (`torch`, with the feature of that name).
+//! The loop (steps, schedules, injection, evaluations, checkpoints) works with any [`Engine`]: this
+//! crate's own on a CPU ([`cpu`]), or libtorch on a CPU or on GPUs (`torch`, with the feature of that
+//! name).
 //!
 //! Four rules hold everywhere:
 //!
@@ -33,8 +34,8 @@ use crate::run::EngineKind;
 use crate::weight_decay::{AdamW, Step};
 use std::borrow::Cow;
 
-/// Computes losses and gradients. Threads may share an engine, but a model stays on the thread that made
-/// it.
+/// Computes losses and gradients. Threads may share an engine, but a model stays on the thread that
+/// made it.
 pub trait Engine: Sync {
     /// Which engine this is. Engines round differently, so the kind is part of the identity of a run.
     fn kind(&self) -> EngineKind;
@@ -62,8 +63,8 @@ pub trait Engine: Sync {
     /// As [`training`](Self::training).
     fn model(&self, model: &Checkpoint, precision: Precision) -> Result<Box<dyn Model>>;
 
-    /// The mean cross-entropy of a model over the tokens of a set that count in the loss, in nats; NaN if
-    /// none does. Ranks share the work, and each returns the same loss.
+    /// The mean cross-entropy of a model over the tokens of a set that count in the loss, in nats; NaN
+    /// if none does. Ranks share the work, and each returns the same loss.
     ///
     /// # Errors
     /// As [`training`](Self::training), or if a rank is lost.
@@ -75,9 +76,9 @@ pub trait Training {
     /// The architecture.
     fn shape(&self) -> &Shape;
 
-    /// One step on a batch: the gradient of the mean cross-entropy over the tokens that count in the loss,
-    /// clipped by its global norm, and an update by AdamW. `batch` has the windows of all ranks, and each
-    /// rank takes its share. The call may return before the device has finished.
+    /// One step on a batch: the gradient of the mean cross-entropy over the tokens that count in the
+    /// loss, clipped by its global norm, and an update by AdamW. `batch` has the windows of all ranks,
+    /// and each rank takes its share. The call may return before the device has finished.
     ///
     /// # Errors
     /// If a rank is lost.
@@ -94,7 +95,8 @@ pub trait Training {
     /// first rank takes the surplus.
     fn set_loss_sums(&mut self, sums: &[f64]);
 
-    /// The mean cross-entropy over the tokens of a set that count in the loss, in nats; NaN if none does.
+    /// The mean cross-entropy over the tokens of a set that count in the loss, in nats; NaN if none
+    /// does.
     ///
     /// # Errors
     /// If a rank is lost.
@@ -120,7 +122,8 @@ pub trait Training {
     }
 }
 
-/// The buffers that a step changes: flat, each of [`Layout::buffer_len`](crate::model::Layout::buffer_len) f32.
+/// The buffers that a step changes: flat, each of
+/// [`Layout::buffer_len`](crate::model::Layout::buffer_len) f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Buffer {
     /// AdamW's first moment.
@@ -154,8 +157,8 @@ pub trait Model {
     /// Windows may differ in length; none is longer than the model's context.
     fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64>;
 
-    /// For each window, the cross-entropy of each predicted token, in nats, whether it counts in the loss or
-    /// not.
+    /// For each window, the cross-entropy of each predicted token, in nats, whether it counts in the
+    /// loss or not.
     fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>>;
 
     /// The `vocab` logits of the token that follows a window of up to T tokens.

@@ -75,11 +75,12 @@ pub trait Observer: Sync {
     fn note(&self, text: &str);
 }
 
-/// Pretrains a model. If the claim's folder has a checkpoint, the run continues from it. Here and below,
-/// only the first rank has a claim and writes files.
+/// Pretrains a model. If the claim's folder has a checkpoint, the run continues from it. Here and
+/// below, only the first rank has a claim and writes files.
 ///
 /// # Errors
-/// If a setting is invalid, the data do not suffice, a file cannot be written, or the run is interrupted.
+/// If a setting is invalid, the data do not suffice, a file cannot be written, or the run is
+/// interrupted.
 pub fn pretrain(
     spec: &PretrainSpec,
     data: &PretrainData,
@@ -142,12 +143,12 @@ pub fn pretrain(
 }
 
 /// Imports a model that was pretrained elsewhere: measures its loss on the pretraining data before
-/// finetuning, L_pt⁰, and writes it to the claim's folder. Its learning rates and its number of pretraining
-/// tokens are unknown here.
+/// finetuning, L_pt⁰, and writes it to the claim's folder. Its learning rates and its number of
+/// pretraining tokens are unknown here.
 ///
 /// # Errors
-/// If the model is not that of the specification, its context is too short for the data, its loss is not
-/// finite, or a file cannot be written.
+/// If the model is not that of the specification, its context is too short for the data, its loss is
+/// not finite, or a file cannot be written.
 pub fn import(
     spec: &ImportSpec,
     model: &Checkpoint,
@@ -207,8 +208,8 @@ fn check_context(model: &Checkpoint, sequences: &Sequences) -> Result<()> {
     Ok(())
 }
 
-/// Finetunes a model on the target with injected pretraining data. If the claim's folder has a checkpoint,
-/// the run continues from it. Sequences may be shorter than the model's context.
+/// Finetunes a model on the target with injected pretraining data. If the claim's folder has a
+/// checkpoint, the run continues from it. Sequences may be shorter than the model's context.
 ///
 /// # Errors
 /// If a setting is invalid, the data or the reserved pretraining data do not suffice, a file cannot be
@@ -296,8 +297,8 @@ fn finetuning_key(spec: &FinetuneSpec) -> Key {
 }
 
 /// The mixture of a finetuning run: which sequence is at each position, given the tokens per sequence
-/// (`context`) and the number of sequences reserved for injection. It needs no data, so a run can be refused
-/// before anything is trained.
+/// (`context`) and the number of sequences reserved for injection. It needs no data, so a run can be
+/// refused before anything is trained.
 ///
 /// # Errors
 /// If the reserved sequences do not suffice, or a setting is invalid.
@@ -305,8 +306,8 @@ pub fn mixture(spec: &FinetuneSpec, context: u64, reserved_sequences: u64) -> Re
     mixture_of(spec, context, spec.d_ft_tokens / context, reserved_sequences)
 }
 
-/// The mixture if only some of the sequences of D_ft are used. The injected positions do not depend on how
-/// many.
+/// The mixture if only some of the sequences of D_ft are used. The injected positions do not depend on
+/// how many.
 fn mixture_of(
     spec: &FinetuneSpec,
     context: u64,
@@ -517,8 +518,8 @@ struct Metrics {
 }
 
 impl Metrics {
-    /// Starts the file with the evaluations of the checkpoint. Later lines of an interrupted process are
-    /// dropped.
+    /// Starts the file with the evaluations of the checkpoint. Later lines of an interrupted process
+    /// are dropped.
     fn open(claim: &Claim, evaluations: &[Evaluation]) -> Result<Self> {
         let path = claim.folder().join("metrics.jsonl");
         write_atomic(&path, evaluations.iter().map(Self::line).collect::<String>().as_bytes())?;

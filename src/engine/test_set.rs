@@ -1,8 +1,8 @@
 //! The losses of finished runs on test sets.
 //!
-//! The bottom of the U-curve is the step with the lowest loss on a validation set, so that loss is biased
-//! slightly low. The validation set is also small, because it is evaluated every few steps. A test set has
-//! no part in choosing the bottom and is evaluated once.
+//! The bottom of the U-curve is the step with the lowest loss on a validation set, so that loss is
+//! biased slightly low. The validation set is also small, because it is evaluated every few steps. A
+//! test set has no part in choosing the bottom and is evaluated once.
 
 use super::Engine;
 use crate::checkpoint::Checkpoint;
@@ -12,8 +12,8 @@ use crate::model::Precision;
 use crate::run::{FinetuningTest, TestLosses};
 use crate::{Error, Result};
 
-/// Neighbouring sequences may share a document, so standard errors are computed over this many blocks of
-/// sequences.
+/// Neighbouring sequences may share a document, so standard errors are computed over this many blocks
+/// of sequences.
 const BLOCKS: usize = 16;
 
 /// A model before a finetuning and at the bottom of its U-curve.

@@ -11,13 +11,13 @@
 //!                              /listing/COMMIT.json      the names of all files (only this crate writes it)
 //! ```
 //!
-//! It is moved there only after its bytes have been checked against that hash. If a transfer breaks off,
-//! the bytes received stay in `blobs/HASH.incomplete`, and the next attempt requests only the rest.
-//! Requests are retried, within [`Patience`], if a server is busy (429, 5xx) or breaks off; the pause is
-//! the one that the server asks for.
+//! It is moved there only after its bytes have been checked against that hash. If a transfer breaks
+//! off, the bytes received stay in `blobs/HASH.incomplete`, and the next attempt requests only the
+//! rest. Requests are retried, within [`Patience`], if a server is busy (429, 5xx) or breaks off; the
+//! pause is the one that the server asks for.
 //!
-//! The token is sent to the endpoint only. It is not sent to servers that the endpoint redirects to, and
-//! never appears in messages or manifests.
+//! The token is sent to the endpoint only. It is not sent to servers that the endpoint redirects to,
+//! and never appears in messages or manifests.
 
 mod error;
 mod hash;
@@ -82,8 +82,8 @@ pub struct Fetched {
 
 /// Is told how transfers progress.
 pub trait Progress {
-    /// The transfer of a file starts at byte `here` of `size`, if the server says the size. Called again
-    /// after each interruption.
+    /// The transfer of a file starts at byte `here` of `size`, if the server says the size. Called
+    /// again after each interruption.
     fn started(&self, what: &str, here: u64, size: Option<u64>);
 
     /// This many more bytes were received.
@@ -183,8 +183,9 @@ impl Hub {
         self.wire.settings()
     }
 
-    /// The commit of a repository's revision, and the names of its files. A commit whose names are known
-    /// needs no network. Offline, a branch or tag means the commit that it had when it was last requested.
+    /// The commit of a repository's revision, and the names of its files. A commit whose names are
+    /// known needs no network. Offline, a branch or tag means the commit that it had when it was last
+    /// requested.
     ///
     /// # Errors
     /// If the Hub cannot be reached, refuses, or names a file that would be outside its folder.
@@ -237,8 +238,8 @@ impl Hub {
     /// A file of a snapshot, from the cache or the Hub.
     ///
     /// # Errors
-    /// If the file is not in the cache and the Hub cannot be reached, refuses or breaks off; if the disk
-    /// is full; or if the bytes do not have the hash that the Hub announced.
+    /// If the file is not in the cache and the Hub cannot be reached, refuses or breaks off; if the
+    /// disk is full; or if the bytes do not have the hash that the Hub announced.
     pub fn fetch(&self, of: &Snapshot, name: &str, progress: &dyn Progress) -> Result<Fetched> {
         let repository = &of.repository;
         let what = format!("{}/{name}", repository.address());
@@ -296,9 +297,9 @@ impl Hub {
         }
     }
 
-    /// A file at a URL of another server than the Hub. It is fetched once, and an interrupted transfer is
-    /// resumed if the server states the file's version. The server announces no hash, so the hash of the
-    /// received bytes is stored next to the file.
+    /// A file at a URL of another server than the Hub. It is fetched once, and an interrupted transfer
+    /// is resumed if the server states the file's version. The server announces no hash, so the hash of
+    /// the received bytes is stored next to the file.
     ///
     /// # Errors
     /// If the file has not been fetched before and cannot be fetched now.

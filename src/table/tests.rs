@@ -162,7 +162,7 @@ fn values_outside_their_domain_are_refused_with_their_lines() {
 
 #[test]
 fn more_unique_tokens_than_tokens_are_refused() {
-    let expected = "a.csv: line 4: d_ft_tokens, which are unique, exceed d_tokens, which are all";
+    let expected = "a.csv: line 4: d_ft_tokens, the unique tokens, exceed d_tokens, all tokens";
     assert_eq!(refusal(&with(Column::DTokens, Some(999_999.0)), &Finetuning), expected);
     assert!(with(Column::DTokens, Some(1e6)).sample(&Finetuning).is_ok());
 }

@@ -1,5 +1,4 @@
-//! What computes the runs: an engine on its device. All that the harness knows of libtorch is here and
-//! in [`ranks`](super::ranks).
+//! The engine and its device. Only this module and [`ranks`](super::ranks) depend on libtorch.
 
 #[cfg(feature = "torch")]
 mod torch;
@@ -19,35 +18,35 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "torch")]
 pub use forgetting_laws::engine::torch::Collectives;
 
-/// What processes that carry out a run together add their gradients by: only libtorch has it.
+/// How ranks add their gradients; only libtorch has it.
 #[cfg(not(feature = "torch"))]
 pub trait Collectives {}
 
 /// An engine on its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compute {
-    /// The CPU's own.
+    /// This project's CPU engine.
     Cpu,
     /// libtorch.
     #[cfg(feature = "torch")]
     Torch(tch::Device),
 }
 
-/// Which engine is asked for.
+/// The engine that the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case", into = "EngineKind")]
 pub enum EngineChoice {
-    /// libtorch for bf16 and on a GPU, else the CPU's.
+    /// libtorch for bf16 and on a GPU, otherwise the CPU engine.
     Auto,
-    /// This project's own, on a CPU.
+    /// This project's CPU engine.
     Cpu,
     /// libtorch.
     Torch,
 }
 
 impl EngineChoice {
-    /// The choice for models of a precision on the device of a name (auto, cpu, cuda or cuda:N), which
-    /// is not auto. It does not depend on what this program is built with.
+    /// Resolves auto for a precision and a device (auto, cpu, cuda or cuda:N). The result does not
+    /// depend on the features that this program is built with.
     pub fn resolve(self, precision: Precision, device: &str) -> Self {
         let on_gpu = device.starts_with("cuda") || device == "auto" && gpus() > 0;
         match self {
@@ -57,7 +56,7 @@ impl EngineChoice {
         }
     }
 
-    /// The engine; auto, where nothing is known of a device, is the CPU's.
+    /// The engine; auto means the CPU engine if the device is not known.
     pub fn kind(self) -> EngineKind {
         match self {
             Self::Auto | Self::Cpu => EngineKind::Cpu,
@@ -65,8 +64,8 @@ impl EngineChoice {
         }
     }
 
-    /// Whether it is libtorch: plans of domains are known by their settings, and those of before have
-    /// no other.
+    /// Whether it is libtorch. Plans of `domain` are identified by their settings, and those of earlier
+    /// versions use only libtorch.
     pub fn is_torch(&self) -> bool {
         self.kind().is_torch()
     }
@@ -78,7 +77,7 @@ impl From<EngineChoice> for EngineKind {
     }
 }
 
-/// Which engine on which device, for commands without settings.
+/// The engine and the device, for commands without settings.
 #[derive(Args)]
 pub struct ComputeOptions {
     /// What computes: auto takes libtorch on a GPU, and else the engine of this program.
@@ -100,12 +99,12 @@ impl ComputeOptions {
     }
 }
 
-/// How one model is computed.
+/// How one model is trained.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Threads of the CPU.
+    /// CPU threads.
     pub threads: i32,
-    /// How sequences go through it in training.
+    /// The passes of a training step.
     pub passes: Passes,
 }
 
@@ -113,8 +112,8 @@ impl Compute {
     /// An engine on the device of a name: auto, cpu, cuda or cuda:N.
     ///
     /// # Errors
-    /// If there is no such device, this program is built without the engine, or it does not compute in
-    /// this precision.
+    /// If the device does not exist, this program is built without the engine, or the engine does not
+    /// have this precision.
     pub fn open(engine: EngineKind, device: &str, precision: Precision) -> Result<Self> {
         if engine == EngineKind::Torch {
             return Self::on_libtorch(device, precision);
@@ -146,7 +145,7 @@ impl Compute {
         engine == EngineKind::Cpu || cfg!(feature = "torch")
     }
 
-    /// The engine; where several processes carry out a run together, `ranks` joins them.
+    /// The engine. If several processes train a run together, `ranks` connects them.
     pub fn engine(self, effort: Effort, ranks: Option<&dyn Collectives>) -> Box<dyn Engine + '_> {
         match self {
             Self::Cpu => Box::new(Cpu {
@@ -176,8 +175,8 @@ impl Compute {
         }
     }
 
-    /// The names of the devices that workers share where the user asks for this one by a name: every
-    /// GPU, unless one is numbered.
+    /// The names of the devices that workers share if the user asks for `name`: all GPUs, unless one is
+    /// named by its number.
     pub fn devices(self, name: &str) -> Vec<String> {
         match self.gpu() {
             Some(_) if ["auto", "cuda"].contains(&name) => {
@@ -188,7 +187,7 @@ impl Compute {
         }
     }
 
-    /// `cpu`, or `cuda:N` and what the device is called.
+    /// `cpu`, or `cuda:N` and the name of the device.
     pub fn device_name(self) -> String {
         match self {
             #[cfg(feature = "torch")]
@@ -197,7 +196,7 @@ impl Compute {
         }
     }
 
-    /// Where runs compute, and what was found where a GPU was looked for.
+    /// The device, and the result of the search for a GPU.
     pub fn words(self) -> String {
         let findings = self.findings().map(|findings| format!("; {findings}")).unwrap_or_default();
         let engine = match self {
@@ -208,7 +207,7 @@ impl Compute {
         format!("device {}{engine}{findings}", self.device_name())
     }
 
-    /// What was found where a GPU was looked for; None where nobody looked.
+    /// The result of the search for a GPU; `None` if there was no search.
     pub fn findings(self) -> Option<String> {
         match self {
             Self::Cpu => None,
@@ -217,7 +216,7 @@ impl Compute {
         }
     }
 
-    /// Bytes of the GPU's memory that are in use, by all processes, and bytes that it has.
+    /// Bytes of the GPU's memory in use by all processes, and all its bytes.
     pub fn gpu_memory(self) -> Option<(u64, u64)> {
         match self {
             Self::Cpu => None,
@@ -226,7 +225,7 @@ impl Compute {
         }
     }
 
-    /// Versions of what a run's last bits depend on.
+    /// The versions that a run's last bits depend on.
     pub fn versions(self) -> String {
         match self {
             Self::Cpu => "cpu engine".into(),
@@ -244,7 +243,7 @@ impl Compute {
         }
     }
 
-    /// FLOP/s of a square matrix product, where libtorch computes it.
+    /// FLOP/s of a square matrix product with libtorch.
     pub fn matmul_rate(self, threads: i32, precision: Precision) -> Option<f64> {
         match self {
             Self::Cpu => None,
@@ -254,7 +253,7 @@ impl Compute {
     }
 }
 
-/// Refuses what only libtorch does, where it does not compute.
+/// The error if something needs libtorch and another engine is used.
 pub fn needs_libtorch(name: &str, value: impl ToString) -> Error {
     let requirement = if cfg!(feature = "torch") {
         "needs libtorch: use --engine torch"
@@ -271,7 +270,7 @@ pub fn gpus() -> usize {
     0
 }
 
-/// What libtorch refused, if that is what a panic is.
+/// The error of libtorch in a panic, if it is one.
 #[cfg(not(feature = "torch"))]
 pub fn refusal(_panic: &(dyn std::any::Any + Send)) -> Option<Error> {
     None

@@ -23,7 +23,7 @@ use std::fmt;
 use std::path::PathBuf;
 use toml::Value;
 
-/// Each a whole table, or one and what another lays over it.
+/// The presets: each is a whole table, or a table and a second one that overrides it.
 const PRESETS: [(&str, &[&str]); 6] = [
     ("nano", &[include_str!("presets/nano.toml")]),
     ("micro", &[include_str!("presets/micro.toml")]),
@@ -37,108 +37,109 @@ const PRESETS: [(&str, &[&str]); 6] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Of everything random.
+    /// The seed of everything random.
     pub seed: u64,
-    /// What all models share.
+    /// The settings of all models.
     pub model: Model,
-    /// What each size has of its own.
+    /// The settings of each size.
     pub sizes: BTreeMap<String, Size>,
-    /// Text.
+    /// The settings of text and tokens.
     pub data: Data,
     /// The target domains.
     pub domains: BTreeMap<String, Target>,
-    /// The paper's pretraining.
+    /// The settings of pretraining.
     pub pretraining: Pretraining,
-    /// Models that come pretrained.
+    /// The settings of models that were pretrained elsewhere.
     pub pretrained: PretrainedModels,
-    /// The paper's finetuning with injection.
+    /// The settings of finetuning with injection.
     pub finetuning: Finetuning,
-    /// Which runs there are.
+    /// The runs.
     pub grid: BTreeMap<String, Block>,
-    /// Which of them are predicted before they are made.
+    /// Which runs are predicted before they are made.
     #[serde(default, skip_serializing_if = "Predict::is_usual")]
     pub predict: Predict,
     /// How runs are carried out.
     pub run: Run,
 }
 
-/// What all models share.
+/// The settings of all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Tokens a sequence.
+    /// Tokens per sequence.
     pub context: usize,
-    /// Of the tokenizer that is trained; a given tokenizer brings its own.
+    /// The vocabulary size of the tokenizer that is trained; a given tokenizer has its own.
     pub vocab: usize,
-    /// Whether linear maps and normalisations have one.
+    /// Whether linear maps and normalisations have biases.
     pub bias: bool,
-    /// How models know where a token stands.
+    /// How models encode positions.
     pub positions: Positions,
-    /// What models compute in.
+    /// The precision of computation.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
 }
 
-/// What a size has of its own.
+/// The settings of a size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Size {
     /// Peak learning rate of the pretraining.
     pub peak_lr: f64,
-    /// Sequences a step of the pretraining.
+    /// Sequences per step of the pretraining.
     pub batch: u64,
-    /// GPUs that the paper used, or that we suggest.
+    /// The number of GPUs that the paper used, or that we suggest.
     pub gpus: u64,
-    /// The folder of a model that takes the place of the pretraining.
+    /// The folder of a model that is used instead of pretraining one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrained: Option<PathBuf>,
 }
 
-/// Text.
+/// The settings of text and tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Files or folders; none: the synthetic source.
+    /// Files or folders; if empty, the synthetic source.
     pub pretrain: Vec<PathBuf>,
-    /// Whether the synthetic source stands in where no files are named.
+    /// Whether the synthetic source is used if no files are named.
     pub synthetic: bool,
-    /// Field of .jsonl files that holds the text.
+    /// The field of .jsonl files with the text.
     pub text_field: String,
-    /// Field of .jsonl files that names the work; empty: every document is one.
+    /// The field of .jsonl files that names the work; if empty, every document is a work.
     pub group: String,
-    /// A file with data sets for hub:NAME, beside those that come with the library; empty: none.
+    /// A file with further data sets for hub:NAME, in addition to the built-in ones; may be empty.
     #[serde(default)]
     pub registry: PathBuf,
-    /// A data set whose form the records of the targets' files have; empty: they have a text field.
+    /// A data set whose format the records of the targets' files have; if empty, they have a text
+    /// field.
     #[serde(default)]
     pub like: String,
-    /// What of the targets' instructions counts in the loss.
+    /// Which tokens of the targets' instructions count in the loss.
     #[serde(default)]
     pub loss: Loss,
-    /// Whether records are left out whose text is null or missing.
+    /// Whether records whose text is null or missing are skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_missing: bool,
-    /// Whether text files are read again that the system says did not change.
+    /// Whether text files are read again even if their times and sizes have not changed.
     #[serde(skip)]
     pub reread: bool,
-    /// A tokenizer.json; empty: one is trained.
+    /// A tokenizer.json; if empty, a tokenizer is trained.
     pub tokenizer: PathBuf,
-    /// The token that ends a text, by name or number, for a given tokenizer; empty: the one that its
+    /// The token that ends a text, by name or number, for a given tokenizer; if empty, the one that its
     /// files name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub end_of_text: String,
-    /// Which one is trained.
+    /// The kind of tokenizer that is trained.
     pub tokenizer_kind: TokenizerKind,
-    /// Bytes of pretraining text that it is trained on.
+    /// Bytes of pretraining text that the tokenizer is trained on.
     pub tokenizer_bytes: u64,
-    /// Cap on the tokens of the pretraining set.
+    /// The most tokens of the pretraining set.
     pub pretrain_tokens: u64,
     /// Tokens of pretraining data reserved for injection.
     pub injection_tokens: u64,
     /// Tokens of each validation set.
     pub validation_tokens: u64,
-    /// Tokens of each test set, on which both losses are measured once more at the bottom; 0: there is
-    /// none.
+    /// Tokens of each test set, on which both losses at the bottom are measured again; 0 means no test
+    /// sets.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub test_tokens: u64,
     /// Tokens of the n-grams by which the overlap of a validation set with other text is measured.
@@ -160,18 +161,18 @@ impl Data {
         }
     }
 
-    /// The token that ends a text, if one is asked for.
+    /// The token that ends a text, if one is set.
     pub fn end_of_text(&self) -> Option<&str> {
         (!self.end_of_text.is_empty()).then_some(self.end_of_text.as_str())
     }
 }
 
-/// The length, in words, that GPT-3's authors looked for.
+/// The length, in words, that GPT-3's authors used.
 fn overlap_ngram() -> usize {
     13
 }
 
-/// Plans of domains are known by their settings, and those of before have no test set.
+/// Plans of `domain` are identified by their settings, and those of earlier versions have no test set.
 fn is_zero(tokens: &u64) -> bool {
     *tokens == 0
 }
@@ -185,21 +186,21 @@ fn is_usual_ngram(n: &usize) -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// Files or folders; none: the synthetic target.
+    /// Files or folders; if empty, the synthetic target.
     pub files: Vec<PathBuf>,
-    /// The synthetic target; none: files are needed.
+    /// The synthetic target; without one, files are needed.
     pub kind: Option<Domain>,
     /// The synthetic target's distance from the pretraining source.
     pub distance: Option<Fraction>,
 }
 
-/// The paper's pretraining.
+/// The settings of pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretraining {
-    /// Share of the steps.
+    /// The share of the steps that is warmup.
     pub warmup: Fraction,
-    /// Last rate, as a share of the peak.
+    /// The last learning rate, as a share of the peak.
     pub terminal: Fraction,
     /// Largest global norm of the gradient.
     pub clip: f64,
@@ -209,29 +210,30 @@ pub struct Pretraining {
     pub adamw: AdamW,
 }
 
-/// What all models of `--pretrained` share.
+/// The settings of models given with `--pretrained`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainedModels {
-    /// Peak learning rate of their pretraining, which finetuning's is a fraction of.
+    /// The peak learning rate of their pretraining; the learning rate of finetuning is a fraction of
+    /// it.
     pub peak_lr: f64,
 }
 
-/// The paper's finetuning with injection.
+/// The settings of finetuning with injection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetuning {
-    /// What a block's steps count.
+    /// Whether a block's steps count all steps or only those with target data.
     pub budget: Budget,
-    /// Of linear warmup.
+    /// Steps of linear warmup.
     pub warmup_steps: u64,
     /// Sequences a step.
     pub batch: u64,
     /// Largest global norm of the gradient.
     pub clip: f64,
-    /// Whether a run ends once the U-curve has clearly turned.
+    /// Whether a run ends when the U-curve has clearly turned.
     pub stop_when_turned: bool,
-    /// When that is.
+    /// When the U-curve has clearly turned.
     pub stop: StopRule,
     /// Which steps are evaluated.
     pub evaluate: EvalPlan,
@@ -239,14 +241,14 @@ pub struct Finetuning {
     pub adamw: AdamW,
 }
 
-/// A part of the grid: every combination of what it lists is a run. What a block leaves out in its
-/// file is that of the block "main".
+/// A block of the grid: every combination of the values that it lists is a run. It inherits what it
+/// leaves out from the block "main".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// Names of sizes.
     pub sizes: Vec<String>,
-    /// Names of domains; none: pretraining alone.
+    /// Names of domains; if empty, the block only pretrains.
     pub domains: Vec<String>,
     /// Unique tokens of the target.
     pub d_ft_tokens: Vec<u64>,
@@ -254,27 +256,28 @@ pub struct Block {
     pub p: Vec<Fraction>,
     /// Seeds of finetuning runs, added to the seed of everything.
     pub seeds: Vec<u64>,
-    /// The same of pretraining runs: of the initial parameters and of the order of the data.
+    /// Seeds of pretraining runs, which decide the initial parameters and the order of the data.
     #[serde(skip_serializing_if = "is_first")]
     pub pretraining_seeds: Vec<u64>,
-    /// Learning rates over the pretraining's peak.
+    /// Learning rates, as fractions of the pretraining's peak.
     pub lr_ratios: Vec<Ratio>,
     /// How injected sequences are chosen.
     pub samplers: Vec<SamplerKind>,
-    /// Tokens of a pool of pretraining data to repeat; 0: always fresh.
+    /// Tokens of a replay pool of pretraining data; 0 means always fresh data.
     pub replay_tokens: Vec<u64>,
     /// Whether weights decay, in pretraining and finetuning.
     pub decay: Vec<bool>,
-    /// Tokens of the pretraining over parameters, D over N.
+    /// Tokens of pretraining per parameter, D / N.
     pub tokens_per_param: Vec<f64>,
-    /// Optimiser steps of a finetuning, at most.
+    /// The most optimiser steps of a finetuning run.
     pub steps: u64,
-    /// Whether the laws are fitted to its runs too, as to those of the block "main".
+    /// Whether the laws are also fitted to its runs, as to those of the block "main".
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub laws: bool,
 }
 
-/// Plans of domains are known by their settings, and those of before have no such seeds.
+/// Plans of `domain` are identified by their settings, and those of earlier versions have no such
+/// seeds.
 fn is_first(seeds: &Vec<u64>) -> bool {
     *seeds == [0]
 }
@@ -283,13 +286,13 @@ fn is_first(seeds: &Vec<u64>) -> bool {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Predict {
-    /// Whether runs of the size and the amount of data below are predicted, or of either.
+    /// Whether a predicted run must have both the size and the D_ft below, or either.
     pub beyond: Beyond,
-    /// The smallest such size; empty: the largest of the grid.
+    /// The smallest size; if empty, the largest of the grid.
     pub size: String,
-    /// The smallest such D_ft; 0: the largest of the grid.
+    /// The smallest D_ft; 0 means the largest of the grid.
     pub d_ft_tokens: u64,
-    /// Laws by name; none: Equations 6 and 7.
+    /// Laws by name; if empty, Equations 6 and 7.
     pub laws: Vec<String>,
 }
 
@@ -300,28 +303,28 @@ impl Predict {
     }
 }
 
-/// How runs are carried out; but for the engine no result depends on it.
+/// How runs are carried out. No result depends on it, except on the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// What computes.
+    /// The engine.
     #[serde(skip_serializing_if = "EngineChoice::is_torch")]
     pub engine: EngineChoice,
-    /// Runs at a time; 0: as many as cores.
+    /// How many runs are trained at a time; 0 means as many as cores.
     pub workers: usize,
-    /// Threads of a run.
+    /// Threads per run.
     pub threads: i32,
-    /// Sequences that libtorch takes through a model at a time, at most; 0: as many as fit.
+    /// The most sequences per pass of libtorch; 0 means as many as fit.
     pub micro_batch: usize,
-    /// What a device has for runs.
+    /// The memory of a device that runs may use.
     #[serde(default, skip_serializing_if = "DeviceMemory::is_auto")]
     pub device_memory: DeviceMemory,
-    /// Whether blocks are computed again in the backward pass.
+    /// Whether blocks are recomputed in the backward pass.
     #[serde(default, skip_serializing_if = "Recompute::is_auto")]
     pub recompute: Recompute,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: u64,
-    /// Whether finetunings keep their model at the bottom of the U-curve.
+    /// Whether finetuning runs keep the model at the bottom of the U-curve.
     pub keep_models: bool,
 }
 
@@ -372,16 +375,16 @@ impl TryFrom<Value> for Ratio {
             Some((a, b)) if a > 0.0 && b > 0.0 && (a / b).is_finite() && a / b > 0.0 => {
                 Ok(Self { numerator: a, denominator: b })
             }
-            _ => Err(format!("{value} is no ratio above 0, such as \"1/30\" or 0.03")),
+            _ => Err(format!("{value} is not a ratio above 0, such as \"1/30\" or 0.03")),
         }
     }
 }
 
 impl Config {
-    /// Takes texts for targets. Where the preset waits for texts of all these names, they are its own,
-    /// and the domains whose text is not given leave its blocks. Else the targets take the place of the
-    /// preset's: blocks on all domains of the main grid are on all of them, blocks on a part of those
-    /// domains on the first ones, and blocks on other domains go.
+    /// Uses the given texts as targets. If the preset expects texts with all these names, they become
+    /// those domains, and the domains without a text are removed from its blocks. Otherwise the targets
+    /// replace the preset's domains: a block on all domains of the main grid gets all targets, a block
+    /// on some of them gets the first targets, and a block on other domains is removed.
     pub fn set_targets(&mut self, targets: BTreeMap<String, Vec<PathBuf>>, order: &[String]) {
         let waits = |target: &Target| target.files.is_empty() && target.kind.is_none();
         if order.iter().all(|name| self.domains.get(name).is_some_and(waits)) {
@@ -406,8 +409,8 @@ impl Config {
         self.domains = targets.into_iter().map(target).collect();
     }
 
-    /// Takes models that come pretrained in place of the preset's sizes. Blocks that ask about the
-    /// pretraining itself go: on models alone, or on tokens per parameter.
+    /// Uses given pretrained models instead of the preset's sizes. Blocks about the pretraining itself
+    /// (only models, or tokens per parameter) are removed.
     pub fn set_models(&mut self, models: &[(String, PathBuf)]) {
         let usual = self.grid.get(MAIN).map(|main| main.tokens_per_param.clone());
         self.grid.retain(|_, block| {
@@ -434,7 +437,7 @@ impl Config {
 }
 
 impl Run {
-    /// Runs at a time.
+    /// How many runs are trained at a time.
     pub fn workers(&self) -> usize {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),

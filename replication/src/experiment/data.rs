@@ -1,4 +1,5 @@
-//! From settings to tokens: sources, tokenizer, splits, and what stands beside the losses.
+//! From settings to tokens: sources, tokenizer, splits, and the measures that are reported with the
+//! losses.
 
 mod stats;
 
@@ -29,14 +30,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The sources and what is to be made of them; nothing is tokenised yet.
+/// The sources and the settings of their tokens; nothing is tokenised yet.
 pub struct Sources {
     pretraining: Named,
     targets: BTreeMap<String, Named>,
     given_tokenizer: Option<Arc<Tokenizer>>,
-    /// The models that come pretrained, by size.
+    /// The given pretrained models, by size.
     pub imports: BTreeMap<String, Import>,
-    /// Size of the vocabulary that models have.
+    /// The vocabulary size of the models.
     pub vocab: usize,
     /// Tokens of the n-grams by which overlap is measured.
     overlap_ngram: usize,
@@ -45,7 +46,7 @@ pub struct Sources {
 /// A source.
 struct Named {
     source: Box<dyn Source>,
-    /// Where it comes from, for people.
+    /// A description of its origin.
     origin: Origin,
     fetched: Option<Fetched>,
     known: Option<CachedIdentity>,
@@ -58,23 +59,23 @@ struct Named {
 pub struct Prepared {
     /// The pretraining data.
     pub pretraining: PretrainData,
-    /// The targets that were asked for, by the identity of their data.
+    /// The requested targets, by the identity of their data.
     pub targets: BTreeMap<RunId, TargetData>,
-    /// What is known of the pretraining data.
+    /// The stats of the pretraining data.
     pub pretraining_stats: DataStats,
-    /// What is known of each target and of the pretraining data, by the identity of the target's.
+    /// The stats of each target and of the pretraining data, by the identity of the target's data.
     pub stats: BTreeMap<RunId, DataStats>,
-    /// What turned text into tokens.
+    /// The tokenizer.
     pub tokenizer: Arc<Tokenizer>,
 }
 
 impl Sources {
-    /// Opens what the settings name. What is known of a model and of text files is kept in `folder`,
-    /// so that they need not be read for every plan.
+    /// Opens the sources in the settings. Facts about models and text files are stored in `folder`, so
+    /// that a plan need not read them again.
     ///
     /// # Errors
-    /// If a file is missing, empty or not what its name says, or the settings name no files and
-    /// no synthetic source; a plan needs no files that nobody has named.
+    /// If a file is missing, empty or not what its name says, or if the settings name neither files nor
+    /// the synthetic source (a plan works without files that have not been named).
     pub fn open(config: &Config, only_plan: bool, folder: Option<&Path>) -> Result<Self> {
         let data = &config.data;
         let open = |paths: &[PathBuf], flag: &str, role, synthetic: Option<(Synthetic, String)>| {
@@ -98,7 +99,7 @@ impl Sources {
                 }
                 (None, true) => Ok(missing(format!("{flag}, not yet named"))),
                 (None, false) => {
-                    let requirement = "this preset needs text files, as .txt or .jsonl";
+                    let requirement = "this preset needs text files, such as .txt or .jsonl";
                     Err(Error::setting(flag, "(none)", requirement))
                 }
             }
@@ -199,34 +200,32 @@ impl Sources {
         })
     }
 
-    /// What the pretraining data will be.
+    /// A description of the pretraining data.
     pub fn pretraining_spec(&self) -> &DataSpec {
         &self.pretraining.spec
     }
 
-    /// What the data of a target that the settings name will be.
+    /// A description of the data of a target in the settings.
     pub fn target_spec(&self, name: &str) -> &DataSpec {
         &self.targets[name].spec
     }
 
-    /// Identity of the stats of a target's data, prepared for a largest D_ft.
+    /// The identity of the stats of a target's data, prepared for a largest D_ft.
     pub fn stats_id(&self, target: &str, d_ft_tokens: u64) -> RunId {
         let (pretraining, target) = (&self.pretraining.spec, &self.targets[target].spec);
         RunId::of(&(VERSION, self.overlap_ngram, pretraining, target, d_ft_tokens))
     }
 
-    /// Keeps what is known of text files in `folder`, where there is one, which is made if it is
-    /// missing.
+    /// Stores facts about text files in `folder`, if given; it is created if it is missing.
     pub fn keep(&self, folder: Option<&Path>) {
         let Some(folder) = folder else { return };
         let all = std::iter::once(&self.pretraining).chain(self.targets.values());
         all.filter_map(|named| named.known.as_ref()).for_each(|known| known.keep(folder));
     }
 
-    /// Tokenises and splits the pretraining data and some targets, each for its largest D_ft, and
-    /// measures those of which nothing is `known`, by their names. The tokenizer, the tokens and the
-    /// measures are kept in `folder`, where there is one, so that no other D_ft, context or seed
-    /// makes a text be tokenised again.
+    /// Tokenises and splits the pretraining data and the named targets, each for its largest D_ft, and
+    /// measures those that are not in `known`. The tokenizer, the tokens and the measures are stored in
+    /// `folder`, if given, so that another D_ft, context or seed does not require tokenising again.
     ///
     /// # Errors
     /// If a source cannot fill its parts, or the folder cannot be written to.
@@ -294,9 +293,9 @@ impl Sources {
         })
     }
 
-    /// Refuses texts that cannot fill their parts, as [`prepare`](Self::prepare) would, and writes
-    /// nothing. It tokenises them, so texts that would take long, and those whose tokenizer is to be
-    /// trained on such a one, are not looked at; nor are those that are not there yet.
+    /// Refuses texts that are too short for their parts, as [`prepare`](Self::prepare) would, without
+    /// writing anything. It tokenises the texts, so it skips long ones, those whose tokenizer must be
+    /// trained on a long one, and those that do not exist yet.
     ///
     /// # Errors
     /// If a source cannot fill its parts.
@@ -326,8 +325,8 @@ impl Sources {
         Ok(())
     }
 
-    /// The tokenizer that is given, that was trained before on the same, or that is trained now;
-    /// other processes wait meanwhile.
+    /// The given tokenizer, one that was trained earlier on the same text, or a newly trained one.
+    /// Other processes wait meanwhile.
     fn tokenizer(&self, config: &Config, folder: Option<&Path>) -> Result<Arc<Tokenizer>> {
         if let Some(tokenizer) = &self.given_tokenizer {
             return Ok(tokenizer.clone());
@@ -353,8 +352,8 @@ impl Sources {
 }
 
 impl Named {
-    /// Its parts, of which a target's has so many tokens for training; the tokens are kept in `folder`,
-    /// where there is one.
+    /// The parts of the source, with this many training tokens for a target. The tokens are stored in
+    /// `folder`, if given.
     fn split(&self, tokenizer: &Tokenizer, training: u64, folder: Option<&Path>) -> Result<Split> {
         let Self { source, spec, origin, .. } = self;
         let tokens = SplitTokens {
@@ -388,7 +387,7 @@ impl Named {
         }
     }
 
-    /// Whether it is a text that is there and takes little time to tokenise.
+    /// Whether it is an existing text that takes little time to tokenise.
     fn is_short_text(&self) -> Result<bool> {
         let documents = self.source.len().unwrap_or(0);
         let mut bytes = 0;
@@ -401,7 +400,7 @@ impl Named {
         Ok(documents > 0)
     }
 
-    /// The error of a text that cannot fill its parts, with its name.
+    /// The error of a text that is too short for its parts, with its name.
     fn too_short(&self, error: Error) -> Error {
         match error {
             Error::Exhausted { what, asked, available, remedy } => {
@@ -414,7 +413,7 @@ impl Named {
 }
 
 impl Prepared {
-    /// What is known of the data of a run.
+    /// The stats of the data of a run.
     ///
     /// # Errors
     /// If its target was not prepared.
@@ -429,17 +428,17 @@ impl Prepared {
     }
 }
 
-/// Version of the tokenizers that are kept.
+/// Version of the stored tokenizers.
 const TOKENIZER: u32 = 1;
-/// Bytes up to which a text is tokenised by [`Sources::check`]: a few seconds' work.
+/// The largest text, in bytes, that [`Sources::check`] tokenises, which takes a few seconds.
 const CHECKED_BYTES: usize = 32 << 20;
 
-/// A target's training text, in words.
+/// A description of a target's training text.
 pub fn training_text(name: &str) -> String {
     format!("the training text of the target {name}")
 }
 
-/// A target's parts, if there is as much to finetune on as asked for.
+/// A target's parts, if there is enough to finetune on.
 fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
     let available = split.training.tokens();
     let context = split.training.context() as u64;
@@ -462,7 +461,7 @@ fn enough(name: &str, d_ft_tokens: u64, split: Split) -> Result<Split> {
     })
 }
 
-/// Stands in a plan for the text that its runs will be given.
+/// Replaces, in a plan, a text that has not been named yet.
 struct NotNamed(String);
 
 impl Source for NotNamed {

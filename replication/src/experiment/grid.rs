@@ -1,7 +1,7 @@
-//! The grid: which runs the settings ask for, and what a run is in the paper's terms.
+//! The grid: the runs that the settings ask for, and their coordinates in the paper's terms.
 //!
-//! A run's identity is the hash of all that determines its result, so runs that several blocks ask
-//! for are one. A pretrained model is a run too, and finetunings depend on it.
+//! A run's identity is the hash of everything that determines its result, so a run in several blocks is
+//! trained once. Pretraining a model is a run too, and finetuning runs depend on it.
 
 use crate::blocks::MAIN;
 use crate::experiment::config::{Block, Config, Ratio, Size};
@@ -20,11 +20,11 @@ use std::collections::BTreeMap;
 
 /// The runs of some blocks.
 pub struct Grid {
-    /// Every model, by size, with decay of weights first.
+    /// Every model, sorted by size; models with weight decay come first.
     pub pretrainings: Vec<Pretraining>,
-    /// Every finetuning, by domain, size, D_ft, p, and what else they differ in.
+    /// Every finetuning run, sorted by domain, size, D_ft, p and the other coordinates.
     pub finetunings: Vec<Finetuning>,
-    /// The largest D_ft of each domain in all blocks, whether they are among these or not.
+    /// The largest D_ft of each domain in all blocks of the settings.
     pub largest: BTreeMap<String, u64>,
 }
 
@@ -41,7 +41,7 @@ pub struct Pretraining {
     pub decay: bool,
     /// Tokens over parameters, as asked for.
     pub tokens_per_param: f64,
-    /// Of the initial parameters and of the order of the data.
+    /// The seed of the initial parameters and of the order of the data.
     pub seed: u64,
     /// What is to be done.
     pub job: Job,
@@ -62,30 +62,30 @@ pub struct Finetuning {
     pub tokens_per_param: f64,
     /// The seed of the pretraining.
     pub pretraining_seed: u64,
-    /// What it is fed, and how.
+    /// Its other coordinates.
     pub cell: Cell,
     /// What is to be done.
     pub job: Job,
 }
 
-/// The coordinates of a finetuning beside size and domain.
+/// The coordinates of a finetuning run apart from size and domain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
-    /// Unique target tokens asked for.
+    /// Unique target tokens, as asked for.
     pub d_ft_tokens: u64,
     /// Fraction of injected sequences.
     pub p: Fraction,
-    /// Learning rate over the pretraining's peak.
+    /// The learning rate as a fraction of the pretraining's peak.
     pub ratio: Ratio,
     /// The seed.
     pub seed: u64,
     /// How injected sequences are chosen.
     pub sampler: SamplerKind,
-    /// Tokens of a replay pool; None: always fresh.
+    /// Tokens of a replay pool; `None` means always fresh data.
     pub replay_tokens: Option<u64>,
     /// Whether weights decay, in pretraining and finetuning.
     pub decay: bool,
-    /// Steps at most.
+    /// The most steps.
     pub steps: u64,
 }
 
@@ -97,7 +97,7 @@ impl Finetuning {
 }
 
 impl Cell {
-    /// What runs are sorted by within a size and a domain.
+    /// The sort key of runs of one size and domain.
     fn order(&self) -> (u64, f64, f64, u64, bool, u64, bool, u64) {
         let exact = self.sampler == SamplerKind::Exact;
         let replay = self.replay_tokens.unwrap_or(0);
@@ -107,10 +107,10 @@ impl Cell {
 }
 
 impl Grid {
-    /// The runs of the blocks with these names; a block that the settings do not have gives none.
+    /// The runs of the blocks with these names; unknown blocks have no runs.
     ///
     /// # Errors
-    /// If a size, a shape or a budget is none.
+    /// If a size, a shape or a budget is invalid.
     pub fn new(config: &Config, sources: &Sources, blocks: &[&str]) -> Result<Self> {
         let mut planner = Planner {
             config,
@@ -163,7 +163,7 @@ impl Grid {
     }
 }
 
-/// The shape of a size, on the sequences that it is given.
+/// The shape of a size, with the context of the data.
 fn shape(config: &Config, sources: &Sources, size: &str) -> Result<Shape> {
     if let Some(import) = sources.imports.get(size) {
         return Ok(Shape { context: config.model.context, ..import.shape });
@@ -305,7 +305,8 @@ impl Planner<'_> {
         })
     }
 
-    /// A model from elsewhere in the place of a pretraining; how many tokens it has seen is unknown.
+    /// A model from elsewhere instead of a pretraining run; the number of tokens that it has seen is
+    /// unknown.
     fn import(&self, size: &str, decay: bool, shape: Shape, import: &Import) -> Pretraining {
         let spec = Spec::Import(ImportSpec {
             format: FORMAT,
@@ -375,13 +376,14 @@ impl Planner<'_> {
         }
     }
 
-    /// Tokens of one source that a run with so many evaluations is evaluated on.
+    /// The tokens of one source that a run reads in `evaluations` evaluations.
     fn evaluated(&self, evaluations: u64) -> u64 {
         let data = &self.config.data;
         evaluations * data.validation_tokens + data.test_tokens
     }
 
-    /// What tells a model on other tokens per parameter, or of another seed, from those of the main block.
+    /// The suffix of the label of a model with other tokens per parameter or another seed than the main
+    /// block.
     fn label_of_model(&self, tokens_per_param: f64, seed: u64) -> String {
         let usual = self.config.grid.get(MAIN).map(|main| main.tokens_per_param[0]);
         let mut label = String::new();
@@ -436,10 +438,10 @@ fn job(spec: Spec, label: String, size: &str, shape: Shape, tokens: u64, evaluat
     Job { spec, label, size: size.to_string(), shape, tokens, flops, import: None }
 }
 
-/// Refuses a name that is no block.
+/// Refuses a name that is not a block.
 ///
 /// # Errors
-/// With the names that there are.
+/// If there is no such block; the error names the blocks.
 pub fn check_blocks(config: &Config, blocks: &[String]) -> Result<()> {
     match blocks.iter().find(|name| !config.grid.contains_key(*name)) {
         None => Ok(()),

@@ -1,7 +1,7 @@
-//! What the signals that end a program do to one that trains.
+//! Signals that end the program while it trains.
 //!
-//! Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, which clusters send some time before they end a job, end the
-//! program with status 130. Runs that are under way write checkpoints first.
+//! Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 (which clusters send some time before they end a job) end the
+//! program with status 130. Runs under way write checkpoints first.
 
 use crate::terminal::{INTERRUPTED, log};
 use forgetting_laws::{Error, Result};
@@ -11,22 +11,22 @@ use signal_hook::low_level::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether runs are to write checkpoints and end.
+/// Whether runs must write checkpoints and end.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
 type Action = Box<dyn FnMut(i32) + Send>;
 
-/// What a signal does; None: it ends the program.
+/// What a signal does; `None` means that it ends the program.
 static ACTION: Mutex<Option<Action>> = Mutex::new(None);
 
 fn action() -> MutexGuard<'static, Option<Action>> {
     ACTION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From here on signals do what this module says.
+/// Installs the handlers of this module.
 ///
 /// # Errors
-/// If the system does not let them.
+/// If the system refuses.
 pub fn catch() -> Result<()> {
     let asked =
         [SIGINT, SIGTERM, SIGUSR1].into_iter().chain((!hangups_are_ignored()).then_some(SIGHUP));
@@ -55,7 +55,7 @@ fn hangups_are_ignored() -> bool {
     }
 }
 
-/// While it lives, signals do something else.
+/// While it lives, signals have another effect.
 pub struct Acting(Option<Action>);
 
 impl Drop for Acting {
@@ -64,13 +64,14 @@ impl Drop for Acting {
     }
 }
 
-/// Has signals do something else.
+/// Gives signals another effect.
 pub fn act(with: impl FnMut(i32) + Send + 'static) -> Acting {
     Acting(action().replace(Box::new(with)))
 }
 
-/// Has signals stop runs, which write checkpoints. A second Ctrl-C ends the program at once; of the
-/// other signals a second one is often the first again, sent to a group of processes and passed on.
+/// Makes signals stop runs, which write checkpoints. A second Ctrl-C ends the program at once. A second
+/// one of the other signals does not: it is often the first one, sent to a group of processes and
+/// passed on.
 pub fn stop_runs(says_so: bool) -> Acting {
     let mut told = false;
     act(move |signal| {

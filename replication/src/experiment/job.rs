@@ -1,4 +1,4 @@
-//! A run as something to do: what determines it, what it costs, and how it ended before.
+//! Jobs: runs to be carried out, with their specification and cost, and records of finished ones.
 
 use forgetting_laws::engine;
 use forgetting_laws::finetuning::Evaluation;
@@ -13,17 +13,17 @@ use std::path::PathBuf;
 /// A run that a figure needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
-    /// What determines it.
+    /// Its specification.
     pub spec: Spec,
-    /// For people.
+    /// A label.
     pub label: String,
     /// The name of the model size.
     pub size: String,
     /// The model.
     pub shape: Shape,
-    /// Training tokens at most.
+    /// The most training tokens.
     pub tokens: u64,
-    /// FLOPs at most, evaluations included: long runs start first.
+    /// The most FLOPs, including evaluations; long runs start first.
     pub flops: f64,
     /// The folder of the model that it imports, if it does.
     pub import: Option<PathBuf>,
@@ -39,7 +39,7 @@ impl Job {
     }
 }
 
-/// Records of all jobs that are finished in the store.
+/// The records of all jobs that are finished in the store.
 ///
 /// # Errors
 /// If a record cannot be read.
@@ -54,16 +54,15 @@ pub fn finished(store: &Store, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> 
     Ok(records)
 }
 
-/// Whether a run that is finished must be made again, as its model was not kept and now is wanted.
+/// Whether a finished run must be repeated because its model was not kept and is now wanted.
 pub fn lacks_model(record: &Record, keep_models: bool) -> bool {
     keep_models && record.model.is_none()
 }
 
-/// Refuses what would be refused after hours, before anything is done: injection for which too
-/// little is reserved.
+/// Refuses, before anything is trained, runs for whose injection too little data is reserved.
 ///
 /// # Errors
-/// If a run cannot be fed.
+/// If the reserved data do not suffice for a run.
 pub fn check(jobs: &[Job], injection_tokens: u64) -> Result<()> {
     for job in jobs {
         if let Spec::Finetune(spec) = &job.spec {
@@ -74,10 +73,10 @@ pub fn check(jobs: &[Job], injection_tokens: u64) -> Result<()> {
     Ok(())
 }
 
-/// A pretraining that diverged is recorded, and nothing can be finetuned from it.
+/// Refuses to finetune a model whose pretraining diverged (which is recorded as its result).
 ///
 /// # Errors
-/// If it is one.
+/// If the record is that of a diverged pretraining run.
 pub fn usable(job: &Job, record: &Record) -> Result<()> {
     match (&job.spec, &record.outcome) {
         (Spec::Pretrain(spec), Outcome::Diverged { step }) => {
@@ -90,7 +89,7 @@ pub fn usable(job: &Job, record: &Record) -> Result<()> {
     }
 }
 
-/// Both losses, for people.
+/// Both losses as text.
 pub fn losses(evaluation: &Evaluation) -> String {
     let target = if evaluation.loss_ft.is_nan() {
         String::new()

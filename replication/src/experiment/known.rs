@@ -1,4 +1,4 @@
-//! A run that was taken from a table of results, as it is kept in the store.
+//! Runs that were taken from a `results.json`, as they are stored.
 
 use forgetting_laws::run::Record;
 use forgetting_laws::store::to_json;
@@ -6,27 +6,27 @@ use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The file in the folder of a run that was taken from a table of results.
+/// The file in the folder of such a run.
 pub const KNOWN: &str = "known.json";
 
-/// A run of a table of results.
+/// A run of a `results.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownRun {
     /// The file.
     pub file: PathBuf,
     /// Its hex SHA-256.
     pub sha256: String,
-    /// The machines that made its runs, in a line each.
+    /// The machines that made its runs, one line each.
     pub machines: Vec<String>,
-    /// Seconds of a core that the run took, where the file says.
+    /// The core-seconds of the run, if the file has them.
     #[serde(default)]
     pub core_seconds: Option<f64>,
-    /// What it says of this run.
+    /// The record of this run in the file.
     pub record: Record,
 }
 
 impl KnownRun {
-    /// What is known of the run of a folder, if it was taken from a table.
+    /// The origin of the run of a folder, if it was taken from a `results.json`.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -41,11 +41,11 @@ impl KnownRun {
         }
     }
 
-    /// Refuses a run that was made again and came out otherwise: the runs of the file that started from
-    /// its model started from another one.
+    /// Refuses a run that was trained again with another result: then the runs in the file did not
+    /// start from this model.
     ///
     /// # Errors
-    /// If it did.
+    /// If the results differ.
     pub fn confirm(&self, label: &str, made: &Record) -> Result<()> {
         let of_file = &self.record;
         let same_model = of_file.model.is_none() || of_file.model == made.model;

@@ -1,4 +1,4 @@
-//! Whether runs fit the memory of what computes them, and how they go through it.
+//! Whether runs fit the memory of their device, and how many sequences they take per pass.
 
 use crate::experiment::job::Job;
 use forgetting_laws::memory::{Asked, Passes, Workload, gigabytes};
@@ -7,14 +7,14 @@ use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a device has for runs.
+/// The memory of a device that runs may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceMemory {
-    /// As much as is found.
+    /// As much as the device has.
     #[default]
     Auto,
-    /// So many bytes.
+    /// This many bytes.
     Bytes(u64),
 }
 
@@ -61,11 +61,11 @@ impl fmt::Display for DeviceMemory {
     }
 }
 
-/// Whether blocks are computed again in the backward pass, in place of keeping their activations.
+/// Whether blocks are recomputed in the backward pass instead of keeping their activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recompute {
-    /// Where a model does not fit otherwise.
+    /// If a model does not fit otherwise.
     #[default]
     Auto,
     /// Always.
@@ -80,7 +80,7 @@ impl Recompute {
         *self == Self::Auto
     }
 
-    /// None: what fits.
+    /// `None` means whatever fits.
     pub fn asked(self) -> Option<bool> {
         match self {
             Self::Auto => None,
@@ -90,27 +90,27 @@ impl Recompute {
     }
 }
 
-/// What runs may take.
+/// The memory that runs may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// What computes them.
+    /// The engine.
     pub engine: EngineKind,
-    /// Whether it does so on a GPU.
+    /// Whether the engine computes on a GPU.
     pub on_gpu: bool,
-    /// Threads of one.
+    /// Threads per run.
     pub threads: usize,
-    /// Processes that carry one out together.
+    /// The number of ranks that train a run together.
     pub ranks: usize,
-    /// What is asked of their passes.
+    /// What the settings ask of passes.
     pub asked: Asked,
-    /// Bytes of the device; None: not known.
+    /// Bytes of the device; `None` if unknown.
     pub device: Option<u64>,
-    /// Runs, or ranks, that share it.
+    /// How many runs or ranks share the device.
     pub sharing: usize,
 }
 
 impl Budget {
-    /// What a run trains; None where it does not.
+    /// What a run trains; `None` if it trains nothing.
     pub fn workload(&self, job: &Job) -> Option<Workload> {
         let batch = match &job.spec {
             Spec::Pretrain(spec) => spec.batch,
@@ -127,7 +127,7 @@ impl Budget {
         })
     }
 
-    /// How a run goes through its model.
+    /// The passes of a run.
     ///
     /// # Errors
     /// If it does not fit.
@@ -151,8 +151,8 @@ impl Budget {
     }
 }
 
-/// Bytes of memory that this process may have, where the system tells: the machine's, or less where
-/// its control group is bounded.
+/// Bytes of memory that this process may use, if the system says: those of the machine, or the limit of
+/// its control group.
 pub fn of_system() -> Option<u64> {
     let all = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

@@ -1,5 +1,5 @@
-//! The runs of an experiment: settings, the grid that they ask for, the data, and the workers that
-//! carry them out.
+//! The runs of an experiment: the settings, the grid of runs, the data, and the workers that carry out
+//! the runs.
 
 #[cfg_attr(
     not(feature = "torch"),

@@ -1,5 +1,5 @@
-//! How a run came about: machine, versions, data, times. Nothing here decides a result, but for
-//! the last bits of it.
+//! The provenance of a run: machine, versions, data, times. Nothing here affects a result beyond its
+//! last bits.
 
 use crate::experiment::compute::Compute;
 use crate::experiment::data::DataStats;
@@ -17,27 +17,28 @@ pub fn program() -> String {
     format!("forgetting-laws {} commit {}", env!("CARGO_PKG_VERSION"), env!("REPLICATION_COMMIT"))
 }
 
-/// What a run was carried out on.
+/// The machine and the versions that a run was carried out with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// `forgetting-laws` and its commit, with `-dirty` where files were changed.
+    /// `forgetting-laws` and its commit, with `-dirty` if files were changed.
     pub software: String,
-    /// What computed it.
+    /// The engine.
     #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
     pub engine: EngineKind,
-    /// Of libtorch, and of its CUDA half where that computes, the bindings and the compiler's target.
+    /// The versions of libtorch (and of CUDA if it computes), of the bindings, and the compiler's
+    /// target.
     pub versions: String,
-    /// `cpu`, or `cuda:N` and what it is called.
+    /// `cpu`, or `cuda:N` and the name of the GPU.
     pub device: String,
-    /// The instruction set that libtorch's CPU kernels use, whose bits depend on it.
+    /// The instruction set of libtorch's CPU kernels, on which the bits depend.
     pub cpu_capability: String,
-    /// The processor's name, where the system tells it.
+    /// The processor's name, if the system says.
     pub processor: String,
     /// The library of matrix products on the CPU.
     pub blas: String,
     /// Intra-op threads of the run.
     pub threads: i32,
-    /// Processes that carried it out together.
+    /// The number of ranks that trained it together.
     #[serde(default = "one")]
     pub ranks: usize,
 }
@@ -63,7 +64,7 @@ impl Machine {
         }
     }
 
-    /// In one line.
+    /// A description in one line.
     pub fn line(&self) -> String {
         let Self { software, versions, device, cpu_capability, processor, .. } = self;
         let Self { blas, threads, ranks, .. } = self;
@@ -75,7 +76,8 @@ impl Machine {
     }
 }
 
-/// As libtorch chooses: the variable ATEN_CPU_CAPABILITY, else the best that the processor has.
+/// The instruction set that libtorch chooses: the variable ATEN_CPU_CAPABILITY, or the best of the
+/// processor.
 fn cpu_capability() -> String {
     if let Ok(chosen) = std::env::var("ATEN_CPU_CAPABILITY") {
         return format!("{chosen} (ATEN_CPU_CAPABILITY)");
@@ -103,19 +105,20 @@ fn processor() -> String {
 /// A run's manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// For people.
+    /// The run's label.
     pub label: String,
-    /// Where the run was last worked on.
+    /// The machine and versions of the last session.
     pub machine: Machine,
     /// Hex SHA-256 of the token streams and the tokenizer.
     pub data: DataStats,
-    /// Every time that a process worked on the run: start in seconds since 1970, and seconds of
-    /// work (up to a kill, nothing is known of a session's length).
+    /// Every session in which a process worked on the run. The length of a session that was killed is
+    /// unknown.
     pub sessions: Vec<Session>,
 }
 
-/// What runs were last worked on, each in one line and once; of those that were taken from tables, the
-/// tables' machines. A run whose manifest cannot be read says so: its result stands.
+/// The distinct machines on which runs were last worked on, one line each. For runs taken from a
+/// `results.json`, the machines named there. A manifest that cannot be read counts as an unknown
+/// machine.
 pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec<String> {
     let lines = runs.flat_map(|id| {
         let folder = store.folder(id);
@@ -127,8 +130,8 @@ pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec
     lines.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
-/// Seconds that a run's thread kept a core busy; of a run that was taken from a table, what the table
-/// says. None where not all are known.
+/// Seconds that a run's thread kept a core busy; for a run taken from a `results.json`, the number in
+/// it. `None` if not all are known.
 pub fn core_seconds(store: &Store, id: &RunId) -> Option<f64> {
     let folder = store.folder(id);
     match Manifest::read(&folder) {
@@ -137,17 +140,17 @@ pub fn core_seconds(store: &Store, id: &RunId) -> Option<f64> {
     }
 }
 
-/// A time that a process worked on a run.
+/// A session in which a process worked on a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Session {
-    /// Seconds since 1970.
+    /// The start, in seconds since 1970.
     pub started: u64,
-    /// Seconds; None while it goes on, and for ever where it was killed.
+    /// The length in seconds; `None` while the session lasts, or if it was killed.
     pub seconds: Option<f64>,
-    /// Seconds of a processor that the run's own thread used; all of them where it has only one.
+    /// Core-seconds that the run's own thread used; these are all if the run has only one thread.
     #[serde(default)]
     pub cpu_seconds: Option<f64>,
-    /// What memory was needed by its end.
+    /// The memory used by the end of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
 }
@@ -155,19 +158,19 @@ pub struct Session {
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The most that the process ever held, with all its workers.
+    /// The most that the process has used, including all its workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process_peak: Option<u64>,
-    /// In use on the GPU, by all processes: libtorch keeps what it once took.
+    /// The memory in use on the GPU by all processes; libtorch keeps memory that it has allocated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_device: Option<u64>,
-    /// What the GPU has.
+    /// The memory of the GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_device: Option<u64>,
 }
 
 impl Memory {
-    /// As it is now.
+    /// The present use.
     pub fn now(compute: Compute) -> Self {
         let on_device = compute.gpu_memory();
         Self {
@@ -177,7 +180,7 @@ impl Memory {
         }
     }
 
-    /// In words, as the end of a line; empty where nothing is known.
+    /// As text for the end of a line; empty if nothing is known.
     pub fn words(&self) -> String {
         match *self {
             Self { on_device: Some(used), of_device: Some(total), .. } => {
@@ -195,29 +198,29 @@ impl Memory {
     }
 }
 
-/// The most memory that this process ever held, where the system tells.
+/// The most memory that this process has used, if the system says.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Its file in a run's folder.
+/// The file of the manifest in a run's folder.
 pub const MANIFEST: &str = "manifest.json";
 
 impl Manifest {
-    /// That of a run's folder, if it is there and can be read.
+    /// The manifest of a run's folder, if it exists and can be read.
     pub fn read(folder: &Path) -> Option<Self> {
         let bytes = std::fs::read(folder.join(MANIFEST)).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Seconds that were worked on the run; None where not all are known.
+    /// Seconds of all sessions; `None` if not all are known.
     pub fn seconds(&self) -> Option<f64> {
         self.sessions.iter().map(|session| session.seconds).sum()
     }
 
-    /// The manifest in the claim's folder with a session more, or a new one; written at once.
+    /// Adds a session to the manifest in the claim's folder, or starts a new manifest, and writes it.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -1,8 +1,9 @@
-//! Carries out the runs that are missing: as many at once as there are workers, parents first.
+//! Carries out the missing runs: as many at once as there are workers, models before the runs that
+//! start from them.
 //!
-//! Workers of this process share a queue; other processes are kept off a run by its claim in the
-//! store, and their results are used when they appear. A run that fails is noted with its reason and
-//! its last losses, and the others go on.
+//! Workers of this process share a queue. A claim in the store keeps other processes off a run, and
+//! their results are used when they appear. If a run fails, the reason and its last losses are
+//! recorded, and the other runs continue.
 
 use super::job::Job;
 use super::worker::{LOOK_EVERY, RunContext, carry_out};
@@ -16,7 +17,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// What became of jobs.
 #[derive(Default)]
 pub struct Done {
-    /// The records of those that ended.
+    /// The records of the finished jobs.
     pub records: BTreeMap<RunId, Record>,
     /// Why others did not, each with the job's label.
     pub failures: Vec<(String, Error)>,
@@ -53,11 +54,11 @@ struct Queue {
     ended: Option<Error>,
 }
 
-/// Carries out all jobs, whose parents are among them.
+/// Carries out all jobs. The jobs that they depend on must be among them.
 ///
 /// # Errors
-/// [`Error::Interrupted`], when the user asks for an end, or [`Error::RankLost`]. What runs have done by
-/// then is kept.
+/// [`Error::Interrupted`], when the user asks for an end, or [`Error::RankLost`]. What runs have done
+/// by then is kept.
 pub fn execute(context: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
     let mut pending = jobs.to_vec();
     // What others wait for first, then the longest.
@@ -76,7 +77,7 @@ pub fn execute(context: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
     queue.ended.map_or(Ok(queue.done), Err)
 }
 
-/// Takes one job and carries it out. Returns false when nothing is left to do.
+/// Takes one job and carries it out. Returns false if nothing is left to do.
 fn work_once(context: &RunContext<'_>, (queue, changed): &(Mutex<Queue>, Condvar)) -> bool {
     let mut state = lock(queue);
     let job = loop {

@@ -1,8 +1,8 @@
-//! Several processes, the ranks, that carry out each run together: on one machine by `--ranks`, or
-//! started by torchrun or srun.
+//! Ranks: several processes that train each run together, started on one machine by `--ranks`, or by
+//! torchrun or srun.
 //!
-//! Rank 0 leads: it alone claims runs, writes files and draws. The others wait for its orders and
-//! train with it.
+//! Rank 0 leads: only it claims runs, writes files and draws. The others wait for its orders and train
+//! with it.
 
 #[cfg(feature = "torch")]
 mod group;
@@ -23,7 +23,7 @@ use clap::Args;
 use forgetting_laws::run::EngineKind;
 use forgetting_laws::{Error, Result};
 
-/// How many processes carry out a run.
+/// The number of ranks.
 #[derive(Args)]
 pub struct RankOptions {
     /// Processes that carry out each run together, started here; torchrun and srun start them by
@@ -36,10 +36,10 @@ pub struct RankOptions {
 }
 
 impl RankOptions {
-    /// Whether this process is to start the ranks, and is none of them.
+    /// Whether this process only starts the ranks and is not one of them.
     ///
     /// # Errors
-    /// If the variables that place a process cannot be, or contradict `--ranks`.
+    /// If the environment variables of ranks are invalid or contradict `--ranks`.
     pub fn launches(&self) -> Result<bool> {
         match Ranks::world()? {
             None => Ok(self.ranks > 1),
@@ -52,11 +52,11 @@ impl RankOptions {
         }
     }
 
-    /// Refuses ranks of another engine than libtorch, and more on this machine than it has GPUs for, as
-    /// each has one of its own.
+    /// Refuses ranks on another engine than libtorch, and more ranks on this machine than GPUs, since
+    /// each rank has a GPU of its own.
     ///
     /// # Errors
-    /// If there are too few, or one alone is named.
+    /// If there are too few GPUs, or a single one is named.
     pub fn check(&self, name: &str, compute: Compute) -> Result<()> {
         if compute.kind() != EngineKind::Torch {
             return Err(needs_libtorch("--ranks", self.ranks));

@@ -1,4 +1,4 @@
-//! Models that read text: what `eval`, `sample` and `distance` ask of one.
+//! Models that read text, for `eval`, `sample` and `distance`.
 
 use super::compute::{ComputeOptions, Effort};
 use crate::inputs::pretrained::folder_of;
@@ -17,20 +17,20 @@ use std::path::Path;
 
 /// A model that can read text.
 pub struct Reader {
-    /// Its engine's form of it.
+    /// The model on its engine.
     pub model: Box<dyn Model>,
-    /// The tokenizer that lies beside it.
+    /// The tokenizer in its folder.
     pub tokenizer: Tokenizer,
-    /// Of its shape and parameters.
+    /// The hash of its shape and parameters.
     pub hash: String,
 }
 
 impl Reader {
-    /// Opens a folder or what the Hub has. `end_of_text` is the token that ends a text, if it is not
-    /// the one that the files name.
+    /// Opens a model in a folder or on the Hub. `end_of_text` is the token that ends a text, if it is
+    /// not the one that the files name.
     ///
     /// # Errors
-    /// If the model, its tokenizer or the device is refused.
+    /// If the model or its tokenizer cannot be read, or the device cannot be used.
     pub fn open(named: &Path, compute: &ComputeOptions, end_of_text: Option<&str>) -> Result<Self> {
         let compute = compute.open()?;
         let folder = folder_of(named)?;
@@ -53,12 +53,12 @@ impl Reader {
     /// The tokens of texts.
     ///
     /// # Errors
-    /// If the tokenizer refuses one.
+    /// If a text cannot be encoded.
     pub fn encode(&self, texts: &[Passage<'_>]) -> Result<Vec<Encoded>> {
         texts.iter().map(|text| Encoded::of(&self.tokenizer, text)).collect()
     }
 
-    /// The losses of some documents of a source, those of one work together.
+    /// The losses of documents of a source, grouped by work.
     ///
     /// # Errors
     /// If a document cannot be read.

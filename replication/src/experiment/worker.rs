@@ -24,31 +24,31 @@ use std::time::{Duration, Instant};
 /// How often a worker looks whether another process has finished a run.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What all runs share.
+/// What all runs have in common.
 pub struct RunContext<'a> {
-    /// Where runs are kept.
+    /// The store of runs.
     pub store: &'a Store,
     /// The data.
     pub prepared: &'a Prepared,
-    /// For the manifests.
+    /// The machine and versions, for the manifests.
     pub machine: &'a Machine,
-    /// What computes.
+    /// The engine and its device.
     pub compute: Compute,
-    /// Threads of the CPU that compute one run.
+    /// CPU threads per run.
     pub threads: i32,
-    /// The memory that runs may take.
+    /// The memory that runs may use.
     pub budget: Budget,
-    /// Where several processes carry out a run together.
+    /// The ranks, if several processes train a run together.
     pub ranks: Option<&'a Ranks>,
-    /// Runs at a time.
+    /// How many runs are trained at a time.
     pub workers: usize,
-    /// Between checkpoints.
+    /// The time between checkpoints.
     pub checkpoint_every: Duration,
-    /// Whether finetunings keep their model at the bottom of the U-curve.
+    /// Whether finetuning runs keep the model at the bottom of the U-curve.
     pub keep_models: bool,
-    /// Set when the user asks for an end.
+    /// Set if the user asks the program to stop.
     pub stop: &'a AtomicBool,
-    /// What the user sees.
+    /// The display for the user.
     pub display: &'a Display,
 }
 
@@ -60,8 +60,7 @@ impl RunContext<'_> {
     }
 }
 
-/// Removes the checkpoints of finetunings whose process died between writing the record and removing
-/// them.
+/// Removes the checkpoints of finetuning runs whose process died after writing the record.
 ///
 /// # Errors
 /// If the system refuses.
@@ -82,7 +81,7 @@ pub fn remove_leftovers(
     Ok(())
 }
 
-/// One run: claimed, resumed or started, recorded. None where another process works on it.
+/// Claims, starts or resumes, and records one run. `None` if another process works on it.
 pub fn carry_out(context: &RunContext<'_>, job: &Job) -> Result<Option<Record>> {
     let id = job.spec.id();
     let finished = || {
@@ -114,7 +113,8 @@ pub fn carry_out(context: &RunContext<'_>, job: &Job) -> Result<Option<Record>> 
     }
 }
 
-/// Carries out a run that the first rank leads, as another one. A failure is said and told.
+/// Takes part, as another rank, in a run that the first rank leads. A failure is logged and reported to
+/// the other ranks.
 ///
 /// # Errors
 /// If a rank is lost.
@@ -131,7 +131,7 @@ pub fn assist(context: &RunContext<'_>, job: &Job) -> Result<()> {
     }
 }
 
-/// What work on a run led to here; then all ranks learn whether it failed in one of them.
+/// The result of the work of this rank. All ranks learn whether one of them failed.
 fn together<T>(context: &RunContext<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| refusal(&*panic).map_or_else(|| resume_unwind(panic), Err));
@@ -141,13 +141,13 @@ fn together<T>(context: &RunContext<'_>, work: impl FnOnce() -> Result<T>) -> Re
     }
 }
 
-/// The file of a run that could not go on.
+/// The file in the folder of a failed run.
 pub const FAILURE: &str = "failure.json";
 
-/// Why a run could not go on; the next call tries again.
+/// Why a run failed. The next call tries it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failure {
-    /// In words.
+    /// The reason.
     pub reason: String,
     /// The last evaluation before.
     pub last: Option<Evaluation>,
@@ -160,7 +160,7 @@ impl Failure {
         Self { reason: error.to_string(), last: last.and_then(std::result::Result::ok) }
     }
 
-    /// Why a run could not go on, if it could not.
+    /// Why a run failed, if it did.
     pub fn read(store: &Store, id: &RunId) -> Option<Self> {
         let bytes = std::fs::read(store.folder(id).join(FAILURE)).ok()?;
         serde_json::from_slice(&bytes).ok()
@@ -200,7 +200,7 @@ fn attempt(context: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record>
     Ok(record)
 }
 
-/// Trains a run; without a claim as a rank other than the first.
+/// Trains a run. Only the first rank has a claim.
 fn train(
     context: &RunContext<'_>,
     job: &Job,
@@ -244,13 +244,13 @@ fn parent_model(store: &Store, parent: &RunId) -> Result<Checkpoint> {
     Checkpoint::read_verified(&folder, &hash)
 }
 
-/// A line on how a run ended.
+/// One line about how a run ended.
 fn summary(record: &Record) -> String {
     let last = record.evaluations.last();
     let losses = last.map(|e| format!(", losses {}", losses(e))).unwrap_or_default();
     let how = match &record.outcome {
         Outcome::Completed => format!("done after {} steps", record.steps),
-        Outcome::Turned => format!("the U has turned: done after {} steps", record.steps),
+        Outcome::Turned => format!("the U-curve has turned: done after {} steps", record.steps),
         Outcome::Diverged { step } => format!("diverged: a loss is not finite at step {step}"),
     };
     let injected = match record.realised.fraction() {
@@ -260,12 +260,12 @@ fn summary(record: &Record) -> String {
     format!("{how}{losses}, {:.1} epochs{injected}", record.realised.epochs)
 }
 
-/// Looks at the models that missing runs depend on. Where one is damaged, says so and takes its
-/// record away, so that its pretraining goes on from its last checkpoint; where it was never made here,
-/// it is made.
+/// Checks the models that missing runs depend on. A damaged model is reported and its record removed,
+/// so that its pretraining continues from the last checkpoint. A model that was never trained here is
+/// trained.
 ///
 /// # Errors
-/// If a model cannot be read, or the record not removed.
+/// If a model cannot be read, or a record cannot be removed.
 pub fn repair(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
     let done = finished(store, jobs)?;
     let missing = jobs.iter().filter(|job| !done.contains_key(&job.spec.id()));
@@ -290,9 +290,11 @@ pub fn repair(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
                 Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
                     let label = &job.label;
                     display.line(&if is_known {
-                        format!("{label}: known without its model, which is made again")
+                        format!(
+                            "{label}: its result is known but not its model, which is trained again"
+                        )
                     } else {
-                        format!("{label}: {error}; going back to the last checkpoint")
+                        format!("{label}: {error}; training continues from the last checkpoint")
                     });
                     claim.remove("record.json")?;
                 }

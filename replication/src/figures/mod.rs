@@ -1,7 +1,7 @@
-//! The paper's figures and tables, and what goes beyond them: each asks the results of the grid and
-//! gives a page. A figure is one file here and one line in [`FIGURES`].
+//! The paper's figures and tables, and further ones. Each makes a page from the results of the grid. A
+//! figure is one file here and one line in [`FIGURES`].
 //!
-//! Numbers of figures are those of arXiv v2 unless a page says PMLR; see PAPER_MAPPING.md.
+//! The numbers of figures are those of arXiv v2 unless a page says PMLR; see PAPER_MAPPING.md.
 
 pub mod beyond;
 #[cfg(test)]

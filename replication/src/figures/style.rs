@@ -1,5 +1,5 @@
-//! What the figures share: colours and marks of the sizes N and of the fractions p, tables of
-//! numbers, the counterparts of a run in the main grid, and statistics of pairs.
+//! Shared code of the figures: colours and marks for sizes N and fractions p, tables of numbers, the
+//! counterpart of a run in the main grid, and statistics of pairs.
 
 use super::{Table, Verdict};
 use crate::blocks::{MAIN, MODELS};
@@ -9,20 +9,20 @@ use plot::{Color, Dash, Glyph, Key, Legend, Shape, Stroke};
 
 pub use crate::format::{Csv, percent, short, significant};
 
-/// The values of an ordered quantity, each with its looks. Sizes go from dark to light; fractions
-/// have colours of their own, so that the two are not taken for each other.
+/// The values of an ordered quantity with their colours, lines and marks. Sizes go from dark to light;
+/// fractions have other colours, so that the two are not confused.
 pub struct Scale {
     values: Vec<f64>,
     of_sizes: bool,
 }
 
 impl Scale {
-    /// Of model sizes N, in parameters.
+    /// The scale of model sizes N, in parameters.
     pub fn sizes(sizes: impl IntoIterator<Item = f64>) -> Self {
         Self { values: distinct(sizes), of_sizes: true }
     }
 
-    /// Of fractions p.
+    /// The scale of fractions p.
     pub fn fractions(fractions: impl IntoIterator<Item = f64>) -> Self {
         Self { values: distinct(fractions), of_sizes: false }
     }
@@ -47,7 +47,7 @@ impl Scale {
         }
     }
 
-    /// The line of a value; dashes tell the values apart where colours do not.
+    /// The line of a value; dashes distinguish values without colour.
     pub fn stroke(&self, value: f64) -> Stroke {
         Stroke::new(self.color(value), 1.2).dashed(Dash::nth(self.rank(value)))
     }
@@ -58,7 +58,7 @@ impl Scale {
         Glyph::new(Shape::nth(self.rank(value) % 4), self.color(value))
     }
 
-    /// What a value is called: `41M`, `0.5%`.
+    /// The label of a value: `41M`, `0.5%`.
     pub fn name(&self, value: f64) -> String {
         if self.of_sizes { short(value) } else { percent(value) }
     }
@@ -88,11 +88,11 @@ impl Scale {
     }
 }
 
-/// The columns that say which finetuning a row is of, as [`identity`] fills them.
+/// The columns that identify the finetuning run of a row, as filled by [`identity`].
 pub const IDENTITY: [&str; 8] =
     ["domain", "size", "n_params", "d_ft_tokens", "p", "seed", "left_out", "run_id"];
 
-/// Which finetuning a row of a table is of, and why it is left out of fits, if it is.
+/// The cells that identify a finetuning run, and why it is left out of fits, if it is.
 pub fn identity(run: &Finetuned) -> Vec<String> {
     vec![
         run.domain.clone(),
@@ -106,7 +106,7 @@ pub fn identity(run: &Finetuned) -> Vec<String> {
     ]
 }
 
-/// A table with the columns of [`identity`] before others.
+/// A table that starts with the columns of [`identity`].
 pub fn csv_of_runs(columns: &[&str]) -> Csv {
     Csv::new(IDENTITY.iter().chain(columns).copied())
 }
@@ -116,8 +116,9 @@ pub fn alike(a: &Finetuned, b: &Finetuned) -> bool {
     a.size == b.size && a.domain == b.domain && a.d_ft_tokens == b.d_ft_tokens
 }
 
-/// The runs of the main grid and of another block (of seeds, or of models) that differ from one in the
-/// seed of finetuning alone, or in the pretrained model alone, itself among them, and count in fits.
+/// The replicates of a run: the runs of the main grid and of another block (of seeds, or of models)
+/// that differ from it only in the seed of finetuning, or only in the pretrained model, and take part
+/// in fits. The run itself is included.
 pub fn repeats<'a>(results: &'a Results, block: &str, run: &Finetuned) -> Vec<&'a Finetuned> {
     let asked = |other: &&Finetuned| {
         let same_otherwise = match block {
@@ -141,8 +142,8 @@ pub fn deviation(values: &[f64]) -> Option<(f64, f64)> {
     (values.len() > 1).then(|| (mean, (squares / (n - 1.0)).sqrt()))
 }
 
-/// The run of a block with the size, domain and D_ft of another and with this p; of several seeds
-/// the first.
+/// The run of a block with the size, domain and D_ft of another run and with this p; the first if there
+/// are several seeds.
 pub fn like<'a>(
     results: &'a Results,
     block: &'a str,
@@ -153,8 +154,7 @@ pub fn like<'a>(
     results.block(block).filter(asked).min_by_key(|run| run.seed)
 }
 
-/// The runs of a block at a p that count in fits, each after its counterpart at p = 0 in the same
-/// block where that counts too.
+/// The pairs of runs of a block at p = 0 and at `p` that differ only in p and take part in fits.
 pub fn beside_none<'a>(
     results: &'a Results,
     block: &'a str,
@@ -165,14 +165,14 @@ pub fn beside_none<'a>(
     results.block(block).filter(|run| run.p == p).filter(counts).filter_map(pair).collect()
 }
 
-/// The share of the increase of L_pt without injection that a run with injection does not have, of two
-/// runs that differ in p alone; none where nothing was forgotten without.
+/// The share of the increase of L_pt that injection prevents, from two runs that differ only in p.
+/// `None` if nothing was forgotten without injection.
 pub fn prevented(without: &Finetuned, with: &Finetuned) -> Option<f64> {
     let increase = without.rise().filter(|&increase| increase > 0.0)?;
     Some(1.0 - with.rise()? / increase)
 }
 
-/// The smallest fraction of injection that the paper says to suffice.
+/// The smallest fraction of injection that suffices according to the paper.
 pub const ONE_PERCENT: f64 = 0.01;
 
 /// The values of p in the main grid, ascending.
@@ -188,26 +188,26 @@ pub fn amounts<'a>(runs: impl IntoIterator<Item = &'a Finetuned>) -> Vec<u64> {
     amounts
 }
 
-/// A panel of L_ft ends so many nats above the highest bottom: it shows the U, and not the fall
-/// before it.
+/// A panel of L_ft ends this many nats above the highest bottom, so that it shows the U and not the
+/// initial fall.
 pub const ABOVE_THE_BOTTOM: f64 = 0.8;
 
-/// Where a panel of L_ft ends.
+/// The upper end of a panel of L_ft.
 pub fn above_the_bottom(bottoms: impl Iterator<Item = f64>) -> Option<f64> {
     bottoms.reduce(f64::max).map(|highest| highest + ABOVE_THE_BOTTOM)
 }
 
-/// A share in words, with two digits: `-3.1%`, `120%`.
+/// A share as text with two digits: `-3.1%`, `120%`.
 pub fn share(share: f64) -> String {
     format!("{}%", significant(100.0 * share, 2))
 }
 
-/// Words in a row; "none" where there are none.
+/// A list of words; "none" if it is empty.
 pub fn list(words: &[String]) -> String {
     if words.is_empty() { "none".into() } else { words.join(", ") }
 }
 
-/// The middle of some numbers, the mean of the two middle ones where they are even; None of none.
+/// The median; `None` if there are no numbers.
 pub fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut numbers: Vec<f64> = numbers.into_iter().collect();
     numbers.sort_by(f64::total_cmp);
@@ -215,7 +215,7 @@ pub fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     (n > 0).then(|| 0.5 * (numbers[(n - 1) / 2] + numbers[n / 2]))
 }
 
-/// The names of numbers, each once, in the order in which they come.
+/// The distinct names of numbers, in their order.
 pub fn names_of<'a>(numbers: impl IntoIterator<Item = &'a (String, f64)>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in numbers {
@@ -226,13 +226,13 @@ pub fn names_of<'a>(numbers: impl IntoIterator<Item = &'a (String, f64)>) -> Vec
     names
 }
 
-/// The number of a name; none where it is not there or not finite.
+/// The number of a name; `None` if it is missing or not finite.
 pub fn value_of(numbers: &[(String, f64)], name: &str) -> Option<f64> {
     let known = numbers.iter().find(|(known, _)| known == name);
     known.map(|(_, value)| *value).filter(|value| value.is_finite())
 }
 
-/// Ranks from 0, equal values sharing the mean of theirs.
+/// Ranks from 0; equal values have the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let rank = |value: &f64| {
         let below = values.iter().filter(|other| *other < value).count();
@@ -242,7 +242,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     values.iter().map(rank).collect()
 }
 
-/// Spearman's rank correlation; None where one side has no order.
+/// Spearman's rank correlation; `None` if all values of one side are equal.
 pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<f64> {
     let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let (a, b) = (ranks(&a), ranks(&b));
@@ -254,7 +254,7 @@ pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<f64> {
     (scale > 0.0).then(|| product(&a, &b) / scale)
 }
 
-/// A table with a row for each domain and a column for each p; a dash where there is nothing.
+/// A table with a row per domain and a column per p; an empty cell is a dash.
 pub fn by_domain_and_p<'a>(
     caption: &str,
     domains: impl IntoIterator<Item = &'a str>,
@@ -273,12 +273,12 @@ pub fn by_domain_and_p<'a>(
     }
 }
 
-/// How many of some cases a claim holds in.
+/// In how many cases a claim holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// In so many it does.
+    /// The cases in which it holds.
     pub holds: usize,
-    /// Of so many.
+    /// All cases.
     pub of: usize,
 }
 
@@ -290,7 +290,7 @@ impl Tally {
         cases.into_iter().fold(Self::default(), add)
     }
 
-    /// Whether it holds in at least this share of them; not testable where there are none.
+    /// Whether it holds in at least this share of the cases; not testable if there are none.
     pub fn verdict(self, share: f64) -> Verdict {
         match self.of {
             0 => Verdict::NotTestable,
@@ -305,8 +305,8 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// All of some verdicts: one that is not supported decides, then one that cannot be tested. Not
-/// testable where there is none.
+/// The conjunction of verdicts: not supported if one is, otherwise not testable if one is or if there
+/// are none.
 pub fn all(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     let verdicts: Vec<_> = verdicts.into_iter().collect();
     match verdicts.is_empty() {
@@ -317,15 +317,15 @@ pub fn all(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     }
 }
 
-/// Any of some verdicts: one that is supported decides. Not testable where there is none.
+/// The disjunction of verdicts: supported if one is; not testable if there are none.
 pub fn any(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     let verdicts: Vec<_> = verdicts.into_iter().collect();
     let first = [Verdict::Supported, Verdict::NotSupported];
     first.into_iter().find(|of| verdicts.contains(of)).unwrap_or(Verdict::NotTestable)
 }
 
-/// Notes on what a figure asks for and the grid does not have: blocks without runs, and runs that
-/// are left out of statistics.
+/// Notes on what is missing for a figure: blocks without runs, and runs that are left out of
+/// statistics.
 pub fn notes(results: &Results, blocks: &[&str]) -> Vec<String> {
     let mut notes = Vec::new();
     for block in blocks {
@@ -344,7 +344,7 @@ pub fn notes(results: &Results, blocks: &[&str]) -> Vec<String> {
     notes
 }
 
-/// Where what is drawn comes from, for the files of the drawing.
+/// The provenance of a drawing, for its files.
 pub fn provenance(results: &Results) -> String {
     format!("{}; preset {}; runs with the hash {}", results.program, results.preset, results.hash())
 }

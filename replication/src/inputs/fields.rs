@@ -1,4 +1,4 @@
-//! How records become documents, as the commands that read text are told.
+//! Options for how records become documents, for the commands that read text.
 
 use super::registry::registry;
 use clap::Args;
@@ -7,17 +7,17 @@ use forgetting_laws::data::mask::Loss;
 use forgetting_laws::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The form of records, and what of them counts.
+/// The format of records, and which tokens count.
 #[derive(Args)]
 pub struct Records {
-    /// Reads records as those of a form (messages, conversations, alpaca) or of a data set, as
+    /// Reads records in a format (messages, conversations, alpaca) or in that of a data set, such as
     /// openhermes-2.5 (replication data list): its text, its filter, its instructions.
     #[arg(long, value_name = "NAME")]
     like: Option<String>,
-    /// Leaves records out whose text is null or missing, and says how many.
+    /// Skips records whose text is null or missing, and reports how many.
     #[arg(long)]
     pub skip_missing: bool,
-    /// What of instructions counts in the loss: all or answer; plain text counts everywhere.
+    /// Which tokens of instructions count in the loss: all or answer; in plain text all count.
     #[arg(long, value_name = "WHAT", default_value = "all", value_parser = loss)]
     pub loss: Loss,
     /// A file with further data sets.
@@ -25,7 +25,7 @@ pub struct Records {
     pub registry: Option<PathBuf>,
 }
 
-/// What counts, by its name.
+/// Which tokens count, by name.
 fn loss(name: &str) -> std::result::Result<Loss, String> {
     let names = || Loss::ALL.map(Loss::name).join(" or ");
     let of_name = Loss::ALL.into_iter().find(|loss| loss.name() == name);
@@ -33,11 +33,11 @@ fn loss(name: &str) -> std::result::Result<Loss, String> {
 }
 
 impl Records {
-    /// What of a record is the document, for files with the text in `text` unless they are like
-    /// those of a data set.
+    /// Which part of a record is the document: the field `text`, unless the records have the format of
+    /// a data set.
     ///
     /// # Errors
-    /// If there is no such data set, or answers are to count where there are none.
+    /// If there is no such data set, or only answers count but there are none.
     pub fn fields(&self, text: &str, group: Option<&str>) -> Result<Fields> {
         let fields = fields(self.like.as_deref(), self.registry.as_deref(), text, group)?;
         let fields = counting(fields, self.loss);
@@ -50,10 +50,11 @@ impl Records {
     }
 }
 
-/// The fields of the records of a form or a data set, or of records with the text in one field.
+/// The fields of records in a format or in that of a data set, or of records with the text in one
+/// field.
 ///
 /// # Errors
-/// If there is no such form or data set.
+/// If there is no such format or data set.
 pub fn fields(
     like: Option<&str>,
     table: Option<&Path>,
@@ -80,7 +81,7 @@ pub fn fields(
     Ok(Fields { group, ..fields })
 }
 
-/// The same where a setting may ask for answers alone.
+/// The same, if a setting may ask that only answers count.
 pub fn counting(fields: Fields, loss: Loss) -> Fields {
     match loss {
         Loss::All => fields,

@@ -1,4 +1,4 @@
-//! Text files, and what is known of them without reading them again.
+//! Text files, with cached facts that save reading them again.
 
 use crate::inputs::fingerprint::{self, Fingerprint};
 use crate::terminal::log;
@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Text files. They are read when they are opened, unless it is known from before what they are: then
-/// when the first document is asked for, which nobody does whose tokens are in a store.
+/// Text files. They are read when they are opened, unless the cache describes them. Then they are read
+/// when the first document is requested, which does not happen if the tokens are in a store.
 pub struct Text {
     paths: Vec<PathBuf>,
     fields: Fields,
@@ -26,7 +26,7 @@ pub struct Text {
     known: Option<CachedIdentity>,
 }
 
-/// Reads text files, and says on standard error what was left out or replaced.
+/// Reads text files, and reports on standard error what was skipped or replaced.
 ///
 /// # Errors
 /// As [`Files::read`].
@@ -36,7 +36,7 @@ pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Files> {
     Ok(files)
 }
 
-/// What of a text is asked for before its documents are.
+/// Facts about a text that are needed before its documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Identity {
     /// [`Source::content_hash`] of its files.
@@ -45,7 +45,7 @@ struct Identity {
     files: Vec<OriginFile>,
 }
 
-/// What a text is, and what its files were like when they were read.
+/// Facts about a text, with the fingerprints of its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CachedIdentity {
     /// Version of how files become documents.
@@ -58,9 +58,9 @@ pub struct CachedIdentity {
 }
 
 impl Text {
-    /// Opens files. What is known of them is looked for in the folder `cache`, and kept there if it
-    /// is there (a plan makes none). It holds while every file has the [fingerprint](Fingerprint) that
-    /// it had, unless they are to be read again all the same.
+    /// Opens files. Facts about them are read from the folder `cache`, and stored there if it exists (a
+    /// plan does not create it). They are valid while every file has the same
+    /// [fingerprint](Fingerprint), unless the files must be read again anyway.
     ///
     /// # Errors
     /// As [`Files::read`].
@@ -104,17 +104,17 @@ impl Text {
         Ok(of(identity, OnceLock::from(files), known))
     }
 
-    /// The files, with the hashes of what they hold unpacked.
+    /// The files with the hashes of their decompressed content.
     pub fn files(&self) -> &[OriginFile] {
         &self.identity.files
     }
 
-    /// What is to be kept of it.
+    /// The facts to store.
     pub fn known(&self) -> Option<&CachedIdentity> {
         self.known.as_ref()
     }
 
-    /// The documents, which are read if they were not.
+    /// The documents; they are read if they have not been.
     fn read(&self) -> Result<&Files> {
         if let Some(files) = self.files.get() {
             return Ok(files);

@@ -1,5 +1,5 @@
-//! What a file is known by, so that it need not be read again to know that it is the same, and what is
-//! kept of such files.
+//! Fingerprints of files, which show without reading a file that it has not changed, and a cache of
+//! facts about such files.
 
 use forgetting_laws::store::{Claim, to_json, write_atomic};
 use forgetting_laws::{Error, Result};
@@ -9,26 +9,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// What a file is known by.
+/// The fingerprint of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// Its whole path, without links.
+    /// Its absolute path, with links resolved.
     pub file: PathBuf,
     bytes: u64,
-    /// When its content was changed, in seconds and nanoseconds since 1970, as far as whoever wrote
-    /// it says.
+    /// The modification time, in seconds and nanoseconds since 1970. Programs can set it.
     changed: (u64, u32),
-    /// Its inode, and when that was changed, which nobody can set: an edit in place changes it even
-    /// where the time of the content is set back.
+    /// Its inode and the change time of the inode, which programs cannot set: an edit changes it even
+    /// if the modification time is set back.
     inode: Option<(u64, i64, i64)>,
 }
 
 impl Fingerprint {
-    /// What files are known by now; None where one is no file but a pipe, or the system keeps no
-    /// times.
+    /// The present fingerprints of files; `None` if one is a pipe, or the system has no times.
     ///
     /// # Errors
-    /// If one is not there.
+    /// If a file does not exist.
     pub fn of_all(files: &[PathBuf]) -> Result<Option<Vec<Self>>> {
         files.iter().map(|file| Self::of(file)).collect()
     }
@@ -58,13 +56,13 @@ fn inode(_: &fs::Metadata) -> Option<(u64, i64, i64)> {
     None
 }
 
-/// What was kept; None where nothing is, or it is damaged.
+/// The stored facts; `None` if there are none, or they are damaged.
 pub fn recall<T: DeserializeOwned>(path: &Path) -> Option<T> {
     fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
-/// Keeps it in a file of the folder `cache`, which is made if it is missing. Where that fails the files
-/// are read again the next time: no reason to end here.
+/// Stores facts in a file of the folder `cache`, which is created if it is missing. A failure is
+/// ignored: the files are then read again the next time.
 pub fn keep(cache: &Path, path: &Path, known: &impl Serialize) {
     let _ = Claim::wait_for(cache).and_then(|_one_at_a_time| write_atomic(path, &to_json(known)));
 }

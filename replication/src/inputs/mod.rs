@@ -1,5 +1,4 @@
-//! What runs start from: text, tokenizers and pretrained models, and what is known of their files
-//! without reading them again.
+//! The inputs of runs: text, tokenizers and pretrained models, with cached facts about their files.
 
 pub mod fields;
 pub mod files;

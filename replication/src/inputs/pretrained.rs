@@ -1,4 +1,4 @@
-//! Models that come pretrained, and what is known of them without reading them again.
+//! Given pretrained models, with cached facts that save reading them again.
 
 use super::fingerprint::{self, Fingerprint};
 use crate::terminal::{Transfers, log};
@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Says which file has which tensor, where there are several.
+/// The index that names the file of each tensor, if there are several.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Files that lie beside a model and its tokenizer and say how both are used.
+/// Files next to a model and its tokenizer that say how both are used.
 const BESIDES: [&str; 5] = [
     "generation_config.json",
     "tokenizer_config.json",
@@ -25,7 +25,8 @@ const BESIDES: [&str; 5] = [
     "chat_template.jinja",
 ];
 
-/// Puts what lies beside a model beside one that was made from it, where the tokenizer is the model's own.
+/// Copies the files next to a model to a model that was finetuned from it, if the tokenizer is the
+/// model's own.
 ///
 /// # Errors
 /// If a file cannot be read or written.
@@ -46,23 +47,23 @@ pub fn copy_besides(from: &Path, to: &Path, tokenizer: &Tokenizer) -> Result<()>
     Ok(())
 }
 
-/// A model that comes pretrained.
+/// A given pretrained model.
 pub struct Import {
-    /// Where it is.
+    /// Its folder.
     pub folder: PathBuf,
     /// Its architecture.
     pub shape: Shape,
-    /// Of its architecture and parameters.
+    /// The hash of its architecture and parameters.
     pub hash: String,
 }
 
 impl Import {
-    /// Opens a model. Its hash is kept in the folder `cache`, if that is there (a plan makes none), and
-    /// taken anew when a file of the model has another length or time than it had then. For a plan,
-    /// parameters of the Hub are not fetched, and those that were not have the name in the place of a hash.
+    /// Opens a model. Its hash is stored in the folder `cache`, if that exists (a plan does not create
+    /// it), and computed again if a file of the model has another length or time. A plan does not fetch
+    /// parameters from the Hub; a model without parameters has its name instead of a hash.
     ///
     /// # Errors
-    /// If the model is refused or has too few positions.
+    /// If the model cannot be read, or its context is too short.
     pub fn open(
         named: &Path,
         context: usize,
@@ -88,10 +89,10 @@ impl Import {
     }
 }
 
-/// The hash of a model, and what its files were like when it was taken.
+/// The hash of a model, with the fingerprints of its files.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct CachedIdentity {
-    /// Version of what the hash is of.
+    /// Version of the hash.
     version: u32,
     shape: Shape,
     files: Vec<Fingerprint>,
@@ -124,8 +125,8 @@ impl CachedIdentity {
     }
 }
 
-/// The folder of a model: itself, or that of what the Hub has under `hub:OWNER/NAME`, after
-/// `@` at a revision. A name without `hub:` is a repository where no folder has it.
+/// The folder of a model: a folder, or a fetched repository `hub:OWNER/NAME` or
+/// `hub:OWNER/NAME@REVISION`. A name without `hub:` means a repository if there is no such folder.
 ///
 /// # Errors
 /// If the repository has no such model or cannot be fetched.
@@ -133,7 +134,7 @@ pub fn folder_of(named: &Path) -> Result<PathBuf> {
     fetched(named, true)
 }
 
-/// The same, with the parameters or what lies beside them alone.
+/// The same, with the parameters or only the files next to them.
 fn fetched(named: &Path, with_weights: bool) -> Result<PathBuf> {
     let text = named.to_str().unwrap_or_default();
     let parts = text.split('/').filter(|part| !part.is_empty() && !part.starts_with('.')).count();
@@ -182,11 +183,11 @@ fn fetched(named: &Path, with_weights: bool) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The tokenizer that models bring, where it is one for all: losses per token of different
-/// tokenizers cannot be compared.
+/// The tokenizer of the given models. It must be the same for all, because losses per token cannot be
+/// compared between tokenizers.
 ///
 /// # Errors
-/// If a model has none, or two are not the same.
+/// If a model has no tokenizer, or two differ.
 pub fn tokenizer_of(
     imports: &BTreeMap<String, Import>,
     end_of_text: Option<&str>,

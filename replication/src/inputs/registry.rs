@@ -4,10 +4,10 @@ use forgetting_laws::Result;
 use forgetting_laws::data::registry::Registry;
 use std::path::Path;
 
-/// What stands before the name of a data set among files.
+/// The prefix of the name of a data set in a list of files.
 pub const HUB: &str = "hub:";
 
-/// The data sets that come with the library, and those of a file.
+/// The built-in data sets and those of a file.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -15,7 +15,7 @@ pub fn registry(file: Option<&Path>) -> Result<Registry> {
     file.map_or_else(|| Ok(Registry::built_in()), Registry::with_file)
 }
 
-/// The name of a data set among files.
+/// The name of the data set in a list of files.
 pub fn name_of(path: &Path) -> Option<&str> {
     path.to_str()?.strip_prefix(HUB)
 }

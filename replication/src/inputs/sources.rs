@@ -1,4 +1,4 @@
-//! Text that is named on the command line or in the settings: files, or one data set of the registry.
+//! Opens the text named on the command line or in the settings: files, or one data set of the registry.
 
 use super::fields::{counting, fields};
 use super::files::{CachedIdentity, Text};
@@ -13,62 +13,63 @@ use forgetting_laws::hub::Hub;
 use forgetting_laws::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// How text is read, as the settings have it.
+/// The settings of how text is read.
 #[derive(Clone, Copy)]
 pub struct Reading<'a> {
-    /// Field of .jsonl files that holds the text.
+    /// The field of .jsonl files with the text.
     pub text_field: &'a str,
-    /// Field of .jsonl files that names the work; empty: every document is one.
+    /// The field of .jsonl files that names the work; if empty, every document is a work.
     pub group: &'a str,
-    /// A file with data sets beside those that come with the library; empty: none.
+    /// A file with data sets in addition to the built-in ones; may be empty.
     pub registry: &'a Path,
-    /// A data set whose form the records of the targets' files have; empty: they have a text field.
+    /// A data set whose format the records of the targets' files have; if empty, they have a text
+    /// field.
     pub like: &'a str,
-    /// What of the targets' instructions counts in the loss.
+    /// Which tokens of the targets' instructions count in the loss.
     pub loss: Loss,
-    /// Whether records are left out whose text is null or missing.
+    /// Whether records whose text is null or missing are skipped.
     pub skip_missing: bool,
-    /// Whether text files are read again that the system says did not change.
+    /// Whether text files are read again even if their times and sizes have not changed.
     pub reread: bool,
 }
 
-/// Text that was opened.
+/// An opened text.
 pub struct OpenedSource {
     /// The documents.
     pub source: Box<dyn Source>,
-    /// Where it comes from, for people.
+    /// A description of its origin.
     pub origin: Origin,
-    /// What was fetched, if it has a name in the registry.
+    /// The fetched files, if it is a data set of the registry.
     pub manifest: Option<Manifest>,
-    /// What is to be kept of files, so that they need not be read again.
+    /// Facts about files to store, so that they need not be read again.
     pub known: Option<CachedIdentity>,
-    /// Whether answers alone count in the loss.
+    /// Whether only answers count in the loss.
     pub answers: bool,
 }
 
-/// What text is for.
+/// The purpose of a text.
 #[derive(Clone, Copy, PartialEq)]
 pub enum DataRole {
-    /// Pretraining and injection: all of it counts.
+    /// Pretraining and injection; all tokens count.
     Pretraining,
-    /// A target, by the settings.
+    /// A target; the settings say which tokens count.
     Target,
 }
 
 /// Why and how text is opened.
 #[derive(Clone, Copy)]
 pub struct Purpose<'a> {
-    /// What it is for.
+    /// Its purpose.
     pub role: DataRole,
     /// The option that names it.
     pub flag: &'a str,
-    /// Nothing is fetched.
+    /// Whether nothing may be fetched.
     pub only_plan: bool,
-    /// The folder where what is known of files is looked for.
+    /// The folder with cached facts about files.
     pub cache: Option<&'a Path>,
 }
 
-/// Opens files, or the one data set that is named; fetches what is missing of it. None where it is
+/// Opens files or a data set, and fetches the missing files of the data set. `None` if files are
 /// missing and only a plan is wanted.
 ///
 /// # Errors
@@ -121,7 +122,7 @@ impl OpenedSource {
     }
 }
 
-/// Names only: the same text in another folder gives the same files.
+/// The names without folders: the same text in another folder gives the same names.
 pub fn file_names(paths: &[PathBuf]) -> String {
     let names = paths.iter().filter_map(|path| path.file_name());
     names.map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")

@@ -1,11 +1,11 @@
-//! Tokenizers that are trained on text.
+//! Trains tokenizers on text.
 
 use forgetting_laws::Result;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::{Source, TokenizerKind};
 
-/// Trains a tokenizer on a sample: the first `documents` of a source, or the first of them that have
-/// so many bytes, whole documents in their order, and no more of them are in memory; with the number that it was trained on.
+/// Trains a tokenizer on a sample: the first `documents` of a source, or as many whole documents as
+/// have `bytes` bytes. Only the sample is in memory. Also returns the number of documents in it.
 ///
 /// # Errors
 /// If a document cannot be read, there is none, or the vocabulary is too small.

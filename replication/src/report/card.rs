@@ -1,14 +1,14 @@
-//! What the author of a table states for the report card of its fits.
+//! The author's answers for the report card of a table's fits.
 
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::{Error, Result};
 use std::fs;
 use std::path::Path;
 
-/// Takes the answers of a TOML file: `count_n = "with embeddings"`.
+/// Reads the answers from a TOML file: `count_n = "with embeddings"`.
 ///
 /// # Errors
-/// In one line, if it is no TOML, an answer is no text, or there is no such question.
+/// If the file is not TOML, an answer is not text, or there is no such question.
 pub fn state(checklist: &mut Checklist, path: &Path) -> Result<()> {
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {

@@ -23,7 +23,7 @@ pub fn page(results: &Results, laws: &Laws, pages: &[(&Figure, Page)]) -> String
     )
 }
 
-/// A page of its own: what it is, its title, the sentences that it begins with, and the rest as HTML.
+/// A separate page: its kind, its title, its first sentences, and the rest as HTML.
 #[cfg(feature = "train")]
 pub fn document(kicker: &str, title: &str, lead: &[String], body: &str) -> String {
     let mut class = " class=\"lede\"";
@@ -44,7 +44,7 @@ pub fn document(kicker: &str, title: &str, lead: &[String], body: &str) -> Strin
     )
 }
 
-/// The template with a text for every `{{name}}`. What is put in is not looked at again.
+/// The template with a text in place of every `{{name}}`. Inserted texts are not searched again.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut parts = template.split("{{");
     let mut text = parts.next().unwrap_or_default().to_string();
@@ -57,7 +57,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
     text
 }
 
-/// Text for an element or an attribute in double quotation marks.
+/// Text, escaped for an element or an attribute in double quotation marks.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -99,7 +99,7 @@ fn claim_groups(pages: &[(&Figure, Page)]) -> String {
     html
 }
 
-/// A verdict in words, with a sign and a colour beside them.
+/// A verdict in words, with a sign and a colour.
 fn verdict(finding: &Finding) -> String {
     let (class, sign) = match finding.verdict {
         Verdict::Supported => ("supported", "✓"),
@@ -139,14 +139,14 @@ fn section(figure: &Figure, page: &Page, results: &Results) -> String {
     html
 }
 
-/// A drawing whose ids are its own on a page of several. The drawings' texts hold no quotation
-/// marks, which are escaped in them, so only attributes change.
+/// A drawing with ids that are unique on a page of several drawings. Quotation marks in texts are
+/// escaped, so only attributes change.
 fn own_ids(svg: &str, id: &str) -> String {
     svg.replace("<clipPath id=\"", &format!("<clipPath id=\"{id}-"))
         .replace("clip-path=\"url(#", &format!("clip-path=\"url(#{id}-"))
 }
 
-/// A table, named by what stands above it.
+/// A table with its caption as its name.
 pub fn table(table: &Table, id: &str) -> String {
     let (caption, name) = if table.caption.is_empty() {
         (String::new(), "aria-label=\"Table\"".into())
@@ -174,7 +174,7 @@ pub fn table(table: &Table, id: &str) -> String {
     html
 }
 
-/// Whether a cell is to be set flush right.
+/// Whether a cell is aligned to the right.
 fn is_number(cell: &str) -> bool {
     let digits = cell.trim_start_matches(['+', '-', '−', '±', '<', '>', '≈', ' ']);
     digits.starts_with(|c: char| c.is_ascii_digit())

@@ -1,7 +1,7 @@
-//! The report: one self-contained HTML page, and the same in Markdown. Claims first, then each
-//! figure with the command that makes it, a panel that asks the laws, and provenance at the foot.
+//! The report: one self-contained HTML page, and the same in Markdown. It has the claims, each figure
+//! with the command that makes it, an interactive panel for the laws, and the provenance.
 //!
-//! The page needs no network and, but for the panel, no JavaScript.
+//! The page needs no network and, except for the panel, no JavaScript.
 
 pub mod card;
 pub mod html;
@@ -16,9 +16,9 @@ use forgetting_laws::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Writes `report.html` and `report.md` into `folder`, which is made if it is missing, and returns
-/// their paths. The Markdown shows the drawings where [`Page::write`] puts them when each figure's
-/// folder lies in `folder` and has its id as name.
+/// Writes `report.html` and `report.md` into `folder`, which is created if it is missing, and returns
+/// their paths. The Markdown expects the drawings where [`Page::write`] puts them: in a folder of
+/// `folder` named by the figure's id.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -41,8 +41,8 @@ fn command(figure: &Figure, results: &Results) -> String {
     format!("cargo run -p replication -- {} --preset {}", figure.id, results.preset)
 }
 
-/// A figure's name in lists: the paper's without remarks, or its title where it is none of the
-/// paper's.
+/// A figure's name in lists: the paper's name without remarks, or the title if the paper has no such
+/// figure.
 pub fn name(figure: &Figure) -> String {
     let paper = figure.paper;
     if !paper.contains(|c: char| c.is_ascii_digit()) {
@@ -55,7 +55,7 @@ pub fn name(figure: &Figure) -> String {
     }
 }
 
-/// A claim, with all that figures found of it.
+/// A claim with the findings of all figures about it.
 struct Claim<'a> {
     claim: &'a str,
     source: &'a str,
@@ -63,14 +63,14 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// The verdict of all its findings; `None` where they differ.
+    /// The verdict of all its findings; `None` if they differ.
     fn verdict(&self) -> Option<Verdict> {
         let first = self.findings.first()?.1.verdict;
         self.findings.iter().all(|(_, finding)| finding.verdict == first).then_some(first)
     }
 }
 
-/// The claims in the order of the figures; findings of the same words are one claim's.
+/// The claims in the order of the figures. Findings with the same words belong to one claim.
 fn claims<'a>(pages: &'a [(&'a Figure, Page)]) -> Vec<Claim<'a>> {
     let mut claims: Vec<Claim> = Vec::new();
     for (figure, page) in pages {
@@ -102,7 +102,7 @@ fn groups<'a, 'b>(claims: &'b [Claim<'a>]) -> Vec<(&'static str, Vec<&'b Claim<'
     groups.filter(|(_, claims)| !claims.is_empty()).collect()
 }
 
-/// How many claims have which verdict, in a sentence.
+/// The number of claims per verdict, in a sentence.
 fn summary(claims: &[Claim]) -> String {
     let counts = groups(claims).into_iter().map(|(heading, claims)| {
         let mut words = heading.to_string();
@@ -117,7 +117,7 @@ fn summary(claims: &[Claim]) -> String {
     }
 }
 
-/// What the runs are and where they come from, by name.
+/// The provenance of the runs, as pairs of name and value.
 fn provenance(results: &Results) -> Vec<(String, String)> {
     let pretraining = &results.pretraining;
     let left_out =
@@ -166,8 +166,8 @@ fn provenance(results: &Results) -> Vec<(String, String)> {
     facts
 }
 
-/// Draws every figure and table into a folder of its own and writes the report, whose page is
-/// returned.
+/// Draws every figure and table into a folder of its own, writes the report, and returns the path of
+/// its page.
 ///
 /// # Errors
 /// If a file cannot be written.

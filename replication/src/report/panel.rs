@@ -1,4 +1,4 @@
-//! What the page's panel knows of the laws: parameters, resamples, and the runs' ranges, as JSON.
+//! The data of the page's panel as JSON: parameters of the laws, resamples, and ranges of the runs.
 //! `panel.js` evaluates Equations 6 and 7 with them as [`Fit::predict`] does.
 
 use crate::results::{DomainLaws, Laws, distinct};
@@ -6,7 +6,7 @@ use forgetting_laws::fit::{Fit, Space};
 use forgetting_laws::table::Column;
 use serde::Serialize;
 
-/// As many resamples are embedded; of more, an even part.
+/// The most resamples that are embedded, evenly chosen from all.
 const MOST_DRAWS: usize = 1000;
 
 /// Digits of a resample's numbers: the panel shows four.
@@ -31,18 +31,17 @@ enum Panel {
 
 #[derive(Serialize)]
 struct Fitted {
-    /// What the law rests on, for the reader.
+    /// A description of the runs behind the law.
     about: String,
     /// The parameters in the law's order.
     values: Vec<f64>,
-    /// The same of each resample.
+    /// The parameters of each resample.
     draws: Vec<Vec<f64>>,
-    /// What a new run's residual makes of the prediction of each resample: a factor on it, or
-    /// nats added to it.
+    /// The effect of a new run's residual on the prediction of each resample: a factor, or nats to add.
     noise: Vec<f64>,
     /// Whether `noise` is a factor.
     relative: bool,
-    /// What share of new runs or laws the bands hold; null without resamples.
+    /// The level of the bands; null without resamples.
     level: Option<f64>,
     /// The smallest and the largest value among the fitted runs.
     n: (f64, f64),
@@ -50,7 +49,7 @@ struct Fitted {
     p: (f64, f64),
 }
 
-/// The laws of every domain, as JSON that may stand in a script element.
+/// The laws of every domain, as JSON that is safe in a script element.
 pub fn json(laws: &Laws) -> String {
     let domains: Vec<_> = laws.0.iter().map(domain).collect();
     let json = serde_json::to_string(&domains).expect("our types have string keys");
@@ -116,7 +115,7 @@ fn about(fit: &Fit) -> String {
     format!("{}; {} runs{held_out}", fit.equation, fit.n_runs)
 }
 
-/// To [`DIGITS`] significant digits.
+/// A number rounded to [`DIGITS`] significant digits.
 fn round(value: f64) -> f64 {
     format!("{value:.*e}", DIGITS - 1).parse().unwrap_or(value)
 }

@@ -3,7 +3,7 @@
 use crate::format::{Csv, cell};
 use forgetting_laws::fit::{Errors, Ranking};
 
-/// All rankings as CSV, a row for each form or baseline and axis. Equal rankings give equal bytes.
+/// All rankings as CSV, with one row per form or baseline and axis. Equal rankings give equal bytes.
 pub fn table(rankings: &[Ranking]) -> String {
     let mut table = Csv::new([
         "domain",

@@ -1,4 +1,4 @@
-//! From the store to results.
+//! Collects results from the store.
 
 use super::{Domain, Finetuned, Pretrained, PretrainingData, Results};
 use crate::experiment::config::Config;
@@ -11,10 +11,10 @@ use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
 
 impl Results {
-    /// What the store has of a grid's runs. `stats` is what is known of each domain's data.
+    /// The results of a grid's runs in the store. `stats` has the stats of each domain's data.
     ///
     /// # Errors
-    /// If a record cannot be read, or nothing is known of any data.
+    /// If a record cannot be read, or there are no stats.
     pub fn collect(
         preset: &str,
         config: &Config,

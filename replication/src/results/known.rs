@@ -1,8 +1,8 @@
-//! Runs that a table of results holds (`--known results.json`): they count as done, so that whoever
-//! extends a published grid repeats none of it.
+//! Runs of given results (`--known results.json`). They count as done, so that a published grid can be
+//! extended without repeating its runs.
 //!
-//! Models are not in such a file. One that a missing run needs is pretrained again, and must come out
-//! as the file says, to the bit.
+//! Such a file has no models. If a missing run needs one, it is pretrained again, and its result must
+//! match the file bit for bit.
 
 use crate::experiment::job::Job;
 use crate::experiment::known::{KNOWN, KnownRun};
@@ -13,20 +13,20 @@ use forgetting_laws::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What some tables of results hold.
+/// The runs of one or more `results.json`.
 #[derive(Debug, Default)]
 pub struct Tables {
-    /// Their runs by identity; of a run in several tables the first counts.
+    /// The runs by identity; if a run is in several files, the first counts.
     runs: BTreeMap<RunId, KnownRun>,
-    /// Predictions that were sealed before the runs that they speak of.
+    /// Predictions that were sealed before their runs.
     sealed: Vec<Preregistration>,
 }
 
 impl Tables {
-    /// Reads files `results.json`.
+    /// Reads the files.
     ///
     /// # Errors
-    /// If a file cannot be read or is none of ours.
+    /// If a file cannot be read or is not a `results.json` of this program.
     pub fn read(files: &[PathBuf]) -> Result<Self> {
         let mut tables = Self::default();
         for file in files {
@@ -53,12 +53,12 @@ impl Tables {
         Ok(())
     }
 
-    /// A run, if a table holds it.
+    /// A run, if a file has it.
     pub fn run(&self, id: &RunId) -> Option<&KnownRun> {
         self.runs.get(id)
     }
 
-    /// The sealed predictions of just these runs.
+    /// The sealed predictions of exactly these runs.
     pub fn sealed(&self, runs: &BTreeSet<&RunId>) -> Option<&Preregistration> {
         self.sealed.iter().find(|sealed| {
             let registered = sealed.content.registered.iter();
@@ -67,8 +67,7 @@ impl Tables {
         })
     }
 
-    /// Notes those of the jobs as done that a table holds and that are neither done nor under way in
-    /// the store.
+    /// Records as done those jobs that a file has and that are neither done nor under way in the store.
     ///
     /// # Errors
     /// If a record cannot be read or written.

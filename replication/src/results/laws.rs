@@ -14,7 +14,8 @@ pub struct DomainLaws {
     pub forgetting: Result<Fit, String>,
     /// Equation 6.
     pub finetuning: Result<Fit, String>,
-    /// The form of forgetting to rely on, where held-out runs put it ahead of Equation 7 beyond chance.
+    /// The preferred form of the forgetting law, if it is significantly ahead of Equation 7 on held-out
+    /// runs.
     pub other: Option<Fit>,
 }
 
@@ -22,14 +23,14 @@ pub struct DomainLaws {
 pub struct Laws(pub Vec<DomainLaws>);
 
 impl DomainLaws {
-    /// Both, by the names of the laws, in the order of their equations.
+    /// Both laws, in the order of their equations.
     pub fn both(&self) -> [(&'static str, &Result<Fit, String>); 2] {
         [(Finetuning.name(), &self.finetuning), (Forgetting.name(), &self.forgetting)]
     }
 }
 
 impl Laws {
-    /// Fits the laws to the runs of the main grid that count.
+    /// Fits the laws to the runs of the main grid that are not left out.
     pub fn of(results: &Results) -> Self {
         let options = Options { misfit: false, ..Options::default() };
         Self::fitted(&results.table(MAIN), &options)
@@ -57,17 +58,17 @@ impl Laws {
         self.0.iter().find(|laws| laws.domain == name)
     }
 
-    /// The fits that there are: by domain, and for each by equation.
+    /// The existing fits, by domain and then by equation.
     pub fn fits(&self) -> impl Iterator<Item = &Fit> {
         self.0.iter().flat_map(|laws| laws.both()).filter_map(|(_, fit)| fit.as_ref().ok())
     }
 
-    /// The forms of forgetting that do better than Equation 7, by domain.
+    /// The forms of the forgetting law that are better than Equation 7, by domain.
     pub fn others(&self) -> impl Iterator<Item = &Fit> {
         self.0.iter().filter_map(|laws| laws.other.as_ref())
     }
 
-    /// In words, what could not be fitted and why.
+    /// Notes about what could not be fitted and why.
     pub fn missing(&self) -> Vec<String> {
         let why = |domain: &str, (law, fit): (&str, &Result<Fit, String>)| {
             fit.as_ref().err().map(|why| format!("There is no {law} law of {domain}: {why}."))
@@ -78,7 +79,7 @@ impl Laws {
         self.0.iter().flat_map(of).collect()
     }
 
-    /// The resamples that the fits have, for fits that stand beside them.
+    /// The resamples of the fits, for further fits next to them.
     pub fn bootstrap(&self) -> Bootstrap {
         let resampled = self.fits().find_map(|fit| fit.bootstrap.as_ref());
         resampled.map_or(Bootstrap::NONE, |resampled| Bootstrap {
@@ -89,8 +90,7 @@ impl Laws {
     }
 }
 
-/// The form of forgetting that held-out runs speak for, where they tell it apart from Equation 7 and
-/// support it.
+/// The preferred form of the forgetting law, if it is supported and can be told apart from Equation 7.
 fn ahead_of_equation_7(
     table: &Table,
     equation_7: &Fit,

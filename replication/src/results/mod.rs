@@ -1,7 +1,7 @@
-//! What the runs of a grid gave: the one table that figures, laws, exports and the report ask.
+//! The results of a grid, which figures, laws, exports and the report use.
 //!
-//! A figure never looks at the store or at settings; it asks [`Results`] for the runs of a block of
-//! the grid. Losses are in nats per token, sizes in parameters and tokens.
+//! A figure never reads the store or the settings; it gets the runs of a block of the grid from
+//! [`Results`]. Losses are in nats per token, sizes in parameters and tokens.
 
 #![cfg_attr(
     not(feature = "train"),
@@ -57,7 +57,8 @@ pub struct Pretrained {
     pub batch: u64,
     /// The coefficient of weight decay.
     pub weight_decay: f64,
-    /// Seconds that the run's thread kept a core busy, evaluations included; None where not all are known.
+    /// Seconds that the run's thread kept a core busy, evaluations included; None where not all are
+    /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub core_seconds: Option<f64>,
     /// The result.
@@ -118,7 +119,8 @@ pub struct Finetuned {
     pub steps: u64,
     /// Sequences a step.
     pub batch: u64,
-    /// Seconds that the run's thread kept a core busy, evaluations included; None where not all are known.
+    /// Seconds that the run's thread kept a core busy, evaluations included; None where not all are
+    /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub core_seconds: Option<f64>,
     /// The result.
@@ -180,7 +182,8 @@ impl Finetuned {
         UCurve::new(&self.record.evaluations).ok()?.bottom()
     }
 
-    /// L_pt⁰: the pretraining loss before the first step, on the set that [`bottom`](Self::bottom) is of.
+    /// L_pt⁰: the pretraining loss before the first step, on the set that [`bottom`](Self::bottom) is
+    /// of.
     pub fn loss_pt0(&self) -> f64 {
         self.test().map_or_else(|| self.loss_pt0_of_curve(), |(_, test)| test.loss_pt0.value)
     }

@@ -1,4 +1,5 @@
-//! A small planted grid for tests: U-curves whose bottoms follow the paper's laws. No measurement.
+//! A small simulated grid for tests: U-curves whose bottoms follow the paper's laws. Nothing in it is
+//! measured.
 
 use super::{Domain, Finetuned, Plan, Pretrained, PretrainingData, Results};
 use crate::blocks::MAIN;

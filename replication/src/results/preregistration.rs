@@ -1,9 +1,9 @@
-//! Predictions that are written down before the runs that they speak of (Table 4).
+//! Pre-registration: predictions that are written before their runs are made (Table 4).
 //!
 //! The paper fits its laws to models of up to 334M parameters and to up to 3M tokens, and predicts
-//! 1.27B at 30M tokens. Here the runs with both the largest model and the most data are withheld
-//! from the fits, or those that the settings say, and wait until [`Preregistration::write`] has put the
-//! predictions on disk.
+//! 1.27B at 30M tokens. Here the runs with both the largest model and the most data (or those that the
+//! settings name) are withheld from the fits, and start only after [`Preregistration::write`] has
+//! written the predictions to disk.
 
 use super::{Finetuned, Results, distinct};
 use crate::blocks::MAIN;
@@ -23,7 +23,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A run of the corner, as it is known before it starts.
+/// A predicted run, as it is known before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Withheld {
@@ -39,14 +39,14 @@ pub struct Withheld {
     pub d_ft_tokens: u64,
     /// The fraction of injected pretraining data.
     pub p: f64,
-    /// L_pt⁰, where the pretraining of the model ended, in nats per token.
+    /// L_pt⁰, the loss at the end of pretraining, in nats per token.
     pub loss_pt0: f64,
     /// Tokens of the pretraining, D.
     pub d_tokens: u64,
 }
 
 impl Withheld {
-    /// Of a run that was made already.
+    /// From a run that exists already.
     pub fn of(run: &Finetuned) -> Self {
         Self {
             run_id: run.record.id.clone(),
@@ -60,7 +60,7 @@ impl Withheld {
         }
     }
 
-    /// All runs beyond a corner of a main grid that was made already.
+    /// All runs beyond a corner of a main grid that exists already.
     pub fn all(results: &Results, corner: Corner) -> Vec<Self> {
         let withheld = |run: &&Finetuned| {
             cell(results, run).is_some_and(|(rank, d_ft)| corner.withholds(rank, d_ft))
@@ -84,19 +84,20 @@ fn cell(results: &Results, run: &Finetuned) -> Option<(usize, u64)> {
     Some((results.parent(run)?.rank, run.d_ft_tokens))
 }
 
-/// What a law says of a run. Losses in nats per token.
+/// The prediction of a law for a run. Losses are in nats per token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forecast {
     /// The run.
     pub run: Withheld,
-    /// The law's prediction; its interval is that of a new run, noise included.
+    /// The law's prediction; its interval is that of a new run, including noise.
     pub prediction: Prediction,
-    /// What the baseline of no change says: L_pt⁰, or the geometric mean of the fitted losses.
+    /// The prediction of the baseline without change: L_pt⁰, or the geometric mean of the fitted
+    /// losses.
     pub no_change: f64,
 }
 
-/// A law of a domain, and what it says of the corner.
+/// A law of a domain and its predictions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registered {
@@ -112,7 +113,7 @@ pub struct Registered {
     pub status: String,
     /// The parameters with their intervals; empty without a fit.
     pub params: Params,
-    /// The predictions; none without a fit.
+    /// The predictions; empty without a fit.
     pub forecasts: Vec<Forecast>,
 }
 
@@ -128,19 +129,19 @@ pub struct Content {
     pub objective: String,
     /// Resamples of each fit.
     pub resamples: usize,
-    /// What share of new runs an interval should hold.
+    /// The level of the intervals.
     pub level: f64,
     /// By domain and law.
     pub registered: Vec<Registered>,
 }
 
-/// Predictions under seal.
+/// Sealed predictions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preregistration {
     /// The hex SHA-256 of the content's compact JSON.
     pub sha256: String,
-    /// What was sealed.
+    /// The sealed content.
     pub content: Content,
 }
 
@@ -149,7 +150,7 @@ const RULE: &str = "Fitted: the counted runs of the main grid with a smaller mod
                     largest and less data than the most. Predicted: those with both the largest \
                     model and the most data.";
 
-/// How predictions come about.
+/// How predictions are made.
 pub struct Plan {
     /// Which runs are fitted and which are predicted.
     pub corner: Corner,

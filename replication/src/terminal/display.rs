@@ -1,4 +1,4 @@
-//! Bars on a terminal, plain lines elsewhere.
+//! Progress of runs: bars on a terminal, plain lines elsewhere.
 
 use super::log;
 use forgetting_laws::engine::Observer;
@@ -8,10 +8,10 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Between two plain lines of one run.
+/// The time between two plain lines of one run.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
-/// Everything that is shown, on standard error.
+/// The display of all runs, on standard error.
 pub struct Display {
     bars: MultiProgress,
     total: ProgressBar,
@@ -19,7 +19,7 @@ pub struct Display {
 }
 
 impl Display {
-    /// A display of `work` units of work (training FLOPs) in all.
+    /// A display of `work` units of work (training FLOPs) in total.
     pub fn new(work: f64) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let target =
@@ -33,14 +33,14 @@ impl Display {
         Self { bars, total, on_terminal }
     }
 
-    /// One that shows nothing.
+    /// A display that shows nothing.
     pub fn silent() -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let total = bars.add(ProgressBar::new(0));
         Self { bars, total, on_terminal: true }
     }
 
-    /// A line that stays.
+    /// Prints a permanent line.
     pub fn line(&self, text: &str) {
         if self.on_terminal {
             let _ = self.bars.println(text);
@@ -49,12 +49,12 @@ impl Display {
         }
     }
 
-    /// Work that needs no more doing, because a run has ended or was there already.
+    /// Counts work as done, because a run has ended or existed already.
     pub fn work_done(&self, work: f64) {
         self.total.inc((work / UNIT) as u64);
     }
 
-    /// The bar of one run of so much work, whose part done shows in the bar of all runs until the
+    /// The bar of one run of `work` units. Its progress is included in the bar of all runs until the
     /// run ends.
     pub fn run(&self, label: &str, work: f64) -> RunDisplay<'_> {
         let bar = self.bars.insert_before(&self.total, ProgressBar::new(1));
@@ -65,13 +65,13 @@ impl Display {
         RunDisplay { display: self, label: label.to_string(), work, bar, timing }
     }
 
-    /// Removes what moves.
+    /// Removes the bars.
     pub fn finish(&self) {
         self.total.finish_and_clear();
     }
 }
 
-/// FLOPs of one unit of the bar: whole numbers are needed there.
+/// FLOPs per unit of the bar, which needs whole numbers.
 const UNIT: f64 = 1e6;
 
 fn style(template: &str) -> ProgressStyle {

@@ -1,4 +1,4 @@
-//! How far files are on their way here.
+//! Progress of downloads.
 
 use super::log;
 use forgetting_laws::hub::{HubError, Progress};
@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Between two plain lines of one file.
+/// The time between two plain lines of one file.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
 /// A bar on a terminal, plain lines elsewhere, on standard error.

@@ -1,4 +1,4 @@
-//! What of a record is the document.
+//! Which part of a record is the document.
 
 use crate::data::mask::{Loss, Passage};
 use serde::{Deserialize, Serialize};
@@ -11,28 +11,28 @@ const OPEN: &str = "[INST]";
 /// Ends it.
 const CLOSE: &str = "[/INST]";
 
-/// What of a record (a line of JSON, a row of Parquet) is the document. A field within another one
-/// is named with dots, as `meta.pile_set_name`.
+/// Which part of a record (a line of JSON, a row of Parquet) is the document. A nested field is named
+/// with dots, such as `meta.pile_set_name`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fields {
     /// The field of the text.
     #[serde(default = "text")]
     pub text: String,
-    /// The field that tells works apart; none: every record is one.
+    /// The field that names the work; without it every record is a work.
     #[serde(default)]
     pub group: Option<String>,
-    /// Which records count; none: all.
+    /// Which records are read; without it all are.
     #[serde(default)]
     pub filter: Option<Filter>,
-    /// How a record of instructions becomes text, in place of the field of the text.
+    /// How a record of instructions becomes text; it replaces the field of the text.
     #[serde(default)]
     pub instructions: Option<Instructions>,
-    /// What of them counts in the loss; text in a field counts everywhere.
+    /// Which tokens of instructions count in the loss; in other text all do.
     #[serde(default, skip_serializing_if = "Loss::is_default")]
     pub loss: Loss,
-    /// Whether a record is left out in which the text, or the list of turns, is null or missing,
-    /// and counted; otherwise it is refused.
+    /// Whether a record is skipped and counted if its text, or its list of turns, is null or missing.
+    /// Otherwise such a record is an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_missing: bool,
 }
@@ -47,15 +47,15 @@ fn text() -> String {
 pub struct Filter {
     /// The field.
     pub field: String,
-    /// Its values, numbers and truth values by their text.
+    /// The values; numbers and truth values as text.
     pub values: Vec<String>,
 }
 
 /// Where the instructions and the answers of a record are. Each exchange becomes a line
 /// `[INST] instruction [/INST] answer`.
 ///
-/// An answer that counts in the loss counts from behind `[/INST]` to the end of its line, so that a
-/// model learns where it ends. An empty one does not count at all.
+/// If only answers count in the loss, an answer counts from after `[/INST]` to the end of its line, so
+/// that a model learns where it ends. An empty answer does not count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Instructions {
@@ -66,25 +66,25 @@ pub enum Instructions {
         /// The field of the answer.
         answer: String,
     },
-    /// A list of turns. What is said in a turn is a string, or a list of parts of text, strings or
-    /// objects with a field `text`, which are joined by line ends. A turn where it is null, missing
-    /// or an empty list (a call of a tool, say) is left out. Parts of another kind, as images, are
-    /// refused.
+    /// A list of turns. The content of a turn is a string or a list of parts, each a string or an
+    /// object with a field `text`; parts are joined by line ends. A turn whose content is null, missing
+    /// or an empty list (such as the call of a tool) is skipped. Parts of another kind, such as images,
+    /// are an error.
     Conversation {
         /// The field of the list.
         turns: String,
-        /// The field of a turn that says who speaks.
+        /// The field of a turn that names the speaker.
         speaker: String,
-        /// The field of a turn that says what.
+        /// The field of a turn with the content.
         words: String,
-        /// Those who ask, or set the scene.
+        /// The speakers whose turns are instructions, such as user and system.
         human: Vec<String>,
-        /// Those who answer.
+        /// The speakers whose turns are answers.
         model: Vec<String>,
     },
 }
 
-/// What a record was found to be.
+/// What was found in a record.
 #[derive(Debug, PartialEq)]
 pub(super) enum Found {
     /// A document, and the name of its group.
@@ -98,7 +98,7 @@ pub(super) enum Found {
 type Record = Map<String, Value>;
 
 impl Fields {
-    /// The text in one field, and perhaps the group in another one.
+    /// The text in one field and, optionally, the group in another.
     pub fn plain(text: &str, group: Option<&str>) -> Self {
         let group = group.map(String::from);
         Self {
@@ -111,7 +111,8 @@ impl Fields {
         }
     }
 
-    /// What determines a text beside the names of the fields, as JSON; None where nothing does.
+    /// Everything that determines a text apart from the names of the fields, as JSON; `None` if nothing
+    /// else does.
     pub(super) fn rest(&self) -> Option<Vec<u8>> {
         let rest = (&self.filter, &self.instructions);
         let json = match (rest, self.counts_answers()) {
@@ -122,12 +123,12 @@ impl Fields {
         Some(json.expect("fields have string keys"))
     }
 
-    /// Whether answers alone count in the loss.
+    /// Whether only answers count in the loss.
     pub fn counts_answers(&self) -> bool {
         self.instructions.is_some() && self.loss == Loss::Answer
     }
 
-    /// The fields of a record that are needed, without what lies within them.
+    /// The outermost fields of a record that are needed.
     pub(super) fn outermost(&self) -> Vec<&str> {
         let mut names: Vec<&str> = match &self.instructions {
             None => vec![&self.text],
@@ -147,7 +148,7 @@ impl Fields {
     /// In one line, if a field is missing or is not what it should be.
     pub(super) fn find(&self, record: Value) -> Result<Found, String> {
         let Value::Object(record) = record else {
-            return Err(format!("{} stands where a JSON object should", kind(&record)));
+            return Err(format!("a JSON object is expected, but this is {}", kind(&record)));
         };
         if let Some(Filter { field, values }) = &self.filter {
             let value = name(field, need(&record, field)?, "a string or a number can be filtered")?;
@@ -199,9 +200,9 @@ impl Instructions {
     /// The names of [`form`](Self::form)s.
     pub const FORMS: [&str; 3] = ["messages", "conversations", "alpaca"];
 
-    /// A form that many data sets of instructions have: `messages` with `role` and `content`, as
-    /// chats are published now; `conversations` with `from` and `value` (ShareGPT); `alpaca`, with
-    /// `instruction`, `input` and `output`. None for another name.
+    /// A common format of instruction data: `messages` with `role` and `content`, the usual format of
+    /// chats; `conversations` with `from` and `value` (ShareGPT); or `alpaca` with `instruction`,
+    /// `input` and `output`. `None` for another name.
     pub fn form(name: &str) -> Option<Self> {
         let all = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
         let conversation = |turns: &str, speaker: &str, words: &str, human, model| {
@@ -263,7 +264,7 @@ impl Instructions {
                 let list = match list {
                     Value::Array(list) => list,
                     other => {
-                        return Err(format!("the field {turns:?} is {}, no list", kind(other)));
+                        return Err(format!("the field {turns:?} is {}, not a list", kind(other)));
                     }
                 };
                 let mut asked = String::new();
@@ -303,7 +304,7 @@ impl Instructions {
     }
 }
 
-/// The value at a path; a key that has the dots itself comes first.
+/// The value at a path. A key that itself contains the dots takes precedence.
 fn look_up<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
     record.get(path).or_else(|| {
         path.match_indices('.').find_map(|(dot, _)| match record.get(&path[..dot]) {
@@ -328,7 +329,7 @@ pub(super) fn no_field<'a>(path: &str, names: impl Iterator<Item = &'a str>) -> 
     format!("no field {path:?}; the fields found are: {found}")
 }
 
-/// What to say of a record without text that has a [form](Instructions::form).
+/// The advice for a record without text that has a common [form](Instructions::form).
 fn form_of(record: &Record) -> &'static str {
     let has = |name: &str| record.contains_key(name);
     match () {
@@ -339,7 +340,7 @@ fn form_of(record: &Record) -> &'static str {
     }
 }
 
-/// What to say of a speaker whom a [form](Instructions::form) of such turns knows.
+/// The advice for a speaker that a common [form](Instructions::form) knows.
 fn knows(field: &str, who: &str) -> String {
     let known = |name: &&str| match Instructions::form(name) {
         Some(Instructions::Conversation { turns, human, model, .. }) => {
@@ -351,7 +352,7 @@ fn knows(field: &str, who: &str) -> String {
     form.map(|name| format!("; --like {name} knows {who:?}")).unwrap_or_default()
 }
 
-/// What is said in a turn; none where nothing is.
+/// The content of a turn; `None` if it has none.
 fn said<'a>(field: &str, value: Option<&'a Value>) -> Result<Option<Cow<'a, str>>, String> {
     let parts = match value {
         None | Some(Value::Null) => return Ok(None),
@@ -368,7 +369,7 @@ fn said<'a>(field: &str, value: Option<&'a Value>) -> Result<Option<Cow<'a, str>
                 (Some(Value::Null), _) => {}
                 (_, Some(Value::String(kind))) => {
                     return Err(format!(
-                        "{field:?} has a part of type {kind:?}; text alone is read"
+                        "{field:?} has a part of type {kind:?}; only text is read"
                     ));
                 }
                 _ => return Err(format!("{field:?} has a part without text")),
@@ -525,7 +526,7 @@ mod tests {
         let error = fields.find(json!({"messages": []})).unwrap_err();
         assert!(error.ends_with("\"messages\"; --like messages reads such records"), "{error}");
         let error = fields.find(json!({"conversations": "x"})).unwrap_err();
-        assert_eq!(error, "the field \"conversations\" is a string, no list");
+        assert_eq!(error, "the field \"conversations\" is a string, not a list");
         assert!(fields.find(json!({"conversations": [1]})).unwrap_err().contains("a number"));
         let error = fields.find(json!({"conversations": [{"role": "user"}]})).unwrap_err();
         let expected = "in a turn in \"conversations\": no field \"from\"; the fields found are: \"role\"; \

@@ -1,4 +1,4 @@
-//! The documents of files, while these are read.
+//! Gathers the documents of files while they are read.
 
 use super::fields::{Fields, Found};
 use super::notes::Notes;
@@ -16,11 +16,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The number of blocks that all plain texts make together, about, where few groups are cut.
+/// The approximate number of blocks into which all plain texts are cut if there are few groups.
 const BLOCKS: usize = 32;
 /// The line, or word, that separates documents in the plain text files of several corpora.
 pub const SEPARATOR: &str = "<|endoftext|>";
-/// Bytes of a line of a text file that are read at a time: lines have any length.
+/// Bytes of a line of a text file that are read at a time; a line may have any length.
 pub const PART: usize = 1 << 20;
 
 /// Hashes what is read.
@@ -42,18 +42,18 @@ struct Lines<'a> {
     reader: BufReader<Hashing>,
     path: &'a Path,
     packing: Packing,
-    /// The number of the line that was read last, from 1, and whether more of it is to come.
+    /// The number of the line that was read last, from 1, and whether more of it follows.
     line: u64,
     within: bool,
-    /// Unpacked bytes that were handed out.
+    /// Decompressed bytes that were returned.
     offset: u64,
-    /// Bytes that were read and not handed out.
+    /// Bytes that were read and not yet returned.
     held: Vec<u8>,
 }
 
 impl Lines<'_> {
-    /// Appends the next line with its end, or a part of a long one, to `text`. A part ends neither
-    /// within a character nor within [`SEPARATOR`]. False at the end of the file.
+    /// Appends the next line with its end, or a part of a long line, to `text`. A part does not end
+    /// within a character or within [`SEPARATOR`]. Returns false at the end of the file.
     fn append(&mut self, text: &mut String) -> Result<bool> {
         let read = self.reader.by_ref().take(PART as u64).read_until(b'\n', &mut self.held);
         let read = read.map_err(|error| self.packing.error(self.path, error))?;
@@ -89,7 +89,7 @@ impl Lines<'_> {
         Ok(true)
     }
 
-    /// The first byte that is no white space, if it is among the first.
+    /// The first byte that is not white space, if it is among the bytes that were read first.
     fn first(&mut self) -> Result<Option<u8>> {
         let (path, packing) = (self.path, self.packing);
         let first = self.reader.fill_buf().map_err(|error| packing.error(path, error))?;
@@ -151,13 +151,13 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    /// Why there is no document, where these files have no text.
+    /// The error if no document was found; these files have no text.
     pub fn nothing(&self, without_text: &[(&PathBuf, bool)]) -> Error {
         if let Some(filter) = &self.fields.filter {
             let seen: Vec<&str> = self.left_out.iter().map(String::as_str).collect();
             let requirement = match seen.as_slice() {
                 [] => "no file has a record with text".to_string(),
-                seen => format!("no record has it; found were {}", seen.join(", ")),
+                seen => format!("no record has it; the values found include {}", seen.join(", ")),
             };
             return Error::setting(&filter.field, filter.values.join(", "), requirement);
         }
@@ -170,8 +170,8 @@ impl<'a> Gathered<'a> {
             "is empty".to_string()
         } else {
             match self.notes.missing.count {
-                0 => "holds no text".to_string(),
-                count => format!("holds no text: {count} records lack it"),
+                0 => "contains no text".to_string(),
+                count => format!("contains no text: {count} records have none"),
             }
         };
         Error::content(shown(first), None, format!("{files} {reason}"))
@@ -182,7 +182,7 @@ impl<'a> Gathered<'a> {
         if path.as_os_str() == STDIN {
             static READ: AtomicBool = AtomicBool::new(false);
             if READ.swap(true, Ordering::Relaxed) {
-                let requirement = "standard input can be read once: name it in one place";
+                let requirement = "standard input can be read only once: name it in one place";
                 return Err(Error::setting("text file", STDIN, requirement));
             }
             return self.stream(shown(path), io::stdin());
@@ -200,12 +200,16 @@ impl<'a> Gathered<'a> {
         self.lines(path, Some(kind.format), packing, file)
     }
 
-    /// Reads what says itself what it is.
+    /// Reads standard input, whose first bytes say what it is.
     pub fn stream(&mut self, path: &Path, stream: impl Read + 'static) -> Result<FileRead> {
         let mut stream = BufReader::with_capacity(1 << 16, stream);
         let first = stream.fill_buf().map_err(Error::io(path))?;
         if first.starts_with(b"PAR1") {
-            return Err(Error::content(path, None, "Parquet is read from its end: name a file"));
+            return Err(Error::content(
+                path,
+                None,
+                "Parquet is read from its end and needs a file: give its name",
+            ));
         }
         let packing = Packing::of(first);
         self.lines(path, None, packing, stream)
@@ -228,7 +232,7 @@ impl<'a> Gathered<'a> {
         let mut reader = BufReader::with_capacity(1 << 16, reader);
         let first = head(reader.fill_buf().map_err(|error| packing.error(path, error))?);
         if let (true, Some(what)) = (packing != Packing::Plain, foreign(&first)) {
-            return Err(Error::content(path, None, format!("unpacked, {what}")));
+            return Err(Error::content(path, None, format!("decompressed, {what}")));
         }
         let (line, offset, held) = (0, 0, Vec::new());
         let mut lines = Lines { reader, path, packing, line, within: false, offset, held };
@@ -268,7 +272,7 @@ impl<'a> Gathered<'a> {
     }
 
     fn keep(&mut self, found: Found) -> Result<(), String> {
-        /// More would not fit into a line.
+        /// The most values that a message names.
         const SHOWN: usize = 24;
         let (passage, group) = match found {
             Found::Document(passage, group) => (passage, group),
@@ -326,7 +330,7 @@ impl<'a> Gathered<'a> {
         pieces.end(|piece| self.piece(piece, &mut group)).map_err(|reason| lines.error(reason))
     }
 
-    /// Keeps a piece of a work, which is a group from its first piece on that is a document.
+    /// Keeps a part of a work. The work becomes a group with its first part that is a document.
     fn piece(&mut self, piece: &str, group: &mut Option<u64>) -> Result<(), String> {
         if piece.trim().is_empty() {
             return Ok(());
@@ -371,8 +375,8 @@ impl<'a> Gathered<'a> {
         Ok(hasher.finalize().to_vec())
     }
 
-    /// Makes contiguous runs of the pieces of text files groups, about [`BLOCKS`] in all, none
-    /// with pieces of two works. False if there is nothing to cut.
+    /// Groups contiguous parts of text files into about [`BLOCKS`] blocks in all; no block has parts of
+    /// two works. Returns false if there is nothing to cut.
     pub fn cut_into_blocks(&mut self) -> bool {
         let pieces = self.documents.iter().filter(|document| document.plain).count();
         let size = pieces.div_ceil(BLOCKS).max(1);

@@ -1,8 +1,8 @@
-//! What was left out or replaced while files were read, for people.
+//! Notes for the user about what was skipped or replaced while files were read.
 
 use std::path::{Path, PathBuf};
 
-/// How often something was met, and where.
+/// How often something was found, and where.
 #[derive(Default)]
 pub(super) struct Tally {
     pub count: u64,
@@ -22,7 +22,7 @@ impl Tally {
     }
 }
 
-/// What was met in the files.
+/// What was found in the files.
 #[derive(Default)]
 pub(super) struct Notes {
     /// Files without text.
@@ -31,21 +31,21 @@ pub(super) struct Notes {
     pub missing: Tally,
     /// Escapes of half surrogate pairs.
     pub halves: Tally,
-    /// Packed files with something after what is packed.
+    /// Compressed files with other bytes after the compressed data.
     pub tails: Tally,
-    /// Text files that begin as a page does.
+    /// Text files that begin like an HTML or XML page.
     pub pages: Tally,
 }
 
 impl Notes {
-    /// A line for each.
+    /// One line for each kind.
     pub fn lines(&self) -> Vec<String> {
         [
             (&self.empty, "no text in it, skipped"),
             (&self.missing, "records without text, skipped: {}"),
             (&self.halves, "escapes of half a surrogate pair, read as U+FFFD: {}"),
-            (&self.tails, "bytes after the packed data were ignored, as gzip does"),
-            (&self.pages, "it begins as an HTML or XML page does, and is read as text"),
+            (&self.tails, "bytes after the compressed data were ignored, as gzip does"),
+            (&self.pages, "it begins like an HTML or XML page, but is read as text"),
         ]
         .into_iter()
         .filter(|(tally, _)| tally.files > 0)

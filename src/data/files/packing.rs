@@ -1,4 +1,4 @@
-//! How files are packed.
+//! Compressed files.
 
 use crate::Error;
 use crate::formats::foreign;
@@ -6,7 +6,7 @@ use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, Cursor, Read};
 use std::path::Path;
 
-/// The window that a zstd frame may need, as a power of two: what `zstd -dc` allows.
+/// The largest window of a zstd frame, as a power of two: the limit of `zstd -dc`.
 const ZSTD_WINDOW: u32 = 27;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -16,7 +16,7 @@ pub(super) enum Packing {
     Zstd,
 }
 
-/// A file that is unpacked while it is read.
+/// A file that is decompressed while it is read.
 pub(super) enum Unpacked {
     Plain(Box<dyn BufRead>),
     Gzip(Box<Members>),
@@ -24,7 +24,7 @@ pub(super) enum Unpacked {
 }
 
 impl Packing {
-    /// By the first bytes of what is packed.
+    /// Recognised by the first bytes.
     pub fn of(first: &[u8]) -> Self {
         match first {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -33,7 +33,7 @@ impl Packing {
         }
     }
 
-    /// Why a file that begins like this is not what its name says.
+    /// Why a file with these first bytes is not what its name says.
     pub fn refuses(self, first: &[u8]) -> Option<String> {
         let (tool, end, magic) = match self {
             Self::Plain => return foreign(first),
@@ -44,7 +44,7 @@ impl Packing {
         if Self::of(first) == self || magic.starts_with(first) {
             return None;
         }
-        let other = || format!("it is not packed with {tool}; rename it to a name without {end}");
+        let other = || format!("it is not compressed with {tool}; remove {end} from its name");
         Some(foreign(first).unwrap_or_else(other))
     }
 
@@ -61,7 +61,7 @@ impl Packing {
         })
     }
 
-    /// What a failed read of `path` means.
+    /// The error of a failed read of `path`.
     pub fn error(self, path: &Path, error: io::Error) -> Error {
         let name = match self {
             Self::Gzip => "gzip",
@@ -83,9 +83,9 @@ impl Packing {
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => format!("its {name} data end early"),
             _ if what.contains("Unknown frame") => {
-                "after its last zstd frame stand bytes that are none".to_string()
+                "other bytes follow its last zstd frame".to_string()
             }
-            _ => format!("its {name} data cannot be unpacked ({what})"),
+            _ => format!("its {name} data cannot be decompressed ({what})"),
         };
         let reason = format!("{reason}; copy or download it again");
         Error::Damaged { path: path.to_path_buf(), reason }
@@ -93,7 +93,7 @@ impl Packing {
 }
 
 impl Unpacked {
-    /// Whether bytes after the packed data were left unread, as `gzip` does with a warning.
+    /// Whether bytes after the compressed data were ignored, as `gzip` does with a warning.
     pub fn ignored_a_tail(&self) -> bool {
         matches!(self, Self::Gzip(members) if members.tail)
     }
@@ -109,16 +109,16 @@ impl Read for Unpacked {
     }
 }
 
-/// All members of a gzip file, one after the other. What stands after the last one and begins no
-/// other is left unread, as `gzip` does: zeros that fill a block up, or what an upload appended.
+/// All members of a gzip file, one after the other. As in `gzip`, bytes after the last member are
+/// ignored: zeros that fill a block, or what an upload has appended.
 pub(super) struct Members {
-    /// None at the end.
+    /// `None` at the end.
     member: Option<GzDecoder<Rest>>,
-    /// Whether anything but zeros stands after the last member.
+    /// Whether anything but zeros follows the last member.
     tail: bool,
 }
 
-/// What is left of a file, after bytes of it that were looked at.
+/// The rest of a file after bytes that have been read to recognise it.
 type Rest = io::Chain<Cursor<Vec<u8>>, Box<dyn BufRead>>;
 
 impl Members {
@@ -127,7 +127,7 @@ impl Members {
         Self { member: Some(GzDecoder::new(rest)), tail: false }
     }
 
-    /// The member after the one that ended before this.
+    /// Starts the next member.
     fn next(&mut self, rest: Rest) -> io::Result<Option<GzDecoder<Rest>>> {
         // The bytes that were looked at are a part of the member that has ended.
         let (_, mut file) = rest.into_inner();

@@ -10,14 +10,14 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows that are decoded at a time. A page, of about a megabyte, is unpacked as a whole.
+/// Rows that are decoded at a time. A page, of about a megabyte, is decompressed as a whole.
 const BATCH: usize = 64;
 
-/// Hands out the rows of a file with some of their outermost fields, counted from 1.
+/// Passes the rows of a file, counted from 1, with some of their outermost fields to `each`.
 ///
 /// # Errors
-/// As [`formats::parquet::open`](crate::formats::parquet::open); if the file lacks a field; or what
-/// `each` says of a row.
+/// As [`formats::parquet::open`](crate::formats::parquet::open); if the file lacks a field; or
+/// the error of `each`.
 pub(super) fn rows(
     path: &Path,
     fields: &[&str],

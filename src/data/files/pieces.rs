@@ -1,10 +1,9 @@
-//! Long works in pieces.
+//! Cuts long works into documents.
 
 /// A work longer than this many characters is cut at the first blank line after them.
 pub(super) const PIECE: usize = 12_000;
 
-/// Cuts a work, while it is read, into pieces of about [`PIECE`] characters; joined, they are the
-/// work.
+/// Cuts a work, while it is read, into pieces of about [`PIECE`] characters. Joined, they are the work.
 pub(super) struct Pieces {
     /// The piece so far.
     piece: String,
@@ -15,12 +14,12 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Of a work of which nothing was read.
+    /// Starts a work.
     pub fn new() -> Self {
         Self { piece: String::new(), length: 0, blank: true }
     }
 
-    /// Reads on, and hands out the pieces that end in this text.
+    /// Reads more text and passes the pieces that end in it to `each`.
     ///
     /// # Errors
     /// What `each` says.
@@ -49,7 +48,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// Ends the work, and hands out what is left of it.
+    /// Ends the work and passes the rest of it to `each`.
     ///
     /// # Errors
     /// What `each` says.

@@ -116,8 +116,10 @@ fn packed_files_that_end_early_are_damaged() {
 
 #[test]
 fn packed_files_that_are_something_else_are_named() {
-    assert!(complaint("a.txt.gz", "plain text").contains("it is not packed with gzip; rename"));
-    assert!(complaint("a.txt.zst", "plain text").contains("it is not packed with zstd; rename"));
+    assert!(complaint("a.txt.gz", "plain text").contains("it is not compressed with gzip; remove"));
+    assert!(
+        complaint("a.txt.zst", "plain text").contains("it is not compressed with zstd; remove")
+    );
     let gzip_in_zst = complaint("a.txt.zst", gzip(b"plain text"));
     assert!(gzip_in_zst.contains("it is packed with gzip"), "{gzip_in_zst}");
     let packed = complaint("a.jsonl", gzip(TWO_LINES.as_bytes()));
@@ -125,7 +127,7 @@ fn packed_files_that_are_something_else_are_named() {
     let mut flipped = gzip(TWO_LINES.as_bytes());
     let checksum = flipped.len() - 8;
     flipped[checksum] ^= 1;
-    assert!(complaint("a.jsonl.gz", flipped).contains("cannot be unpacked"));
+    assert!(complaint("a.jsonl.gz", flipped).contains("cannot be decompressed"));
     // A letter of the text, which lies there as it is.
     let mut flipped = TWO_LINES_ZSTD.to_vec();
     flipped[20] ^= 1;
@@ -185,11 +187,15 @@ fn one_line_says_what_is_wrong_and_where() {
         ("a.csv", "a".into(), "a.csv: unknown kind of file; the known ones end in .txt or .jsonl"),
         ("a.jsonl", String::new(), "a.jsonl: the file is empty"),
         ("a.txt", String::new(), "a.txt: the file is empty"),
-        ("a.txt", "\u{feff}".into(), "a.txt: the file holds no text"),
-        ("a.txt", " \n<|endoftext|>\n".into(), "a.txt: the file holds no text"),
-        ("a.jsonl", "\n \n".into(), "a.jsonl: the file holds no text"),
+        ("a.txt", "\u{feff}".into(), "a.txt: the file contains no text"),
+        ("a.txt", " \n<|endoftext|>\n".into(), "a.txt: the file contains no text"),
+        ("a.jsonl", "\n \n".into(), "a.jsonl: the file contains no text"),
         ("a.jsonl", lines("{\"text\": \"a"), "a.jsonl, line 3: malformed JSON at column 11 (EOF"),
-        ("a.jsonl", lines("[1]"), "a.jsonl, line 3: an array stands where a JSON object"),
+        (
+            "a.jsonl",
+            lines("[1]"),
+            "a.jsonl, line 3: a JSON object is expected, but this is an array",
+        ),
         ("a.jsonl", lines("{\"text\":5}"), "a.jsonl, line 3: the field \"text\" is a number"),
         ("a.jsonl", lines("{}"), "line 3: no field \"text\"; the fields found are: none"),
         (
@@ -271,7 +277,7 @@ fn a_folder_is_its_text_files_in_order() {
     let files = Files::open(&paths, "text", None).unwrap();
     assert_eq!(texts(&files), ["first", "second", "third"]);
     let error = Files::open(&[folder.path().join("d.txt")], "text", None).unwrap_err();
-    assert!(error.to_string().contains("the folder holds no .txt"), "{error}");
+    assert!(error.to_string().contains("the folder contains no .txt"), "{error}");
     let named = ["a.txt", "b.txt", "c.jsonl"].map(|name| folder.path().join(name));
     assert_eq!(Files::open(&named, "text", None).unwrap().content_hash(), files.content_hash());
     let names: Vec<&str> = files.files().iter().map(|file| &*file.name).collect();
@@ -484,10 +490,10 @@ fn an_array_of_records_is_read_one_by_one() {
     assert_eq!(lines.content_hash(), open("a.jsonl", TWO_LINES).unwrap().content_hash());
     for (text, expected) in [
         ("[{\"text\":\"a\"},\n{\"text\":5}]", "a.json, line 2: the field \"text\" is a number"),
-        ("[\n7]", "a.json, line 2: a number stands where a JSON object should"),
+        ("[\n7]", "a.json, line 2: a JSON object is expected, but this is a number"),
         ("[{\"text\":\"a\"},\n\n{\"te", "a.json, line 3: malformed JSON at column 4 (EOF while"),
         ("[{\"text\":\"a\"}]\nx", "a.json, line 2: malformed JSON at column 1 (trailing"),
-        ("[]", "a.json: the file holds no text"),
+        ("[]", "a.json: the file contains no text"),
     ] {
         let error = complaint("a.json", text);
         assert!(error.starts_with(expected), "{error}\n{expected}");
@@ -549,7 +555,7 @@ fn what_is_no_text_is_said_by_its_name() {
     for (name, bytes, what) in [
         ("a.txt", wide.clone(), "UTF-16 text without a byte order mark"),
         ("a.jsonl", wide.clone(), "UTF-16 text without a byte order mark"),
-        ("a.txt.gz", gzip(&wide), "unpacked, it is UTF-16 text"),
+        ("a.txt.gz", gzip(&wide), "decompressed, it is UTF-16 text"),
         ("a.txt", vec![0; 4096], "NUL bytes"),
         ("a.txt", [&b"x".repeat(9000)[..], b"\0y"].concat(), "line 1: byte 9000 is NUL"),
         ("a.jsonl", b"<!DOCTYPE html>\n<html>".to_vec(), "an HTML or XML page"),
@@ -602,7 +608,7 @@ fn records_without_text_are_skipped_where_that_is_asked_for() {
     let error = complaint("a.jsonl", lines);
     assert!(error.contains("line 2") && error.contains("--skip-missing"), "{error}");
     let error = read_one("a.jsonl", &lines.as_bytes()[15..], &fields).unwrap_err().to_string();
-    assert!(error.contains("holds no text: 3 records lack it"), "{error}");
+    assert!(error.contains("contains no text: 3 records have none"), "{error}");
     // Rows of Parquet, too.
     let fields = Fields { skip_missing: true, ..Fields::plain("no_text", None) };
     let parquet = parquet_file(&ROWS, 1, Packed::SNAPPY);
@@ -713,7 +719,8 @@ fn a_filter_keeps_some_records_in_every_format() {
             read_one(name, bytes, &Fields::plain("text", None)).unwrap().content_hash()
         );
         let error = read_one(name, bytes, &kept(&["Books3"])).unwrap_err().to_string();
-        let expected = "meta.pile_set_name = Books3: no record has it; found were ArXiv, Github";
+        let expected =
+            "meta.pile_set_name = Books3: no record has it; the values found include ArXiv, Github";
         assert_eq!(error, expected);
     }
     // A file that has none is no error where another has some.
@@ -772,7 +779,7 @@ fn patterns_stand_for_the_files_that_fit() {
     assert_eq!(fitting("odd[1].txt").unwrap(), ["fourth"]);
     let error = fitting("*.csv").unwrap_err().to_string();
     assert!(error.contains("*.csv: no .txt or .jsonl"), "{error}");
-    assert!(fitting("a[").unwrap_err().to_string().contains("no pattern"));
+    assert!(fitting("a[").unwrap_err().to_string().contains("not a pattern"));
 }
 
 #[test]
@@ -795,7 +802,10 @@ fn a_stream_says_itself_what_it_is() {
     assert_eq!(read(b" [{\"text\":\"a\"}]").unwrap(), ["a"]);
     assert_eq!(read(b"Once {upon}").unwrap(), ["Once {upon}"]);
     let error = read(&parquet_file(&ROWS, 1, Packed::SNAPPY)).unwrap_err().to_string();
-    assert_eq!(error, "standard input: Parquet is read from its end: name a file");
+    assert_eq!(
+        error,
+        "standard input: Parquet is read from its end and needs a file: give its name"
+    );
     let error = read(b"{\"text\":1}").unwrap_err().to_string();
     assert!(error.starts_with("standard input, line 1: the field"), "{error}");
     assert!(read(&gzip(TWO_LINES.as_bytes())[..30]).unwrap_err().to_string().contains("end early"));

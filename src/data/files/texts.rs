@@ -1,5 +1,5 @@
-//! The documents' text, one after the other: in memory while it is short, then in a file that has
-//! no name and goes with its last owner.
+//! The text of all documents, one after the other: in memory while it is short, then in an unnamed file
+//! that disappears with its last owner.
 
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -17,7 +17,7 @@ pub(super) struct Writer {
     bytes: u64,
 }
 
-/// Text that was written, to be read at any place by any thread.
+/// Text that has been written. Any thread can read it at any position.
 #[derive(Debug)]
 pub(super) struct Texts {
     file: Mutex<SpooledTempFile>,
@@ -25,18 +25,18 @@ pub(super) struct Texts {
 }
 
 impl Writer {
-    /// In the system's folder for such files, which the variable TMPDIR names.
+    /// Writes to the system's temporary folder, or the folder of the variable TMPDIR.
     pub fn new() -> Self {
         Self::within(&std::env::temp_dir(), IN_MEMORY)
     }
 
-    /// In a folder, as soon as there are more bytes.
+    /// Writes to a folder if there are more bytes than fit in memory.
     pub fn within(folder: &Path, bytes: usize) -> Self {
         let out = BufWriter::with_capacity(1 << 16, spooled_tempfile_in(bytes, folder));
         Self { out, folder: folder.to_path_buf(), bytes: 0 }
     }
 
-    /// Appends a text and says where it ends.
+    /// Appends a text and returns where it ends.
     ///
     /// # Errors
     /// In one line, if the system refuses.
@@ -63,7 +63,7 @@ fn kept(folder: &Path, error: &io::Error) -> String {
     let folder = folder.display();
     format!(
         "its text cannot be kept in {folder} while it is used ({error}); name a folder with room \
-         for the unpacked text by the variable TMPDIR"
+         for the decompressed text by the variable TMPDIR"
     )
 }
 

@@ -1,8 +1,8 @@
 //! Seeded, unlimited synthetic corpora: a broad pretraining source and target domains at a
 //! controlled distance from it.
 //!
-//! The paper's corpora are too large for two CPU cores and no text of others is shipped, so the
-//! default data is made up: this module is ours, not the paper's. Document i is a pure function
+//! The paper's corpora are too large for two CPU cores, and this repository ships no text of others, so
+//! the default data is synthetic. The generator is ours, not the paper's. Document i is a pure function
 //! of the seed and i.
 //!
 //! # Structure
@@ -10,30 +10,33 @@
 //!   forms) whose frequencies follow Zipf's law, agreement in gender and number, 40 topics,
 //!   collocations (each word prefers four others) and facts (the capital of each place, who
 //!   founded it).
-//! - A *writer* composes phrases and sentences. Each word is one that its cue prefers, or one that
-//!   came before in the document, or one of the topic's, or any.
-//! - *Components* lay documents out: news, encyclopedia, stories, letters, minutes, trivia,
-//!   recipes, catalogues, and a little dialogue, code and arithmetic make up the pretraining
+//! - A *writer* composes phrases and sentences. Each word is one that its cue prefers, or an earlier
+//!   word of the document, or a word of the topic, or any word.
+//! - *Components* determine the form of documents: news, encyclopedia, stories, letters, minutes,
+//!   trivia, recipes, catalogues, and a little dialogue, code and arithmetic make up the pretraining
 //!   mixture; a target [`Domain`] is one component in its own language and on few topics.
 //!
 //! # Distance
-//! A target's language starts as the pretraining language. Each word type, collocation, fact,
-//! topic and grammatical rule is replaced by the domain's own with probability `distance`, nested:
-//! what is replaced at one distance is replaced at every larger one. At 0 only the layout and the
-//! narrow choice of topics are the domain's; at 1 nothing but the digits and some letters is
-//! shared, as between two European languages.
+//! A target's language starts as the pretraining language. Each word type, collocation, fact, topic and
+//! grammatical rule is replaced by the domain's own with probability `distance`. Replacements are
+//! nested: what is replaced at one distance is also replaced at every larger one. At 0 only the form
+//! and the narrow choice of topics are the domain's own. At 1 only digits and some letters are shared,
+//! as between two European languages.
 //!
 //! # Measured
-//! Nats per token, seed 0, byte-level BPE of 512 (2.9 bytes a token), 64 tokens a sequence.
+//! Losses are in nats per token, with seed 0, a byte-level BPE of 512 tokens (2.9 bytes per token), and
+//! 64 tokens per sequence.
 //!
-//! By this crate's `nano` preset (40 tokens per parameter): loss 2.639 at N = 41,120 and 1.762 at
-//! N = 107,856; on the same 4.5M tokens a trigram model has 1.996, a unigram model 5.304.
+//! With this crate's `nano` preset (40 tokens per parameter) the loss is 2.639 at N = 41,120 and 1.762
+//! at N = 107,856. On the same 4.5M tokens a trigram model has a loss of 1.996, and a unigram model
+//! 5.304.
 //!
-//! By a separate PyTorch sketch with one run a row, N = 109,488 after 20 tokens per parameter:
-//! validation loss by position in the sequence, 3.16 (positions 0 and 1), 2.47 (2, 3), 2.21 (4 to
-//! 7), 2.11 (8 to 15), 2.02 (16 to 31), 2.03 (32 to 63). Then finetuned at about 1/30 of the peak
-//! on 10K tokens, 2,000 steps of 8 sequences, evaluated every 100 steps; increase of the pretraining
-//! loss (2.084) at the bottom of the target's validation loss:
+//! The following is from a separate PyTorch sketch with N = 109,488 and 20 tokens per parameter. The
+//! validation loss by position in the sequence is 3.16 (positions 0 and 1), 2.47 (2, 3), 2.21 (4 to 7),
+//! 2.11 (8 to 15), 2.02 (16 to 31) and 2.03 (32 to 63). The model was then finetuned at about 1/30 of
+//! the peak rate on 10K tokens, for 2,000 steps of 8 sequences, and evaluated every 100 steps. The
+//! table shows the increase of the pretraining loss (2.084) at the bottom of the target's validation
+//! loss; each row is one run:
 //!
 //! | target | distance | p | bottom at step | target loss there (at the end) | rise |
 //! |---|---|---|---|---|---|
@@ -68,7 +71,7 @@ use writer::Writer;
 /// The version of the generator: raised whenever any document changes.
 pub const VERSION: u32 = 1;
 
-/// Topics that a target domain is about.
+/// The number of topics of a target domain.
 const TARGET_TOPICS: usize = 6;
 
 /// A target domain. Arithmetic, dialogue and code are also small components of the pretraining
@@ -80,14 +83,14 @@ pub enum Domain {
     Arithmetic,
     /// Speakers' turns.
     Dialogue,
-    /// Function definitions.
+    /// Definitions of functions.
     Code,
     /// Chapters of long sentences in an older register.
     Prose,
-    /// Instructions between `[INST]` and `[/INST]`, each followed by its answer: the paper's
-    /// format for Open Hermes. There the two are special tokens; here they are plain text, since
-    /// the tokenizer is a byte-level BPE, and they stay the same at every distance. They occur
-    /// nowhere in the pretraining mixture.
+    /// Instructions between `[INST]` and `[/INST]`, each followed by its answer: the paper's format for
+    /// Open Hermes. There the two markers are special tokens. Here they are plain text, because the
+    /// tokenizer is a byte-level BPE, and they are the same at every distance. They do not occur in the
+    /// pretraining mixture.
     Instructions,
 }
 
@@ -137,7 +140,7 @@ impl FromStr for Domain {
     }
 }
 
-/// An unlimited corpus of made-up documents: the pretraining source of an experiment or one of its
+/// An unlimited corpus of synthetic documents: the pretraining source of an experiment, or one of its
 /// target domains.
 ///
 /// # Examples
@@ -166,7 +169,7 @@ enum Kind {
 }
 
 impl Synthetic {
-    /// The pretraining source of the experiment `seed`.
+    /// The pretraining source for `seed`.
     pub fn pretraining(seed: u64) -> Self {
         let key = Key::new(seed);
         Self {
@@ -180,8 +183,8 @@ impl Synthetic {
         }
     }
 
-    /// The target `domain` of the experiment `seed`, at a `distance` from the pretraining source of
-    /// the same seed. Documents are about six of the forty topics.
+    /// The target `domain` for `seed`, at a `distance` from the pretraining source of the same seed.
+    /// Its documents are about six of the forty topics.
     pub fn target(domain: Domain, distance: Fraction, seed: u64) -> Self {
         let key = Key::new(seed);
         let own = key.named("own").named(domain.name());
@@ -200,12 +203,12 @@ impl Synthetic {
         }
     }
 
-    /// The same text with what of instructions counts in the loss; other text counts everywhere.
+    /// Sets which tokens of instructions count in the loss; in other text all do.
     pub fn counting(self, loss: Loss) -> Self {
         Self { loss, ..self }
     }
 
-    /// Whether answers alone count in the loss.
+    /// Whether only answers count in the loss.
     pub fn counts_answers(&self) -> bool {
         let instructions = matches!(&self.kind, Kind::Target { domain: Domain::Instructions, .. });
         instructions && self.loss == Loss::Answer

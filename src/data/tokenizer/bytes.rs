@@ -1,15 +1,16 @@
-//! How many bytes of a text each of its tokens stands for.
+//! The number of bytes of a text that each of its tokens represents.
 
 use super::{Tokenizer, words};
 use crate::{Error, Result};
 use std::ops::Range;
 
 impl Tokenizer {
-    /// The number of bytes of a text that each of its tokens ([`encode`](Self::encode)) stands for.
+    /// The number of bytes of a text that each of its tokens ([`encode`](Self::encode)) represents.
     ///
-    /// Every byte belongs to one token, so that they sum to the length of the text wherever it has a
-    /// token: what a tokenizer drops, as white space between words, is of the token behind it, and
-    /// what it puts there is nobody's. Tokens that share a character share its bytes.
+    /// Every byte belongs to one token, so the numbers sum to the length of the text (unless there are
+    /// no tokens). Bytes that the tokenizer drops, such as white space between words, belong to the
+    /// next token; characters that it adds have no bytes. Tokens that share a character share its
+    /// bytes.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -39,8 +40,8 @@ impl Tokenizer {
         Ok(bytes)
     }
 
-    /// The tokens of a part of a text, and the bytes of the text that each is said to stand for:
-    /// whole characters, also where it is a part of one.
+    /// The tokens of a part of a text, and the bytes of each as the tokenizer reports them: whole
+    /// characters, even if a token is only a part of one.
     fn places(&self, text: &str, part: Range<usize>) -> Result<Vec<(u32, Range<usize>)>> {
         let mut tokens = Vec::new();
         let mut append = |tokenizer: &tokenizers::Tokenizer, text: &str, start: usize| {
@@ -67,8 +68,8 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The bytes of a token that shares a character with the next: one of a byte, and one of each
-    /// character of the byte-level alphabet.
+    /// The number of bytes of a token that shares a character with the next one: 1 for a byte token,
+    /// and one per character for a token of the byte-level alphabet.
     fn own_length(&self, id: u32) -> usize {
         let name = self.inner.id_to_token(id).unwrap_or_default();
         let hex = name.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));

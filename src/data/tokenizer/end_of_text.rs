@@ -1,4 +1,4 @@
-//! Which token ends a text, and what says so.
+//! Finds the token that ends a text.
 
 use crate::formats::json;
 use crate::{Error, Result};
@@ -9,8 +9,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// Names of the token in common tokenizers; the first that a tokenizer has as a special token is
-/// taken where no file says which one it is.
+/// Names of the token in common tokenizers. If no file names the token, the first of these that the
+/// tokenizer has as a special token is taken.
 const NAMES: [&str; 11] = [
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -25,12 +25,13 @@ const NAMES: [&str; 11] = [
     "[SEP]",
 ];
 
-/// What alone decided before files were asked: the first of these that the tokenizer has at all.
+/// Names for the rule of earlier versions, which looked at no files: the first of these that the
+/// tokenizer has.
 const EARLIER_NAMES: [&str; 6] =
     ["<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eot_id|>"];
 
-/// Files beside a `tokenizer.json` that name the token, in the order in which they are asked, and
-/// the field that does.
+/// Files next to a `tokenizer.json` that name the token, in the order in which they are read, with the
+/// field that names it.
 const FILES: [(&str, &str); 4] = [
     ("config.json", "eos_token_id"),
     ("generation_config.json", "eos_token_id"),
@@ -45,25 +46,25 @@ pub struct EndOfText {
     pub id: u32,
     /// Its name.
     pub name: String,
-    /// What says that it is the one.
+    /// How it was found.
     pub source: EndOfTextSource,
 }
 
-/// What says which token ends a text.
+/// How the token that ends a text was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndOfTextSource {
-    /// The caller.
+    /// The caller named it.
     Caller,
-    /// A field of a file in the tokenizer's folder.
+    /// A field of a file in the tokenizer's folder names it.
     File {
         /// The file's name.
         file: &'static str,
-        /// The field's.
+        /// The field's name.
         field: &'static str,
     },
-    /// Its name: it is a special token.
+    /// It is a special token with a common name.
     SpecialToken,
-    /// Its name, in a tokenizer without special tokens.
+    /// It is a token with a common name, in a tokenizer without special tokens.
     Vocabulary,
 }
 
@@ -79,9 +80,9 @@ impl fmt::Display for EndOfText {
     }
 }
 
-/// Finds the token: the `asked` one, by name or number; else the one that a file in `folder` names;
-/// else by its name. A file that names a token that the tokenizer does not have says nothing, as
-/// the untouched default of a configuration.
+/// Finds the token: `asked`, by name or number, if given; else the one that a file in `folder` names;
+/// else one with a common name. A file that names a token that the tokenizer does not have is ignored:
+/// it is probably the default of a configuration.
 pub(super) fn find(
     tokenizer: &Tokenizer,
     origin: &Path,
@@ -126,15 +127,15 @@ pub(super) fn find(
     let found = by_name(EndOfTextSource::SpecialToken);
     found.or_else(|| by_name(EndOfTextSource::Vocabulary)).ok_or_else(|| {
         let reason = format!(
-            "neither it nor a file beside it says which token ends a text; name the token \
-             (--end-of-text), which may be one of its special tokens: {}",
+            "neither it nor a file next to it says which token ends a text; name the token with \
+             --end-of-text; its special tokens are {}",
             listed(&special)
         );
         Error::content(origin, None, reason)
     })
 }
 
-/// The token that was taken before files were asked, if there was one.
+/// The token by the rule of earlier versions, if there is one.
 pub(super) fn earlier(tokenizer: &Tokenizer) -> Option<u32> {
     EARLIER_NAMES.iter().find_map(|name| tokenizer.token_to_id(name))
 }
@@ -151,7 +152,7 @@ fn special_tokens(tokenizer: &Tokenizer) -> Vec<String> {
     special.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Names for a message, the first of many.
+/// Names for a message; only the first of many.
 fn listed(names: &[String]) -> String {
     const MOST: usize = 12;
     match names.len() {
@@ -161,7 +162,7 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// What a field of a file names: numbers or names of tokens; nothing where there is no such file.
+/// The numbers or names of tokens in a field of a file; empty if there is no such file.
 fn stated(path: &Path, field: &str) -> Result<Vec<Value>> {
     let Some(file) = read_json(path)? else { return Ok(Vec::new()) };
     // Models of several kinds of input keep what is of text by itself.
@@ -173,7 +174,7 @@ fn stated(path: &Path, field: &str) -> Result<Vec<Value>> {
     })
 }
 
-/// A file of JSON, if it is there.
+/// A JSON file, if it exists.
 pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
     match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -1,4 +1,4 @@
-//! GPT-2's tokenizer in its older form: `vocab.json` and `merges.txt`.
+//! GPT-2's tokenizer in its older format: `vocab.json` and `merges.txt`.
 
 use super::end_of_text::read_json;
 use crate::formats::{HEAD, not_data};
@@ -17,13 +17,13 @@ pub(super) const VOCAB: &str = "vocab.json";
 /// The merges, in order.
 pub(super) const MERGES: &str = "merges.txt";
 
-/// What a special token is without a word of the files.
+/// The special token if the files name none.
 const DEFAULT: &str = "<|endoftext|>";
-/// Where files name special tokens.
+/// The fields of files that name special tokens.
 const SPECIAL: [&str; 7] =
     ["eos_token", "bos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 
-/// The tokenizer that `transformers` makes of a folder's files.
+/// The tokenizer that `transformers` builds from a folder's files.
 pub(super) fn read(folder: &Path) -> Result<Tokenizer> {
     let json = |name: &str| read_json(&folder.join(name));
     let config = json("tokenizer_config.json")?.unwrap_or_default();

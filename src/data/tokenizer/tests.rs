@@ -424,7 +424,7 @@ fn a_file_whose_model_would_end_the_text() {
     assert_eq!(tokenizer.encode("a</s>b").unwrap(), [3, 5, 6, 7, 8, 4]);
     file["normalizer"] = json!({"type": "Lowercase"});
     let error = open(&file).unwrap().encode("a</S>b").unwrap_err().to_string();
-    assert!(error.contains("makes the end of text, </s>"), "{error}");
+    assert!(error.contains("as the end of text, </s>"), "{error}");
 }
 
 proptest! {

@@ -1,5 +1,5 @@
-//! A token store on the disk: written in parts that are each whole or not there, opened by
-//! mapping, verified by hashes.
+//! A token store on disk. Its parts are written atomically, opened by memory mapping, and verified by
+//! hashes.
 
 use super::shard::{Header, Shard, Writer};
 use super::{Take, Tokens, flow, pack};
@@ -15,16 +15,16 @@ use std::fs;
 use std::ops::{ControlFlow, Range};
 use std::path::{Component, Path};
 
-/// What a store is made of.
+/// What determines a store.
 #[derive(Clone, Copy)]
 pub struct Recipe<'a> {
     /// The documents.
     pub source: &'a dyn Source,
-    /// Turns them into tokens.
+    /// The tokenizer.
     pub encoder: &'a dyn Encode,
     /// Hash of the tokenizer.
     pub tokenizer: &'a str,
-    /// Its vocabulary: tokens lie below. Up to 2¹⁶ a token takes 2 bytes, else 4.
+    /// The vocabulary size; tokens are below it. Up to 2¹⁶ a token takes 2 bytes, else 4.
     pub vocab: usize,
     /// Documents of a shard; [`Recipe::SHARD`] unless there is a reason. Of an unlimited source, at
     /// most.
@@ -32,10 +32,10 @@ pub struct Recipe<'a> {
 }
 
 impl Recipe<'_> {
-    /// Documents of a shard: some 50 MB of the documents that the web and books are cut into.
+    /// Documents per shard: about 50 MB of typical web pages and parts of books.
     pub const SHARD: u64 = 1 << 14;
 
-    /// What determines every byte of every shard.
+    /// The hash of what determines every byte of every shard.
     fn header(&self) -> Header {
         let (vocab, end_of_text) = (self.vocab as u64, self.encoder.end_of_text());
         let width = if vocab <= 1 << 16 { 2 } else { 4 };
@@ -47,12 +47,12 @@ impl Recipe<'_> {
         Header { width, vocab, end_of_text, tokens, documents, first, masked, identity }
     }
 
-    /// The identity of the store: 16 hex digits, for the name of a folder that is shared.
+    /// The identity of the store: 16 hex digits, for the name of a shared folder.
     pub fn id(&self) -> String {
         hex(&self.header().identity)[..16].to_string()
     }
 
-    /// The manifest of a folder, which must be that of this recipe's store.
+    /// The manifest of a folder. It must belong to this recipe.
     fn known(&self, folder: &Path) -> Result<Option<Manifest>> {
         if self.shard_documents == 0 {
             return Err(Error::setting("documents of a shard", 0, "must be at least 1"));
@@ -111,10 +111,10 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const SHARD: &str = "shard-";
 
-/// Where a source comes from, as far as it is known; nothing depends on it.
+/// The origin of a source, as far as it is known, for information only.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
-    /// For people.
+    /// A description.
     pub name: String,
     /// Of the repository that it was fetched from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,11 +129,11 @@ pub struct Origin {
 pub struct OriginFile {
     /// Its name without folders.
     pub name: String,
-    /// Hex SHA-256 of its unpacked content.
+    /// Hex SHA-256 of its decompressed content.
     pub sha256: String,
 }
 
-/// What a store holds: `manifest.json`, written last.
+/// The content of a store: `manifest.json`, written last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the format.
@@ -146,11 +146,11 @@ pub struct Manifest {
     pub source: String,
     /// Hash of the tokenizer.
     pub tokenizer: String,
-    /// Tokens lie below this.
+    /// Tokens are below this.
     pub vocab: u64,
     /// The token after each document.
     pub end_of_text: u32,
-    /// Bytes of a token.
+    /// Bytes per token.
     pub bytes_per_token: u32,
     /// All documents.
     pub documents: u64,
@@ -189,10 +189,10 @@ fn counted(shards: &[ShardFile]) -> Option<u64> {
 }
 
 impl Manifest {
-    /// The manifest of a folder, or None where there is none: the store is not finished.
+    /// The manifest of a folder, or `None` if the store is not finished.
     ///
     /// # Errors
-    /// If there is one and it cannot be read.
+    /// If the manifest exists and cannot be read.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(MANIFEST);
         let bytes = match fs::read(&path) {
@@ -211,7 +211,7 @@ impl Manifest {
         for ShardFile { file, .. } in &manifest.shards {
             let mut parts = Path::new(file).components();
             if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-                return refuse(format!("the shard {file:?} does not lie in the folder"));
+                return refuse(format!("the shard {file:?} is not in the folder"));
             }
         }
         Ok(Some(manifest))
@@ -219,19 +219,20 @@ impl Manifest {
 
     fn of(folder: &Path) -> Result<Self> {
         let unfinished = || {
-            let reason = "no token store, or one that is not finished: prepare it";
+            let reason = "is not a token store, or not a finished one: prepare it";
             Error::content(folder, None, reason)
         };
         Self::read(folder)?.ok_or_else(unfinished)
     }
 
-    /// Maps a shard and compares its header with what stands here.
+    /// Maps a shard and compares its header with this entry.
     fn open(&self, folder: &Path, i: usize, first: u64) -> Result<Shard> {
         let entry = &self.shards[i];
         let path = folder.join(&entry.file);
         let shard = Shard::open(path.clone()).map_err(|error| match error {
             Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
-                let reason = "the manifest names it and it is not there; prepare again".into();
+                let reason =
+                    "the manifest names it, but it does not exist; prepare the store again".into();
                 Error::Damaged { path, reason }
             }
             error => error,
@@ -247,7 +248,7 @@ impl Manifest {
             identity: shard.header().identity,
         };
         if *shard.header() != expected || hex(&expected.identity) != self.identity {
-            let reason = "its header is not the one that the manifest speaks of".into();
+            let reason = "its header differs from the manifest".into();
             return Err(Error::Damaged { path, reason });
         }
         Ok(shard)
@@ -265,17 +266,17 @@ impl Manifest {
 }
 
 impl Tokens {
-    /// Tokenises a finite source into a folder, or opens what is there already. `progress` hears
-    /// of every document that is done. Memory holds what [`Recipe::source`] does, some megabytes of
-    /// tokens that wait to be written, and the entries of one shard.
+    /// Tokenises a finite source into a folder, or opens the finished store. `progress` is called after
+    /// each document. Memory holds what [`Recipe::source`] holds, some megabytes of tokens that wait to
+    /// be written, and the entries of one shard.
     ///
-    /// A shard appears whole or not at all. One that an interrupted call has finished is verified
-    /// and kept; so the bytes do not depend on interruptions, nor on the number of threads. Where
-    /// another process prepares the same folder, this one waits for it.
+    /// Shards are written atomically. A shard that an interrupted call has finished is verified and
+    /// kept, so the bytes depend neither on interruptions nor on the number of threads. If another
+    /// process prepares the same folder, this one waits for it.
     ///
     /// # Errors
-    /// If the folder holds the tokens of something else, a shard of a finished store is damaged, a
-    /// document cannot be read or tokenised, or the system refuses.
+    /// If the folder has the tokens of another source or tokenizer, a shard of a finished store is
+    /// damaged, a document cannot be read or tokenised, or a file cannot be written.
     pub fn prepare(
         folder: &Path,
         recipe: &Recipe<'_>,
@@ -283,7 +284,7 @@ impl Tokens {
         progress: &dyn Fn(u64),
     ) -> Result<Self> {
         let documents = recipe.source.len().ok_or_else(|| {
-            Error::setting("documents", "unlimited", "must be finite to be kept on the disk")
+            Error::setting("documents", "unlimited", "must be finite to be stored on disk")
         })?;
         let claim = Claim::wait_for(folder)?;
         let known = recipe.known(folder)?;
@@ -309,11 +310,10 @@ impl Tokens {
         Self::open(folder)
     }
 
-    /// Opens the first documents of a source in a folder, until `take` has enough of them: what is
-    /// there is read, and what is missing is tokenised and added to it, up to that document. So
-    /// shards are whole and stay as they are, and the manifest speaks of each as soon as it is
-    /// written: an interruption costs one at most. Where another process has the folder, this one
-    /// waits for it.
+    /// Opens the first documents of a source in a folder, until `take` has enough of them. Existing
+    /// documents are read; missing ones are tokenised and added as new shards, and existing shards
+    /// never change. Each shard is entered in the manifest as soon as it is written, so an interruption
+    /// loses at most one shard. If another process uses the folder, this one waits for it.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -360,19 +360,19 @@ impl Tokens {
         Self::open(folder)
     }
 
-    /// Opens a store. It takes the same time however long the shards are: their headers and
-    /// lengths are compared with the manifest, and [`Tokens::verify`] looks at the rest.
+    /// Opens a store. The time does not depend on the length of the shards: only their headers and
+    /// lengths are compared with the manifest. [`Tokens::verify`] checks the rest.
     ///
     /// # Errors
-    /// If there is no finished store, or a shard is missing, truncated or not the manifest's; it
-    /// is named.
+    /// If there is no finished store, or a shard is missing, truncated or different from the manifest.
+    /// The error names the shard.
     pub fn open(folder: &Path) -> Result<Self> {
         let shards = Manifest::of(folder)?.shards(folder).collect::<Result<_>>()?;
         Self::new(shards)
     }
 
-    /// Reads every byte of a store and compares the hashes with the manifest. Returns what is
-    /// damaged; nothing where all is whole.
+    /// Reads every byte of a store and compares the hashes with the manifest. Returns what is damaged,
+    /// or an empty list.
     ///
     /// # Errors
     /// If there is no finished store.
@@ -386,7 +386,7 @@ impl Tokens {
             if shard.counted() == entry.counted {
                 Ok(())
             } else {
-                let reason = "the manifest says otherwise how many of its tokens count".into();
+                let reason = "the manifest states another number of tokens that count".into();
                 Err(Error::Damaged { path, reason })
             }
         };
@@ -397,14 +397,14 @@ impl Tokens {
         };
         let all = (manifest.documents, manifest.tokens, manifest.counted);
         if (total(|s| s.documents), total(|s| s.tokens), counted(&manifest.shards)) != all {
-            let reason = "its counts are not those of its shards".into();
+            let reason = "its counts differ from those of its shards".into();
             damages.push(Error::Damaged { path: folder.join(MANIFEST), reason });
         }
         Ok(damages)
     }
 }
 
-/// Hands the documents of a shard to `take`, until it has enough of them.
+/// Passes the documents of a shard to `take` until it has enough of them.
 fn hear(shard: &Shard, take: Take<'_>) -> Result<ControlFlow<()>> {
     for i in 0..shard.header().documents {
         if take(&shard.document(i)?).is_break() {
@@ -414,13 +414,13 @@ fn hear(shard: &Shard, take: Take<'_>) -> Result<ControlFlow<()>> {
     Ok(ControlFlow::Continue(()))
 }
 
-/// How the name of shard `i` begins.
+/// The prefix of the name of shard `i`.
 fn stem(i: usize) -> String {
     format!("{SHARD}{i:05}")
 }
 
-/// A shard that is there already. One of a finished store must be as the manifest says; of an
-/// unfinished one what is not whole goes.
+/// A shard that exists already. In a finished store it must match the manifest; in an unfinished store,
+/// damaged shards are removed.
 fn kept(
     folder: &Path,
     stem: &str,

@@ -1,16 +1,16 @@
-//! The tokens of a source: every document tokenised once, on the disk or in memory.
+//! The tokens of a source: each document is tokenised once, on disk or in memory.
 //!
-//! A [`Tokens`] holds the documents of a source in the source's order, each with the end-of-text
-//! token behind it, and what a split needs to know of each. Everything else (which part a document
-//! belongs to, D_ft, the context, the seed) is a choice of documents in it, so that no other
-//! setting than the source and the tokenizer ever makes a text be tokenised again. Of an unlimited
-//! source it holds the first documents, as many as were ever asked for.
+//! A [`Tokens`] has the documents of a source in the source's order, each followed by the end-of-text
+//! token, with what a split needs to know of each. All other settings (the part of a split, D_ft, the
+//! context, the seed) only choose among these documents, so a text is tokenised again only if the
+//! source or the tokenizer changes. Of an unlimited source it has the first documents, as many as have
+//! been needed so far.
 //!
-//! On the disk it is a folder:
+//! On disk it is a folder:
 //!
 //! ```text
 //! manifest.json               the source and its files, the tokenizer, counts, every shard's hash
-//! shard-00000.<hash>.tokens   some documents; mapped, so it may be larger than memory
+//! shard-00000.<hash>.tokens   some documents; memory-mapped, so it may be larger than memory
 //! ```
 
 #[cfg(feature = "text")]
@@ -32,7 +32,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Hears of the documents of a source in their order, and breaks off with the last that it wants.
+/// Is called with the documents of a source in their order, and breaks at the last one that it needs.
 pub(super) type Take<'a> = &'a mut dyn FnMut(&Document) -> ControlFlow<()>;
 
 /// The tokens of a source, by document.
@@ -105,19 +105,19 @@ impl Tokens {
         self.documents
     }
 
-    /// The number of tokens, those between documents included.
+    /// The number of tokens, including those between documents.
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    /// What is known of every document, in the source's order.
+    /// The entries of all documents, in the source's order.
     pub(super) fn entries(&self) -> impl Iterator<Item = Result<Document>> {
         self.shards
             .iter()
             .flat_map(|shard| (0..shard.header().documents).map(|i| shard.document(i)))
     }
 
-    /// The tokens of document `i`, counted from 0, with the end of text.
+    /// The tokens of document `i`, counted from 0, including the end of text.
     ///
     /// # Errors
     /// If there is no such document, or the store is damaged there.
@@ -127,7 +127,7 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Of each of these tokens whether it counts in the loss.
+    /// For each of these tokens, whether it counts in the loss.
     ///
     /// # Errors
     /// As [`document`](Self::document).
@@ -160,7 +160,7 @@ impl Tokens {
     }
 }
 
-/// Documents of a [`Tokens`], in some order, as one stream.
+/// Documents of a [`Tokens`] in any order, as one stream.
 #[derive(Debug, Clone)]
 pub struct Chosen {
     tokens: Arc<Tokens>,
@@ -207,7 +207,7 @@ impl Chosen {
         self.each(range, |shard, tokens| shard.read(tokens, into));
     }
 
-    /// Appends of a part of the stream whether each token counts in the loss.
+    /// Appends, for each token of a part of the stream, whether it counts in the loss.
     ///
     /// # Panics
     /// If the stream is shorter.
@@ -233,8 +233,7 @@ impl Chosen {
     }
 }
 
-/// Tokenises documents of a source and writes them as a shard, as they are done and in their order,
-/// until `take` has enough.
+/// Tokenises documents of a source and writes them to a shard in their order, until `take` has enough.
 fn pack(
     source: &dyn Source,
     encoder: &dyn Encode,
@@ -263,13 +262,13 @@ fn pack(
     writer.finish()
 }
 
-/// On all cores; 4 MB of tokens wait to be written, and beyond them a document of each core.
+/// Runs on all cores. At most 4 MB of tokens wait to be written, plus one document per core.
 pub(super) fn flow() -> Flow {
     Flow::new(1 << 20)
 }
 
-/// 128 bits of the SHA-256 of a text in lower case with single spaces. Punctuation and digits
-/// stay: they are all that tells two short exercises in arithmetic apart.
+/// 128 bits of the SHA-256 of a text in lower case with single spaces. Punctuation and digits are kept,
+/// because two short exercises in arithmetic may differ in nothing else.
 pub(super) fn fingerprint(text: &str) -> u128 {
     let mut folded = String::with_capacity(text.len() + 1);
     for word in text.split_whitespace() {
@@ -280,8 +279,8 @@ pub(super) fn fingerprint(text: &str) -> u128 {
     digest.iter().take(16).fold(0, |bits, &byte| (bits << 8) | u128::from(byte))
 }
 
-/// 64 bits of the SHA-256 of a text's letters and digits in lower case: the same for copies that
-/// differ in typography. None where there are none.
+/// 64 bits of the SHA-256 of a text's letters and digits in lower case, which are the same for copies
+/// that differ in typography. `None` if the text has no letters or digits.
 fn place(text: &str) -> Option<u64> {
     let mut folded = String::with_capacity(text.len());
     for c in text.chars().filter(|c| c.is_alphanumeric()) {

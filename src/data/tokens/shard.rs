@@ -1,11 +1,11 @@
 //! The format of one shard, in a file or in memory.
 //!
 //! ```text
-//! header     96 bytes: magic, version, what it holds, and a checksum of the header
+//! header     96 bytes: magic, version, counts, and a checksum of the header
 //! tokens     each in 2 or 4 bytes
 //! documents  40 bytes each: where its tokens end, and what a split needs to know of it
-//! mask       a bit a token, from the lowest of each byte on: whether it counts in the loss; only
-//!            in version 2, of shards in which some do not, and 0 behind the last token
+//! mask       one bit per token, starting with the lowest bit of each byte: whether it counts in the
+//!            loss; only in version 2, for shards in which some do not; 0 after the last token
 //! ```
 //!
 //! All numbers are little-endian.
@@ -27,20 +27,20 @@ const VERSIONS: [u32; 2] = [1, 2];
 /// Bytes of the header that its checksum covers.
 const CHECKED: usize = HEADER - 8;
 
-/// What the header says.
+/// The content of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Bytes of a token, 2 or 4.
     pub width: u32,
-    /// Tokens lie below this.
+    /// Tokens are below this.
     pub vocab: u64,
     /// The token after each document.
     pub end_of_text: u32,
-    /// Tokens, those after documents included.
+    /// The number of tokens, including those after documents.
     pub tokens: u64,
-    /// Documents.
+    /// The number of documents.
     pub documents: u64,
-    /// The number in the source of the first of them.
+    /// The number of the first document in the source.
     pub first: u64,
     /// Whether there is a mask: some tokens do not count in the loss.
     pub masked: bool,
@@ -49,7 +49,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header as it stands in front of a shard.
+    /// The bytes of the header.
     pub fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[..8].copy_from_slice(&MAGIC);
@@ -68,7 +68,7 @@ impl Header {
         bytes
     }
 
-    /// The header of a shard, whose length must be the one that follows from it.
+    /// Parses the header of a shard. The shard must have the length that follows from it.
     fn of(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |reason: String| Error::Damaged { path: path.to_path_buf(), reason };
         if bytes.get(..8) != Some(&MAGIC) {
@@ -105,7 +105,7 @@ impl Header {
             + u128::from(found.mask_bytes())
             + HEADER as u128;
         if bytes.len() as u128 != expected {
-            let reason = format!("{} bytes, and its header speaks of {expected}", bytes.len());
+            let reason = format!("it has {} bytes, and by its header {expected}", bytes.len());
             return Err(damaged(reason));
         }
         Ok(found)
@@ -119,11 +119,12 @@ impl Header {
 /// A document of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its tokens in the shard, the end of text among them.
+    /// Its tokens in the shard, including the end of text.
     pub tokens: Range<u64>,
-    /// The same for equal texts, as [`fingerprint`](super::fingerprint) has it.
+    /// The [`fingerprint`](super::fingerprint) of its text.
     pub fingerprint: u128,
-    /// Where a split lays its work; of the pieces of one work the smallest counts.
+    /// Decides which part of a split its work belongs to; the smallest number among the documents of a
+    /// work counts.
     pub place: u64,
     /// Its group in the source.
     pub group: u64,
@@ -137,7 +138,7 @@ pub enum Bytes {
 }
 
 impl Bytes {
-    /// The file as memory: the system reads what is asked for.
+    /// Maps the file into memory; the system reads only what is used.
     #[cfg(feature = "text")]
     #[allow(unsafe_code, reason = "a mapped file has no safe interface")]
     fn map(path: &Path) -> Result<Self> {
@@ -175,7 +176,7 @@ impl std::fmt::Debug for Shard {
 }
 
 impl Shard {
-    /// Of bytes; `path` names them in errors.
+    /// A shard in memory. `path` names it in errors.
     ///
     /// # Errors
     /// If the header is not that of a shard of this length.
@@ -198,7 +199,7 @@ impl Shard {
         &self.path
     }
 
-    /// What it holds.
+    /// Its header.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -206,7 +207,7 @@ impl Shard {
     /// Document `i` of the shard, counted from 0.
     ///
     /// # Errors
-    /// If there is none, or its entry contradicts the others.
+    /// If there is no such document, or its entry contradicts the others.
     pub fn document(&self, i: u64) -> Result<Document> {
         if i >= self.header.documents {
             let requirement = format!("must be below {}", self.header.documents);
@@ -254,7 +255,7 @@ impl Shard {
         }
     }
 
-    /// Appends of tokens of the shard whether they count in the loss.
+    /// Appends, for tokens of the shard, whether they count in the loss.
     ///
     /// # Panics
     /// If it has fewer.
@@ -269,7 +270,7 @@ impl Shard {
         }
     }
 
-    /// The number of tokens that count in the loss; None where all do.
+    /// The number of tokens that count in the loss; `None` if all do.
     #[cfg(feature = "text")]
     pub fn counted(&self) -> Option<u64> {
         let ones = || self.mask().iter().map(|byte| u64::from(byte.count_ones())).sum();
@@ -280,11 +281,11 @@ impl Shard {
         &self.bytes[self.bytes.len() - self.header.mask_bytes() as usize..]
     }
 
-    /// Looks at every document and token: entries in order, every document with the end of text
-    /// at its end, every token in the vocabulary, nothing in the mask behind the last token.
+    /// Checks every document and token: entries are in order, every document ends with the end of text,
+    /// every token is in the vocabulary, and the mask is 0 after the last token.
     ///
     /// # Errors
-    /// What is not so.
+    /// If one of these is violated.
     #[cfg(feature = "text")]
     pub fn check(&self) -> Result<()> {
         let damaged = |reason| Err(Error::Damaged { path: self.path.clone(), reason });
@@ -308,13 +309,13 @@ impl Shard {
         let rest = self.mask().last().map_or(0, |&last| u32::from(last) >> ((end + 7) % 8 + 1));
         match rest {
             0 => Ok(()),
-            _ => damaged("its mask goes on behind its last token".into()),
+            _ => damaged("its mask continues after its last token".into()),
         }
     }
 }
 
-/// Writes a shard from its documents, of which only the entries and the mask stay in memory. The
-/// header comes last.
+/// Writes a shard from its documents. Only the entries and the mask stay in memory. The header is
+/// written last.
 pub struct Writer<'a, W> {
     out: &'a mut W,
     path: &'a Path,
@@ -326,10 +327,10 @@ pub struct Writer<'a, W> {
 }
 
 impl<'a, W: Write + Seek> Writer<'a, W> {
-    /// Begins a shard whose header will be this one but for the counts.
+    /// Starts a shard with this header; the counts are filled in at the end.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the file cannot be written.
     pub fn new(out: &'a mut W, path: &'a Path, header: Header) -> Result<Self> {
         out.write_all(&[0; HEADER]).map_err(Error::io(path))?;
         let header = Header { tokens: 0, documents: 0, masked: false, ..header };
@@ -337,10 +338,11 @@ impl<'a, W: Write + Seek> Writer<'a, W> {
         Ok(Self { out, path, header, entries, mask, buffer })
     }
 
-    /// Adds a document, its tokens with the end of text; its range of tokens is not looked at.
+    /// Adds a document: its tokens, including the end of text. The range of tokens in the entry is
+    /// ignored.
     ///
     /// # Errors
-    /// If the system refuses or a token is not below the vocabulary.
+    /// If the file cannot be written, or a token is not below the vocabulary size.
     pub fn push(&mut self, encoded: &Encoded, document: &Document) -> Result<()> {
         let (tokens, vocab) = (&encoded.tokens, self.header.vocab);
         if let Some(token) = tokens.iter().find(|&&token| u64::from(token) >= vocab) {
@@ -373,7 +375,7 @@ impl<'a, W: Write + Seek> Writer<'a, W> {
     /// Ends the shard.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the file cannot be written.
     pub fn finish(self) -> Result<()> {
         let mut written = || {
             self.out.write_all(&self.entries)?;
@@ -387,7 +389,7 @@ impl<'a, W: Write + Seek> Writer<'a, W> {
     }
 }
 
-/// Appends bits to `length` of them.
+/// Appends bits to a mask that has `length` bits.
 fn append_bits(bytes: &mut Vec<u8>, length: u64, bits: impl Iterator<Item = bool>) {
     for (place, bit) in (length..).zip(bits) {
         if place.is_multiple_of(8) {

@@ -635,9 +635,9 @@ mod on_the_disk {
             (text[..100].to_string(), "not the manifest"),
             ("[]".to_string(), "not the manifest"),
             (text.replacen("\"format\": 1", "\"format\": 2", 1), "this program reads 1"),
-            (text.replace(&**name, "../escape"), "does not lie in the folder"),
-            (text.replace(&**name, "/etc/hostname"), "does not lie in the folder"),
-            (text.replace(&**name, ".."), "does not lie in the folder"),
+            (text.replace(&**name, "../escape"), "is not in the folder"),
+            (text.replace(&**name, "/etc/hostname"), "is not in the folder"),
+            (text.replace(&**name, ".."), "is not in the folder"),
             (text.replace("\"documents\": 7", "\"documents\": 18446744073709551615"), "header"),
             (text.replace("\"vocab\": 257", "\"vocab\": 300"), "header"),
         ];

@@ -1,4 +1,4 @@
-//! Comma- and tab-separated values: a header, then a record a row.
+//! Comma- and tab-separated values: a header, then one record per row.
 
 use super::{Cell, Field, Record, Records, Unit};
 use crate::warning::{Warning, WarningKind};
@@ -6,11 +6,11 @@ use crate::{Error, Result};
 use ::csv::{Reader, ReaderBuilder, StringRecord, Trim};
 use std::path::Path;
 
-/// The records of a text. Fields may be quoted and then hold separators and line ends. Rows without
-/// any value, which spreadsheets leave, are none, and nor are lines that start with `#`.
+/// The records of a text. A quoted field may contain separators and line ends. Rows without any value,
+/// which spreadsheets leave, are skipped, and so are lines that start with `#`.
 ///
-/// Where the header is one column and another separator makes more of it, that one is taken; so is
-/// one that a first line `sep=;` names, as spreadsheets write it.
+/// If the header is a single column and another separator splits it, that separator is used. A first
+/// line `sep=;`, which spreadsheets write, also sets the separator.
 ///
 /// # Errors
 /// If there is no header, a row has another number of fields than the header, or a quotation mark
@@ -76,13 +76,13 @@ fn reader(text: &str, separator: u8, comments: bool) -> Reader<&[u8]> {
         .from_reader(text.as_bytes())
 }
 
-/// How a text is laid out.
+/// The layout of a text.
 #[derive(Debug, PartialEq)]
 struct Layout {
-    /// Where the header starts.
+    /// The position of the header.
     start: usize,
     separator: u8,
-    /// Whether lines that start with `#` are comments. They are not where the header does.
+    /// Whether lines that start with `#` are comments. They are not if the header starts with `#`.
     comments: bool,
 }
 
@@ -114,8 +114,9 @@ impl Layout {
     }
 }
 
-/// Where a header starts that follows the `#` of the last comment, as NumPy writes it: it has as many
-/// fields as the row after it, which has a number where it has none. A first column may be named `#`.
+/// The position of a header that is written as the last comment, as NumPy does: after the `#` it has as
+/// many fields as the next row, which has a number where the header has a name. A first column may be
+/// named `#`.
 fn header_behind_hash(text: &str, comment: usize, row: usize, separator: u8) -> Option<usize> {
     let behind = text[comment + 1..row].trim_start_matches([' ', '#']);
     let start = row - behind.len();
@@ -130,8 +131,8 @@ fn header_behind_hash(text: &str, comment: usize, row: usize, separator: u8) -> 
     is_header.then_some(start)
 }
 
-/// The separator that makes several columns of a header that is one with the given one, and as many
-/// of the row below it.
+/// The separator that splits a single-column header into several columns, and the row below it into as
+/// many.
 fn better_separator(text: &str, given: u8) -> u8 {
     let columns = |separator: u8| match first_records(text, separator) {
         Some([header, first]) if header.len() == first.len() => header.len(),
@@ -151,27 +152,27 @@ fn first_records(text: &str, separator: u8) -> Option<[StringRecord; 2]> {
     Some([records.next()?.ok()?, records.next()?.ok()?])
 }
 
-/// Whether the last record of a file swallowed the lines after a quotation mark.
+/// Whether the last record of a file includes the lines after an unclosed quotation mark.
 fn is_open(raw: &str) -> bool {
     let raw = raw.trim();
     raw.contains('\n') && raw.matches('"').count() % 2 == 1
 }
 
-/// Counts lines on the way through a text.
+/// Counts the lines of a text while it is read.
 struct Lines<'a> {
     text: &'a str,
-    /// Where the last record starts.
+    /// The position of the last record.
     at: usize,
     line: u64,
-    /// Whether lines that start with `#` are none of the table.
+    /// Whether lines that start with `#` are skipped.
     comments: bool,
-    /// Those that were passed.
+    /// The comments so far.
     passed: Vec<u64>,
 }
 
 impl Lines<'_> {
-    /// The line of the record that the reader found from here on: it leaves the end of the line
-    /// before, empty lines and comments to the next record.
+    /// The line of the next record. The reader's position is before the preceding line end, empty lines
+    /// and comments.
     fn of_record(&mut self, from: usize) -> u64 {
         let bytes = self.text.as_bytes();
         let mut start = from.min(bytes.len());

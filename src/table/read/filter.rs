@@ -1,4 +1,4 @@
-//! Which rows of a table are read.
+//! Filters: which rows of a table are read.
 
 use super::{Cell, Naming};
 use crate::{Error, Result};
@@ -6,10 +6,10 @@ use std::fmt;
 
 /// `COLUMN OP VALUE`.
 ///
-/// Two numbers compare as numbers, anything else as text. `=` takes several values with commas
-/// between them and holds for each of them; `!=` is its opposite. `nan` equals `nan`, so that
-/// `loss!=nan` leaves out what diverged. A cell without a value equals the empty text alone and is
-/// on neither side of `<` and `>`.
+/// Two numbers are compared as numbers, everything else as text. `=` takes several values separated by
+/// commas and holds if one of them is equal; `!=` is its opposite. `nan` equals `nan`, so `loss!=nan`
+/// leaves out runs that diverged. A cell without a value equals only the empty text, and `<` and `>` do
+/// not hold for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
     /// The column's name.
@@ -29,7 +29,7 @@ enum Op {
     AtLeast,
 }
 
-/// Those of two characters first.
+/// Operators of two characters come first.
 const OPS: [(&str, Op); 7] = [
     ("!=", Op::Unequal),
     ("<=", Op::AtMost),
@@ -41,8 +41,9 @@ const OPS: [(&str, Op); 7] = [
 ];
 
 impl Filter {
-    /// What `COLUMN OP VALUE` may say: a column's name may hold an operator, so there is a reading
-    /// for each operator in the text. The blanks are optional. Those with the longest column first.
+    /// The possible meanings of `COLUMN OP VALUE`, the longest column first. A column's name may
+    /// contain an operator, so there is one meaning for each operator in the text. The blanks are
+    /// optional.
     ///
     /// # Errors
     /// If there is no column or no operator.
@@ -76,7 +77,7 @@ impl Filter {
     /// Whether a row with this cell in the column is read.
     ///
     /// # Errors
-    /// If a number is to be above or below a text.
+    /// If `<` or `>` compares a number with a text.
     pub fn keeps(&self, cell: &Cell) -> Result<bool, String> {
         let order = || self.order(cell);
         Ok(match self.op {

@@ -1,4 +1,4 @@
-//! JSON: an object a line, or one array of objects.
+//! JSON: one object per line, or one array of objects.
 
 use super::{Cell, Record, Records, Unit};
 use crate::formats::json::{self, NonFinite, Stop};
@@ -12,17 +12,16 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// The records of a file. The columns are all names in the order in which they appear; an object
-/// that lacks one has no value there. A field of an object within an object is a column
-/// `outer.inner`.
+/// The records of a file. The columns are all names, in the order in which they appear; an object that
+/// lacks a name has no value there. A field of a nested object is a column `outer.inner`.
 ///
-/// Read are an object a line, objects one after the other on as many lines as they like, an array of
-/// them, and one object that holds a whole table: an array of objects (`{"data": [...]}`), what
-/// pandas writes with the orients `split` and `columns`, or lists by column. What Python writes and
-/// JSON does not know is read as [`json::records`] says; NaN and Infinity are numbers.
+/// The file may have one object per line, objects over several lines, an array of objects, or one
+/// object with a whole table: an array of objects (`{"data": [...]}`), the pandas orients `split` and
+/// `columns`, or one list per column. Values that Python writes and JSON does not allow are read as in
+/// [`json::records`]; NaN and Infinity are numbers.
 ///
 /// # Errors
-/// If it is not JSON, holds anything but objects, or one of them has a name twice.
+/// If the file is not JSON, contains something other than objects, or an object has a name twice.
 pub fn read(path: &Path, mut bytes: &[u8]) -> Result<Records> {
     let mut objects: Vec<(u64, Object)> = Vec::new();
     let each = |line: u64, object: Object| {
@@ -48,13 +47,13 @@ pub fn read(path: &Path, mut bytes: &[u8]) -> Result<Records> {
     }
     let mut table = Rows::default();
     for (line, Object(fields)) in objects {
-        let twice = |name| Error::content(path, line, format!("{name:?} stands there twice"));
+        let twice = |name| Error::content(path, line, format!("{name:?} appears twice"));
         table.push(line, &fields).map_err(twice)?;
     }
     Ok(Records { warnings, ..table.records(Unit::Line) })
 }
 
-/// Rows whose columns are found on the way.
+/// Rows whose columns are collected while they are read.
 #[derive(Default)]
 struct Rows {
     columns: Vec<String>,
@@ -63,7 +62,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// Adds an object, or says which name it has twice.
+    /// Adds an object, or returns the name that it has twice.
     fn push(&mut self, line: u64, fields: &[(String, Value)]) -> Result<(), String> {
         let mut cells = vec![None; self.columns.len()];
         for (name, value) in fields {
@@ -110,7 +109,7 @@ impl Rows {
     }
 }
 
-/// The table that one object is; None where it is a row.
+/// The table in one object; `None` if the object is a row.
 fn whole_table(fields: &[(String, Value)]) -> Option<Records> {
     let get = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value);
     let mut table = Rows::default();
@@ -156,7 +155,7 @@ fn whole_table(fields: &[(String, Value)]) -> Option<Records> {
     Some(table.records(Unit::Row))
 }
 
-/// The single values of a column in the order of their index; None where it is none.
+/// The values of a column in the order of their index; `None` if it is not a column.
 fn by_index(column: &Value) -> Option<Vec<(u64, &Value)>> {
     let mut values: Vec<(u64, &Value)> = match column {
         Value::Array(values) => (0..).zip(values).collect(),
@@ -197,7 +196,7 @@ impl<'de> Deserialize<'de> for Object {
                 let mut fields: Vec<(String, Value)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, _>()? {
                     if fields.iter().any(|(earlier, _)| *earlier == name) {
-                        return Err(M::Error::custom(format!("{name:?} stands there twice")));
+                        return Err(M::Error::custom(format!("{name:?} appears twice")));
                     }
                     fields.push((name, value));
                 }
@@ -258,7 +257,7 @@ mod tests {
         assert_eq!(texts(0), ["1", "0.1", "2", ""]);
         assert_eq!(texts(1), ["NaN", "", "3", ""]);
         let twice = "{\"a\": {\"b\": 1}, \"a.b\": 2}";
-        assert_eq!(refusal(twice), "a.jsonl, line 1: \"a.b\" stands there twice");
+        assert_eq!(refusal(twice), "a.jsonl, line 1: \"a.b\" appears twice");
     }
 
     #[test]
@@ -338,7 +337,7 @@ mod tests {
             ("{\"a\": 1}\n{\"a\": 1", 2, "EOF while parsing an object"),
             ("{\"a\": 1}\n\n{\"a\" 1}\n", 3, "expected `:`"),
             ("{\"a\": 1}\n3\n", 2, "an object with a value a column"),
-            ("{\"a\": 1, \"a\": 2}\n", 1, "\"a\" stands there twice"),
+            ("{\"a\": 1, \"a\": 2}\n", 1, "\"a\" appears twice"),
             ("[{\"a\": 1},\n{\"a\":\n!}]", 3, "expected value"),
             ("[{\"a\": 1},\n]", 2, "trailing comma"),
             ("[{\"a\": 1}\n{\"a\": 1}]", 2, "expected `,` or `]`"),

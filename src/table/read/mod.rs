@@ -1,5 +1,4 @@
-//! Tables of losses from files, whoever wrote them: CSV and JSON, and Parquet with the feature
-//! `parquet`.
+//! Reads tables of losses from files: CSV and JSON, and Parquet with the feature `parquet`.
 //!
 //! ```
 //! use forgetting_laws::laws::Finetuning;
@@ -14,8 +13,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A file becomes records of text (a small module a format), a wide table becomes a long one, rows are
-//! chosen, and what is left becomes the columns that the laws know.
+//! A file is read as records of text (one module per format); a wide table is turned into a long one;
+//! rows are selected; and the rest is converted to the columns of the laws.
 
 mod csv;
 mod filter;
@@ -34,29 +33,30 @@ use std::path::Path;
 use std::{fmt, fs};
 use wide::Wide;
 
-/// How the columns of a file become those of the laws. By default each column has the name of its
-/// field.
+/// How the columns of a file become those of the laws. By default each field is read from the column of
+/// the same name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// `NAME=COLUMN` takes another column for a name: that of a [`Column`], or `domain`, `seed`, `run`,
-    /// `weight`, `parent_id` (the pretrained model), `epochs` (passes over the target data) or
-    /// `interior` (whether the losses are those of a bottom between two evaluations).
+    /// `NAME=COLUMN` reads NAME from another column. NAME is the name of a [`Column`], or `domain`,
+    /// `seed`, `run`, `weight`, `parent_id` (the pretrained model), `epochs` (passes over the target
+    /// data) or `interior` (whether the bottom lies between the first and the last evaluation).
     pub map: Vec<String>,
-    /// Takes p for a percentage: 5 is 0.05. What is written with the sign, 5%, is one without this.
+    /// Reads p as a percentage: 5 means 0.05. A value with a sign, such as 5%, is always a percentage.
     pub percent: bool,
-    /// Takes 3,14 in .csv and .tsv files for 3.14.
+    /// Reads 3,14 in .csv and .tsv files as 3.14.
     pub decimal_comma: bool,
-    /// `COLUMN OP VALUE` keeps the rows for which it holds, by the values that the file has; OP is
-    /// `=`, `!=`, `<`, `<=`, `>` or `>=`. All must hold.
+    /// `COLUMN OP VALUE` keeps the rows whose value in the file satisfies the condition; OP is `=`,
+    /// `!=`, `<`, `<=`, `>` or `>=`. All conditions must hold.
     pub filters: Vec<String>,
-    /// `NAME:NAME` makes a row of each column whose header is a number: the header is the first, the
-    /// cell the second.
+    /// `NAME:NAME` turns each column whose header is a number into a row: the first name gets the
+    /// header, the second the cell.
     pub wide: Option<String>,
-    /// The column that makes the groups, which are fitted each by itself; `domain` by default.
+    /// The column whose values define groups that are fitted separately; `domain` by default.
     pub group_by: Option<String>,
-    /// The column that says which rows come from one run; `run` by default, or else each row is a run.
+    /// The column that identifies the run of each row; by default `run`, and without it each row is a
+    /// run.
     pub runs: Option<String>,
-    /// The column that says how many rows each counts for; `weight` by default, or else 1.
+    /// The column with the weight of each row; by default `weight`, and without it the weight is 1.
     pub weight: Option<String>,
     /// How messages name these settings.
     pub naming: Naming,
@@ -82,29 +82,29 @@ impl Naming {
     }
 }
 
-/// A [`Reading`] whose settings were found good.
+/// A [`Reading`] whose settings have been checked.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Which column is taken for a field; a field that is not here has a column of its own name.
+    /// The column of a field; a field that is not here is read from the column of the same name.
     map: Vec<Mapping>,
-    /// Each with its possible readings.
+    /// Each filter with its possible meanings.
     filters: Vec<Vec<Filter>>,
     wide: Option<Wide>,
-    /// The column that makes the groups, a field's name or the file's own.
+    /// The column that defines groups: the name of a field, or of a column of the file.
     group_by: Option<String>,
-    /// Every p is a percentage.
+    /// Whether every p is a percentage.
     percent: bool,
     naming: Naming,
 }
 
-/// A field and the column that is taken for it.
+/// A field and the column that it is read from.
 #[derive(Debug)]
 struct Mapping {
     field: Field,
     column: String,
-    /// The setting that says so, as messages name it.
+    /// The setting that names the column, as in messages.
     setting: String,
-    /// Its value.
+    /// The value of the setting.
     text: String,
 }
 
@@ -122,7 +122,7 @@ impl Mapping {
         Ok(Self { field, column: column.trim().to_owned(), setting, text: text.to_owned() })
     }
 
-    /// For a field that has a setting of its own.
+    /// The mapping of a field that has a setting of its own.
     fn of_setting(field: Field, setting: String, column: &Option<String>) -> Option<Self> {
         let text = column.clone()?;
         Some(Self { field, column: text.clone(), setting, text })
@@ -140,8 +140,10 @@ impl fmt::Display for Mapping {
 }
 
 impl Plan {
+    /// Checks the settings.
+    ///
     /// # Errors
-    /// If a setting is not of its form, or one field is given two columns.
+    /// If a setting is malformed, or one field is given two columns.
     fn new(reading: &Reading) -> Result<Self> {
         let naming = reading.naming;
         let map = reading.map.iter().map(|text| Mapping::parse(text, naming));
@@ -152,11 +154,11 @@ impl Plan {
         for (i, mapping) in map.iter().enumerate() {
             let name = mapping.field.name();
             if let Some(twin) = map[..i].iter().find(|earlier| earlier.field == mapping.field) {
-                return mapping.refuse(format!("{twin} already says what {name} is"));
+                return mapping.refuse(format!("{twin} already sets {name}"));
             }
             if let Some(wide) = wide.filter(|wide| wide.makes(name)) {
                 let setting = naming.name("wide");
-                return mapping.refuse(format!("{setting} {wide} already says what {name} is"));
+                return mapping.refuse(format!("{setting} {wide} already sets {name}"));
             }
         }
         let filters = reading.filters.iter().map(|text| Filter::readings(text, naming));
@@ -165,7 +167,7 @@ impl Plan {
         Ok(Self { map, filters, wide, group_by, percent, naming })
     }
 
-    /// The special columns that no setting asks for.
+    /// The special columns that are used without a setting.
     fn unasked(&self, fields: &[(Field, usize)]) -> Vec<String> {
         let asked = |field: Field| {
             (field == Field::Domain && self.group_by.is_some())
@@ -176,7 +178,7 @@ impl Plan {
     }
 }
 
-/// What a column of a file may be taken for.
+/// What a column of a file may be read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Number(Column),
@@ -232,7 +234,7 @@ impl Field {
         }
     }
 
-    /// Whether the column changes what is fitted, although it holds no number of a law.
+    /// Whether the column affects the fit although it is not a number of a law.
     fn is_special(self) -> bool {
         matches!(self, Self::Domain | Self::Run | Self::Weight | Self::Parent)
     }
@@ -241,7 +243,7 @@ impl Field {
         Self::ALL.into_iter().find(|field| field.name() == name)
     }
 
-    /// Puts a cell where it belongs, or says what is wrong with it.
+    /// Stores a cell in its field, or says what is wrong with it.
     fn set(self, run: &mut Run, cell: &Cell, plan: &Plan) -> Result<(), String> {
         let number = |value: Option<f64>| number(cell, value, plan.naming);
         match self {
@@ -253,7 +255,7 @@ impl Field {
                 // A `Row` cannot tell a size that is NaN from one that is not known.
                 let size = !matches!(column, Column::LossPt | Column::LossFt | Column::Loss);
                 if size && value.is_some_and(f64::is_nan) {
-                    let what = "which is not a number; leave it empty where it is unknown";
+                    let what = "which is not a number; leave it empty if it is unknown";
                     return Err(format!("{}, {what}", cell.shown()));
                 }
                 run.set(column, value);
@@ -272,7 +274,7 @@ impl Field {
     }
 }
 
-/// What a cell is read as, or that it is no number, with how to write or read it as one.
+/// The number in a cell, or why it is not a number and how to write or read it as one.
 fn number(cell: &Cell, value: Option<f64>, naming: Naming) -> Result<Option<f64>, String> {
     match (cell, value) {
         (Cell::Empty, _) => Ok(None),
@@ -291,7 +293,7 @@ fn label(cell: &Cell) -> Result<String, String> {
     }
 }
 
-/// A table, and what it was read from.
+/// A table and the hash of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The rows.
@@ -303,15 +305,15 @@ pub struct Loaded {
 /// Reads a table of losses: CSV, JSON Lines (or a JSON array of objects) or Parquet, by the file's
 /// extension.
 ///
-/// A cell without a value is a loss that was not measured or a size that is not known. Records that
-/// are identical in every column of the file, also in those that nobody reads, are counted once,
-/// with a warning.
+/// A cell without a value is a loss that was not measured or a size that is not known. Records that are
+/// identical in every column of the file, including those that are not used, are counted once, with a
+/// warning.
 ///
 /// # Errors
-/// In one line: if a setting is not of its form or gives one field two columns; if there is no such
-/// file, or its format is not known or broken (with the line); if it lacks a column that was asked for
-/// (with those that it has); if a value that is read as a number is not one (with the line); or if no
-/// row is left.
+/// If a setting is malformed or gives one field two columns; if the file does not exist, has an unknown
+/// format or is malformed (the error names the line); if it lacks a requested column (the error names
+/// its columns); if a value that must be a number is not one (the error names the line); or if no row
+/// is left.
 pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
     let plan = Plan::new(reading)?;
     let bytes = fs::read(path).map_err(Error::io(path))?;
@@ -320,10 +322,10 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
     Ok(Loaded { table: table(path, records, &plan)?, sha256: hash })
 }
 
-/// A file's records, whatever its columns mean.
+/// A file's records, before its columns are interpreted.
 ///
 /// # Errors
-/// As [`read`], as far as it is the file's.
+/// Those of [`read`] that concern the file and not the settings.
 pub fn records(path: &Path) -> Result<Records> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     parse(path, bytes, false)
@@ -353,8 +355,7 @@ fn parse(path: &Path, bytes: Vec<u8>, decimal_comma: bool) -> Result<Records> {
         "parquet" => parquet::read(path, bytes),
         #[cfg(not(feature = "parquet"))]
         "parquet" => {
-            let reason =
-                "this build reads no Parquet (feature parquet); write it as .csv or .jsonl";
+            let reason = "this build does not read Parquet (feature parquet); save the table as .csv or .jsonl";
             Err(Error::content(path, None, reason))
         }
         _ => json::read(path, &bytes),
@@ -366,7 +367,7 @@ fn parse(path: &Path, bytes: Vec<u8>, decimal_comma: bool) -> Result<Records> {
     }
 }
 
-/// The text of a file, without the mark that some programs put at its start.
+/// The text of a file, without a byte order mark.
 fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
@@ -376,7 +377,7 @@ fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// What the laws know of a file's records.
+/// Converts a file's records to the columns of the laws.
 fn table(path: &Path, mut records: Records, plan: &Plan) -> Result<Table> {
     let columns = records.columns.clone();
     let mut warnings = std::mem::take(&mut records.warnings);
@@ -420,7 +421,7 @@ fn table(path: &Path, mut records: Records, plan: &Plan) -> Result<Table> {
     Ok(Table { path: path.to_owned(), columns, unasked, runs, warnings })
 }
 
-/// Which column of a file is what.
+/// The columns of a file and what they are read as.
 struct Places<'a> {
     path: &'a Path,
     records: &'a Records,
@@ -428,7 +429,7 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// The fields that the file has, each with its column.
+    /// The fields of the file, each with its column.
     fn fields(&self) -> Result<Vec<(Field, usize)>> {
         let mut fields = Vec::new();
         for field in Field::ALL {
@@ -448,7 +449,7 @@ impl Places<'_> {
         Ok(fields)
     }
 
-    /// The reading of a filter whose column is there, and that column.
+    /// The meaning of a filter whose column exists, and that column.
     fn filter<'a>(&self, readings: &'a [Filter]) -> Result<(&'a Filter, usize)> {
         let is_there = |filter: &&Filter| {
             Field::by_name(&filter.column).is_some_and(|field| self.is_mapped(field))
@@ -465,7 +466,7 @@ impl Places<'_> {
         self.plan.map.iter().any(|mapping| mapping.field == field)
     }
 
-    /// The column of a field's name, or else the file's own column.
+    /// The column of a field or, if there is no such field, the file's column of that name.
     fn named(&self, name: &str, setting: &str) -> Result<usize> {
         let mapped = self.plan.map.iter().find(|mapping| mapping.field.name() == name);
         self.column(mapped.map_or(name, |mapping| &mapping.column), setting)
@@ -481,7 +482,7 @@ impl Places<'_> {
                 refuse(format!("several columns are named {name}; rename all but one"))
             }
             (None, _) => refuse(format!(
-                "there is no column {name}, as {setting} has it; the columns are {}",
+                "{setting} needs the column {name}, which does not exist; the columns are {}",
                 columns.join(", ")
             )),
         }

@@ -15,10 +15,10 @@ use half::f16;
 use std::path::Path;
 
 /// The records of a file. A field of a struct is a column `struct.field`. Dates and times are the
-/// numbers that the file holds.
+/// numbers in the file.
 ///
 /// # Errors
-/// If it is not Parquet, or is damaged, or compressed in another way.
+/// If the file is not Parquet, is damaged, or is compressed in another way.
 pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Records> {
     let (columns, cells) = parquet::open(path, Bytes::from(bytes), columns)?;
     let mut cells: Vec<_> = cells.into_iter().map(Vec::into_iter).collect();
@@ -29,7 +29,7 @@ pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Records> {
     Ok(Records { unit: Unit::Row, columns, rows, warnings: Vec::new() })
 }
 
-/// The names of the columns, and the cells of each, which are equally many.
+/// The names of the columns and their cells; all columns have the same length.
 fn columns(reader: &Reader<Bytes>) -> Result<(Vec<String>, Vec<Vec<Cell>>), Stop> {
     let schema = reader.schema();
     let names = schema.columns().iter().map(|column| column.path().parts().join("."));
@@ -47,7 +47,7 @@ fn columns(reader: &Reader<Bytes>) -> Result<(Vec<String>, Vec<Vec<Cell>>), Stop
     Ok((names.collect(), cells))
 }
 
-/// A column of a row group, a cell a row.
+/// A column of a row group, one cell per row.
 fn values(reader: ColumnReader, column: &ColumnDescriptor) -> Result<Vec<Cell>, ParquetError> {
     use ColumnReader as R;
     let kind = Kind::of(column);
@@ -70,7 +70,7 @@ fn values(reader: ColumnReader, column: &ColumnDescriptor) -> Result<Vec<Cell>, 
     }
 }
 
-/// What the numbers and bytes of a column stand for.
+/// The meaning of the numbers and bytes of a column.
 #[derive(Clone, Copy)]
 enum Kind {
     Plain,
@@ -79,7 +79,7 @@ enum Kind {
     Decimal(usize),
     /// Numbers of half precision.
     Half,
-    /// Bytes of another meaning than text.
+    /// Bytes that are not text.
     Opaque,
 }
 
@@ -127,8 +127,8 @@ impl Kind {
     }
 }
 
-/// An integer of two's complement, the highest byte first; None of more than 128 bits, which the
-/// widest decimals may have.
+/// A big-endian two's complement integer; `None` if it has more than 128 bits, as the widest decimals
+/// may.
 fn integer(bytes: &[u8]) -> Option<i128> {
     let sign: i128 = if *bytes.first()? < 0x80 { 0 } else { -1 };
     let more = bytes.len().saturating_sub(size_of::<i128>());
@@ -148,8 +148,8 @@ fn decimal(value: i128, scale: usize) -> String {
     }
 }
 
-/// The cells of a column, a row each. Parquet stores the values that there are, and beside them how
-/// much of the path to each is there ("definition") and where a row goes on ("repetition").
+/// The cells of a column, one per row. Parquet stores only the values that exist, with how much of the
+/// path to each exists ("definition") and whether it continues a row ("repetition").
 fn cells<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
     column: &ColumnDescriptor,

@@ -1,4 +1,4 @@
-//! A file's rows before anybody knows what its columns mean.
+//! A file's rows before its columns are interpreted.
 
 use super::Naming;
 use crate::Error;
@@ -10,52 +10,52 @@ use std::path::Path;
 /// The rows of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Records {
-    /// What the rows are counted in, for messages.
+    /// Whether messages name lines or rows.
     pub unit: Unit,
     /// The header.
     pub columns: Vec<String>,
-    /// The rows, each with a cell a column.
+    /// The rows, each with one cell per column.
     pub rows: Vec<Record>,
-    /// What the user should know of how they were read.
+    /// Warnings about how they were read.
     pub warnings: Vec<Warning>,
 }
 
-/// What tells the place of a row.
+/// How the position of a row is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// The line of a text on which it starts; the first is 1.
+    /// The line of the text on which it starts, counted from 1.
     Line,
-    /// The number of the row, where there are no lines; the first is 1.
+    /// The number of the row, counted from 1, if the file has no lines.
     Row,
 }
 
 /// One row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its place, in the records' unit.
+    /// Its line or row.
     pub line: u64,
     /// Its cells.
     pub cells: Vec<Cell>,
 }
 
-/// One cell. Numbers are kept as the text that reads as them without loss, which serves as a label
-/// too.
+/// One cell. A number is kept as a text from which it can be read without loss and which can also serve
+/// as a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Cell {
     /// No value.
     Empty,
     /// Text, or a number.
     Text(String),
-    /// The shortest text of a number of single precision.
+    /// A number of single precision, as its shortest text.
     Single(String),
-    /// What is one number with a decimal point and another with a decimal comma: 1.234.
+    /// A number whose value depends on the decimal sign: 1.234.
     Ambiguous(String),
-    /// A list, an object or whatever else is no one value, as a text that tells it from others.
+    /// A list, an object or anything else that is not a single value, as a text that identifies it.
     Other(String),
 }
 
 impl Cell {
-    /// What a text file says; blanks around it are none of it.
+    /// A cell of a text file, without the blanks around it.
     pub fn of_text(text: &str) -> Self {
         match text.trim() {
             "" => Self::Empty,
@@ -63,7 +63,7 @@ impl Cell {
         }
     }
 
-    /// What a text file with decimal commas says: 3,14 is 3.14, and so is 1.234,5 1234.5.
+    /// A cell of a text file with decimal commas: 3,14 is 3.14, and 1.234,5 is 1234.5.
     pub fn of_text_with_decimal_comma(text: &str) -> Self {
         match comma_number(text.trim()) {
             Some(CommaNumber::One(text)) => Self::Text(text),
@@ -72,7 +72,7 @@ impl Cell {
         }
     }
 
-    /// The text, empty where there is no value.
+    /// The text; empty if there is no value.
     pub fn text(&self) -> &str {
         match self {
             Self::Empty => "",
@@ -82,7 +82,7 @@ impl Cell {
         }
     }
 
-    /// The number, where the text is one; `nan` and `inf` are.
+    /// The number, if the text is one; `nan` and `inf` are numbers.
     pub fn number(&self) -> Option<f64> {
         match self {
             Self::Empty | Self::Ambiguous(_) | Self::Other(_) => None,
@@ -90,7 +90,7 @@ impl Cell {
         }
     }
 
-    /// The share that the text is: 1% is 0.01, and so is 1 where every share is a percentage.
+    /// The share: 1% is 0.01, and so is 1 if every share is a percentage.
     pub fn share(&self, percent: bool) -> Option<f64> {
         let signed = self.text().ends_with('%');
         match self {
@@ -104,7 +104,7 @@ impl Cell {
         }
     }
 
-    /// How a cell that is no number may be meant as one, and what to do.
+    /// What a cell that is not a number may mean, and what to do.
     pub(super) fn hint(&self, naming: Naming) -> Option<String> {
         let text = self.text();
         let decimal_comma = naming.name("decimal_comma");
@@ -137,14 +137,14 @@ impl Cell {
         } else if let Ok(size) = numbers::size(text) {
             Some(format!("write it in digits, as {size:e}"))
         } else if ["na", "n/a", "null", "none", "-"].contains(&text.to_lowercase().as_str()) {
-            Some("leave it empty where it is unknown".into())
+            Some("leave it empty if it is unknown".into())
         } else {
             None
         }
     }
 
-    /// A text as a number of the precision that the cell has: 0.01 is also what the nearest number
-    /// of single precision stands for.
+    /// The number in a text, rounded to the precision of the cell: 0.01 equals the nearest number of
+    /// single precision.
     pub fn in_my_precision(&self, text: &str) -> Option<f64> {
         match self {
             Self::Single(_) => text.parse::<f32>().ok().map(f64::from),
@@ -152,7 +152,7 @@ impl Cell {
         }
     }
 
-    /// The cell for a message: the text in quotation marks, and not too long.
+    /// The cell in a message: the text in quotation marks, shortened if it is long.
     pub fn shown(&self) -> String {
         const SHOWN: usize = 40;
         if let Self::Other(_) = self {
@@ -166,16 +166,16 @@ impl Cell {
     }
 }
 
-/// A text as a number with a decimal comma.
+/// How a text is read with a decimal comma.
 enum CommaNumber {
-    /// As the text with a point.
+    /// As the text with a decimal point.
     One(String),
-    /// A group of thousands or three decimals.
+    /// Ambiguous: a group of thousands or three decimals.
     Ambiguous,
 }
 
-/// What a text is where the comma is the decimal sign and points separate thousands; None where it
-/// has neither.
+/// How a text is read if the comma is the decimal sign and points separate thousands; `None` if it has
+/// neither.
 fn comma_number(text: &str) -> Option<CommaNumber> {
     let unsigned = text.trim_start_matches(['+', '-']);
     let (whole, fraction) = match unsigned.split_once(',') {
@@ -202,7 +202,7 @@ fn comma_number(text: &str) -> Option<CommaNumber> {
 }
 
 impl Records {
-    /// Drops the rows that repeat another in every column, and says so if there are any.
+    /// Drops rows that repeat another in every column, with a warning.
     pub fn drop_twins(&mut self) -> Option<Warning> {
         const NAMED: usize = 5;
         let given = self.rows.len();

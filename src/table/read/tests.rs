@@ -115,7 +115,7 @@ fn groups_are_made_by_a_name_or_a_column() {
         assert_eq!(csv(text, &by).unwrap().runs[0].domain, expected, "{by:?}");
     }
     let by = Reading { group_by: Some("size".into()), ..flags() };
-    let expected = "a.csv: there is no column size, as --group-by size has it; the columns are \
+    let expected = "a.csv: --group-by size needs the column size, which does not exist; the columns are \
                     domain, family, n_params";
     assert_eq!(csv(text, &by).unwrap_err(), expected);
 }
@@ -179,8 +179,7 @@ fn filters_name_any_column() {
         assert_eq!(kept(filter).unwrap(), [Some(3.0)], "{filter}");
     }
     let message = kept("lm-4M lr=0.002 - eval/loss<9").unwrap_err();
-    let start =
-        "a.csv: there is no column lm-4M lr, as --where lm-4M lr=0.002 - eval/loss<9 has it;";
+    let start = "a.csv: --where lm-4M lr=0.002 - eval/loss<9 needs the column lm-4M lr, which does not exist;";
     assert!(message.starts_with(start), "{message}");
     assert_eq!(kept("loss<0").unwrap_err(), "a.csv: no row of 2 has loss<0");
 }
@@ -196,7 +195,7 @@ fn filters_know_both_names() {
     assert_eq!(kept(&["n_params>1"]).unwrap(), kept(&["size>1"]).unwrap());
     assert_eq!(kept(&["size>1", "p<0.2"]).unwrap(), [Some(2.0)]);
     assert_eq!(kept(&["domain=0.2"]).unwrap(), [Some(3.0)]);
-    let expected = "a.csv: there is no column family, as --where family=x has it; the columns are \
+    let expected = "a.csv: --where family=x needs the column family, which does not exist; the columns are \
                     size, p, domain";
     assert_eq!(kept(&["family=x"]).unwrap_err(), expected);
     let expected = "a.csv: no row of 3 has size>1 and p=7";
@@ -283,15 +282,14 @@ fn settings_are_refused_by_their_name() {
         let start = format!("--map = {text}: must be NAME=COLUMN, and NAME one of n_params, ");
         assert!(message.starts_with(&start) && message.ends_with("epochs, interior"), "{message}");
     }
-    assert_eq!(map(&["p=x", "p=y"]), "--map = p=y: --map p=x already says what p is");
+    assert_eq!(map(&["p=x", "p=y"]), "--map = p=y: --map p=x already sets p");
     let both = Reading { runs: Some("name".into()), ..reading(&["run=id"], &[], None) };
-    assert_eq!(refusal(&both), "--runs = name: --map run=id already says what run is");
+    assert_eq!(refusal(&both), "--runs = name: --map run=id already sets run");
     let both = Reading { weight: Some("w".into()), ..reading(&["weight=v"], &[], None) };
-    assert_eq!(refusal(&both), "--weight = w: --map weight=v already says what weight is");
+    assert_eq!(refusal(&both), "--weight = w: --map weight=v already sets weight");
     for name in ["loss_ft", "d_ft_tokens"] {
         let message = refusal(&reading(&[&format!("{name}=x")], &[], Some("d_ft_tokens:loss_ft")));
-        let expected =
-            format!("--map = {name}=x: --wide d_ft_tokens:loss_ft already says what {name} is");
+        let expected = format!("--map = {name}=x: --wide d_ft_tokens:loss_ft already sets {name}");
         assert_eq!(message, expected);
     }
     assert!(refusal(&reading(&[], &["p"], None)).starts_with("--where = p: "));
@@ -309,9 +307,9 @@ fn messages_name_settings_as_their_reader_knows_them() {
         let reading = Reading { naming, ..Reading::default() };
         assert!(refusal(&reading).ends_with(&format!("; {comma} reads it as 3.25")));
         let by = Reading { group_by: Some("x".into()), ..reading.clone() };
-        assert!(refusal(&by).contains(&format!("no column x, as {group_by} x has it")));
+        assert!(refusal(&by).contains(&format!("{group_by} x needs the column x, which")));
         for (filter, start) in [
-            ("x>1", format!("a.csv: there is no column x, as {filters} x>1 has it")),
+            ("x>1", format!("a.csv: {filters} x>1 needs the column x, which")),
             ("x", format!("{filters} = x: must be COLUMN OP VALUE")),
             ("loss>1", "a.csv, line 2: loss is \"3,25\", which is neither above".into()),
         ] {
@@ -323,13 +321,16 @@ fn messages_name_settings_as_their_reader_knows_them() {
 
 #[test]
 fn missing_columns_are_refused_with_those_that_there_are() {
-    let expected = "a.csv: there is no column size, as --map n_params=size has it; the columns are \
+    let expected = "a.csv: --map n_params=size needs the column size, which does not exist; the columns are \
                     a, config name";
     let asked = reading(&["n_params=size"], &[], None);
     assert_eq!(csv("a,config name\n1,2\n", &asked).unwrap_err(), expected);
     let asked = Reading { runs: Some("id".into()), ..flags() };
     let message = csv("a\n1\n", &asked).unwrap_err();
-    assert!(message.starts_with("a.csv: there is no column id, as --runs id has it;"), "{message}");
+    assert!(
+        message.starts_with("a.csv: --runs id needs the column id, which does not exist;"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Wide tables, which have a column for each size of the data.
+//! Wide tables, which have one column for each size of the data.
 
 use super::{Cell, Naming, Record, Records};
 use crate::table::Column;
@@ -6,12 +6,12 @@ use crate::{Error, Result};
 use std::fmt;
 use std::path::Path;
 
-/// Each column whose header is a number is a row of its own.
+/// Turns each column whose header is a number into a row of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wide {
-    /// What the header is.
+    /// The column that gets the header.
     pub header: Column,
-    /// What the cell is.
+    /// The column that gets the cell.
     pub cell: Column,
 }
 
@@ -19,7 +19,7 @@ impl Wide {
     /// Reads `HEADER:CELL`, such as `d_ft_tokens:loss_ft`.
     ///
     /// # Errors
-    /// If they are not two different columns of numbers.
+    /// If the names are not those of two different columns of numbers.
     pub fn parse(text: &str, naming: Naming) -> Result<Self> {
         let by_name = |name: &str| Column::ALL.into_iter().find(|c| c.name() == name.trim());
         let names = text.split_once(':');
@@ -37,15 +37,16 @@ impl Wide {
         }
     }
 
-    /// Whether the long table has a column of this name by the headers or cells.
+    /// Whether the headers or the cells give the long table a column of this name.
     pub fn makes(self, name: &str) -> bool {
         [self.header, self.cell].iter().any(|column| column.name() == name)
     }
 
-    /// The long table: the other columns, then the header's and the cell's.
+    /// The long table: the other columns, then the columns of the header and of the cell.
     ///
     /// # Errors
-    /// If no header is a number, two are the same, or the table has the new columns already.
+    /// If no header is a number, two headers are equal, or the table already has one of the new
+    /// columns.
     pub fn lengthen(self, path: &Path, records: Records, naming: Naming) -> Result<Records> {
         let is_number = |name: &String| name.parse().is_ok_and(f64::is_finite);
         let columns = &records.columns;
@@ -66,7 +67,7 @@ impl Wide {
         }
         let new = [self.header, self.cell].map(|column| column.name().to_owned());
         if let Some(name) = new.iter().find(|name| columns.contains(name)) {
-            return refuse(format!("there is a column {name} already"));
+            return refuse(format!("the column {name} exists already"));
         }
         let mut rows = Vec::with_capacity(records.rows.len() * sizes.len());
         for row in &records.rows {
@@ -154,7 +155,7 @@ mod tests {
                 .starts_with(&format!("{start} several columns are named 10;"))
         );
         for name in ["loss_ft", "d_ft_tokens"] {
-            let expected = format!("{start} there is a column {name} already;");
+            let expected = format!("{start} the column {name} exists already;");
             assert!(refusal(&["10", name]).starts_with(&expected));
         }
     }

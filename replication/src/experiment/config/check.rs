@@ -1,4 +1,4 @@
-//! What settings must be.
+//! Checks the settings.
 
 use super::{Block, Config, Predict};
 use crate::blocks::MAIN;
@@ -8,12 +8,14 @@ use forgetting_laws::{Error, Result, laws};
 const MOST_SEQUENCES: u64 = 1_000_000;
 /// The most tokens of any part of the data.
 const MOST_TOKENS: u64 = 1_000_000_000_000_000;
-/// A thousand times the paper's.
+/// The most tokens per parameter: a thousand times the paper's.
 const MOST_TOKENS_PER_PARAM: f64 = 100_000.0;
 
 impl Config {
+    /// Checks all settings.
+    ///
     /// # Errors
-    /// If a setting is outside its domain, by the name that `--set` knows.
+    /// If a setting is out of range. The error names it as `--set` does.
     pub(super) fn validate(&self) -> Result<()> {
         self.check_counts()?;
         let positive = [
@@ -97,13 +99,13 @@ impl Config {
         }
         let or = if may_be_none { "0, or " } else { "" };
         let requirement = format!(
-            "must be {or}one sequence at least, {context} tokens, and at most {MOST_TOKENS}"
+            "must be {or}at least one sequence, {context} tokens, and at most {MOST_TOKENS}"
         );
         Err(Error::setting(name, tokens, requirement))
     }
 
-    /// Whole numbers: at least what a run cannot do without, and at most what keeps every product
-    /// of them, such as the tokens of a run, within 64 bits.
+    /// Checks whole numbers: each is at least what a run needs, and small enough that every product of
+    /// them, such as the tokens of a run, fits 64 bits.
     fn check_counts(&self) -> Result<()> {
         let (model, data, finetuning) = (&self.model, &self.data, &self.finetuning);
         let check = within;
@@ -135,14 +137,15 @@ impl Config {
         }
         let sequences = data.test_tokens / context;
         if data.test_tokens > 0 && sequences < 2 {
-            let requirement = format!("must be 0 or hold two sequences, {} tokens", 2 * context);
+            let requirement =
+                format!("must be 0 or at least two sequences, {} tokens", 2 * context);
             return Err(Error::setting("data.test_tokens", data.test_tokens, requirement));
         }
         Ok(())
     }
 }
 
-/// A refusal by the name that `--set` knows, given that of the table.
+/// An error that names a setting as `--set` does, given its table.
 fn under(table: &str, result: Result<()>) -> Result<()> {
     result.map_err(|error| match error {
         Error::Setting { name, value, requirement } => {
@@ -161,7 +164,7 @@ fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
     }
 }
 
-/// Refuses a name that is none of some.
+/// Refuses a name that is not in a list.
 fn known<'a>(at: &str, name: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
     let names: Vec<&str> = names.map(String::as_str).collect();
     if names.contains(&name) {
@@ -171,17 +174,17 @@ fn known<'a>(at: &str, name: &str, names: impl Iterator<Item = &'a String>) -> R
     }
 }
 
-/// Refuses a list that is empty or holds a value twice.
+/// Refuses a list that is empty or has a value twice.
 fn some_and_once<T: PartialEq + ToString>(
     name: &str,
     values: impl IntoIterator<Item = T>,
 ) -> Result<()> {
     let values: Vec<T> = values.into_iter().collect();
     if values.is_empty() {
-        return Err(Error::setting(name, "[]", "must hold at least one value"));
+        return Err(Error::setting(name, "[]", "must have at least one value"));
     }
     match values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
-        Some((_, twice)) => Err(Error::setting(name, twice.to_string(), "must hold it once only")),
+        Some((_, twice)) => Err(Error::setting(name, twice.to_string(), "must appear only once")),
         None => Ok(()),
     }
 }

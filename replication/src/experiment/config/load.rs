@@ -1,4 +1,4 @@
-//! A preset in TOML with `--set key=value` on top, as settings.
+//! Loads settings: a preset in TOML, overridden by `--set key=value`.
 
 use super::{Config, PRESETS};
 use crate::blocks::MAIN;
@@ -6,10 +6,11 @@ use forgetting_laws::{Error, Result};
 use toml::{Table, Value};
 
 impl Config {
-    /// A preset with settings on top, each `key=value` with the key's tables joined by dots.
+    /// A preset, overridden by settings of the form `key=value`, where the key's tables are joined by
+    /// dots.
     ///
     /// # Errors
-    /// If the preset, a key or a value is not one.
+    /// If the preset or a key does not exist, or a value is invalid.
     pub fn load(preset: &str, overrides: &[String]) -> Result<Self> {
         let (_, texts) = PRESETS.iter().find(|(name, _)| *name == preset).ok_or_else(|| {
             let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
@@ -43,7 +44,7 @@ impl Config {
     }
 }
 
-/// Lays a table over another one, table by table; the domains are those of the upper one alone.
+/// Overrides a table with another, table by table; the domains are only those of the second.
 fn lay_over(below: &mut Table, above: Table) {
     for (key, value) in above {
         match (below.get_mut(&key), value) {
@@ -55,7 +56,7 @@ fn lay_over(below: &mut Table, above: Table) {
     }
 }
 
-/// Gives a block its own value of what is to be set there and so far is that of the main block.
+/// Gives a block its own value for a key that it inherits from the main block.
 fn own_what_is_set<'a>(table: &mut Table, keys: impl Iterator<Item = &'a str>) {
     for key in keys {
         let Some((block, axis)) = key.strip_prefix("grid.").and_then(|k| k.split_once('.')) else {
@@ -69,7 +70,7 @@ fn own_what_is_set<'a>(table: &mut Table, keys: impl Iterator<Item = &'a str>) {
     }
 }
 
-/// The table with every block whole.
+/// The table with all inherited values written out in every block.
 fn with_what_blocks_leave_out(table: &Table) -> Table {
     let mut table = table.clone();
     let Some(grid) = table.get_mut("grid").and_then(Value::as_table_mut) else { return table };
@@ -83,7 +84,7 @@ fn with_what_blocks_leave_out(table: &Table) -> Table {
     table
 }
 
-/// Sets one key of a table to a value written as in TOML; strings may go without quotes.
+/// Sets a key of a table to a value written as in TOML; quotes around strings may be omitted.
 fn set(table: &mut Table, key: &str, text: &str) -> Result<()> {
     let all_keys = keys_of(table, "");
     if !all_keys.iter().any(|known| known == key) {
@@ -109,14 +110,18 @@ fn set(table: &mut Table, key: &str, text: &str) -> Result<()> {
     };
     if std::mem::discriminant(&value) != std::mem::discriminant(slot) {
         let expected = slot.type_str();
-        return Err(Error::setting(key, text, format!("must be of type {expected}, as {slot} is")));
+        return Err(Error::setting(
+            key,
+            text,
+            format!("must be of type {expected}, such as {slot}"),
+        ));
     }
     *slot = value;
     Ok(())
 }
 
-/// Why a key cannot be set, with those that may be meant: those below it or that end like it, or else
-/// the nearest. Where the value fits none of them, that is said too.
+/// Why a key cannot be set, with the keys that may be meant: those below it or with the same ending, or
+/// else the nearest. If the value fits none of them, the error says that too.
 fn unknown(table: &Table, all_keys: &[String], key: &str, text: &str) -> Error {
     const NAMED: usize = 6;
     let ends_alike = |known: &&String| {
@@ -145,7 +150,7 @@ fn unknown(table: &Table, all_keys: &[String], key: &str, text: &str) -> Error {
     Error::setting("--set", key, format!("no such setting{hint}{value}"))
 }
 
-/// A value written as in TOML; None where it is not.
+/// A value written as in TOML; `None` if it is not TOML.
 fn toml_value(text: &str) -> Option<Value> {
     format!("value = {text}").parse::<Table>().ok()?.remove("value")
 }

@@ -1,5 +1,5 @@
-//! What is known of prepared data beside the tokens: counts, hashes, reference losses, distances and
-//! overlaps. It is kept beside the runs.
+//! Stats of prepared data: counts, hashes, reference losses, distances and overlaps. They are stored
+//! next to the runs.
 
 use super::{Named, Split};
 use forgetting_laws::data::distance::distances;
@@ -16,60 +16,60 @@ use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-/// Of what is measured; a part of its identity.
+/// The version of the measures, which is part of their identity.
 pub const VERSION: u32 = 4;
-/// Tokens that distances and reference losses are counted on at most: it takes 8 bytes of memory
-/// for each, and more say nothing more.
+/// The most tokens on which distances and reference losses are counted. Each takes 8 bytes of memory,
+/// and more tokens do not change the result.
 const COUNTED_TOKENS: u64 = 1 << 25;
 
-/// What is known of prepared data; kept beside the runs.
+/// The stats of prepared data, stored next to the runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataStats {
     /// Hex SHA-256 of the tokenizer.json.
     pub tokenizer: String,
-    /// Its vocabulary.
+    /// Its vocabulary size.
     pub vocab: usize,
     /// The pretraining data.
     pub pretraining: SourceStats,
-    /// The target; None in the manifest of a pretraining run.
+    /// The target; `None` in the manifest of a pretraining run.
     pub target: Option<SourceStats>,
-    /// Measures of how far the target is from the pretraining data, taken between the part that is
-    /// reserved for injection and the target's training part; none where these are too short.
+    /// The distance of the target from the pretraining data, measured between the part that is reserved
+    /// for injection and the target's training part; `None` if these are too short.
     pub distances: Vec<(String, f64)>,
-    /// What the target's validation set has in common with what models are trained on; None in the
-    /// manifest of a pretraining run.
+    /// The overlap of the target's validation set with the text that models are trained on; `None` in
+    /// the manifest of a pretraining run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlaps>,
 }
 
-/// What is known of the data of one source.
+/// The stats of the data of one source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceStats {
-    /// For people.
+    /// A description.
     pub source: String,
     /// Where it was fetched from, and the hashes of its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetched: Option<Fetched>,
-    /// How it came about.
+    /// How it was split.
     pub spec: DataSpec,
     /// Counts.
     pub counts: SplitReport,
     /// Hex SHA-256 of the tokens of validation, injection and training.
     pub hashes: [String; 3],
-    /// Loss of a model of single tokens, counted on the pretraining set, on the validation set; in
-    /// nats per token.
+    /// The loss on the validation set of a unigram model that was counted on the training set, in nats
+    /// per token.
     pub unigram: f64,
-    /// The same of three tokens.
+    /// The same for a trigram model.
     pub trigram: f64,
 }
 
-/// What stats are measured with.
+/// What the stats are measured with.
 pub struct Measures<'a> {
     pub tokenizer: &'a Tokenizer,
     pub vocab: usize,
     pub overlap_ngram: usize,
     pub pretraining: &'a Split,
-    /// Models of one and of three tokens, counted when they are needed.
+    /// The unigram and trigram models, counted when they are needed.
     pub ngrams: OnceCell<[Ngram; 2]>,
 }
 
@@ -135,12 +135,12 @@ impl Measures<'_> {
     }
 }
 
-/// As much of a part as is counted.
+/// The portion of a part that is counted.
 fn first(part: &Sequences) -> Result<Sequences> {
     if part.tokens() > COUNTED_TOKENS { part.prefix(COUNTED_TOKENS) } else { Ok(part.clone()) }
 }
 
-/// What was measured before, or now and kept for another time.
+/// The stored stats, or new ones, which are stored.
 pub fn kept(
     folder: Option<&Path>,
     id: &RunId,
@@ -156,7 +156,7 @@ pub fn kept(
 }
 
 impl DataStats {
-    /// What of them is known of the pretraining data alone.
+    /// The stats of the pretraining data only.
     pub fn of_pretraining(&self) -> Self {
         Self { target: None, distances: Vec::new(), overlap: None, ..self.clone() }
     }
@@ -165,10 +165,10 @@ impl DataStats {
         folder.join(format!("{id}.json"))
     }
 
-    /// What an earlier preparation has written, if it is there.
+    /// The stats that an earlier preparation has written, if any.
     ///
     /// # Errors
-    /// If it is there and cannot be read.
+    /// If they exist and cannot be read.
     pub fn read(folder: &Path, id: &RunId) -> Result<Option<Self>> {
         let path = Self::path(folder, id);
         match std::fs::read(&path) {

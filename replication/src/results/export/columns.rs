@@ -1,5 +1,5 @@
-//! The columns of every table, each with its unit and meaning: the one list that CSV, Parquet and
-//! the dictionary are made from.
+//! The columns of every table with their units and meanings. CSV, Parquet and the dictionary are made
+//! from this list.
 
 use super::sheet::{Column, Sheet};
 use crate::blocks::MAIN;
@@ -31,7 +31,7 @@ pub fn sheets(results: &Results) -> Result<Vec<Sheet>> {
     ])
 }
 
-/// A finetuning run, with what its row needs besides.
+/// A finetuning run with the other data of its row.
 struct Finetuning<'a> {
     results: &'a Results,
     run: &'a Finetuned,
@@ -52,12 +52,13 @@ impl<'a> Finetuning<'a> {
     }
 }
 
-/// Which sets the losses of a table are measured on.
+/// The sets on which the losses of a table are measured.
 #[derive(Clone, Copy)]
 enum Sets {
-    /// The validation sets alone.
+    /// Only validation sets.
     Validation,
-    /// Test sets, which the bottom was not chosen on; the validation sets have columns of their own.
+    /// Test sets, which have no part in choosing the bottom; losses on validation sets have separate
+    /// columns.
     Test,
 }
 
@@ -67,7 +68,7 @@ impl Sets {
         if tested { Self::Test } else { Self::Validation }
     }
 
-    /// What a column means on either kind.
+    /// The meaning of a column for either kind.
     fn meaning(self, validation: &'static str, test: &'static str) -> &'static str {
         match self {
             Self::Validation => validation,
@@ -76,7 +77,7 @@ impl Sets {
     }
 }
 
-/// The columns that there are beside [`losses`] where test sets were measured.
+/// The columns in addition to [`losses`] if there are test sets.
 #[rustfmt::skip]
 fn test_losses<'a>() -> Vec<Column<Finetuning<'a>>> {
     type C<'a> = Column<Finetuning<'a>>;
@@ -165,7 +166,7 @@ fn pretrainings<'a>(sets: Sets) -> Vec<Column<(&'a Results, &'a Pretrained)>> {
     ]
 }
 
-/// An evaluation, and the run that it is of.
+/// An evaluation and its run.
 struct Step<'a> {
     kind: &'static str,
     batch: u64,

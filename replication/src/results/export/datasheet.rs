@@ -1,4 +1,4 @@
-//! The datasheet: what the tables are, how they came about, what they cannot tell, how to refit.
+//! The datasheet: what the tables are, how they were made, their limits, and how to refit the laws.
 
 use crate::blocks::MAIN;
 use crate::format::Table;
@@ -113,8 +113,8 @@ fn how(results: &Results) -> String {
     text
 }
 
-/// Core-seconds of the runs of each size, and tokens a second. Evaluations count among the seconds and
-/// not among the tokens.
+/// Core-seconds of the runs of each size, and tokens per second. Evaluations count in the seconds but
+/// not in the tokens.
 fn cost(results: &Results) -> String {
     let pretrained = results.pretrained.iter();
     let pretrained = pretrained
@@ -124,7 +124,7 @@ fn cost(results: &Results) -> String {
         let tokens = run.record.realised.tokens;
         Some((parent.rank, run.size.as_str(), true, run.core_seconds, tokens))
     });
-    /// How many runs, their core-seconds and their tokens.
+    /// The number of runs, their core-seconds and their tokens.
     type Cost = (usize, f64, u64);
     let mut of_size: BTreeMap<(usize, &str), [Cost; 2]> = BTreeMap::new();
     let mut unknown = 0;
@@ -185,7 +185,7 @@ fn rule(results: &Results) -> String {
     text
 }
 
-/// The commands that fit the laws to the tables, as they stand in the datasheet.
+/// The commands in the datasheet that fit the laws to the tables.
 pub const COMMANDS: [&str; 3] = [
     "replication fit losses.csv --law forgetting,finetuning --where main=true --where left_out=",
     "replication fit losses.parquet --law forgetting,finetuning --where main=true --where left_out=",

@@ -6,7 +6,7 @@ use crate::format::line;
 
 const COLUMNS: [&str; 5] = ["table", "column", "type", "unit", "meaning"];
 
-/// As CSV, a row a column.
+/// As CSV, one row per column.
 pub fn csv(sheets: &[Sheet]) -> String {
     let mut text = line(&COLUMNS.map(String::from));
     for sheet in sheets {
@@ -15,7 +15,7 @@ pub fn csv(sheets: &[Sheet]) -> String {
     text
 }
 
-/// As Markdown, a table a table.
+/// As Markdown, one table per table.
 pub fn markdown(sheets: &[Sheet]) -> String {
     let mut text = String::from(
         "# Data dictionary\n\nAn empty cell means that there is no such number. Losses are in nats \

@@ -1,12 +1,12 @@
-//! The results of a grid as files for others: tables of losses, what their columns mean, and how
-//! they came about.
+//! Exports the results of a grid: tables of losses, the meaning of their columns, and how they were
+//! made.
 //!
 //! ```text
-//! losses.csv        a row a finetuning run, read by `replication fit`; also .parquet
-//! pretrained.csv    a row a pretraining run; also .parquet
-//! trajectories.csv  a row an evaluation, of every run; also .parquet
-//! dictionary.csv    a row a column of these tables: type, unit, meaning; also .md
-//! results.json      all of it, as this program holds it
+//! losses.csv        one row per finetuning run, read by `replication fit`; also .parquet
+//! pretrained.csv    one row per pretraining run; also .parquet
+//! trajectories.csv  one row per evaluation of every run; also .parquet
+//! dictionary.csv    one row per column of these tables: type, unit, meaning; also .md
+//! results.json      everything, in this program's own format
 //! DATASHEET.md      what, why, how made, what is left out, known limits, how to refit
 //! ```
 //!
@@ -25,7 +25,7 @@ use forgetting_laws::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Writes the files into `folder`, which is made if it is missing, and returns their paths.
+/// Writes the files into `folder`, which is created if it is missing, and returns their paths.
 ///
 /// # Errors
 /// If a file cannot be written, or a number is too large for a table (2⁶³ and more).

@@ -59,7 +59,7 @@ fn encode(sheet: &Sheet) -> std::result::Result<Vec<u8>, ParquetError> {
     Ok(out)
 }
 
-/// Writes a column: the values that there are, and for each cell whether it has one.
+/// Writes a column: the existing values, and for each cell whether it has one.
 fn write<T: DataType>(
     mut column: SerializedColumnWriter<'_>,
     cells: impl Iterator<Item = Option<T::T>>,

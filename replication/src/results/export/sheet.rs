@@ -1,4 +1,4 @@
-//! A table in columns, with what each column is.
+//! A table in columns, each with a description.
 
 use crate::format::{cell, line};
 use forgetting_laws::{Error, Result};
@@ -9,14 +9,14 @@ pub struct Column<T> {
     of: Of<T>,
 }
 
-/// What a column is, for the dictionary.
+/// The description of a column, for the dictionary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// The name in the header.
     pub name: &'static str,
-    /// The unit; empty where there is none.
+    /// The unit; may be empty.
     pub unit: &'static str,
-    /// What it says, and when it is empty.
+    /// Its meaning, and when it is empty.
     pub meaning: &'static str,
 }
 
@@ -102,7 +102,7 @@ impl Values {
         }
     }
 
-    /// A cell as it stands in a CSV file.
+    /// A cell in a CSV file.
     fn shown(&self, row: usize) -> String {
         match self {
             Self::Text(values) => values[row].clone().unwrap_or_default(),
@@ -141,7 +141,7 @@ impl Sheet {
         Ok(Self { name, row, columns: columns.collect::<Result<_>>()?, len: rows.len() })
     }
 
-    /// As CSV: numbers in the shortest form that reads back.
+    /// As CSV; numbers have the shortest form that reads back exactly.
     pub fn csv(&self) -> String {
         let names: Vec<_> = self.columns.iter().map(|(head, _)| head.name.to_string()).collect();
         let mut text = line(&names);
