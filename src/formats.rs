@@ -43,15 +43,19 @@ pub fn foreign(head: &[u8]) -> Option<String> {
         [b'P', b'K', 3, 4, ..] => {
             return Some("it is a zip archive (or a file of Excel); unpack or export it".into());
         }
-        [0x1f, 0x8b, ..] => return Some("it is packed with gzip; name it .gz or unpack it".into()),
+        [0x1f, 0x8b, ..] => {
+            return Some("it is compressed with gzip; name it .gz or decompress it".into());
+        }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            return Some("it is packed with zstd; let its name end in .zst or unpack it".into());
+            return Some(
+                "it is compressed with zstd; let its name end in .zst or decompress it".into(),
+            );
         }
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, ..] => {
-            return Some("it is packed with bzip2; unpack it: bunzip2".into());
+            return Some("it is compressed with bzip2; decompress it: bunzip2".into());
         }
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
-            return Some("it is packed with xz; unpack it: unxz".into());
+            return Some("it is compressed with xz; decompress it: unxz".into());
         }
         [b'%', b'P', b'D', b'F', b'-', ..] => {
             return Some("it is a PDF; extract its text: pdftotext".into());

@@ -1,9 +1,9 @@
 //! The replication harness: a command for each figure, and commands for tables of losses.
 //!
-//! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it; `fit` takes anyone's
-//! losses and finds their laws, `predict` asks these of runs that nobody made, and `advise` turns
-//! them into decisions; `study` says which run to make next. Without the feature `train` there are
-//! these four, `draw` and `compare` alone, and no libtorch.
+//! `cargo run -p replication -- fig5` trains what Figure 5 needs and draws it. `fit` fits laws to any
+//! table of losses, `predict` predicts further runs with them, `advise` turns them into decisions, and
+//! `study` says which run to make next. Without the feature `train` the program has only these four,
+//! `draw` and `compare`, and no libtorch.
 
 mod blocks;
 mod cli;
@@ -78,8 +78,7 @@ fn main() -> ExitCode {
 }
 
 impl Command {
-    /// Starts the processes that carry it out together, if it asks for several; returns the status to
-    /// end with.
+    /// Starts the ranks of the command, if it asks for several. Returns the exit status.
     fn launch(&self) -> Option<Result<u8>> {
         match self {
             Self::Training(command) => command.launch().transpose(),
@@ -142,10 +141,10 @@ fn usage(error: &clap::Error) -> String {
     };
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::InvalidSubcommand, Some(name)) => {
-            format!("{name} is no command; there is {}", commands())
+            format!("{name} is not a command; the commands are {}", commands())
         }
         (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
-            format!("no figure or other command was named; there is {}", commands())
+            format!("no command or figure was given; the commands are {}", commands())
         }
         _ => {
             let text = error.to_string();
@@ -163,8 +162,8 @@ fn usage(error: &clap::Error) -> String {
     }
 }
 
-/// Keeps freed memory in the process. A step allocates and frees the same few megabytes over and
-/// over; glibc would give them back to the system each time, and fault them in again.
+/// Keeps freed memory in the process. Every step allocates and frees the same few megabytes, and glibc
+/// would return them to the system and fault them in again each time.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "mallopt has no safe wrapper")]
 fn keep_memory() {

@@ -180,7 +180,7 @@ fn a_data_set_is_fetched_on_a_full_disk_then_wholly_verified_and_inspected() {
     };
     lab.server.asked();
     let verified = stdout(&must_succeed(&mut offline(&["data", "verify", "mine"])));
-    assert!(verified.contains("1 file(s) as they came"), "{verified}");
+    assert!(verified.contains("1 file(s) unchanged"), "{verified}");
     let inspected = stdout(&must_succeed(&mut offline(&["data", "inspect", "mine"])));
     assert!(inspected.contains("400 documents of 400 works"), "{inspected}");
     must_succeed(&mut offline(&["data", "fetch", "mine"]));
@@ -350,7 +350,7 @@ fn standard_input_and_patterns_are_text_to_train_on() {
     assert!(error.contains("hub:gsm8k: must be the only source"), "{error}");
     let slurm = ["slurm", "--pretrain", "-", "--target", &broad];
     let error = refusal(&mut lab.command(&slurm));
-    assert!(error.contains("read by one process"), "{error}");
+    assert!(error.contains("read by only one process"), "{error}");
 }
 
 /// The files of the folder of data, without locks.
@@ -497,7 +497,7 @@ fn chats_with_roles_are_a_known_form_and_gaps_are_counted() {
     assert!(warnings.contains("b.jsonl: no text in it, skipped"), "{warnings}");
     assert!(warnings.contains("a.jsonl: records without text, skipped: 1"), "{warnings}");
     let error = refusal(&mut lab.command(&["data", "inspect", &shards, "--like", "chat"]));
-    assert!(error.contains("or a form: messages, conversations, alpaca"), "{error}");
+    assert!(error.contains("or a format: messages, conversations, alpaca"), "{error}");
 }
 
 /// The records and manifests of the finetunings, by their folders.

@@ -454,7 +454,7 @@ fn what_cannot_be_fitted_is_refused_in_one_line() {
             &["good.csv", "--law", "gravity"],
             &["--law = gravity", "all-forgetting, all-finetuning or all"],
         ),
-        (&["good.csv", "--law", "all,forgetting"], &["all stands by itself"]),
+        (&["good.csv", "--law", "all,forgetting"], &["all cannot be combined"]),
         (&["good.csv", "--map", "n_params"], &["--map = n_params"]),
         (&["good.csv", "--map", "p=fraction"], &["fraction", "loss_pt0"]),
         (&["good.csv", "--group-by", "family"], &["family", "the columns are domain"]),
@@ -769,8 +769,8 @@ fn a_spread_between_models_is_supplied() {
     refused(folder, &["fit", "noisy.csv", "--model-spread", "8"], &named);
 }
 
-/// With the size of the vocabulary the bounded form is ranked among the others, is asked by its name, and
-/// is not proved.
+/// With the size of the vocabulary the bounded form is ranked among the others, is asked by its name,
+/// and is not proved.
 #[test]
 fn a_bounded_increase_needs_a_vocabulary() {
     let folder = fitted().0.path();

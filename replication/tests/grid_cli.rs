@@ -279,7 +279,7 @@ fn shards_one_after_another_make_the_whole() {
         call.args(["--block", "main", "--shard", shard]);
         call.args(size.map(|size| ["--size", size]).into_iter().flatten());
         let output = must_succeed(&mut call);
-        let waits = stderr(&output).contains("wait for those that Table 4 predicts them from");
+        let waits = stderr(&output).contains("wait for the runs from which Table 4 predicts them");
         let left = MAIN_MODELS + MAIN > records(out.path());
         assert!(left || !waits, "{}", stderr(&output));
     }

@@ -218,8 +218,8 @@ fn candidates_come_from_a_table_with_their_costs() {
         ("d_ft_tokens", "tokens", &["no column d_ft_tokens", "model, n_params"][..]),
         ("10K", "ten", &["bad.csv, line 2", "d_ft_tokens is \"ten\""]),
         ("2%", "200%", &["p = 2"]),
-        ("a,1M", "b,1M", &["model = b", "1000000 and for 4000000"]),
-        ("7,900", "7,901", &["model = a", "one model_cost"]),
+        ("a,1M", "b,1M", &["model = b", "1000000 and of 4000000"]),
+        ("7,900", "7,901", &["model = a", "the same model_cost"]),
         (",7,", ",-7,", &["cost = -7"]),
     ] {
         fs::write(folder.join("bad.csv"), table.replacen(from, to, 1)).unwrap();

@@ -1,4 +1,4 @@
-//! `replication advise`: what the laws of a file say to do.
+//! `replication advise`: turns the laws of a file into decisions.
 
 mod report;
 
@@ -215,7 +215,7 @@ fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
     row.p = options.p.or(advised).unwrap_or(0.0);
     let on_target = questions.ask("the target", advisor.on_target(&row));
     let target = || {
-        let requirement = "give the loss on the target that is wanted";
+        let requirement = "give the loss on the target to reach";
         options.target_loss.ok_or_else(|| Error::setting("--target-loss", "none", requirement))
     };
     let sizes = target().and_then(|loss| {

@@ -1,5 +1,5 @@
-//! `replication compare`: the verdicts on every claim from several files of results side by side, as
-//! from synthetic and from real text. Needs no libtorch and trains nothing.
+//! `replication compare`: the verdicts on every claim from several files of results side by side, for
+//! example from synthetic and from real text. Needs no libtorch and trains nothing.
 
 use crate::cli::values::named;
 use crate::figures::{FIGURES, Finding, Table};
@@ -11,7 +11,7 @@ use forgetting_laws::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Which results.
+/// Which results to compare.
 #[derive(Args)]
 pub struct Options {
     /// Files results.json, as `replication export` writes them. NAME=FILE names a column [default:
@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<()> {
     for given in &options.results {
         let (name, path) = column_of(given);
         if !names.insert(name.clone()) {
-            let requirement = "is there twice; name the columns by NAME=FILE";
+            let requirement = "is given twice; name the columns with NAME=FILE";
             return Err(Error::setting("results", name, requirement));
         }
         let results = Results::read(&path)?;
@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     print(&table(&columns, words).markdown())
 }
 
-/// What the runs of one file say.
+/// The findings of one file.
 struct Column {
     name: String,
     /// With the name of their figure.
@@ -77,8 +77,8 @@ fn verdict_and_numbers(finding: &Finding) -> String {
     format!("**{}**: {}", finding.verdict.words(), finding.ours)
 }
 
-/// A row for each finding of the first column, in the order of the figures, and then for those that
-/// only later columns have.
+/// One row per finding of the first column, in the order of the figures, then those that only later
+/// columns have.
 fn table(columns: &[Column], words: fn(&Finding) -> String) -> Table {
     let mut rows: Vec<(&str, &Finding)> = Vec::new();
     for (figure, finding) in columns.iter().flat_map(|column| &column.findings) {

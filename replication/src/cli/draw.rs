@@ -8,7 +8,7 @@ use clap::Args;
 use forgetting_laws::Result;
 use std::path::PathBuf;
 
-/// Which results, and where to.
+/// Which results to draw, and where.
 #[derive(Args)]
 pub struct Options {
     /// A results.json, as `replication export` writes it.

@@ -1,4 +1,4 @@
-//! `replication fit`: from a table of losses to laws, in words, numbers and drawings.
+//! `replication fit`: fits laws to a table of losses, and writes a report, files and plots.
 
 use super::table::TableOptions;
 use crate::report::{card, ranking};
@@ -127,7 +127,7 @@ impl Arguments {
         let penalty = match (self.penalty, self.delta) {
             (PenaltyName::Huber, delta) => Penalty::Huber(delta.unwrap_or(1e-3)),
             (_, Some(delta)) => {
-                return Err(Error::setting("--delta", delta, "is for --penalty huber alone"));
+                return Err(Error::setting("--delta", delta, "is only for --penalty huber"));
             }
             (PenaltyName::Squared, None) => Penalty::Squared,
             (PenaltyName::Absolute, None) => Penalty::Absolute,
@@ -168,14 +168,16 @@ impl Arguments {
             _ => {}
         }
         if let Some(law) = bounded {
-            let requirement =
-                format!("goes with --law all or all-forgetting; --law {} is this form", law.name());
+            let requirement = format!(
+                "needs --law all or all-forgetting; --law {} already is this form",
+                law.name()
+            );
             return Err(Error::setting("--vocab-size", self.law.join(","), requirement));
         }
         let mut chosen: Vec<&'static dyn Law> = Vec::new();
         for name in names {
             if ["all", "all-forgetting", "all-finetuning"].contains(&name) {
-                let requirement = format!("{name} stands by itself");
+                let requirement = format!("{name} cannot be combined with other laws");
                 return Err(Error::setting("--law", self.law.join(","), requirement));
             }
             let law = laws::by_name(name).map_err(|error| match error {
@@ -205,10 +207,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let printed = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
     let (prints_json, prints_csv) = (printed(&arguments.json), printed(&arguments.csv));
     if prints_json && prints_csv {
-        return Err(Error::setting("--csv", "-", "--json already prints in place of the report"));
+        return Err(Error::setting("--csv", "-", "--json already replaces the printed report"));
     }
     if let Some(law) = laws.iter().find(|law| arguments.prove && !is_provable(**law)) {
-        let why = "its predictions are not convex where branch and bound works";
+        let why = "branch and bound needs convex predictions";
         if named {
             return Err(Error::setting("--prove", law.name(), format!("has no proof: {why}")));
         } else {
@@ -318,7 +320,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     print(&text)
 }
 
-/// A share, as 8% or 0.08.
+/// Parses a share, such as 8% or 0.08.
 fn share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.trim().strip_suffix('%') {
         Some(number) => (number, 0.01),
@@ -345,7 +347,7 @@ fn make_folder(option: &str, folder: &Path) -> Result<()> {
     })
 }
 
-/// Ranks the forms that were fitted to a group, a ranking for each loss that has several.
+/// Ranks the forms that were fitted to a group, separately for each loss that has several.
 fn rank_groups(
     domain: &str,
     table: &Table,
@@ -362,9 +364,9 @@ fn rank_groups(
     Ok(rankings)
 }
 
-/// Fits each law to each group that can have it, by group and then in the order of the laws. What
-/// cannot be fitted is said on standard error; where none can, the refusal is about the law that the
-/// columns, and first those that were mapped to names, come nearest to.
+/// Fits each law to each group that has its columns, by group and then in the order of the laws. Laws
+/// that cannot be fitted are reported on standard error. If none can be fitted, the error is about the
+/// law that the columns match best, above all those that were named by --map.
 fn fit_groups(
     groups: &[(String, Table)],
     laws: &[&'static dyn Law],
@@ -434,8 +436,8 @@ fn fit_groups(
     Ok(fits.into_iter().map(|(_, fit)| fit).collect())
 }
 
-/// How many columns a table has too few for a law; one that was mapped to a name and that the law does
-/// not know counts for more than all that it lacks.
+/// How badly a table matches a law: the number of missing columns, where a column named by --map that
+/// the law does not use counts more than all missing ones.
 fn distance(groups: &[(String, Table)], law: &dyn Law, mapped: &[&str]) -> usize {
     let needed =
         || law.inputs().iter().map(|input| input.column).chain(std::iter::once(law.output()));

@@ -1,4 +1,4 @@
-//! The command line: a file a command. No other layer imports from here.
+//! The command line, one file per command. No other layer imports from here.
 
 pub mod advise;
 pub mod compare;

@@ -1,4 +1,4 @@
-//! `replication predict`: what fitted laws say of runs that nobody made.
+//! `replication predict`: predicts the losses of further runs with fitted laws.
 
 use crate::cli::values::{MOST, Values};
 use crate::format::{Csv, cell, entry, fit_name, number, percent};
@@ -78,7 +78,7 @@ impl Arguments {
         }
     }
 
-    /// The inputs of a law; NaN for those it does not read, and for an L_pt⁰ to be interpolated.
+    /// The inputs of a law; NaN for those that it does not use, and for an L_pt⁰ to be interpolated.
     fn values(&self, fit: &Fit, column: Column) -> Vec<f64> {
         let read = fit.law.inputs().iter().any(|input| input.column == column);
         match self.given(column) {
@@ -141,7 +141,7 @@ impl Arguments {
         }
     }
 
-    /// Every run that a law is asked about, in the order of the options.
+    /// Every run to predict, in the order of the options.
     fn runs(&self, fit: &Fit) -> Result<Vec<Row>> {
         let values = |column| self.values(fit, column);
         let (sizes, data) = (values(Column::NParams), values(Column::DFtTokens));
@@ -236,7 +236,7 @@ const COLUMNS: [&str; 18] = [
     "warnings",
 ];
 
-/// A run that a law is asked about.
+/// A run and its prediction.
 struct Asked<'a> {
     fit: &'a Fit,
     row: Row,
@@ -245,7 +245,7 @@ struct Asked<'a> {
     /// Whether L_pt⁰ is interpolated, and beyond the fitted sizes even extrapolated.
     interpolated: bool,
     extrapolated: bool,
-    /// What the law says.
+    /// The prediction.
     prediction: Prediction,
     warnings: Vec<Warning>,
 }
@@ -261,7 +261,7 @@ struct Json<'a> {
     loss_pt0_from: Option<&'static str>,
     /// Why this law is used, if none was named.
     why: Option<&'a str>,
-    /// The share of new runs that an interval holds.
+    /// The level of the intervals.
     level: Option<f64>,
     #[serde(flatten)]
     prediction: &'a Prediction,
@@ -274,7 +274,7 @@ impl<'a> Asked<'a> {
         let (mut interpolated, mut extrapolated) = (false, false);
         if needed && row.loss_pt0.is_nan() {
             let found = fit.loss_pt0_at(row.n_params).ok_or_else(|| {
-                let requirement = "must be given: no fitted row has one to go by";
+                let requirement = "must be given: no fitted row has one";
                 Error::setting("--loss-pt0", "none", requirement)
             })?;
             (row.loss_pt0, extrapolated) = (found.loss_pt0, found.outside);

@@ -1,5 +1,5 @@
-//! `replication study`: which run to make next, around anybody's training code, and what the runs show
-//! so far. It trains nothing; the file of a study is the library's ([`forgetting_laws::study`]).
+//! `replication study`: chooses the next run for the user's training code, and says what the runs show
+//! so far. It trains nothing. The library defines the file of a study ([`forgetting_laws::study`]).
 
 use super::table::TableOptions;
 use crate::cli::values::Values;
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub enum Command {
     /// Begins a study: states the question and the candidate runs.
     New(Box<New>),
-    /// Hands out the most informative runs for their cost, as JSON lines.
+    /// Prints the next runs, those that are most informative for their cost, as JSON lines.
     Ask(Ask),
     /// Records the results of runs, and says what all of them show.
     Tell(Box<Tell>),
@@ -169,7 +169,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Ask(Ask { file, count }) => {
             let asked = Study::change(&file, |study| study.ask(count as usize))?;
             if asked.is_empty() {
-                log("every run of the study was handed out");
+                log("every run of the study has been handed out");
             }
             let line = |run| serde_json::to_string(run).expect("our types have string keys") + "\n";
             print(&asked.iter().map(line).collect::<String>())
@@ -229,13 +229,13 @@ fn begin(new: &New) -> Result<()> {
             }
             Some(model) if model.n_params != run.n_params => {
                 let requirement = format!(
-                    "stands for {} and for {} parameters; give the models names of their own",
+                    "names models of {} and of {} parameters; give each model a name of its own",
                     model.n_params, run.n_params
                 );
                 return Err(Error::setting("model", name, requirement));
             }
             Some(model) if run.model_cost.is_some_and(|cost| cost != model.cost) => {
-                let requirement = "has one model_cost in every row";
+                let requirement = "must have the same model_cost in every row";
                 return Err(Error::setting("model", name, requirement));
             }
             Some(_) => {}
@@ -257,7 +257,7 @@ fn begin(new: &New) -> Result<()> {
     ))
 }
 
-/// A run that could be made, as the user has it.
+/// A candidate run in the user's table.
 #[derive(Default)]
 struct Candidate {
     n_params: f64,
@@ -345,7 +345,7 @@ impl Cells<'_> {
     }
 }
 
-/// Puts into a study what is told.
+/// Records what `tell` says.
 fn take(study: &mut Study, tell: &Tell) -> Result<()> {
     let losses = Losses { loss_pt0: tell.loss_pt0, loss_pt: tell.loss_pt, loss_ft: tell.loss_ft };
     if let (Some(model), Some(loss_pt0), None) = (&tell.model, tell.loss_pt0, tell.n_params) {
@@ -364,7 +364,7 @@ fn take(study: &mut Study, tell: &Tell) -> Result<()> {
             study.add(&Made { model, n_params, d_ft_tokens, p, losses }).map(drop)
         }
         (None, None, None) => {
-            let requirement = "say which run, give --table, or --n-params, --d-ft and --p of a run that was made elsewhere";
+            let requirement = "give --run, --table, or --n-params, --d-ft and --p of a run that was made elsewhere";
             Err(Error::setting("--run", "none", requirement))
         }
     }
@@ -377,7 +377,7 @@ fn take_table(study: &mut Study, path: &Path, options: &TableOptions) -> Result<
     if domains.len() > 1 {
         let names: Vec<&str> = domains.into_iter().collect();
         let reason = format!(
-            "has several domains, and a study is of one: --where 'domain={}' keeps one of {}",
+            "has several domains, but a study has one: --where 'domain={}' keeps one of {}",
             names[0],
             names.join(", ")
         );
@@ -431,11 +431,11 @@ fn take_row(study: &mut Study, run: &Run) -> Result<()> {
     study.tell(known.run, losses)
 }
 
-/// What a study says.
+/// The answer and the state of a study.
 #[derive(Serialize)]
 struct Said<'a> {
     answer: &'a Answer,
-    /// The mean standard deviation of the predicted ln of the increase that is asked about.
+    /// The mean standard deviation of the predicted ln of the increase in question.
     deviation: f64,
     /// Runs that were made.
     made: usize,
@@ -445,9 +445,9 @@ struct Said<'a> {
     left: usize,
     /// Runs without a result.
     failed: usize,
-    /// What runs made and under way cost, with their models.
+    /// The cost of the runs made and under way, including their models.
     spent: f64,
-    /// What all runs cost.
+    /// The cost of all runs.
     cost: f64,
 }
 

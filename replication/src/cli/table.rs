@@ -1,38 +1,39 @@
-//! How a command reads a table of losses.
+//! Options for reading a table of losses.
 
 use forgetting_laws::table::read::{Naming, Reading};
 
-/// How a table is read, as the command line has it.
+/// Options for reading a table.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TableOptions {
-    /// Takes another column for a name: n_params, d_ft_tokens, d_tokens, p, loss_pt0, loss_pt,
+    /// Reads NAME from another column. NAME is n_params, d_ft_tokens, d_tokens, p, loss_pt0, loss_pt,
     /// loss_ft, loss, domain, seed, run, weight, parent_id (the pretrained model), epochs (passes over
-    /// the target data) or interior (whether the bottom is). Example: --map n_params=Model_Size
+    /// the target data) or interior (whether the bottom lies between the first and the last
+    /// evaluation). Example: --map n_params=Model_Size
     #[arg(long, value_name = "NAME=COLUMN")]
     pub map: Vec<String>,
-    /// Takes p for a percentage: 5 is 0.05. What is written with the sign, 5%, is one without this.
+    /// Reads p as a percentage: 5 means 0.05. A value with a sign, such as 5%, is always one.
     #[arg(long)]
     pub percent: bool,
-    /// Takes 3,14 in .csv and .tsv files for 3.14.
+    /// Reads 3,14 in .csv and .tsv files as 3.14.
     #[arg(long)]
     pub decimal_comma: bool,
-    /// Keeps the rows for which it holds, by the values that the file has; OP is = != < <= > or >=.
-    /// May be repeated: all must hold. Example: --where 'family=GPT2,OPT' --where 'd_ft_tokens>0'
+    /// Keeps the rows whose value in the file satisfies the condition; OP is = != < <= > or >=. May be
+    /// repeated: all conditions must hold. Example: --where 'family=GPT2,OPT' --where 'd_ft_tokens>0'
     #[arg(long = "where", value_name = "COLUMN OP VALUE")]
     pub filters: Vec<String>,
-    /// Makes a row of each column whose header is a number: the header is the first, the cell the
-    /// second. Example: --wide d_ft_tokens:loss_ft
+    /// Turns each column whose header is a number into a row: the first NAME gets the header, the
+    /// second the cell. Example: --wide d_ft_tokens:loss_ft
     #[arg(long, value_name = "NAME:NAME")]
     pub wide: Option<String>,
-    /// Fits each value of this column by itself; none fits all rows together [default: domain, where
-    /// there is one].
+    /// Fits the rows of each value of this column separately; none fits all rows together [default:
+    /// domain, if there is such a column].
     #[arg(long, value_name = "COLUMN")]
     pub group_by: Option<String>,
-    /// The column that says which rows come from one run; the bootstrap draws them together
-    /// [default: run, or else each row is a run].
+    /// The column that identifies the run of each row; the bootstrap draws all rows of a run together
+    /// [default: run; without it, each row is a run].
     #[arg(long, value_name = "COLUMN")]
     pub runs: Option<String>,
-    /// The column that says how many rows each counts for [default: weight, or else 1].
+    /// The column with the weight of each row [default: weight; without it, 1].
     #[arg(long, value_name = "COLUMN")]
     pub weight: Option<String>,
 }

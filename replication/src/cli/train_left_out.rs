@@ -1,4 +1,4 @@
-//! What stands in place of the commands that train in a program that is built without them.
+//! Replaces the commands that train in a program that is built without them.
 
 use clap::{ArgMatches, Subcommand};
 use forgetting_laws::Result;
@@ -8,23 +8,23 @@ use forgetting_laws::Result;
 pub enum Command {}
 
 impl Command {
-    /// A figure's command; there is none.
+    /// The command of a figure; there are none.
     pub fn of_figure(_: &ArgMatches) -> Result<Option<Self>, clap::Error> {
         Ok(None)
     }
 
-    /// Starts other processes; there is nothing to carry out.
+    /// Starts other processes; there are none.
     pub fn launch(&self) -> Result<Option<u8>> {
         match *self {}
     }
 
-    /// Does what it says; there is nothing.
+    /// Carries out the command; there are none.
     pub fn carry_out(self) -> Result<()> {
         match self {}
     }
 }
 
-/// Adds a command for each figure; there is none.
+/// Adds a command for each figure; there are none.
 pub fn with_figures(program: clap::Command) -> clap::Command {
     program
 }

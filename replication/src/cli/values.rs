@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 /// One number, a list or a range.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// Numbers with commas between.
+    /// A list of numbers separated by commas.
     List(Vec<f64>),
-    /// So many from the one to the other.
+    /// `count` numbers from `low` to `high`.
     Range {
         /// The first.
         low: f64,
@@ -22,22 +22,22 @@ pub enum Values {
     },
 }
 
-/// A range has so many numbers at most, and a table so many rows.
+/// The most numbers of a range, and the most rows of a table.
 pub const MOST: usize = 1_000_000;
 
 impl Values {
-    /// Of sizes: numbers above 0, with suffixes.
+    /// Parses sizes: numbers above 0, with suffixes.
     ///
     /// # Errors
-    /// In words, if it is none of the three.
+    /// If the text is not a number, a list or a range.
     pub fn sizes(text: &str) -> Result<Self, String> {
         Self::parse(text, size)
     }
 
-    /// Of shares from 0 to 1.
+    /// Parses shares from 0 to 1.
     ///
     /// # Errors
-    /// In words, if it is none of the three.
+    /// If the text is not a number, a list or a range.
     pub fn shares(text: &str) -> Result<Self, String> {
         Self::parse(text, share)
     }
@@ -57,11 +57,11 @@ impl Values {
                     Err("LOW must be below HIGH".into())
                 }
             }
-            _ => Err("must be a number, a list as 10M,30M or a range LOW:HIGH:COUNT".into()),
+            _ => Err("must be a number, a list such as 10M,30M or a range LOW:HIGH:COUNT".into()),
         }
     }
 
-    /// The numbers, with the ends of a range as they were given.
+    /// The numbers. The ends of a range are exactly those that were given.
     pub fn of(&self, column: Column) -> Vec<f64> {
         match *self {
             Self::List(ref values) => values.clone(),
@@ -79,7 +79,7 @@ impl Values {
         }
     }
 
-    /// Whether it is one number alone.
+    /// Whether it is a single number.
     pub fn is_one(&self) -> bool {
         matches!(self, Self::List(values) if values.len() == 1)
     }
@@ -95,13 +95,14 @@ pub fn limit(text: &str) -> Result<Limit, String> {
         Ok(number) if number.is_finite() && number > 0.0 => {
             Ok(if percent { Limit::Relative(number / 100.0) } else { Limit::Nats(number) })
         }
-        _ => {
-            Err("must be a share of the pretraining loss, as 1%, or nats per token, as 0.05".into())
-        }
+        _ => Err(
+            "must be a share of the pretraining loss, such as 1%, or nats per token, such as 0.05"
+                .into(),
+        ),
     }
 }
 
-/// The name and the file, where an argument has both. A file that is there is one, whatever its name.
+/// Splits `NAME=FILE`. An argument that is the path of an existing file is not split.
 pub fn named(path: &Path) -> Option<(String, PathBuf)> {
     let (name, rest) = path.to_str()?.split_once('=')?;
     let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';

@@ -258,7 +258,7 @@ pub fn needs_libtorch(name: &str, value: impl ToString) -> Error {
     let requirement = if cfg!(feature = "torch") {
         "needs libtorch: use --engine torch"
     } else {
-        "needs libtorch, and this program is built without: cargo run -p replication --features \
+        "needs libtorch, and this program is built without it: cargo run -p replication --features \
          torch"
     };
     Error::setting(name, value, requirement)

@@ -68,7 +68,7 @@ impl RankOptions {
                 Err(Error::setting("--device", name, requirement))
             }
             Some(_) if count < usize::from(self.ranks) => {
-                let requirement = format!("needs as many GPUs, and here are {count}");
+                let requirement = format!("needs as many GPUs, but this machine has {count}");
                 Err(Error::setting("--ranks", self.ranks, requirement))
             }
             _ => Ok(()),

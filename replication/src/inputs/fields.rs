@@ -71,7 +71,7 @@ pub fn fields(
             Error::Setting {
                 name,
                 value,
-                requirement: format!("{requirement}; or a form: {forms}"),
+                requirement: format!("{requirement}; or a format: {forms}"),
             }
         }
         error => error,

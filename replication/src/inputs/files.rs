@@ -126,7 +126,7 @@ impl Text {
         let files = read(&self.paths, &self.fields)?;
         if Identity::of(&files) != self.identity {
             let names: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
-            let requirement = "is another text than before, and the system says that its files did \
+            let requirement = "is another text than before, although the times and sizes of its files did \
                                not change: read them again with --reread-texts";
             return Err(Error::setting("text", names.join(", "), requirement));
         }

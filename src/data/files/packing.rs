@@ -83,7 +83,7 @@ impl Packing {
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => format!("its {name} data end early"),
             _ if what.contains("Unknown frame") => {
-                "other bytes follow its last zstd frame".to_string()
+                "there are other bytes after its last zstd frame".to_string()
             }
             _ => format!("its {name} data cannot be decompressed ({what})"),
         };

@@ -121,9 +121,9 @@ fn packed_files_that_are_something_else_are_named() {
         complaint("a.txt.zst", "plain text").contains("it is not compressed with zstd; remove")
     );
     let gzip_in_zst = complaint("a.txt.zst", gzip(b"plain text"));
-    assert!(gzip_in_zst.contains("it is packed with gzip"), "{gzip_in_zst}");
+    assert!(gzip_in_zst.contains("it is compressed with gzip"), "{gzip_in_zst}");
     let packed = complaint("a.jsonl", gzip(TWO_LINES.as_bytes()));
-    assert!(packed.contains("it is packed with gzip; name it .gz"), "{packed}");
+    assert!(packed.contains("it is compressed with gzip; name it .gz"), "{packed}");
     let mut flipped = gzip(TWO_LINES.as_bytes());
     let checksum = flipped.len() - 8;
     flipped[checksum] ^= 1;
@@ -567,7 +567,7 @@ fn what_is_no_text_is_said_by_its_name() {
     }
     // A page may be a text.
     let page = open("a.txt", "<html><p>Text.</p></html>").unwrap();
-    assert!(page.notes()[0].contains("begins as an HTML or XML page"), "{:?}", page.notes());
+    assert!(page.notes()[0].contains("begins like an HTML or XML page"), "{:?}", page.notes());
 }
 
 #[test]

@@ -219,7 +219,7 @@ impl Manifest {
 
     fn of(folder: &Path) -> Result<Self> {
         let unfinished = || {
-            let reason = "is not a token store, or not a finished one: prepare it";
+            let reason = "is not a token store, or is not finished: prepare it";
             Error::content(folder, None, reason)
         };
         Self::read(folder)?.ok_or_else(unfinished)
@@ -231,8 +231,7 @@ impl Manifest {
         let path = folder.join(&entry.file);
         let shard = Shard::open(path.clone()).map_err(|error| match error {
             Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
-                let reason =
-                    "the manifest names it, but it does not exist; prepare the store again".into();
+                let reason = "the manifest names it, but it does not exist; prepare again".into();
                 Error::Damaged { path, reason }
             }
             error => error,

@@ -619,7 +619,7 @@ mod on_the_disk {
         fs::write(&manifest, text.replace(&shard.sha256, &hash)).unwrap();
         let found = Tokens::open(folder.path()).unwrap();
         let shard = &found.shards[0];
-        assert!(shard.check().unwrap_err().to_string().contains("behind its last token"));
+        assert!(shard.check().unwrap_err().to_string().contains("after its last token"));
     }
 
     #[test]

@@ -231,7 +231,7 @@ fn sizes_that_are_nan_are_refused_and_losses_are_read() {
     assert_eq!(table.runs[0].loss_ft, Some(f64::INFINITY));
     for name in ["n_params", "d_ft_tokens", "d_tokens", "p", "loss_pt0"] {
         let expected = format!(
-            "a.csv, line 3: {name} is \"NaN\", which is not a number; leave it empty where it is \
+            "a.csv, line 3: {name} is \"NaN\", which is not a number; leave it empty if it is \
              unknown"
         );
         assert_eq!(

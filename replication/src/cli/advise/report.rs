@@ -1,4 +1,4 @@
-//! Advice in words.
+//! The report of `advise`.
 
 use super::{Advice, Source};
 use forgetting_laws::fit::Measured;
@@ -60,7 +60,7 @@ pub fn text(advice: &Advice) -> String {
 
 struct Report {
     text: String,
-    /// The warnings that were written; each is written once.
+    /// The warnings that have been written; each is written only once.
     said: Vec<Warning>,
 }
 

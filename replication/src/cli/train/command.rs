@@ -57,10 +57,10 @@ pub fn with_figures(program: clap::Command) -> clap::Command {
 }
 
 impl Command {
-    /// The figure that the command line names, if it does.
+    /// The figure that the command line names, if any.
     ///
     /// # Errors
-    /// If its options are not as they should be.
+    /// If its options are invalid.
     pub fn of_figure(matches: &ArgMatches) -> Result<Option<Self>, clap::Error> {
         let Some((name, matches)) = matches.subcommand() else { return Ok(None) };
         let Some(figure) = FIGURES.iter().find(|figure| figure.id == name) else { return Ok(None) };

@@ -78,7 +78,7 @@ pub fn run(options: Options) -> Result<()> {
             let manifest = dataset.fetch(&hub, &Transfers::default())?;
             let written = dataset.manifest_path(&hub);
             print(&format!(
-                "{}written down in {}\n",
+                "{}recorded in {}\n",
                 files(&dataset, &manifest, &hub),
                 written.display()
             ))
@@ -90,12 +90,12 @@ pub fn run(options: Options) -> Result<()> {
         Command::Verify(named) => {
             let (dataset, hub) = (named.find()?, Hub::from_env()?);
             let Some(manifest) = dataset.here(&hub)? else {
-                let requirement = "is not here as a whole; replication data fetch brings the rest";
+                let requirement = "is incomplete; replication data fetch brings the rest";
                 return Err(Error::setting("data set", &named.name, requirement));
             };
             manifest.files.iter().try_for_each(|file| manifest.verify(&hub, file))?;
             let count = manifest.files.len();
-            print(&format!("{}: {count} file(s) as they came\n", manifest.line()))
+            print(&format!("{}: {count} file(s) unchanged\n", manifest.line()))
         }
         Command::Inspect(inspect) => inspect.run(),
     }
@@ -141,7 +141,7 @@ fn list(registry: &Registry) -> String {
     text
 }
 
-/// The files of a data set, each in a line.
+/// The files of a data set, one per line.
 fn files(dataset: &Dataset, manifest: &Manifest, hub: &Hub) -> String {
     let mut text = format!("{}: {}\n", dataset.name, manifest.line());
     let _ = writeln!(text, "licence: {}", manifest.licence);
@@ -185,7 +185,7 @@ fn is_file(path: &Path) -> bool {
     path.exists() || path.as_os_str() == STDIN
 }
 
-/// What a source holds.
+/// A description of a source.
 fn content(source: &Files) -> Result<String> {
     const SHOWN: usize = 300;
     let count = source.len().unwrap_or_default();
@@ -204,7 +204,7 @@ fn content(source: &Files) -> Result<String> {
         String::new()
     } else {
         format!(
-            "in the loss count {} of {} bytes, and nothing of {} documents\n",
+            "{} of {} bytes count in the loss, and nothing of {} documents\n",
             HumanCount(counted as u64),
             HumanCount(bytes as u64),
             HumanCount(silent)
@@ -215,7 +215,7 @@ fn content(source: &Files) -> Result<String> {
     let at = |place: usize| HumanCount(lengths.get(place).copied().unwrap_or_default());
     let (median, last) = (lengths.len() / 2, lengths.len().saturating_sub(1));
     let works = if source.blocks() {
-        format!("{} blocks of too few works", groups.len())
+        format!("{} blocks, because there are too few works", groups.len())
     } else {
         format!("{} works", HumanCount(groups.len() as u64))
     };

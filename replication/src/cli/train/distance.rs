@@ -24,10 +24,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Tokens of the vocabulary that is trained, unless another is asked for.
+/// The default vocabulary size of the tokenizer that is trained.
 const VOCAB: usize = 4_096;
 
-/// Which texts, and how much of them.
+/// Which texts to compare, and how much of them.
 #[derive(Args)]
 pub struct Options {
     /// The pretraining data and then the domains: .txt or .jsonl files, plain, .gz or .zst, or
@@ -41,7 +41,7 @@ pub struct Options {
     /// Field of .jsonl files that holds the text.
     #[arg(long, default_value = "text", value_name = "FIELD")]
     text_field: String,
-    /// Field of .jsonl files that names the work; pieces of one work stay together.
+    /// Field of .jsonl files that names the work; documents of one work stay together.
     #[arg(long, value_name = "FIELD")]
     group: Option<String>,
     /// A tokenizer.json [default: one is trained on the pretraining text].
@@ -102,29 +102,30 @@ struct Domain {
     #[serde(flatten)]
     text: Text,
     measures: Measures,
-    /// The pretrained model's loss on the domain above that on the pretraining data, in nats per
-    /// token of its own.
+    /// The pretrained model's loss on the domain minus that on the pretraining data, in nats per token
+    /// of its own tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     model_excess: Option<Measured>,
-    /// The B that [`B_BY_TEXT`] expects, in parameters per token.
+    /// The B predicted by [`B_BY_TEXT`], in parameters per token.
     #[serde(skip_serializing_if = "Option::is_none")]
     expected_b: Option<f64>,
 }
 
-/// The B that a domain's bigram divergence lets one expect.
+/// Predicts B of a domain from its bigram divergence.
 ///
-/// A line through ln B of the ten domains of golden/micro whose B is known, by this command's default
-/// vocabulary. B is that of the law `forgetting-plus-tokens` with one α for all domains; the figure
-/// `b_from_text` finds both.
+/// It is a line fitted to ln B of the ten domains of golden/micro whose B is known, with divergences at
+/// this command's default vocabulary size. B is that of the law `forgetting-plus-tokens` with one α for
+/// all domains, as fitted by the figure `b_from_text`.
 struct BByText {
     alpha: f64,
-    /// ln B where the divergence is 0.
+    /// ln B at a divergence of 0.
     intercept: f64,
-    /// Of ln B, a nat of divergence.
+    /// The slope of ln B per nat of divergence.
     slope: f64,
-    /// The divergences of those domains, in nats. Beyond them nothing is said.
+    /// The range of the divergences of those domains, in nats. There is no prediction outside it.
     range: (f64, f64),
-    /// By what factor lines through the others miss B of a domain: in the mean, and at worst.
+    /// The factor by which lines through the other domains miss B of a domain: the mean, and the
+    /// largest.
     missed: (f64, f64),
 }
 
@@ -240,7 +241,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// An error with the name of the text that it is of.
+/// Adds the name of the text to an error.
 fn of(name: &str, error: Error) -> Error {
     match error {
         Error::Exhausted { what, asked, available, remedy } => {
@@ -265,7 +266,7 @@ fn texts(options: &Options) -> Result<Vec<(String, Box<dyn Source>)>> {
         files.entry(name).or_default().push(path);
     }
     if order.len() < 2 {
-        let requirement = "must be two texts at least; NAME=FILE gives them different names";
+        let requirement = "must be at least two texts with different names; NAME=FILE gives a name";
         return Err(Error::setting("texts to compare", order.join(", "), requirement));
     }
     let open = |name: String| -> Result<(String, Box<dyn Source>)> {
@@ -281,7 +282,7 @@ fn texts(options: &Options) -> Result<Vec<(String, Box<dyn Source>)>> {
     order.into_iter().map(open).collect()
 }
 
-/// A file's name without its kind; that of a synthetic text as it is.
+/// A file's name without its extension; the name of a synthetic text unchanged.
 fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     match name.split_once('.') {

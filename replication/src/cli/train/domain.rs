@@ -1,8 +1,8 @@
-//! `domain`: how much to inject, for a folder of text of one's own.
+//! `domain`: how much to inject, for the user's own folder of text.
 //!
-//! Plans a grid that fits a budget of time on this machine, trains those of its runs that say most
-//! about the question ([`forgetting_laws::fit::design`]), and writes a report. Runs are those of every
-//! other command: what is there is used, and a call that was killed goes on.
+//! Plans a grid that fits a time budget on this machine, trains the runs that are most informative for
+//! the question ([`forgetting_laws::fit::design`]), and writes a report. It shares the store of runs
+//! with the other commands: finished runs are used, and a call that was killed is continued.
 
 mod campaign;
 mod plan;
@@ -62,10 +62,10 @@ pub struct DomainOptions {
     pub common: Options,
 }
 
-/// The plan. The first call fixes it, so that later calls choose by the same numbers.
+/// The plan. The first call fixes it, and later calls choose by the same numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Hash of the settings, the text and the budget that it is for.
+    /// The hash of its settings, text and budget.
     key: RunId,
     /// Tokens of the domain's training part.
     available: u64,
@@ -152,7 +152,7 @@ const PLAN: &str = "plan.json";
 
 fn check(options: &DomainOptions) -> Result<()> {
     if let Some(workers) = options.common.workers_per_device {
-        let requirement = "a domain's rounds are planned for one process: --set run.workers=N";
+        let requirement = "domain plans its rounds for one process: use --set run.workers=N";
         return Err(Error::setting("--workers-per-device", workers, requirement));
     }
     let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
@@ -171,7 +171,7 @@ fn check(options: &DomainOptions) -> Result<()> {
     Ok(())
 }
 
-/// A file of JSON, if it is there.
+/// A JSON file, if it exists.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -182,8 +182,8 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
-/// Counts the text, measures steps and chooses what fits the budget. `all` says whether every size of
-/// the preset is considered and whether a larger fraction is added.
+/// Counts the tokens of the text, measures steps and chooses a grid that fits the budget. With `all`,
+/// every size of the preset is considered and a larger fraction is added.
 fn make(
     session: &mut Session,
     options: &DomainOptions,
@@ -247,7 +247,7 @@ fn make(
     Ok(Plan { key, available, sizes, d_ft_tokens, p, rates })
 }
 
-/// The tokens of the domain's training part, up to as many as the pretraining set may have.
+/// The tokens of the domain's training part, at most as many as the pretraining set may have.
 fn count(session: &Session, options: &DomainOptions) -> Result<u64> {
     let name = &options.name;
     // Who only asks for the plan finds nothing written.

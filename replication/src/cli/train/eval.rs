@@ -125,7 +125,8 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     let whole: Loss = clusters.iter().copied().sum();
     let Loss { nats, tokens } = whole;
     if tokens == 0 {
-        let requirement = "must hold a document of two tokens or more, one of which counts";
+        let requirement =
+            "must contain a document of at least two tokens, one of which counts in the loss";
         return Err(Error::setting("--data", options.data[0].display(), requirement));
     }
     let bytes: u64 = documents.iter().map(|document| document.bytes).sum();
@@ -149,8 +150,8 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     print(&format!("{}end of text: {end_of_text}\n", said(&evaluation, options.per_document)))
 }
 
-/// The bytes that the predicted tokens of a document stand for which count, of those of all tokens:
-/// the first is read only.
+/// The bytes of the predicted tokens of a document that count in the loss, given the bytes of all
+/// tokens. The first token is not predicted.
 fn predicted_bytes(encoded: &Encoded, bytes: &[usize]) -> u64 {
     let counts = |i: &usize| encoded.counted.as_ref().is_none_or(|counted| counted[*i]);
     (1..bytes.len()).filter(counts).map(|i| bytes[i] as u64).sum()

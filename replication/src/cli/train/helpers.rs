@@ -1,13 +1,14 @@
-//! Further processes that work on the same runs: several on one GPU, and on several GPUs.
+//! Helpers: further processes that work on the same runs, several on one GPU or on several GPUs.
 //!
-//! Small runs leave a GPU waiting for whoever tells it what to compute. A process has one thread for
-//! all that is differentiated on a device, and one queue for all that is computed there, so several
-//! runs at once are several processes (where NVIDIA's MPS runs, they also compute at the same time).
-//! Each helper is this program with one worker. The store keeps them off each other's runs, as it does
-//! jobs of a cluster, and no result depends on who made it.
+//! A small run leaves a GPU waiting for its process. A process has one thread for automatic
+//! differentiation on a device and one queue of computations there, so several runs at once need
+//! several processes (with NVIDIA's MPS they also compute at the same time). Each helper is this
+//! program with one worker. The store prevents two processes from working on the same run, as for the
+//! jobs of a cluster, and no result depends on which process made it.
 //!
-//! A helper is told on its standard input which runs it is to work on. That stays open: when it ends,
-//! however the first process came to its end, the helper writes its checkpoints and ends too.
+//! A helper reads from its standard input which runs it must work on. Standard input stays open. When
+//! it is closed, for whatever reason the first process has ended, the helper writes its checkpoints and
+//! ends too.
 
 use super::options::Options;
 use super::session::Session;
@@ -20,12 +21,12 @@ use std::io::{BufRead, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 
-/// Processes at work; they are told to end when this is dropped, and waited for.
+/// Running helpers. When this is dropped, they are told to end and waited for.
 pub struct Helpers(Vec<Child>);
 
 impl Helpers {
-    /// Starts all workers but the first, which is this process, on jobs of a session. What a
-    /// helper says is in `workers/DEVICE-I.log` of the output folder.
+    /// Starts all workers except the first, which is this process, on the jobs of a session. The output
+    /// of a helper goes to `workers/DEVICE-I.log` in the output folder.
     ///
     /// # Errors
     /// If a process cannot be started.
@@ -72,8 +73,8 @@ impl Drop for Helpers {
     }
 }
 
-/// The runs that a helper is to work on. From then on the end of its standard input stops it as an
-/// interrupt does.
+/// Reads the runs that a helper must work on. From then on the end of its standard input stops it like
+/// an interrupt.
 ///
 /// # Errors
 /// If standard input cannot be read.

@@ -1,4 +1,4 @@
-//! Commands that train: the runs of a grid, and what is drawn from them.
+//! Commands that train the runs of a grid and draw figures from them.
 
 mod command;
 pub mod data;
@@ -37,8 +37,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Prepares the process for training: signals end it with a last checkpoint, and refusals of libtorch
-/// are errors of their runs.
+/// Prepares the process for training: signals end it with a last checkpoint, and errors of libtorch
+/// become errors of their runs.
 pub fn prepare_process() {
     report_bugs_alone();
     if let Err(error) = interrupts::catch() {
@@ -46,7 +46,7 @@ pub fn prepare_process() {
     }
 }
 
-/// Turns a refusal of libtorch into an error of its run; all other panics are bugs and are reported.
+/// Turns a panic of libtorch into an error of its run. All other panics are bugs and are reported.
 fn report_bugs_alone() {
     let report_bug = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -56,8 +56,8 @@ fn report_bugs_alone() {
     }));
 }
 
-/// Starts the ranks that make a figure, or all, if several are asked for. What every rank would refuse
-/// is refused once, before. Returns the status to end with.
+/// Starts the ranks for a figure or for `all`, if several are asked for. Settings and inputs are
+/// checked once, before any rank starts. Returns the exit status.
 ///
 /// # Errors
 /// If a setting or an input is refused, or a process cannot be started.
@@ -93,8 +93,8 @@ fn start_ranks(session: &Session, ranks: &RankOptions) -> Result<u8> {
 /// A figure of the list: trains what it needs and draws it.
 ///
 /// # Errors
-/// If a setting or an input is refused, a file cannot be written, or a run failed: what there is
-/// without it is drawn.
+/// If a setting or an input is refused, a file cannot be written, or a run failed (the figure is then
+/// drawn without it).
 pub fn figure(figure: &Figure, options: &FigureOptions) -> Result<()> {
     let session = Session::open(&options.common, Some(figure.blocks), options.dry_run)?;
     let jobs = session.grid.jobs();
@@ -127,8 +127,8 @@ pub fn figure(figure: &Figure, options: &FigureOptions) -> Result<()> {
 /// report.
 ///
 /// # Errors
-/// If a setting or an input is refused, a file cannot be written, or a run failed: the others are
-/// drawn.
+/// If a setting or an input is refused, a file cannot be written, or a run failed (the others are
+/// drawn).
 pub fn all(options: &FigureOptions) -> Result<()> {
     let session = Session::open(&options.common, None, options.dry_run)?;
     let jobs = session.grid.jobs();
@@ -149,7 +149,7 @@ pub fn all(options: &FigureOptions) -> Result<()> {
     done.all().map(drop)
 }
 
-/// `report`: every figure and table from what runs there are, the losses and the report.
+/// `report`: every figure and table from the finished runs, the losses and the report.
 ///
 /// # Errors
 /// If there are no runs, or a file cannot be written.
@@ -176,7 +176,7 @@ pub fn export(options: &Options) -> Result<()> {
     print(&lines)
 }
 
-/// `plan`: what there is to do, and what it costs on this machine.
+/// `plan`: the missing runs and their cost on this machine.
 ///
 /// # Errors
 /// If a setting or an input is refused.
@@ -197,7 +197,7 @@ pub fn status(options: &BlockOptions) -> Result<()> {
 /// `run`: trains, and draws nothing.
 ///
 /// # Errors
-/// If a setting or an input is refused, or any run failed; the others are done by then.
+/// If a setting or an input is refused, or any run failed (the others are carried out).
 pub fn run(options: &RunOptions) -> Result<()> {
     if options.prepare_only {
         return prepare_only(&options.grid);
@@ -268,15 +268,15 @@ fn open_blocks(options: &BlockOptions, only_plan: bool) -> Result<Session> {
     Session::of(&options.common, config, blocks, only_plan)
 }
 
-/// Every N-th finetuning from the I-th on, and the models that these need; where there are no
-/// finetunings, every N-th model.
+/// Every N-th finetuning run from the I-th on, and the models that these need; if there are no
+/// finetuning runs, every N-th model.
 fn part(jobs: Vec<Job>, shard: &str) -> Result<Vec<Job>> {
     let numbers = shard.split_once('/').and_then(|(i, n)| {
         let (i, n): (usize, usize) = (i.parse().ok()?, n.parse().ok()?);
         (i < n).then_some((i, n))
     });
     let Some((i, n)) = numbers else {
-        return Err(Error::setting("--shard", shard, "must be I/N with I below N, as 0/4"));
+        return Err(Error::setting("--shard", shard, "must be I/N with I below N, such as 0/4"));
     };
     let (children, parents): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().partition(|job| job.parent().is_some());
@@ -297,7 +297,7 @@ fn say_failures(done: &Done) {
         log(&format!("{label}: {error}"));
     }
     if done.left > 0 {
-        log(&format!("{} runs were left, as the model that they need failed", done.left));
+        log(&format!("{} runs were skipped because their model failed", done.left));
     }
     say_waiting(done);
 }
@@ -305,7 +305,7 @@ fn say_failures(done: &Done) {
 fn say_waiting(done: &Done) {
     if done.waiting > 0 {
         log(&format!(
-            "{} runs wait for those that Table 4 predicts them from; run again when these are done",
+            "{} runs wait for the runs from which Table 4 predicts them; run again when these are done",
             done.waiting
         ));
     }

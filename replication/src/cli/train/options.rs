@@ -113,7 +113,7 @@ pub struct RunOptions {
     /// Only prepares the data of all domains of these blocks, and trains nothing.
     #[arg(long, conflicts_with_all = ["shard", "sizes", "pretraining_only", "helper", "ranks"])]
     pub prepare_only: bool,
-    /// Helps another process, which says on standard input with which runs.
+    /// Helps another process, which names the runs on standard input.
     #[arg(long, hide = true)]
     pub helper: bool,
 }
@@ -148,7 +148,7 @@ impl Options {
         self.out.clone().unwrap_or_else(|| PathBuf::from("out").join(&self.preset))
     }
 
-    /// The same options for another call, with the output folder by its whole path.
+    /// The same options for another call, with the absolute path of the output folder.
     pub fn arguments(&self, out: &Path) -> Vec<String> {
         let whole = |path: &Path| {
             if name_of(path).is_some() {
@@ -214,27 +214,27 @@ impl Options {
     }
 }
 
-/// Refuses several workers on a device where ranks share each run.
+/// Refuses several workers per device together with ranks.
 ///
 /// # Errors
-/// If there are to be some.
+/// If several workers are asked for.
 pub fn refuse_helpers(options: &Options) -> Result<()> {
     let Some(workers) = options.workers_per_device else { return Ok(()) };
-    let requirement = "is for processes that have a run each, and ranks are on one run at a time";
+    let requirement = "gives each process a run of its own, but ranks train one run together";
     Err(Error::setting("--workers-per-device", workers, requirement))
 }
 
-/// Refuses text on standard input where several processes are to read it.
+/// Refuses text on standard input if several processes would read it.
 ///
 /// # Errors
-/// If there is any.
+/// If a text is on standard input.
 pub fn refuse_stdin(options: &Options) -> Result<()> {
     let is_stdin = |path: &&PathBuf| {
         let file = named(path).map_or_else(|| path.to_path_buf(), |(_, file)| file);
         file.as_os_str() == STDIN
     };
     if options.pretrain.iter().chain(&options.target).any(|path| is_stdin(&path)) {
-        let requirement = "is read by one process, and not by others: name a file";
+        let requirement = "can be read by only one process: give a file";
         return Err(Error::setting("text file", STDIN, requirement));
     }
     Ok(())
@@ -243,7 +243,7 @@ pub fn refuse_stdin(options: &Options) -> Result<()> {
 /// The settings that the options ask for.
 ///
 /// # Errors
-/// If one of them is none.
+/// If an option is invalid.
 pub fn configure(options: &Options) -> Result<Config> {
     let mut config = Config::load(&options.preset, &options.set)?;
     if let Some(engine) = options.engine {
@@ -286,7 +286,7 @@ pub fn configure(options: &Options) -> Result<Config> {
     Ok(config)
 }
 
-/// Models and their folders; one without a name has its folder's.
+/// Models and their folders. The default name of a model is that of its folder.
 fn models(given: &[PathBuf]) -> Vec<(String, PathBuf)> {
     let own_name = |folder: &Path| {
         let name = folder.file_name().unwrap_or(folder.as_os_str());
@@ -295,8 +295,8 @@ fn models(given: &[PathBuf]) -> Vec<(String, PathBuf)> {
     given.iter().map(|folder| named(folder).unwrap_or_else(|| own_name(folder))).collect()
 }
 
-/// The files of each domain, and the domains as they were given. `NAME=` starts a domain; files
-/// without belong to the one before, or to the domain `target`.
+/// The files of each domain, and the domains in the order in which they were given. `NAME=` starts a
+/// domain; further files belong to the last domain, or to the domain `target`.
 fn targets(given: &[PathBuf]) -> (BTreeMap<String, Vec<PathBuf>>, Vec<String>) {
     let mut targets: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! What there is to do, what it costs here, and how far it is.
+//! The plan: the missing runs, their cost on this machine, and their state.
 
 use super::session::Session;
 use crate::experiment::compute::Compute;
@@ -21,10 +21,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-/// Runs with their sizes and costs, what is done and what is left; each is carried out by so many ranks.
+/// The runs with their sizes and costs, and which are done or left; each run is trained by `ranks`
+/// ranks.
 ///
 /// # Errors
-/// If a record cannot be read or a shape is none.
+/// If a record cannot be read or a shape is invalid.
 pub fn print(session: &Session, jobs: &[Job], ranks: usize) -> Result<()> {
     let done = session.finished(jobs)?;
     let is_done = |job: &Job| done.contains_key(&job.spec.id());
@@ -79,13 +80,13 @@ pub fn print(session: &Session, jobs: &[Job], ranks: usize) -> Result<()> {
     terminal::print(&plan)
 }
 
-/// Hours of an A100, of whose 312 TFLOP/s in bf16 40% are used: an assumption, as nothing here has been
-/// measured on one.
+/// Hours of an A100 at 40% of its 312 TFLOP/s in bf16. This is an assumption; nothing has been measured
+/// on one.
 fn gpu_hours(flops: f64) -> f64 {
     flops / (0.4 * 312e12) / 3600.0
 }
 
-/// What the runs of each size cost, largest last.
+/// The cost of the runs of each size, largest last.
 fn costs(session: &Session, jobs: &[&Job], memory: &MemoryOfSizes) -> String {
     let mut table = format!(
         "\n{:<16} {:>12} {:>5} {:>12} {:>12} {:>12} {:>12} {:>10} {:>10} {:>11} {:>11}\n",
@@ -128,10 +129,10 @@ fn costs(session: &Session, jobs: &[&Job], memory: &MemoryOfSizes) -> String {
     table
 }
 
-/// How a run goes through its model and what it holds, or why it does not fit.
+/// The passes and the memory of a run, or why it does not fit.
 type Fit = std::result::Result<(Passes, Memory), String>;
 
-/// That of the run of each size that needs the most memory.
+/// The fit of the run that needs the most memory, for each size.
 struct MemoryOfSizes(BTreeMap<String, (Workload, Fit)>);
 
 impl MemoryOfSizes {
@@ -171,7 +172,7 @@ impl MemoryOfSizes {
         }
     }
 
-    /// What was chosen, for the size that needs the most, and what does not fit.
+    /// The choice for the size that needs the most memory, and the sizes that do not fit.
     fn words(&self, budget: &Budget) -> String {
         let of = match budget.device {
             Some(bytes) => {
@@ -180,11 +181,9 @@ impl MemoryOfSizes {
                     runs => format!(", which {runs} share"),
                 };
                 let (all, usable) = (gigabytes(bytes), 100.0 * USABLE);
-                format!("of {all:.3}{shared}, {usable:.0}% of it planned with")
+                format!("of {all:.3}{shared}; plans use up to {usable:.0}% of it")
             }
-            None => {
-                "of a device that is not here; --set run.device_memory=80GB says what fits".into()
-            }
+            None => "of an unknown device; --set run.device_memory=80GB shows what fits".into(),
         };
         let fits = |(size, (_, fit)): (&String, &(Workload, Fit))| {
             fit.as_ref().ok().map(|&(passes, memory)| (size.clone(), passes, memory))
@@ -193,7 +192,7 @@ impl MemoryOfSizes {
         let largest = largest.map(|(size, passes, memory)| {
             let gb = |bytes: u64| format!("{:.3}", gigabytes(bytes));
             let activations =
-                if passes.recompute { "recomputed in the backward" } else { "kept for the backward" };
+                if passes.recompute { "recomputed in the backward pass" } else { "kept for the backward pass" };
             format!(
                 "memory: at most {} GB a run {of} ({size}: parameters {}, gradients {}, moments {}, \
                  activations {}, logits {}, workspace {}); its activations are {activations}",
@@ -211,7 +210,7 @@ impl MemoryOfSizes {
     }
 }
 
-/// The share of a matrix product's rate that estimates assume a training step to reach.
+/// The share of a matrix product's rate that a training step is assumed to reach.
 const SHARE_OF_MATMUL: f64 = 0.3;
 
 /// FLOP/s of training, by size.
@@ -221,20 +220,20 @@ pub struct Rates {
     words: String,
 }
 
-/// Models up to this size are measured; a step of larger ones takes long on a CPU.
+/// The largest model that is measured on a CPU, where steps of larger ones take long.
 const MEASURED: u64 = 20_000_000;
 
-/// The same on a GPU, whose memory larger ones may fill.
+/// The largest model that is measured on a GPU, whose memory larger ones may fill.
 const MEASURED_ON_GPU: u64 = 200_000_000;
 
-/// FLOPs of a step that is measured on a CPU, at most: some seconds on a core.
+/// The most FLOPs of a step that is measured on a CPU: some seconds on a core.
 const MEASURED_STEP: f64 = 3e11;
 
 impl Rates {
     /// Measures steps of one worker.
     ///
     /// # Errors
-    /// If a shape is none.
+    /// If a shape is invalid.
     pub fn measure(jobs: &[&Job], batch: u64, session: &Session) -> Result<Self> {
         let mut of_size = BTreeMap::new();
         let engine = session.engine();
@@ -285,14 +284,14 @@ impl Rates {
     }
 }
 
-/// The size whose rate stands for larger ones where nothing else is known of an engine.
+/// The size whose rate is used for larger ones if an engine has no other measurement.
 const REFERENCE: &str = "nano-large";
 
 fn measured_reference(engine: &dyn Engine) -> Result<f64> {
     measured(Shape::named(REFERENCE, 512, 64)?, Precision::F32, 16, engine)
 }
 
-/// FLOP/s of training steps of a model, the best of some.
+/// FLOP/s of training steps of a model, the best of several.
 fn measured(shape: Shape, precision: Precision, batch: u64, engine: &dyn Engine) -> Result<f64> {
     let row = shape.context as u64 + 1;
     let token = |i| Key::new(0).below(i, shape.vocab as u64) as u32;
@@ -315,7 +314,7 @@ fn measured(shape: Shape, precision: Precision, batch: u64, engine: &dyn Engine)
     Ok(shape.train_flops_per_token() * (batch * shape.context as u64) as f64 / best)
 }
 
-/// Bytes that a run writes at most: two checkpoints of parameters and moments, and the model.
+/// The most bytes that a run writes: two checkpoints of parameters and moments, and the model.
 fn disk(job: &Job) -> f64 {
     let parameters = 4.0 * job.shape.count().paper() as f64;
     match job.spec {
@@ -325,12 +324,12 @@ fn disk(job: &Job) -> f64 {
     }
 }
 
-/// Bytes that stay: models and their last checkpoints; of finetunings the losses alone.
+/// Bytes that are kept: models and their last checkpoints, and only the losses of finetuning runs.
 fn kept(jobs: &[Job]) -> f64 {
     jobs.iter().filter(|job| job.parent().is_none()).map(disk).sum()
 }
 
-/// What became of every run.
+/// The state of every run.
 ///
 /// # Errors
 /// If a record cannot be read.
@@ -386,6 +385,6 @@ fn state(store: Option<&Store>, job: &Job) -> Result<(&'static str, String)> {
             let last = last.map(|e| format!(" (at step {}: {})", e.step, job::losses(e)));
             ("failed", format!("{}{}", failure.reason, last.unwrap_or_default()))
         }
-        None => ("begun", "nobody works on it now".into()),
+        None => ("begun", "no process works on it now".into()),
     })
 }

@@ -1,4 +1,4 @@
-//! `data prepare`: text files as a token store, and a store's integrity.
+//! `data prepare` and `data verify`: tokenises text files into a token store, and verifies a store.
 
 use crate::inputs::fields::Records;
 use crate::inputs::files::read;
@@ -54,7 +54,7 @@ const TOKENIZER: &str = "tokenizer.json";
 /// Makes a store.
 ///
 /// # Errors
-/// If a file or a setting is refused, or a shard that is there is damaged.
+/// If a file or a setting is refused, or an existing shard is damaged.
 pub fn run(options: &Options) -> Result<()> {
     let out = options.out.as_path();
     let fields = options.records.fields(&options.text_field, options.group.as_deref())?;
@@ -108,7 +108,7 @@ fn counting(counted: Option<u64>) -> String {
 /// Reads every byte of a store and reports damage.
 ///
 /// # Errors
-/// If something is, or there is no store.
+/// If the store is damaged or does not exist.
 pub fn verify(folder: &Path) -> Result<()> {
     let mut damages = Tokens::verify(folder)?;
     let manifest = Manifest::read(folder)?.expect("it was verified");
@@ -126,7 +126,7 @@ pub fn verify(folder: &Path) -> Result<()> {
     }
     if damages.is_empty() {
         return print(&format!(
-            "{} shards, {} documents, {} tokens{}: all as written\n",
+            "{} shards, {} documents, {} tokens{}: all unchanged\n",
             manifest.shards.len(),
             manifest.documents,
             manifest.tokens,

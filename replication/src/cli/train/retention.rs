@@ -1,4 +1,4 @@
-//! `replication retention`: what a model has forgotten of a text since it was finetuned.
+//! `replication retention`: how much of a text a model has forgotten in finetuning.
 
 use crate::experiment::compute::ComputeOptions;
 use crate::experiment::reader::{AT_A_TIME, Reader};
@@ -58,7 +58,7 @@ pub struct RetentionOptions {
 /// Half the width of a 95% interval, in standard errors.
 const Z: f64 = 1.959_964;
 
-/// The share of documents beyond their own interval on one side by chance.
+/// The share of documents that are beyond their own interval on one side by chance.
 const BY_CHANCE: f64 = 0.025;
 
 /// What is written as JSON. Losses are means over supervised tokens, in nats per token.
@@ -88,7 +88,7 @@ struct Change {
     loss_finetuned: f64,
     /// In nats per token, with its standard error over documents.
     increase: Measured,
-    /// Documents whose own 95% interval lies above 0, and below 0.
+    /// The numbers of documents whose own 95% interval is above 0, and below 0.
     rose: usize,
     fell: usize,
 }
@@ -96,7 +96,7 @@ struct Change {
 /// How the loss of one document changed.
 #[derive(Clone, Serialize)]
 struct Document {
-    /// Its place among the documents, from 0.
+    /// Its index among the documents, from 0.
     document: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     slice: Option<String>,
@@ -141,8 +141,8 @@ impl Change {
     }
 }
 
-/// `retention`: how much the loss on a text increased from one model to another, where, and whether
-/// beyond noise.
+/// `retention`: how much the loss on a text increased from one model to another, in which documents,
+/// and whether beyond noise.
 ///
 /// # Errors
 /// If a model or a file is refused, the models have different tokenizers, or there is nothing to
@@ -185,7 +185,8 @@ pub fn retention(options: &RetentionOptions) -> Result<()> {
         }
     }
     if documents.is_empty() {
-        let requirement = "must hold a document of two tokens or more, one of which counts";
+        let requirement =
+            "must contain a document of at least two tokens, one of which counts in the loss";
         return Err(Error::setting("--data", options.data[0].display(), requirement));
     }
     let mut slices: BTreeMap<String, Vec<&Document>> = BTreeMap::new();
@@ -208,7 +209,7 @@ pub fn retention(options: &RetentionOptions) -> Result<()> {
     print(&found.said(&options.out))
 }
 
-/// The losses of each document's predicted tokens that count, in nats.
+/// The losses of each document's predicted tokens that count in the loss, in nats.
 fn losses(reader: &mut Reader, files: &Files, count: u64, context: usize) -> Result<Vec<Vec<f64>>> {
     let mut all = Vec::new();
     for first in (0..count).step_by(AT_A_TIME as usize) {
@@ -237,7 +238,7 @@ fn document(files: &Files, i: u64, before: &[f64], after: &[f64]) -> Result<Docu
     })
 }
 
-/// `+0.123 ± 0.045`, half an interval of 95%; the value alone where there is no error.
+/// `+0.123 ± 0.045`, with half of a 95% interval; only the value if there is no standard error.
 fn with_interval(Measured { value, error }: Measured) -> String {
     if error.is_finite() {
         format!("{value:+.4} ± {:.4}", Z * error)

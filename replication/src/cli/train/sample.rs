@@ -1,4 +1,4 @@
-//! `replication sample`: text that a model writes.
+//! `replication sample`: generates text with a model.
 
 use crate::experiment::compute::ComputeOptions;
 use crate::experiment::reader::Reader;

@@ -1,4 +1,5 @@
-//! What the commands on a grid share: settings, sources, runs, and how these are carried out.
+//! The session of a command on a grid: its settings, sources and runs, and how the runs are carried
+//! out.
 
 mod registration;
 
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The folder within that of the results for what is known of data and models.
+/// The sub-folder of the output folder for cached facts about data and models.
 pub const DATA: &str = "data";
 
 /// Settings, sources and runs of a call.
@@ -36,23 +37,23 @@ pub struct Session {
     pub sources: Sources,
     pub grid: Grid,
     pub compute: Compute,
-    /// Where this is one of several processes.
+    /// The ranks, if this is one of several.
     pub ranks: Option<Ranks>,
     pub out: PathBuf,
     pub options: Options,
-    /// The grid's.
+    /// The runs of the grid.
     pub blocks: Vec<String>,
-    /// Runs of other tables that count as done.
+    /// Runs of other results that count as done.
     pub known: known::Tables,
 }
 
-/// What computes the runs of some settings.
+/// The engine for some settings.
 pub fn compute(config: &Config, device: &str) -> Result<Compute> {
     Compute::open(config.run.engine.kind(), device, config.model.precision)
 }
 
 impl Session {
-    /// The same as one of several processes, if this is one.
+    /// The same, connected to the other ranks, if there are several.
     pub fn together(mut self, ranks: &RankOptions) -> Result<Self> {
         let device = Ranks::own_device(&self.options.device)?;
         self.compute = compute(&self.config, &device)?;
@@ -63,7 +64,7 @@ impl Session {
         Ok(self)
     }
 
-    /// Of some blocks, or of all.
+    /// Opens a session on some blocks, or on all.
     pub fn open(options: &Options, blocks: Option<&[&str]>, only_plan: bool) -> Result<Self> {
         Self::of(options, configure(options)?, blocks, only_plan)
     }
@@ -98,8 +99,8 @@ impl Session {
         Ok(Self { config, sources, grid, compute, ranks: None, out, options, blocks, known })
     }
 
-    /// Says what would be done, once it is known that it would not be refused. Only text that nobody
-    /// has named or fetched yet may be missing.
+    /// Prints what would be done, after checking that it would not be refused. Only text that has not
+    /// been named or fetched yet may be missing.
     ///
     /// # Errors
     /// If the run would be refused.
@@ -118,8 +119,8 @@ impl Session {
         plan::print(self, &jobs, ranks)
     }
 
-    /// How many runs are worked on at once, how many of them are sure not to share a device's time,
-    /// and where they are, in words.
+    /// How many runs are trained at once, how many of them certainly do not share a device, and a
+    /// description of the devices.
     pub fn workers(&self) -> (usize, usize, String) {
         let (each, devices) = match self.options.workers_per_device {
             Some(each) => (each, self.compute.devices(&self.options.device).len()),
@@ -131,7 +132,7 @@ impl Session {
         }
     }
 
-    /// The store of the runs, made if it is missing.
+    /// The store of the runs; it is created if it is missing.
     pub fn store(&self) -> Result<Store> {
         Store::open(self.out.join("runs")).map_err(|error| {
             let out = self.out.display();
@@ -139,7 +140,7 @@ impl Session {
         })
     }
 
-    /// The records of those jobs that are done; makes no folder.
+    /// The records of the finished jobs; creates no folder.
     pub fn finished(&self, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> {
         let mut finished = if self.out.join("runs").is_dir() {
             job::finished(&self.store()?, jobs)?
@@ -154,7 +155,7 @@ impl Session {
         Ok(finished)
     }
 
-    /// What is known of the data of those domains of the grid that were prepared before.
+    /// The stats of those domains of the grid that were prepared before.
     pub fn known_stats(&self) -> Result<BTreeMap<String, DataStats>> {
         let mut stats = BTreeMap::new();
         for (domain, d_ft) in self.grid.domains() {
@@ -172,7 +173,7 @@ impl Session {
         Ok(stats)
     }
 
-    /// The same of all domains of the grid; None if one was not prepared before.
+    /// The stats of all domains of the grid; `None` if one was not prepared before.
     pub fn all_stats(&self) -> Result<Option<BTreeMap<String, DataStats>>> {
         let stats = self.known_stats()?;
         Ok(Some(stats).filter(|stats| stats.len() == self.grid.domains().len()))
@@ -184,8 +185,8 @@ impl Session {
         self.sources.prepare(&self.config, &domains, &known, Some(&self.out.join(DATA)))
     }
 
-    /// Carries out jobs, whose parents are among them. Returns what became of them; None in a rank
-    /// other than the first, which has nothing more to do.
+    /// Carries out jobs; those that they depend on must be among them. Returns their outcome, or `None`
+    /// in a rank other than the first, which has nothing more to do.
     pub fn train(&self, jobs: &[Job]) -> Result<Option<Done>> {
         match &self.ranks {
             None => self.lead(jobs).map(Some),
@@ -198,7 +199,7 @@ impl Session {
         }
     }
 
-    /// Carries out what the first rank begins, with it.
+    /// Takes part in the runs that the first rank begins.
     fn follow(&self, ranks: &Ranks, jobs: &[Job]) -> Result<()> {
         let store = self.store()?;
         let mut prepared: Option<Prepared> = None;
@@ -247,7 +248,7 @@ impl Session {
         done
     }
 
-    /// Prepares the data of runs; what of it may mislead is said.
+    /// Prepares the data of runs, and warns about data that may mislead.
     pub fn prepare_runs(&self) -> Result<Prepared> {
         let prepared = self.prepare()?;
         for domain in self.grid.domains().keys() {
@@ -259,7 +260,7 @@ impl Session {
         Ok(prepared)
     }
 
-    /// What carries out jobs, with all that runs share; damaged models that they need are mended.
+    /// What all runs have in common. Damaged models that the jobs need are trained again.
     pub fn with_context(
         &self,
         store: &Store,
@@ -300,7 +301,7 @@ impl Session {
         Effort { threads: self.config.run.threads, passes }
     }
 
-    /// The memory that runs may take.
+    /// The memory that runs may use.
     pub fn budget(&self) -> Budget {
         let run = &self.config.run;
         let engine = run.engine.kind();
@@ -331,7 +332,7 @@ impl Session {
         Budget { engine, on_gpu, threads, ranks, asked, device, sharing }
     }
 
-    /// Refuses runs that do not fit, before any is begun.
+    /// Refuses runs that do not fit, before any starts.
     fn check_memory(&self, budget: &Budget, jobs: &[Job]) -> Result<()> {
         jobs.iter().try_for_each(|job| budget.passes(job).map(drop))
     }
@@ -382,7 +383,7 @@ impl Session {
         Ok(results)
     }
 
-    /// The same, where there are any.
+    /// The same, or an error if there are none.
     pub fn some_results(&self) -> Result<Results> {
         if self.finished(&self.grid.jobs())?.is_empty() {
             let requirement = "has no finished run of these settings; replication run makes some";
@@ -396,10 +397,10 @@ impl Session {
     }
 }
 
-/// Refuses a folder that cannot be made or written to; makes none.
+/// Refuses a folder that cannot be created or written to, without creating it.
 ///
 /// # Errors
-/// If it is so.
+/// If it cannot.
 pub fn check_folder(out: &Path) -> Result<()> {
     let here = |above| if above == Path::new("") { Path::new(".") } else { above };
     let Some(above) = out.ancestors().map(here).find(|above| above.exists()) else {

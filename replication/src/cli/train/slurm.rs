@@ -1,12 +1,12 @@
 //! The grid on a cluster: job arrays for Slurm on a shared folder.
 //!
-//! First each model is pretrained by a job with the GPUs that its size asks for (the paper: 1, 1, 4,
-//! 8, 8). Then the finetunings of each size are split by index among the jobs of an array. At last
-//! each size is gone through once more: for what failed, and for the runs that Table 4 predicts, which
-//! wait until the predictions are written down. A job that is preempted or reaches its time limit
-//! writes checkpoints at the signal and is put back into the queue.
+//! First, one job per model pretrains it with the GPUs of its size (in the paper 1, 1, 4, 8, 8). Then
+//! the finetuning runs of each size are divided among the jobs of an array. Finally, one more job per
+//! size repeats failed runs, and makes the runs that Table 4 predicts, which wait until the predictions
+//! are written. A job that is preempted or reaches its time limit writes checkpoints at the signal and
+//! is requeued.
 //!
-//! A job with several GPUs carries out each of its runs by as many ranks, one run after the other.
+//! A job with several GPUs trains its runs one after the other, each with one rank per GPU.
 
 use super::SlurmOptions;
 use crate::experiment::config::Config;
@@ -21,12 +21,12 @@ use std::path::Path;
 /// Seconds before the time limit at which a job is told to write its checkpoints.
 const NOTICE: u64 = 300;
 
-/// What a size needs.
+/// The resources of a size.
 struct Size {
     rank: usize,
     gpus: u64,
     cores: u64,
-    /// Of the host, in gigabytes.
+    /// Memory of the host, in gigabytes.
     memory: u64,
     /// The option that uses all GPUs.
     option: String,
@@ -57,10 +57,10 @@ impl Size {
     }
 }
 
-/// Writes a script for each step and size and one that submits them all.
+/// Writes one script per step and size, and one that submits them all.
 ///
 /// # Errors
-/// If an option would end a line, or a file cannot be written.
+/// If an option contains a line end, or a file cannot be written.
 pub fn write(
     grid: &Grid,
     config: &Config,
@@ -142,8 +142,8 @@ fn put(folder: &Path, name: &str, text: &str) -> Result<()> {
     write_atomic(&folder.join(name), text.as_bytes())
 }
 
-/// A script of one step. The program gets the signal itself, and what it returns decides whether the
-/// job goes back into the queue.
+/// The script of one step. The program itself gets the signal, and its exit status decides whether the
+/// job is requeued.
 fn batch(options: &SlurmOptions, name: &str, size: &Size, jobs: Option<u64>, call: &str) -> String {
     let mut text = format!("#!/bin/bash\n#SBATCH --job-name={name}\n");
     let _ = writeln!(text, "#SBATCH --nodes=1\n#SBATCH --ntasks=1");
@@ -170,7 +170,7 @@ fn batch(options: &SlurmOptions, name: &str, size: &Size, jobs: Option<u64>, cal
     text
 }
 
-/// A word for the shell.
+/// A word, quoted for the shell.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

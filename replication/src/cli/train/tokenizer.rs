@@ -40,7 +40,7 @@ pub struct Options {
     out: PathBuf,
 }
 
-/// Of documents that are all to be trained on, one in so many is held out.
+/// If all documents would be trained on, one in this many is held out.
 const HELD_OUT: u64 = 20;
 /// Bytes of text that the tokenizer is tried on.
 const TRIED: usize = 5_000_000;
@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
     print(&text)
 }
 
-/// What came of text that was not trained on.
+/// The result on text that was not trained on.
 struct Tried {
     documents: usize,
     bytes: usize,

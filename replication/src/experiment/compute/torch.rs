@@ -1,4 +1,4 @@
-//! What the harness asks of libtorch.
+//! Queries of libtorch.
 
 use super::Effort;
 use forgetting_laws::Error;
@@ -20,7 +20,7 @@ pub fn engine<'a>(
     Box::new(Torch { device, comm, micro_batch, recompute, threads })
 }
 
-/// `cpu`, or `cuda:N` and what the device is called.
+/// `cpu`, or `cuda:N` and the name of the device.
 pub fn device_name(device: Device) -> String {
     match device {
         Device::Cuda(index) => {
@@ -31,7 +31,7 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// Of libtorch, and of its CUDA half where that computes, and the bindings.
+/// The versions of libtorch (and of CUDA if it computes) and of the bindings.
 pub fn versions(device: Device) -> String {
     let cuda = match device {
         Device::Cuda(_) => cuda::load().map(|found| format!(", libtorch_cuda {}", found.version)),
@@ -50,7 +50,7 @@ pub fn gpus() -> usize {
     cuda::count()
 }
 
-/// FLOP/s of a square matrix product, the best of a few.
+/// FLOP/s of a square matrix product, the best of several.
 pub fn matmul_rate(device: Device, threads: i32, precision: Precision) -> f64 {
     tch::set_num_threads(threads);
     let n = if device.is_cuda() { 8192 } else { 1024 };
@@ -68,8 +68,8 @@ pub fn matmul_rate(device: Device, threads: i32, precision: Precision) -> f64 {
     2.0 * (n as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
 }
 
-/// What libtorch said, if this is the panic of one of the functions of tch that return no
-/// `Result`: too little memory, in most cases.
+/// The message of libtorch, if the panic is from a function of tch that returns no `Result`. In most
+/// cases it is too little memory.
 pub fn refusal(panic: &(dyn Any + Send)) -> Option<Error> {
     let message = panic.downcast_ref::<String>()?;
     let said = message.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;

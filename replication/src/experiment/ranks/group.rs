@@ -1,8 +1,7 @@
-//! The ranks of a run: their orders and their gradients, on libtorch's c10d.
+//! Communication of ranks with libtorch's c10d: orders and gradients.
 //!
-//! Gradients go through NCCL where the models are on GPUs and libtorch has it, otherwise through Gloo;
-//! what ranks tell each other goes through a group of Gloo's own, so that nobody waits for a GPU to
-//! hear it.
+//! Gradients go through NCCL if the models are on GPUs and libtorch has NCCL, otherwise through Gloo.
+//! Messages go through a separate Gloo group, so that they do not wait for a GPU.
 
 use super::RankOptions;
 use crate::experiment::compute::{Compute, needs_libtorch};
@@ -21,7 +20,7 @@ use torch_ext::{Backend, Group, Place, Store, has_nccl};
 /// This process among the ranks, if it is one of several.
 ///
 /// # Errors
-/// If the variables that say so cannot be.
+/// If the environment variables of ranks are invalid.
 fn place() -> Result<Option<Place>> {
     Place::from_env().map_err(|error| match error {
         torch_ext::Error::Variable { name, value, requirement } => {
@@ -35,21 +34,21 @@ pub(super) fn rank_lost(error: torch_ext::Error) -> Error {
     Error::RankLost(error.to_string())
 }
 
-/// How long a rank waits while another one may be at work alone: it prepares data, draws, or waits for
-/// a run of another process.
+/// How long a rank waits while another one works alone: it prepares data, draws, or waits for a run of
+/// another process.
 const IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What a rank says that has failed.
+/// The message of a rank that has failed.
 const FAILED: Signals = Signals { stop: false, due: false, failed: true };
 
-/// How long the other ranks may take before it is said that they are waited for, where no launcher
-/// looks after them.
+/// After how long a rank without a launcher reports that it waits for the others.
 const SAY_AFTER: Duration = Duration::from_secs(1);
-/// How long until it is said again.
+/// The time between such reports.
 const SAY_EVERY: Duration = Duration::from_secs(30);
 
-/// Does what waits for the other ranks, and says meanwhile that it waits for them, and why: variables
-/// that are left over from another program make a process wait for ranks that nobody starts.
+/// Runs an operation that waits for the other ranks, and reports meanwhile that it waits and why:
+/// environment variables left over from another program make a process wait for ranks that nobody
+/// starts.
 fn waiting<T>(place: &Place, timeout: Duration, meet: impl FnOnce() -> T) -> T {
     let (met, still_waiting) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -96,13 +95,13 @@ fn waits_for(
 pub struct Ranks {
     place: Place,
     orders: Group,
-    /// None: this rank has left it.
+    /// `None` if this rank has left the group.
     gradients: RwLock<Option<Group>>,
-    /// What carries gradients.
+    /// The backend for gradients.
     backend: Backend,
-    /// How many groups of gradients there have been.
+    /// The number of gradient groups so far.
     groups: AtomicUsize,
-    /// Gradients on a GPU go through memory of the CPU.
+    /// Whether gradients on a GPU are copied through CPU memory.
     staged: bool,
     store: Store,
     timeout: Duration,
@@ -112,15 +111,15 @@ impl Ranks {
     /// How many processes this one was started with, if it is one of several.
     ///
     /// # Errors
-    /// If the variables that say so cannot be.
+    /// If the environment variables of ranks are invalid.
     pub fn world() -> Result<Option<usize>> {
         Ok(place()?.map(|place| place.world))
     }
 
-    /// Meets the other ranks, if there are any.
+    /// Connects to the other ranks, if there are any.
     ///
     /// # Errors
-    /// If they do not come or do not fit together.
+    /// If they do not connect, or contradict each other.
     pub fn join(options: &RankOptions, compute: Compute) -> Result<Option<Self>> {
         let Some(place) = place()? else { return Ok(None) };
         let Compute::Torch(device) = compute else {
@@ -147,7 +146,7 @@ impl Ranks {
         Ok(ranks)
     }
 
-    /// Opens a new group for gradients, as all ranks do.
+    /// Opens a new group for gradients; all ranks call it.
     fn regroup(&self) -> Result<()> {
         self.leave();
         let name = format!("gradients {}", self.groups.fetch_add(1, Ordering::Relaxed));
@@ -157,7 +156,7 @@ impl Ranks {
         Ok(())
     }
 
-    /// Leaves the group for gradients: whoever waits there for this rank fails at once.
+    /// Leaves the group for gradients, so that ranks that wait there for this one fail at once.
     fn leave(&self) {
         let group = self.gradients.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(group) = group
@@ -171,12 +170,12 @@ impl Ranks {
         self.gradients.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// What a run led to, once all ranks know whether it failed in one of them; all call it at the end
-    /// of a run. A rank that fails may do so while others wait for its gradient: it leaves their group,
-    /// so that they fail too and come here, where they hear why. Then all make a new one.
+    /// Ends a run: all ranks call it and learn whether one of them failed. A rank may fail while others
+    /// wait for its gradient. It leaves the group, so that they fail too, come here and learn the
+    /// reason. Then all open a new group.
     ///
     /// # Errors
-    /// Those of the run; if it failed elsewhere, or a rank is lost.
+    /// Those of the run; if it failed on another rank, or a rank is lost.
     pub fn conclude<T>(&self, result: Result<T>) -> Result<T> {
         match result {
             Ok(_) | Err(Error::Interrupted) => {
@@ -210,12 +209,12 @@ impl Ranks {
         }
     }
 
-    /// Whether this process waits for the orders of another one.
+    /// Whether this process waits for the orders of the first rank.
     pub fn follows(&self) -> bool {
         self.place.rank > 0
     }
 
-    /// The device of this rank, where one is asked for without a number.
+    /// The device of this rank, if the user names one without a number.
     pub fn own_device(name: &str) -> Result<String> {
         let Some(place) = place()? else { return Ok(name.to_string()) };
         // Where one GPU is to be seen, it is that of the process: clusters can show each its own.
@@ -226,7 +225,7 @@ impl Ranks {
         })
     }
 
-    /// Has all ranks begin a run; the first calls it.
+    /// Orders all ranks to begin a run; the first rank calls it.
     ///
     /// # Errors
     /// If a rank is lost, or cannot begin.
@@ -240,14 +239,14 @@ impl Ranks {
         }
     }
 
-    /// Lets the other ranks go; the first calls it.
+    /// Dismisses the other ranks; the first rank calls it.
     pub fn dismiss(&self) {
         // Those who are gone need no leave.
         let _ = self.send(Vec::new(), None);
     }
 
-    /// The run that the first rank has begun; None: it is done. Where `ready` fails, the others are
-    /// told, and the next order is waited for.
+    /// The next run of the first rank; `None` if there are no more. If `ready` fails, the others are
+    /// told, and this rank waits for the next order.
     ///
     /// # Errors
     /// If a rank is lost.
@@ -271,13 +270,13 @@ impl Ranks {
         }
     }
 
-    /// Says why this rank failed in a run; the first one's reason is said by its caller.
+    /// Logs why this rank failed in a run. The first rank's caller reports its reason.
     pub fn log_failure(&self, job: &Job, error: &Error) {
         let (rank, label) = (self.place.rank, &job.label);
         log(&format!("rank {rank}: {label}: {error}"));
     }
 
-    /// The first rank's bytes to all.
+    /// Broadcasts the first rank's bytes.
     fn send(&self, bytes: Vec<u8>, patience: Option<Duration>) -> Result<Vec<u8>> {
         let mut length = Tensor::from_slice(&[bytes.len() as i64]);
         self.lost(self.orders.broadcast(&mut length, patience))?;
@@ -297,7 +296,7 @@ impl Ranks {
         Ok(self.tell(&mine, false, patience)?.0)
     }
 
-    /// What any of the ranks says, and whether one of them has a reason of its own to have failed.
+    /// Combines the signals of all ranks, and whether one of them failed for a reason of its own.
     fn tell(
         &self,
         mine: &Signals,
@@ -311,8 +310,8 @@ impl Ranks {
         Ok((Signals { stop: any(0), due: any(1), failed: any(2) }, any(3)))
     }
 
-    /// Carries out an operation of the gradients' group on a buffer, by way of the CPU's memory where
-    /// that is needed. A group that fails before the time-out is left: another one has left it.
+    /// Applies an operation of the gradient group to a buffer, through CPU memory if needed. If it
+    /// fails before the time-out, another rank has left the group, and this one leaves it too.
     fn on_buffer(
         &self,
         flat: &mut Tensor,
@@ -322,7 +321,7 @@ impl Ranks {
         let begun = Instant::now();
         let result = match &*self.gradients.read().unwrap_or_else(PoisonError::into_inner) {
             Some(group) => self.lost(work(group, &mut copy)),
-            None => Err(Error::RankLost("the ranks' group is no more".into())),
+            None => Err(Error::RankLost("the group of ranks no longer exists".into())),
         };
         if result.is_err() && begun.elapsed() < self.timeout {
             self.leave();

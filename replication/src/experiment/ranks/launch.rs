@@ -11,15 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use torch_ext::{Place, Store};
 
-/// How long the others have to end by themselves once a rank has failed.
+/// How long the other ranks have to end by themselves after one has failed.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// How often it is asked who has ended.
+/// How often the processes are polled.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Calls this program once for each rank and waits for them. A signal to this process is passed on to
-/// all. Returns the status that this process is to end with: that of the first rank, or of the first
-/// that failed.
+/// Starts this program once per rank and waits for all. A signal to this process is passed on to them.
+/// Returns the exit status: that of the first rank, or of the first rank that failed.
 ///
 /// # Errors
 /// If a process cannot be started.
@@ -67,7 +66,7 @@ fn start(place: &Place) -> Result<Child> {
     command.spawn().map_err(Error::io(program))
 }
 
-/// Waits for all. Once one has failed, those who do not follow are ended.
+/// Waits for all. After one has failed, the others are killed if they do not end.
 fn wait(children: &mut [Child], running: &Mutex<Vec<u32>>) -> Vec<ExitStatus> {
     let mut statuses: Vec<Option<ExitStatus>> = vec![None; children.len()];
     let mut failed: Option<Instant> = None;
@@ -109,7 +108,7 @@ fn send(signal: i32, id: u32) {
     }
 }
 
-/// Where the system can do it, the ranks write checkpoints and end when this process is killed.
+/// If the system supports it, the ranks write checkpoints and end when this process is killed.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "prctl has no safe wrapper")]
 fn die_with_parent(command: &mut Command) {

@@ -1,4 +1,4 @@
-//! Without libtorch no process is one of several.
+//! Ranks without libtorch: there are none.
 
 use super::RankOptions;
 use crate::experiment::compute::{Collectives, Compute, needs_libtorch};
@@ -23,7 +23,7 @@ impl Ranks {
             None => Ok(None),
             // Such variables are often left over from another program.
             Some(world) => {
-                let requirement = "ranks need libtorch, and this program is built without: cargo run \
+                let requirement = "ranks need libtorch, and this program is built without it: cargo run \
                                    -p replication --features torch; to run alone, unset RANK and \
                                    WORLD_SIZE";
                 Err(Error::setting("WORLD_SIZE", world, requirement))
@@ -39,7 +39,7 @@ impl Ranks {
         Self::world().map(|_| None)
     }
 
-    /// The device as it is asked for.
+    /// The device as the user names it.
     ///
     /// # Errors
     /// None.

@@ -1,5 +1,5 @@
-//! Beyond the paper: what changes with another seed, sampler, pool of injected data, decay of
-//! weights, with far more injection and with instructions; and the gain on the target as data.
+//! Beyond the paper: the effects of another seed, sampler, replay pool or weight decay, of much more
+//! injection, and of instructions; and the gain on the target, expressed as a factor of target data.
 
 mod equivalent;
 mod seeds;
@@ -18,14 +18,14 @@ const EXACT: &str = "exact";
 const REPLAY: &str = "replay";
 const DECAY: &str = "decay";
 const HIGH: &str = "high-p";
-/// This one has a domain of its own, and its own runs at p = 0.
+/// The block with a domain of its own, and its own runs at p = 0.
 const INSTRUCTIONS: &str = "instructions";
 
-/// "Nothing changes": in this share of the pairs. Normal differences lie within two deviations in
-/// 95%; there are few pairs.
+/// "Nothing changes": the required share of pairs within two standard deviations. Normal differences
+/// are within them in 95% of pairs, but there are few pairs.
 const MOST_PAIRS: f64 = 0.9;
 
-/// Fewer pairs may come about by chance.
+/// The fewest pairs for a verdict; fewer may be due to chance.
 const MORE_THAN_CHANCE: f64 = 0.75;
 
 /// The ablations.
@@ -77,21 +77,21 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// A run, and the one that differs from it in one thing; both count in fits.
+/// A run and its counterpart, which differs in one setting; neither is left out of fits.
 struct Contrast<'a> {
-    /// What differs.
+    /// The setting that differs.
     name: String,
     block: &'static str,
     run: &'a Finetuned,
     base: &'a Finetuned,
 }
 
-/// The change of L_ft at the bottom, of itself.
+/// The relative change of L_ft at the bottom.
 fn of_target(contrast: &Contrast<'_>) -> f64 {
     loss_ft(contrast.run) / loss_ft(contrast.base) - 1.0
 }
 
-/// The change of the increase of L_pt at the bottom, of itself; none where nothing rose.
+/// The relative change of the increase of L_pt at the bottom; `None` if nothing was forgotten.
 fn of_rise(contrast: &Contrast<'_>) -> f64 {
     match rise(contrast.base) {
         base if base > 0.0 => rise(contrast.run) / base - 1.0,
@@ -149,7 +149,7 @@ fn contrasts(results: &Results) -> Vec<Contrast<'_>> {
     contrasts
 }
 
-/// The names, in the order in which they come.
+/// The distinct names, in their order.
 fn names(contrasts: &[Contrast<'_>]) -> Vec<String> {
     let mut names: Vec<String> = contrasts.iter().map(|contrast| contrast.name.clone()).collect();
     names.dedup();

@@ -1,8 +1,9 @@
-//! Beyond the paper: whether B of a domain can be told from its text, before anything is finetuned.
+//! Beyond the paper: whether B of a domain can be predicted from its text, before anything is
+//! finetuned.
 //!
-//! B and α of a forgetting law trade off within a domain, so that B's of different domains can be
-//! compared only at one α. The domains share it here ([`Shared`]). A line through ln B against one
-//! measure of the text, fitted to all domains but one, then predicts B of that one.
+//! In one domain B and α of a forgetting law can be traded for each other, so the B of different
+//! domains can be compared only at the same α. Here all domains share it ([`Shared`]). A line of ln B
+//! against one measure of the text, fitted to all domains except one, then predicts B of that domain.
 
 use super::prevented::of_law;
 use crate::blocks::DOMAINS;
@@ -18,19 +19,19 @@ use plot::{
     self, Axis, Color, Direction, Glyph, Interval, Legend, Line, Mark, Panel, Shape, Share, Stroke,
 };
 
-/// The laws whose B is predicted: Equation 7, and the form that held-out runs mostly put ahead of it.
+/// The laws whose B is predicted: Equation 7, and the form that is mostly ahead of it on held-out runs.
 const LAWS: [&dyn Law; 2] = [&Forgetting, &ForgettingPlusTokens];
 
-/// Measures drawn side by side; the table has all.
+/// How many measures are drawn side by side; the table has all.
 const MOST_MEASURES: usize = 3;
 
-/// A B whose interval spans a larger factor is not known.
+/// B counts as not known if its interval spans a larger factor.
 const WIDEST: f64 = 100.0;
 
-/// Of fewer domains no predictor is judged.
+/// The fewest domains for judging predictors.
 const FEWEST: usize = 6;
 
-/// Colours of marks, after which they repeat.
+/// The number of colours of marks; after that they repeat.
 const COLORS: usize = 8;
 
 /// B of a domain, from its text.
@@ -120,11 +121,11 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// A domain of the block: its runs and what was measured of its text.
+/// A domain of the block: its runs and the measures of its text.
 struct Text<'a> {
     domain: &'a Domain,
     losses: Losses,
-    /// Runs with injection, each after its counterpart without.
+    /// Pairs of runs: the counterpart without injection, and the run with injection.
     pairs: Vec<(&'a Finetuned, &'a Finetuned)>,
     measures: Vec<(String, f64)>,
 }
@@ -134,7 +135,7 @@ impl Text<'_> {
         style::value_of(&self.measures, name)
     }
 
-    /// The mean share of the forgetting that was prevented at this p.
+    /// The mean share of the forgetting that this p prevented.
     fn prevented(&self, p: f64) -> Option<f64> {
         let at_p = self.pairs.iter().filter(|(_, with)| with.p == p);
         mean(at_p.filter_map(|(without, with)| style::prevented(without, with)))
@@ -189,12 +190,12 @@ struct Fitted {
 
 /// B of a domain.
 struct Strength {
-    /// Where the domain stands among the texts.
+    /// The index of the domain among the texts.
     text: usize,
     value: f64,
     low: f64,
     high: f64,
-    /// Whether the interval is narrow enough.
+    /// Whether the interval is narrow enough for B to count as known.
     known: bool,
 }
 
@@ -225,7 +226,7 @@ impl Fitted {
         self.b.iter().filter(|b| b.known)
     }
 
-    /// The predictors, each by its predictions of domains from the others.
+    /// The predictors, each with its predictions of every domain from the others.
     fn judge(&self, texts: &[Text<'_>], names: &[String]) -> Judged {
         let known: Vec<usize> = self.known().map(|b| b.text).collect();
         if known.len() < FEWEST {
@@ -287,8 +288,8 @@ impl Fitted {
         Judged(rows)
     }
 
-    /// By how much the law with this B and α misses the shares of the forgetting that injection
-    /// prevented in a domain, in the mean over its pairs of runs. A and β cancel.
+    /// The mean error, over the pairs of runs of a domain, of the share of the forgetting that
+    /// injection prevents by the law with this B and α. A and β cancel.
     fn share_error(&self, text: &Text<'_>, b: f64, alpha: f64) -> Option<f64> {
         let error = |(without, with): &(&Finetuned, &Finetuned)| {
             let said = of_law(self.law, &[1.0, b, alpha, 0.0], &with.row());
@@ -333,20 +334,20 @@ const MEDIAN: &str = "the median B of the others";
 const CHOSEN: &str = "the measure that is best on the others";
 const OWN: &str = "its own B";
 
-/// How good a predictor is.
+/// The errors of a predictor.
 struct Skill {
     predictor: String,
-    /// Spearman's, of the measure with B.
+    /// Spearman's rank correlation of the measure with B.
     correlation: Option<f64>,
-    /// e to the mean of |ln(predicted B / B)|.
+    /// The mean factor by which B is missed: e to the mean of |ln(predicted B / B)|.
     factor: f64,
-    /// The largest.
+    /// The largest such factor.
     worst: f64,
     /// The mean error of the share of the forgetting that is prevented.
     share_error: f64,
 }
 
-/// The predictors of a law; none of too few domains.
+/// The predictors of a law; empty if there are too few domains.
 struct Judged(Vec<Skill>);
 
 impl Judged {
@@ -423,8 +424,8 @@ fn finding(law: &dyn Law, fitted: &[Fitted], judged: &[Judged]) -> Finding {
     }
 }
 
-/// Intercept and slope of the line of Theil and Sen: the median of the slopes between points, and the
-/// median of the intercepts with it. None of fewer than two points apart.
+/// Intercept and slope of the Theil–Sen line: the median of the slopes between points, and the median
+/// of the intercepts with that slope. `None` if all points have the same abscissa.
 pub fn theil_sen(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     let pairs =
         points.iter().enumerate().flat_map(|(i, a)| points[..i].iter().map(move |b| (a, b)));
@@ -501,8 +502,8 @@ mod tests {
     use crate::blocks::MAIN;
     use crate::figures::golden::{self, PLANTED};
 
-    /// The planted grid's runs of one domain under the names of eight, with B = e^(2 + 8·x) where x is the
-    /// first measure; the second measure says nothing.
+    /// The planted grid's runs of one domain under the names of eight, with B = e^(2 + 8·x) where x is
+    /// the first measure; the second measure says nothing.
     fn planted() -> Results {
         let mut results = PLANTED.0.clone();
         let is_taken = |run: &&Finetuned| {

@@ -1,7 +1,7 @@
 //! Beyond the paper: the laws with N counted with and without the embeddings.
 //!
-//! The published sizes are those of a count with the embeddings. In a small model they are a large
-//! part of it, and then the two counts are not proportional.
+//! The published sizes include the embeddings. In a small model the embeddings are a large part of the
+//! parameters, so the two counts are not proportional.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, Csv, short};
@@ -48,7 +48,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// The runs that the laws are fitted to, with the other count of N.
+/// The runs of the fits, with the other count of N.
 fn without_embeddings(results: &Results) -> table::Table {
     let counted = results.block(MAIN).filter(|run| run.left_out().is_none());
     let run = |finetuned: &Finetuned| {
@@ -62,7 +62,7 @@ fn without_embeddings(results: &Results) -> table::Table {
 /// One law of one domain with both counts.
 struct Pair<'a> {
     fits: [&'a Fit; 2],
-    /// The held-out errors of the first less those of the second, where runs were held out.
+    /// The difference of the held-out errors, the first count minus the second, if runs were held out.
     comparison: Option<Comparison>,
 }
 
@@ -76,7 +76,7 @@ fn pairs<'a>(with: &'a Laws, without: &'a Laws) -> Vec<Pair<'a>> {
     with.fits().filter_map(of).collect()
 }
 
-/// A row a law, domain and count.
+/// One row per law, domain and count.
 fn fits(pairs: &[Pair]) -> String {
     let mut csv = Csv::new([
         "domain",
@@ -122,7 +122,7 @@ fn fits(pairs: &[Pair]) -> String {
     csv.text()
 }
 
-/// The first counts beside the second, of one law; `last` is the parameter that is shown beside α.
+/// Both counts of one law side by side; `last` is the parameter that is shown next to α.
 fn table(pairs: &[Pair], law: &str, last: &str) -> Table {
     let value = |fit: &Fit, name: &str| {
         let Some(param) = fit.params.get(name) else { return "-".into() };
@@ -159,7 +159,7 @@ fn table(pairs: &[Pair], law: &str, last: &str) -> Table {
     }
 }
 
-/// How far apart the counts are.
+/// The difference of the two counts.
 fn ranges(pairs: &[Pair]) -> Option<String> {
     let [(a, b), (c, d)] = pairs.first()?.fits.map(|fit| fit.range(table::Column::NParams));
     Some(format!(

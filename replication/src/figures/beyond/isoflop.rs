@@ -1,8 +1,9 @@
-//! Beyond the paper: models of different size at equal FLOPs of pretraining, with forgetting counted.
+//! Beyond the paper: models of different size at equal FLOPs of pretraining, including what they
+//! forget.
 //!
-//! A larger model on fewer tokens starts from another L_pt⁰ and forgets less. The law knows what it
-//! forgets; L_pt⁰ at other tokens per parameter is known only where some size was pretrained on
-//! several amounts of tokens. Without that the figure says how much higher L_pt⁰ may be.
+//! A larger model on fewer tokens starts from another L_pt⁰ and forgets less. The law predicts how much
+//! it forgets. L_pt⁰ at other tokens per parameter is known only if some size was pretrained on several
+//! amounts of tokens. Otherwise the figure shows how much higher L_pt⁰ may be.
 
 mod tokens;
 
@@ -32,7 +33,7 @@ pub const ISOFLOP: Figure = Figure {
 /// The fractions of injection that are drawn.
 const P: [f64; 2] = [0.0, 0.01];
 
-/// Sizes along the curve.
+/// The number of sizes along the curve.
 const POINTS: usize = 17;
 
 const OPACITY: f64 = 0.2;
@@ -75,13 +76,13 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// The additive law of the pretrainings and the range of their D/N.
+/// The additive law of the pretraining runs and the range of their D/N.
 struct Before {
     law: Fit,
     per_param: (f64, f64),
 }
 
-/// What is known of L_pt⁰, or in words why nothing is.
+/// The additive law for L_pt⁰, or why there is none.
 fn pretraining_law(results: &Results, laws: &Laws) -> Result<Before, String> {
     let Some(first) = starts(results).first().map(|run| run.weight_decay) else {
         return Err("no model was pretrained".into());
@@ -126,26 +127,26 @@ fn pretraining_law(results: &Results, laws: &Laws) -> Result<Before, String> {
     }
 }
 
-/// A model of equal FLOPs. Losses in nats per token.
+/// A model at equal FLOPs. Losses are in nats per token.
 struct Point {
     n_params: f64,
     d_tokens: f64,
     /// L_pt − L_pt⁰.
     rise: Estimate,
-    /// What it forgets less than the reference: by so much its L_pt⁰ may be higher.
+    /// How much less it forgets than the reference, which is how much higher its L_pt⁰ may be.
     allowance: Estimate,
-    /// L_pt⁰ and L_pt, where the additive law is known.
+    /// L_pt⁰ and L_pt, if the additive law is known.
     losses: Option<(Estimate, Estimate)>,
 }
 
-/// Models of equal FLOPs and what a domain makes of them.
+/// Models at equal FLOPs and their losses after finetuning on a domain.
 struct Curve {
     domain: String,
     p: f64,
     d_ft_tokens: f64,
     flops: f64,
     points: Vec<Point>,
-    /// The point of twice the reference's parameters.
+    /// The point with twice the reference's parameters.
     twice: Point,
 }
 
@@ -181,7 +182,7 @@ fn curve(fit: &Fit, before: Option<&Before>, reference: &Pretrained, p: f64) -> 
     })
 }
 
-/// A row a point.
+/// One row per point.
 fn numbers(curves: &[Curve]) -> String {
     let mut csv = Csv::new([
         "domain",
@@ -325,13 +326,13 @@ fn known(curve: &Curve) -> Vec<(&Point, &(Estimate, Estimate))> {
     curve.points.iter().filter_map(|point| Some((point, point.losses.as_ref()?))).collect()
 }
 
-/// Which of the known points has the smallest loss.
+/// The known point with the smallest loss.
 fn optimum(curve: &Curve, of: impl Fn(&(Estimate, Estimate)) -> f64) -> Option<usize> {
     let losses: Vec<f64> = known(curve).iter().map(|(_, losses)| of(losses)).collect();
     (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b]))
 }
 
-/// Its N; at an end it may lie beyond.
+/// Its N; at an end of the curve the optimum may lie beyond.
 fn name_of_optimum(curve: &Curve, at: Option<usize>) -> String {
     let (Some(i), known) = (at, known(curve)) else { return "unknown".into() };
     let n_params = short(known[i].0.n_params);

@@ -1,4 +1,4 @@
-//! Beyond the paper: forgetting along a finetuning, and not at the bottom alone.
+//! Beyond the paper: forgetting during finetuning, and not only at the bottom.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, Scale, Tally, percent, short, significant};
@@ -10,17 +10,17 @@ use forgetting_laws::Result;
 use forgetting_laws::finetuning::Evaluation;
 use plot::{self, Axis, Color, Glyph, Legend, Line, Mark, Panel, Place, Rule, Share};
 
-/// Columns and rows of panels; the table has all.
+/// The most columns and rows of panels; the table has all.
 const MOST_SIZES: usize = 4;
 const MOST_DOMAINS: usize = 6;
 
 /// "At the start": before this share of the steps to the bottom.
 const START: f64 = 0.1;
 
-/// At fewer evaluations at the start no spike can be seen.
+/// The fewest evaluations at the start with which a spike can be seen.
 const FEWEST: usize = 3;
 
-/// A spike falls again by at least so many nats.
+/// A spike falls again by at least this many nats.
 const SPIKE: f64 = 0.005;
 
 /// The path of forgetting.
@@ -153,8 +153,8 @@ fn to_bottom(run: &Finetuned) -> &[Evaluation] {
     &evaluations[..evaluations.partition_point(|e| e.step <= bottom)]
 }
 
-/// By how many nats the loss falls again after its highest point at the start; None where too few
-/// evaluations lie there.
+/// By how many nats the loss falls again after its highest point at the start; `None` if there are too
+/// few evaluations.
 fn spike(run: &Finetuned) -> Option<f64> {
     let path = to_bottom(run);
     let start = START * path.last()?.step as f64;
@@ -169,8 +169,8 @@ fn spike(run: &Finetuned) -> Option<f64> {
     (top.loss_pt > run.loss_pt0_of_curve()).then_some(fall.max(0.0)).or(Some(0.0))
 }
 
-/// The share of the increase at the bottom that has come when half of the gain on the target has.
-/// None where there is neither gain nor rise.
+/// The share of the final increase that has happened when half of the gain on the target is reached.
+/// `None` if there is no gain or no increase.
 fn at_half(run: &Finetuned) -> Option<f64> {
     let path = to_bottom(run);
     let (first, last) = (path.first()?, path.last()?);

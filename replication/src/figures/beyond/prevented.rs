@@ -1,8 +1,8 @@
 //! Beyond the paper: how much of the forgetting a fraction p prevents, as a function of N and D_ft.
 //!
-//! Share prevented = 1 − ΔL_pt(p) / ΔL_pt(0), at the bottom of the U. In Equation 7 it is
-//! 1 − (1 + B·p)^(−α), whatever N and D_ft. In the forms in which the injected tokens p·D_ft act it grows with
-//! D_ft, so that they say from which D_ft on 1% is enough.
+//! Share prevented = 1 − ΔL_pt(p) / ΔL_pt(0), at the bottom of the U. In Equation 7 it is 1 − (1 +
+//! B·p)^(−α), whatever N and D_ft. In the forms with injected tokens, p·D_ft, it grows with D_ft, so
+//! they give the D_ft from which 1% is enough.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, ONE_PERCENT, Scale, Tally, percent};
@@ -16,23 +16,23 @@ use forgetting_laws::laws::{Law, Point, Row};
 use plot::Stroke;
 use plot::{self, Axis, Color, Dash, Key, Legend, Line, Mark, Numbers, Panel, Place, Rule, Share};
 
-/// Columns and rows of panels; the table has all.
+/// The most columns and rows of panels; the table has all.
 const MOST_SIZES: usize = 4;
 const MOST_DOMAINS: usize = 6;
 
-/// The shares of the forgetting for which the D_ft is sought from which on 1% prevents them.
+/// The shares of the forgetting for which the figure gives the D_ft from which 1% prevents them.
 const SHARES: [f64; 2] = [0.5, 0.9];
 
-/// No D_ft beyond so many tokens is sought.
+/// The largest D_ft that is considered, in tokens.
 const MOST_TOKENS: f64 = 1e12;
 
 /// The paper's smallest and largest N and D_ft.
 const PAPER: [(f64, f64); 4] = [(41e6, 300e3), (41e6, 30e6), (1.27e9, 300e3), (1.27e9, 30e6)];
 
-/// In this share of the pairs of runs more is prevented where D_ft is larger.
+/// The required share of pairs of runs in which more is prevented with the larger D_ft.
 const MOST_PAIRS: f64 = 0.75;
 
-/// Points of a curve.
+/// The number of points of a curve.
 const POINTS: usize = 61;
 
 /// The share of the forgetting that injection prevents.
@@ -81,14 +81,14 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// Two runs that differ in p alone, one of them without injection.
+/// Two runs that differ only in p, one of them without injection.
 struct Pair<'a> {
     without: &'a Finetuned,
     with: &'a Finetuned,
     prevented: f64,
 }
 
-/// All pairs of the main grid whose runs count.
+/// All pairs of the main grid whose runs are not left out.
 fn pairs(results: &Results) -> Vec<Pair<'_>> {
     let fractions = style::main_fractions(results).into_iter().filter(|&p| p > 0.0);
     let of_fraction = |p| style::beside_none(results, MAIN, p);
@@ -98,7 +98,7 @@ fn pairs(results: &Results) -> Vec<Pair<'_>> {
     found.collect()
 }
 
-/// What a law says with these parameters: the share of the increase at p = 0 that p prevents.
+/// The share of the increase at p = 0 that p prevents by a law with these parameters.
 pub(super) fn of_law(law: &dyn Law, values: &[f64], row: &Row) -> f64 {
     let increase = |p: f64| {
         let row = Row { p, ..*row };
@@ -107,12 +107,12 @@ pub(super) fn of_law(law: &dyn Law, values: &[f64], row: &Row) -> f64 {
     1.0 - increase(row.p) / increase(0.0)
 }
 
-/// What a fitted law says.
+/// The share by a fitted law.
 fn of_fit(fit: &Fit, row: &Row) -> f64 {
     of_law(fit.law, &fit.values(), row)
 }
 
-/// The smallest D_ft at which p prevents a share of the forgetting, in tokens; None where no D_ft up to
+/// The smallest D_ft at which p prevents a share of the forgetting, in tokens; `None` if no D_ft up to
 /// [`MOST_TOKENS`] does.
 fn enough_tokens(law: &dyn Law, values: &[f64], row: &Row, share: f64) -> Option<f64> {
     let at = |log_d: f64| of_law(law, values, &Row { d_ft_tokens: log_d.exp(), ..*row }) >= share;
@@ -134,7 +134,7 @@ fn enough_tokens(law: &dyn Law, values: &[f64], row: &Row, share: f64) -> Option
     Some(high.exp())
 }
 
-/// A number of every resample, in the middle share of the fit's level; None without a bootstrap, or where a
+/// The interval of a number over the resamples, at the fit's level; `None` without a bootstrap, or if a
 /// resample has no such number.
 fn interval(fit: &Fit, of: impl Fn(&[f64]) -> f64) -> Option<Interval> {
     let resampled = fit.bootstrap.as_ref()?;
@@ -260,7 +260,7 @@ fn grows(results: &Results) -> Finding {
     }
 }
 
-/// What 1% prevented at each D_ft.
+/// The share that 1% prevented at each D_ft.
 fn seen(results: &Results) -> Table {
     let of_fraction = |pair: &Pair| pair.with.p == ONE_PERCENT;
     let pairs: Vec<Pair> = pairs(results).into_iter().filter(of_fraction).collect();
@@ -291,12 +291,12 @@ fn seen(results: &Results) -> Table {
     Table { caption, columns, rows }
 }
 
-/// The law ahead of Equation 7, or else Equation 7.
+/// The law that is ahead of Equation 7, or Equation 7.
 fn law_of(laws: &DomainLaws) -> Option<&Fit> {
     laws.other.as_ref().or(laws.forgetting.as_ref().ok())
 }
 
-/// From which D_ft on 1% is enough, by the law of each domain.
+/// The D_ft from which 1% is enough, by the law of each domain.
 fn enough(results: &Results, laws: &Laws) -> Table {
     let words = |tokens: Option<f64>| match tokens {
         None => "none".to_string(),

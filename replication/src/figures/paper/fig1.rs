@@ -1,4 +1,4 @@
-//! Figure 1: the course of a finetuning with and without injection, and the bottom of the U.
+//! Figure 1: the losses during finetuning with and without injection, and the bottom of the U-curve.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, Scale, Tally, percent, short};
@@ -12,14 +12,14 @@ use plot::{self, Axis, Glyph, Legend, Line, Mark, Panel, Place, Rule, Share};
 /// The fractions that the paper draws.
 const FRACTIONS: [f64; 3] = [0.0, 0.01, 0.05];
 
-/// As many domains are drawn, those that forget most.
+/// How many domains are drawn: those that forget most.
 const MOST_DOMAINS: usize = 3;
 
-/// "Every configuration": a bottom at the first or the last evaluation is also a matter of how
-/// often and how long one evaluates.
+/// "Every configuration": the required share of interior bottoms. Whether a bottom is at the first or
+/// the last evaluation also depends on how often and how long one evaluates.
 const NEARLY_ALL: f64 = 0.95;
 
-/// "Nearly flat": the loss rises by no more than this share of itself.
+/// "Nearly flat": the loss rises by at most this share.
 const FLAT: f64 = 0.02;
 
 /// Figure 1.
@@ -59,7 +59,7 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
     })
 }
 
-/// The runs that are drawn: a row a domain, p ascending.
+/// The runs that are drawn: one row per domain, p ascending.
 fn shown(results: &Results) -> Vec<Vec<&Finetuned>> {
     let sizes = Scale::sizes(results.block(MAIN).map(|run| run.n_params() as f64));
     // The smallest where there is but one.

@@ -10,7 +10,7 @@ use plot::{self, Axis, Color, Dash, Legend, Line, Panel, Place, Rule, Share, Str
 /// The block of pretraining runs with and without weight decay.
 const BLOCK: &str = "fig17";
 
-/// L_pt is drawn up to so many nats above its end: what decay changes shows late.
+/// L_pt is drawn up to this many nats above its end, because the effect of decay shows late.
 const ABOVE_THE_END: f64 = 1.0;
 
 /// Figure 17.

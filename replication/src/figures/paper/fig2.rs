@@ -1,7 +1,7 @@
 //! Figures 2 and 14: how much of the progress of pretraining a finetuning loses.
 //!
 //! Progress lost = (L_pt − L_pt⁰) / (L_ref − L_pt⁰) at the bottom of the U, with L_ref the loss of a
-//! model of single tokens. The paper's formula is unknown; this one is ours.
+//! unigram model. The paper's formula is unknown; this one is ours.
 
 use crate::blocks::{MAIN, SEEDS};
 use crate::figures::style::{self, Scale, Tally, percent, short};
@@ -11,19 +11,19 @@ use crate::results::{Finetuned, Laws, Results, distinct};
 use forgetting_laws::Result;
 use plot::{self, Axis, Direction, Interval, Line, Mark, Numbers, Panel, Share, Stroke};
 
-/// A panel a domain, as many side by side.
+/// How many panels are side by side; there is one per domain.
 const COLUMNS: usize = 3;
 
-/// "Prevents": this share of the increase without injection does not happen.
+/// "Prevents": the required share of the increase that injection prevents.
 const PREVENTED: f64 = 0.9;
 
-/// "More severe": in this share of the pairs of runs.
+/// "More severe": the required share of the pairs of runs.
 const MOST_PAIRS: f64 = 0.9;
 
-/// How far, of all progress, a share may lie from the paper's.
+/// How far a share of the progress may be from the paper's.
 const POINTS: f64 = 0.15;
 
-/// Figure 2: of each domain the largest D_ft.
+/// Figure 2: the largest D_ft of each domain.
 pub const FIG2: Figure = Figure {
     id: "fig2",
     paper: "Figure 2 (arXiv v2)",
@@ -101,8 +101,8 @@ fn draw_fig14(results: &Results, _: &Laws) -> Result<Page> {
     })
 }
 
-/// The share of pretraining's progress that is lost at the bottom; 0 where nothing is, more than 1
-/// where the model is worse than one of single tokens.
+/// The share of the progress of pretraining that is lost at the bottom; 0 if nothing is lost, more than
+/// 1 if the model is worse than a unigram model.
 pub fn progress_lost(results: &Results, run: &Finetuned) -> Option<f64> {
     let progress = results.pretraining.unigram_pt - run.loss_pt0();
     (progress > 0.0).then_some(run.rise()? / progress)
@@ -184,8 +184,8 @@ fn notes(results: &Results) -> Vec<String> {
     notes
 }
 
-/// Shares of the increase without injection that a p undoes, a share a pair of runs. Pairs in which
-/// nothing was forgotten have none.
+/// The share of the increase that a p prevents, for each pair of runs. Pairs in which nothing was
+/// forgotten are left out.
 fn undone(results: &Results, domain: &str, p: f64) -> Vec<f64> {
     let pairs = style::beside_none(results, MAIN, p).into_iter();
     let of_domain = pairs.filter(|(_, with)| with.domain == domain);
@@ -241,14 +241,14 @@ fn prevented_table(results: &Results) -> Table {
 /// Which runs are compared.
 #[derive(Clone, Copy, PartialEq)]
 enum Pair {
-    /// Of unlike N and the same D_ft: the smaller model should forget more.
+    /// Different N and the same D_ft: the smaller model should forget more.
     Sizes,
-    /// Of unlike D_ft and the same N: the one with more data should forget more.
+    /// Different D_ft and the same N: the run with more data should forget more.
     Amounts,
 }
 
 impl Pair {
-    /// Whether the first run should forget more than the second; None where they are no such pair.
+    /// Whether the first run should forget more than the second; `None` if they are not such a pair.
     fn more(self, a: &Finetuned, b: &Finetuned) -> bool {
         let (smaller, equal_size) = (a.n_params() < b.n_params(), a.size == b.size);
         let (more_data, equal_data) =
@@ -292,7 +292,7 @@ fn more_severe(results: &Results, pair: Pair) -> Finding {
     }
 }
 
-/// The most progress that a size loses at p = 0, and where.
+/// The most progress that a size loses at p = 0, and in which run.
 fn most_lost(results: &Results, n_params: f64) -> Option<(&Finetuned, f64)> {
     let of_size = results.block(MAIN).filter(|run| {
         run.n_params() as f64 == n_params && run.p == 0.0 && run.left_out().is_none()

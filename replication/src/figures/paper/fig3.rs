@@ -1,7 +1,7 @@
 //! Figure 3: the pretraining loss at the bottom against the fraction p, with the law.
 //!
-//! What the paper's Figure 3 shows is not known in detail: readers cite it where injection and
-//! retention are treated. The drawing is ours.
+//! The details of the paper's Figure 3 are unknown; readers cite it for injection and retention. The
+//! drawing is ours.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, Csv, Scale, Tally, percent, short};
@@ -18,25 +18,25 @@ use plot::{Dash, Shape};
 /// The block of fractions beyond the paper's.
 const HIGH: &str = "high-p";
 
-/// As many columns and rows of panels are drawn; the table has all.
+/// The most columns and rows of panels; the table has all.
 const MOST_AMOUNTS: usize = 4;
 const MOST_DOMAINS: usize = 12;
 
-/// Points of a curve below the smallest fraction, closer towards 0, where it is steepest, and in
-/// each decade above.
+/// Points of a curve below the smallest fraction (denser towards 0, where it is steepest), and in each
+/// decade above.
 const BELOW: usize = 6;
 const PER_DECADE: f64 = 4.0;
 
-/// "Reduces": in this share of the pairs of runs.
+/// "Reduces": the required share of the pairs of runs.
 const MOST_PAIRS: f64 = 0.9;
 
-/// Fewer pairs may come about by chance.
+/// The fewest pairs for a verdict; fewer may be due to chance.
 const MORE_THAN_CHANCE: f64 = 0.75;
 
-/// "Costs nothing": L_ft grows by no more than this share of itself.
+/// "Costs nothing": L_ft increases by at most this share.
 const NOTHING: f64 = 0.005;
 
-/// Intervals of 90% should hold about as many runs; with few runs they may hold somewhat fewer.
+/// The required share of runs within 90% intervals; with few runs it may be somewhat below 90%.
 const HELD: f64 = 0.8;
 
 /// Figure 3.
@@ -108,10 +108,10 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
 /// The law at one domain, N and D_ft.
 struct Curve {
     domain: String,
-    /// A run there; its p says nothing.
+    /// Any run of this domain, N and D_ft.
     row: Row,
     d_ft_tokens: u64,
-    /// p, the loss by the law in nats, and the ends of the interval of the law.
+    /// p, the loss by the law in nats, and the interval of the law.
     points: Vec<(f64, f64, f64, f64)>,
 }
 
@@ -119,7 +119,7 @@ struct Scene<'a> {
     results: &'a Results,
     laws: &'a Laws,
     sizes: Scale,
-    /// The fractions of the main grid, and all.
+    /// The fractions of the main grid, and all fractions.
     fitted: Vec<f64>,
     fractions: Vec<f64>,
 }
@@ -146,12 +146,12 @@ impl<'a> Scene<'a> {
         self.laws.domain(domain)?.forgetting.as_ref().ok()
     }
 
-    /// The smallest fraction that is not 0, up to which the axis is linear.
+    /// The smallest fraction above 0, up to which the axis is linear.
     fn smallest(&self) -> f64 {
         self.fractions.iter().copied().find(|p| *p > 0.0).unwrap_or(0.01)
     }
 
-    /// Where the law is asked, from 0 to the largest fraction.
+    /// The fractions at which the law is drawn, from 0 to the largest.
     fn along(&self) -> Vec<f64> {
         let (first, last) = (self.smallest(), self.fractions.last().copied().unwrap_or(0.0));
         let mut along: Vec<f64> =
@@ -287,7 +287,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The loss on the target at the bottom over that of the counterpart, less 1.
+/// The relative change of the target loss at the bottom from the counterpart.
 fn change(without: &Finetuned, with: &Finetuned) -> Option<f64> {
     Some(with.bottom()?.loss_ft / without.bottom()?.loss_ft - 1.0)
 }

@@ -1,8 +1,8 @@
-//! Figure 4: what is forgotten in each domain and how much injection helps there, against how far
-//! the domain is from the pretraining data.
+//! Figure 4: forgetting and the effect of injection in each domain, against the distance of the domain
+//! from the pretraining data.
 //!
-//! How the paper measures the distance is unknown. Several measures stand side by side here, as
-//! they disagree on what is far.
+//! How the paper measures the distance is unknown. Here several measures are shown side by side,
+//! because they disagree.
 
 use super::fig2::progress_lost;
 use crate::blocks::MAIN;
@@ -17,13 +17,13 @@ use plot::{
     Stroke,
 };
 
-/// Measures side by side; the table has all.
+/// How many measures are drawn side by side; the table has all.
 const MOST_MEASURES: usize = 5;
 
-/// "Far domains have a larger …": rank correlations of at least this by most measures.
+/// "Far domains have a larger …": the required rank correlation, for most measures.
 const CORRELATED: f64 = 0.8;
 
-/// Of fewer domains no order can be told.
+/// The fewest domains for a verdict.
 const FEWEST: usize = 3;
 
 /// Figure 4.
@@ -74,7 +74,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// A domain with what is compared.
+/// A domain and the quantities that are compared.
 struct Point<'a> {
     domain: &'a Domain,
     b: Option<&'a Param>,

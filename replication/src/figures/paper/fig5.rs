@@ -25,8 +25,8 @@ pub const FIG5: Figure = Figure {
 
 const BLOCK: &str = "fig5";
 
-/// The bottom counts as well within the budget where it lies at no more than this share of it.
-/// The paper gives no number; this one is ours.
+/// The bottom is "well within" the budget if it is at most at this share of it. The paper gives no
+/// number; this one is ours.
 pub const WELL_WITHIN: f64 = 0.8;
 
 fn draw(results: &Results, _: &Laws) -> Result<Page> {
@@ -61,12 +61,12 @@ fn runs(results: &Results) -> Vec<&Finetuned> {
     runs
 }
 
-/// The learning rates over the pretraining's peak, ascending.
+/// The learning rates as fractions of the pretraining's peak, ascending.
 fn ratios(runs: &[&Finetuned]) -> Vec<f64> {
     distinct(runs.iter().map(|run| run.lr_ratio))
 }
 
-/// `1/30`; a number that is no such fraction as it is.
+/// A learning rate ratio as text: `1/30`, or the number if it is not such a fraction.
 fn ratio(ratio: f64) -> String {
     let whole = (1.0 / ratio).round();
     if whole > 1.0 && (1.0 / ratio - whole).abs() < 1e-9 * whole {
@@ -75,7 +75,7 @@ fn ratio(ratio: f64) -> String {
     cell(ratio)
 }
 
-/// The U was seen: an interior bottom, well within the budget.
+/// Whether the U-curve was seen: an interior bottom, well within the budget.
 fn overfits_within(run: &Finetuned) -> bool {
     let within = |bottom: Bottom| bottom.step as f64 <= WELL_WITHIN * run.steps as f64;
     run.bottom().is_some_and(|bottom| bottom.interior && within(bottom))
@@ -89,7 +89,7 @@ fn finding(at_rule: &[&Finetuned]) -> Finding {
     holds_for_all(claim, "Figure 5 of the PMLR version, quoted", at_rule)
 }
 
-/// The rule where the ablation does not look: at every size, domain, D_ft and p of the main grid.
+/// The rule on the main grid, with all its sizes, domains, D_ft and p.
 fn on_the_main_grid(main: &[&Finetuned]) -> Finding {
     let claim = "1/30 of the peak ensures overfitting well within the budget and stable training at \
                  every size, domain, D_ft and p of the main grid";
@@ -98,7 +98,7 @@ fn on_the_main_grid(main: &[&Finetuned]) -> Finding {
     holds_for_all(claim, source, main)
 }
 
-/// Whether every one of some runs at 1/30 overfits in time and is stable.
+/// Whether all of the runs at 1/30 overfit in time and are stable.
 fn holds_for_all(claim: &str, source: &str, at_rule: &[&Finetuned]) -> Finding {
     let overfit = Tally::count(at_rule.iter().map(|run| overfits_within(run)));
     let stable = Tally::count(at_rule.iter().map(|run| run.stable()));
@@ -195,7 +195,7 @@ fn every(runs: &[&Finetuned]) -> Table {
     )
 }
 
-/// What the same runs say of forgetting.
+/// The effect of the learning rate on forgetting, from the same runs.
 fn undone(at_rule: &[&Finetuned]) -> Table {
     let row = |run: &&Finetuned| {
         let same = |other: &&&Finetuned| {
@@ -257,7 +257,7 @@ fn table(caption: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Table {
     Table { caption: caption.into(), columns, rows }
 }
 
-/// What the runs were fed, in a note each.
+/// Notes on the data of the runs.
 fn data(results: &Results, runs: &[&Finetuned]) -> Vec<String> {
     let Some(run) = runs.first() else { return Vec::new() };
     let Some(domain) = results.domain(&run.domain) else { return Vec::new() };
@@ -306,7 +306,7 @@ fn trajectories(runs: &[&Finetuned]) -> String {
     csv.text()
 }
 
-/// A row a run.
+/// One row per run.
 fn by_run(runs: &[&Finetuned]) -> String {
     let mut csv = Csv::new(IDENTITY.into_iter().chain([
         "bottom_step",
@@ -352,7 +352,7 @@ fn by_run(runs: &[&Finetuned]) -> String {
     csv.text()
 }
 
-/// The columns that say which run a row is of.
+/// The columns that identify the run of a row.
 const IDENTITY: [&str; 6] = ["size", "n_params", "d_ft_tokens", "p", "lr_ratio", "seed"];
 
 fn identity(run: &Finetuned) -> Vec<String> {

@@ -23,12 +23,12 @@ pub const FIG6: Figure = Figure {
     draw,
 };
 
-/// A prediction is accurate within so much of the loss, and a law where it is so for so many of
-/// the runs that were held out.
+/// A prediction is accurate if it is within this share of the loss, and a law is accurate if this share
+/// of the held-out runs is predicted accurately.
 const CLOSE: f64 = 0.05;
 const MOST: f64 = 0.8;
 
-/// Domains side by side.
+/// How many domains are side by side.
 const COLUMNS: usize = 4;
 
 /// The rows of panels.
@@ -38,7 +38,7 @@ enum Shown {
     Finetuning,
     /// L_pt of Equation 7.
     Forgetting,
-    /// Its rise: most of L_pt is L_pt⁰, which the law is given.
+    /// The increase of L_pt, because most of L_pt is L_pt⁰, which is an input of the law.
     Rise,
 }
 
@@ -69,7 +69,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// What a law, fitted without the run, says of each row of a fit; NaN where it was not held out.
+/// The prediction for each row of a fit by a law fitted without it; NaN if the row was not held out.
 fn predictions_held_out(fit: &Fit) -> Vec<f64> {
     let mut predictions = vec![f64::NAN; fit.rows.len()];
     for row in held_out(fit) {
@@ -78,7 +78,7 @@ fn predictions_held_out(fit: &Fit) -> Vec<f64> {
     predictions
 }
 
-/// A row a run and law.
+/// One row per run and law.
 fn predictions(laws: &Laws) -> String {
     let mut csv = Csv::new([
         "domain",
@@ -119,7 +119,7 @@ fn predictions(laws: &Laws) -> String {
     csv.text()
 }
 
-/// Which fit of a domain a row of panels shows.
+/// The fit of a domain that a row of panels shows.
 type Fits = fn(&DomainLaws) -> Option<&Fit>;
 
 fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {

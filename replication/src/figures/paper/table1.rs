@@ -8,7 +8,7 @@ use crate::format::number;
 use crate::results::{Finetuned, Laws, Pretrained, Results, distinct};
 use forgetting_laws::Result;
 
-/// Table 1. What it holds in the paper beyond "setup" is not known.
+/// Table 1. All that is known of the paper's is that it shows the setup.
 pub const TABLE1: Figure = Figure {
     id: "table1",
     paper: "Table 1 (arXiv v2)",
@@ -32,7 +32,7 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
     })
 }
 
-/// A row a pretraining run of any block.
+/// One row per pretraining run of any block.
 fn pretrainings(results: &Results) -> String {
     let mut csv = Csv::new([
         "size",
@@ -100,7 +100,7 @@ fn flops(run: &Pretrained) -> f64 {
     run.shape.train_flops_per_token() * run.d_tokens() as f64
 }
 
-/// The models that finetunings of the main grid start from, the smallest first.
+/// The models from which finetuning runs of the main grid start, the smallest first.
 pub fn starts(results: &Results) -> Vec<&Pretrained> {
     let in_main = |run: &&Pretrained| run.in_block(MAIN);
     let mut runs: Vec<&Pretrained> = results.pretrained.iter().filter(in_main).collect();
@@ -148,7 +148,7 @@ fn models(results: &Results) -> Table {
     }
 }
 
-/// Settings beside the paper's.
+/// The settings next to the paper's.
 fn settings(results: &Results) -> Table {
     let runs = || results.block(MAIN);
     let pretrained = || starts(results).into_iter();

@@ -10,7 +10,7 @@ use forgetting_laws::Result;
 use forgetting_laws::fit::{Fit, Interval, Param, Status};
 use forgetting_laws::laws::Forgetting;
 
-/// Table 2. What it holds in the paper is not known; coefficients are likely.
+/// Table 2. The content of the paper's is unknown; it probably has coefficients.
 pub const TABLE2: Figure = Figure {
     id: "table2",
     paper: "Table 2 (arXiv v2; what it holds there is not known)",
@@ -19,22 +19,22 @@ pub const TABLE2: Figure = Figure {
     draw,
 };
 
-/// The paper's B, of the only two domains in which it is known.
+/// The paper's B in the only two domains for which it is known.
 const PAPER: [(&str, f64); 2] = [("dm_mathematics", 1e4), ("wikipedia", 829.0)];
 
-/// The place of B among the forgetting law's parameters.
+/// The index of B among the forgetting law's parameters.
 const B: usize = 1;
 
 /// The p at which sizes are compared.
 const P: f64 = 0.01;
 
-/// Injection counts as a larger model from so many times the size at p = 1%.
+/// Injection acts like a larger model if 1 + B·p at p = 1% is at least this.
 const LARGER: f64 = 1.1;
 
-/// An exponent counts as one from here: ten times as much changes forgetting by 5%.
+/// The smallest exponent that counts: with it, a factor of ten changes forgetting by 5%.
 const EXPONENT: f64 = 0.02;
 
-/// Two values of B are of one order when neither is more than so many times the other.
+/// Two values of B are of the same order if neither is more than this many times the other.
 const ORDER: f64 = 10.0;
 
 fn draw(results: &Results, laws: &Laws) -> Result<Page> {
@@ -59,7 +59,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// A row a parameter.
+/// One row per parameter.
 fn coefficients(laws: &Laws) -> String {
     let columns = ["domain", "law", "parameter", "value", "low", "high", "status", "n_runs"];
     let mut csv = Csv::new(columns);
@@ -92,7 +92,7 @@ fn with_interval(value: f64, ends: Option<(f64, f64)>) -> String {
     }
 }
 
-/// The parameters of a fit, in words, in the law's order.
+/// The parameters of a fit as text, in the law's order.
 fn values(fit: &Fit) -> Vec<String> {
     let of = |param: &Param| with_interval(param.value, param.low.zip(param.high));
     fit.params.0.iter().map(of).collect()
@@ -106,7 +106,7 @@ fn effective(fit: &Fit) -> (f64, Option<Interval>) {
     (times(fit.values()[B]), interval)
 }
 
-/// The forgetting laws that there are.
+/// The fitted forgetting laws.
 fn forgetting_fits(laws: &Laws) -> impl Iterator<Item = &Fit> {
     laws.0.iter().filter_map(|laws| laws.forgetting.as_ref().ok())
 }
@@ -149,12 +149,12 @@ fn finetuning(laws: &Laws) -> Table {
     }
 }
 
-/// Whether a fit's parameters mean anything.
+/// Whether a fit's parameters can be trusted.
 fn known(fit: &Fit) -> bool {
     matches!(fit.status, Status::Converged | Status::AtBound) && fit.bootstrap.is_some()
 }
 
-/// The verdict over all domains; one without a fit that can be trusted cannot tell.
+/// The verdict over all domains; not testable if a domain has no fit that can be trusted.
 fn verdict(laws: &Laws, holds: impl Fn(&Fit) -> bool) -> Verdict {
     style::all(laws.0.iter().map(|laws| match &laws.forgetting {
         Ok(fit) if known(fit) => Verdict::of(holds(fit)),
@@ -162,7 +162,7 @@ fn verdict(laws: &Laws, holds: impl Fn(&Fit) -> bool) -> Verdict {
     }))
 }
 
-/// Something of every forgetting law, in a line.
+/// One property of every forgetting law, in one line.
 fn each(laws: &Laws, of: impl Fn(&Fit) -> String) -> String {
     let words: Vec<_> =
         forgetting_fits(laws).map(|fit| format!("{} {}", fit.domain, of(fit))).collect();
@@ -203,7 +203,7 @@ fn exponents(laws: &Laws) -> Finding {
     }
 }
 
-/// One of the paper's two known coefficients, where the grid has its domain.
+/// One of the paper's two known coefficients, if the grid has its domain.
 fn papers(laws: &Laws, domain: &str, b: f64) -> Finding {
     let bare = |name: &str| {
         name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase()

@@ -1,4 +1,4 @@
-//! Table 3: how wrong both laws are in every domain, beside the baselines.
+//! Table 3: the errors of both laws in every domain, next to the baselines.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, Csv};
@@ -11,7 +11,7 @@ use forgetting_laws::fit::{Fit, Interval};
 use forgetting_laws::laws::{Finetuning, Forgetting, Law};
 use forgetting_laws::warning::WarningKind;
 
-/// Table 3. What it holds in the paper is not known; errors are likely.
+/// Table 3. The content of the paper's is unknown; it probably has errors.
 pub const TABLE3: Figure = Figure {
     id: "table3",
     paper: "Table 3 (arXiv v2; what it holds there is not known)",
@@ -43,7 +43,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     })
 }
 
-/// A row a law and domain.
+/// One row per law and domain.
 fn errors(laws: &Laws) -> String {
     let mut csv = Csv::new([
         "domain",
@@ -111,7 +111,7 @@ fn table(laws: &Laws, law: &dyn Law) -> Table {
     of_fits(&format!("The {} law", law.name()), fits, |fit| fit.domain.clone())
 }
 
-/// The forms that do better than Equation 7, where there are any.
+/// The forms that are better than Equation 7, if there are any.
 fn others(laws: &Laws) -> Option<Table> {
     let name = |fit: &Fit| format!("{}, {}", fit.domain, fit.law.name());
     let caption =
@@ -180,7 +180,7 @@ fn of_fits<'a>(
     }
 }
 
-/// Claim 5, one law.
+/// The claim for one law.
 fn fits(laws: &Laws, law: &dyn Law, equation: &str) -> Finding {
     let of = |fit: &Fit| {
         let held_out = fit.held_out.as_ref()?;

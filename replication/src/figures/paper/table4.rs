@@ -1,4 +1,5 @@
-//! Table 4: what laws of smaller models and less data say of the largest model with the most data.
+//! Table 4: predictions for the largest model with the most data, by laws fitted to smaller models and
+//! less data.
 
 use crate::blocks::MAIN;
 use crate::figures::style::{self, Csv, Tally};
@@ -19,17 +20,17 @@ pub const TABLE4: Figure = Figure {
     draw,
 };
 
-/// The laws with the paper's errors, the loss of each, and what it is called.
+/// The laws with the paper's errors, and the loss of each with its name.
 const PAPER: [(&str, f64, &str); 2] =
     [("finetuning", 0.0201, "finetuning"), ("forgetting", 0.0083, "pretraining")];
 
-/// The paper predicts 3.8 times the size and 10 times the data at its scale, over 12 domains; an
-/// error of up to so many times the paper's counts as the same.
+/// The paper extrapolates by 3.8 times in size and 10 times in data, over 12 domains. An error of up to
+/// this many times the paper's counts as the same.
 const TIMES: f64 = 2.0;
 
-/// So many of the runs have to lie inside their 90% intervals. Of 24 runs that do so by chance
-/// alone at least three quarters do in 99 of 100 cases; runs of one domain share a law and are less
-/// independent than that.
+/// The required share of runs inside their 90% intervals. If 24 independent runs are each inside with
+/// 90% probability, at least three quarters of them are inside in 99 of 100 cases; runs of one domain
+/// share a law and are not independent.
 const INSIDE: f64 = 0.75;
 
 fn draw(results: &Results, _: &Laws) -> Result<Page> {
@@ -61,12 +62,12 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
     })
 }
 
-/// A prediction beside what the run gave.
+/// A prediction with the result of its run.
 struct Case<'a> {
     forecast: &'a Forecast,
-    /// The run, where it is finished.
+    /// The run, if it is finished.
     run: Option<&'a Finetuned>,
-    /// Its loss at the bottom, in nats per token, where it counts.
+    /// Its loss at the bottom, in nats per token, if the run is not left out.
     observed: Option<f64>,
 }
 
@@ -78,7 +79,7 @@ impl Case<'_> {
     }
 }
 
-/// A law's predictions beside what the runs gave.
+/// A law's predictions with the results of their runs.
 struct Judged<'a> {
     registered: &'a Registered,
     cases: Vec<Case<'a>>,
@@ -101,7 +102,7 @@ fn of_law<'a>(laws: &'a [Judged<'a>], law: &str) -> Vec<&'a Case<'a>> {
     laws.iter().filter(|judged| judged.registered.law == law).flat_map(|j| &j.cases).collect()
 }
 
-/// The mean of |L̂ − L| / L over the runs that count; None where there are none.
+/// The mean of |L̂ − L| / L over the runs that are not left out; `None` if there are none.
 fn mre<'a>(
     cases: impl IntoIterator<Item = &'a Case<'a>>,
     predicted: impl Fn(&Forecast) -> f64,
@@ -126,7 +127,7 @@ fn inside<'a>(cases: impl IntoIterator<Item = &'a Case<'a>>) -> Tally {
     Tally::count(cases.into_iter().filter_map(Case::inside))
 }
 
-/// A row a run and law.
+/// One row per run and law.
 fn runs(laws: &[Judged]) -> String {
     let mut csv = Csv::new([
         "domain",
@@ -177,7 +178,7 @@ fn runs(laws: &[Judged]) -> String {
     csv.text()
 }
 
-/// A row a law.
+/// One row per law.
 fn summary(laws: &[Judged]) -> String {
     let mut csv = Csv::new([
         "domain",
@@ -257,7 +258,7 @@ fn table(laws: &[Judged]) -> Table {
     }
 }
 
-/// The paper's laws, and after them the others that predict.
+/// The paper's laws, then the other laws that predict.
 fn names<'a>(laws: &[Judged<'a>]) -> Vec<&'a str> {
     let mut names: Vec<&str> = PAPER.iter().map(|(law, ..)| *law).collect();
     for judged in laws {
@@ -269,7 +270,7 @@ fn names<'a>(laws: &[Judged<'a>]) -> Vec<&'a str> {
     names
 }
 
-/// How the predictions came about.
+/// How the predictions were made.
 fn how(predictions: &Preregistration, sealed: bool) -> String {
     if sealed {
         format!("pre-registered with the SHA-256 {}", &predictions.sha256[..16])
@@ -278,7 +279,7 @@ fn how(predictions: &Preregistration, sealed: bool) -> String {
     }
 }
 
-/// What the runs say of the paper's error of a law.
+/// The finding about the paper's error of a law.
 fn error(
     laws: &[Judged],
     (law, paper, loss): (&str, f64, &str),
@@ -311,7 +312,7 @@ fn error(
     Finding { claim, source: "Table 4 (arXiv v2), reported".into(), ours, rule, verdict }
 }
 
-/// From what to what the predictions reach: `N from 108K to 328K, D_ft from 12.8K to 41K`.
+/// The range of the extrapolation: `N from 108K to 328K, D_ft from 12.8K to 41K`.
 fn reach(laws: &[Judged], law: &str, results: &Results) -> String {
     let mut judged = laws.iter().filter(|judged| judged.registered.law == law);
     let Some(Judged { registered, cases }) = judged.find(|judged| !judged.cases.is_empty()) else {

@@ -1,8 +1,9 @@
-//! The course of a domain's runs: which are next, what they may still take, and what was chosen.
+//! The campaign of a domain: which runs are next, how much time is left, and which runs were chosen.
 //!
-//! Runs are chosen in rounds of as many as there are workers, and more where one of them takes long, from
-//! what is known when a round begins, and every round is written down before it starts. So a call that was killed finishes the round and
-//! goes on as if nothing had happened; only whether a run still fits into the time depends on the clock.
+//! Runs are chosen in rounds, one run per worker and more if one of them takes long, from the results
+//! at the beginning of the round. Every round is written to disk before it starts, so after a kill the
+//! next call finishes the round and continues with the same choices. Only whether a run still fits into
+//! the time depends on the clock.
 
 use super::super::say_failures;
 use super::super::session::Session;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The course of a domain's runs.
+/// The campaign of a domain.
 pub struct Campaign<'a> {
     session: &'a Session,
     plan: &'a Plan,
@@ -38,13 +39,13 @@ pub struct Campaign<'a> {
     /// Rounds so far.
     pub journal: Journal,
     spent: Spent,
-    /// What is asked.
+    /// The question.
     pub question: Question,
     /// N of each size of the plan, ascending.
     sizes: Vec<f64>,
 }
 
-/// What was chosen, in order.
+/// The runs that were chosen, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Journal {
     key: RunId,
@@ -68,18 +69,18 @@ pub struct Round {
 pub struct Chosen {
     /// Its identity.
     pub id: RunId,
-    /// For people.
+    /// Its label.
     pub label: String,
-    /// The criterion that was expected with it and those before it.
+    /// The expected criterion with this run and those before it.
     pub after: f64,
-    /// The seconds of one worker that it was expected to take, with the model that it needs.
+    /// The expected seconds of one worker for it, including the model that it needs.
     pub seconds: f64,
 }
 
-/// The time that a domain's calls took.
+/// The time that calls on a domain took.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Spent {
-    /// Of the text.
+    /// The hash of the text.
     text: RunId,
     seconds: f64,
 }
@@ -87,7 +88,7 @@ struct Spent {
 const JOURNAL: &str = "journal.json";
 const SPENT: &str = "spent.json";
 
-/// What comes after the runs that there are.
+/// What comes next.
 enum Next {
     Round(Round),
     End(End),
@@ -99,12 +100,12 @@ enum Next {
 pub enum End {
     /// Every run of the plan was made.
     AllMade,
-    /// No run that is left fits into the time that is left.
+    /// No remaining run fits into the remaining time.
     BudgetSpent,
 }
 
 impl<'a> Campaign<'a> {
-    /// What is there of a plan's campaign.
+    /// Opens the campaign of a plan, as far as earlier calls have come.
     ///
     /// # Errors
     /// If a file of an earlier call cannot be read.
@@ -223,10 +224,10 @@ impl<'a> Campaign<'a> {
         Ok(text)
     }
 
-    /// Carries out rounds until nothing is left that fits.
+    /// Carries out rounds until no run is left that fits.
     ///
     /// # Errors
-    /// If the user asks for an end, or a file cannot be written.
+    /// If the user interrupts, or a file cannot be written.
     pub fn train(&mut self) -> Result<End> {
         let begun = Instant::now();
         let before = self.spent.seconds;
@@ -257,7 +258,9 @@ impl<'a> Campaign<'a> {
         });
         let ended = match ended {
             Err(Error::Interrupted) if late.load(Ordering::Relaxed) => {
-                log("the budget is spent; what runs had begun is kept for a larger one");
+                log(
+                    "the budget is spent; unfinished runs are kept, and a larger budget continues them",
+                );
                 STOP.store(false, Ordering::Relaxed);
                 Ok(End::BudgetSpent)
             }
@@ -367,8 +370,8 @@ impl<'a> Campaign<'a> {
         Ok(Next::Round(Round { runs: runs.collect(), known: records.len(), before }))
     }
 
-    /// The plan's runs as a study, in the order of the grid: what they and their models cost in seconds
-    /// of one worker, and what came of those that were made.
+    /// The plan's runs as a study, in the order of the grid, with the costs of runs and models in
+    /// seconds of one worker and the results of finished runs.
     fn study(&self, records: &BTreeMap<RunId, Record>, failed: &BTreeSet<RunId>) -> Result<Study> {
         let grid = &self.session.grid;
         let mut question = self.question.clone();
@@ -414,7 +417,7 @@ impl<'a> Campaign<'a> {
         Ok(study)
     }
 
-    /// The criterion with all runs that there are.
+    /// The criterion with all finished runs.
     ///
     /// # Errors
     /// If a record cannot be read.
@@ -423,7 +426,7 @@ impl<'a> Campaign<'a> {
         self.study(&records, &BTreeSet::new())?.deviation()
     }
 
-    /// The runs of the plan that there are.
+    /// The finished runs of the plan.
     ///
     /// # Errors
     /// If a record cannot be read.
@@ -431,7 +434,7 @@ impl<'a> Campaign<'a> {
         self.session.results()
     }
 
-    /// How long finetunings take, by those that ended.
+    /// How long finetuning runs take, estimated from finished ones.
     fn steps(&self, records: &BTreeMap<RunId, Record>) -> Steps {
         let logs = self.sizes.iter().map(|n| n.ln()).sum::<f64>();
         let mut steps = Steps::new((logs / self.sizes.len() as f64).exp());
@@ -465,7 +468,7 @@ impl<'a> Campaign<'a> {
         share * self.whole_seconds(&run.job)
     }
 
-    /// How many times as long as the plan's rates say the runs took that there are; 1 before any.
+    /// The ratio of the time that finished runs took to the time by the plan's rates; 1 before any.
     fn pace(&self, records: &BTreeMap<RunId, Record>) -> Result<f64> {
         // Who only asks for the plan finds no folder of runs.
         if records.is_empty() {
@@ -495,7 +498,7 @@ impl<'a> Campaign<'a> {
     }
 }
 
-/// A run that can be made: its number in the study, its own seconds, and the place of its model.
+/// A run that can be made: its number in the study, its own seconds, and the index of its model.
 #[derive(Debug, PartialEq)]
 struct Open {
     run: u64,
@@ -503,8 +506,8 @@ struct Open {
     needs: usize,
 }
 
-/// The plan promises its largest model. While that is still to be made, runs of others are left out that
-/// would take the time of it and of its shortest run.
+/// The plan promises its largest model. Until that exists, runs that would use the time for it and for
+/// its shortest run are left out.
 fn leave_time_for_the_largest(left: &mut Vec<Open>, prices: &[f64], time_left: f64) {
     let Some((largest, &price)) = prices.iter().enumerate().next_back() else { return };
     let of_it = left.iter().filter(|run| run.needs == largest);
@@ -516,12 +519,11 @@ fn leave_time_for_the_largest(left: &mut Vec<Open>, prices: &[f64], time_left: f
     left.retain(|run| run.needs == largest || run.cost + prices[run.needs] + promised <= time_left);
 }
 
-/// The most runs of a round for each worker.
+/// The most runs of a round per worker.
 const RUNS_BESIDE_A_LONG_ONE: usize = 8;
 
-/// The runs of a round: one for each worker, and beside a long one further ones, as far as the other
-/// workers would wait for it. `chosen` has costs, and whether a model must be made first, the best run
-/// first.
+/// The runs of a round: one per worker, and further ones if the other workers would wait for a long
+/// one. `chosen` has the runs, the best first, with their costs and whether a model must be made first.
 fn filled(chosen: &[(f64, bool)], workers: usize) -> Vec<usize> {
     let first = &chosen[..workers.min(chosen.len())];
     let longest = first.iter().map(|run| run.0).fold(0.0, f64::max);
@@ -536,8 +538,8 @@ fn filled(chosen: &[(f64, bool)], workers: usize) -> Vec<usize> {
     round
 }
 
-/// The ratio of times taken to times expected, in all; 1 where there are none. A factor beyond 5 is
-/// taken for one of a machine that did other things.
+/// The ratio of the total time taken to the total time expected; 1 if there is none. A factor beyond 5
+/// is attributed to other work on the machine.
 fn pace(times: impl Iterator<Item = (f64, f64)>) -> f64 {
     let (took, expected) =
         times.fold((0.0, 0.0), |sum, (took, expected)| (sum.0 + took, sum.1 + expected));

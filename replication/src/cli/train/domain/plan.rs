@@ -1,35 +1,36 @@
-//! What fits into a budget: sizes and amounts of data. Plain arithmetic.
+//! Chooses the sizes and amounts of data that fit into a budget.
 
 use forgetting_laws::{Error, Result};
 
-/// A model size, and what it costs in seconds of one worker.
+/// A model size and its costs in seconds of one worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sizing {
     /// Its name.
     pub name: String,
-    /// Its pretraining, if it is still to be made.
+    /// Its pretraining, if that has not been done.
     pub pretraining: f64,
-    /// A finetuning on the least data and one on the next amount.
+    /// A finetuning run on the least data, and one on the next amount.
     pub finetunings: [f64; 2],
 }
 
-/// What the pretraining and the first finetunings may take of the budget: the rest is for runs whose
+/// The share of the budget for pretraining and the first finetuning runs. The rest is for runs whose
 /// choice depends on these.
 const FIRST: f64 = 0.6;
 
-/// What a model and one finetuning of it, which follow one another, may take of the time.
+/// The largest share of the time for a model and one finetuning run from it, which must follow each
+/// other.
 const CHAIN: f64 = 0.7;
 
-/// Where there are several sizes, the law compares two at least.
+/// If there are several sizes, at least two are needed.
 const LEAST_SIZES: usize = 2;
 
-/// What the first runs of some sizes cost in seconds of a worker: each model, and two fractions at two
-/// amounts of data.
+/// The cost of the first runs of some sizes in seconds of a worker: each model, and two fractions at
+/// two amounts of data.
 fn first_runs(sizes: &[Sizing]) -> f64 {
     sizes.iter().map(|size| size.pretraining + 2.0 * size.finetunings.iter().sum::<f64>()).sum()
 }
 
-/// The least wall time in seconds for which some sizes are worth beginning with.
+/// The least wall time, in seconds, that is enough for some sizes.
 fn least_time(sizes: &[Sizing], workers: usize) -> f64 {
     let chain = |size: &Sizing| size.pretraining + size.finetunings[1];
     let longest = sizes.iter().map(chain).fold(0.0, f64::max);
@@ -38,10 +39,10 @@ fn least_time(sizes: &[Sizing], workers: usize) -> f64 {
 
 /// How many of the sizes, the smallest first, fit into a wall time in seconds.
 ///
-/// One model that is the only one, as one that came pretrained, is enough.
+/// A single size is enough if it is the only one, such as a given pretrained model.
 ///
 /// # Errors
-/// If not even two do, with the least time that would be enough.
+/// If not even two fit; the error names the least time that is enough.
 pub fn fitting(sizes: &[Sizing], seconds: f64, workers: usize) -> Result<usize> {
     let fewest = LEAST_SIZES.min(sizes.len());
     let fits = |count: &usize| least_time(&sizes[..*count], workers) <= seconds;
@@ -58,20 +59,21 @@ pub fn fitting(sizes: &[Sizing], seconds: f64, workers: usize) -> Result<usize> 
     })
 }
 
-/// Amounts of data are half an order of magnitude apart, as near as whole sequences allow.
+/// The ratio of neighbouring amounts of data: half an order of magnitude, as nearly as whole sequences
+/// allow.
 const A_DECADE: f64 = 2.0;
 
 /// The most amounts of data.
 const MOST_AMOUNTS: usize = 5;
 
-/// Fewer sequences than this are no data set.
+/// The fewest sequences of an amount of data.
 const LEAST_SEQUENCES: u64 = 4;
 
-/// Nested amounts of target data in tokens, ascending, whole sequences each: the largest is what there
-/// is, or the most that is of use in runs of so many steps.
+/// Nested amounts of target data in tokens, ascending, each of whole sequences. The largest is all of
+/// the text, or the most that is useful in runs of `steps` steps.
 ///
 /// # Errors
-/// If there is too little text, or the steps are too few, for two of them.
+/// If there is too little text, or the steps are too few, for two amounts.
 pub fn amounts(available: u64, most: u64, context: u64, steps: u64) -> Result<Vec<u64>> {
     let largest = (available.min(most) / context) as f64;
     let sequences = (0..MOST_AMOUNTS).map(|k| largest / 10f64.powf(k as f64 / A_DECADE));
@@ -97,8 +99,8 @@ pub fn amounts(available: u64, most: u64, context: u64, steps: u64) -> Result<Ve
     }
 }
 
-/// Fractions to inject: the given ones, and three times the largest where as much as that is reserved
-/// for injection in runs of so many sequences.
+/// The fractions to inject: the given ones, and three times the largest if enough data is reserved for
+/// it in runs of `sequences` sequences.
 pub fn fractions(given: &[f64], sequences: u64, reserved: u64) -> Vec<f64> {
     let mut fractions = given.to_vec();
     let more = 3.0 * given.iter().copied().fold(0.0, f64::max);
@@ -113,7 +115,7 @@ pub fn fractions(given: &[f64], sequences: u64, reserved: u64) -> Vec<f64> {
 
 /// Seconds of a time such as 90s, 20m or 2h.
 pub fn seconds(text: &str) -> Result<f64, String> {
-    let wrong = || "must be a time above 0, as 90s, 20m or 2h".to_string();
+    let wrong = || "must be a time above 0, such as 90s, 20m or 2h".to_string();
     let text = text.trim();
     let unit = match text.chars().last() {
         Some('s') => 1.0,
@@ -127,7 +129,7 @@ pub fn seconds(text: &str) -> Result<f64, String> {
     if seconds > 0.0 && seconds < 3.2e9 { Ok(seconds) } else { Err(wrong()) }
 }
 
-/// A time for people, rounded up, which [`seconds`] reads.
+/// A time as text, rounded up, which [`seconds`] can read.
 pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 100.0 => format!("{}s", s.ceil()),

@@ -22,7 +22,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// What stands in `answer.json`.
+/// The content of `answer.json`.
 #[derive(Serialize)]
 struct Whole<'a> {
     domain: &'a str,
@@ -37,10 +37,10 @@ struct Whole<'a> {
     runs_hash: String,
 }
 
-/// Writes the report and returns what is said on standard output.
+/// Writes the report and returns the text for standard output.
 ///
 /// # Errors
-/// If a record cannot be read or a file not written.
+/// If a record cannot be read or a file cannot be written.
 pub fn write(
     session: &Session,
     campaign: &Campaign,
@@ -57,9 +57,9 @@ pub fn write(
     let deviation = campaign.deviation()?;
     answer.lead.push(campaign_in_words(campaign, ended, deviation));
     if session.config.data.pretrain.is_empty() {
-        answer.warnings.push(
-            "no pretraining text was given: what is forgotten is the synthetic source".into(),
-        );
+        answer
+            .warnings
+            .push("no pretraining text was given: what is forgotten is synthetic text".into());
     }
     let whole = Whole {
         domain: &options.name,
@@ -111,7 +111,7 @@ fn campaign_in_words(campaign: &Campaign, ended: &End, deviation: f64) -> String
     )
 }
 
-/// The rises at the question beside those of the nearest runs.
+/// The increases predicted for the question, next to those of the nearest runs.
 fn rises(answer: &Answer, results: &Results) -> Table {
     let nearest = nearest(answer, results);
     let columns = ["p", "increase of a new run, by the law", "measured", "L_ft measured"];
@@ -145,7 +145,7 @@ fn rises(answer: &Answer, results: &Results) -> Table {
     }
 }
 
-/// The runs of the size and the D_ft nearest to the question that there are, by p.
+/// The runs of the size and the D_ft nearest to the question, by p.
 fn nearest<'a>(answer: &Answer, results: &'a Results) -> Vec<&'a Finetuned> {
     let counted = || results.block(MAIN).filter(|run| run.left_out().is_none());
     let far = |a: f64, b: f64| (a / b).ln().abs();

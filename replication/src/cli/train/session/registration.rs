@@ -1,4 +1,4 @@
-//! Runs that Table 4 predicts: they are made once the predictions are written down.
+//! Runs that Table 4 predicts: they are made after the predictions have been written.
 
 use super::Session;
 use crate::blocks::MAIN;
@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 impl Session {
-    /// Carries out first what Table 4 predicts from, and what it predicts once its predictions are
-    /// written down.
+    /// Carries out the runs from which Table 4 predicts first, and the predicted runs after the
+    /// predictions have been written.
     pub(super) fn in_order(&self, context: &RunContext<'_>, jobs: &[Job]) -> Result<Done> {
         let corner = self.corner();
         let withheld = |run: &&Finetuning| {
@@ -61,8 +61,8 @@ impl Session {
         self.out.join("table4").join("preregistration.json")
     }
 
-    /// Writes down what the laws predict for the corner of the main grid, if nobody has; false where
-    /// runs that they are to be fitted to are missing.
+    /// Writes the predictions for the corner of the main grid, unless they exist. Returns false if runs
+    /// to fit are missing.
     fn register(&self, corner: Corner, done: &Done) -> Result<bool> {
         let path = self.preregistration();
         if path.exists() {
