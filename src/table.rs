@@ -285,7 +285,7 @@ impl Table {
                 let name = format!("distinct values of {}", input.column);
                 let requirement = match input.column {
                     Column::P => format!(
-                        "the {} law needs at least {}: a single p does not determine B",
+                        "the {} law needs at least {}: a single p does not determine its B",
                         law.name(),
                         input.distinct
                     ),

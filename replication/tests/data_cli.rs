@@ -343,7 +343,7 @@ fn standard_input_and_patterns_are_text_to_train_on() {
 
     let mut twice = fig5(&lab, &out, &["--pretrain", "-", "--target", "-"]);
     let error = refusal(twice.stdin(fs::File::open(&broad).unwrap()));
-    assert!(error.contains("read once"), "{error}");
+    assert!(error.contains("read only once"), "{error}");
     let error = refusal(&mut fig5(&lab, &out, &["--pretrain", "-"]));
     assert!(error.contains("standard input: the file is empty"), "{error}");
     let error = refusal(&mut fig5(&lab, &out, &["--pretrain", "hub:gsm8k", &broad]));

@@ -184,7 +184,7 @@ fn too_few_distinct_values_are_refused() {
         run.row.p = if run.row.p == 0.0 { 0.0 } else { -0.0 };
     }
     let expected = "distinct values of p = 1: the forgetting law needs at least 2: a single p \
-                    does not determine B";
+                    does not determine its B";
     assert_eq!(refusal(&table, &Forgetting), expected);
     for run in &mut table.runs {
         run.row.d_ft_tokens = 1e5;

@@ -192,7 +192,7 @@ fn domains_without_laws_say_why() {
     let (_, laws) = without_injection();
     let json: serde_json::Value = serde_json::from_str(&panel::json(&laws)).unwrap();
     let why = json[0]["forgetting"]["missing"].as_str().unwrap();
-    assert!(why.contains("its B cannot be known"), "{why}");
+    assert!(why.contains("does not determine its B"), "{why}");
     assert_eq!(json[0]["finetuning"]["values"].as_array().unwrap().len(), 4);
     assert_eq!(json[0]["finetuning"]["level"], serde_json::Value::Null);
     assert_eq!(json[0]["knots"].as_array().unwrap().len(), 4);
@@ -350,7 +350,7 @@ fn the_panel_does_without_a_law_and_without_any() {
         let element = page.split(&format!("id=\"{id}\"")).nth(1).unwrap();
         assert_eq!(element.split('>').nth(1).unwrap().split('<').next(), Some(shown), "{id}");
     }
-    assert!(page.contains("its B cannot be known"));
+    assert!(page.contains("does not determine its B"));
     let page = dom("none", &results, &Laws(Vec::new())).unwrap();
     assert!(page.contains(">There are no laws: no run of the main grid counts.</p>"));
     assert!(page.contains("id=\"panel\" hidden"));
