@@ -626,7 +626,7 @@ fn assert_refused(refusals: &[Refusal<'_>]) {
 #[test]
 fn a_command_line_that_is_none_is_refused() {
     let refusals: &[Refusal<'_>] = &[
-        (&[], &["no figure", "fig5"]),
+        (&[], &["no command or figure", "fig5"]),
         (&["fig99"], &["fig99", "the commands are fig1", "fig5"]),
         (&["fig5", "fig5"], &["fig5", "--help"]),
         (&["fig5", "--prest", "nano"], &["--prest", "--help"]),

@@ -534,7 +534,7 @@ fn answers_alone_count_where_that_is_asked_for() {
     assert!(said.contains("of them count in the loss"), "{said}");
     let verify = ["data", "verify", &store];
     let said = stdout(&must_succeed(&mut lab.command(&verify)));
-    assert!(said.contains("count in the loss: all as written"), "{said}");
+    assert!(said.contains("count in the loss: all unchanged"), "{said}");
     let error = refusal(&mut with(&prepare, &[]));
     assert!(error.contains("another source or tokenizer"), "{error}");
     let mut shards = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
