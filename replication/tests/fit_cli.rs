@@ -663,7 +663,7 @@ fn laws_are_given_as_a_table() {
     }
     assert_eq!(count, 2 * (4 + 4));
     let both = ["fit", "noisy.csv", "--csv", "-", "--json", "-"];
-    refused(folder, &both, &["--csv = -", "--json already prints"]);
+    refused(folder, &both, &["--csv = -", "--json already replaces"]);
 }
 
 /// Answers of a file stand in the card and in the file of the laws, and bad ones are refused with their
@@ -799,7 +799,7 @@ fn a_bounded_increase_needs_a_vocabulary() {
         ),
         (
             &["--law", "forgetting", "--vocab-size", "32000"],
-            "--law forgetting-bounded-32000 is this",
+            "--law forgetting-bounded-32000 already is this",
         ),
         (&["--law", "forgetting-bounded"], "forgetting-bounded-V with the size V"),
         (&["--vocab-size", "1"], "--vocab-size"),
