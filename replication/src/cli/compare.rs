@@ -30,16 +30,20 @@ pub struct Options {
 /// If a file is not one of results, or two have the same name.
 pub fn run(options: &Options) -> Result<()> {
     let mut names = BTreeSet::new();
-    let mut columns = Vec::new();
+    let mut files = Vec::new();
     for given in &options.results {
         let (name, path) = column_of(given);
         if !names.insert(name.clone()) {
             let requirement = "is given twice; name the columns with NAME=FILE";
             return Err(Error::setting("results", name, requirement));
         }
-        let results = Results::read(&path)?;
-        columns.push(Column { name, findings: findings(&results)? });
+        files.push((name, path));
     }
+    // The laws of one file take a while: all are read before any is judged.
+    let read = |(name, path): (String, PathBuf)| Ok((name, Results::read(&path)?));
+    let files: Vec<_> = files.into_iter().map(read).collect::<Result<_>>()?;
+    let column = |(name, results)| Ok(Column { name, findings: findings(&results)? });
+    let columns: Vec<Column> = files.into_iter().map(column).collect::<Result<_>>()?;
     let words = if options.verdicts { verdict } else { verdict_and_numbers };
     print(&table(&columns, words).markdown())
 }
