@@ -207,7 +207,8 @@ pub(super) fn draw(items: &mut Vec<Item>, cell: &Cell, frame: Rect) {
     let map = Map { cell, frame };
     let (bottom, right) = (frame.bottom(), frame.right());
     if !cell.full {
-        let line = text::line("no data", LABEL, Weight::Regular);
+        let said = cell.panel.notes.first().map_or("no data", |note| &note.text);
+        let line = text::line(said, LABEL, Weight::Regular);
         let (x, y) = frame.center();
         items.push(label(line, (x, y + CAP * LABEL / 2.0), Anchor::Middle, Color::GREY));
         axes(items, frame);

@@ -240,7 +240,8 @@ pub struct Note {
 }
 
 /// One plot. Bands lie lowest, then bars, rules, lines, intervals and marks; within a kind, later
-/// ones lie over earlier ones. Without anything to show it says "no data".
+/// ones lie over earlier ones. Without anything to show it says its first
+/// note, or "no data".
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panel {
     /// Above the panel; empty for none.

@@ -126,6 +126,16 @@ fn everything_asked_for_is_drawn() {
 }
 
 #[test]
+fn an_empty_panel_says_why() {
+    let mut figure = rich();
+    let why = Note { text: "not measured".into(), corner: Corner::TopLeft };
+    figure.panels = vec![vec![Panel { notes: vec![why], ..Panel::default() }]];
+    let words = words(&figure.svg());
+    assert!(words.iter().any(|word| word == "not measured"), "{words:?}");
+    assert!(!words.iter().any(|word| word == "no data"), "{words:?}");
+}
+
+#[test]
 fn missing_values_leave_gaps_and_lone_points_are_dots() {
     let points = vec![(0.0, 1.0), (1.0, 2.0), (2.0, f64::NAN), (3.0, 1.0), (4.0, 2.0)];
     let svg = figure(vec![vec![panel(points)]]).svg();

@@ -126,20 +126,21 @@ fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
     let sizes = Scale::sizes(laws.fits().flat_map(|fit| &fit.rows).map(|row| row.row.n_params));
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
     let one = laws.0.len() <= COLUMNS;
-    let mut kinds_of_rows: Vec<(Shown, Fits, &str)> = vec![
-        (Shown::Finetuning, |laws| laws.finetuning.as_ref().ok(), "finetuning, Eq. 6"),
-        (Shown::Forgetting, |laws| laws.forgetting.as_ref().ok(), "forgetting, Eq. 7"),
-        (Shown::Rise, |laws| laws.forgetting.as_ref().ok(), "its increase above L_{pt}^{0}"),
+    let (none, rise) = ("no law", "its increase above L_{pt}^{0}");
+    let mut kinds_of_rows: Vec<(Shown, Fits, &str, &str)> = vec![
+        (Shown::Finetuning, |laws| laws.finetuning.as_ref().ok(), none, "finetuning, Eq. 6"),
+        (Shown::Forgetting, |laws| laws.forgetting.as_ref().ok(), none, "forgetting, Eq. 7"),
+        (Shown::Rise, |laws| laws.forgetting.as_ref().ok(), none, rise),
     ];
     if laws.others().next().is_some() {
-        let other: Fits = |laws| laws.other.as_ref();
-        kinds_of_rows.push((Shown::Forgetting, other, "another form of forgetting"));
-        kinds_of_rows.push((Shown::Rise, other, "its increase above L_{pt}^{0}"));
+        let (other, none): (Fits, _) = (|laws| laws.other.as_ref(), "no form is ahead of Eq. 7");
+        kinds_of_rows.push((Shown::Forgetting, other, none, "another form of forgetting"));
+        kinds_of_rows.push((Shown::Rise, other, none, rise));
     }
     for laws in laws.0.chunks(COLUMNS) {
-        for &(shown, fit, name) in &kinds_of_rows {
+        for &(shown, fit, none, name) in &kinds_of_rows {
             rows.push(name.to_string());
-            let of = |laws: &DomainLaws| panel(fit(laws), shown, &sizes);
+            let of = |laws: &DomainLaws| panel(fit(laws), none, shown, &sizes);
             // Columns have headers only where they are the same all the way down.
             let title = |laws: &DomainLaws| if one { String::new() } else { laws.domain.clone() };
             let titled = |laws: &DomainLaws| {
@@ -174,8 +175,13 @@ fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
     drawing
 }
 
-fn panel(fit: Option<&Fit>, shown: Shown, sizes: &Scale) -> Panel {
-    let Some(fit) = fit else { return Panel::default() };
+/// `empty` is what the panel says without a fit.
+fn panel(fit: Option<&Fit>, empty: &str, shown: Shown, sizes: &Scale) -> Panel {
+    let Some(fit) = fit else {
+        let text = empty.to_string();
+        let notes = vec![Note { text, corner: Corner::BottomRight }];
+        return Panel { notes, ..Panel::default() };
+    };
     let what = match shown {
         Shown::Rise => "increase of L_{pt}",
         _ => symbol(fit.law.output()),
@@ -314,7 +320,7 @@ mod tests {
         let mut fit = PLANTED.1.domain("far").unwrap().forgetting.clone().unwrap();
         fit.rows[0].loss = fit.rows[0].row.loss_pt0 - 0.01;
         let sizes = Scale::sizes(fit.rows.iter().map(|row| row.row.n_params));
-        let panel = panel(Some(&fit), Shown::Rise, &sizes);
+        let panel = panel(Some(&fit), "", Shown::Rise, &sizes);
         let smallest = panel.marks.iter().map(|mark| mark.at.0).fold(f64::INFINITY, f64::min);
         assert!(smallest > 0.0);
         assert_eq!(panel.marks.iter().filter(|mark| mark.at.0 == smallest).count(), 2);
