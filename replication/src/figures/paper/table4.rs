@@ -115,6 +115,17 @@ fn mre<'a>(
     (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64)
 }
 
+/// The sum of |L̂ − L| over that of predicting no change: 0 for a perfect prediction. Of a law of L_pt this
+/// is the error of its increase.
+fn over_no_change<'a>(cases: impl IntoIterator<Item = &'a Case<'a>> + Clone) -> Option<f64> {
+    let missed = |predicted: fn(&Forecast) -> f64| -> f64 {
+        let miss = |case: &'a Case<'a>| Some((predicted(case.forecast) - case.observed?).abs());
+        cases.clone().into_iter().filter_map(miss).sum()
+    };
+    let ratio = missed(value) / missed(no_change);
+    ratio.is_finite().then_some(ratio)
+}
+
 fn value(forecast: &Forecast) -> f64 {
     forecast.prediction.value
 }
@@ -227,6 +238,7 @@ fn table(laws: &[Judged]) -> Table {
             percent(mre(cases(), no_change)),
             percent(paper(law)),
             inside(cases()).to_string(),
+            percent(over_no_change(cases())),
         ]
     };
     let mut rows = Vec::new();
@@ -247,11 +259,14 @@ fn table(laws: &[Judged]) -> Table {
         "MRE of no change",
         "MRE in the paper",
         "inside the 90% interval",
+        "error of the change",
     ];
     Table {
         caption: "Errors of predictions for the largest model with the most data. No change: \
-                  L_pt⁰, or the geometric mean of the fitted losses. The paper's number is that of \
-                  1.27B parameters and 30M tokens, fitted to at most 334M and 3M, over its domains."
+                  L_pt⁰, or the geometric mean of the fitted losses. Error of the change: the summed \
+                  errors over those of predicting no change, so that 0% is perfect. The paper's \
+                  number is that of 1.27B parameters and 30M tokens, fitted to at most 334M and 3M, \
+                  over its domains."
             .into(),
         columns: columns.map(String::from).to_vec(),
         rows,
@@ -312,19 +327,22 @@ fn error(
     Finding { claim, source: "Table 4 (arXiv v2), reported".into(), ours, rule, verdict }
 }
 
-/// The range of the extrapolation: `N from 108K to 328K, D_ft from 12.8K to 41K`.
+/// The range of the extrapolation: `N from at most 108K to 328K, D_ft from at most 12.8K to 41K`.
 fn reach(laws: &[Judged], law: &str, results: &Results) -> String {
-    let mut judged = laws.iter().filter(|judged| judged.registered.law == law);
-    let Some(Judged { registered, cases }) = judged.find(|judged| !judged.cases.is_empty()) else {
+    let Some(judged) = laws.iter().find(|judged| judged.registered.law == law) else {
         return String::new();
     };
-    let fitted =
-        results.finetuned.iter().filter(|run| registered.fitted_to.contains(&run.record.id));
-    let most = fitted.fold((0, 0), |(n, d), run| (n.max(run.n_params()), d.max(run.d_ft_tokens)));
-    let to = &cases[0].forecast.run;
+    let is_fitted = |run: &&Finetuned| judged.registered.fitted_to.contains(&run.record.id);
+    let most = |runs: &mut dyn Iterator<Item = &Finetuned>| {
+        runs.fold((0, 0), |(n, d), run| (n.max(run.n_params()), d.max(run.d_ft_tokens)))
+    };
+    let fitted = most(&mut results.finetuned.iter().filter(is_fitted));
+    let counted = of_law(laws, law).into_iter().filter(|case| case.observed.is_some());
+    let to = most(&mut counted.filter_map(|case| case.run));
     let short = |size: u64| style::short(size as f64);
-    let (n, d) = (short(to.n_params), short(to.d_ft_tokens));
-    format!("N from at most {} to {n}, D_ft from at most {} to {d}", short(most.0), short(most.1))
+    let [n, d] = [(fitted.0, to.0), (fitted.1, to.1)]
+        .map(|(fitted, to)| format!("from at most {} to {}", short(fitted), short(to)));
+    format!("N {n}, D_ft {d}")
 }
 
 fn intervals(laws: &[Judged], level: f64) -> Finding {
@@ -408,7 +426,12 @@ mod tests {
     fn planted_laws_extrapolate() {
         let page = golden::page(&TABLE4);
         assert_eq!(verdicts(&page), [Verdict::Supported; 3]);
-        assert!(page.findings[0].ours.contains("pre-registered with the SHA-256"));
+        let ours = &page.findings[0].ours;
+        assert!(ours.contains("pre-registered with the SHA-256"));
+        assert!(
+            ours.contains("N from at most 108K to 329K, D_ft from at most 12.8K to 41K"),
+            "{ours}"
+        );
         assert!(page.notes[1].starts_with("Pre-registered"));
         // Three domains and all of them, for each law.
         let rows = &page.tables[0].rows;
@@ -424,18 +447,18 @@ mod tests {
         let results = &PLANTED.0;
         let registered = &results.preregistration.as_ref().unwrap().content.registered[1];
         let judged = Judged::of(registered, results);
-        let errors: Vec<f64> = registered
-            .forecasts
-            .iter()
-            .map(|forecast| {
-                let id = &forecast.run.run_id;
-                let run = results.finetuned.iter().find(|run| run.record.id == *id).unwrap();
-                let loss = run.bottom().unwrap().loss_pt;
-                (forecast.prediction.value / loss - 1.0).abs()
-            })
-            .collect();
-        let mean = errors.iter().sum::<f64>() / 4.0;
-        assert!((mre(&judged.cases, value).unwrap() - mean).abs() < 1e-15);
+        let (mut relative, mut missed, mut risen) = (0.0, 0.0, 0.0);
+        for forecast in &registered.forecasts {
+            let id = &forecast.run.run_id;
+            let run = results.finetuned.iter().find(|run| run.record.id == *id).unwrap();
+            let loss = run.bottom().unwrap().loss_pt;
+            relative += (forecast.prediction.value / loss - 1.0).abs();
+            missed += (forecast.prediction.value - loss).abs();
+            risen += loss - forecast.no_change;
+        }
+        assert!((mre(&judged.cases, value).unwrap() - relative / 4.0).abs() < 1e-15);
+        assert!((over_no_change(&judged.cases).unwrap() - missed / risen).abs() < 1e-15);
+        assert_eq!(over_no_change(&judged.cases[..0]), None);
     }
 
     #[test]
