@@ -334,6 +334,15 @@ pub struct MixtureSpec {
 }
 
 impl MixtureSpec {
+    /// The mixture of the finetuning run with this seed: both engines and the Python package read their
+    /// sequences in its order.
+    ///
+    /// # Errors
+    /// Those of [`MixtureSpec::build`].
+    pub fn of_run(self, seed: u64) -> Result<Mixture> {
+        self.build(Key::new(seed).named("finetuning"))
+    }
+
     /// The mixture under a key.
     ///
     /// # Errors

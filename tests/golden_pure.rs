@@ -2,7 +2,7 @@
 //! beside the files under golden/ wrote them, in Python, without this library.
 
 use forgetting_laws::Fraction;
-use forgetting_laws::injection::{Draw, MixtureSpec, Pick, Sampler, SamplerKind, Shuffle};
+use forgetting_laws::injection::{Draw, Mixture, MixtureSpec, Pick, Sampler, SamplerKind, Shuffle};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
 use serde::Deserialize;
@@ -33,6 +33,7 @@ struct InjectionCases {
     samplers: Vec<SamplerCase>,
     shuffles: Vec<ShuffleCase>,
     mixtures: Vec<MixtureCase>,
+    finetunings: Vec<MixtureCase>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +57,19 @@ struct MixtureCase {
     seed: u64,
     spec: MixtureSpec,
     draws: Vec<(String, u64)>,
+}
+
+impl MixtureCase {
+    fn assert_draws(&self, mixture: &Mixture) {
+        let draws: Vec<(String, u64)> = (0..self.spec.steps)
+            .flat_map(|step| mixture.batch(step).collect::<Vec<_>>())
+            .map(|draw| match draw {
+                Draw::Target(index) => ("target".into(), index),
+                Draw::Pretrain(index) => ("pretrain".into(), index),
+            })
+            .collect();
+        assert_eq!(draws, self.draws, "{:?}", self.spec);
+    }
 }
 
 fn injection() -> InjectionCases {
@@ -92,14 +106,16 @@ fn mixture_draws() {
     let cases = injection().mixtures;
     assert!(cases.len() >= 12);
     for case in cases {
-        let mixture = case.spec.build(Key::new(case.seed)).unwrap();
-        let draws: Vec<(String, u64)> = (0..case.spec.steps)
-            .flat_map(|step| mixture.batch(step).collect::<Vec<_>>())
-            .map(|draw| match draw {
-                Draw::Target(index) => ("target".into(), index),
-                Draw::Pretrain(index) => ("pretrain".into(), index),
-            })
-            .collect();
-        assert_eq!(draws, case.draws, "{:?}", case.spec);
+        case.assert_draws(&case.spec.build(Key::new(case.seed)).unwrap());
+    }
+}
+
+/// `python/tests/test_mixture.py` compares the Python package with the same cases.
+#[test]
+fn finetunings_draw_in_the_order_of_their_seed() {
+    let cases = injection().finetunings;
+    assert!(cases.len() >= 3);
+    for case in cases {
+        case.assert_draws(&case.spec.of_run(case.seed).unwrap());
     }
 }

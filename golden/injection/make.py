@@ -97,8 +97,8 @@ def shuffle_case(seed, length, n):
     return {"seed": seed, "len": length, "order": order}
 
 
-def mixture_case(kind, p, seed, steps, batch, target, reserved, replay):
-    key = Key.of_seed(seed)
+def mixture_case(kind, p, seed, steps, batch, target, reserved, replay, key=Key.of_seed):
+    key = key(seed)
     n = steps * batch
     flags = injected(kind, p, key.named("sampler"), n)
     of_target = iter(shuffled(key.named("target"), target, n))
@@ -124,8 +124,18 @@ mixtures = [
         (kind, p, replay) for kind in KINDS for p in [0.0, 0.05, 0.5] for replay in [None, 7]
     )
 ]
+# Of a whole run, as the engines and the Python package take it.
+finetunings = [
+    mixture_case(
+        kind, p, seed, 40, 8, 30, 200, replay, lambda seed: Key.of_seed(seed).named("finetuning")
+    )
+    for kind, p, seed, replay in [
+        ("independent", 0.05, 0, None), ("exact", 0.01, 5, None), ("exact", 0.5, 9, 7)
+    ]
+]
 
 parts = {"samplers": samplers, "shuffles": shuffles, "mixtures": mixtures}
+parts |= {"finetunings": finetunings}
 text = ",\n".join(
     json.dumps(name) + ": [\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]"
     for name, cases in parts.items()

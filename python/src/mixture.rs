@@ -3,7 +3,6 @@
 use super::{named, raise};
 use forgetting_laws::Fraction;
 use forgetting_laws::injection::{self, Draw, MixtureSpec, SamplerKind};
-use forgetting_laws::rng::Key;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -40,8 +39,7 @@ impl Mixture {
             replay_sequences,
             sequence_tokens,
         };
-        // The key of this project's own finetunings.
-        let mixture = spec.build(Key::new(seed).named("finetuning")).map_err(raise)?;
+        let mixture = spec.of_run(seed).map_err(raise)?;
         Ok(Self { mixture, spec })
     }
 

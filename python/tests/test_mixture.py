@@ -1,3 +1,5 @@
+import json
+import pathlib
 import pickle
 import time
 
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 from forgetting_laws import InjectionSampler, Mixture
 
+ROOT = pathlib.Path(__file__).parents[2]
 SPEC = {"steps": 1000, "batch": 8, "target_sequences": 50, "pretraining_sequences": 1000}
 
 
@@ -24,6 +27,30 @@ def test_the_order_is_a_function_of_the_position(sampler):
     assert len(np.unique(whole[whole >= 50])) == pretraining
     first = whole[whole < 50][:50]
     assert sorted(first) == list(range(50)) and mixture.target_epoch(0) == 0
+
+
+def test_the_order_is_that_of_the_engines():
+    """golden/injection/make.py computes it without this library; the engines are tested with it too."""
+    cases = json.loads((ROOT / "golden/injection/injection.json").read_text())["finetunings"]
+    assert len(cases) >= 3
+    for case in cases:
+        spec = case["spec"]
+        target = spec["target_sequences"]
+        mixture = Mixture(
+            spec["p"],
+            steps=spec["steps"],
+            batch=spec["global_batch"],
+            target_sequences=target,
+            pretraining_sequences=spec["reserved_sequences"],
+            sampler=spec["sampler"],
+            replay=spec["replay_sequences"],
+            seed=case["seed"],
+        )
+        order = [target * (source == "pretrain") + index for source, index in case["draws"]]
+        assert mixture.indices(0, len(order)).tolist() == order, spec
+        assert list(InjectionSampler(mixture)) == mixture.indices(0, len(order)).reshape(
+            spec["steps"], spec["global_batch"]
+        ).tolist()
 
 
 def test_the_exact_sampler_is_within_one_everywhere():

@@ -292,10 +292,6 @@ pub fn finetune(
     })
 }
 
-fn finetuning_key(spec: &FinetuneSpec) -> Key {
-    Key::new(spec.seed).named("finetuning")
-}
-
 /// The mixture of a finetuning run: which sequence is at each position, given the tokens per sequence
 /// (`context`) and the number of sequences reserved for injection. It needs no data, so a run can be
 /// refused before anything is trained.
@@ -324,7 +320,7 @@ fn mixture_of(
         replay_sequences: spec.replay_tokens.map(|tokens| tokens / context),
         sequence_tokens: context,
     }
-    .build(finetuning_key(spec))
+    .of_run(spec.seed)
 }
 
 /// The sequences of D_ft that are used: those in which a token counts in the loss.
