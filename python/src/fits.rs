@@ -7,7 +7,7 @@ use forgetting_laws::fit::{
     self, Advisor, Bootstrap, HoldOut, Limit, Options, growth_of_b, report,
 };
 use forgetting_laws::laws::{self, Law, Row};
-use forgetting_laws::table::read::{FIELDS, Loaded, Reading, read};
+use forgetting_laws::table::read::{Loaded, Reading, read};
 use forgetting_laws::table::{Column, Run, Table};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -104,15 +104,13 @@ fn read_table<'py>(
     map: Vec<String>,
 ) -> PyResult<FileOfLosses<'py>> {
     let reading = Reading { map, ..Reading::default() };
-    let Loaded { table, sha256 } = read(&path, &reading).map_err(raise)?;
-    let names = || reading.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim()));
-    let has = |name: &str| table.columns.iter().any(|c| c == name) || names().any(|n| n == name);
+    let Loaded { table, fields, sha256 } = read(&path, &reading).map_err(raise)?;
     let (mut numbers, mut labels) = (HashMap::new(), HashMap::new());
     let floats = |of: &dyn Fn(&Run) -> Option<f64>| {
         bytes(py, table.runs.iter().map(|run| of(run).unwrap_or(f64::NAN)))
     };
     let texts = |of: &dyn Fn(&Run) -> String| table.runs.iter().map(of).collect::<Vec<_>>();
-    for name in FIELDS.into_iter().filter(|name| has(name)) {
+    for name in fields {
         let column = Column::ALL.into_iter().find(|column| column.name() == name);
         match (column, name) {
             (Some(column), _) => drop(numbers.insert(name, floats(&|run| run.get(column)))),

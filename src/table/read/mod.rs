@@ -298,6 +298,8 @@ fn label(cell: &Cell) -> Result<String, String> {
 pub struct Loaded {
     /// The rows.
     pub table: Table,
+    /// The names among [`FIELDS`] that the file has a column for, by its name or by a setting.
+    pub fields: Vec<&'static str>,
     /// Hex SHA-256 of the file.
     pub sha256: String,
 }
@@ -319,7 +321,8 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let hash = sha256(&bytes);
     let records = parse(path, bytes, reading.decimal_comma)?;
-    Ok(Loaded { table: table(path, records, &plan)?, sha256: hash })
+    let (table, fields) = table(path, records, &plan)?;
+    Ok(Loaded { table, fields, sha256: hash })
 }
 
 /// A file's records, before its columns are interpreted.
@@ -378,7 +381,7 @@ fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 }
 
 /// Converts a file's records to the columns of the laws.
-fn table(path: &Path, mut records: Records, plan: &Plan) -> Result<Table> {
+fn table(path: &Path, mut records: Records, plan: &Plan) -> Result<(Table, Vec<&'static str>)> {
     let columns = records.columns.clone();
     let mut warnings = std::mem::take(&mut records.warnings);
     warnings.extend(records.drop_twins());
@@ -418,7 +421,8 @@ fn table(path: &Path, mut records: Records, plan: &Plan) -> Result<Table> {
         let reason = format!("no row of {} has {}", records.rows.len(), asked.join(" and "));
         return Err(Error::content(path, None, reason));
     }
-    Ok(Table { path: path.to_owned(), columns, unasked, runs, warnings })
+    let names = fields.iter().map(|(field, _)| field.name()).collect();
+    Ok((Table { path: path.to_owned(), columns, unasked, runs, warnings }, names))
 }
 
 /// The columns of a file and what they are read as.

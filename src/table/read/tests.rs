@@ -19,7 +19,7 @@ fn load(name: &str, text: &str, reading: &Reading) -> Result<Table, String> {
     let path = Path::new(name);
     let plan = Plan::new(reading).map_err(|error| error.to_string())?;
     let records = parse(path, text.into(), reading.decimal_comma);
-    let table = records.and_then(|records| table(path, records, &plan));
+    let table = records.and_then(|records| Ok(table(path, records, &plan)?.0));
     table.map_err(|error| {
         let message = error.to_string();
         assert_eq!(message.lines().count(), 1, "{message}");
@@ -42,7 +42,7 @@ fn the_projects_own_columns_are_read_in_any_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("A.CSV");
     fs::write(&path, text).unwrap();
-    let Loaded { table, sha256: hash } = read(&path, &Reading::default()).unwrap();
+    let Loaded { table, fields, sha256: hash } = read(&path, &Reading::default()).unwrap();
     assert_eq!(hash, sha256(text.as_bytes()));
     let run = &table.runs[0];
     let numbers = Column::ALL.map(|column| run.get(column).unwrap());
@@ -50,6 +50,8 @@ fn the_projects_own_columns_are_read_in_any_order() {
     assert_eq!((run.domain.as_str(), run.seed.as_str(), run.run.as_str()), ("maths", "7", "r 1"));
     assert_eq!((run.weight, run.line), (2.0, Some(2)));
     assert_eq!(table.columns[..3], ["loss_ft", "seed", "domain"]);
+    let read_too = |name: &&str| !["parent_id", "epochs", "interior"].contains(name);
+    assert_eq!(fields, FIELDS.into_iter().filter(read_too).collect::<Vec<_>>());
     assert_eq!((table.path, table.warnings), (path, vec![]));
 }
 
