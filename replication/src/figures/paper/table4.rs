@@ -117,13 +117,15 @@ fn mre<'a>(
 
 /// The sum of |L̂ − L| over that of predicting no change: 0 for a perfect prediction. Of a law of L_pt this
 /// is the error of its increase.
-fn over_no_change<'a>(cases: impl IntoIterator<Item = &'a Case<'a>> + Clone) -> Option<f64> {
-    let missed = |predicted: fn(&Forecast) -> f64| -> f64 {
-        let miss = |case: &'a Case<'a>| Some((predicted(case.forecast) - case.observed?).abs());
-        cases.clone().into_iter().filter_map(miss).sum()
-    };
-    let ratio = missed(value) / missed(no_change);
-    ratio.is_finite().then_some(ratio)
+fn over_no_change<'a>(cases: impl IntoIterator<Item = &'a Case<'a>>) -> Option<f64> {
+    let (mut missed, mut change) = (0.0, 0.0);
+    for case in cases {
+        if let Some(observed) = case.observed {
+            missed += (value(case.forecast) - observed).abs();
+            change += (no_change(case.forecast) - observed).abs();
+        }
+    }
+    Some(missed / change).filter(|ratio| ratio.is_finite())
 }
 
 fn value(forecast: &Forecast) -> f64 {
