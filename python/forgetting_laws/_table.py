@@ -118,12 +118,8 @@ def _read(table: Any, taken: Mapping[str, str]) -> _Columns:
             f"columns = {unknown[0]}: must be one of {', '.join(NUMBERS + LABELS)}"
         )
     if isinstance(table, (str, os.PathLike)):
-        read = _file(os.fspath(cast("Union[str, os.PathLike[str]]", table)), taken)
-    else:
-        read = _columns(_access(table), taken)
-    if not read.numbers and not read.labels:
-        raise ForgettingLawsError(_no_rows(read.names))
-    return read
+        return _file(os.fspath(cast("Union[str, os.PathLike[str]]", table)), taken)
+    return _columns(_access(table), taken)
 
 
 def _no_rows(names: Sequence[str]) -> str:
@@ -134,6 +130,8 @@ def _no_rows(names: Sequence[str]) -> str:
 def _file(path: str, taken: Mapping[str, str]) -> _Columns:
     read = _native.read_table(path, _map(taken))
     numbers, labels, names, unasked, sha256, lines, warnings = read
+    if not numbers and not labels:
+        raise ForgettingLawsError(_no_rows(names))
     floats = {name: np.frombuffer(values) for name, values in numbers.items()}
     return _Columns(floats, labels, names, path, unasked, sha256, lines, warnings)
 
