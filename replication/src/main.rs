@@ -62,8 +62,7 @@ fn main() -> ExitCode {
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
-            print!("{error}");
-            return ExitCode::SUCCESS;
+            return end(terminal::print(&error.to_string()));
         }
         Err(error) => {
             fail(&format!("{}; see replication --help", usage(&error)));

@@ -48,6 +48,16 @@ fn table(noise: f64) -> String {
     text
 }
 
+#[test]
+fn help_that_nobody_reads_to_the_end_is_no_fault() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut call = Command::new(env!("CARGO_BIN_EXE_replication"));
+    let output = call.args(["fit", "--help"]).stdout(writer).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
 fn replication(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_replication"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().unwrap()
