@@ -64,14 +64,17 @@ impl Overlaps {
 
     /// A description in one line.
     pub fn words(&self) -> String {
-        let of = |(text, overlap): (&str, Overlap)| {
+        let [pretraining, training] = self.named().map(|(text, overlap)| {
             let (share, documents) = (100.0 * overlap.share(), 100.0 * overlap.document_share());
-            format!(
-                "{share:.2}% occur in {text} (in {documents:.1}% of the documents one at least)"
+            (
+                format!("{share:.2}%"),
+                format!("{text} (at least one in {documents:.1}% of the documents)"),
             )
-        };
-        let n = self.pretraining.n;
-        format!("of the validation set's runs of {n} tokens {}", self.named().map(of).join(", "))
+        });
+        format!(
+            "{} of the validation set's {}-grams occur in {}, and {} in {}",
+            pretraining.0, self.pretraining.n, pretraining.1, training.0, training.1
+        )
     }
 
     /// A warning if so much of a domain's validation set was seen in training that its loss may come

@@ -2,7 +2,7 @@
 //! example from synthetic and from real text. Needs no libtorch and trains nothing.
 
 use crate::cli::values::named;
-use crate::figures::{FIGURES, Finding, Table};
+use crate::figures::{FIGURES, Finding, Table, style};
 use crate::report;
 use crate::results::{Laws, Results};
 use crate::terminal::print;
@@ -19,12 +19,12 @@ pub struct Options {
     #[arg(required = true, num_args = 2..)]
     results: Vec<PathBuf>,
 
-    /// Shows only the verdicts, without the numbers behind them.
+    /// Shows only the verdicts, without the numbers behind them and the rules.
     #[arg(long)]
     verdicts: bool,
 }
 
-/// Prints the verdicts of each file on every claim, as a Markdown table.
+/// Prints the verdicts of each file on every claim as a Markdown table, and their rules below it.
 ///
 /// # Errors
 /// If a file is not one of results, or two have the same name.
@@ -44,8 +44,18 @@ pub fn run(options: &Options) -> Result<()> {
     let files: Vec<_> = files.into_iter().map(read).collect::<Result<_>>()?;
     let column = |(name, results)| Ok(Column { name, findings: findings(&results)? });
     let columns: Vec<Column> = files.into_iter().map(column).collect::<Result<_>>()?;
-    let words = if options.verdicts { verdict } else { verdict_and_numbers };
-    print(&table(&columns, words).markdown())
+    let claims = claims(&columns);
+    let text = if options.verdicts {
+        table(&claims, &columns, verdict).markdown()
+    } else {
+        let mut table = table(&claims, &columns, verdict_and_numbers);
+        table.columns.insert(0, "no.".into());
+        for (row, number) in table.rows.iter_mut().zip(1..) {
+            row.insert(0, number.to_string());
+        }
+        format!("{}{}", table.markdown(), rules(&claims))
+    };
+    print(&text)
 }
 
 /// The findings of one file.
@@ -81,16 +91,39 @@ fn verdict_and_numbers(finding: &Finding) -> String {
     format!("**{}**: {}", finding.verdict.words(), finding.ours)
 }
 
-/// One row per finding of the first column, in the order of the figures, then those that only later
-/// columns have.
-fn table(columns: &[Column], words: fn(&Finding) -> String) -> Table {
-    let mut rows: Vec<(&str, &Finding)> = Vec::new();
+/// The claims with the name of their figure: those of the first column, in the order of the figures,
+/// then those that only later columns have.
+fn claims(columns: &[Column]) -> Vec<(&str, &Finding)> {
+    let mut claims: Vec<(&str, &Finding)> = Vec::new();
     for (figure, finding) in columns.iter().flat_map(|column| &column.findings) {
-        if !rows.iter().any(|(of, row)| of == figure && row.claim == finding.claim) {
-            rows.push((figure, finding));
+        if !claims.iter().any(|(of, known)| of == figure && known.claim == finding.claim) {
+            claims.push((figure, finding));
         }
     }
-    let cells = |(figure, row): (&str, &Finding)| {
+    claims
+}
+
+/// The rules of the verdicts, each with the numbers of its rows in the table.
+fn rules(claims: &[(&str, &Finding)]) -> String {
+    let mut rules: Vec<(&str, Vec<String>)> = Vec::new();
+    for (number, (_, claim)) in (1..).zip(claims) {
+        let number = number.to_string();
+        match rules.iter_mut().find(|(rule, _)| *rule == claim.rule) {
+            Some((_, numbers)) => numbers.push(number),
+            None => rules.push((&claim.rule, vec![number])),
+        }
+    }
+    let line = |(rule, numbers): &(&str, Vec<String>)| {
+        let are = if numbers.len() == 1 { ("Claim", "is") } else { ("Claims", "are each") };
+        format!("- {} {} {} supported if {rule}\n", are.0, style::list(numbers), are.1)
+    };
+    let lines: String = rules.iter().map(line).collect();
+    format!("\nThe rules of the verdicts:\n\n{lines}")
+}
+
+/// One row per claim.
+fn table(claims: &[(&str, &Finding)], columns: &[Column], words: fn(&Finding) -> String) -> Table {
+    let cells = |&(figure, row): &(&str, &Finding)| {
         let of = |column: &Column| {
             let same =
                 |(of, finding): &&(String, Finding)| of == figure && finding.claim == row.claim;
@@ -103,7 +136,7 @@ fn table(columns: &[Column], words: fn(&Finding) -> String) -> Table {
     Table {
         caption: String::new(),
         columns: ["figure", "claim"].map(String::from).into_iter().chain(names).collect(),
-        rows: rows.into_iter().map(cells).collect(),
+        rows: claims.iter().map(cells).collect(),
     }
 }
 
@@ -118,7 +151,7 @@ mod tests {
                 claim: claim.into(),
                 source: "quoted".into(),
                 ours: format!("by {name} | yes"),
-                rule: "ours".into(),
+                rule: format!("{claim} holds."),
                 verdict,
             };
             (figure.to_string(), finding)
@@ -139,9 +172,17 @@ mod tests {
 | F2 | a (quoted) | **not supported**: by one \\| yes | **supported**: by two \\| yes |
 | F2 | b (quoted) | – | **not testable at this scale**: by two \\| yes |
 ";
-        assert_eq!(table(&columns, verdict_and_numbers).markdown(), expected);
+        let claims = claims(&columns);
+        assert_eq!(table(&claims, &columns, verdict_and_numbers).markdown(), expected);
         let row = "| F2 | a (quoted) | not supported | supported |\n";
-        assert!(table(&columns, verdict).markdown().contains(row));
+        assert!(table(&claims, &columns, verdict).markdown().contains(row));
+        let expected = "
+The rules of the verdicts:
+
+- Claims 1 and 2 are each supported if a holds.
+- Claim 3 is supported if b holds.
+";
+        assert_eq!(rules(&claims), expected);
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub struct Finding {
     pub source: String,
     /// What these runs show, with numbers.
     pub ours: String,
-    /// By which rule the verdict is reached. The rules are ours.
+    /// The rule of the verdict: what follows "Supported if", with a full stop. The rules are ours.
     pub rule: String,
     /// The verdict.
     pub verdict: Verdict,
@@ -150,7 +150,7 @@ impl Page {
             let Finding { claim, source, ours, rule, verdict } = finding;
             let _ = writeln!(
                 text,
-                "- **{}**: {claim} ({source})\n  Here: {ours}\n  Rule: {rule}",
+                "- **{}**: {claim} ({source})\n  Here: {ours}\n  Supported if {rule}",
                 verdict.words()
             );
         }
@@ -168,11 +168,12 @@ impl Page {
         }
         let _ = writeln!(
             text,
-            "\n{} runs of the preset {} with the hash {}, {} missing. {}. Made by: {}.",
+            "\nDrawn from {} runs of the preset {}; {} runs are missing. The hash of all records is \
+             {}. Program of the results: {}. Runs made by: {}.",
             results.pretrained.len() + results.finetuned.len(),
             results.preset,
-            results.hash(),
             results.missing,
+            results.hash(),
             results.program,
             results.machines.join("; ")
         );

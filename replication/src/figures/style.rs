@@ -202,9 +202,27 @@ pub fn share(share: f64) -> String {
     format!("{}%", significant(100.0 * share, 2))
 }
 
-/// A list of words; "none" if it is empty.
+/// A list of words: `a, b and c`; "none" if it is empty.
 pub fn list(words: &[String]) -> String {
-    if words.is_empty() { "none".into() } else { words.join(", ") }
+    match words {
+        [] => "none".into(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// A sentence about a list of words; `none` if the list is empty.
+pub fn about(words: &[String], none: &str, sentence: impl FnOnce(String) -> String) -> String {
+    if words.is_empty() { none.into() } else { sentence(list(words)) }
+}
+
+/// Tallies with the case of each, the first with a noun: `3 of 4 pairs in far`, `1 of 2 in near`.
+pub fn tallies(noun: &str, cases: &[(Tally, String)]) -> Vec<String> {
+    let words = |(i, (tally, case)): (usize, &(Tally, String))| match i {
+        0 => format!("{tally} {noun} {case}"),
+        _ => format!("{tally} {case}"),
+    };
+    cases.iter().enumerate().map(words).collect()
 }
 
 /// The median; `None` if there are no numbers.
@@ -332,12 +350,14 @@ pub fn notes(results: &Results, blocks: &[&str]) -> Vec<String> {
         let pretrained = results.pretrained.iter().filter(|run| run.in_block(block));
         let left_out = Tally::count(results.block(block).map(|run| run.left_out().is_some()));
         if left_out.of == 0 && pretrained.count() == 0 {
-            notes.push(format!("There is no run of the block {block}: what needs it is missing."));
+            notes.push(format!(
+                "The block {block} has no runs, so whatever needs them is missing here."
+            ));
         }
         if left_out.holds > 0 {
             notes.push(format!(
-                "{left_out} finetunings of the block {block} are left out of statistics: their \
-                 bottoms are not interior, or they are not stable."
+                "The statistics leave out {left_out} finetuning runs of the block {block} because \
+                 they are unstable or have no interior bottom."
             ));
         }
     }
@@ -388,6 +408,14 @@ mod tests {
         assert_eq!(tally.verdict(0.75), Verdict::Supported);
         assert_eq!(tally.verdict(0.76), Verdict::NotSupported);
         assert_eq!(Tally::default().verdict(0.0), Verdict::NotTestable);
+        let words = tallies("pairs", &[(tally, "in far".into()), (tally, "in near".into())]);
+        assert_eq!(words, ["3 of 4 pairs in far", "3 of 4 in near"]);
+        let sentence = |words| format!("It holds in {words}.");
+        assert_eq!(
+            about(&words, "-", sentence),
+            "It holds in 3 of 4 pairs in far and 3 of 4 in near."
+        );
+        assert_eq!(about(&[], "There are none.", sentence), "There are none.");
     }
 
     #[test]
@@ -407,7 +435,8 @@ mod tests {
         assert_eq!(deviation(&[1.0, 2.0, 6.0]), Some((3.0, 7f64.sqrt())));
         assert_eq!(deviation(&[1.0]), None);
         assert_eq!(list(&[]), "none");
-        assert_eq!(list(&["a".into(), "b".into()]), "a, b");
+        assert_eq!(list(&["a".into()]), "a");
+        assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 
     #[test]
@@ -442,8 +471,13 @@ mod tests {
     fn what_is_missing_or_left_out_is_said() {
         let notes = notes(&planted(), &[MAIN, "fig17", "decay"]);
         assert_eq!(notes.len(), 2);
-        assert!(notes[0].starts_with("1 of 192 finetunings of the block main"));
-        assert_eq!(notes[1], "There is no run of the block decay: what needs it is missing.");
+        let left_out =
+            "The statistics leave out 1 of 192 finetuning runs of the block main because";
+        assert!(notes[0].starts_with(left_out), "{}", notes[0]);
+        assert_eq!(
+            notes[1],
+            "The block decay has no runs, so whatever needs them is missing here."
+        );
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn claim_groups(pages: &[(&Figure, Page)]) -> String {
             for (figure, finding) in &claim.findings {
                 let _ = write!(
                     html,
-                    "<li>{} <a href=\"#{}\">{}</a>\n<p>{}</p>\n<p class=\"rule\">Rule: {}</p>\
+                    "<li>{} <a href=\"#{}\">{}</a>\n<p>{}</p>\n<p class=\"rule\">Supported if {}</p>\
                      </li>\n",
                     verdict(finding),
                     figure.id,

@@ -20,7 +20,7 @@ pub fn page(results: &Results, pages: &[(&Figure, Page)]) -> String {
             for (figure, finding) in &claim.findings {
                 let _ = writeln!(
                     text,
-                    "  - **{}**, [{}](#{}): {}\n    Rule: {}",
+                    "  - **{}**, [{}](#{}): {}\n    Supported if {}",
                     finding.verdict.words(),
                     name(figure),
                     figure.id,

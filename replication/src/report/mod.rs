@@ -130,7 +130,7 @@ fn provenance(results: &Results) -> Vec<(String, String)> {
             });
     let left_out: Vec<_> = left_out.collect();
     let runs = format!(
-        "{} of pretraining, {} of finetuning; {} missing; left out of the fits: {}",
+        "{} of pretraining and {} of finetuning; {} are missing; left out of the fits: {}",
         results.pretrained.len(),
         results.finetuned.len(),
         results.missing,
@@ -152,7 +152,7 @@ fn provenance(results: &Results) -> Vec<(String, String)> {
         (
             "Pretraining data".into(),
             format!(
-                "{}; {}; {} different tokens",
+                "{}; {}; {} distinct tokens",
                 pretraining.source, pretraining.data, pretraining.vocab
             ),
         ),

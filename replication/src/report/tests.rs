@@ -41,7 +41,7 @@ fn curve(name: &str) -> Result<Page> {
         claim: claim.into(),
         source: "abstract, quoted".into(),
         ours: format!("1 < 2 in {}", name),
-        rule: "more than half".into(),
+        rule: "more than half are.".into(),
         verdict,
     };
     let second = Verdict::of(name == "one");

@@ -71,7 +71,7 @@ impl Laws {
     /// Notes about what could not be fitted and why.
     pub fn missing(&self) -> Vec<String> {
         let why = |domain: &str, (law, fit): (&str, &Result<Fit, String>)| {
-            fit.as_ref().err().map(|why| format!("There is no {law} law of {domain}: {why}."))
+            fit.as_ref().err().map(|why| format!("There is no {law} law for {domain}: {why}."))
         };
         let of = |laws: &'_ DomainLaws| {
             laws.both().into_iter().filter_map(|law| why(&laws.domain, law)).collect::<Vec<_>>()

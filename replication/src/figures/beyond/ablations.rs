@@ -44,11 +44,11 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     let gains = equivalent::gains(results, laws);
     let mut notes = style::notes(results, ABLATIONS.blocks);
     if deviations.is_none() {
-        notes.push("No run has a second seed: there are no error bars.".into());
+        notes.push("No run has a second seed, so there are no error bars.".into());
     }
     notes.push(
-        "Equivalent data: the factor by which D_ft would have to grow, by the finetuning law's \
-         E and beta, for p = 0 to reach the L_ft that injection gave."
+        "Equivalent data is the factor by which D_ft would have to grow for p = 0 to reach the L_ft \
+         that injection gave, by E and β of the finetuning law."
             .into(),
     );
     Ok(Page {
@@ -67,7 +67,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
         tables: [
             Some(summary(&contrasts)),
             deviations.map(|d| d.table("seeds of the finetuning")),
-            of_models.map(|d| d.table("pretrained models, each of another seed")),
+            of_models.map(|d| d.table("pretrained models with different seeds")),
             Some(equivalent::by_p(&gains)),
         ]
         .into_iter()
@@ -187,12 +187,19 @@ fn summary(contrasts: &[Contrast<'_>]) -> Table {
         };
         vec![name.clone(), middle(of_target), lower(of_target), middle(of_rise), lower(of_rise)]
     };
-    let columns =
-        ["what differs", "L_ft, middle", "lower in", "increase of L_pt, middle", "lower in"];
+    let columns = [
+        "what differs",
+        "median change of L_ft",
+        "L_ft is lower in",
+        "median change of the increase of L_pt",
+        "the increase is lower in",
+    ];
     Table {
-        caption: "Changes at the bottom against the counterpart: the run of the main grid of the \
-                  same size, domain, D_ft and p; for large p and instructions the one at p = 0."
-            .into(),
+        caption:
+            "Changes at the bottom from the counterpart, the run of the main grid with the same \
+                  size, domain, D_ft and p. For large p and for instructions the counterpart is at \
+                  p = 0."
+                .into(),
         columns: columns.map(String::from).to_vec(),
         rows: names(contrasts).iter().map(row).collect(),
     }
@@ -250,10 +257,11 @@ fn drawing(
                            what differs; a colour for each model size, a band for what another \
                            seed changes."
             .into();
-    drawing.footnote = "Above: the loss on the target at the bottom of the U against that of the \
-                        counterpart in the main grid; below: the increase of L_{pt}. Counterparts of \
-                        large p and of instructions are those at p = 0."
-        .into();
+    drawing.footnote =
+        "Above: the change of the loss on the target at the bottom of the U from the \
+                        counterpart in the main grid. Below: the change of the increase of L_{pt}. \
+                        Counterparts of large p and of instructions are at p = 0."
+            .into();
     drawing.provenance = style::provenance(results);
     Some(drawing)
 }
@@ -270,15 +278,24 @@ fn unchanged(contrasts: &[Contrast<'_>], deviations: Option<&Deviations>) -> Fin
         }
     };
     Finding {
-        claim: "It does not matter whether each injected sequence is drawn independently or their \
-                number is exact"
+        claim: "It makes no difference whether each injected sequence is drawn independently or \
+                their number is exact"
             .into(),
         source: "beyond the paper, whose sampler is unknown".into(),
-        ours: format!(
-            "With the exact sampler L_ft stays within {DEVIATIONS} standard deviations over seeds \
-             of the counterpart in {tally_ft} pairs, the increase of L_pt in {tally_pt}."
+        ours: match tally_ft.of + tally_pt.of {
+            0 => {
+                "There is no pair of runs with both samplers, or no run with a second seed.".into()
+            }
+            _ => format!(
+                "With the exact sampler, L_ft is within {DEVIATIONS} standard deviations over seeds \
+                 of the counterpart in {tally_ft} pairs, and the increase of L_pt in {tally_pt}."
+            ),
+        },
+        rule: format!(
+            "L_ft and the increase of L_pt are each within {DEVIATIONS} standard deviations over seeds \
+             of the counterpart in at least {} of the pairs.",
+            percent(MOST_PAIRS)
         ),
-        rule: format!("both in at least {} of the pairs", percent(MOST_PAIRS)),
         verdict: style::all([tally_ft.verdict(MOST_PAIRS), tally_pt.verdict(MOST_PAIRS)]),
     }
 }
@@ -291,17 +308,20 @@ fn pool(contrasts: &[Contrast<'_>]) -> Finding {
     let pools = distinct(replay().filter_map(|c| c.run.replay_tokens).map(|tokens| tokens as f64));
     let pools: Vec<_> = pools.iter().map(|tokens| style::short(*tokens)).collect();
     Finding {
-        claim: "Injected data is fresh; repeating a small pool can itself overfit".into(),
+        claim: "Injected data is fresh, and repeating a small pool can itself overfit".into(),
         source: "reported".into(),
         ours: match tally.of {
             0 => "There is no pair of runs with a pool and with fresh data.".into(),
             _ => format!(
-                "With a pool of {} tokens the increase of L_pt is larger in {tally} pairs, the middle \
-                 change {middle}.",
+                "With replay pools of {} tokens, the increase of L_pt is larger than with fresh data \
+                 in {tally} pairs. It changes by a median of {middle}.",
                 style::list(&pools)
             ),
         },
-        rule: format!("larger in at least {} of the pairs", percent(MORE_THAN_CHANCE)),
+        rule: format!(
+            "the increase of L_pt is larger with a replay pool in at least {} of the pairs.",
+            percent(MORE_THAN_CHANCE)
+        ),
         verdict: tally.verdict(MORE_THAN_CHANCE),
     }
 }
@@ -323,7 +343,9 @@ mod tests {
         let expected = ["another seed", "exact sampler", "replay pool", "p = 20%", "p = 50%"];
         assert_eq!(names, expected);
         for block in [DECAY, INSTRUCTIONS] {
-            assert!(page.notes.iter().any(|note| note.contains(&format!("block {block}"))));
+            assert!(
+                page.notes.iter().any(|note| note.contains(&format!("block {block} has no runs")))
+            );
         }
         // The planted exact sampler and the pool change nothing.
         assert_eq!(page.findings[0].verdict, Verdict::Supported);

@@ -63,25 +63,25 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
             of.b.iter().filter(|b| !b.known).map(|b| texts[b.text].domain.name.clone()).collect();
         if !unknown.is_empty() {
             notes.push(format!(
-                "B of the law {} is not known of {}: its 90% interval includes 0 or spans more \
-                 than a factor of {WIDEST}.",
+                "B of the law {} counts as unknown in {}, because its 90% interval includes 0 or \
+                 spans more than a factor of {WIDEST}.",
                 of.law.name(),
                 style::list(&unknown)
             ));
         }
     }
     notes.push(
-        "All domains of a law share α, which is that of the smallest sum of their objectives; without it \
-         B and α of a domain trade off. The predictor is a line through ln B against one measure \
-         (Theil and Sen: medians of slopes and of intercepts). Each domain is predicted by a line through the \
-         others, at the α of the others. Where a share of the forgetting is to be prevented, p is proportional \
-         to 1/B, so that the factor by which B is missed is that of the advised p."
+        "All domains of a law share one α, which minimises the sum of their objectives, because B and α \
+         of a single domain can be traded for each other. A predictor is the Theil–Sen line of ln B \
+         against one measure, whose slope and intercept are medians. Each domain is predicted by a line \
+         through the other domains, at the α of the others. The p that prevents a given share of the \
+         forgetting is proportional to 1/B, so an advised p is wrong by the same factor as B."
             .into(),
     );
     notes.push(
-        "model_excess is the loss on the target above that on the pretraining data before finetuning; \
-         first_step is the increase of L_pt over the decrease of L_ft from step 0 to the next evaluation, at \
-         p = 0. Both are means over the sizes and D_ft. The others are measures of tokens alone."
+        "model_excess is the loss on the target minus the loss on the pretraining data, before finetuning. \
+         first_step is the increase of L_pt divided by the decrease of L_ft from step 0 to the next \
+         evaluation, at p = 0. Both are means over N and D_ft. The other measures depend on tokens alone."
             .into(),
     );
     let judged: Vec<Judged> = fitted.iter().map(|of| of.judge(&texts, &names)).collect();
@@ -307,7 +307,7 @@ impl Fitted {
             let fixed = [
                 text.domain.name.clone(),
                 text.losses.runs.len().to_string(),
-                format!("{value} [{low}, {high}]{}", if b.known { "" } else { " (not known)" }),
+                format!("{value} [{low}, {high}]{}", if b.known { "" } else { " (unknown)" }),
                 share(ONE_PERCENT),
                 share(0.05),
             ];
@@ -319,8 +319,8 @@ impl Fitted {
         let fixed = ["domain", "runs", "B", "prevented by 1%", "prevented by 5%"];
         Table {
             caption: format!(
-                "The law {} with α = {} in every domain, by B. In brackets the middle 90% of resamples; \
-                 shares are means over the runs.",
+                "The law {} with α = {} in every domain, sorted by B. Brackets hold the middle 90% of \
+                 resamples. The shares prevented are means over the runs.",
                 self.law.name(),
                 significant(self.alpha, 3)
             ),
@@ -368,15 +368,15 @@ impl Judged {
         let columns = [
             "predictor",
             "rank correlation",
-            "B missed by a factor of",
-            "worst domain",
-            "share prevented missed by",
+            "mean factor by which B is missed",
+            "largest factor",
+            "mean error of the share prevented",
         ];
         Table {
             caption: format!(
-                "Predictors of B of the law {}, each domain predicted from the others. The share prevented is \
-                 that of the domain's runs. The row of its own B says what the law itself leaves, which no \
-                 predictor of B can mend.",
+                "Predictors of B of the law {}. Each domain is predicted from the others. The share prevented \
+                 is that of the domain's runs. The row “{OWN}” has the error of the law itself, which no \
+                 predictor of B can reduce.",
                 of.law.name()
             ),
             columns: columns.map(String::from).to_vec(),
@@ -396,30 +396,32 @@ fn finding(law: &dyn Law, fitted: &[Fitted], judged: &[Judged]) -> Finding {
             Verdict::NotTestable,
         ),
         Some((of, chosen, median, own)) => {
+            let points = |skill: &Skill| significant(100.0 * skill.share_error, 2);
             let holds = chosen.factor < median.factor && chosen.share_error < median.share_error;
             let words = format!(
-                "Of {} domains, each predicted from the others, B is missed by a factor of {} in the mean \
-                 and {} at worst ({} and {} by the median B of the others), and the share of the \
-                 forgetting that is prevented by {} ({}; with the domain's own B {}).",
+                "Each of {} domains is predicted from the others. B is missed by a mean factor of {} and \
+                 at most {}; the median B of the others misses it by {} and {}. The mean error of the \
+                 share of the forgetting that is prevented is {} points; it is {} with the median B of \
+                 the others and {} with the domain's own B.",
                 of.known().count(),
                 significant(chosen.factor, 3),
                 significant(chosen.worst, 3),
                 significant(median.factor, 3),
                 significant(median.worst, 3),
-                style::share(chosen.share_error),
-                style::share(median.share_error),
-                style::share(own.share_error),
+                points(chosen),
+                points(median),
+                points(own),
             );
             (words, Verdict::of(holds))
         }
     };
     Finding {
-        claim: format!("B of a domain (law {}) can be predicted from its text", law.name()),
+        claim: format!("B of a domain in the law {} can be predicted from its text", law.name()),
         source: "beyond the paper".into(),
         ours,
-        rule:
-            "the measure that is best on the other domains misses both by less than their median B"
-                .into(),
+        rule: "the measure that is best on the other domains misses both B and the share prevented by \
+               less, in the mean, than their median B does."
+            .into(),
         verdict,
     }
 }
@@ -489,8 +491,8 @@ fn drawing(
                            row for each law, a column for each measure."
         .into();
     drawing.footnote =
-        "Bars: 90% intervals from resamples of the runs. Line: Theil and Sen's through \
-                        all domains."
+        "Bars are 90% intervals from resamples of the runs. The line is the Theil–Sen line through all \
+         domains."
             .into();
     drawing.provenance = style::provenance(results);
     drawing
@@ -537,7 +539,7 @@ mod tests {
     fn a_grid_without_many_domains_has_an_empty_page() {
         let page = golden::page(&B_FROM_TEXT);
         assert!(page.drawing.is_none() && page.findings.is_empty() && page.tables.is_empty());
-        assert!(page.notes[0].contains("no run of the block domains"), "{}", page.notes[0]);
+        assert!(page.notes[0].contains("block domains has no runs"), "{}", page.notes[0]);
     }
 
     #[test]

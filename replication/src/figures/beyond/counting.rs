@@ -148,7 +148,7 @@ fn table(pairs: &[Pair], law: &str, last: &str) -> Table {
     };
     let of_law = pairs.iter().filter(|pair| pair.fits[0].law.name() == law);
     Table {
-        caption: format!("The {law} law."),
+        caption: format!("The {law} law with both counts of N."),
         columns: ["domain", "N", "α", "β", last, "MRE", "MRE, sizes held out", "status"]
             .map(String::from)
             .to_vec(),
@@ -177,36 +177,35 @@ fn alike(pairs: &[Pair], law: &str, equation: &str) -> Finding {
         .filter(|pair| pair.fits[0].law.name() == law)
         .filter_map(|pair| pair.comparison.as_ref())
         .collect();
-    let word = |comparison: &&Comparison| {
+    let word = |(i, comparison): (usize, &&Comparison)| {
         let points = |share: f64| format!("{:+.2}", 100.0 * share);
         let interval = comparison.interval;
         format!(
-            "{} {} [{}, {}]",
-            comparison.domain,
+            "{}{} [{}, {}] in {}",
             points(comparison.difference),
+            if i == 0 { " points" } else { "" },
             points(interval.low),
-            points(interval.high)
+            points(interval.high),
+            comparison.domain
         )
     };
+    let words: Vec<_> = compared.iter().enumerate().map(word).collect();
     let same = |comparison: &&Comparison| {
         let interval = comparison.interval;
         Verdict::of(interval.low <= 0.0 && 0.0 <= interval.high)
     };
     Finding {
-        claim: format!("{equation} holds as well with either count of N"),
-        source: "not in the paper, whose sizes suggest that N counts the embeddings (inferred)"
+        claim: format!("{equation} predicts equally well with either count of N"),
+        source: "not in the paper; that its N counts the embeddings is inferred from its sizes"
             .into(),
-        ours: if compared.is_empty() {
-            "no size could be held out with both counts".into()
-        } else {
+        ours: style::about(&words, "No size could be held out with both counts.", |words| {
             format!(
-                "MRE on sizes that were held out, with embeddings less without, in points and so \
-             below 0 where the embeddings should count: {}.",
-                compared.iter().map(word).collect::<Vec<_>>().join("; ")
+                "Counting the embeddings changes the MRE on held-out sizes by {words}. Where this is \
+                 below 0, the law predicts better with the embeddings."
             )
-        },
-        rule: "in every domain the interval of the difference, from a paired bootstrap over the \
-               runs, contains 0"
+        }),
+        rule: "the interval of the change, from a paired bootstrap over the runs, contains 0 in every \
+               domain."
             .into(),
         verdict: style::all(compared.iter().map(same)),
     }

@@ -61,9 +61,9 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
         }
     }
     notes.push(
-        "FLOPs are 6·N·D. The law of forgetting was fitted to runs with one number of tokens per \
-         parameter and is taken to hold for others, which the last finding is about. L_pt⁰ and \
-         L_pt are given where D/N lies within that of the pretrained models."
+        "FLOPs are 6·N·D. The forgetting law was fitted to runs with one number of tokens per \
+         parameter and is assumed to hold for others; the last finding tests this. L_pt⁰ and L_pt \
+         are given only where D/N is within the range of the pretrained models."
             .into(),
     );
     let (of_tokens, by_tokens, depends) = tokens::page(results);
@@ -95,9 +95,9 @@ fn pretraining_law(results: &Results, laws: &Laws) -> Result<Before, String> {
     });
     if !several {
         return Err(
-            "every size was pretrained on one amount of tokens, so that nothing tells what \
-                    N and what D does to L_pt⁰; losses on the way do not stand in for it, since \
-                    the learning rate had not fallen yet"
+            "every size was pretrained on one amount of tokens, so the effects of N and D on L_pt⁰ \
+             cannot be told apart, and losses during pretraining cannot replace other amounts \
+             because the learning rate had not decayed yet"
                 .into(),
         );
     }
@@ -123,7 +123,7 @@ fn pretraining_law(results: &Results, laws: &Laws) -> Result<Before, String> {
         .fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
     match fit.status {
         Status::Converged | Status::AtBound => Ok(Before { law: fit, per_param: (low, high) }),
-        _ => Err("the pretrainings do not determine the additive law".into()),
+        _ => Err("the pretraining runs do not determine the additive law".into()),
     }
 }
 
@@ -240,7 +240,7 @@ fn drawing(
     ];
     let mut before = "";
     if curves.iter().flat_map(|curve| &curve.points).any(|point| point.losses.is_some()) {
-        before = " Dotted: L_{pt}^{0}.";
+        before = " Dotted lines are L_{pt}^{0}.";
         shown.push(("after finetuning", "L_{pt} (nats)", |point| Some(point.losses?.1)));
     }
     let panel = |domain: &str, label: &str, of: Of| {
@@ -287,8 +287,8 @@ fn drawing(
     let curve = &curves[0];
     let level = percent(laws.bootstrap().level);
     drawing.footnote = format!(
-        "{} FLOPs, D_{{ft}} = {}. Vertical: the reference, N = {} on {} tokens. Bands: {level} \
-         intervals of the laws.{before}",
+        "{} FLOPs, D_{{ft}} = {}. The vertical line is the reference, N = {} on {} tokens. Bands are \
+         {level} intervals of the laws.{before}",
         significant(curve.flops, 3),
         short(curve.d_ft_tokens),
         short(n_params),
@@ -313,8 +313,11 @@ fn table(curves: &[Curve]) -> Table {
         ]
     };
     Table {
-        caption: "Twice the parameters of the reference on half its tokens, in nats.".into(),
-        columns: ["domain", "p", "increase of L_pt", "less than the reference"]
+        caption:
+            "A model with twice the parameters of the reference, pretrained on half its tokens. \
+                  Losses are in nats."
+                .into(),
+        columns: ["domain", "p", "increase of L_pt", "how much less than the reference"]
             .map(String::from)
             .to_vec(),
         rows: curves.iter().map(row).collect(),
@@ -347,8 +350,8 @@ fn finding(curves: &[Curve], before: &Result<Before, String>) -> Finding {
     let twice = distinct(curves.iter().map(|curve| curve.twice.allowance.value));
     let twice = twice.first().zip(twice.last()).map_or_else(String::new, |(low, high)| {
         format!(
-            " Twice the parameters on half the tokens forget {} to {} nats less, and are worth it \
-             where L_pt⁰ is higher by no more.",
+            " Twice the parameters on half the tokens reduce the forgetting by {} to {} nats, and pay off \
+             if they increase L_pt⁰ by less than that.",
             significant(*low, 2),
             significant(*high, 2)
         )
@@ -359,15 +362,13 @@ fn finding(curves: &[Curve], before: &Result<Before, String>) -> Finding {
         .map(|curve| (curve, optimum(curve, |loss| loss.0.value), optimum(curve, |l| l.1.value)))
         .collect();
     let (ours, verdict) = match before {
-        Err(why) => (format!("The optimum of N cannot be found: {why}.{twice}"), None),
+        Err(why) => (format!("The best N cannot be found: {why}.{twice}"), None),
         Ok(_) => {
-            let words: Vec<_> = optima
-                .iter()
-                .map(|&(curve, before, after)| {
-                    let [before, after] = [before, after].map(|at| name_of_optimum(curve, at));
-                    format!("{}: {before} before finetuning, {after} after", curve.domain)
-                })
-                .collect();
+            let name = |(curve, at): (&Curve, Option<usize>)| {
+                format!("{} in {}", name_of_optimum(curve, at), curve.domain)
+            };
+            let before: Vec<_> = optima.iter().map(|&(curve, at, _)| name((curve, at))).collect();
+            let after: Vec<_> = optima.iter().map(|&(curve, _, at)| name((curve, at))).collect();
             // Where both are the same end of the curve, what lies beyond it decides.
             let shifted = optima.iter().map(|(curve, before, after)| match (before, after) {
                 (Some(before), Some(after)) => {
@@ -378,19 +379,27 @@ fn finding(curves: &[Curve], before: &Result<Before, String>) -> Finding {
                 _ => Verdict::NotTestable,
             });
             let verdict = style::all(shifted);
-            (format!("Optimum of N at p = 0, {}.{twice}", words.join("; ")), Some(verdict))
+            let best = style::about(&before, "No domain has a forgetting law.", |before| {
+                let after = style::list(&after);
+                format!(
+                    "Before finetuning the best N is {before}. After finetuning at p = 0 it is {after}."
+                )
+            });
+            (format!("{best}{twice}"), Some(verdict))
         }
     };
     Finding {
-        claim: "At equal FLOPs of pretraining, forgetting makes a larger model the better one to \
-                finetune"
-            .into(),
-        source: "IsoFLOPs are discussed, reported; the question is the paper's, the statement ours"
+        claim:
+            "At equal FLOPs of pretraining, forgetting makes a larger model the better choice for \
+                finetuning"
+                .into(),
+        source: "reported that IsoFLOPs are discussed; the question is the paper's, the statement \
+                 ours"
             .into(),
         ours,
-        rule: "the N of the lowest L_pt at equal FLOPs is larger after finetuning without \
-               injection than before, by the additive law of L_pt⁰ and the forgetting law, in \
-               every domain"
+        rule: "the N with the lowest L_pt at equal FLOPs is larger after finetuning without \
+               injection than before it in every domain, by the additive law of L_pt⁰ and the \
+               forgetting law."
             .into(),
         verdict: verdict.unwrap_or(Verdict::NotTestable),
     }

@@ -45,8 +45,8 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
     }
     let mut notes = style::notes(results, PATH.blocks);
     notes.push(
-        "Drawn is the largest D_ft of each domain. The table and the findings are of all runs \
-         of the main grid that count."
+        "The drawing shows the largest D_ft of each domain. The table and the findings cover all \
+         runs of the main grid that count."
             .into(),
     );
     Ok(Page {
@@ -198,27 +198,35 @@ fn rewarming(results: &Results) -> Finding {
         Tally::count(at_p.map(|spike| spike.1 >= SPIKE))
     };
     let fractions = distinct(spikes.iter().map(|spike| spike.0));
-    let word = |&p: &f64| format!("{} at p = {}", of(p), percent(p));
-    let words: Vec<_> = fractions.iter().map(word).collect();
+    let case = |&p: &f64| (of(p), format!("at p = {}", percent(p)));
+    let words = style::tallies("runs", &fractions.iter().map(case).collect::<Vec<_>>());
     let most = fractions.last().map_or(Tally::default(), |&p| of(p));
     let first = counted(results)
         .filter_map(|run| Some(run.record.evaluations.get(1)?.loss_pt - run.loss_pt0_of_curve()));
-    let first = style::median(first).map_or("-".into(), |rise| significant(rise, 2));
+    let first = style::median(first).map_or(String::new(), |rise| {
+        let rise = significant(rise, 2);
+        format!(" At the first evaluation, L_pt has increased by a median of {rise} nats.")
+    });
+    let start = percent(START);
+    let none =
+        format!("No run has {FEWEST} evaluations in the first {start} of the steps to the bottom.");
+    let spikes = style::about(&words, &none, |words| {
+        format!(
+            "In the first {start} of the steps to the bottom, L_pt increases and then falls again by \
+             at least {SPIKE} nats in {words}."
+        )
+    });
     Finding {
         claim: "The pretraining loss has a slight spike at the start of finetuning, where the \
                 learning rate is warmed up again"
             .into(),
         source: "reported".into(),
-        ours: format!(
-            "Runs whose L_pt rises and falls again by {SPIKE} nats after the first {} of the steps \
-             to the bottom: {}. At the first evaluation L_pt has risen by {first} nats, the middle \
-             of all runs.",
-            percent(START),
-            style::list(&words)
+        ours: spikes + &first,
+        rule: format!(
+            "L_pt has a spike of at least {SPIKE} nats in at least half of the runs at the largest p, where \
+             forgetting hides it least. Only runs with at least {FEWEST} evaluations in the first \
+             {start} of the steps to the bottom are tested."
         ),
-        rule: "in at least half of the runs at the largest p, where forgetting hides it least; \
-               tested where three evaluations lie there"
-            .into(),
         verdict: most.verdict(0.5),
     }
 }
@@ -229,18 +237,24 @@ fn late(results: &Results) -> Finding {
         let of_domain = counted(results).filter(|run| run.domain == domain.name && run.p == 0.0);
         let Some(middle) = style::median(of_domain.filter_map(at_half)) else { continue };
         verdicts.push(Verdict::of(middle < 0.5));
-        words.push(format!("{} {}", domain.name, style::share(middle)));
+        words.push(format!("{} in {}", style::share(middle), domain.name));
     }
     Finding {
         claim: "The second half of the gain on the target costs more forgetting than the first"
             .into(),
         source: "beyond the paper".into(),
-        ours: format!(
-            "Share of the increase of L_pt at the bottom that has come at half of the gain in L_ft, \
-             the middle of the runs at p = 0: {}.",
-            style::list(&words)
+        ours: style::about(
+            &words,
+            "There is no run at p = 0 with a gain and an increase.",
+            |words| {
+                format!(
+                    "Of the increase of L_pt at the bottom, a median of {words} has happened at p = 0 when \
+                 half of the gain in L_ft is reached."
+                )
+            },
         ),
-        rule: "less than half in every domain".into(),
+        rule: "in every domain, a median of less than half of the increase of L_pt at the bottom has happened \
+               at p = 0 when half of the gain in L_ft is reached.".into(),
         verdict: style::all(verdicts),
     }
 }
@@ -248,8 +262,8 @@ fn late(results: &Results) -> Finding {
 fn table(results: &Results) -> Table {
     let domains = results.domains_of(MAIN);
     style::by_domain_and_p(
-        "Share of the increase of L_pt at the bottom that has come at half of the gain in L_ft, the middle \
-         of the runs.",
+        "Median share of the increase of L_pt at the bottom that has happened when half of the gain in \
+         L_ft is reached.",
         domains.iter().map(|domain| domain.name.as_str()),
         &style::main_fractions(results),
         |domain, p| {

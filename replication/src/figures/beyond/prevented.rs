@@ -60,16 +60,16 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     }
     let mut notes = style::notes(results, PREVENTED.blocks);
     notes.push(
-        "Share prevented: 1 − ΔL_pt(p) / ΔL_pt(0) of two runs that differ in p alone, at the \
-         bottoms of their U-curves. A pair in which nothing was forgotten without injection has \
-         none."
+        "The share prevented is 1 − ΔL_pt(p) / ΔL_pt(0) for two runs that differ only in p, at the \
+         bottoms of their U-curves. A pair in which nothing was forgotten without injection is left \
+         out."
             .into(),
     );
     notes.push(
-        "The law of a domain is the form that held-out runs put ahead of Equation 7, where there is \
-         one. What it says of the paper's N and D_ft is an extrapolation by factors of a thousand \
-         from models, texts and a vocabulary of another kind: it says what the form implies, and \
-         nothing of what the paper's models do."
+        "The law of a domain is the form that predicts held-out runs better than Equation 7, if \
+         there is one, and otherwise Equation 7. Its values at the paper's N and D_ft are \
+         extrapolations by factors of a thousand from models, texts and a vocabulary of another \
+         kind. They show what the form implies and say nothing about the paper's models."
             .into(),
     );
     Ok(Page {
@@ -222,8 +222,8 @@ impl<'a> Shown<'a> {
                                size."
             .into();
         drawing.footnote =
-            "Marks: pairs of runs. Dashed: Equation 7, in which D_{ft} does not matter. \
-                            Solid: the form that held-out runs put ahead of it, where there is one."
+            "Marks are pairs of runs. Dashed lines are Equation 7, in which D_{ft} does not matter. \
+             Solid lines are the form that predicts held-out runs better, where there is one."
                 .into();
         drawing.provenance = style::provenance(self.results);
         Some(drawing)
@@ -232,7 +232,7 @@ impl<'a> Shown<'a> {
 
 fn grows(results: &Results) -> Finding {
     let pairs = pairs(results);
-    let (mut words, mut verdicts) = (Vec::new(), Vec::new());
+    let (mut tallies, mut verdicts) = (Vec::new(), Vec::new());
     for domain in results.domains_of(MAIN) {
         let of_domain = || pairs.iter().filter(|pair| pair.with.domain == domain.name);
         let same = |a: &Pair, b: &Pair| a.with.size == b.with.size && a.with.p == b.with.p;
@@ -243,19 +243,25 @@ fn grows(results: &Results) -> Finding {
         });
         let tally = Tally::count(compared);
         verdicts.push(tally.verdict(MOST_PAIRS));
-        words.push(format!("{} {tally}", domain.name));
+        tallies.push((tally, format!("in {}", domain.name)));
     }
+    let words = style::tallies("pairs", &tallies);
     Finding {
-        claim: "The share of the forgetting that a fraction p prevents grows with D_ft (Equation 7: it \
-                does not depend on D_ft)"
-            .into(),
+        claim:
+            "The share of the forgetting that a fraction p prevents grows with D_ft, whereas by \
+                Equation 7 it does not depend on D_ft"
+                .into(),
         source: "beyond the paper".into(),
-        ours: format!(
-            "Of two amounts of target data, at the same N and p, more is prevented with the larger one \
-             in {}.",
-            style::list(&words)
+        ours: style::about(&words, "There is no share to compare.", |words| {
+            format!(
+                "At equal N and p, a larger share is prevented with more target data in {words}."
+            )
+        }),
+        rule: format!(
+            "the share prevented is larger with more target data in at least {} of the pairs of every \
+             domain.",
+            percent(MOST_PAIRS)
         ),
-        rule: format!("in at least {} of the pairs of every domain", percent(MOST_PAIRS)),
         verdict: style::all(verdicts),
     }
 }
@@ -287,7 +293,7 @@ fn seen(results: &Results) -> Table {
     }
     let names = amounts.iter().map(|&d_ft| format!("D_ft = {}", short(d_ft as f64)));
     let columns = ["domain".to_string(), "size".to_string()].into_iter().chain(names).collect();
-    let caption = "Share of the forgetting without injection that p = 1% prevented.".into();
+    let caption = "Share of the forgetting at p = 0 that p = 1% prevented.".into();
     Table { caption, columns, rows }
 }
 
@@ -321,14 +327,14 @@ fn enough(results: &Results, laws: &Laws) -> Table {
             rows.push(cells);
         }
     }
-    let of_share = |share: f64| format!("{} prevented from D_ft =", percent(share));
+    let of_share = |share: f64| format!("D_ft above which {} is prevented", percent(share));
     let mut columns: Vec<String> = ["domain", "N", "law"].map(String::from).to_vec();
     columns.extend(SHARES.map(of_share));
     Table {
-        caption: "The D_ft in tokens from which on p = 1% prevents a share of the forgetting, by the law \
-                  of the domain, with the middle 90% of its resamples. Beyond the D_ft of the runs it is an \
-                  extrapolation. any: it does so at every D_ft; none: at no D_ft up to 1T, as Equation 7 \
-                  says either."
+        caption: "The D_ft, in tokens, above which p = 1% prevents a given share of the forgetting by \
+                  the law of the domain. Brackets hold the middle 90% of resamples. Values beyond the \
+                  D_ft of the runs are extrapolations. “any” means at every D_ft, and “none” at no D_ft \
+                  up to 1T; by Equation 7 it is always one of these two."
             .into(),
         columns,
         rows,
@@ -355,9 +361,9 @@ fn at_the_papers_scale(laws: &Laws) -> Table {
     let at = |(n, d): (f64, f64)| format!("N = {}, D_ft = {}", short(n), short(d));
     let columns = ["domain".into(), "law".into()].into_iter().chain(PAPER.map(at)).collect();
     Table {
-        caption: "An extrapolation by factors of a thousand, no prediction: the share of the forgetting \
-                  that p = 1% would prevent at the paper's smallest and largest N and D_ft, if the law \
-                  held there."
+        caption: "The share of the forgetting that p = 1% would prevent at the paper's smallest and \
+                  largest N and D_ft if the law held there. This extrapolates by factors of a thousand \
+                  and is not a prediction."
             .into(),
         columns,
         rows,

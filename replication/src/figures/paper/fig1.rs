@@ -45,10 +45,10 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
     }
     let mut notes = style::notes(results, FIG1.blocks);
     notes.push(format!(
-        "Rows: up to {MOST_DOMAINS} domains, the one that forgets most at p = 0 first; of each \
-         the largest D_ft whose bottoms are interior at every p that is drawn, with the second \
-         smallest model. The paper draws one domain, Github. Training losses are those of the \
-         mixture since the evaluation before."
+        "Each row shows a domain, with at most {MOST_DOMAINS} domains; the one that forgets most \
+         at p = 0 comes first. The model is the second smallest, and D_ft is the largest whose \
+         bottoms are interior at every p shown. The paper shows one domain, Github. A training loss \
+         is the mean over the mixture since the previous evaluation."
     ));
     Ok(Page {
         drawing: (!shown.is_empty()).then(|| drawing(&FIG1, results, &shown)),
@@ -156,11 +156,17 @@ fn u_curves(results: &Results) -> Finding {
         claim: "12K steps are enough for a U-curve on the validation loss in every configuration"
             .into(),
         source: "setup, quoted in part".into(),
-        ours: format!(
-            "{tally} finetunings of the main grid have an interior bottom, within {} steps.",
-            runs().map(|run| run.steps).max().unwrap_or(0)
+        ours: match runs().map(|run| run.steps).max() {
+            None => "The main grid has no runs.".into(),
+            Some(steps) => format!(
+                "{tally} runs of the main grid are stable and have an interior bottom within their \
+                 {steps} steps."
+            ),
+        },
+        rule: format!(
+            "at least {} of the runs are stable and have an interior bottom.",
+            percent(NEARLY_ALL)
         ),
-        rule: format!("interior and stable in at least {} of the runs", percent(NEARLY_ALL)),
         verdict: tally.verdict(NEARLY_ALL),
     }
 }
@@ -175,12 +181,22 @@ fn overfitting(results: &Results) -> Finding {
     let counted = results.block(MAIN).filter(|run| run.left_out().is_none());
     let tally = Tally::count(counted.filter_map(falls));
     Finding {
-        claim: "After the bottom the model overfits: the training loss falls on while the \
-                validation loss rises"
+        claim: "After the bottom the model overfits: the training loss keeps falling while the \
+                validation loss increases"
             .into(),
         source: "Figure 1, reported".into(),
-        ours: format!("So it is from the bottom to the end in {tally} finetunings."),
-        rule: format!("in at least {} of the runs that count", percent(NEARLY_ALL)),
+        ours: match tally.of {
+            0 => "No run counts.".into(),
+            _ => format!(
+                "{tally} runs end with a lower training loss and a higher loss on the target than \
+                 they had at the bottom."
+            ),
+        },
+        rule: format!(
+            "at least {} of the stable runs with an interior bottom end with a lower training loss and \
+ a higher loss on the target than they had at the bottom.",
+            percent(NEARLY_ALL)
+        ),
         verdict: tally.verdict(NEARLY_ALL),
     }
 }
@@ -191,17 +207,19 @@ fn flat(shown: &[Vec<&Finetuned>]) -> Finding {
         let Some(rise) = run.rise() else { continue };
         let share = rise / run.loss_pt0();
         flat.push(share <= FLAT);
-        words.push(format!("{} {}", run.domain, style::share(share)));
+        words.push(format!("{} in {}", style::share(share), run.domain));
     }
     let tally = Tally::count(flat);
     Finding {
         claim: "p = 1% keeps the pretraining loss of the small model nearly flat on arXiv".into(),
         source: "reported".into(),
-        ours: format!(
-            "Increase of L_pt to the bottom at p = 1%, of L_pt⁰: {}.",
-            style::list(&words)
+        ours: style::about(&words, "No run shown has p = 1%.", |words| {
+            format!("At p = 1% the increase of L_pt, as a share of L_pt⁰, is {words}.")
+        }),
+        rule: format!(
+            "the increase of L_pt at p = 1% is at most {} of L_pt⁰ in every domain shown.",
+            percent(FLAT)
         ),
-        rule: format!("at most {} in every domain that is drawn", percent(FLAT)),
         verdict: tally.verdict(1.0),
     }
 }

@@ -144,9 +144,10 @@ fn drawing(
                            weight decay, a column for each model size; below, the difference of \
                            the two."
         .into();
-    drawing.footnote = "Below: the loss with weight decay less that without, of the same seed and \
-                        step."
-        .into();
+    drawing.footnote =
+        "Below: the loss with weight decay minus the loss without it, at the same seed \
+                        and step."
+            .into();
     drawing.provenance = style::provenance(results);
     drawing
 }
@@ -155,8 +156,11 @@ fn finding(pairs: &[(&Pretrained, &Pretrained)]) -> Finding {
     let differences: Vec<(&str, f64)> =
         pairs.iter().map(|(a, b)| (b.size.as_str(), b.loss() - a.loss())).collect();
     let tally = Tally::count(differences.iter().map(|(_, difference)| *difference < 0.0));
-    let words: Vec<_> =
-        differences.iter().map(|(size, d)| format!("{size} {}", significant(*d, 2))).collect();
+    let change = |(i, (size, d)): (usize, &(&str, f64))| {
+        let nats = if i == 0 { " nats" } else { "" };
+        format!("{}{nats} for {size}", significant(*d, 2))
+    };
+    let words: Vec<_> = differences.iter().enumerate().map(change).collect();
     let decays = distinct(pairs.iter().map(|pair| pair.1.weight_decay));
     let decays: Vec<_> = decays.iter().map(ToString::to_string).collect();
     Finding {
@@ -166,12 +170,12 @@ fn finding(pairs: &[(&Pretrained, &Pretrained)]) -> Finding {
             "There is no pair of runs with and without weight decay.".into()
         } else {
             format!(
-                "With weight decay of {} the last L_pt is lower in {tally} pairs; in nats: {}.",
+                "With weight decay of {} the final L_pt is lower in {tally} pairs. It changes by {}.",
                 decays.join(" or "),
                 style::list(&words)
             )
         },
-        rule: "lower at every size".into(),
+        rule: "the final L_pt is lower with weight decay at every size.".into(),
         verdict: if decays.contains(&"0.1".to_string()) {
             tally.verdict(1.0)
         } else {
@@ -194,7 +198,9 @@ fn table(pairs: &[(&Pretrained, &Pretrained)]) -> Table {
         ]
     };
     Table {
-        caption: "The last validation loss of pretraining, in nats per token.".into(),
+        caption: "Final validation loss of pretraining without and with weight decay, in nats per \
+                  token."
+            .into(),
         columns: columns.map(String::from).to_vec(),
         rows: pairs.iter().map(row).collect(),
     }

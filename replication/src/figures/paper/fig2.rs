@@ -154,8 +154,8 @@ fn drawing(figure: &Figure, results: &Results, rows: Vec<Vec<Panel>>) -> plot::F
         .into();
     drawing.footnote = format!(
         "Progress lost: (L_{{pt}} − L_{{pt}}^{{0}}) / (L_{{ref}} − L_{{pt}}^{{0}}) at the bottom of \
-         the U, with L_{{ref}} = {} nats, the loss of a model of single tokens. Hollow: left out \
-         of fits. Bars: a standard deviation of the seeds to either side, where there are several.",
+         the U, with L_{{ref}} = {} nats, the loss of a unigram model. Hollow marks are left out of \
+         fits. Bars extend one standard deviation over seeds to either side, where there are several.",
         style::significant(results.pretraining.unigram_pt, 4)
     );
     drawing.provenance = style::provenance(results);
@@ -177,8 +177,8 @@ fn table(results: &Results, runs: &[&Finetuned]) -> String {
 fn notes(results: &Results) -> Vec<String> {
     let mut notes = style::notes(results, &[MAIN, SEEDS]);
     notes.push(
-        "The paper's formula of the progress is unknown. Ours measures from the loss before \
-         finetuning to that of a model of single tokens, counted on the pretraining data."
+        "The paper's formula for the progress of pretraining is unknown. Here it is the loss of a \
+         unigram model of the pretraining data minus L_pt⁰, the loss before finetuning."
             .into(),
     );
     notes
@@ -200,9 +200,9 @@ fn one_percent(results: &Results) -> Finding {
         let tally = Tally::count(shares.into_iter().map(|share| share >= PREVENTED));
         verdicts.push(Verdict::of(middle >= PREVENTED));
         words.push(format!(
-            "{} {} (at least {} in {tally} pairs)",
-            domain.name,
+            "{} in {} (at least {} in {tally} pairs)",
             style::share(middle),
+            domain.name,
             percent(PREVENTED)
         ));
     }
@@ -211,16 +211,14 @@ fn one_percent(results: &Results) -> Finding {
                 prevents the model from forgetting the pretraining set.”"
             .into(),
         source: "abstract, quoted".into(),
-        ours: if words.is_empty() {
-            "There is no pair of runs at p = 0 and p = 1%.".into()
-        } else {
-            format!(
-                "Share of the increase of L_pt at p = 0 that p = 1% undoes, the middle of the pairs: \
-             {}.",
-                style::list(&words)
-            )
-        },
-        rule: format!("the middle of the pairs is at least {} in every domain", percent(PREVENTED)),
+        ours: style::about(&words, "There is no pair of runs at p = 0 and p = 1%.", |words| {
+            format!("Of the increase of L_pt at p = 0, p = 1% prevents a median of {words}.")
+        }),
+        rule: format!(
+            "the median share of the increase of L_pt that p = 1% prevents is at least {} in every \
+             domain.",
+            percent(PREVENTED)
+        ),
         verdict: style::all(verdicts),
     }
 }
@@ -230,8 +228,7 @@ fn prevented_table(results: &Results) -> Table {
         style::main_fractions(results).into_iter().filter(|p| *p > 0.0).collect();
     let domains = results.domains_of(MAIN);
     style::by_domain_and_p(
-        "Share of the increase of L_pt at p = 0 that injection undoes, the middle of the pairs over N and \
-         D_ft.",
+        "Median share of the increase of L_pt at p = 0 that injection prevents, over N and D_ft.",
         domains.iter().map(|domain| domain.name.as_str()),
         &fractions,
         |domain, p| style::median(undone(results, domain, p)).map(style::share),
@@ -261,7 +258,7 @@ impl Pair {
 }
 
 fn more_severe(results: &Results, pair: Pair) -> Finding {
-    let (mut words, mut verdicts) = (Vec::new(), Vec::new());
+    let (mut tallies, mut verdicts) = (Vec::new(), Vec::new());
     for domain in results.domains_of(MAIN) {
         let counted = results
             .block(MAIN)
@@ -272,22 +269,23 @@ fn more_severe(results: &Results, pair: Pair) -> Finding {
         let compared = pairs.filter(|(a, b)| pair.more(a.0, b.0));
         let tally = Tally::count(compared.map(|(a, b)| a.1 > b.1));
         verdicts.push(tally.verdict(MOST_PAIRS));
-        words.push(format!("{} {tally}", domain.name));
+        tallies.push((tally, format!("in {}", domain.name)));
     }
-    let (claim, order) = match pair {
-        Pair::Sizes => ("the model is small", "unlike N and the same D_ft: the smaller model"),
-        Pair::Amounts => {
-            ("the finetuning dataset is big", "unlike D_ft and the same N: the one with more data")
-        }
+    let (claim, equal, one) = match pair {
+        Pair::Sizes => ("the model is small", "D_ft", "the smaller model"),
+        Pair::Amounts => ("the finetuning dataset is big", "N", "the run with more target data"),
     };
+    let words = style::tallies("pairs", &tallies);
     Finding {
         claim: format!("“Forgetting is more severe when … {claim}”"),
         source: "abstract, quoted".into(),
-        ours: format!(
-            "Pairs at p = 0 of {order} has the larger increase in {}.",
-            style::list(&words)
+        ours: style::about(&words, "There is no pair of runs at p = 0.", |words| {
+            format!("At p = 0 and equal {equal}, {one} has the larger increase of L_pt in {words}.")
+        }),
+        rule: format!(
+            "{one} has the larger increase of L_pt in at least {} of the pairs of every domain.",
+            percent(MOST_PAIRS)
         ),
-        rule: format!("in at least {} of the pairs of every domain", percent(MOST_PAIRS)),
         verdict: style::all(verdicts),
     }
 }
@@ -313,7 +311,8 @@ fn losses_of(
         source: "captions, reported".into(),
         ours: found.map_or("There is no run at p = 0.".into(), |(run, lost)| {
             format!(
-                "{} (N = {}) loses up to {}, on {} with D_ft = {}.",
+                "The largest loss of {} (N = {} parameters) is {} of the progress, in {} with D_ft = {} \
+                 tokens.",
                 run.size,
                 short(run.n_params() as f64),
                 style::share(lost),
@@ -322,8 +321,8 @@ fn losses_of(
             )
         }),
         rule: format!(
-            "from {} to {}, the reported numbers give or take {} points; our formula, as theirs is \
-             unknown",
+            "the largest loss of progress lies between {} and {}, which is the reported range widened by \
+             {} points. The formula is ours, because the paper's is unknown.",
             percent(low - POINTS),
             percent(high + POINTS),
             100.0 * POINTS
@@ -343,7 +342,8 @@ fn smallest(results: &Results) -> Finding {
 
 fn largest(results: &Results) -> Finding {
     let sizes = distinct(results.block(MAIN).map(|run| run.n_params() as f64));
-    let claim = "Without injection the largest model loses about 20% (one reader: 30%)";
+    let claim = "Without injection the largest model loses about 20% of the progress of pretraining \
+                 (one reader says 30%)";
     // Of one size alone there is no largest.
     losses_of(results, sizes.last().copied().filter(|_| sizes.len() > 1), claim, (0.2, 0.3))
 }
@@ -396,7 +396,7 @@ mod tests {
         let results = planted();
         // Six pairs of four sizes for each of four D_ft; one run of near does not count.
         let finding = more_severe(&results, Pair::Sizes);
-        for words in ["far 24 of 24", "near 21 of 21"] {
+        for words in ["24 of 24 pairs in far", "21 of 21 in near"] {
             assert!(finding.ours.contains(words), "{}", finding.ours);
         }
     }

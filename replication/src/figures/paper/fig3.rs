@@ -88,7 +88,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     let mut notes = style::notes(results, FIG3.blocks);
     notes.extend(results.domains_of(MAIN).iter().filter_map(|domain| {
         let why = laws.domain(&domain.name)?.forgetting.as_ref().err()?;
-        Some(format!("{} has no forgetting law: {why}.", domain.name))
+        Some(format!("There is no forgetting law for {}: {why}.", domain.name))
     }));
     Ok(Page {
         drawing: scene.drawing(&FIG3, &curves),
@@ -216,10 +216,10 @@ impl<'a> Scene<'a> {
         ];
         if self.results.block(HIGH).next().is_some() {
             kinds.push((black(Glyph::dot(Color::GREY).hollow()), "run beyond the fit".into()));
-            kinds.push((law(Dash::Dotted), "law beyond it".into()));
+            kinds.push((law(Dash::Dotted), "law beyond the fit".into()));
         }
         if self.laws.others().next().is_some() {
-            kinds.push((law(Dash::Dashed), "form that does better".into()));
+            kinds.push((law(Dash::Dashed), "form that predicts better".into()));
         }
         if self.runs().any(|run| run.left_out().is_some()) {
             kinds.push((black(Glyph::new(Shape::Cross, Color::GREY)), "left out".into()));
@@ -236,7 +236,7 @@ impl<'a> Scene<'a> {
             .iter()
             .find_map(|domain| Some(self.law(&domain.name)?.bootstrap.as_ref()?.level));
         drawing.footnote = match level {
-            Some(level) => format!("Bands: {} intervals of the law.", percent(level)),
+            Some(level) => format!("Bands are {} intervals of the law.", percent(level)),
             None => String::new(),
         };
         drawing.provenance = style::provenance(self.results);
@@ -302,24 +302,27 @@ fn changes(results: &Results, p: f64) -> Vec<f64> {
 }
 
 fn forgets_less(results: &Results) -> Finding {
-    let (mut words, mut verdicts) = (Vec::new(), Vec::new());
+    let (mut tallies, mut verdicts) = (Vec::new(), Vec::new());
     for p in injected(results) {
         let pairs = style::beside_none(results, MAIN, p).into_iter();
         let tally = Tally::count(pairs.map(|(without, with)| with.rise() < without.rise()));
         verdicts.push(tally.verdict(MOST_PAIRS));
-        words.push(format!("{tally} at p = {}", percent(p)));
+        tallies.push((tally, format!("at p = {}", percent(p))));
     }
+    let words = style::tallies("pairs", &tallies);
     Finding {
         claim:
             "“Injecting pretraining data has a regularizing effect that reduces overfitting and \
-                forgetting”: forgetting"
+                forgetting”: the part about forgetting"
                 .into(),
         source: "quoted".into(),
-        ours: format!(
-            "The increase of L_pt is smaller than at p = 0 in pairs: {}.",
-            style::list(&words)
+        ours: style::about(&words, "There are no runs with injection.", |words| {
+            format!("The increase of L_pt is smaller than at p = 0 in {words}.")
+        }),
+        rule: format!(
+            "the increase of L_pt is smaller than at p = 0 in at least {} of the pairs at every p.",
+            percent(MOST_PAIRS)
         ),
-        rule: format!("in at least {} of the pairs at every p", percent(MOST_PAIRS)),
         verdict: style::all(verdicts),
     }
 }
@@ -331,23 +334,26 @@ fn costs_nothing(results: &Results) -> Finding {
         let Some(middle) = style::median(changes.iter().copied()) else { continue };
         let lower = Tally::count(changes.into_iter().map(|change| change < 0.0));
         verdicts.push(Verdict::of(middle <= NOTHING));
-        words.push(format!("{} at p = {} (lower in {lower})", style::share(middle), percent(p)));
+        let (middle, p) = (style::share(middle), percent(p));
+        words.push(format!("{middle} at p = {p} (lower in {lower} pairs)"));
     }
     Finding {
         claim: "Injection costs nothing on the target".into(),
         source: "reported".into(),
-        ours: format!(
-            "L_ft at the bottom against p = 0, the middle of the pairs: {}.",
-            style::list(&words)
+        ours: style::about(&words, "There are no runs with injection.", |words| {
+            format!("Compared with p = 0, L_ft at the bottom changes by a median of {words}.")
+        }),
+        rule: format!(
+            "L_ft increases by a median of at most {} at every p of the main grid.",
+            percent(NOTHING)
         ),
-        rule: format!("higher by no more than {} at every p of the main grid", percent(NOTHING)),
         verdict: style::all(verdicts),
     }
 }
 
 fn helps_small_models(results: &Results) -> Finding {
     let sizes = distinct(results.block(MAIN).map(|run| run.n_params() as f64));
-    // The size, its middle change, and in how many pairs the loss is lower.
+    // The size, its median change, and in how many pairs the loss is lower.
     let of_size = |size: f64| {
         let pairs =
             injected(results).into_iter().flat_map(|p| style::beside_none(results, MAIN, p));
@@ -358,21 +364,28 @@ fn helps_small_models(results: &Results) -> Finding {
     };
     let found: Vec<_> = sizes.into_iter().filter_map(of_size).collect();
     let word = |(n, middle, lower): &(f64, f64, Tally)| {
-        format!("{} {} (lower in {lower})", short(*n), style::share(*middle))
+        let (n, middle) = (short(*n), style::share(*middle));
+        format!("{middle} for N = {n} (lower in {lower} pairs)")
     };
     Finding {
-        claim: "Injection slightly improves the validation loss of finetuning, more for small \
-                models"
+        claim: "Injection slightly improves the validation loss of finetuning, and more so for \
+                small models"
             .into(),
         source: "reported".into(),
-        ours: format!(
-            "L_ft at the bottom against p = 0 by N, the middle of the pairs at all p: {}.",
-            style::list(&found.iter().map(word).collect::<Vec<_>>())
+        ours: style::about(
+            &found.iter().map(word).collect::<Vec<_>>(),
+            "There are no runs with injection.",
+            |words| {
+                format!(
+                    "Compared with p = 0, L_ft at the bottom changes over all other p by a median of \
+                     {words}."
+                )
+            },
         ),
         rule: format!(
-            "lower for the smallest model in at least {} of the pairs, and lower for every model in \
-             the middle of its pairs, the more the smaller: the smallest by a larger share than the \
-             largest",
+            "L_ft is lower for the smallest model in at least {} of the pairs, the median change is \
+             below 0 for every model, and it is further below 0 for the smallest model than for the \
+             largest.",
             percent(MORE_THAN_CHANCE)
         ),
         verdict: match found.as_slice() {
@@ -387,7 +400,7 @@ fn helps_small_models(results: &Results) -> Finding {
 }
 
 fn overfits_later(results: &Results) -> Finding {
-    let mut ours = Vec::new();
+    let mut tallies = Vec::new();
     let mut all = Tally::default();
     for p in injected(results) {
         let steps = |run: &Finetuned| run.bottom().map(|bottom| bottom.step);
@@ -395,21 +408,24 @@ fn overfits_later(results: &Results) -> Finding {
         let moved = pairs.filter(|(without, with)| steps(without) != steps(with));
         let later = Tally::count(moved.map(|(without, with)| steps(with) > steps(without)));
         all = Tally { holds: all.holds + later.holds, of: all.of + later.of };
-        ours.push(format!("{later} at p = {}", percent(p)));
+        tallies.push((later, format!("at p = {}", percent(p))));
     }
+    let words = style::tallies("pairs", &tallies);
     Finding {
         claim:
             "“Injecting pretraining data has a regularizing effect that reduces overfitting and \
-                forgetting”: overfitting"
+                forgetting”: the part about overfitting"
                 .into(),
         source: "quoted".into(),
-        ours: format!(
-            "Where the bottom of the U is at another evaluation than at p = 0 it comes later in \
-             pairs: {}.",
-            style::list(&ours)
-        ),
+        ours: style::about(&words, "There are no runs with injection.", |words| {
+            format!(
+                "Where injection moves the bottom of the U to another evaluation, the bottom comes later \
+                 than at p = 0 in {words}."
+            )
+        }),
         rule: format!(
-            "later in at least {} of the pairs of all p together; ties do not count",
+            "the bottom comes later in at least {} of the pairs in which injection moves it, counted \
+             over all p together.",
             percent(MORE_THAN_CHANCE)
         ),
         verdict: all.verdict(MORE_THAN_CHANCE),
@@ -424,11 +440,18 @@ fn beyond(scene: &Scene<'_>) -> Finding {
     let high = scene.results.block(HIGH).filter(|run| run.left_out().is_none());
     let tally = Tally::count(high.filter_map(held));
     Finding {
-        claim: "The forgetting law, fitted up to the largest p of the main grid, holds beyond it"
-            .into(),
-        source: "beyond the paper, which has p up to 5%".into(),
-        ours: format!("{tally} runs lie within the law's intervals of a new run."),
-        rule: format!("at least {} of them", percent(HELD)),
+        claim: "The forgetting law, fitted to the main grid, also holds for larger p".into(),
+        source: "beyond the paper, whose largest p is 5%".into(),
+        ours: match tally.of {
+            0 => "No run with a larger p has an interval of the law.".into(),
+            _ => format!(
+                "{tally} runs with a larger p lie within the law's intervals for a new run."
+            ),
+        },
+        rule: format!(
+            "at least {} of the runs with a larger p lie within the law's intervals for a new run.",
+            percent(HELD)
+        ),
         verdict: tally.verdict(HELD),
     }
 }
@@ -447,8 +470,10 @@ fn target(results: &Results) -> Table {
         ]
     };
     Table {
-        caption: "L_ft at the bottom against the same run at p = 0.".into(),
-        columns: ["p", "lower in", "least", "middle", "most"].map(String::from).to_vec(),
+        caption: "Change of L_ft at the bottom from the same run at p = 0.".into(),
+        columns: ["p", "L_ft is lower in", "minimum", "median", "maximum"]
+            .map(String::from)
+            .to_vec(),
         rows: injected(results).into_iter().map(row).collect(),
     }
 }

@@ -54,11 +54,11 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     for point in points.iter().filter(|point| point.b.is_none()) {
         let why = laws.domain(&point.domain.name).and_then(|laws| laws.forgetting.as_ref().err());
         let why = why.map_or("no run counts".into(), Clone::clone);
-        notes.push(format!("{} has no B: {why}.", point.domain.name));
+        notes.push(format!("There is no B for {}: {why}.", point.domain.name));
     }
     notes.push(
-        "Progress lost is the mean over the sizes and D_ft at which every domain has a run at \
-         p = 0 that counts. How the paper measures distance is unknown."
+        "The progress lost is the mean over the N and D_ft for which every domain has a run at \
+         p = 0 that counts. How the paper measures the distance is unknown."
             .into(),
     );
     Ok(Page {
@@ -182,8 +182,8 @@ fn drawing(
     let level = |point: &Point<'_>| point.b.is_some_and(|b| b.low.is_some());
     if points.iter().any(level) {
         drawing.footnote =
-            "Bars: intervals of B from resamples of the runs. At p, the law's model \
-                            counts as one of (1 + B·p)·N parameters."
+            "Bars are intervals of B from resamples of the runs. At p, the law treats \
+                            a model of N parameters as one of (1 + B·p)·N."
                 .into();
     }
     drawing.provenance = style::provenance(results);
@@ -204,7 +204,7 @@ fn finding(points: &[Point<'_>], measures: &[String], what: What) -> Finding {
     let found = measures.iter().map(|name| (name, correlation(points, name, what)));
     let found: Vec<_> = found.filter_map(|(name, (r, n))| Some((name, r?, n))).collect();
     let words: Vec<_> =
-        found.iter().map(|(name, r, _)| format!("{name} {}", significant(*r, 2))).collect();
+        found.iter().map(|(name, r, _)| format!("{} by {name}", significant(*r, 2))).collect();
     let n = found.iter().map(|(.., n)| *n).max().unwrap_or(0);
     let high = found.iter().filter(|(_, r, _)| *r >= CORRELATED).count();
     let (claim, subject) = match what {
@@ -215,8 +215,8 @@ fn finding(points: &[Point<'_>], measures: &[String], what: What) -> Finding {
         format!("Fewer than {FEWEST} domains have both a distance and {subject}.")
     } else {
         format!(
-            "Rank correlation of {subject} with the distance by each measure, n = {n} domains: {}. \
-         By chance {n} domains stand in the very order once in {}.",
+            "Over {n} domains the rank correlation of {subject} with the distance is {}. By chance \
+             alone, {n} domains are in exactly the order of their distances in one case of {}.",
             style::list(&words),
             (1..=n as u64).map(|i| i as f64).product::<f64>()
         )
@@ -225,7 +225,10 @@ fn finding(points: &[Point<'_>], measures: &[String], what: What) -> Finding {
         claim: format!("Domains far from the pretraining data {claim}"),
         source: "Figure 4, reported".into(),
         ours,
-        rule: format!("at least {CORRELATED} by more than half of the measures"),
+        rule: format!(
+            "the rank correlation with the distance is at least {CORRELATED} by more than half of the \
+             measures."
+        ),
         verdict: if found.is_empty() {
             Verdict::NotTestable
         } else {
@@ -259,9 +262,10 @@ fn table(points: &[Point<'_>], measures: &[String]) -> Table {
     };
     let columns = ["domain", "B", "1 + B·p at 1%", "progress lost at p = 0"].map(String::from);
     Table {
-        caption: "The paper has B of about 10⁴ for dm_mathematics and of 829 for wikipedia \
-                  (reported), which count as models 101 and 9.3 times as large at p = 1%."
-            .into(),
+        caption:
+            "The paper's B is reported as about 10⁴ for dm_mathematics and 829 for wikipedia. \
+                  At p = 1% models then act as if they were 101 and 9.3 times as large."
+                .into(),
         columns: columns.into_iter().chain(measures.iter().cloned()).collect(),
         rows: points.iter().map(row).collect(),
     }
@@ -283,7 +287,8 @@ mod tests {
         // B grows with the planted distance; what is forgotten does not depend on it.
         let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [Verdict::NotSupported, Verdict::Supported]);
-        assert!(page.findings[1].ours.contains("n = 3") && page.findings[1].ours.contains("in 6."));
+        assert!(page.findings[1].ours.contains("Over 3 domains"));
+        assert!(page.findings[1].ours.ends_with("in one case of 6."));
     }
 
     #[test]

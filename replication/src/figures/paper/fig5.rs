@@ -111,19 +111,20 @@ fn holds_for_all(claim: &str, source: &str, at_rule: &[&Finetuned]) -> Finding {
         source: source.into(),
         ours: match (verdict, steps) {
             (Verdict::NotTestable, _) | (_, None) => {
-                "The ratio 1/30 is not among these runs.".into()
+                "No run has a learning rate of 1/30 of the peak.".into()
             }
             (_, Some(steps)) => format!(
-                "At 1/30 {overfit} runs overfit within the budget of {steps} steps, the latest \
-                 bottom at step {}, and {stable} are stable.",
+                "At 1/30 of the peak, {overfit} runs overfit within {} of the budget of {steps} \
+                 steps, and {stable} are stable. The latest bottom is at step {}.",
+                percent(WELL_WITHIN),
                 latest.map_or("-".into(), |step| step.to_string())
             ),
         },
         rule: format!(
-            "every run overfits: its lowest validation loss on the target lies at an interior \
-             evaluation, at no more than {} of the budget; and every run is stable: all losses are \
-             finite, and neither the target's validation loss nor the training loss jumps by more \
-             than {JUMP} nat between two evaluations",
+            "every run overfits in time and is stable. A run overfits in time if its lowest \
+             validation loss on the target is at an interior evaluation within the first {} of the \
+             budget. It is stable if all losses are finite and neither the validation loss on the \
+             target nor the training loss increases by more than {JUMP} nat between two evaluations.",
             percent(WELL_WITHIN)
         ),
         verdict,
@@ -151,9 +152,9 @@ fn by_ratio(runs: &[&Finetuned]) -> Table {
         ]
     };
     table(
-        "By learning rate; bottoms from the first to the last run, interior or not; losses in nats \
-         per token.",
-        &["lr / peak", "runs", "overfit", "stable", "bottom at step", "mean L_ft there"],
+        "Runs by learning rate. The range of bottoms includes those that are not interior. Losses are \
+         in nats per token.",
+        &["lr / peak", "runs", "overfit in time", "stable", "bottom at step", "mean L_ft there"],
         ratios(runs).into_iter().map(row).collect(),
     )
 }
@@ -178,11 +179,11 @@ fn every(runs: &[&Finetuned]) -> Table {
         head.into_iter().chain(of_bottom).collect()
     };
     table(
-        "Every run, at the bottom of the U; losses in nats per token.",
+        "Every run at the bottom of its U-curve. Losses are in nats per token.",
         &[
             "size",
             "p",
-            "realised",
+            "realised p",
             "lr / peak",
             "bottom at step",
             "interior",
@@ -214,9 +215,10 @@ fn undone(at_rule: &[&Finetuned]) -> Table {
         ])
     };
     table(
-        "What injection does at 1/30: the increase of L_pt at the bottom without and with it, how much \
-         of the former is undone, and the change of L_ft; in nats per token.",
-        &["size", "p", "increase without", "increase with", "undone", "change of L_ft"],
+        "The effect of injection at 1/30 of the peak: the increase of L_pt at the bottom without and \
+         with injection, the share of it that injection prevents, and the change of L_ft. Losses are \
+         in nats per token.",
+        &["size", "p", "increase without", "increase with", "prevented", "change of L_ft"],
         at_rule.iter().filter_map(row).collect(),
     )
 }
@@ -238,14 +240,14 @@ fn models(results: &Results, runs: &[&Finetuned]) -> Table {
         ]
     };
     table(
-        "The pretrained models; L_pt in nats per token.",
+        "The pretrained models. L_pt is in nats per token.",
         &[
             "size",
             "N",
             "without embeddings",
             "steps",
             "tokens per parameter",
-            "times that the text was used",
+            "passes over the text",
             "L_pt",
         ],
         results.pretrained.iter().filter(asked).map(row).collect(),
@@ -264,25 +266,27 @@ fn data(results: &Results, runs: &[&Finetuned]) -> Vec<String> {
     let from = &results.pretraining;
     vec![
         format!(
-            "Pretraining: {}; {} tokens, {} reserved for injection, {} for validation.",
+            "The pretraining text is {}. It has {} tokens for training, {} for injection and {} for \
+             validation.",
             from.source,
             from.counts.training.tokens,
             from.counts.injection.tokens,
             from.counts.validation.tokens
         ),
         format!(
-            "Target: {}; D_ft = {} tokens, {} for validation.",
+            "The target text is {}. D_ft is {} tokens, and {} more are for validation.",
             domain.source,
             short(run.unique_tokens() as f64),
             domain.counts.validation.tokens
         ),
         format!(
-            "Losses of models of counts trained on the pretraining set, in nats per token: unigram \
-             {:.3} (pretraining) and {:.3} (target), trigram {:.3} and {:.3}.",
+            "A unigram model of the pretraining text has a loss of {:.3} nats per token on the \
+             pretraining data and {:.3} on the target; a trigram model has {:.3} and {:.3}.",
             from.unigram_pt, domain.unigram_ft, from.trigram_pt, domain.trigram_ft
         ),
         format!(
-            "Tokenizer {} with {} tokens. Data {} and {}.",
+            "The tokenizer has the hash {} and {} tokens. The pretraining data have the hash {} and \
+             the target data {}.",
             &from.tokenizer[..from.tokenizer.len().min(16)],
             from.vocab,
             from.data,

@@ -52,8 +52,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
             accurate(
                 laws,
                 "finetuning",
-                "The loss on the target can be predicted accurately from N and D_ft, by \
-                 Equation 6",
+                "The loss on the target can be predicted accurately from N and D_ft by Equation 6",
                 "reported",
             ),
             accurate(
@@ -168,8 +167,8 @@ fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
             .into();
     let level = percent(laws.bootstrap().level);
     drawing.footnote = format!(
-        "Hollow: predicted by a law that was fitted without the size. Bars: {level} intervals of \
-         the law. At the edge beside an arrow: beyond it, or no increase."
+        "Hollow marks are predicted by a law that was fitted without the size. Bars are {level} \
+         intervals of the law. Marks beside an arrow lie beyond the edge or have no increase."
     );
     drawing.provenance = style::provenance(results);
     drawing
@@ -258,18 +257,24 @@ fn accurate(laws: &Laws, law: &str, claim: &str, source: &str) -> Finding {
         .iter()
         .map(|laws| (laws.domain.as_str(), of(&laws.domain).unwrap_or_default()))
         .collect();
-    let words: Vec<_> = tallies.iter().map(|(domain, tally)| format!("{domain} {tally}")).collect();
+    let cases: Vec<_> =
+        tallies.iter().map(|(domain, tally)| (*tally, format!("in {domain}"))).collect();
+    let words = style::tallies("runs", &cases);
     let verdicts = tallies.iter().map(|(_, tally)| tally.verdict(MOST));
     let verdict: Verdict = style::all(verdicts);
     Finding {
         claim: claim.into(),
         source: source.into(),
-        ours: format!(
-            "Predictions of sizes that were held out within {} of the loss: {}.",
-            percent(CLOSE),
-            words.join(", ")
+        ours: style::about(&words, "There are no predictions.", |words| {
+            let close = percent(CLOSE);
+            format!("Predictions for held-out sizes are within {close} of the loss for {words}.")
+        }),
+        rule: format!(
+            "at least {} of the predictions for held-out sizes are within {} of the loss in every \
+             domain.",
+            percent(MOST),
+            percent(CLOSE)
         ),
-        rule: format!("at least {} of them in every domain", percent(MOST)),
         verdict,
     }
 }
@@ -309,7 +314,7 @@ mod tests {
         let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [Verdict::NotSupported, Verdict::NotTestable]);
         assert!(page.drawing.unwrap().panels[1][0].marks.is_empty());
-        assert!(page.notes.iter().any(|note| note.contains("no forgetting law of far")));
+        assert!(page.notes.iter().any(|note| note.contains("no forgetting law for far")));
         let page = draw(&PLANTED.0, &Laws(Vec::new())).unwrap();
         assert!(page.drawing.is_none());
     }

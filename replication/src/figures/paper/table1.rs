@@ -20,8 +20,8 @@ pub const TABLE1: Figure = Figure {
 fn draw(results: &Results, _: &Laws) -> Result<Page> {
     let mut notes = style::notes(results, &[MAIN]);
     notes.push(
-        "The paper's rates, batches and heads are unknown; those of its presets here are \
-         those of sister papers (PAPER_MAPPING.md)."
+        "The paper's learning rates, batch sizes and numbers of heads are unknown. The preset \
+         `paper` takes them from sister papers (PAPER_MAPPING.md)."
             .into(),
     );
     Ok(Page {
@@ -133,7 +133,7 @@ fn models(results: &Results) -> Table {
         "tokens D",
         "steps",
         "batch, sequences × tokens",
-        "peak rate",
+        "peak learning rate",
         "GPUs",
         "FLOPs",
         "L_pt⁰ (nats)",
@@ -141,7 +141,7 @@ fn models(results: &Results) -> Table {
     Table {
         caption:
             "Pretraining. The paper's sizes are Tiny 41M, Small 109M, Medium 334M, Large 665M \
-                  and XL 1.27B, on 1, 1, 4, 8 and 8 GPUs, with 100 tokens per parameter."
+                  and XL 1.27B, trained on 1, 1, 4, 8 and 8 GPUs with 100 tokens per parameter."
                 .into(),
         columns: columns.map(String::from).to_vec(),
         rows: starts(results).into_iter().map(row).collect(),
@@ -176,14 +176,18 @@ fn settings(results: &Results) -> Table {
             list(amounts(runs()).into_iter().map(|amount| amount as f64), short),
         ),
         ("p", "0%, 0.1%, 0.5%, 1%, 5%", list(style::main_fractions(results), percent)),
-        ("seeds", "one, by the number of runs", numbers(|run| run.seed as f64)),
-        ("steps of finetuning", "12,000", numbers(|run| run.steps as f64)),
-        ("rate of finetuning", "peak/30", list(distinct(runs().map(|r| r.lr_ratio)), one_over)),
-        ("batch of finetuning, in sequences", "unknown", numbers(|run| run.batch as f64)),
-        ("finetunings", "about 1,500", runs().count().to_string()),
+        ("seeds", "one, judging by the number of runs", numbers(|run| run.seed as f64)),
+        ("finetuning steps", "12,000", numbers(|run| run.steps as f64)),
+        (
+            "finetuning learning rate",
+            "peak/30",
+            list(distinct(runs().map(|r| r.lr_ratio)), one_over),
+        ),
+        ("finetuning batch, in sequences", "unknown", numbers(|run| run.batch as f64)),
+        ("finetuning runs", "about 1,500", runs().count().to_string()),
     ];
     Table {
-        caption: "Finetuning, the main grid.".into(),
+        caption: "Settings of finetuning in the main grid.".into(),
         columns: ["setting", "the paper", "here"].map(String::from).to_vec(),
         rows: rows.map(|(name, paper, here)| vec![name.into(), paper.into(), here]).to_vec(),
     }
@@ -213,9 +217,9 @@ mod tests {
         };
         assert_eq!(here("p"), "0%, 0.5%, 1%, 5%");
         assert_eq!(here("D_ft in tokens"), "1.28K, 5.12K, 12.8K, 41K");
-        assert_eq!(here("rate of finetuning"), "peak/30");
+        assert_eq!(here("finetuning learning rate"), "peak/30");
         assert_eq!(here("tokens per parameter"), "40");
-        assert_eq!(here("finetunings"), "192");
+        assert_eq!(here("finetuning runs"), "192");
         // A header, and four sizes with and without weight decay.
         assert_eq!(page.csv[0].1.lines().count(), 9);
     }
@@ -227,6 +231,6 @@ mod tests {
         results.finetuned.clear();
         let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.tables[0].rows.is_empty());
-        assert!(page.notes[0].contains("no run of the block main"));
+        assert!(page.notes[0].contains("block main has no runs"));
     }
 }

@@ -46,7 +46,8 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
         let level = style::percent(laws.bootstrap().level);
         let resamples = laws.bootstrap().resamples;
         notes.push(format!(
-            "Minimised: {}. In brackets: {level} intervals from {resamples} resamples of runs.",
+            "The objective of the fits is {}. Brackets hold {level} intervals from {resamples} \
+             resamples of the runs.",
             objective(&fit.minimised)
         ));
     }
@@ -127,7 +128,7 @@ fn forgetting(laws: &Laws) -> Table {
         let domain = format!("{domain}, the paper");
         vec![domain, unknown(), unknown(), b, unknown(), unknown(), times, unknown()]
     };
-    let columns = ["domain", "runs", "A", "B", "α", "β", "effective N at p = 1%, in N", "status"];
+    let columns = ["domain", "runs", "A", "B", "α", "β", "1 + B·p at p = 1%", "status"];
     Table {
         caption: "Forgetting: L_pt = L_pt⁰ + A · D_ft^β / ((1 + B·p) · N)^α.".into(),
         columns: columns.map(String::from).to_vec(),
@@ -162,23 +163,31 @@ fn verdict(laws: &Laws, holds: impl Fn(&Fit) -> bool) -> Verdict {
     }))
 }
 
-/// One property of every forgetting law, in one line.
-fn each(laws: &Laws, of: impl Fn(&Fit) -> String) -> String {
-    let words: Vec<_> =
-        forgetting_fits(laws).map(|fit| format!("{} {}", fit.domain, of(fit))).collect();
-    if words.is_empty() { "no forgetting law could be fitted".into() } else { words.join("; ") }
+/// A sentence about one property of every forgetting law.
+fn each(laws: &Laws, of: impl Fn(&Fit) -> String, sentence: fn(String) -> String) -> String {
+    let word = |fit: &Fit| format!("{} in {}", of(fit), fit.domain);
+    let words: Vec<_> = forgetting_fits(laws).map(word).collect();
+    match words.is_empty() {
+        true => "No forgetting law could be fitted.".into(),
+        // Intervals have commas of their own.
+        false => sentence(words.join("; ")),
+    }
 }
 
 fn as_if_larger(laws: &Laws) -> Finding {
-    let ours = each(laws, |fit| {
+    let factor = |fit: &Fit| {
         let (times, interval) = effective(fit);
         with_interval(times, interval.map(|i| (i.low, i.high)))
-    });
+    };
     Finding {
         claim: "Injecting a fraction p acts as if the model were 1 + B·p times as large".into(),
         source: "Equation 7 (arXiv v2), reported".into(),
-        ours: format!("1 + B·p at p = 1%: {ours}."),
-        rule: format!("the lower end of its interval is at least {LARGER} in every domain"),
+        ours: each(laws, factor, |words| {
+            format!("At p = 1% the factor 1 + B·p is, with its interval in brackets, {words}.")
+        }),
+        rule: format!(
+            "the lower end of the interval of 1 + B·p at p = 1% is at least {LARGER} in every domain."
+        ),
         verdict: verdict(laws, |fit| effective(fit).1.is_some_and(|i| i.low >= LARGER)),
     }
 }
@@ -192,11 +201,17 @@ fn exponents(laws: &Laws) -> Finding {
     let low = |fit: &Fit, name: &str| fit.params.get(name).and_then(|param| param.low);
     Finding {
         claim: "\"Forgetting is more severe when the model is small and when the finetuning \
-                dataset is big\", as the law's exponents have it"
+                dataset is big\", by the exponents of the law"
             .into(),
         source: "quoted".into(),
-        ours: each(laws, |fit| format!("α = {}, β = {}", of(fit, "alpha"), of(fit, "beta"))) + ".",
-        rule: format!("the lower ends of α and β are at least {EXPONENT} in every domain"),
+        ours: each(
+            laws,
+            |fit| format!("α = {} and β = {}", of(fit, "alpha"), of(fit, "beta")),
+            |words| format!("With their intervals in brackets, the exponents are {words}."),
+        ),
+        rule: format!(
+            "the lower ends of the intervals of α and β are at least {EXPONENT} in every domain."
+        ),
         verdict: verdict(laws, |fit| {
             ["alpha", "beta"].iter().all(|name| low(fit, name).is_some_and(|low| low >= EXPONENT))
         }),
@@ -216,26 +231,27 @@ fn papers(laws: &Laws, domain: &str, b: f64) -> Finding {
             } else {
                 Verdict::NotTestable
             };
-            (format!("B = {}", values(fit)[B]), verdict)
+            (format!("Here B is {}.", values(fit)[B]), verdict)
         }
         None => {
             let found = distinct(forgetting_fits(laws).map(|fit| fit.values()[B]));
             let range = found.first().zip(found.last()).map_or_else(String::new, |(low, high)| {
                 let (low, high) = (significant(*low, 3), significant(*high, 3));
-                format!("; those that there are have B from {low} to {high}")
+                format!(" In the domains that it has, B ranges from {low} to {high}.")
             });
-            (format!("the grid has no domain {domain}{range}"), Verdict::NotTestable)
+            (format!("The grid has no domain {domain}.{range}"), Verdict::NotTestable)
         }
     };
     Finding {
         claim: format!(
-            "B ≈ {} for {domain}: at p = 1% an effective size of {} N",
+            "B is about {} for {domain}, so that at p = 1% a model acts as if it were {} times as \
+             large",
             significant(b, 3),
             significant(Forgetting::effective_size(b, P, 1.0), 3)
         ),
         source: "reported by one reader".into(),
         ours,
-        rule: format!("B of the same domain within a factor of {ORDER}"),
+        rule: format!("B of the same domain is within a factor of {ORDER} of the reported value."),
         verdict,
     }
 }
@@ -284,7 +300,7 @@ mod tests {
         for (scale, verdict) in [(0.1, Verdict::Supported), (1.0, Verdict::NotSupported)] {
             let finding = papers(&laws(scale), "dm_mathematics", 1e4);
             assert_eq!(finding.verdict, verdict, "{}", finding.ours);
-            assert!(finding.ours.starts_with("B = "));
+            assert!(finding.ours.starts_with("Here B is "));
         }
     }
 

@@ -114,8 +114,8 @@ fn table(laws: &Laws, law: &dyn Law) -> Table {
 /// The forms that are better than Equation 7, if there are any.
 fn others(laws: &Laws) -> Option<Table> {
     let name = |fit: &Fit| format!("{}, {}", fit.domain, fit.law.name());
-    let caption =
-        "Beyond the paper: forms of forgetting that held-out runs put ahead of Equation 7";
+    let caption = "Beyond the paper: forms of the forgetting law that predict held-out runs better than \
+         Equation 7";
     laws.others().next().is_some().then(|| of_fits(caption, laws.others(), name))
 }
 
@@ -170,10 +170,10 @@ fn of_fits<'a>(
     ];
     Table {
         caption: format!(
-            "{caption}. MRE: the mean of |prediction − loss| / loss. Error of the rise: the sum \
-             of |prediction − loss| over the sum of |loss − no change|. Out of bag: the MRE on \
-             runs that a resample lacks. Held out: each size in \
-             turn, also from the baselines."
+            "{caption}. The MRE is the mean of |prediction − loss| / loss. The error of the \
+             increase is the sum of |prediction − loss| divided by the sum of |loss − no change|. \
+             Out of bag is the MRE on runs that are not in a resample. Each size in turn is held out \
+             from the fits of the law and of the baselines."
         ),
         columns: columns.map(String::from).to_vec(),
         rows: fits.map(row).collect(),
@@ -186,9 +186,9 @@ fn fits(laws: &Laws, law: &dyn Law, equation: &str) -> Finding {
         let held_out = fit.held_out.as_ref()?;
         let null = &held_out.null_models;
         Some(format!(
-            "{} {} against {} of no change and {} of a log-linear model",
-            fit.domain,
+            "{} in {} (no change: {}, log-linear model: {})",
             error_percent(held_out.errors.mre),
+            fit.domain,
             error_percent(null.no_change.mre),
             error_percent(null.log_linear.mre)
         ))
@@ -203,14 +203,13 @@ fn fits(laws: &Laws, law: &dyn Law, equation: &str) -> Finding {
     Finding {
         claim: format!("The {} law, Equation {equation}, fits in every domain", law.name()),
         source: format!("Equation {equation} (arXiv v2), reported"),
-        ours: if words.is_empty() {
-            "no size could be held out".into()
-        } else {
-            format!("MRE on sizes that were held out: {}.", words.join("; "))
-        },
-        rule: "on sizes that were held out, both errors of the law are below those of both \
-               baselines, in every domain"
-            .into(),
+        ours: style::about(&words, "No size could be held out.", |words| {
+            format!("The MRE on held-out sizes is {words}.")
+        }),
+        rule:
+            "both the MRE and the error of the increase on held-out sizes are smaller for the law than for \
+               either baseline in every domain."
+                .into(),
         verdict: style::all(supported),
     }
 }
@@ -283,7 +282,7 @@ mod tests {
         }];
         let page = draw(&PLANTED.0, &laws).unwrap();
         assert!(page.findings.iter().all(|f| f.verdict == Verdict::NotTestable));
-        let note = "There is no finetuning law of near: too few runs.";
+        let note = "There is no finetuning law for near: too few runs.";
         assert!(page.notes.iter().any(|said| said == note), "{:?}", page.notes);
     }
 }

@@ -260,15 +260,15 @@ fn table(laws: &[Judged]) -> Table {
         "MRE",
         "MRE of no change",
         "MRE in the paper",
-        "inside the 90% interval",
+        "within the 90% interval",
         "error of the change",
     ];
     Table {
-        caption: "Errors of predictions for the largest model with the most data. No change: \
-                  L_pt⁰, or the geometric mean of the fitted losses. Error of the change: the summed \
-                  errors over those of predicting no change, so that 0% is perfect. The paper's \
-                  number is that of 1.27B parameters and 30M tokens, fitted to at most 334M and 3M, \
-                  over its domains."
+        caption: "Errors of predictions for the largest model with the most data. Predicting no \
+                  change means L_pt⁰ or, for L_ft, the geometric mean of the fitted losses. The error \
+                  of the change is the sum of the errors divided by that of predicting no change, so \
+                  0% is perfect. The paper's MRE is over its domains, for 1.27B parameters and 30M \
+                  tokens, with laws fitted to at most 334M and 3M."
             .into(),
         columns: columns.map(String::from).to_vec(),
         rows,
@@ -290,9 +290,12 @@ fn names<'a>(laws: &[Judged<'a>]) -> Vec<&'a str> {
 /// How the predictions were made.
 fn how(predictions: &Preregistration, sealed: bool) -> String {
     if sealed {
-        format!("pre-registered with the SHA-256 {}", &predictions.sha256[..16])
+        format!(
+            "The predictions were pre-registered with the SHA-256 {}.",
+            &predictions.sha256[..16]
+        )
     } else {
-        "not pre-registered".into()
+        "The predictions were not pre-registered.".into()
     }
 }
 
@@ -305,31 +308,32 @@ fn error(
 ) -> Finding {
     let cases = of_law(laws, law);
     let claim = format!(
-        "Fitted to models of up to 334M parameters and to up to 3M tokens, the law predicts the \
-         {loss} loss of 1.27B parameters at 30M tokens with an MRE of {}, possibly an upper bound",
+        "Fitted to models of up to 334M parameters on up to 3M tokens, the law predicts the {loss} \
+         loss of a model of 1.27B parameters on 30M tokens with an MRE of {}, possibly an upper \
+         bound",
         error_percent(paper)
     );
     let (own, unchanged) = (mre(cases.clone(), value), mre(cases.clone(), no_change));
     let (ours, verdict) = match (own, unchanged) {
         (Some(own), Some(unchanged)) => (
             format!(
-                "MRE {} over {} runs ({}), {how}; no change is wrong by {}",
+                "The MRE is {} over {} runs, and {} for predicting no change. {} {how}",
                 error_percent(own),
                 inside(cases).of,
-                reach(laws, law, results),
-                error_percent(unchanged)
+                error_percent(unchanged),
+                reach(laws, law, results)
             ),
             Verdict::of(own <= TIMES * paper && own < unchanged),
         ),
-        _ => ("no predicted run counts".into(), Verdict::NotTestable),
+        _ => ("No predicted run is finished and counts.".into(), Verdict::NotTestable),
     };
     let rule = format!(
-        "an MRE of at most {TIMES} times the paper's, and smaller than that of predicting no change"
+        "the MRE is at most {TIMES} times the paper's, and smaller than that of predicting no change."
     );
     Finding { claim, source: "Table 4 (arXiv v2), reported".into(), ours, rule, verdict }
 }
 
-/// The range of the extrapolation: `N from at most 108K to 328K, D_ft from at most 12.8K to 41K`.
+/// The range of the extrapolation, in a sentence.
 fn reach(laws: &[Judged], law: &str, results: &Results) -> String {
     let Some(judged) = laws.iter().find(|judged| judged.registered.law == law) else {
         return String::new();
@@ -341,22 +345,33 @@ fn reach(laws: &[Judged], law: &str, results: &Results) -> String {
     let fitted = most(&mut results.finetuned.iter().filter(is_fitted));
     let counted = of_law(laws, law).into_iter().filter(|case| case.observed.is_some());
     let to = most(&mut counted.filter_map(|case| case.run));
-    let short = |size: u64| style::short(size as f64);
-    let [n, d] = [(fitted.0, to.0), (fitted.1, to.1)]
-        .map(|(fitted, to)| format!("from at most {} to {}", short(fitted), short(to)));
-    format!("N {n}, D_ft {d}")
+    let words = |(n, d): (u64, u64)| {
+        let [n, d] = [n, d].map(|size| style::short(size as f64));
+        format!("{n} parameters and {d} tokens")
+    };
+    format!(
+        "The fitted runs have at most {}, and the predicted runs at most {}.",
+        words(fitted),
+        words(to)
+    )
 }
 
 fn intervals(laws: &[Judged], level: f64) -> Finding {
     let level = style::percent(level);
     let tally = inside(laws.iter().flat_map(|judged| &judged.cases));
-    let of = |law: &str| format!("{} of the {law} law", inside(of_law(laws, law)));
+    let of = |law: &str| format!("{} for the {law} law", inside(of_law(laws, law)));
     let each: Vec<String> = names(laws).into_iter().map(of).collect();
     Finding {
         claim: format!("The {level} intervals of the predictions hold for new runs"),
-        source: "not in the paper: the intervals are ours".into(),
-        ours: format!("{tally} losses lie inside: {}", each.join(", ")),
-        rule: format!("at least {} of them", style::percent(INSIDE)),
+        source: "not in the paper; the intervals are ours".into(),
+        ours: match tally.of {
+            0 => "No predicted run is finished and counts.".into(),
+            _ => format!("{tally} losses lie within their intervals: {}.", style::list(&each)),
+        },
+        rule: format!(
+            "at least {} of the losses lie within their intervals.",
+            style::percent(INSIDE)
+        ),
         verdict: tally.verdict(INSIDE),
     }
 }
@@ -368,41 +383,44 @@ fn notes(
     laws: &[Judged],
 ) -> Vec<String> {
     let content = &predictions.content;
-    let mut notes = vec![format!("{} {}.", content.rule, content.objective)];
+    let mut notes = vec![format!(
+        "The rule of the predictions is: “{}” The objective of the fits is {}.",
+        content.rule, content.objective
+    )];
     notes.push(if sealed {
         format!(
-            "Pre-registered: the predictions were written before these runs started. SHA-256 of \
-         the content: {}.",
+            "The predictions were pre-registered: they were written before these runs started. The \
+             SHA-256 of their content is {}.",
             predictions.sha256
         )
     } else {
-        "Not pre-registered: no predictions were written before these runs started. These \
-              were made afterwards, from the same runs that would have been asked before."
+        "The predictions were not pre-registered. They were made after these runs, but from the \
+         same runs as predictions made before them would have been."
             .into()
     });
     let changed = predictions.changed(results);
     if !changed.is_empty() {
         notes.push(format!(
-            "The runs that the predictions of {} come from are missing here or have other records.",
-            changed.join(", ")
+            "The predictions for {} were made from runs that are missing here or have other records.",
+            style::list(&changed.into_iter().map(String::from).collect::<Vec<_>>())
         ));
     }
     let cases = || laws.iter().flat_map(|judged| &judged.cases);
     let waiting = cases().filter(|case| case.run.is_none()).count();
     let left_out = cases().filter(|case| case.run.is_some() && case.observed.is_none()).count();
     if waiting > 0 {
-        notes.push(format!("{waiting} predictions are of runs that are not finished."));
+        notes.push(format!("{waiting} predictions are for runs that are not finished."));
     }
     if left_out > 0 {
         notes.push(format!(
-            "{left_out} predictions are of runs that are left out: the bottom is not interior, or \
-             the run is not stable."
+            "{left_out} predictions are for runs that are left out because they are unstable or \
+             have no interior bottom."
         ));
     }
     let failed = laws.iter().filter(|judged| judged.registered.forecasts.is_empty());
     notes.extend(failed.map(|judged| {
         let Registered { domain, law, status, .. } = judged.registered;
-        format!("{domain}, {law}: {status}.")
+        format!("The {law} law predicts nothing for {domain}: {status}.")
     }));
     notes
 }
@@ -431,10 +449,13 @@ mod tests {
         let ours = &page.findings[0].ours;
         assert!(ours.contains("pre-registered with the SHA-256"));
         assert!(
-            ours.contains("N from at most 108K to 329K, D_ft from at most 12.8K to 41K"),
+            ours.contains(
+                "have at most 108K parameters and 12.8K tokens, and the predicted runs at most 329K \
+                 parameters and 41K tokens."
+            ),
             "{ours}"
         );
-        assert!(page.notes[1].starts_with("Pre-registered"));
+        assert!(page.notes[1].starts_with("The predictions were pre-registered"));
         // Three domains and all of them, for each law.
         let rows = &page.tables[0].rows;
         assert_eq!(rows.len(), 8);
@@ -476,7 +497,7 @@ mod tests {
         // Of the finetuning law's twelve none is inside any more.
         let expected = [Verdict::NotSupported, Verdict::Supported, Verdict::NotSupported];
         assert_eq!(verdicts(&page), expected);
-        assert!(page.findings[2].ours.contains("0 of 12 of the finetuning law"));
+        assert!(page.findings[2].ours.contains("0 of 12 for the finetuning law"));
     }
 
     #[test]
@@ -486,7 +507,7 @@ mod tests {
         results.finetuned.retain(|run| run.domain == "far");
         let page = draw(&results, &PLANTED.1).unwrap();
         assert!(page.findings[0].ours.contains("not pre-registered"));
-        assert!(page.notes[1].starts_with("Not pre-registered"));
+        assert!(page.notes[1].starts_with("The predictions were not pre-registered"));
         assert_eq!(page.findings[0].verdict, Verdict::Supported);
         assert_eq!(page.tables[0].rows[1][7], "4 of 4");
         results.finetuned.clear();
@@ -503,8 +524,8 @@ mod tests {
         run.record.evaluations.truncate(3);
         let page = draw(&results, &PLANTED.1).unwrap();
         let said = |what: &str| page.notes.iter().any(|note| note.starts_with(what));
-        assert!(said("2 predictions are of runs that are not finished"), "{:?}", page.notes);
-        assert!(said("2 predictions are of runs that are left out"), "{:?}", page.notes);
+        assert!(said("2 predictions are for runs that are not finished"), "{:?}", page.notes);
+        assert!(said("2 predictions are for runs that are left out"), "{:?}", page.notes);
         assert!(page.csv[0].1.contains("not_finished") && page.csv[0].1.contains("bottom_at_end"));
         assert!(page.findings[2].ours.contains("of 20 losses"));
     }

@@ -31,20 +31,19 @@ const WHY: &str = "\
 Béthune et al., \"Scaling Laws for Forgetting during Finetuning with Pretraining Data Injection\"
 (ICML 2025, arXiv 2502.06042), fit laws of two losses over the model size N, the unique target
 tokens D_ft, the fraction p of injected pretraining data and the target domain. Their runs were not
-published. These are runs of an independent implementation, so that anyone can check the laws, fit
-other forms, or compare own runs.";
+published. These are runs of an independent implementation, so that anyone can check the laws, fit other forms, or compare their own runs.";
 
 fn what(results: &Results) -> String {
     let steps: usize = results.finetuned.iter().map(|run| run.record.evaluations.len()).sum();
     let main: Vec<_> = results.block(MAIN).collect();
     let mut text = format!(
-        "{} finetuning runs and the {} pretraining runs that they start from, of the preset {}: \
-         losses on the target and on the pretraining data at the bottom of the U-curve \
-         (`losses`), every evaluation on the way there and beyond ({steps} of finetuning, \
-         `trajectories`), and the models (`pretrained`). `dictionary.md` explains every column.\n",
+        "The results of {} finetuning runs of the preset {} and of the {} pretraining runs that they \
+         start from. `losses` has the losses on the target and on the pretraining data at the bottom \
+         of the U-curve, `trajectories` has every evaluation of the runs ({steps} of finetuning), and \
+         `pretrained` has the models. `dictionary.md` explains every column.\n",
         results.finetuned.len(),
-        results.pretrained.len(),
         results.preset,
+        results.pretrained.len(),
     );
     let list = |numbers: Vec<f64>| numbers.into_iter().map(cell).collect::<Vec<_>>().join(", ");
     if !main.is_empty() {
@@ -71,7 +70,7 @@ fn how(results: &Results) -> String {
     let pretraining = &results.pretraining;
     let mut text = format!(
         "- Results by: {}\n- Exported by: replication {} commit {}\n- Preset: {}\n- Hash of all \
-         records: {}\n- Pretraining data: {}, identity {}, {} different tokens\n",
+         records: {}\n- Pretraining data: {}, identity {}, {} distinct tokens\n",
         results.program,
         env!("CARGO_PKG_VERSION"),
         env!("REPLICATION_COMMIT"),
@@ -93,8 +92,9 @@ fn how(results: &Results) -> String {
         ]
     };
     let domains = Table {
-        caption: "The target domains; an identity is the hash of all that determines the data:"
-            .into(),
+        caption:
+            "The target domains. An identity is the hash of everything that determines the data."
+                .into(),
         columns: ["domain", "source", "identity", "unigram loss (nats)", "distances"]
             .map(String::from)
             .to_vec(),
@@ -106,8 +106,9 @@ fn how(results: &Results) -> String {
     if !lines.is_empty() {
         let _ = write!(
             text,
-            "\nWhat a model has seen in training it predicts from memory, so its loss there says \
-             little; no run of tokens lies across the end of a document:\n\n{lines}"
+            "\nA model predicts text that it has seen in training from memory, so its loss there says \
+             little. The overlap of the validation sets with the training texts is counted in \
+             n-grams of tokens that do not cross the end of a document:\n\n{lines}"
         );
     }
     text
@@ -137,7 +138,7 @@ fn cost(results: &Results) -> String {
         *of = (of.0 + 1, of.1 + seconds, of.2 + tokens);
     }
     if of_size.is_empty() {
-        return "The times of these runs are not known.".into();
+        return "The run times are not known.".into();
     }
     let all: f64 = of_size.values().flatten().map(|(_, seconds, _)| seconds).sum();
     let mut text = format!("{all:.0} core-seconds, evaluations included");
@@ -168,10 +169,10 @@ fn rule(results: &Results) -> String {
     ];
     let all = results.finetuned.len();
     let mut text = format!(
-        "A run counts where its bottom is interior, no loss diverged and none jumped. The paper \
-         finds a U-curve in every configuration and states no rule; this one is ours. The column \
-         `left_out` has the reason; it is empty for the {} runs that count. Runs that do not count \
-         stay in the tables.\n\n",
+        "A run counts if its bottom is interior, no loss diverged and none jumped. The paper finds a \
+         U-curve in every configuration and states no rule, so this one is ours. The column \
+         `left_out` has the reason why a run does not count, and is empty for the {} runs that do. \
+         Runs that do not count are in the tables too.\n\n",
         count(None)
     );
     for (why, words) in why {
@@ -179,7 +180,7 @@ fn rule(results: &Results) -> String {
     }
     let _ = writeln!(
         text,
-        "- runs that are not in the tables, as they failed or are not finished: {}",
+        "- runs that are not in the tables because they failed or are not finished: {}",
         results.missing
     );
     text
@@ -195,11 +196,12 @@ pub const COMMANDS: [&str; 3] = [
 
 fn refit() -> String {
     format!(
-        "In this folder, with the program `replication` of the forgetting-laws repository; the \
-         first two are the laws of the figures, the third counts N without the embeddings:\n\n\
-         ```sh\n{}\n```\n\nOther blocks of the grid change one thing at a time (the sampler, the \
-         replay pool, the seed, larger p, weight decay, the learning rate): compare a run with its \
-         counterpart in `main`, the one with the same size, domain, d_ft_tokens, p and seed.\n",
+        "Run these commands in this folder, with the program `replication` of the forgetting-laws \
+         repository. The first two fit the laws of the figures, and the third counts N without the \
+         embeddings.\n\n\
+         ```sh\n{}\n```\n\nOther blocks of the grid change one thing at a time: the sampler, the \
+         replay pool, the seed, p, weight decay or the learning rate. Compare a run of theirs with \
+         its counterpart in `main`, which has the same size, domain, d_ft_tokens, p and seed.\n",
         COMMANDS.join("\n")
     )
 }
@@ -210,19 +212,19 @@ fn limits(results: &Results) -> String {
     let ratios = distinct(ratios);
     let seeds = distinct(main.iter().map(|run| run.seed as f64)).len();
     let mut text = String::from(
-        "- The bottom is the lowest of the losses that were evaluated, and is read from the same \
-         validation set that it was chosen by: a little too low, and its step is known to the \
-         distance between evaluations.\n\
+        "- The bottom is the lowest of the evaluated losses, and its loss is measured on the \
+         validation set by which it was chosen. The loss is therefore a little too low, and the step \
+         is known only up to the distance between evaluations.\n\
          - A loss is a mean over a finite validation set. All runs of a domain share it, so their \
          errors are not independent.\n\
          - A size has one pretrained model for each seed and weight decay, so the laws' intervals \
-         do not hold the variance of pretraining.\n",
+         do not include the variance of pretraining.\n",
     );
     if !main.is_empty() {
         let _ = writeln!(
             text,
-            "- The grid of the laws has {seeds} seed{} of finetuning a setting; the block `seeds`, \
-             where there is one, shows the variance on a part of it.",
+            "- The grid of the laws has {seeds} seed{} of finetuning per setting. The block `seeds`, \
+             if there is one, shows the variance over seeds on a part of it.",
             if seeds == 1 { "" } else { "s" }
         );
     }
@@ -231,8 +233,8 @@ fn limits(results: &Results) -> String {
         let span = if low == high { low } else { format!("{low} to {high}") };
         let _ = writeln!(
             text,
-            "- Pretraining took {span} tokens per parameter (the paper: 100). The sizes are those \
-             of the preset {}; what a law says outside the runs' ranges is an extrapolation.",
+            "- Pretraining took {span} tokens per parameter, and 100 in the paper. The sizes are those \
+             of the preset {}. What a law says outside the ranges of the runs is an extrapolation.",
             results.preset
         );
     }
@@ -241,8 +243,8 @@ fn limits(results: &Results) -> String {
 
 fn licence() -> String {
     format!(
-        "{}, as the program. Where data came from files, their own licences hold for the text; no \
-         text is in these tables.\n",
+        "{}, like the program. Text that came from files has its own licences; these tables contain \
+         no text.\n",
         env!("CARGO_PKG_LICENSE")
     )
 }

@@ -18,8 +18,8 @@ pub fn csv(sheets: &[Sheet]) -> String {
 /// As Markdown, one table per table.
 pub fn markdown(sheets: &[Sheet]) -> String {
     let mut text = String::from(
-        "# Data dictionary\n\nAn empty cell means that there is no such number. Losses are in nats \
-         per token, means over a validation set.\n",
+        "# Data dictionary\n\nAn empty cell means that there is no such value. Losses are means over a \
+         validation set, in nats per token.\n",
     );
     for sheet in sheets {
         let table = Table {

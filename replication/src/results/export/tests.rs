@@ -248,16 +248,16 @@ fn the_overlap_stands_in_the_datasheet_where_it_was_measured() {
     use forgetting_laws::data::overlap::Overlaps;
     let mut results = planted();
     let without = datasheet::markdown(&results, &[]);
-    assert!(!without.contains("runs of 13 tokens"));
+    assert!(!without.contains("13-grams"));
     let training = Overlap { n: 13, ngrams: 400, found: 1, documents: 8, touched: 1 };
     let pretraining = Overlap { found: 40, touched: 4, ..training };
     let overlap = Overlaps { pretraining, training };
     results.domains[0].overlap = Some(overlap);
     let with = datasheet::markdown(&results, &[]);
     let line = format!(
-        "- {}: of the validation set's runs of 13 tokens 10.00% occur in the pretraining data (in \
-         50.0% of the documents one at least), 0.25% occur in the target's own training text (in \
-         12.5% of the documents one at least)\n",
+        "- {}: 10.00% of the validation set's 13-grams occur in the pretraining data (at least one in \
+         50.0% of the documents), and 0.25% in the target's own training text (at least one in 12.5% \
+         of the documents)\n",
         results.domains[0].name
     );
     assert!(with.contains(&line), "{with}");

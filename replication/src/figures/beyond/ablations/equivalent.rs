@@ -49,7 +49,7 @@ pub fn table_of(gains: &[Gain<'_>]) -> String {
     csv.text()
 }
 
-/// The middle factor of a domain, or of all, at a p.
+/// The median factor of a domain, or of all, at a p.
 fn factor(gains: &[Gain<'_>], domain: Option<&str>, p: f64) -> Option<f64> {
     let alike = gains
         .iter()
@@ -67,23 +67,25 @@ pub fn finding(gains: &[Gain<'_>]) -> Finding {
     };
     let found: Vec<(f64, f64, Tally)> = fractions.into_iter().filter_map(of).collect();
     let word = |(p, factor, above): &(f64, f64, Tally)| {
-        format!("{} at p = {} (above 1 in {above})", significant(*factor, 3), percent(*p))
+        let (factor, p) = (significant(*factor, 3), percent(*p));
+        format!("{factor} at p = {p} (above 1 in {above} pairs)")
     };
     let words: Vec<_> = found.iter().map(word).collect();
     let much: Vec<_> = found.iter().filter(|(p, ..)| *p >= MUCH).collect();
     Finding {
         claim:
-            "Replay of a quarter of the data and more also helps the target, as up to 1.87 times \
-                the data would"
+            "Replay of a quarter of the data or more also helps on the target, as much as up to \
+             1.87 times the data would"
                 .into(),
         source: "Kotha and Liang, arXiv 2603.04964, reported".into(),
-        ours: format!(
-            "Gain on the target as a factor of D_ft by the finetuning law, the middle of the \
-             pairs: {}.",
-            style::list(&words)
-        ),
+        ours: style::about(&words, "No pair of runs has such a factor.", |words| {
+            format!(
+                "By the finetuning law, injection helps on the target as much as multiplying D_ft by a \
+                 median of {words}."
+            )
+        }),
         rule: format!(
-            "above 1 in at least {} of the pairs at some p of at least {}",
+            "the factor of D_ft is above 1 in at least {} of the pairs at some p of at least {}.",
             percent(MORE_THAN_CHANCE),
             percent(MUCH)
         ),
@@ -91,15 +93,14 @@ pub fn finding(gains: &[Gain<'_>]) -> Finding {
     }
 }
 
-/// The middle factors for people.
+/// The median factors for people.
 pub fn by_p(gains: &[Gain<'_>]) -> Table {
     let fractions = distinct(gains.iter().map(|gain| gain.run.p));
     let mut domains: Vec<&str> = gains.iter().map(|gain| gain.run.domain.as_str()).collect();
     domains.sort_unstable();
     domains.dedup();
     style::by_domain_and_p(
-        "Equivalent data: the factor of D_ft that injection is worth on the target, the middle of the \
-         pairs.",
+        "Equivalent data: the median factor of D_ft that injection is worth on the target.",
         domains,
         &fractions,
         |domain, p| factor(gains, Some(domain), p).map(|factor| significant(factor, 3)),

@@ -108,10 +108,10 @@ impl Deviations {
         };
         Table {
             caption: format!(
-                "Standard deviation over {what}, pooled over {} runs of {} settings.",
+                "Standard deviation over {what}, pooled over {} runs with {} settings.",
                 self.runs, self.groups
             ),
-            columns: ["at the bottom", "nats", "of its mean"].map(String::from).to_vec(),
+            columns: ["at the bottom", "nats", "relative to the mean"].map(String::from).to_vec(),
             rows: vec![
                 row("L_ft", self.loss_ft, Some(self.of_target)),
                 row("L_pt", self.loss_pt, None),

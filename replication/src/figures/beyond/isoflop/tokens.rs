@@ -43,7 +43,7 @@ fn pairs(results: &Results) -> Vec<Pair<'_>> {
     results.block(BLOCK).filter(counts).filter_map(pair).collect()
 }
 
-/// The middle ratio of a size at a D/N.
+/// The ratios of a size at a D/N.
 struct Cell {
     size: String,
     n_params: u64,
@@ -107,45 +107,45 @@ pub fn page(results: &Results) -> (String, Table, Finding) {
         ]
     };
     let table = Table {
-        caption:
-            "The increase of L_pt over that of the counterpart in the main grid, which differs in \
-                  the tokens of the pretraining alone."
-                .into(),
-        columns: ["size", "D/N", "pairs", "middle", "from the lowest to the highest"]
-            .map(String::from)
-            .to_vec(),
+        caption: "The increase of L_pt divided by that of the counterpart in the main grid, which \
+                  differs only in the tokens of pretraining."
+            .into(),
+        columns: ["size", "D/N", "pairs", "median", "range"].map(String::from).to_vec(),
         rows: cells.iter().map(row).collect(),
     };
     (csv.text(), table, finding(results, &pairs, &cells))
 }
 
 fn finding(results: &Results, pairs: &[Pair<'_>], cells: &[Cell]) -> Finding {
-    let words: Vec<String> = cells
-        .iter()
-        .map(|of| format!("{} at D/N = {} {}", of.size, of.per_param, significant(of.middle(), 3)))
-        .collect();
+    let word = |of: &Cell| format!("{} at D/N = {}", significant(of.middle(), 3), of.per_param);
+    let of_size = |cells: &[Cell]| {
+        let words: Vec<_> = cells.iter().map(word).collect();
+        format!("{} for {}", style::list(&words), cells[0].size)
+    };
+    let sizes: Vec<_> = cells.chunk_by(|a, b| a.size == b.size).map(of_size).collect();
     let usual = distinct(pairs.iter().map(|pair| per_param(pair.main)));
     let usual: Vec<String> = usual.into_iter().map(cell).collect();
     let ours = match (results.block(BLOCK).next().is_some(), cells.is_empty()) {
-        (false, _) => "No model was pretrained on other tokens per parameter.".into(),
-        (true, true) => "No run of such a model counts together with its counterpart.".into(),
+        (false, _) => "No model was pretrained on another number of tokens per parameter.".into(),
+        (true, true) => "No run of such a model counts and has a counterpart that counts.".into(),
         _ => format!(
-            "The increase of L_pt over that of the same run at D/N = {}, in the middle: {}.",
+            "Relative to the same run at D/N = {}, the median increase of L_pt is {}.",
             style::list(&usual),
-            style::list(&words)
+            sizes.join("; ")
         ),
     };
     let holds = |of: &Cell| (1.0 / WITHIN..=WITHIN).contains(&of.middle());
     Finding {
-        claim:
-            "Forgetting depends on the model by N alone, however many tokens it was pretrained on"
-                .into(),
+        claim: "Forgetting depends on the model through N alone, however many tokens it was \
+             pretrained on"
+            .into(),
         source:
             "the form of Equation 7, reported; the paper has one number of tokens per parameter"
                 .into(),
         ours,
         rule: format!(
-            "between {} and {WITHIN} in the middle of the pairs of every size and D/N",
+            "the median increase of L_pt, relative to the same run of the main grid, is between {} and \
+             {WITHIN} for every size and D/N.",
             1.0 / WITHIN
         ),
         verdict: style::all(cells.iter().map(|of| Verdict::of(holds(of)))),

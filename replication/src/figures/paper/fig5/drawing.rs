@@ -72,8 +72,8 @@ pub fn figure(results: &Results, runs: &[&Finetuned]) -> plot::Figure {
         },
     ];
     drawing.footnote = format!(
-        "D_{{ft}} = {} tokens of {target}; pretraining: {}. Panels of L_{{ft}} end {} nats above the \
-         highest bottom; a curve ends once its U has turned.",
+        "D_{{ft}} = {} tokens of {target}; pretraining on {}. Panels of L_{{ft}} end {} nats above the \
+         highest bottom. A curve ends once its U has turned.",
         short(runs[0].unique_tokens() as f64),
         results.pretraining.source,
         style::ABOVE_THE_BOTTOM
