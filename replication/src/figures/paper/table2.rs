@@ -167,11 +167,11 @@ fn verdict(laws: &Laws, holds: impl Fn(&Fit) -> bool) -> Verdict {
 fn each(laws: &Laws, of: impl Fn(&Fit) -> String, sentence: fn(String) -> String) -> String {
     let word = |fit: &Fit| format!("{} in {}", of(fit), fit.domain);
     let words: Vec<_> = forgetting_fits(laws).map(word).collect();
-    match words.is_empty() {
-        true => "No forgetting law could be fitted.".into(),
-        // Intervals have commas of their own.
-        false => sentence(words.join("; ")),
+    if words.is_empty() {
+        return "No forgetting law could be fitted.".into();
     }
+    // Intervals have commas of their own.
+    sentence(words.join("; "))
 }
 
 fn as_if_larger(laws: &Laws) -> Finding {
