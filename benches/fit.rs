@@ -9,8 +9,8 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use forgetting_laws::fit::{Bootstrap, Options, fit, rank};
 use forgetting_laws::laws::{
-    Additive, Finetuning, FinetuningP, Forgetting, ForgettingOffset, ForgettingPlusTokens,
-    ForgettingTimesTokens, LAWS, Law, Row,
+    Additive, Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingOffset,
+    ForgettingPlusTokens, ForgettingTimesTokens, LAWS, Law, Row,
 };
 use forgetting_laws::rng::Key;
 use forgetting_laws::table::{Column, Run, Table};
@@ -90,7 +90,8 @@ fn bootstrap(c: &mut Criterion) {
 
 /// All forms of forgetting on every axis, with a paired bootstrap of 1,000 resamples of runs.
 fn ranking(c: &mut Criterion) {
-    let forms: Vec<_> = LAWS.iter().copied().filter(|law| law.output() == Column::LossPt).collect();
+    let of_loss = LAWS.iter().copied().filter(|law| law.output() == Column::LossPt);
+    let forms: Vec<_> = of_loss.chain([ForgettingBounded::of(32_000) as &dyn Law]).collect();
     let options = Options::default();
     let table = table(TRUTHS[0]);
     let mut group = c.benchmark_group("a ranking of all forms on 500 rows");

@@ -269,6 +269,10 @@ impl Table {
                 return Err(self.refuse(bad.copied(), &format!("{column} {fault}")));
             }
         }
+        let fault = |run: &&&Run| law.fault(&run.row).is_some();
+        if let Some(reason) = rows.iter().find_map(|run| law.fault(&run.row)) {
+            return Err(self.refuse(rows.iter().filter(fault).copied(), &reason));
+        }
         let excess = |run: &&&Run| run.row.d_ft_tokens > run.row.d_tokens;
         if rows.iter().any(|run| excess(&run)) {
             let reason = "d_ft_tokens, the unique tokens, exceed d_tokens, all tokens";

@@ -660,6 +660,31 @@ fn forms_are_ranked_and_the_growth_of_b_is_found() {
     assert_eq!(growth_of_b(&without, &options).unwrap(), None);
 }
 
+/// Runs of one pretrained model are drawn together: where another model forgets more, the intervals of
+/// a ranking are wider than those that take each run for itself.
+#[test]
+fn rankings_draw_pretrained_models() {
+    let bootstrap = Bootstrap { resamples: 300, ..Bootstrap::default() };
+    let options = Options { bootstrap, ..Options::default() };
+    let mut table = planted(&Forgetting, &grid(), &[6.0, 829.0, 0.4, 0.35], 0.003, Key::new(7));
+    for (i, run) in table.runs.iter_mut().enumerate() {
+        let model = i % 2;
+        run.parent = format!("{}-{model}", run.row.n_params);
+        let increase = run.loss_pt.unwrap() - run.row.loss_pt0;
+        run.loss_pt = Some(run.row.loss_pt0 + [1.0, 1.5][model] * increase);
+    }
+    let width = |table: &Table| {
+        let forms: [&'static dyn Law; 2] = [&Forgetting, &ForgettingTimesTokens];
+        let ranking = rank(table, &forms, &[], &options).unwrap().unwrap();
+        let behind = ranking.forms[1].behind;
+        behind.high - behind.low
+    };
+    let together = width(&table);
+    table.runs.iter_mut().for_each(|run| run.parent.clear());
+    let apart = width(&table);
+    assert!(together > 1.2 * apart, "{together} {apart}");
+}
+
 /// Noise that is far larger than the rise: the best law has a rise at one point of the grid alone,
 /// with exponents that grow without limit. The parameters still give the objective.
 #[test]

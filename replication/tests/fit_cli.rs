@@ -270,7 +270,7 @@ fn the_terminal_says_it_in_a_table() {
         "no change",
         "log-linear",
         "bootstrapped MRE ",
-        "supported: on held-out runs",
+        "supported: on held-out sizes",
         "near, forms of loss_pt ranked by the error of the increase on held-out runs (27 runs)",
         "* forgetting ",
         "  no-change ",

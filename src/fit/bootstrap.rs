@@ -6,6 +6,7 @@ use super::json::{infinite_for_null, infinities_for_nulls};
 use super::optimum::{Optimum, refit};
 use super::problem::{Loss, Problem};
 use super::solve::{solve, typical_residual};
+use crate::laws::Law;
 use crate::rng::Key;
 use crate::table::Column;
 use crate::{Error, Result};
@@ -139,10 +140,14 @@ pub(super) fn resample(
     let noise = key.named("kernel");
     let models = key.named("pretrained models");
     let kernel = Kernel::new(problem, optimum);
-    let clusters = Clusters::new(problem);
+    let of_row = |row: &Loss| {
+        let (n, d) = problem.pretraining[row.index];
+        ClusterRow { n, d, model: row.model, run: row.run }
+    };
+    let clusters = Clusters::new(problem.law, problem.n_runs, problem.rows.iter().map(of_row));
     let one = |b: usize| {
         let counts = match &clusters {
-            Some(clusters) => clusters.draw(problem.n_runs, key.child(b as u64)),
+            Some(clusters) => clusters.draw(key.child(b as u64)),
             None => draw(problem, key.child(b as u64)),
         };
         let times = |(i, row): (usize, &Loss)| std::iter::repeat_n(i, counts[row.run]);
@@ -243,47 +248,56 @@ impl Kernel {
 const COPIES: usize = 64;
 
 /// The runs of each pretrained model, for each size and amount of pretraining.
-struct Clusters(Vec<Vec<Vec<usize>>>);
+pub(super) struct Clusters {
+    sizes: Vec<Vec<Vec<usize>>>,
+    n_runs: usize,
+}
+
+/// A row, as far as clusters depend on it: N, D, its pretrained model and its run.
+pub(super) struct ClusterRow {
+    pub n: f64,
+    pub d: f64,
+    pub model: usize,
+    pub run: usize,
+}
 
 impl Clusters {
     /// `None` if no size has several pretrained models, or the law is one of pretraining, since
     /// then the spread between models cannot be estimated.
-    fn new(problem: &Problem) -> Option<Self> {
-        if !problem.law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
+    pub(super) fn new(
+        law: &dyn Law,
+        n_runs: usize,
+        rows: impl Iterator<Item = ClusterRow>,
+    ) -> Option<Self> {
+        if !law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
             return None;
         }
         // N and D in bits, the model, the run.
-        let mut rows: Vec<(u64, u64, usize, usize)> = problem
-            .rows
-            .iter()
-            .map(|row| {
-                let (n, d) = problem.pretraining[row.index];
-                (n.to_bits(), d.to_bits(), row.model, row.run)
-            })
-            .collect();
+        let mut rows: Vec<(u64, u64, usize, usize)> =
+            rows.map(|row| (row.n.to_bits(), row.d.to_bits(), row.model, row.run)).collect();
         rows.sort_unstable();
         // A run is drawn once, with the first of its rows.
-        let mut seen = vec![false; problem.n_runs];
+        let mut seen = vec![false; n_runs];
         rows.retain(|row| !std::mem::replace(&mut seen[row.3], true));
         let of_size = rows.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1));
         let models = |rows: &[(u64, u64, usize, usize)]| -> Vec<Vec<usize>> {
             let of_model = rows.chunk_by(|a, b| a.2 == b.2);
             of_model.map(|rows| rows.iter().map(|row| row.3).collect()).collect()
         };
-        let found: Vec<_> = of_size.map(models).collect();
-        found.iter().any(|models| models.len() > 1).then_some(Self(found))
+        let sizes: Vec<_> = of_size.map(models).collect();
+        sizes.iter().any(|models| models.len() > 1).then_some(Self { sizes, n_runs })
     }
 
     /// How often each run is drawn: for each size as many models as there are, and for each drawn
     /// model as many runs as it has.
-    fn draw(&self, n_runs: usize, key: Key) -> Vec<usize> {
-        let mut counts = vec![0; n_runs];
+    pub(super) fn draw(&self, key: Key) -> Vec<usize> {
+        let mut counts = vec![0; self.n_runs];
         let mut next = 0;
         let mut below = |count: usize| {
             next += 1;
             key.below(next, count as u64) as usize
         };
-        for models in &self.0 {
+        for models in &self.sizes {
             for _ in 0..models.len() {
                 let runs = &models[below(models.len())];
                 for _ in 0..runs.len() {

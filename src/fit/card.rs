@@ -3,7 +3,7 @@
 //! [`fit`](super::fit()) puts those of a table into [`Fit::warnings`]; those of a question come from
 //! [`Fit::extrapolations`] and [`Fit::repetition`].
 
-use super::{Fit, Status};
+use super::{Fit, HeldOut, Status};
 use crate::laws::{Law, Row};
 use crate::table::{Column, Run, Sample, Table};
 pub use crate::warning::{Warning, WarningKind};
@@ -89,7 +89,7 @@ impl Fit {
         let mut doubts: Vec<_> = status(self.status, law).into_iter().collect();
         match self.is_supported() {
             Some(true) => {}
-            Some(false) => doubts.push(not_supported(law)),
+            Some(false) => doubts.extend(not_supported(law, self.held_out.as_ref())),
             None => doubts.push(
                 WarningKind::NotHeldOut
                     .warn(format!("the {law} law was not tested on held-out runs")),
@@ -113,10 +113,14 @@ fn status(status: Status, law: &str) -> Option<Warning> {
     }
 }
 
-fn not_supported(law: &str) -> Warning {
-    WarningKind::NotSupported.warn(format!(
-        "the {law} law is not supported: on held-out runs it does not beat both baselines"
-    ))
+fn not_supported(law: &str, held_out: Option<&HeldOut>) -> Option<Warning> {
+    let held_out = held_out.filter(|held_out| !held_out.supported)?;
+    let on = held_out.by.runs();
+    Some(
+        WarningKind::NotSupported.warn(format!(
+            "the {law} law is not supported: on {on} it does not beat both baselines"
+        )),
+    )
 }
 
 /// What a law's fit to a table should not be trusted for.
@@ -144,12 +148,9 @@ pub(super) fn of_table(
 }
 
 /// What the optimum and the held-out runs say against a fit.
-pub(super) fn of_fit(law: &dyn Law, optimum: Status, supported: Option<bool>) -> Vec<Warning> {
-    let mut warnings: Vec<Warning> = status(optimum, law.name()).into_iter().collect();
-    if supported == Some(false) {
-        warnings.push(not_supported(law.name()));
-    }
-    warnings
+pub(super) fn of_fit(law: &dyn Law, optimum: Status, held_out: Option<&HeldOut>) -> Vec<Warning> {
+    let status = status(optimum, law.name()).into_iter();
+    status.chain(not_supported(law.name(), held_out)).collect()
 }
 
 /// Distinct numbers, in ascending order.

@@ -170,8 +170,9 @@ fn known(id: &str, fits: &[&Fit], first: &Fit) -> Option<String> {
             })
         }
         "algorithm" => Some(format!(
-            "descents with analytic derivatives from {} starts chosen on a grid, {}",
-            first.restarts.started, "over the whole domain of the parameters"
+            "descents with analytic derivatives from {} starts chosen on a grid over the whole domain of \
+             the parameters, and from {} places near the best minimum",
+            first.restarts.started, first.restarts.started_nearby
         )),
         "validation" => first.held_out.as_ref().map(|held_out| {
             let by = match held_out.by {

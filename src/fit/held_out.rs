@@ -11,7 +11,8 @@ use crate::table::{Column, Sample};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which rows are held out.
+/// Which rows are held out. Of a size, an amount of data or a p with more than 16 distinct values,
+/// neighbouring values are held out together, so that there are 16 folds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldOut {
@@ -34,6 +35,16 @@ impl HoldOut {
             Self::Data => "data",
             Self::P => "p",
             Self::Largest => "largest",
+        }
+    }
+
+    /// The held-out runs, as text to follow "on".
+    pub(super) fn runs(self) -> &'static str {
+        match self {
+            Self::Size => "held-out sizes",
+            Self::Data => "held-out amounts of data",
+            Self::P => "held-out values of p",
+            Self::Largest => "the held-out runs of the largest size with the most data",
         }
     }
 }
@@ -170,6 +181,9 @@ pub(super) fn hold_out(
     })
 }
 
+/// The most folds of an axis.
+const MOST_FOLDS: usize = 16;
+
 pub(super) struct Fold {
     pub train: Vec<usize>,
     pub test: Vec<usize>,
@@ -203,9 +217,14 @@ pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<F
             let mut values: Vec<f64> = (0..sample.len()).map(|i| value(column, i)).collect();
             values.sort_by(f64::total_cmp);
             values.dedup();
-            let fold = |v: f64| split(&|i| value(column, i) == v, &|i| value(column, i) != v);
-            let folds =
-                if reads(column) { values.into_iter().map(fold).collect() } else { Vec::new() };
+            let count = values.len().min(MOST_FOLDS);
+            let fold = |k: usize| {
+                let of = &values[k * values.len() / count..(k + 1) * values.len() / count];
+                let held_out =
+                    |i: usize| of[0] <= value(column, i) && value(column, i) <= of[of.len() - 1];
+                split(&held_out, &|i| !held_out(i))
+            };
+            let folds = if reads(column) { (0..count).map(fold).collect() } else { Vec::new() };
             (format!("each {column} in turn"), folds)
         }
     };
@@ -227,5 +246,41 @@ pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<F
         ))
     } else {
         Ok(good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws::{Finetuning, Row};
+    use crate::table::{Run, Table};
+
+    fn sizes_held_out(count: u32) -> Vec<Vec<f64>> {
+        let mut runs = Vec::new();
+        for i in 0..count {
+            for d_ft_tokens in [1e3, 1e4] {
+                let row = Row { n_params: f64::from(1 + i), d_ft_tokens, ..Row::default() };
+                runs.push(Run { row, loss_ft: Some(3.0), ..Run::default() });
+            }
+        }
+        let sample = Table::new(runs).sample(&Finetuning).unwrap();
+        let folds = folds(&Finetuning, &sample, HoldOut::Size).unwrap();
+        let sizes = |fold: &Fold| {
+            assert_eq!(fold.train.len() + fold.test.len(), sample.len());
+            let mut sizes: Vec<f64> = fold.test.iter().map(|&i| sample.rows[i].n_params).collect();
+            sizes.dedup();
+            sizes
+        };
+        folds.iter().map(sizes).collect()
+    }
+
+    #[test]
+    fn many_values_are_held_out_in_groups_of_neighbours() {
+        assert_eq!(sizes_held_out(4), [[1.0], [2.0], [3.0], [4.0]]);
+        let many = sizes_held_out(40);
+        assert_eq!(many.len(), MOST_FOLDS);
+        let all: Vec<f64> = (1..=40).map(f64::from).collect();
+        assert_eq!(many.concat(), all);
+        assert!(many.iter().all(|sizes| sizes.len() == 2 || sizes.len() == 3));
     }
 }

@@ -61,8 +61,6 @@ const USUAL_OF_RISE: f64 = 0.25;
 const USUAL_OF_LOSS: f64 = 0.05;
 /// The weight of the prior's penalty, the square of ln κ minus ln of the usual κ.
 const PRIOR: f64 = 0.1;
-/// The most folds of an axis.
-const MOST_FOLDS: usize = 16;
 /// The standard deviation of the coordinates of the parameters before there are runs.
 const VAGUE: f64 = 3.0;
 
@@ -166,7 +164,7 @@ pub(super) fn learn(
     let places: Vec<Vec<f64>> = sample.rows.iter().map(place).collect();
     let axes = [HoldOut::Size, HoldOut::Data, HoldOut::P, HoldOut::Largest];
     let all: Vec<Fold> =
-        axes.into_iter().filter_map(|by| folds(law, sample, by).ok()).flat_map(some).collect();
+        axes.into_iter().filter_map(|by| folds(law, sample, by).ok()).flatten().collect();
     let errors = in_order(all.len(), threads, |i| held_out(problem, optimum, &all[i], &places));
     let errors: Vec<HeldOutError> = errors.into_iter().flatten().collect();
     let usual = match law.baseline(&sample.points[0]) {
@@ -176,16 +174,6 @@ pub(super) fn learn(
     let deviations = most_likely(&errors, columns.len(), usual);
     let axis = |(column, deviation): (&Column, f64)| Axis { column: column.to_string(), deviation };
     Misfit { axes: columns.iter().zip(deviations).map(axis).collect(), folds: all.len() }
-}
-
-/// Evenly spread folds, the first and the last among them.
-fn some(folds: Vec<Fold>) -> Vec<Fold> {
-    let count = folds.len();
-    if count <= MOST_FOLDS {
-        return folds;
-    }
-    let chosen = |i: usize| (0..MOST_FOLDS).any(|j| j * (count - 1) / (MOST_FOLDS - 1) == i);
-    folds.into_iter().enumerate().filter(|(i, _)| chosen(*i)).map(|(_, fold)| fold).collect()
 }
 
 /// The errors of a law that is fitted without a fold, on the fold.
@@ -301,17 +289,6 @@ mod tests {
         assert_eq!(distance(known(), 2.0), 0.5);
         assert_eq!(distance(known(), 4.0), 0.75);
         assert_eq!(distance(std::iter::empty(), 4.0), 0.0);
-    }
-
-    #[test]
-    fn folds_are_thinned_evenly() {
-        let fold = |i: usize| Fold { train: vec![], test: vec![i] };
-        let of = |count: usize| -> Vec<usize> {
-            some((0..count).map(fold).collect()).iter().map(|fold| fold.test[0]).collect()
-        };
-        assert_eq!(of(5), [0, 1, 2, 3, 4]);
-        let many = of(100);
-        assert_eq!((many.len(), many[0], many[15]), (MOST_FOLDS, 0, 99));
     }
 
     /// Errors of the variance 0.01 + 0.09·d² on one axis.

@@ -289,9 +289,8 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         weight: sample.weights[i],
         epochs: sample.epochs[i],
     };
-    let supported = held_out.as_ref().map(|held_out| held_out.supported);
     let mut warnings = card::of_table(table, law, &sample, spread);
-    warnings.extend(card::of_fit(law, optimum.status, supported));
+    warnings.extend(card::of_fit(law, optimum.status, held_out.as_ref()));
     warnings.extend(untested);
     warnings.sort();
     Ok(Fit {

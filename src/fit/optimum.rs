@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The gradient vanishes, the curvature is positive in every direction, and several starts end
+    /// The gradient vanishes, the curvature is positive in every direction, and several descents end
     /// here.
     Converged,
     /// The same, with parameters held at 0 by their derivative. Zero is a valid result: no
@@ -26,7 +26,7 @@ pub enum Status {
     AtBound,
     /// In some directions the predictions do not change: the runs do not determine the parameters.
     NotIdentified,
-    /// The gradient does not vanish, or no two starts end here. The fit should not be trusted.
+    /// The gradient does not vanish, or no two descents end here. The fit should not be trusted.
     NotConverged,
 }
 
@@ -37,7 +37,7 @@ pub struct Undetermined {
     /// The change of each parameter along it, relative for parameters above 0. A unit vector in the
     /// order of the law's parameters.
     pub direction: Vec<f64>,
-    /// The same as text, such as `alpha + 0.05 A`.
+    /// The same as text, such as `alpha + 0.05 A`, or `an upper limit of B`.
     pub words: String,
 }
 
@@ -45,10 +45,16 @@ pub struct Undetermined {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restarts {
-    /// The number of descents, from starts out of a screened grid.
+    /// The number of descents from starts out of a screened grid, all over the domain.
     pub started: usize,
     /// How many of them ended at the optimum.
     pub agreed: usize,
+    /// The number of descents from places near the best minimum, which search for a better one.
+    #[serde(default)]
+    pub started_nearby: usize,
+    /// How many of them ended at the optimum. None ended lower.
+    #[serde(default)]
+    pub agreed_nearby: usize,
 }
 
 /// The optimum of a problem.
@@ -169,7 +175,8 @@ fn search(problem: &Problem, starts: &[Vector], delta: f64, threads: usize) -> (
         (best, agreed) = descents(problem, &some, &next, delta, threads);
         started = more;
     }
-    beside(problem, best, Restarts { started, agreed }, delta, threads)
+    let restarts = Restarts { started, agreed, started_nearby: 0, agreed_nearby: 0 };
+    beside(problem, best, restarts, delta, threads)
 }
 
 /// Searches for a better minimum near a minimum.
@@ -204,13 +211,13 @@ fn beside(
         let ends = in_order(TOGETHER, threads, try_one);
         drawn += TOGETHER;
         fruitless += TOGETHER;
-        restarts.started += TOGETHER;
+        restarts.started_nearby += TOGETHER;
         for end in ends {
             if end.value < best.value * (1.0 - AGREEMENT) - floor {
-                (restarts.agreed, fruitless) = (0, 0);
+                (restarts.agreed, restarts.agreed_nearby, fruitless) = (0, 0, 0);
             }
             if end.value <= best.value * (1.0 + AGREEMENT) + floor {
-                restarts.agreed += 1;
+                restarts.agreed_nearby += 1;
             }
             if end.value < best.value {
                 best = end;
@@ -270,7 +277,7 @@ fn judge(problem: &Problem, best: &Minimum, delta: f64, restarts: Restarts) -> R
     };
     let status = if !undetermined.is_empty() {
         Status::NotIdentified
-    } else if !stationary || restarts.agreed < 2 {
+    } else if !stationary || restarts.agreed + restarts.agreed_nearby < 2 {
         Status::NotConverged
     } else if at_bound.is_empty() {
         Status::Converged
@@ -300,7 +307,7 @@ fn undetermined(
     if !unlimited.is_empty() {
         let of = |&j: &usize| Undetermined {
             direction: (0..problem.dim()).map(|i| f64::from(u8::from(i == j))).collect(),
-            words: format!("{} grows without limit", problem.law.parameters()[j].name),
+            words: format!("an upper limit of {}", problem.law.parameters()[j].name),
         };
         return Ok((unlimited.iter().map(of).collect(), f64::INFINITY));
     }

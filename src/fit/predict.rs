@@ -118,15 +118,18 @@ impl Fit {
         }
     }
 
-    /// The measured losses of the fitted runs whose sizes and p are within 1% of the row's.
+    /// The measured losses of the fitted runs of this setting: N, D_ft, D, p and L_pt⁰, as far as both
+    /// the run and the row have them, are within 1% of the row's, also those that the law does not read.
     pub fn measured(&self, row: &Row) -> Option<Measured> {
         const SAME: f64 = 0.01;
-        let inputs = || self.law.inputs().iter().map(|input| input.column);
+        const SETTING: [Column; 5] =
+            [Column::NParams, Column::DFtTokens, Column::DTokens, Column::P, Column::LossPt0];
+        let reads = |column| self.law.inputs().iter().any(|input| input.column == column);
         let is_there = |known: &Row| {
-            let mut columns = inputs().filter(|&column| column != Column::LossPt0);
-            columns.all(|column| {
+            SETTING.into_iter().all(|column| {
                 let (known, asked) = (known.get(column), row.get(column));
-                (known - asked).abs() <= SAME * asked.abs()
+                let unknown = known.is_nan() || asked.is_nan();
+                (known - asked).abs() <= SAME * asked.abs() || (unknown && !reads(column))
             })
         };
         let losses = self.rows.iter().filter(|known| is_there(&known.row)).map(|known| known.loss);
@@ -166,5 +169,62 @@ impl Fit {
     pub fn range(&self, column: Column) -> (f64, f64) {
         let values = || self.rows.iter().map(|observed| observed.row.get(column));
         (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::{Bootstrap, Options, fit};
+    use crate::laws::{Finetuning, Law};
+    use crate::table::{Run, Table};
+
+    /// Runs of Equation 6 at two fractions, whose loss at 5% is higher by a tenth.
+    fn fitted() -> Fit {
+        let mut runs = Vec::new();
+        for n_params in [1e6, 1e7, 1e8] {
+            for d_ft_tokens in [1e5, 1e6, 1e7] {
+                for p in [0.0, 0.05] {
+                    let d_tokens = 40.0 * n_params;
+                    let row = Row { n_params, d_ft_tokens, d_tokens, p, ..Row::default() };
+                    let loss = Finetuning.predict(&(&row).into(), &[60.0, 0.1, 0.12, 1.2]);
+                    runs.push(Run { row, loss_ft: Some(loss + 2.0 * p), ..Run::default() });
+                }
+            }
+        }
+        let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
+        fit(&Table::new(runs), &Finetuning, &Options { bootstrap, ..Options::default() }).unwrap()
+    }
+
+    /// A run answers only a question about its own setting, also where the law does not read a column.
+    #[test]
+    fn a_run_answers_for_its_own_setting() {
+        let fit = fitted();
+        let row = Row { n_params: 1e7, d_ft_tokens: 1e6, ..Row::default() };
+        let runs = |row: Row| fit.measured(&row).map(|found| found.runs);
+        assert_eq!(runs(row), Some(2));
+        assert_eq!(runs(Row { n_params: 1.02e7, ..row }), None);
+        assert_eq!(runs(Row { d_tokens: 4e8, ..row }), Some(2));
+        assert_eq!(runs(Row { d_tokens: 8e8, ..row }), None);
+        // The runs do not say their L_pt0.
+        assert_eq!(runs(Row { loss_pt0: 3.0, ..row }), Some(2));
+        let [without, with] = [0.0, 0.05].map(|p| fit.measured(&Row { p, ..row }).unwrap());
+        assert_eq!((without.runs, with.runs), (1, 1));
+        assert!((with.loss - without.loss - 0.1).abs() < 1e-9);
+        assert_eq!(runs(Row { p: 0.01, ..row }), None);
+    }
+
+    #[test]
+    fn a_run_outside_its_interval_is_a_warning() {
+        let fit = fitted();
+        let row = Row { n_params: 1e7, d_ft_tokens: 1e6, p: 0.05, ..Row::default() };
+        let mut prediction = fit.predict(&row);
+        let seen = prediction.measured.unwrap().loss;
+        (prediction.low, prediction.high) = (Some(seen - 0.1), Some(seen + 0.1));
+        assert_eq!(prediction.contradiction(), None);
+        prediction.high = Some(seen - 0.05);
+        let warning = prediction.contradiction().unwrap();
+        assert_eq!(warning.kind, WarningKind::RunOutsideInterval);
+        assert!(warning.to_string().contains("measured was"), "{warning}");
     }
 }

@@ -1,6 +1,6 @@
 //! Which form of a law predicts held-out runs best.
 
-use super::bootstrap::{Bootstrap, Interval};
+use super::bootstrap::{Bootstrap, ClusterRow, Clusters, Interval};
 use super::errors::Errors;
 use super::held_out::{BaselineRow, Fold, HeldOutRow, HoldOut, folds, predict_held_out};
 use super::{Fit, Observed, Options, in_order};
@@ -52,7 +52,8 @@ pub struct Ranked {
     pub errors: Vec<Errors>,
     /// The mean of its errors over the axes except the largest, which holds out few runs.
     pub mean: Errors,
-    /// By how much its mean error of the increase exceeds the best form's: a paired bootstrap over runs.
+    /// By how much its mean error of the increase exceeds the best form's: a paired bootstrap over
+    /// runs. If a size has several pretrained models, models are drawn first, and then runs of each.
     pub behind: Interval,
     /// Whether it cannot be told apart from the best form: the interval reaches 0.
     pub tied: bool,
@@ -142,13 +143,25 @@ pub fn rank(
     let best = (0..laws.len()).min_by(|&a, &b| whole[a].total_cmp(&whole[b])).unwrap_or(0);
     let Bootstrap { resamples, level, seed } = options.bootstrap;
     let key = Key::new(seed).named("paired bootstrap over runs");
+    let models = sample.models();
+    let of_row = |i: usize| {
+        let (row, model, run) = (&sample.rows[i], models[i], sample.runs[i]);
+        ClusterRow { n: row.n_params, d: row.d_tokens, model, run }
+    };
+    let clusters = Clusters::new(*widest, sample.n_runs, (0..sample.len()).map(of_row));
     let resample = |b: usize| {
         let key = key.child(b as u64);
-        let mut counts = vec![0.0; sample.n_runs];
-        for i in 0..sample.n_runs as u64 {
-            counts[key.below(i, sample.n_runs as u64) as usize] += 1.0;
-        }
-        scores(&|run| counts[run])
+        let counts = match &clusters {
+            Some(clusters) => clusters.draw(key),
+            None => {
+                let mut counts = vec![0; sample.n_runs];
+                for i in 0..sample.n_runs as u64 {
+                    counts[key.below(i, sample.n_runs as u64) as usize] += 1;
+                }
+                counts
+            }
+        };
+        scores(&|run| counts[run] as f64)
     };
     let resampled = in_order(resamples, threads, resample);
     let ranked = |i: usize| {

@@ -7,8 +7,8 @@ pub mod ranking;
 use super::file::{Group, Growth, LawFile};
 use super::sweep::Variant;
 use super::{
-    BaselineErrors, Comparison, Errors, Fit, HoldOut, Interval, Objective, Penalty, Proof, Space,
-    Status,
+    BaselineErrors, Comparison, Errors, Fit, HoldOut, Interval, Objective, Penalty, Proof,
+    Restarts, Space, Status,
 };
 use format::{entry, error_percent, fit_name, number, percent, significant};
 use std::fmt::Write as _;
@@ -96,7 +96,10 @@ fn proved(proof: &Proof) -> String {
 
 /// The status, and what it means.
 fn status(fit: &Fit) -> String {
-    let restarts = format!("{} of {} starts end here", fit.restarts.agreed, fit.restarts.started);
+    let Restarts { started, agreed, started_nearby, agreed_nearby } = fit.restarts;
+    let restarts = format!(
+        "{agreed} of {started} starts end here, and {agreed_nearby} of {started_nearby} from nearby"
+    );
     match fit.status {
         Status::Converged => format!("converged; {restarts}"),
         Status::AtBound => {
@@ -170,13 +173,14 @@ fn errors(text: &mut String, fit: &Fit) {
         let both: Vec<_> = inside.into_iter().chain(outside).collect();
         let _ = writeln!(text, "  {}", both.join("; "));
     }
+    let on = held_out.map_or("", |held_out| held_out.by.runs());
     let _ = writeln!(
         text,
         "  {}",
         match fit.is_supported() {
-            Some(true) => "supported: on held-out runs it beats both baselines, in both errors",
-            Some(false) => "not supported: on held-out runs it does not beat both baselines",
-            None => "not tested: no runs were held out",
+            Some(true) => format!("supported: on {on} it beats both baselines, in both errors"),
+            Some(false) => format!("not supported: on {on} it does not beat both baselines"),
+            None => "not tested: no runs were held out".into(),
         }
     );
 }

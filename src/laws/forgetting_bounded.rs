@@ -1,5 +1,5 @@
 use super::{
-    Input, Law, Parameter, Point, Units, exponent, forgetting, strength, values_of, write,
+    Input, Law, Parameter, Point, Row, Units, exponent, forgetting, strength, values_of, write,
 };
 use crate::table::Column;
 use std::collections::BTreeMap;
@@ -128,12 +128,23 @@ impl Law for ForgettingBounded {
     fn baseline(&self, point: &Point) -> Option<f64> {
         Some(point.loss_pt0)
     }
+
+    fn fault(&self, row: &Row) -> Option<String> {
+        (row.loss_pt0 >= self.ln_vocab).then(|| {
+            format!(
+                "loss_pt0 is not below {:.2}, the loss of a model that has learnt nothing of its {} \
+                 tokens: the size of the vocabulary must be that of the models' tokenizer",
+                self.ln_vocab,
+                self.name.trim_start_matches(NAME)
+            )
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::ROW;
-    use super::super::{ForgettingPlusTokens, Row, by_name};
+    use super::super::{ForgettingPlusTokens, by_name};
     use super::*;
 
     /// A small increase is R times that of the form without a bound, a large one is R.
@@ -150,9 +161,10 @@ mod tests {
         let mut gradient = [1.0; 4];
         law.gradient(&point, &[f64::MAX, b, alpha, beta], &mut gradient);
         assert_eq!(gradient, [0.0; 4]);
-        // Worse than the uniform model: nothing is left to forget.
-        let worse = Point::from(&Row { loss_pt0: 7.0, ..ROW });
-        assert_eq!(law.predict(&worse, &[0.7, b, alpha, beta]), 7.0);
+        // Worse than the uniform model: nothing is left to forget, and no law is fitted to it.
+        let worse = Row { loss_pt0: 7.0, ..ROW };
+        assert_eq!(law.predict(&Point::from(&worse), &[0.7, b, alpha, beta]), 7.0);
+        assert!(law.fault(&worse).unwrap().contains("6.24") && law.fault(&ROW).is_none());
     }
 
     #[test]

@@ -259,6 +259,12 @@ pub trait Law: Send + Sync {
         None
     }
 
+    /// Why the law has no meaning for a run, as text to follow its place; `None` if it has one.
+    fn fault(&self, row: &Row) -> Option<String> {
+        let _ = row;
+        None
+    }
+
     /// Refuses values for which the law has no meaning.
     ///
     /// # Errors

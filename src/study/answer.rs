@@ -5,7 +5,7 @@ use crate::Result;
 use crate::fit::advise::{Estimate, OnTarget, SmallestP};
 use crate::fit::{self, Advisor, Fit, HoldOut, Measured, Options, Status};
 use crate::laws::{
-    Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingPlusTokens,
+    Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingOffset, ForgettingPlusTokens,
     ForgettingTimesTokens, Law, Row,
 };
 use crate::table::{Run, Table};
@@ -68,7 +68,10 @@ impl Answer {
         let options = Options { hold_out: Some(hold_out), ..options.clone() };
         let fitted = |law: &'static dyn Law| fit::fit(table, law, &options);
         let (form, reason) = form_of_forgetting(table, question.vocab_size, &options);
-        let laws = [fitted(form), fitted(&Finetuning), fitted(&FinetuningP)];
+        let of_target: [&'static dyn Law; 2] = [&Finetuning, &FinetuningP];
+        let (of_target, reason_of_target) = best_form(table, &of_target, &options);
+        // The advisor answers with the first law that can.
+        let laws = [fitted(form), fitted(of_target), fitted(&Finetuning), fitted(&FinetuningP)];
         let advisor = Advisor::new(laws.iter().filter_map(|law| law.as_ref().ok()));
         let loss_pt0 = question
             .loss_pt0
@@ -123,6 +126,10 @@ impl Answer {
             answer.lead.extend(
                 reason.map(|why| format!("The law of forgetting: {}; {why}.", form.name())),
             );
+            let of_target = reason_of_target
+                .filter(|_| answer.on_target.is_some())
+                .map(|why| format!("The law of the target loss: {}; {why}.", of_target.name()));
+            answer.lead.extend(of_target);
         }
         // A law that says nothing is not drawn.
         if answer.verdict != Verdict::NotShown {
@@ -360,18 +367,24 @@ fn form_of_forgetting(
     options: &Options,
 ) -> (&'static dyn Law, Option<String>) {
     let mut forms: Vec<&'static dyn Law> =
-        vec![&Forgetting, &ForgettingTimesTokens, &ForgettingPlusTokens];
-    // Models that lose more than the uniform one have nothing that the bounded form could take away.
-    let has_learned = |v: &u32| table.runs.iter().all(|run| run.row.loss_pt0 < f64::from(*v).ln());
-    let bounded = vocab_size.filter(has_learned).map(ForgettingBounded::of);
-    forms.extend(bounded.map(|law| law as &'static dyn Law));
-    let ranking = fit::rank(table, &forms, &[], options).ok().flatten();
+        vec![&Forgetting, &ForgettingOffset, &ForgettingTimesTokens, &ForgettingPlusTokens];
+    forms.extend(vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law));
+    best_form(table, &forms, options)
+}
+
+/// The preferred form of a ranking, and why; the first form if the runs are too few to rank them.
+fn best_form(
+    table: &Table,
+    forms: &[&'static dyn Law],
+    options: &Options,
+) -> (&'static dyn Law, Option<String>) {
+    let ranking = fit::rank(table, forms, &[], options).ok().flatten();
     let preferred = ranking.and_then(|ranking| ranking.preferred());
     let found = preferred.and_then(|preferred| {
-        let form = forms.into_iter().find(|law| law.name() == preferred.form)?;
-        Some((form, Some(preferred.why)))
+        let form = forms.iter().find(|law| law.name() == preferred.form)?;
+        Some((*form, Some(preferred.why)))
     });
-    found.unwrap_or((&Forgetting, None))
+    found.unwrap_or((forms[0], None))
 }
 
 /// The largest increase among the runs, with its run.

@@ -3,7 +3,7 @@
 use super::Results;
 use crate::blocks::MAIN;
 use forgetting_laws::fit::{self, Bootstrap, Fit, Options};
-use forgetting_laws::laws::{Finetuning, Forgetting, LAWS, Law};
+use forgetting_laws::laws::{Finetuning, Forgetting, ForgettingBounded, LAWS, Law};
 use forgetting_laws::table::{Column, Table};
 
 /// The laws of a domain, or why there is none.
@@ -33,11 +33,18 @@ impl Laws {
     /// Fits the laws to the runs of the main grid that are not left out.
     pub fn of(results: &Results) -> Self {
         let options = Options { misfit: false, ..Options::default() };
-        Self::fitted(&results.table(MAIN), &options)
+        let vocab_size = u32::try_from(results.pretraining.vocab).ok();
+        Self::with_vocabulary(&results.table(MAIN), vocab_size, &options)
     }
 
     /// Fits the laws to each domain of a table.
     pub fn fitted(table: &Table, options: &Options) -> Self {
+        Self::with_vocabulary(table, None, options)
+    }
+
+    /// The same. If the size of the vocabulary is known, the form that is bounded by a uniform model's
+    /// loss is compared with Equation 7 too.
+    pub fn with_vocabulary(table: &Table, vocab_size: Option<u32>, options: &Options) -> Self {
         let fitted = |(domain, table): (String, Table)| {
             let of = |law: &'static dyn Law| {
                 let mut fit = fit::fit(&table, law, options).map_err(|error| error.to_string())?;
@@ -45,7 +52,7 @@ impl Laws {
                 Ok(fit)
             };
             let forgetting = of(&Forgetting);
-            let ahead = |fit: &Fit| ahead_of_equation_7(&table, fit, options);
+            let ahead = |fit: &Fit| ahead_of_equation_7(&table, vocab_size, fit, options);
             let other = forgetting.as_ref().ok().and_then(ahead).and_then(|law| of(law).ok());
             let finetuning = of(&Finetuning);
             DomainLaws { domain: domain.clone(), forgetting, finetuning, other }
@@ -93,10 +100,13 @@ impl Laws {
 /// The preferred form of the forgetting law, if it is supported and can be told apart from Equation 7.
 fn ahead_of_equation_7(
     table: &Table,
+    vocab_size: Option<u32>,
     equation_7: &Fit,
     options: &Options,
 ) -> Option<&'static dyn Law> {
-    let forms: Vec<_> = LAWS.iter().copied().filter(|law| law.output() == Column::LossPt).collect();
+    let mut forms: Vec<_> =
+        LAWS.iter().copied().filter(|law| law.output() == Column::LossPt).collect();
+    forms.extend(vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law));
     let ranking = fit::rank(table, &forms, std::slice::from_ref(equation_7), options).ok()??;
     let preferred = ranking.preferred()?;
     let of = |name: &str| ranking.forms.iter().find(|form| form.form == name);

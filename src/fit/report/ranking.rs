@@ -29,6 +29,8 @@ pub fn text(ranking: &Ranking) -> String {
         );
         let behind = if is_best {
             String::new()
+        } else if ranking.resamples == 0 {
+            points(form.behind.mean)
         } else {
             format!("[{}, {}]", points(form.behind.low), points(form.behind.high))
         };
@@ -41,10 +43,11 @@ pub fn text(ranking: &Ranking) -> String {
     for baseline in &ranking.baselines {
         line(baseline, false, false);
     }
-    let _ = writeln!(
-        text,
-        "  * cannot be told apart from the best; mean: over all axes except the largest"
-    );
+    let told_apart = match ranking.resamples {
+        0 => "* the best; without resamples (--bootstrap) nothing says how sure that is",
+        _ => "* cannot be told apart from the best",
+    };
+    let _ = writeln!(text, "  {told_apart}; mean: over all axes except the largest");
     if let Some(preferred) = ranking.preferred() {
         entry(&mut text, "law", &format!("{}: {}", preferred.form, preferred.why));
     }

@@ -115,14 +115,15 @@ fn of_fit(fit: &Fit, row: &Row) -> f64 {
 /// The smallest D_ft at which p prevents a share of the forgetting, in tokens; `None` if no D_ft up to
 /// [`MOST_TOKENS`] does.
 fn enough_tokens(law: &dyn Law, values: &[f64], row: &Row, share: f64) -> Option<f64> {
+    // A bounded increase has less and less left to prevent at both p: the share may fall again.
+    const STEPS: usize = 128;
     let at = |log_d: f64| of_law(law, values, &Row { d_ft_tokens: log_d.exp(), ..*row }) >= share;
-    let (mut low, mut high) = (0.0, MOST_TOKENS.ln());
-    if at(low) {
+    if at(0.0) {
         return Some(1.0);
     }
-    if !at(high) {
-        return None;
-    }
+    let log = |step: usize| MOST_TOKENS.ln() * step as f64 / STEPS as f64;
+    let first = (1..=STEPS).find(|&step| at(log(step)))?;
+    let (mut low, mut high) = (log(first - 1), log(first));
     while high - low > 1e-9 {
         let middle = 0.5 * (low + high);
         if at(middle) {
@@ -327,11 +328,11 @@ fn enough(results: &Results, laws: &Laws) -> Table {
             rows.push(cells);
         }
     }
-    let of_share = |share: f64| format!("D_ft above which {} is prevented", percent(share));
+    let of_share = |share: f64| format!("smallest D_ft at which {} is prevented", percent(share));
     let mut columns: Vec<String> = ["domain", "N", "law"].map(String::from).to_vec();
     columns.extend(SHARES.map(of_share));
     Table {
-        caption: "The D_ft, in tokens, above which p = 1% prevents a given share of the forgetting by \
+        caption: "The smallest D_ft, in tokens, at which p = 1% prevents a given share of the forgetting by \
                   the law of the domain. Brackets hold the middle 90% of resamples. Values beyond the \
                   D_ft of the runs are extrapolations. “any” means at every D_ft, and “none” at no D_ft \
                   up to 1T; by Equation 7 it is always one of these two."
