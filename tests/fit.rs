@@ -698,7 +698,7 @@ fn what_grows_without_limit_is_said_and_stays_a_number() {
             let cost = |r: &Observed| Objective::default().cost(r.prediction, r.loss);
             let weighed: f64 = fitted.rows.iter().map(cost).sum();
             assert_relative_eq!(weighed, fitted.objective, max_relative = 1e-9);
-            let said = fitted.undetermined.iter().any(|d| d.words.contains("without limit"));
+            let said = fitted.undetermined.iter().any(|d| d.words.contains("upper limit of"));
             assert!(!said || fitted.status == Status::NotIdentified);
             said
         })
