@@ -20,7 +20,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
@@ -723,6 +723,16 @@ fn datadecide(n_layers: usize) -> [Vec<u8>; 2] {
     [config.to_string().into_bytes(), weights]
 }
 
+/// The sizes of DataDecide that were asked for, or those whose parameters were.
+fn sizes_asked(asked: &[loopback::Asked], weights: bool) -> BTreeSet<String> {
+    let of = |asked: &loopback::Asked| {
+        let name = asked.path.split("allenai/DataDecide-c4-").nth(1)?;
+        let is_weights = name.contains(".safetensors");
+        (is_weights || !weights).then(|| name.split('/').next().unwrap_or_default().to_string())
+    };
+    asked.iter().filter_map(of).collect()
+}
+
 /// The preset on models and texts that are laid out as the Hub's.
 #[test]
 fn the_grid_on_datadecides_models_is_planned_and_run() {
@@ -768,7 +778,6 @@ fn the_grid_on_datadecides_models_is_planned_and_run() {
         "grid.main.d_ft_tokens=512,1024",
         "grid.main.p=0,0.05",
         "grid.main.steps=4",
-        "grid.small.sizes=60M",
         "run.threads=1",
     ];
     let command = |name: &str, more: &[&str]| {
@@ -786,14 +795,27 @@ fn the_grid_on_datadecides_models_is_planned_and_run() {
     for size in ["60M", "90M", "300M", "750M", "1B"] {
         assert!(plan.contains(&format!("\n{size} ")), "{size}: {plan}");
     }
-    assert!(!lab.server.asked().iter().any(|asked| asked.path.contains("/storage/")));
-    let here = ["run.engine=cpu", "model.precision=f32", "grid.main.sizes=60M,1B"];
+    let asked = lab.server.asked();
+    assert!(!asked.iter().any(|asked| asked.path.contains("/storage/")));
+    // Nor for the sizes of other blocks.
+    let of_main = ["60M", "90M", "300M", "750M", "1B"].map(String::from);
+    assert_eq!(sizes_asked(&asked, false), BTreeSet::from(of_main));
+    let here = ["run.engine=cpu", "model.precision=f32"];
     let target = ["--target", "arxiv=hub:pile-uncopyrighted/arxiv"];
-    let mut run = command("run", &[&here[..], &["run.device_memory=1MB"]].concat());
-    let little = refusal(run.args(target));
-    assert!(little.contains("run.device_memory = 0.001 GB for "), "{little}");
     let mut run = command("run", &here);
-    run.args(target);
-    let said = stdout(&must_succeed(&mut run));
-    assert!(said.contains("10 of 10 runs done"), "{said}");
+    let said = refusal(run.args(["--size", "4M"]));
+    assert!(said.contains("--size = 4M: is not a size of these blocks"), "{said}");
+    let mut run = command("run", &[&here[..], &["run.device_memory=1MB"]].concat());
+    let little = refusal(run.args(target).args(["--size", "1B"]));
+    assert!(little.contains("run.device_memory = 0.001 GB for "), "{little}");
+    // One size has one model's parameters downloaded, two have two.
+    let mut fetched = BTreeSet::new();
+    for (sizes, runs) in [(&["1B"][..], 5), (&["1B", "60M"], 10)] {
+        let mut run = command("run", &here);
+        run.args(target).args(sizes.iter().flat_map(|size| ["--size", size]));
+        let said = stdout(&must_succeed(&mut run));
+        assert!(said.contains(&format!("{runs} of {runs} runs done")), "{said}");
+        fetched.append(&mut sizes_asked(&lab.server.asked(), true));
+        assert!(fetched.iter().eq(sizes), "{fetched:?}");
+    }
 }

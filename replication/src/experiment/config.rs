@@ -18,7 +18,7 @@ use forgetting_laws::injection::SamplerKind;
 use forgetting_laws::model::{Positions, Precision};
 use forgetting_laws::weight_decay::AdamW;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use toml::Value;
@@ -428,6 +428,13 @@ impl Config {
             (name.clone(), Size { peak_lr, batch: self.finetuning.batch, gpus: 1, pretrained })
         };
         self.sizes = models.iter().map(size).collect();
+    }
+
+    /// The sizes that some blocks name, or all blocks.
+    pub fn sizes_of(&self, blocks: Option<&[&str]>) -> BTreeSet<&str> {
+        let asked = |name: &str| blocks.is_none_or(|blocks| blocks.contains(&name));
+        let asked = self.grid.iter().filter(|(name, _)| asked(name));
+        asked.flat_map(|(_, block)| block.sizes.iter().map(String::as_str)).collect()
     }
 
     /// The settings of a size that the grid names.

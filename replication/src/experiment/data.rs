@@ -26,7 +26,7 @@ use forgetting_laws::store::{Claim, hashed_files, read_hashed, write_hashed};
 use forgetting_laws::{Error, Fraction, Result};
 use stats::{Measures, VERSION, kept};
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,13 +70,19 @@ pub struct Prepared {
 }
 
 impl Sources {
-    /// Opens the sources in the settings. Facts about models and text files are stored in `folder`, so
-    /// that a plan need not read them again.
+    /// Opens the sources in the settings. Of the pretrained models only those of `sizes` are opened, or
+    /// of every block's sizes if that is `None`. Facts about models and text files are stored in
+    /// `folder`, so that a plan need not read them again.
     ///
     /// # Errors
     /// If a file is missing, empty or not what its name says, or if the settings name neither files nor
     /// the synthetic source (a plan works without files that have not been named).
-    pub fn open(config: &Config, only_plan: bool, folder: Option<&Path>) -> Result<Self> {
+    pub fn open(
+        config: &Config,
+        sizes: Option<&BTreeSet<&str>>,
+        only_plan: bool,
+        folder: Option<&Path>,
+    ) -> Result<Self> {
         let data = &config.data;
         let open = |paths: &[PathBuf], flag: &str, role, synthetic: Option<(Synthetic, String)>| {
             let opened = |source: Box<dyn Source>, name, answers| {
@@ -107,12 +113,14 @@ impl Sources {
         let broad = || (Synthetic::pretraining(config.seed), "synthetic, broad".to_string());
         let pretraining =
             open(&data.pretrain, "--pretrain", DataRole::Pretraining, data.synthetic.then(broad))?;
-        let in_grid = |name: &String| config.grid.values().any(|block| block.sizes.contains(name));
-        let sizes = config.sizes.iter().filter(|(name, _)| in_grid(name));
-        let models = sizes.filter_map(|(name, size)| {
-            let (named, context) = (size.pretrained.as_ref()?, config.model.context);
+        let of_grid = config.sizes_of(None);
+        let pretrained = |name: &&str| config.size(name).pretrained.is_some();
+        // The models also bring the tokenizer, so at least one is opened if the grid has any.
+        let chosen = sizes.filter(|sizes| sizes.iter().any(pretrained)).unwrap_or(&of_grid);
+        let models = chosen.iter().filter_map(|&name| {
+            let (named, context) = (config.size(name).pretrained.as_ref()?, config.model.context);
             let import = Import::open(named, context, folder, only_plan);
-            Some(import.map(|import| (name.clone(), import)))
+            Some(import.map(|import| (name.to_string(), import)))
         });
         let imports: BTreeMap<String, Import> = models.collect::<Result<_>>()?;
         let given_tokenizer = if data.tokenizer.as_os_str().is_empty() {
@@ -198,6 +206,11 @@ impl Sources {
             given_tokenizer,
             overlap_ngram: data.overlap_ngram,
         })
+    }
+
+    /// Whether runs of a size can be planned: it is pretrained here, or its model was opened.
+    pub fn has(&self, config: &Config, size: &str) -> bool {
+        config.size(size).pretrained.is_none() || self.imports.contains_key(size)
     }
 
     /// A description of the pretraining data.

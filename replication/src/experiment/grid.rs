@@ -4,7 +4,7 @@
 //! trained once. Pretraining a model is a run too, and finetuning runs depend on it.
 
 use crate::blocks::MAIN;
-use crate::experiment::config::{Block, Config, Ratio, Size};
+use crate::experiment::config::{Block, Config, Ratio};
 use crate::experiment::data::Sources;
 use crate::experiment::job::Job;
 use crate::format::percent;
@@ -107,7 +107,8 @@ impl Cell {
 }
 
 impl Grid {
-    /// The runs of the blocks with these names; unknown blocks have no runs.
+    /// The runs of the blocks with these names; unknown blocks have no runs, and neither have sizes
+    /// whose pretrained models were not opened.
     ///
     /// # Errors
     /// If a size, a shape or a budget is invalid.
@@ -178,11 +179,7 @@ fn shape(config: &Config, sources: &Sources, size: &str) -> Result<Shape> {
 /// The place of each size of the preset, the smallest first.
 fn ranks(config: &Config, sources: &Sources) -> Result<BTreeMap<String, usize>> {
     let count = |size: &String| Ok((shape(config, sources, size)?.count().paper(), size.clone()));
-    // Models that no block names are not fetched.
-    let is_there = |(name, size): &(&String, &Size)| {
-        size.pretrained.is_none() || sources.imports.contains_key(*name)
-    };
-    let sizes = config.sizes.iter().filter(is_there).map(|(name, _)| count(name));
+    let sizes = config.sizes.keys().filter(|name| sources.has(config, name)).map(count);
     let mut sizes: Vec<(u64, String)> = sizes.collect::<Result<_>>()?;
     sizes.sort();
     Ok(sizes.into_iter().enumerate().map(|(rank, (_, size))| (size, rank)).collect())
@@ -198,7 +195,7 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn add(&mut self, name: &str, block: &Block) -> Result<()> {
-        for size in &block.sizes {
+        for size in block.sizes.iter().filter(|size| self.sources.has(self.config, size)) {
             for &tokens_per_param in &block.tokens_per_param {
                 for &decay in &block.decay {
                     for &seed in &block.pretraining_seeds {
@@ -462,7 +459,7 @@ mod tests {
 
     fn grid(preset: &str, blocks: &[&str]) -> Grid {
         let config = Config::load(preset, &[]).unwrap();
-        let sources = Sources::open(&config, true, None).unwrap();
+        let sources = Sources::open(&config, None, true, None).unwrap();
         let all: Vec<&str> = config.grid.keys().map(String::as_str).collect();
         Grid::new(&config, &sources, if blocks.is_empty() { &all } else { blocks }).unwrap()
     }
@@ -471,7 +468,7 @@ mod tests {
     fn positions_and_budgets_are_settings() {
         let set = ["model.positions=rotary", "finetuning.budget=target", "grid.main.p=0,0.5"];
         let config = Config::load("nano", &set.map(String::from)).unwrap();
-        let sources = Sources::open(&config, true, None).unwrap();
+        let sources = Sources::open(&config, None, true, None).unwrap();
         let grid = Grid::new(&config, &sources, &["main"]).unwrap();
         assert!(grid.pretrainings.iter().all(|run| run.job.shape.positions == Positions::Rotary));
         for run in &grid.finetunings {

@@ -100,7 +100,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     config.grid.retain(|name, _| name == MAIN);
     let given = |key: &str| common.set.iter().any(|set| set.trim_start().starts_with(key));
     let out = common.out();
-    let sources = Sources::open(&config, false, Some(&out.join(DATA)))?;
+    let sources = Sources::open(&config, None, false, Some(&out.join(DATA)))?;
     let folder = out.join("domains").join(&options.name);
     let key = RunId::of(&(
         &config,
@@ -126,6 +126,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
         out,
         options: common.clone(),
         blocks: vec![MAIN.into()],
+        sizes: Vec::new(),
         known: known::Tables::read(&common.known)?,
     };
     let planned = match known.filter(|plan| plan.key == key) {

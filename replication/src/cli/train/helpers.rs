@@ -32,7 +32,7 @@ impl Helpers {
     /// If a process cannot be started.
     pub fn start(session: &Session, jobs: &[Job]) -> Result<Self> {
         let mut helpers = Self(Vec::new());
-        let Session { options, blocks, out, .. } = session;
+        let Session { options, blocks, sizes, out, .. } = session;
         let Some(each) = options.workers_per_device else { return Ok(helpers) };
         let devices = session.compute.devices(&options.device);
         let program = std::env::current_exe().map_err(Error::io("this program"))?;
@@ -51,6 +51,7 @@ impl Helpers {
             let mut call = Command::new(&program);
             call.arg("run").args(own.arguments(out)).arg("--helper").stdin(Stdio::piped());
             call.args(blocks.iter().flat_map(|block| ["--block", block]));
+            call.args(sizes.iter().flat_map(|size| ["--size", size]));
             call.stdout(log.try_clone().map_err(Error::io(&path))?).stderr(log);
             let mut child = call.spawn().map_err(Error::io(&program))?;
             let pipe = child.stdin.as_mut();

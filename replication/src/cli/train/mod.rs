@@ -79,7 +79,7 @@ pub fn launch_run(options: &RunOptions) -> Result<Option<u8>> {
         return Ok(None);
     }
     refuse_helpers(&options.grid.common)?;
-    let session = open_blocks(&options.grid, true)?;
+    let session = open_blocks(&options.grid, &options.sizes, true)?;
     start_ranks(&session, &options.ranks).map(Some)
 }
 
@@ -181,7 +181,7 @@ pub fn export(options: &Options) -> Result<()> {
 /// # Errors
 /// If a setting or an input is refused.
 pub fn plan(options: &BlockOptions) -> Result<()> {
-    let session = open_blocks(options, true)?;
+    let session = open_blocks(options, &[], true)?;
     plan::print(&session, &session.grid.jobs(), 1)
 }
 
@@ -190,7 +190,7 @@ pub fn plan(options: &BlockOptions) -> Result<()> {
 /// # Errors
 /// If a setting or an input is refused.
 pub fn status(options: &BlockOptions) -> Result<()> {
-    let session = open_blocks(options, true)?;
+    let session = open_blocks(options, &[], true)?;
     plan::status(&session)
 }
 
@@ -202,17 +202,11 @@ pub fn run(options: &RunOptions) -> Result<()> {
     if options.prepare_only {
         return prepare_only(&options.grid);
     }
-    let session = open_blocks(&options.grid, false)?;
+    let session = open_blocks(&options.grid, &options.sizes, false)?;
     let mut jobs = session.grid.jobs();
     if options.helper {
         let told = helpers::told()?;
         jobs.retain(|job| told.contains(job.spec.id().as_str()));
-    }
-    for size in &options.sizes {
-        if !jobs.iter().any(|job| job.size == *size) {
-            let requirement = "is not a size of these blocks; replication plan lists them";
-            return Err(Error::setting("--size", size, requirement));
-        }
     }
     if !options.sizes.is_empty() {
         jobs.retain(|job| options.sizes.contains(&job.size));
@@ -235,7 +229,7 @@ fn prepare_only(options: &BlockOptions) -> Result<()> {
     let data = options.common.out().join(DATA);
     // There, so that what is known of models is kept as well.
     std::fs::create_dir_all(&data).map_err(Error::io(&data))?;
-    let session = open_blocks(options, false)?;
+    let session = open_blocks(options, &[], false)?;
     let prepared = session.prepare_runs()?;
     print(&format!(
         "pretraining on {} tokens and {} domain(s) prepared in {}\n",
@@ -252,7 +246,7 @@ fn prepare_only(options: &BlockOptions) -> Result<()> {
 pub fn slurm(options: &SlurmOptions) -> Result<()> {
     let common = &options.grid.common;
     refuse_stdin(common)?;
-    let session = open_blocks(&options.grid, true)?;
+    let session = open_blocks(&options.grid, &[], true)?;
     let folder = session.folder("slurm")?;
     // Who has several ranks has no workers, which the jobs are asked for one by one.
     let common = Options { workers_per_device: None, ..common.clone() };
@@ -260,12 +254,18 @@ pub fn slurm(options: &SlurmOptions) -> Result<()> {
     slurm::write(&session.grid, &session.config, options, &arguments, folder.folder())
 }
 
-fn open_blocks(options: &BlockOptions, only_plan: bool) -> Result<Session> {
+/// Opens a session on some blocks and, if any are named, on some of their sizes.
+fn open_blocks(options: &BlockOptions, sizes: &[String], only_plan: bool) -> Result<Session> {
     let config = configure(&options.common)?;
     grid::check_blocks(&config, &options.blocks)?;
     let blocks: Vec<&str> = options.blocks.iter().map(String::as_str).collect();
     let blocks = Some(&blocks[..]).filter(|blocks| !blocks.is_empty());
-    Session::of(&options.common, config, blocks, only_plan)
+    let known = config.sizes_of(blocks);
+    if let Some(size) = sizes.iter().find(|size| !known.contains(size.as_str())) {
+        let requirement = "is not a size of these blocks; replication plan lists them";
+        return Err(Error::setting("--size", size, requirement));
+    }
+    Session::of(&options.common, config, blocks, sizes, only_plan)
 }
 
 /// Every N-th finetuning run from the I-th on, and the models that these need; if there are no
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn shards_share_the_finetunings_and_bring_their_models() {
         let config = Config::load("nano", &[]).unwrap();
-        let sources = Sources::open(&config, true, None).unwrap();
+        let sources = Sources::open(&config, None, true, None).unwrap();
         let jobs = Grid::new(&config, &sources, &["main", "fig17"]).unwrap().jobs();
         let mut seen = BTreeMap::new();
         for i in 0..5 {

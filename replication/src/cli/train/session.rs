@@ -43,6 +43,8 @@ pub struct Session {
     pub options: Options,
     /// The runs of the grid.
     pub blocks: Vec<String>,
+    /// The sizes whose runs are asked for; none: all of the blocks'.
+    pub sizes: Vec<String>,
     /// Runs of other results that count as done.
     pub known: known::Tables,
 }
@@ -66,13 +68,15 @@ impl Session {
 
     /// Opens a session on some blocks, or on all.
     pub fn open(options: &Options, blocks: Option<&[&str]>, only_plan: bool) -> Result<Self> {
-        Self::of(options, configure(options)?, blocks, only_plan)
+        Self::of(options, configure(options)?, blocks, &[], only_plan)
     }
 
+    /// The same for some sizes, or for all if none is named: no other pretrained model is opened.
     pub fn of(
         options: &Options,
         config: Config,
         blocks: Option<&[&str]>,
+        sizes: &[String],
         only_plan: bool,
     ) -> Result<Self> {
         // A plan also says what runs cost that this program is built without the engine for.
@@ -88,7 +92,9 @@ impl Session {
             refuse_stdin(options)?;
         }
         let out = options.out();
-        let sources = Sources::open(&config, only_plan, Some(&out.join(DATA)))?;
+        let mut opened = config.sizes_of(blocks);
+        opened.retain(|name| sizes.is_empty() || sizes.iter().any(|size| size == name));
+        let sources = Sources::open(&config, Some(&opened), only_plan, Some(&out.join(DATA)))?;
         let asked = |name: &&String| blocks.is_none_or(|asked| asked.contains(&name.as_str()));
         let blocks: Vec<String> = config.grid.keys().filter(asked).cloned().collect();
         let names: Vec<&str> = blocks.iter().map(String::as_str).collect();
@@ -96,7 +102,8 @@ impl Session {
         job::check(&grid.jobs(), config.data.injection_tokens)?;
         let options = options.clone();
         let known = known::Tables::read(&options.known)?;
-        Ok(Self { config, sources, grid, compute, ranks: None, out, options, blocks, known })
+        let (sizes, ranks) = (sizes.to_vec(), None);
+        Ok(Self { config, sources, grid, compute, ranks, out, options, blocks, sizes, known })
     }
 
     /// Prints what would be done, after checking that it would not be refused. Only text that has not
