@@ -258,7 +258,7 @@ impl Workload {
             Precision::F32 => 0,
             Precision::Bf16 => 2,
         };
-        let own_head = shape.count().embedding as usize - embedding;
+        let own_head = shape.count().head as usize;
         let kept = self.kept_by_blocks(passes.recompute) + 4 * d; // and the last one's result
         let rows = n.min(torch_logit_tokens(vocab, self.on_gpu));
         // Logits in f32; in bf16 once more, and so the gradient of the head.
@@ -367,7 +367,7 @@ pub fn gigabytes(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Attention, Mlp, Norm, PAPER_CONTEXT, PAPER_VOCAB, Rotary};
+    use crate::model::{Attention, Head, Mlp, Norm, PAPER_CONTEXT, PAPER_VOCAB, Rotary};
 
     fn on_gpu(shape: Shape, precision: Precision, batch: usize) -> Workload {
         Workload { shape, engine: EngineKind::Torch, on_gpu: true, precision, threads: 1, batch }
@@ -392,6 +392,18 @@ mod tests {
             mlp: Mlp { d_ff: Some(8_960), activation: Activation::Swiglu },
             ..Shape::gpt2(28, 1_536, 12, 151_936, 1_024)
         }
+    }
+
+    /// Both matrices of an untied model are held, though N counts one.
+    #[test]
+    fn a_head_of_its_own_takes_memory() {
+        let passes = Passes { micro_batch: 1, recompute: false };
+        let memory = |shape| on_gpu(shape, Precision::Bf16, 64).memory(passes);
+        let (tied, own) = (memory(qwen()), memory(Shape { head: Head::Own, ..qwen() }));
+        let v_d = 151_936 * 1_536;
+        assert_eq!(own.parameters - tied.parameters, 6 * v_d);
+        assert_eq!(own.gradients - tied.gradients, 6 * v_d);
+        assert_eq!(own.moments - tied.moments, 8 * v_d);
     }
 
     /// As `docs/models.md` states it.

@@ -481,10 +481,11 @@ impl Shape {
 
     /// N, with and without embeddings.
     pub fn count(&self) -> ParamCount {
-        let mut count = ParamCount { non_embedding: 0, embedding: 0, positions: 0 };
+        let mut count = ParamCount { non_embedding: 0, embedding: 0, head: 0, positions: 0 };
         for tensor in self.layout().tensors() {
             let of = match tensor.name.as_str() {
-                "wte" | HEAD => &mut count.embedding,
+                "wte" => &mut count.embedding,
+                HEAD => &mut count.head,
                 "wpe" => &mut count.positions,
                 _ => &mut count.non_embedding,
             };
@@ -699,6 +700,31 @@ mod tests {
         assert!(text.contains("\"positions\":\"rotary\""), "{text}");
         assert_eq!(serde_json::from_str::<Shape>(&text).unwrap(), rotary);
         assert_eq!(rotary.count().paper(), learned.count().paper());
+    }
+
+    /// DataDecide's models have heads of their own. Their paper's sizes, and the N of its rule for
+    /// peak rates, count V·d once.
+    #[test]
+    fn a_head_of_its_own_is_trained_but_not_in_n() {
+        for (n_layers, d, heads, published) in
+            [(8, 64, 8, 3.7), (16, 384, 12, 57.1), (16, 2_048, 16, 1_176.8)]
+        {
+            let tied = Shape {
+                positions: Positions::Rotary,
+                norm: Norm { kind: NormKind::Rms, epsilon: 1e-5 },
+                mlp: Mlp { d_ff: None, activation: Activation::Swiglu },
+                ..Shape::gpt2(n_layers, d, heads, 50_304, 2_048)
+            };
+            let own = Shape { head: Head::Own, ..tied };
+            let (n, v_d) = (own.count(), 50_304 * d as u64);
+            assert!((n.paper() as f64 / 1e6 - published).abs() < 0.1, "{n:?}");
+            assert_eq!(n, ParamCount { head: v_d, ..tied.count() });
+            assert_eq!(n.trained(), tied.count().trained() + v_d);
+            // Records of tied models are as they were, and are read.
+            let text = serde_json::to_string(&tied.count()).unwrap();
+            assert!(!text.contains("head"), "{text}");
+            assert_eq!(serde_json::from_str::<ParamCount>(&text).unwrap(), tied.count());
+        }
     }
 
     #[test]

@@ -47,25 +47,36 @@ impl From<Fraction> for f64 {
 /// The model size N, and what it counts.
 ///
 /// The published sizes (41M, 109M, 334M, 665M, 1.27B) fit a count that includes the tied
-/// embedding and leaves out learned positions; [`ParamCount::paper`] is that count.
+/// embedding and leaves out learned positions; [`ParamCount::paper`] is that count. So that N means
+/// the same for models whose head is a matrix of its own, N counts their embedding and not their
+/// head: one V·d for any model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParamCount {
     /// Parameters of the transformer blocks and the final normalisation.
     pub non_embedding: u64,
-    /// Parameters of the token embedding, tied with the head.
+    /// Parameters of the token embedding.
     pub embedding: u64,
+    /// Parameters of the output head; 0 if it is the embedding (tied).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub head: u64,
     /// Parameters of the learned positions.
     pub positions: u64,
 }
 
 impl ParamCount {
-    /// N as the paper's sizes suggest: embeddings counted once, positions not.
+    /// N as the paper's sizes suggest: embeddings counted once, also if the head has its own matrix;
+    /// positions not.
     pub fn paper(&self) -> u64 {
         self.non_embedding + self.embedding
     }
 
     /// Every parameter that is trained.
     pub fn trained(&self) -> u64 {
-        self.paper() + self.positions
+        self.paper() + self.head + self.positions
     }
+}
+
+/// Records of tied models have no field for the head.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -316,7 +316,8 @@ fn measured(shape: Shape, precision: Precision, batch: u64, engine: &dyn Engine)
 
 /// The most bytes that a run writes: two checkpoints of parameters and moments, and the model.
 fn disk(job: &Job) -> f64 {
-    let parameters = 4.0 * job.shape.count().paper() as f64;
+    let count = job.shape.count();
+    let parameters = 4.0 * (count.paper() + count.head) as f64;
     match job.spec {
         Spec::Pretrain(_) => 7.0 * parameters,
         Spec::Import(_) => parameters,

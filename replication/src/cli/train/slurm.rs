@@ -44,7 +44,8 @@ impl Size {
         };
         // Each process holds the parameters twice while it draws or reads them, and beside them text
         // and libtorch; the one that writes checkpoints holds them and both moments twice more.
-        let parameters = 4e-9 * run.job.shape.count().paper() as f64;
+        let count = run.job.shape.count();
+        let parameters = 4e-9 * (count.paper() + count.head) as f64;
         let memory = processes as f64 * (2.0 * parameters + 4.0) + 5.0 * parameters;
         Self {
             rank: run.rank,
