@@ -415,6 +415,11 @@ impl Shape {
     /// If a dimension is zero or above the maximum, the heads do not divide the dimensions they
     /// share, the number of rotated elements is odd, or a number is not finite.
     pub fn validate(&self) -> Result<()> {
+        self.validate_as(|field| field.to_string())
+    }
+
+    /// The same. Messages use the names that `named` gives to the fields.
+    pub(crate) fn validate_as(&self, named: impl Fn(&'static str) -> String) -> Result<()> {
         for (name, value) in [
             ("n_layers", self.n_layers),
             ("d_model", self.d_model),
@@ -426,36 +431,41 @@ impl Shape {
             ("d_ff", self.mlp.d_ff.unwrap_or(1)),
         ] {
             if value == 0 {
-                return Err(Error::setting(name, value, "must be at least 1"));
+                return Err(Error::setting(named(name), value, "must be at least 1"));
             }
             if value > MOST {
                 let requirement = format!("must be at most {MOST} to be believed");
-                return Err(Error::setting(name, value, requirement));
+                return Err(Error::setting(named(name), value, requirement));
             }
         }
         let (heads, kv_heads) = (self.n_heads, self.n_kv_heads());
         if self.attention.head_width.is_none() && !self.d_model.is_multiple_of(heads) {
-            let requirement = format!("must divide d_model = {}", self.d_model);
-            return Err(Error::setting("n_heads", heads, requirement));
+            let requirement = format!("must divide {} = {}", named("d_model"), self.d_model);
+            return Err(Error::setting(named("n_heads"), heads, requirement));
         }
         if !heads.is_multiple_of(kv_heads) {
-            let requirement = format!("must divide n_heads = {heads}");
-            return Err(Error::setting("n_kv_heads", kv_heads, requirement));
+            let requirement = format!("must divide {} = {heads}", named("n_heads"));
+            return Err(Error::setting(named("n_kv_heads"), kv_heads, requirement));
         }
-        let positive = |name: &str, value: f64| {
+        let positive = |name: &'static str, value: f64| {
             let fits = value.is_finite() && value > 0.0;
-            let refuse = || Error::setting(name, value, "must be a finite number above 0");
+            let refuse = || Error::setting(named(name), value, "must be a finite number above 0");
             if fits { Ok(()) } else { Err(refuse()) }
         };
         positive("epsilon", self.norm.epsilon)?;
         if self.positions == Positions::Rotary {
             let Rotary { theta, fraction, scaling } = self.attention.rotary;
             positive("theta", theta)?;
-            let elements = self.attention.rotary.elements(self.head_width());
-            if elements == 0 || elements > self.head_width() || !elements.is_multiple_of(2) {
+            let (width, elements) =
+                (self.head_width(), self.attention.rotary.elements(self.head_width()));
+            if is_whole(&fraction) && !width.is_multiple_of(2) {
                 let requirement =
-                    format!("must rotate pairs of the {} elements of a head", self.head_width());
-                return Err(Error::setting("rotary fraction", fraction, requirement));
+                    format!("must be even, to rotate pairs of the {width} elements of a head");
+                return Err(Error::setting(named("head_width"), width, requirement));
+            }
+            if elements == 0 || elements > width || !elements.is_multiple_of(2) {
+                let requirement = format!("must rotate pairs of the {width} elements of a head");
+                return Err(Error::setting(named("rotary fraction"), fraction, requirement));
             }
             if let Some(RotaryScaling { factor, low, high, original }) = scaling {
                 let numbers = [("factor", factor), ("low", low), ("high", high)];
@@ -463,7 +473,8 @@ impl Shape {
                     positive(name, value)?;
                 }
                 if high <= low {
-                    return Err(Error::setting("high", high, format!("must be above low = {low}")));
+                    let requirement = format!("must be above {} = {low}", named("low"));
+                    return Err(Error::setting(named("high"), high, requirement));
                 }
             }
         }

@@ -223,11 +223,35 @@ fn what_is_not_built_is_refused_by_its_field_and_value() {
             "auto_map.AutoModelForCausalLM is \"modeling_x.X\"",
         ),
         ("llama", "hidden_size", json!(18), "hidden_size is 18; only a multiple of"),
-        ("llama", "num_key_value_heads", json!(3), "n_kv_heads = 3: must divide n_heads = 4"),
+        (
+            "llama",
+            "num_key_value_heads",
+            json!(3),
+            "num_key_value_heads = 3: must divide num_attention_heads = 4",
+        ),
         ("llama", "rms_norm_eps", json!("small"), "rms_norm_eps is \"small\"; it must be a number"),
-        ("llama", "rope_theta", json!(-1), "theta = -1: must be"),
+        ("llama", "rope_theta", json!(-1), "rope_theta = -1: must be"),
+        ("llama", "rms_norm_eps", json!(0), "rms_norm_eps = 0: must be"),
+        ("llama", "intermediate_size", json!(0), "intermediate_size = 0: must be at least 1"),
+        (
+            "llama",
+            "rope_parameters",
+            json!({"rope_theta": 0}),
+            "rope_parameters.rope_theta = 0: must be",
+        ),
+        (
+            "llama-3",
+            "rope_scaling",
+            json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}),
+            "rope_scaling.high_freq_factor = 1: must be above rope_scaling.low_freq_factor = 4",
+        ),
+        ("mistral", "head_dim", json!(3), "head_dim = 3: must be even"),
+        ("cerebras-gpt", "n_inner", json!(0), "n_inner = 0: must be at least 1"),
+        ("datadecide", "n_heads", json!(3), "n_heads = 3: must divide d_model = "),
+        ("datadecide", "embedding_size", json!(0), "embedding_size = 0: must be at least 1"),
+        ("datadecide", "embedding_layer_norm", json!(true), "embedding_layer_norm is true; only"),
+        ("datadecide", "mlp_hidden_size", json!(31), "mlp_hidden_size is 31; only an even"),
         ("mistral", "sliding_window", json!(16), "sliding_window is 16; only null or"),
-        ("qwen2", "use_sliding_window", json!(true), "use_sliding_window is true; only false"),
         (
             "qwen3",
             "layer_types",
@@ -236,7 +260,7 @@ fn what_is_not_built_is_refused_by_its_field_and_value() {
         ),
         ("qwen3", "attention_bias", json!(true), "attention_bias is true; only false"),
         ("olmo", "clip_qkv", json!(8.0), "clip_qkv is 8.0; only null"),
-        ("pythia", "rotary_pct", json!(0.1), "rotary fraction = 0.1: must rotate pairs of"),
+        ("pythia", "rotary_pct", json!(0.1), "rotary_pct = 0.1: must rotate pairs of"),
         ("pythia", "attention_bias", json!(false), "attention_bias is false; only true"),
         ("datadecide", "attention_layer_norm", json!(true), "attention_layer_norm is true"),
         ("datadecide", "layer_norm_type", json!("default"), "layer_norm_with_affine is true"),
@@ -244,9 +268,56 @@ fn what_is_not_built_is_refused_by_its_field_and_value() {
         let found = refusal(with_config(name, |c| drop(c.insert(field.into(), value))).path());
         assert!(found.contains(CONFIG) && found.contains(said), "{name}, {field}: {found}");
     }
+    let window = with_config("mistral", |c| drop(c.insert("sliding_window".into(), json!(16))));
+    assert!(refusal(window.path()).ends_with(
+        "; a copy of the model whose config.json has 16 as max_position_embeddings is the same for \
+         texts up to that length"
+    ));
     // A window that holds the longest text is none.
     let wide = with_config("mistral", |c| drop(c.insert("sliding_window".into(), json!(32))));
     Checkpoint::read(wide.path()).unwrap();
+    for name in ["qwen2", "qwen3"] {
+        let whole = Checkpoint::read(&golden(name)).unwrap();
+        let context = whole.shape.context;
+        let qwen = |window: usize, first: Option<usize>, layers: Option<[&str; 2]>| {
+            with_config(name, |config| {
+                config.insert("use_sliding_window".into(), json!(true));
+                config.insert("sliding_window".into(), json!(window));
+                config.remove("max_window_layers");
+                config.remove("layer_types");
+                first.map(|first| config.insert("max_window_layers".into(), json!(first)));
+                layers.map(|layers| config.insert("layer_types".into(), json!(layers)));
+            })
+        };
+        let (full, slides) = ("full_attention", "sliding_attention");
+        for folder in [
+            // In no layer: not by max_window_layers, not by its default, not by layer_types.
+            qwen(8, Some(2), None),
+            qwen(8, None, None),
+            qwen(8, Some(0), Some([full, full])),
+            // In which the longest text fits.
+            qwen(context, Some(0), None),
+            qwen(context, Some(2), Some([full, slides])),
+        ] {
+            assert_eq!(Checkpoint::read(folder.path()).unwrap(), whole, "{name}");
+        }
+        for folder in [qwen(8, Some(1), None), qwen(context - 1, Some(2), Some([full, slides]))] {
+            assert!(refusal(folder.path()).contains("sliding_window is "), "{name}");
+        }
+    }
+    // A norm of the embeddings that config.json does not state is not a head for another task.
+    let normed = with_config("datadecide", |_| {});
+    let path = normed.path().join(WEIGHTS);
+    let bytes = fs::read(&path).unwrap();
+    let (length, rest) = bytes.split_first_chunk().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).unwrap();
+    header["model.transformer.emb_norm.weight"] =
+        json!({"dtype": "F32", "shape": [16], "data_offsets": [data.len(), data.len() + 64]});
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(&path, [&length, header.as_bytes(), data, &[0; 64]].concat()).unwrap();
+    assert!(refusal(normed.path()).contains("emb_norm.weight is not a tensor of the model_type"));
     // The default of Mistral's is one.
     let unsaid = with_config("mistral", |config| {
         config.remove("sliding_window");

@@ -1,7 +1,8 @@
 //! The fields of a `config.json`. They have the defaults of `transformers`; a field that cannot be read
 //! is refused by its name and value.
 
-use crate::model::{Positions, Rotary, RotaryScaling};
+use super::families::Keys;
+use crate::model::{Positions, Rotary, RotaryScaling, Shape};
 use serde_json::{Map, Value};
 
 /// The largest value of any dimension.
@@ -14,6 +15,8 @@ pub struct Fields {
     fields: Map<String, Value>,
     /// Fields that are null, with the defaults that they take.
     pub nulls: Vec<String>,
+    /// Which fields the numbers of rotary positions were read from, by the names of a shape.
+    rotary: Vec<(&'static str, String)>,
 }
 
 /// Refuses a field's value.
@@ -33,7 +36,7 @@ pub fn shown(value: &Value) -> String {
 
 impl Fields {
     pub fn new(fields: Map<String, Value>) -> Self {
-        Self { fields, nulls: Vec::new() }
+        Self { fields, nulls: Vec::new(), rotary: Vec::new() }
     }
 
     /// A field, null or not.
@@ -44,6 +47,16 @@ impl Fields {
     /// A field that is present and not null.
     pub fn stated(&self, name: &str) -> Option<&Value> {
         self.get(name).filter(|value| !value.is_null())
+    }
+
+    /// What the file calls something that a shape calls `name`.
+    pub fn key(&self, keys: &[Keys], name: &'static str) -> String {
+        if let Some((_, key)) = self.rotary.iter().find(|(known, _)| *known == name) {
+            return key.clone();
+        }
+        let known = keys.iter().find(|(known, _)| *known == name).map(|(_, keys)| *keys);
+        let stated = known.and_then(|keys| keys.iter().find(|key| self.stated(key).is_some()));
+        stated.or(known.and_then(<[_]>::last)).unwrap_or(&name).to_string()
     }
 
     /// A dimension under one of its names. `transformers` writes the first name and reads all of them.
@@ -122,17 +135,57 @@ impl Fields {
         )
     }
 
-    /// Refuses attention that does not see all tokens before it.
-    pub fn full_attention(&self) -> Result<(), String> {
-        let full = |layer: &Value| layer.as_str() == Some("full_attention");
-        match self.stated("layer_types") {
-            Some(Value::Array(layers)) => match layers.iter().find(|layer| !full(layer)) {
-                Some(other) => refuse("layer_types", other, "\"full_attention\" in every layer"),
-                None => Ok(()),
+    /// How many tokens a layer with a window attends to; None: all.
+    pub fn window(&self, default: u64) -> Result<Option<u64>, String> {
+        match self.get("sliding_window") {
+            None => Ok(Some(default)),
+            Some(Value::Null) => Ok(None),
+            Some(found) => match found.as_u64() {
+                Some(window) => Ok(Some(window)),
+                None => refuse("sliding_window", found, "null or a whole number"),
             },
-            Some(found) => refuse("layer_types", found, "a list"),
-            None => Ok(()),
         }
+    }
+
+    /// Whether a layer has the `window` by `layer_types`, if that is stated. Refuses other attention.
+    pub fn has_window(&self, window: Option<u64>) -> Result<Option<bool>, String> {
+        let is = |layer: &Value, kind: &str| layer.as_str() == Some(kind);
+        let slides = |layer: &Value| is(layer, "sliding_attention") && window.is_some();
+        let layers = match self.stated("layer_types") {
+            Some(Value::Array(layers)) => layers,
+            Some(found) => return refuse("layer_types", found, "a list"),
+            None => return Ok(None),
+        };
+        match layers.iter().find(|layer| !is(layer, "full_attention") && !slides(layer)) {
+            Some(other) => refuse("layer_types", other, "\"full_attention\" in every layer"),
+            None => Ok(Some(layers.iter().any(slides))),
+        }
+    }
+
+    /// Refuses a window in which a text of the model's longest, `context`, does not fit. One in which
+    /// it does is none.
+    pub fn no_window(&self, window: Option<u64>, context: usize) -> Result<(), String> {
+        let Some(window) = window.filter(|&window| window < context as u64) else { return Ok(()) };
+        let remedy = match window {
+            0 => String::new(),
+            _ => format!(
+                "; a copy of the model whose config.json has {window} as max_position_embeddings is \
+                 the same for texts up to that length"
+            ),
+        };
+        let all = format!("null or max_position_embeddings, {context}, or more");
+        refuse("sliding_window", &window.into(), &all).map_err(|refusal: String| refusal + &remedy)
+    }
+
+    /// The windows of Qwen2 and 3, which the layers from `max_window_layers` on have.
+    pub fn no_window_of_qwen(&mut self, shape: &Shape) -> Result<(), String> {
+        const WINDOW: u64 = 4_096;
+        const FIRST: usize = 28;
+        let is_used = self.flag("use_sliding_window", false)?;
+        let window = if is_used { self.window(WINDOW)? } else { None };
+        let first = self.optional_size("max_window_layers")?.unwrap_or(FIRST);
+        let has_window = self.has_window(window)?.unwrap_or(first < shape.n_layers);
+        if has_window { self.no_window(window, shape.context) } else { Ok(()) }
     }
 
     /// Rotary positions: from `rope_parameters` or, in older files, from `rope_scaling` and the fields
@@ -174,8 +227,23 @@ impl Fields {
                 return refuse(&format!("{place}.rope_type"), kind, "\"default\" or \"llama3\"");
             }
         };
-        let of_theta = number("rope_theta")?.map_or_else(|| self.number(theta, 1e4), Ok)?;
-        let turned = number("partial_rotary_factor")?;
+        let place = place.to_string();
+        let inside = |name: &str| format!("{place}.{name}");
+        let [of_theta, turned] = ["rope_theta", "partial_rotary_factor"].map(&number);
+        let (of_theta, turned) = (of_theta?, turned?);
+        let stated = |number: Option<f64>, within: &str, beside: &str| match number {
+            Some(_) => inside(within),
+            None => beside.to_string(),
+        };
+        self.rotary = vec![
+            ("theta", stated(of_theta, "rope_theta", theta)),
+            ("rotary fraction", stated(turned, "partial_rotary_factor", fraction.0)),
+            ("factor", inside("factor")),
+            ("low", inside("low_freq_factor")),
+            ("high", inside("high_freq_factor")),
+            ("original", inside("original_max_position_embeddings")),
+        ];
+        let of_theta = of_theta.map_or_else(|| self.number(theta, 1e4), Ok)?;
         let turned = turned.map_or_else(|| self.number(fraction.0, fraction.1), Ok)?;
         Ok((Positions::Rotary, Rotary { theta: of_theta, fraction: turned, scaling }))
     }

@@ -286,7 +286,8 @@ impl Config {
             return fields::refuse("auto_map.AutoModelForCausalLM", code, "transformers' own code");
         }
         let shape = (family.read)(&mut fields)?.canonical();
-        shape.validate().map_err(|error| error.to_string())?;
+        let named = |name: &'static str| fields.key(family.keys, name);
+        shape.validate_as(named).map_err(|error| error.to_string())?;
         Ok(Self { shape, family, nulls: fields.nulls })
     }
 }

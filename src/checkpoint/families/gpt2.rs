@@ -10,6 +10,16 @@ use serde_json::{Value, json};
 pub const FAMILY: Family = Family {
     model_types: &["gpt2", ROTARY],
     n_layers: "n_layer",
+    keys: &[
+        ("n_layers", &["n_layer", "num_hidden_layers"]),
+        ("d_model", &["n_embd", "hidden_size"]),
+        ("n_heads", &["n_head", "num_attention_heads"]),
+        ("vocab", &["vocab_size"]),
+        ("context", &["n_positions", "max_position_embeddings", "n_ctx"]),
+        ("head_width", &["n_embd / n_head"]),
+        ("d_ff", &["n_inner"]),
+        ("epsilon", &["layer_norm_epsilon"]),
+    ],
     read,
     write,
     // Its models always have biases: those of one without are zeros, under `"bias": false`.

@@ -10,6 +10,16 @@ use serde_json::{Value, json};
 pub const FAMILY: Family = Family {
     model_types: &["gpt_neox"],
     n_layers: "num_hidden_layers",
+    keys: &[
+        ("n_layers", &["num_hidden_layers"]),
+        ("d_model", &["hidden_size"]),
+        ("n_heads", &["num_attention_heads"]),
+        ("vocab", &["vocab_size"]),
+        ("context", &["max_position_embeddings"]),
+        ("head_width", &["hidden_size / num_attention_heads"]),
+        ("d_ff", &["intermediate_size"]),
+        ("epsilon", &["layer_norm_eps"]),
+    ],
     read,
     write,
     in_files: |shape| shape,

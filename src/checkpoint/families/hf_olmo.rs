@@ -11,11 +11,19 @@ use crate::model::{
 pub const FAMILY: Family = Family {
     model_types: &["hf_olmo"],
     n_layers: "n_layers",
+    keys: &[
+        ("vocab", &["embedding_size", "vocab_size"]),
+        ("context", &["max_sequence_length"]),
+        ("head_width", &["d_model / n_heads"]),
+        ("d_ff", &["mlp_hidden_size", "mlp_ratio"]),
+        ("epsilon", &["layer_norm_eps"]),
+        ("theta", &["rope_theta"]),
+    ],
     read,
     write: |_| None,
     in_files: |shape| shape,
     tensors,
-    parts: &["blocks", "wte", "wpe", "ln_f", "ff_out"],
+    parts: &["blocks", "wte", "wpe", "emb_norm", "ln_f", "ff_out"],
     no_parameters: &[],
     heads: &["ff_out.weight"],
     has_own_code: true,
@@ -40,6 +48,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
         ("rope", false, true),
         ("alibi", false, false),
         ("attention_layer_norm", false, false),
+        ("embedding_layer_norm", false, false),
         ("multi_query_attention", false, false),
         ("scale_logits", false, false),
         ("norm_after", false, false),
@@ -55,6 +64,9 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
     let d_model = fields.size(&["d_model"], 768, MOST)?;
     // Of both halves together.
     let hidden = match fields.optional_size("mlp_hidden_size")? {
+        Some(hidden) if !hidden.is_multiple_of(2) => {
+            return refuse("mlp_hidden_size", &hidden.into(), "an even width");
+        }
         Some(hidden) => hidden,
         None => fields.size(&["mlp_ratio"], 4, 1 << 10)?.saturating_mul(d_model),
     };

@@ -11,6 +11,17 @@ use serde_json::{Value, json};
 pub const FAMILY: Family = Family {
     model_types: &["llama"],
     n_layers: "num_hidden_layers",
+    keys: &[
+        ("n_layers", &["num_hidden_layers"]),
+        ("d_model", &["hidden_size"]),
+        ("n_heads", &["num_attention_heads"]),
+        ("n_kv_heads", &["num_key_value_heads"]),
+        ("vocab", &["vocab_size"]),
+        ("context", &["max_position_embeddings"]),
+        ("head_width", &["head_dim", "hidden_size / num_attention_heads"]),
+        ("d_ff", &["intermediate_size"]),
+        ("epsilon", &["rms_norm_eps"]),
+    ],
     read,
     write,
     in_files: |shape| shape,

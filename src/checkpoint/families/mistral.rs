@@ -1,7 +1,7 @@
 //! Mistral where its attention sees the whole text: Llama under another name.
 
 use super::{Family, llama};
-use crate::checkpoint::fields::{Fields, refuse};
+use crate::checkpoint::fields::Fields;
 use crate::model::{NormKind, Shape};
 use serde_json::Value;
 
@@ -10,13 +10,9 @@ pub const FAMILY: Family = Family { model_types: &["mistral"], read, write, ..ll
 fn read(fields: &mut Fields) -> Result<Shape, String> {
     const DEFAULT_WINDOW: u64 = 4_096;
     let shape = llama::shape(fields)?;
-    fields.full_attention()?;
-    let default = Value::from(DEFAULT_WINDOW);
-    let window = fields.get("sliding_window").unwrap_or(&default);
-    if !window.is_null() && window.as_u64().is_none_or(|window| window < shape.context as u64) {
-        let all = format!("null or max_position_embeddings, {}, or more", shape.context);
-        return refuse("sliding_window", window, &all);
-    }
+    let window = fields.window(DEFAULT_WINDOW)?;
+    fields.has_window(window)?;
+    fields.no_window(window, shape.context)?;
     Ok(shape)
 }
 

@@ -30,6 +30,9 @@ pub const FAMILIES: [&Family; 8] = [
     &hf_olmo::FAMILY,
 ];
 
+/// What a [`Shape`] calls something, and the fields of a file that may state it.
+pub type Keys = (&'static str, &'static [&'static str]);
+
 /// How a family keeps its models. Names of tensors in a file are without those of wrappers
 /// ([`weights`](super::weights)), but for what is written.
 pub struct Family {
@@ -37,6 +40,9 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// The field that states the layers, for messages.
     pub n_layers: &'static str,
+    /// The fields that state what a shape has, for messages, by its names for them: of several
+    /// fields the first that is there, or else the last.
+    pub keys: &'static [Keys],
     /// What the shape is by the fields of `config.json`.
     pub read: fn(&mut Fields) -> Result<Shape, String>,
     /// The fields of `config.json` that are particular to a shape, `model_type` among them; None: the

@@ -8,9 +8,8 @@ use serde_json::Value;
 pub const FAMILY: Family = Family { model_types: &["qwen2"], read, write, ..llama::FAMILY };
 
 fn read(fields: &mut Fields) -> Result<Shape, String> {
-    fields.only("use_sliding_window", false)?;
-    fields.full_attention()?;
     let shape = llama::shape(fields)?;
+    fields.no_window_of_qwen(&shape)?;
     Ok(Shape { attention: Attention { qkv_bias: true, ..shape.attention }, ..shape })
 }
 

@@ -10,10 +10,9 @@ pub const FAMILY: Family = Family { model_types: &["qwen3"], read, write, ..llam
 fn read(fields: &mut Fields) -> Result<Shape, String> {
     /// Where the file states none: it is not d / h, as in other families.
     const HEAD_WIDTH: usize = 128;
-    fields.only("use_sliding_window", false)?;
     fields.only("attention_bias", false)?;
-    fields.full_attention()?;
     let mut shape = llama::shape(fields)?;
+    fields.no_window_of_qwen(&shape)?;
     shape.attention.qk_norm = true;
     if fields.get("head_dim").is_none() && shape.d_model != HEAD_WIDTH * shape.n_heads {
         shape.attention.head_width = Some(HEAD_WIDTH);
