@@ -316,6 +316,12 @@ fn models_of_families_are_taken_everywhere() {
     let mut runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
     let child = runs.find(|run| json(&run.join("spec.json"))["kind"] == "finetune").unwrap();
     assert_eq!(json(&child.join("config.json"))["model_type"], "qwen3");
+    // Before any text is prepared, and by the name that was given.
+    let long = ["--pretrained", &named, "--set", "model.context=5000"];
+    let said = refusal(&mut finetune(&folder.path().join("long"), &long));
+    let most = format!("model.context = 5000: must be at most 4096, the longest text of {base:?}");
+    assert!(said.contains(&most.replace('"', "")), "{said}");
+    assert!(!folder.path().join("long").exists());
     for beside in ["generation_config.json", "tokenizer_config.json"] {
         assert_eq!(json(&child.join(beside)), json(&base.join(beside)));
     }

@@ -5,7 +5,7 @@ use crate::terminal::{Transfers, log};
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::hub::{Hub, Kind, Repository};
-use forgetting_laws::model::{Positions, Shape};
+use forgetting_laws::model::Shape;
 use forgetting_laws::store::{sha256, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,9 @@ impl Import {
             Checkpoint::remarks(&folder)?.iter().for_each(|remark| log(remark));
             CachedIdentity::of(&folder, cache)?
         };
-        let positions = shape.context;
-        if shape.positions == Positions::Learned && context > positions {
-            let folder = folder.display();
-            let requirement = format!("must be at most {positions}, the positions of {folder}");
+        let (most, named) = (shape.context, named.display());
+        if context > most {
+            let requirement = format!("must be at most {most}, the longest text of {named}");
             return Err(Error::setting("model.context", context, requirement));
         }
         Ok(Self { folder, shape, hash })
