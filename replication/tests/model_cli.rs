@@ -287,6 +287,12 @@ fn qwen3(folder: &Path) {
     };
     fs::create_dir(folder).unwrap();
     Checkpoint::initial(shape, Key::new(1)).unwrap().write(folder, Some(0)).unwrap();
+    let mut config = json(&folder.join("config.json"));
+    for (name, value) in [("bos_token_id", "5"), ("pad_token_id", "6"), ("eos_token_id", "[7, 0, 9]")]
+    {
+        config[name] = serde_json::from_str(value).unwrap();
+    }
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
     fs::copy(model().join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
     fs::write(folder.join("generation_config.json"), "{\"temperature\": 0.6}").unwrap();
     fs::write(folder.join("tokenizer_config.json"), "{\"model_max_length\": 4096}").unwrap();
@@ -322,6 +328,10 @@ fn models_of_families_are_taken_everywhere() {
     let most = format!("model.context = 5000: must be at most 4096, the longest text of {base:?}");
     assert!(said.contains(&most.replace('"', "")), "{said}");
     assert!(!folder.path().join("long").exists());
+    // All tokens that end or fill a text are kept, the one of the run first.
+    let config = json(&child.join("config.json"));
+    assert_eq!(config["eos_token_id"], serde_json::json!([0, 7, 9]));
+    assert_eq!((&config["bos_token_id"], &config["pad_token_id"]), (&5.into(), &6.into()));
     for beside in ["generation_config.json", "tokenizer_config.json"] {
         assert_eq!(json(&child.join(beside)), json(&base.join(beside)));
     }

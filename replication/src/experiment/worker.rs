@@ -7,7 +7,7 @@ use crate::experiment::known::{KNOWN, KnownRun};
 use crate::experiment::memory::Budget;
 use crate::experiment::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
 use crate::experiment::ranks::Ranks;
-use crate::inputs::pretrained::copy_besides;
+use crate::inputs::pretrained::{copy_besides, keep_special_tokens};
 use crate::terminal::Display;
 use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::engine::{self, Control, Engine, Observer};
@@ -177,8 +177,8 @@ fn attempt(context: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record>
         Spec::Import(_) => job.import.clone(),
         Spec::Finetune(spec) => Some(context.store.folder(&spec.parent)),
     };
-    if let Some(from) = begins_with {
-        copy_besides(&from, claim.folder(), &data.tokenizer)?;
+    if let Some(from) = &begins_with {
+        copy_besides(from, claim.folder(), &data.tokenizer)?;
     }
     let mut manifest =
         Manifest::open(claim, &job.label, context.machine, data.stats_of(&job.spec)?)?;
@@ -189,6 +189,9 @@ fn attempt(context: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record>
     manifest.end_session(begun.0.elapsed(), cpu_seconds() - begun.1, memory);
     claim.write_json(MANIFEST, &manifest)?;
     let record = result?;
+    if let Some(from) = &begins_with {
+        keep_special_tokens(from, claim.folder(), &data.tokenizer)?;
+    }
     if let Some(known) = KnownRun::read(claim.folder())? {
         known.confirm(&job.label, &record)?;
     }

@@ -6,9 +6,10 @@ use forgetting_laws::checkpoint::{self, Checkpoint};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::hub::{Hub, Kind, Repository};
 use forgetting_laws::model::Shape;
-use forgetting_laws::store::{sha256, write_atomic};
+use forgetting_laws::store::{sha256, to_json, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,18 +34,61 @@ const BESIDES: [&str; 5] = [
 pub fn copy_besides(from: &Path, to: &Path, tokenizer: &Tokenizer) -> Result<()> {
     let paths: Vec<PathBuf> =
         BESIDES.iter().map(|name| from.join(name)).filter(|path| path.is_file()).collect();
-    let file = from.join(checkpoint::TOKENIZER);
-    let is_own = || {
-        std::fs::read(&file).is_ok_and(|json| json == tokenizer.to_json().as_bytes())
-            || Tokenizer::open(&file, None).is_ok_and(|own| own.hash() == tokenizer.hash())
-    };
-    if !paths.is_empty() && is_own() {
+    if !paths.is_empty() && is_own(from, tokenizer) {
         for path in &paths {
             let bytes = std::fs::read(path).map_err(Error::io(path))?;
             write_atomic(&to.join(path.file_name().unwrap_or_default()), &bytes)?;
         }
     }
     Ok(())
+}
+
+/// Whether a tokenizer is that of the model in a folder.
+fn is_own(folder: &Path, tokenizer: &Tokenizer) -> bool {
+    let file = folder.join(checkpoint::TOKENIZER);
+    std::fs::read(&file).is_ok_and(|json| json == tokenizer.to_json().as_bytes())
+        || Tokenizer::open(&file, None).is_ok_and(|own| own.hash() == tokenizer.hash())
+}
+
+/// Gives the `config.json` of a model that was finetuned from another, if there is one, the special
+/// tokens of that other model, if the tokenizer is that model's own: those that begin and fill a text,
+/// and all that end one, after the one by which texts were separated.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn keep_special_tokens(from: &Path, to: &Path, tokenizer: &Tokenizer) -> Result<()> {
+    const ENDS: &str = "eos_token_id";
+    let [from_config, to_config] = [from, to].map(|folder| folder.join(checkpoint::CONFIG));
+    if !to_config.is_file() || !is_own(from, tokenizer) {
+        return Ok(());
+    }
+    let read = |path: &Path| -> Result<Map<String, Value>> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map_err(|error| Error::content(path, None, error.to_string()))
+    };
+    let (theirs, own) = (read(&from_config)?, read(&to_config)?);
+    let mut kept = own.clone();
+    for name in ["bos_token_id", "pad_token_id"] {
+        if let Some(token) = theirs.get(name).filter(|token| !token.is_null()) {
+            kept.insert(name.into(), token.clone());
+        }
+    }
+    let all = |ends: Option<&Value>| match ends {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(ends)) => ends.clone(),
+        Some(end) => vec![end.clone()],
+    };
+    let mut ends = all(own.get(ENDS));
+    for end in all(theirs.get(ENDS)) {
+        if !ends.contains(&end) {
+            ends.push(end);
+        }
+    }
+    if ends.len() > 1 {
+        kept.insert(ENDS.into(), ends.into());
+    }
+    if kept != own { write_atomic(&to_config, &to_json(&kept)) } else { Ok(()) }
 }
 
 /// A given pretrained model.
