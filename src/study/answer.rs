@@ -101,6 +101,7 @@ impl Answer {
         let flat = largest.as_ref().is_some_and(|(rise, _)| *rise <= limit);
         let inside = answer.is_inside(table);
         let why = match &laws[0] {
+            Err(_) if table.runs.is_empty() => Some("no finetuning run has finished".to_string()),
             Err(why) => Some(format!("there is no law of forgetting ({why})")),
             Ok(fit) => match fit.status {
                 Status::NotIdentified => {
@@ -546,5 +547,8 @@ mod tests {
         assert!(found.lead[1].contains("largest measured increase"), "{:?}", found.lead);
         let none = answer(&Table::new(Vec::new()), 1.6e6, 0.35);
         assert_eq!(none.verdict, Verdict::NotShown);
+        // Nothing about columns: no file was read.
+        assert!(none.lead[0].contains("which p to use: no finetuning run has finished"));
+        assert!(!none.lead.join(" ").contains("column"), "{:?}", none.lead);
     }
 }

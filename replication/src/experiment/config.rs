@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use toml::Value;
 
 /// The presets: each is a whole table, or a table and a second one that overrides it.
-const PRESETS: [(&str, &[&str]); 6] = [
+pub const PRESETS: [(&str, &[&str]); 6] = [
     ("nano", &[include_str!("presets/nano.toml")]),
     ("micro", &[include_str!("presets/micro.toml")]),
     ("mini", &[include_str!("presets/mini.toml")]),

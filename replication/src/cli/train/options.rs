@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Clone)]
 pub struct Options {
     /// Settings to start from: nano (two CPU cores, minutes), nano-hub (the same on public data
-    /// sets), micro (two CPU cores, hours, on your own texts), mini (one GPU), paper (a node).
+    /// sets), micro (two CPU cores, hours, on your own texts), mini (one GPU), paper (a node),
+    /// datadecide (one GPU, finetunes DataDecide's models).
     #[arg(long, default_value = "nano")]
     pub preset: String,
     /// The engine, overriding run.engine. auto is libtorch for bf16 and on a GPU, otherwise cpu.
@@ -316,6 +317,22 @@ fn targets(given: &[PathBuf]) -> (BTreeMap<String, Vec<PathBuf>>, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::config::PRESETS;
+
+    #[test]
+    fn help_names_every_preset() {
+        #[derive(clap::Parser)]
+        struct Call {
+            #[command(flatten)]
+            options: Options,
+        }
+        let call = <Call as clap::CommandFactory>::command();
+        let preset = call.get_arguments().find(|argument| argument.get_id() == "preset").unwrap();
+        let help = preset.get_help().unwrap().to_string();
+        for (name, _) in PRESETS {
+            assert!(help.contains(&format!("{name} (")), "{name}: {help}");
+        }
+    }
 
     #[test]
     fn files_belong_to_the_domain_named_before_them() {
