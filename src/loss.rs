@@ -54,6 +54,23 @@ impl Measured {
         Self { value: whole.mean(), error: variance(&without).sqrt() }
     }
 
+    /// Half of the 95% interval, if the standard error is over so many parts: Student's t with one
+    /// degree of freedom less. NaN where there is no standard error.
+    ///
+    /// # Examples
+    /// ```
+    /// use forgetting_laws::loss::Measured;
+    /// let found = Measured { value: 2.5, error: 1.0 };
+    /// assert!((found.margin(3) - 4.303).abs() < 1e-3);
+    /// assert!((found.margin(1_000_000) - 1.96).abs() < 1e-3);
+    /// ```
+    pub fn margin(&self, parts: u64) -> f64 {
+        match parts {
+            0 | 1 => f64::NAN,
+            parts => self.error * student_t(parts - 1),
+        }
+    }
+
     /// How far the mean over `target` lies above that over `pretraining`, in nats per token: the
     /// loss of any model there and here.
     pub fn excess(pretraining: &[Loss], target: &[Loss]) -> Self {
@@ -69,6 +86,46 @@ pub(crate) fn variance(without: &[f64]) -> f64 {
     (n - 1.0) / n * without.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
 }
 
+/// The number that |T| exceeds with 5% probability, for Student's t with so many degrees of freedom, ν
+/// (the quantile at 97.5%).
+///
+/// For few degrees the finite series of P(|T| < t), θ = atan(t/√ν) (Abramowitz and Stegun, 26.7.3 and
+/// 26.7.4), is solved for θ; for many, the expansion in 1/ν around the normal distribution's is used
+/// (26.7.5).
+fn student_t(degrees: u64) -> f64 {
+    const SERIES: u64 = 200;
+    const PROBABILITY: f64 = 0.95;
+    let nu = degrees as f64;
+    if degrees > SERIES {
+        let z: f64 = 1.959_963_984_540_054;
+        let powers = |coefficients: &[f64]| {
+            coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * z * z + coefficient) * z
+        };
+        return z
+            + powers(&[1.0, 1.0]) / (4.0 * nu)
+            + powers(&[3.0, 16.0, 5.0]) / (96.0 * nu.powi(2))
+            + powers(&[-15.0, 17.0, 19.0, 3.0]) / (384.0 * nu.powi(3))
+            + powers(&[-945.0, -1920.0, 1482.0, 776.0, 79.0]) / (92_160.0 * nu.powi(4));
+    }
+    let is_odd = !degrees.is_multiple_of(2);
+    let within = |theta: f64| {
+        let (sine, cosine) = (libm::sin(theta), libm::cos(theta));
+        let (mut term, mut sum) = if is_odd { (cosine, 0.0) } else { (1.0, 0.0) };
+        let first = if is_odd { 3 } else { 2 };
+        for k in (first..=degrees).step_by(2) {
+            sum += term;
+            term *= cosine * cosine * (k - 1) as f64 / k as f64;
+        }
+        if is_odd { (theta + sine * sum) * std::f64::consts::FRAC_2_PI } else { sine * sum }
+    };
+    let (mut low, mut high) = (0.0, std::f64::consts::FRAC_PI_2);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if within(middle) < PROBABILITY { low = middle } else { high = middle }
+    }
+    nu.sqrt() * libm::sin(high) / libm::cos(high)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +133,32 @@ mod tests {
 
     fn part(nats: f64, tokens: u64) -> Loss {
         Loss { nats, tokens }
+    }
+
+    /// `scipy.stats.t.ppf(0.975, ν)` of SciPy 1.17.1.
+    #[test]
+    fn the_quantiles_of_students_t() {
+        for (degrees, expected) in [
+            (1, 12.706204736174694),
+            (2, 4.302652729749462),
+            (3, 3.1824463052837078),
+            (4, 2.7764451051977934),
+            (5, 2.5705818356363146),
+            (9, 2.262157162798205),
+            (29, 2.045229642132703),
+            (99, 1.9842169515864174),
+            (199, 1.9719565442517533),
+            (200, 1.9718962236339088),
+            (201, 1.971836506779859),
+            (202, 1.9717773846699893),
+            (1_000, 1.9623390808264083),
+            (100_000, 1.9599877075346095),
+            (1_000_000_000, 1.959963986912325),
+        ] {
+            assert_relative_eq!(student_t(degrees), expected, max_relative = 1e-10);
+        }
+        let one = Measured { value: 1.0, error: f64::NAN };
+        assert!(one.margin(1).is_nan() && one.margin(0).is_nan());
     }
 
     #[test]

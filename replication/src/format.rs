@@ -9,6 +9,12 @@ pub fn line(cells: &[String]) -> String {
     Csv::new(cells.iter().map(String::as_str)).text()
 }
 
+/// `1 document`, `2 documents`.
+#[cfg(feature = "train")]
+pub fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// A table for display; cells are plain text.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Table {

@@ -76,7 +76,7 @@ fn a_model_is_measured_on_any_text() {
     first.arg(model()).arg("--data").arg(&data);
     let said = stdout(&must_succeed(&mut first));
     assert!(said.contains(&format!("loss {:.4}", losses[0])), "{said}");
-    assert!(said.contains("1 documents\nend of text: <|endoftext|> "), "{said}");
+    assert!(said.contains("in 1 document\nend of text: <|endoftext|> "), "{said}");
 }
 
 /// Against `transformers`, by `golden/checkpoint/make.py`: losses and bits per byte are of the same
@@ -202,6 +202,44 @@ fn what_is_no_model_is_named() {
     assert!(said.contains("/no/such.txt"), "{said}");
 }
 
+/// Found out before a model reads anything, in one line.
+#[test]
+fn what_cannot_be_compared_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    fs::write(&text, "rik taid faik lind").unwrap();
+    let out = folder.path().join("out");
+    let retention = |finetuned: &Path, out: &Path| {
+        let mut call = replication(&["retention"]);
+        call.arg(model()).arg(finetuned).arg("--data").arg(&text).arg("--out").arg(out);
+        call
+    };
+    let said = refusal(retention(&model(), &out).args(["--by", "kind"]));
+    assert!(said.contains("--by = kind: names a field of records, and document 0 is"), "{said}");
+    let said = refusal(&mut retention(&model(), &text.join("out")));
+    assert!(said.contains("--out") && said.contains("must be a folder to write to"), "{said}");
+
+    let broken = folder.path().join("broken");
+    fs::create_dir(&broken).unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        fs::copy(model().join(file), broken.join(file)).unwrap();
+    }
+    for value in [f32::NAN, f32::NEG_INFINITY] {
+        let mut other = Checkpoint::read(&model()).unwrap();
+        other.theta[7] = value;
+        other.write(&broken, Some(0)).unwrap();
+        let mut sample = replication(&["sample"]);
+        let mut eval = replication(&["eval"]);
+        eval.arg(&broken).arg("--data").arg(&text);
+        for call in [&mut retention(&broken, &out), &mut eval, sample.arg(&broken)] {
+            let said = refusal(call);
+            let why = format!("broken: has a parameter that is {value} (in wte);");
+            assert!(said.contains(&why), "{said}");
+        }
+        assert!(!out.exists());
+    }
+}
+
 /// Small runs of a block with a few finetunings.
 fn finetune(out: &Path, more: &[&str]) -> Command {
     let mut call = replication(&["run", "--block", "exact", "--device", "cpu"]);
@@ -283,12 +321,13 @@ fn qwen3(folder: &Path) {
         },
         mlp: Mlp { d_ff: Some(40), activation: Activation::Swiglu },
         head: Head::Own,
-        ..Shape::gpt2(2, 24, 2, 600, 4096)
+        ..Shape::gpt2(2, 24, 2, 600, 48)
     };
     fs::create_dir(folder).unwrap();
     Checkpoint::initial(shape, Key::new(1)).unwrap().write(folder, Some(0)).unwrap();
     let mut config = json(&folder.join("config.json"));
-    for (name, value) in [("bos_token_id", "5"), ("pad_token_id", "6"), ("eos_token_id", "[7, 0, 9]")]
+    for (name, value) in
+        [("bos_token_id", "5"), ("pad_token_id", "6"), ("eos_token_id", "[7, 0, 9]")]
     {
         config[name] = serde_json::from_str(value).unwrap();
     }
@@ -323,14 +362,14 @@ fn models_of_families_are_taken_everywhere() {
     let child = runs.find(|run| json(&run.join("spec.json"))["kind"] == "finetune").unwrap();
     assert_eq!(json(&child.join("config.json"))["model_type"], "qwen3");
     // Before any text is prepared, and by the name that was given.
-    let long = ["--pretrained", &named, "--set", "model.context=5000"];
-    let said = refusal(&mut finetune(&folder.path().join("long"), &long));
-    let most = format!("model.context = 5000: must be at most 4096, the longest text of {base:?}");
+    let mut long = finetune(&folder.path().join("long"), &["--pretrained", &named]);
+    let said = refusal(&mut long);
+    let most = format!("model.context = 64: must be at most 48, the longest text of {base:?}");
     assert!(said.contains(&most.replace('"', "")), "{said}");
     assert!(!folder.path().join("long").exists());
-    // All tokens that end or fill a text are kept, the one of the run first.
+    // All tokens that end or fill a text are kept, first the one that separated texts.
     let config = json(&child.join("config.json"));
-    assert_eq!(config["eos_token_id"], serde_json::json!([0, 7, 9]));
+    assert_eq!(config["eos_token_id"], serde_json::json!([7, 0, 9]));
     assert_eq!((&config["bos_token_id"], &config["pad_token_id"]), (&5.into(), &6.into()));
     for beside in ["generation_config.json", "tokenizer_config.json"] {
         assert_eq!(json(&child.join(beside)), json(&base.join(beside)));

@@ -113,9 +113,9 @@ pub(super) fn mark((x, y): Point, glyph: &Glyph) -> Item {
         closed: false,
     };
     let solid = |points: &[Point]| Trace { closed: true, ..open(points) };
-    // A white rim sets filled marks off from lines and from each other.
     let ink = if glyph.filled {
-        Ink { stroke: Some(Stroke::new(Color::WHITE, 0.5)), ..Ink::fill(glyph.color) }
+        let stroke = glyph.rim.then(|| Stroke::new(Color::WHITE, 0.5));
+        Ink { stroke, ..Ink::fill(glyph.color) }
     } else {
         Ink { stroke: Some(Stroke::new(glyph.color, 1.1)), ..Ink::fill(Color::WHITE) }
     };

@@ -77,13 +77,15 @@ pub struct Glyph {
     pub color: Color,
     /// Radius in points.
     pub radius: f64,
+    /// Whether a filled mark has a white rim, which sets it off from lines and from other marks.
+    pub rim: bool,
 }
 
 impl Glyph {
     /// A filled mark of usual size.
     #[must_use]
     pub fn new(shape: Shape, color: Color) -> Self {
-        Self { shape, filled: true, color, radius: 2.4 }
+        Self { shape, filled: true, color, radius: 2.4, rim: true }
     }
 
     /// A dot.
@@ -96,6 +98,13 @@ impl Glyph {
     #[must_use]
     pub fn hollow(mut self) -> Self {
         self.filled = false;
+        self
+    }
+
+    /// The same mark without a rim, for marks so dense that their rims would hide them.
+    #[must_use]
+    pub fn without_rim(mut self) -> Self {
+        self.rim = false;
         self
     }
 }

@@ -36,6 +36,7 @@ impl Reader {
         let folder = folder_of(named)?;
         let model = Checkpoint::read(&folder)?;
         Checkpoint::remarks(&folder)?.iter().for_each(|remark| log(remark));
+        check_finite(&model, &folder)?;
         let tokenizer = Tokenizer::open(&folder.join(checkpoint::TOKENIZER), end_of_text)?;
         let (tokens, vocab) = (tokenizer.needed_vocab(), model.shape.vocab);
         if tokens > vocab {
@@ -75,6 +76,23 @@ impl Reader {
         }
         Ok(works.into_values().filter(|work| work.tokens > 0).collect())
     }
+}
+
+/// Refuses a model with a parameter that is not finite: it knows no losses, and cannot be sampled from.
+fn check_finite(model: &Checkpoint, folder: &Path) -> Result<()> {
+    let layout = model.shape.layout();
+    let bad = |value: &&f32| !value.is_finite();
+    let found = layout
+        .tensors()
+        .iter()
+        .find_map(|tensor| Some((tensor, *model.theta[tensor.range()].iter().find(bad)?)));
+    let Some((tensor, value)) = found else { return Ok(()) };
+    let reason = format!(
+        "has a parameter that is {value} (in {}); a model needs finite parameters, so it cannot be \
+         used",
+        tensor.name
+    );
+    Err(Error::content(folder, None, reason))
 }
 
 /// Documents that are tokenised at a time.

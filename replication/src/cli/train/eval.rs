@@ -2,6 +2,7 @@
 
 use crate::experiment::compute::ComputeOptions;
 use crate::experiment::reader::{AT_A_TIME, Reader};
+use crate::format::counted;
 use crate::inputs::fields::Records;
 use crate::inputs::files::read;
 use crate::terminal::print;
@@ -173,9 +174,9 @@ fn said(evaluation: &Evaluation, per_document: bool) -> String {
     };
     let _ = writeln!(
         text,
-        "loss {loss:.4}{error} nats per token, {bits_per_byte:.4} bits per byte\n{tokens} tokens in \
-         {} documents",
-        documents.len()
+        "loss {loss:.4}{error} nats per token, {bits_per_byte:.4} bits per byte\n{} in {}",
+        counted(*tokens, "token"),
+        counted(documents.len() as u64, "document")
     );
     text
 }

@@ -1,8 +1,9 @@
 //! `replication retention`: how much of a text a model has forgotten in finetuning.
 
+use super::session::check_folder;
 use crate::experiment::compute::ComputeOptions;
 use crate::experiment::reader::{AT_A_TIME, Reader};
-use crate::format::{Csv, Table, cell};
+use crate::format::{Csv, Table, cell, counted};
 use crate::inputs::fields::Records;
 use crate::inputs::files::read;
 use crate::terminal::print;
@@ -55,9 +56,6 @@ pub struct RetentionOptions {
     pub compute: ComputeOptions,
 }
 
-/// Half the width of a 95% interval, in standard errors.
-const Z: f64 = 1.959_964;
-
 /// The share of documents that are beyond their own interval on one side by chance.
 const BY_CHANCE: f64 = 0.025;
 
@@ -88,6 +86,8 @@ struct Change {
     loss_finetuned: f64,
     /// In nats per token, with its standard error over documents.
     increase: Measured,
+    /// The 95% interval; none for one document.
+    interval: Option<[f64; 2]>,
     /// The numbers of documents whose own 95% interval is above 0, and below 0.
     rose: usize,
     fell: usize,
@@ -106,14 +106,30 @@ struct Document {
     /// Its standard error, with the differences at tokens treated as independent; none for one
     /// token.
     increase: Measured,
+    /// The 95% interval; none for one token.
+    interval: Option<[f64; 2]>,
     begins_with: String,
+}
+
+/// The 95% interval around a mean over so many parts, if there is one.
+fn interval(mean: Measured, parts: u64) -> Option<[f64; 2]> {
+    let margin = mean.margin(parts);
+    margin.is_finite().then(|| [mean.value - margin, mean.value + margin])
 }
 
 impl Document {
     /// −1, 0 or 1: whether the loss fell or rose by more than the 95% interval.
     fn sign(&self) -> i32 {
-        let Measured { value, error } = self.increase;
-        if value.abs() > Z * error { value.signum() as i32 } else { 0 }
+        match self.interval {
+            Some([low, _]) if low > 0.0 => 1,
+            Some([_, high]) if high < 0.0 => -1,
+            _ => 0,
+        }
+    }
+
+    /// By how much the loss rose at least.
+    fn least(&self) -> f64 {
+        self.interval.map_or(f64::NEG_INFINITY, |[low, _]| low)
     }
 
     fn loss(&self, mean: f64) -> Loss {
@@ -129,12 +145,14 @@ impl Change {
         };
         let whole = |losses: Vec<Loss>| losses.into_iter().sum::<Loss>();
         let count = |sign| documents.iter().filter(|document| document.sign() == sign).count();
+        let increase = Measured::mean(&of(|document| document.increase.value));
         Self {
             documents: documents.len(),
             tokens: documents.iter().map(|document| document.tokens).sum(),
             loss_base: whole(of(|document| document.loss_base)).mean(),
             loss_finetuned: whole(of(|document| document.loss_finetuned)).mean(),
-            increase: Measured::mean(&of(|document| document.increase.value)),
+            increase,
+            interval: interval(increase, documents.len() as u64),
             rose: count(1),
             fell: count(-1),
         }
@@ -150,6 +168,16 @@ impl Change {
 pub fn retention(options: &RetentionOptions) -> Result<()> {
     let fields = options.records.fields(&options.text_field, options.by.as_deref())?;
     let files = read(&options.data, &fields)?;
+    let count = files.len().unwrap_or(0);
+    let count = options.documents.map_or(count, |most| most.min(count));
+    if let Some(field) = &options.by
+        && let Some(plain) = (0..count).find(|&i| files.work(i).is_none())
+    {
+        let requirement = format!(
+            "names a field of records, and document {plain} is of plain text, without fields"
+        );
+        return Err(Error::setting("--by", field, requirement));
+    }
     let open = |model: &Path| Reader::open(model, &options.compute, options.end_of_text.as_deref());
     let mut base = open(&options.base)?;
     let (base_context, tokenizer) = (base.model.shape().context, base.tokenizer.hash());
@@ -172,8 +200,9 @@ pub fn retention(options: &RetentionOptions) -> Result<()> {
     };
     let most = base_context.min(shape.context);
     let context = options.context.map_or(most, |context| most.min(context as usize));
-    let count = files.len().unwrap_or(0);
-    let count = options.documents.map_or(count, |most| most.min(count));
+    // Not found out after hours.
+    check_folder(&options.out)?;
+    std::fs::create_dir_all(&options.out).map_err(Error::io(&options.out))?;
     let (base_hash, before) = (base.hash.clone(), losses(&mut base, &files, count, context)?);
     drop(base);
     let mut finetuned = open(&options.finetuned)?;
@@ -227,38 +256,53 @@ fn document(files: &Files, i: u64, before: &[f64], after: &[f64]) -> Result<Docu
     let difference = |(after, before): (&f64, &f64)| Loss { nats: after - before, tokens: 1 };
     let differences: Vec<Loss> = after.iter().zip(before).map(difference).collect();
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let increase = Measured::mean(&differences);
     Ok(Document {
         document: i,
         slice: files.work(i).map(String::from),
         tokens: before.len() as u64,
         loss_base: mean(before),
         loss_finetuned: mean(after),
-        increase: Measured::mean(&differences),
+        increase,
+        interval: interval(increase, differences.len() as u64),
         begins_with: words.join(" ").chars().take(48).collect(),
     })
 }
 
-/// `+0.123 ± 0.045`, with half of a 95% interval; only the value if there is no standard error.
-fn with_interval(Measured { value, error }: Measured) -> String {
-    if error.is_finite() {
-        format!("{value:+.4} ± {:.4}", Z * error)
-    } else {
-        format!("{value:+.4}")
+/// `+0.123 ± 0.045`, with half of the interval; only the value if there is none.
+fn with_interval(Measured { value, .. }: Measured, interval: Option<[f64; 2]>) -> String {
+    match interval {
+        Some([low, high]) => format!("{value:+.4} ± {:.4}", 0.5 * (high - low)),
+        None => format!("{value:+.4}"),
     }
 }
 
+/// The ends of an interval as cells.
+fn ends(interval: Option<[f64; 2]>) -> [String; 2] {
+    interval.unwrap_or([f64::NAN; 2]).map(cell)
+}
+
+/// A name without line breaks and the like.
+fn in_one_line(name: &str) -> String {
+    name.replace(char::is_control, " ")
+}
+
 impl Retention {
-    /// The documents that were forgotten most, the worst first.
+    /// The documents that were forgotten most, the worst first: those whose loss surely rose most, so
+    /// that short ones are not there by chance.
     fn worst(&self) -> Vec<&Document> {
         const MOST: usize = 10;
         let mut worst: Vec<&Document> = self.documents.iter().collect();
-        worst.sort_by(|a, b| b.increase.value.total_cmp(&a.increase.value));
+        let key = |document: &Document| (document.least(), document.increase.value);
+        worst.sort_by(|a, b| {
+            let ((a, a_mean), (b, b_mean)) = (key(a), key(b));
+            b.total_cmp(&a).then(b_mean.total_cmp(&a_mean))
+        });
         worst.truncate(MOST);
         worst
     }
 
     fn write(&self, out: &Path) -> Result<()> {
-        std::fs::create_dir_all(out).map_err(Error::io(out))?;
         write_atomic(&out.join("retention.json"), &to_json(self))?;
         write_atomic(&out.join("documents.csv"), self.csv_of_documents().as_bytes())?;
         if !self.slices.is_empty() {
@@ -268,15 +312,25 @@ impl Retention {
     }
 
     fn csv_of_documents(&self) -> String {
-        let numbers = ["tokens", "loss_base", "loss_finetuned", "increase", "increase_se"];
-        let mut csv =
-            Csv::new(["document", "slice"].into_iter().chain(numbers).chain(["begins_with"]));
+        let mut csv = Csv::new([
+            "document",
+            "slice",
+            "tokens",
+            "loss_base",
+            "loss_finetuned",
+            "increase",
+            "increase_se",
+            "increase_low",
+            "increase_high",
+            "begins_with",
+        ]);
         for document in &self.documents {
             let name = [document.document.to_string(), document.slice.clone().unwrap_or_default()];
             let Measured { value, error } = document.increase;
             let losses = [document.loss_base, document.loss_finetuned, value, error].map(cell);
             let tokens = [document.tokens.to_string()];
             let words = [document.begins_with.clone()];
+            let losses = losses.into_iter().chain(ends(document.interval));
             csv.row(name.into_iter().chain(tokens).chain(losses).chain(words));
         }
         csv.text()
@@ -291,6 +345,8 @@ impl Retention {
             "loss_finetuned",
             "increase",
             "increase_se",
+            "increase_low",
+            "increase_high",
             "rose",
             "fell",
         ]);
@@ -299,6 +355,7 @@ impl Retention {
             let Measured { value, error } = change.increase;
             let losses = [change.loss_base, change.loss_finetuned, value, error].map(cell);
             let beyond = [change.rose, change.fell].map(|count| count.to_string());
+            let losses = losses.into_iter().chain(ends(change.interval));
             csv.row(counts.into_iter().chain(losses).chain(beyond));
         }
         csv.text()
@@ -308,19 +365,24 @@ impl Retention {
     fn figure(&self) -> Figure {
         let nats = "Increase of the loss (nats per token)";
         let zero = Rule::new(Place::Horizontal(0.0), "");
-        let panel = |title: &str, x: Axis, increases: &[(Measured, Color)]| {
+        // Rims of marks that lie over one another would hide them.
+        const MOST_RIMS: usize = 200;
+        let panel = |title: &str, x: Axis, increases: &[(f64, Option<[f64; 2]>, Color)]| {
+            let dot = |color| match increases.len() {
+                0..=MOST_RIMS => Glyph::dot(color),
+                _ => Glyph::dot(color).without_rim(),
+            };
             let mut panel = Panel::new(x, Axis::linear(nats));
             panel.title = title.into();
             panel.rules.push(zero.clone());
-            for (i, &(Measured { value, error }, color)) in increases.iter().enumerate() {
+            for (i, &(value, interval, color)) in increases.iter().enumerate() {
                 let at = i as f64 + 1.0;
-                if error.is_finite() {
-                    let (low, high) = (value - Z * error, value + Z * error);
+                if let Some([low, high]) = interval {
                     let stroke = Stroke::new(color, 0.6);
                     let direction = Direction::Vertical;
                     panel.intervals.push(Interval { at, low, high, direction, stroke });
                 }
-                panel.marks.push(Mark::new((at, value), Glyph::dot(color)));
+                panel.marks.push(Mark::new((at, value), dot(color)));
             }
             panel
         };
@@ -331,40 +393,42 @@ impl Retention {
             -1 => Color::categorical(0),
             _ => Color::GREY,
         };
-        let increases: Vec<_> = documents.iter().map(|d| (d.increase, color(d))).collect();
+        let increases: Vec<_> =
+            documents.iter().map(|d| (d.increase.value, d.interval, color(d))).collect();
         let of_documents =
             panel("Documents", Axis::linear("Documents, by their increase"), &increases);
         let mut panels = vec![of_documents];
         if !self.slices.is_empty() {
-            let of = |change: &Change| (change.increase, Color::BLACK);
+            let of = |change: &Change| (change.increase.value, change.interval, Color::BLACK);
             let increases: Vec<_> = self.slices.values().map(of).collect();
-            let names: Vec<String> =
-                (1..).zip(self.slices.keys()).map(|(i, name)| format!("{i} {name}")).collect();
+            let named = |(i, name): (usize, &String)| format!("{i} {}", in_one_line(name));
+            let names: Vec<String> = (1..).zip(self.slices.keys()).map(named).collect();
             panels.push(panel("Slices", Axis::linear(names.join(", ")), &increases));
         }
         Figure::new("What was forgotten", vec![panels])
     }
 
     fn said(&self, out: &Path) -> String {
-        let Change { documents, tokens, loss_base, loss_finetuned, increase, rose, fell } =
+        let Change { documents, loss_base, loss_finetuned, increase, interval, rose, fell, .. } =
             &self.whole;
         let mut text = format!(
-            "loss {loss_base:.4} before, {loss_finetuned:.4} after: {} nats per token (95%, over \
-             documents)\n\
-             of {documents} documents, {tokens} tokens, {rose} rose and {fell} fell beyond noise; \
-             {:.1} of each would by chance\n",
-            with_interval(*increase),
+            "loss {loss_base:.4} before, {loss_finetuned:.4} after: {} nats per token{}\n\
+             of {}, {}, {rose} rose and {fell} fell beyond noise; {:.1} of each would by chance\n",
+            with_interval(*increase, *interval),
+            if interval.is_some() { " (95%, over documents)" } else { "" },
+            counted(*documents as u64, "document"),
+            counted(self.whole.tokens, "token"),
             BY_CHANCE * *documents as f64
         );
         if !self.slices.is_empty() {
             let row = |(name, change): (&String, &Change)| {
                 vec![
-                    name.clone(),
+                    in_one_line(name),
                     change.documents.to_string(),
                     change.tokens.to_string(),
                     format!("{:.4}", change.loss_base),
                     format!("{:.4}", change.loss_finetuned),
-                    with_interval(change.increase),
+                    with_interval(change.increase, change.interval),
                     change.rose.to_string(),
                     change.fell.to_string(),
                 ]
@@ -384,17 +448,102 @@ impl Retention {
                 document.tokens.to_string(),
                 format!("{:.4}", document.loss_base),
                 format!("{:.4}", document.loss_finetuned),
-                with_interval(document.increase),
+                with_interval(document.increase, document.interval),
                 document.begins_with.clone(),
             ]
         };
         let table = Table {
-            caption: "The documents whose loss rose most:".into(),
+            caption: "The documents whose loss rose most, by the lower ends of their intervals:"
+                .into(),
             columns: ["document", "tokens", "before", "after", "increase", "begins with"]
                 .map(String::from)
                 .into(),
             rows: self.worst().iter().map(row).collect(),
         };
         text + &format!("\n{}\nfolder: {}\n", table.markdown(), out.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document whose loss rose by this on each of some tokens.
+    fn document(i: u64, slice: Option<&str>, increases: &[f64]) -> Document {
+        let losses: Vec<Loss> = increases.iter().map(|&nats| Loss { nats, tokens: 1 }).collect();
+        let increase = Measured::mean(&losses);
+        Document {
+            document: i,
+            slice: slice.map(String::from),
+            tokens: increases.len() as u64,
+            loss_base: 1.0,
+            loss_finetuned: 1.0 + increase.value,
+            increase,
+            interval: interval(increase, increases.len() as u64),
+            begins_with: "once".into(),
+        }
+    }
+
+    fn retention(documents: Vec<Document>) -> Retention {
+        let mut slices: BTreeMap<String, Vec<&Document>> = BTreeMap::new();
+        for document in &documents {
+            if let Some(slice) = &document.slice {
+                slices.entry(slice.clone()).or_default().push(document);
+            }
+        }
+        let change = |(name, of): (String, Vec<&Document>)| (name, Change::of(of.into_iter()));
+        let slices = slices.into_iter().map(change).collect();
+        let whole = Change::of(documents.iter());
+        let [base, finetuned, tokenizer, data] = ["a", "b", "c", "d"].map(String::from);
+        Retention { base, finetuned, tokenizer, data, context: 8, whole, slices, documents }
+    }
+
+    /// Means of 1, 2 and 6 have a mean of 3 and a standard error of √(7/3); t is 4.303 for 2 degrees.
+    #[test]
+    fn few_documents_have_wider_intervals() {
+        let found = retention(
+            (0..3).zip([1.0, 2.0, 6.0]).map(|(i, x)| document(i, None, &[x; 4])).collect(),
+        );
+        let [low, high] = found.whole.interval.unwrap();
+        let margin = 4.302_652_73 * (7.0f64 / 3.0).sqrt();
+        assert!((low - 3.0 + margin).abs() < 1e-6 && (high - 3.0 - margin).abs() < 1e-6);
+        assert!(found.said(Path::new("out")).contains("+3.0000 ± 6.5724 nats"));
+        // Two tokens that rose by 1 and 2: 1.5 ± 0.5 would be beyond 1.96 standard errors of 0.
+        assert_eq!(document(0, None, &[1.0, 2.0]).sign(), 0);
+        assert_eq!(document(0, None, &[1.0, 2.0, 1.0, 2.0, 1.0, 2.0]).sign(), 1);
+        assert_eq!(document(0, None, &[-1.0, -1.1, -1.0, -1.1]).sign(), -1);
+    }
+
+    #[test]
+    fn the_worst_are_those_that_surely_rose() {
+        let found = retention(vec![
+            document(0, None, &[9.0]),
+            document(1, None, &[6.0, 0.0, 5.0, 1.0]),
+            document(2, None, &[2.0, 2.1, 2.0, 2.1]),
+            document(3, None, &[1.0, 1.1, 1.0, 1.1]),
+        ]);
+        let order: Vec<u64> = found.worst().iter().map(|document| document.document).collect();
+        assert_eq!(order, [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn one_document_and_slices_of_any_name_are_printed() {
+        let one = retention(vec![document(0, Some("two\nlines | and a bar"), &[1.0, 2.0])]);
+        let said = one.said(Path::new("out"));
+        assert!(said.contains("of 1 document, 2 tokens, 0 rose"), "{said}");
+        assert!(!said.contains("95%") && said.contains("+1.5000 nats per token\n"), "{said}");
+        assert!(said.contains("| two lines \\| and a bar | 1 | 2 |"), "{said}");
+        assert!(one.figure().svg().contains("1 two lines"));
+        assert_eq!(one.csv_of_slices().lines().count(), 3, "one cell has two lines, in quotes");
+    }
+
+    #[test]
+    fn many_marks_have_no_rims() {
+        let rims = |count: u64| {
+            let documents = (0..count).map(|i| document(i, None, &[1.0, 2.0])).collect();
+            retention(documents).figure().svg().matches("stroke=\"#ffffff\"").count()
+        };
+        assert_eq!(rims(201), rims(1) - 1);
+        assert!(rims(200) > rims(1), "{}", rims(200));
     }
 }
