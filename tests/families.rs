@@ -331,6 +331,31 @@ fn what_is_not_built_is_refused_by_its_field_and_value() {
     assert!(refusal(tied.path()).contains("lm_head.weight is a head of its own"));
 }
 
+/// Fuzzing starts from every golden model: the script reads from the target what its first bytes mean.
+#[test]
+fn fuzzing_has_seeds_of_every_family() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = tempfile::tempdir().unwrap();
+    let mut call = std::process::Command::new("python3");
+    let Ok(output) = call.arg(root.join("fuzz/seeds.py")).arg(corpus.path()).output() else {
+        eprintln!("not tested: there is no python3");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut bytes = std::collections::BTreeSet::new();
+    for name in all().keys() {
+        let [config, weights] =
+            [CONFIG, WEIGHTS].map(|file| fs::read(golden(name).join(file)).unwrap());
+        let seed =
+            fs::read(corpus.path().join(format!("config/families-{name}-{CONFIG}"))).unwrap();
+        assert!(seed[0] == 0 && seed[2..] == config, "{name}");
+        bytes.insert(seed[1]);
+        let seed = fs::read(corpus.path().join(format!("checkpoint/families-{name}"))).unwrap();
+        assert_eq!(seed, [&config[..], &[0], &weights].concat(), "{name}");
+    }
+    assert_eq!(bytes, (1..=all().len() as u8).collect());
+}
+
 /// A shape of each family, every choice drawn.
 fn shape() -> impl Strategy<Value = Shape> {
     let sizes = (1..3usize, 1..4usize, 1..3usize, 1..4usize, 1..9usize, 1..20usize);

@@ -1,8 +1,8 @@
 //! What a model's folder says in JSON, on any bytes: `config.json`, the index of its files and what
 //! names the end of a text. A model, a tokenizer or an error, never a panic or memory without end.
 //!
-//! The input takes the place of one of these files by its first byte; the others, and the tensors, are
-//! those of the golden models.
+//! The input takes the place of one of these files by its first byte, in one of the golden models by its
+//! second; the other files, and the tensors, are those of that model. `fuzz/seeds.py` writes first inputs.
 //!
 //! ```sh
 //! cargo install cargo-fuzz
@@ -29,9 +29,30 @@ const FILES: [&str; 6] = [
     "added_tokens.json",
 ];
 
-/// A sharded model with a tokenizer in the older form, which every file says something about.
-static MODEL: LazyLock<(TempDir, [Vec<u8>; FILES.len()])> = LazyLock::new(|| {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint/sharded");
+/// The models: one in several files, which has an index, and one or more of each family.
+const MODELS: [&str; 12] = [
+    "sharded",
+    "families/cerebras-gpt",
+    "families/datadecide",
+    "families/llama",
+    "families/llama-3",
+    "families/mistral",
+    "families/neox-sequential",
+    "families/olmo",
+    "families/pythia",
+    "families/qwen2",
+    "families/qwen3",
+    "families/smollm2",
+];
+
+/// A model's folder, and those of the files that it has.
+type Model = (TempDir, [Option<Vec<u8>>; FILES.len()]);
+
+/// The models, with a tokenizer in the older form, which every file says something about.
+static FOLDERS: LazyLock<[Model; MODELS.len()]> = LazyLock::new(|| MODELS.map(copied));
+
+fn copied(name: &str) -> Model {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint").join(name);
     let folder = tempfile::tempdir().expect("a temporary folder");
     for entry in fs::read_dir(&golden).expect("the golden model") {
         let path = entry.expect("a file").path();
@@ -40,17 +61,20 @@ static MODEL: LazyLock<(TempDir, [Vec<u8>; FILES.len()])> = LazyLock::new(|| {
     let vocab = r#"{"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}"#;
     fs::write(folder.path().join("vocab.json"), vocab).expect("a written file");
     fs::write(folder.path().join("merges.txt"), "#version: 0.2\na b\n").expect("a written file");
-    let whole = FILES.map(|name| fs::read(folder.path().join(name)).unwrap_or(b"{}".to_vec()));
-    (folder, whole)
-});
+    let files = FILES.map(|name| fs::read(folder.path().join(name)).ok());
+    (folder, files)
+}
 
 fuzz_target!(|data: &[u8]| {
-    let (folder, files) = &*MODEL;
-    let Some((&which, bytes)) = data.split_first() else { return };
+    let Some((&[which, model], bytes)) = data.split_first_chunk() else { return };
+    let (folder, files) = &FOLDERS[usize::from(model) % MODELS.len()];
     for (i, (name, whole)) in FILES.iter().zip(files).enumerate() {
         let spoiled = usize::from(which) % FILES.len() == i;
-        fs::write(folder.path().join(name), if spoiled { bytes } else { whole })
-            .expect("a written file");
+        let path = folder.path().join(name);
+        match whole.as_deref().filter(|_| !spoiled).or(spoiled.then_some(bytes)) {
+            Some(bytes) => fs::write(path, bytes).expect("a written file"),
+            None => drop(fs::remove_file(path)),
+        }
     }
     let folder = folder.path();
     if let Ok(model) = Checkpoint::read(folder) {
