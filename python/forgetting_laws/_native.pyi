@@ -46,6 +46,7 @@ def read_table(
 ) -> Tuple[
     Dict[str, bytes], Dict[str, List[str]], List[str], List[str], str, List[int], str
 ]: ...
+def repeated_rows(rows: int, repeated: List[int]) -> str: ...
 def fit_law(
     given: Given,
     law: str,

@@ -14,6 +14,8 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Set,
+    Tuple,
     Union,
     cast,
 )
@@ -103,15 +105,16 @@ def given(
 
 
 def numbers(table: Any) -> Dict[str, Floats]:
-    """Only the numeric columns."""
-    return _read(table, {}).numbers
+    """Only the numeric columns, of every row."""
+    return _read(table, {}, once=False).numbers
 
 
 def _map(taken: Mapping[str, str]) -> List[str]:
     return [f"{name}={column}" for name, column in taken.items()]
 
 
-def _read(table: Any, taken: Mapping[str, str]) -> _Columns:
+def _read(table: Any, taken: Mapping[str, str], *, once: bool = True) -> _Columns:
+    """The columns that laws use; of a frame, with ``once``, without rows that repeat others."""
     unknown = [name for name in taken if name not in NUMBERS + LABELS]
     if unknown:
         raise ForgettingLawsError(
@@ -119,7 +122,9 @@ def _read(table: Any, taken: Mapping[str, str]) -> _Columns:
         )
     if isinstance(table, (str, os.PathLike)):
         return _file(os.fspath(cast("Union[str, os.PathLike[str]]", table)), taken)
-    return _columns(_access(table), taken)
+    source = _access(table)
+    read = _columns(source, taken)
+    return _counted_once(read, source, taken) if once else read
 
 
 def _no_rows(names: Sequence[str]) -> str:
@@ -168,6 +173,73 @@ def _columns(source: _Source, taken: Mapping[str, str]) -> _Columns:
     return _Columns(numbers, labels, source.names, source.what, unasked)
 
 
+def _counted_once(read: _Columns, source: _Source, taken: Mapping[str, str]) -> _Columns:
+    """Without the rows that repeat another in every column of the table, with a warning."""
+    rows = len(next(iter([*read.numbers.values(), *read.labels.values()])))
+    alike = _alike(read, rows)
+    if not alike:
+        return read
+    columns: List[List[Any]] = [values[alike].tolist() for values in read.numbers.values()]
+    columns += [[labels[i] for i in alike] for labels in read.labels.values()]
+    known = {taken.get(name, name) for name in [*read.numbers, *read.labels]}
+    for name in source.names:
+        if name in known:
+            continue
+        if source.names.count(name) > 1:
+            # Which of them is meant cannot be said, and rows that differ in one are not the same.
+            return read
+        cells = _other(source, name)
+        if len(cells) == rows:
+            columns.append([_label(cells[i]) for i in alike])
+    seen: Set[Tuple[Any, ...]] = set()
+    repeated: List[int] = []
+    for i, row in zip(alike, zip(*columns)):
+        # NaN is not equal to itself.
+        key = tuple("" if _is_missing(cell) else cell for cell in row)
+        if key in seen:
+            repeated.append(i)
+        seen.add(key)
+    if not repeated:
+        return read
+    gone = set(repeated)
+    kept = [i for i in range(rows) if i not in gone]
+    warnings = _native.repeated_rows(rows, [i + 1 for i in repeated])
+    return _rows(read, kept)._replace(warnings=warnings)
+
+
+def _alike(read: _Columns, rows: int) -> List[int]:
+    """The rows that may equal another in the columns that laws use: those of equal hashes."""
+    mixed = np.zeros(rows, dtype=np.uint64)
+    columns = [np.where(np.isnan(v), np.nan, v + 0.0).view(np.uint64) for v in read.numbers.values()]
+    columns += [
+        np.fromiter(map(hash, labels), np.int64, rows).view(np.uint64)
+        for labels in read.labels.values()
+    ]
+    for column in columns:
+        mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    order = np.argsort(mixed)
+    same = np.flatnonzero(mixed[order[1:]] == mixed[order[:-1]])
+    return np.unique(np.concatenate([order[same], order[same + 1]])).tolist()
+
+
+def _other(source: _Source, name: str) -> Sequence[Any]:
+    """A column that no law uses; none where it is no sequence."""
+    try:
+        return _sequence(source.column(name), name)
+    except ForgettingLawsError:
+        return ()
+
+
+def _rows(read: _Columns, kept: List[int]) -> _Columns:
+    """Some of the rows, with their numbers in the table."""
+    return read._replace(
+        numbers={name: values[kept] for name, values in read.numbers.items()},
+        labels={name: [values[i] for i in kept] for name, values in read.labels.items()},
+        lines=[read.lines[i] for i in kept] if read.lines else [i + 1 for i in kept],
+    )
+
+
 def _of_domain(read: _Columns, domain: Optional[str]) -> _Columns:
     domains = read.labels.get("domain", [])
     known = ", ".join(sorted(set(domains))) or "none"
@@ -179,11 +251,7 @@ def _of_domain(read: _Columns, domain: Optional[str]) -> _Columns:
     kept = [i for i, name in enumerate(domains) if name == domain]
     if not kept:
         raise ForgettingLawsError(f"domain = {domain}: no row has it; the domains are {known}")
-    return read._replace(
-        numbers={name: values[kept] for name, values in read.numbers.items()},
-        labels={name: [values[i] for i in kept] for name, values in read.labels.items()},
-        lines=[read.lines[i] for i in kept] if read.lines else [],
-    )
+    return _rows(read, kept)
 
 
 def _access(table: Any) -> _Source:

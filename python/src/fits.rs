@@ -1,18 +1,19 @@
 //! Fits, predictions and advice.
 
 use super::{json, named, raise, refuse, watched};
+use forgetting_laws::Error;
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::file::{self, FORMAT, Group, Growth, Input, LawFile};
 use forgetting_laws::fit::{
     self, Advisor, Bootstrap, HoldOut, Limit, Options, growth_of_b, report,
 };
 use forgetting_laws::laws::{self, Law, Row};
-use forgetting_laws::table::read::{Loaded, Reading, read};
+use forgetting_laws::table::read::{Cell, Loaded, Reading, Record, Records, Unit, read};
 use forgetting_laws::table::{Column, Run, Table};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -48,7 +49,9 @@ struct Given {
 }
 
 impl Given {
-    fn table(&self) -> PyResult<Table> {
+    /// The rows as they are: which of them repeat others is known where all their columns are.
+    fn table(&self) -> forgetting_laws::Result<Table> {
+        let unknown = |name: &str| Error::setting("column", name, "is not known");
         let line = |i: usize| self.lines.get(i).copied().unwrap_or(i as u64 + 1);
         let run = |i| Run { line: Some(line(i)), ..Run::default() };
         let mut runs: Vec<Run> = (0..self.rows).map(run).collect();
@@ -60,7 +63,7 @@ impl Given {
                     (Some(column), _) => run.set(column, known),
                     (None, "weight") => run.weight = value,
                     (None, "epochs") => run.epochs = known.filter(|epochs| *epochs > 0.0),
-                    _ => return Err(refuse("column", name, "is not known")),
+                    _ => return Err(unknown(name)),
                 }
             }
         }
@@ -72,14 +75,14 @@ impl Given {
                     "run" => run.run.clone_from(value),
                     "parent_id" => run.parent.clone_from(value),
                     "interior" => run.interior = value.to_lowercase().parse().ok(),
-                    _ => return Err(refuse("column", name, "is not known")),
+                    _ => return Err(unknown(name)),
                 }
             }
         }
         let (columns, unasked) = (self.columns.clone(), self.unasked.clone());
         let warnings = serde_json::from_str(&self.warnings)
-            .map_err(|error| refuse("warnings", &self.warnings, &error.to_string()))?;
-        Ok(Table { columns, unasked, warnings, path: (&self.source).into(), ..Table::new(runs) })
+            .map_err(|error| Error::setting("warnings", &self.warnings, error.to_string()))?;
+        Ok(Table { columns, unasked, warnings, path: (&self.source).into(), runs })
     }
 }
 
@@ -104,7 +107,8 @@ fn read_table<'py>(
     map: Vec<String>,
 ) -> PyResult<FileOfLosses<'py>> {
     let reading = Reading { map, ..Reading::default() };
-    let Loaded { table, fields, sha256 } = read(&path, &reading).map_err(raise)?;
+    let Loaded { table, fields, sha256 } =
+        watched(py, None, || read(&path, &reading))?;
     let (mut numbers, mut labels) = (HashMap::new(), HashMap::new());
     let floats = |of: &dyn Fn(&Run) -> Option<f64>| {
         bytes(py, table.runs.iter().map(|run| of(run).unwrap_or(f64::NAN)))
@@ -130,6 +134,18 @@ fn read_table<'py>(
     let lines = table.runs.iter().filter_map(|run| run.line).collect();
     let warnings = json(&table.warnings);
     Ok((numbers, labels, table.columns, table.unasked, sha256, lines, warnings))
+}
+
+/// The warning about rows that repeat others, each given by its number, as JSON.
+#[pyfunction]
+fn repeated_rows(rows: u64, repeated: Vec<u64>) -> String {
+    let repeated: HashSet<u64> = repeated.into_iter().collect();
+    // The first row repeats none, so that all of them may repeat that one.
+    let text = |line: u64| if repeated.contains(&line) { 1 } else { line }.to_string();
+    let row = |line| Record { line, cells: vec![Cell::Text(text(line))] };
+    let rows = (1..=rows).map(row).collect();
+    let (unit, columns, warnings) = (Unit::Row, Vec::new(), Vec::new());
+    json(&Records { unit, columns, rows, warnings }.drop_twins().into_iter().collect::<Vec<_>>())
 }
 
 fn options(
@@ -327,10 +343,15 @@ fn fit_law(
     threads: usize,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Fit> {
-    let table = given.table()?;
     let law = laws::by_name(law).map_err(raise)?;
     let options = options(resamples, level, seed, hold_out, threads)?;
-    let mut fit = watched(py, progress, || fit::fit(&table, law, &options))?;
+    let (table, warnings, mut fit) = watched(py, progress, || {
+        let mut table = given.table()?;
+        // Those of the whole table stand beside it in the file, and not with the law.
+        let warnings = std::mem::take(&mut table.warnings);
+        let fit = fit::fit(&table, law, &options)?;
+        Ok((table, warnings, fit))
+    })?;
     let domain = table.runs.first().map_or("", |run| &run.domain);
     if table.runs.iter().all(|run| run.domain == domain) {
         fit.domain = domain.into();
@@ -352,7 +373,7 @@ fn fit_law(
             percent: false,
             decimal_comma: false,
             hold_out: options.hold_out,
-            warnings: table.warnings.clone(),
+            warnings,
         },
         groups: vec![Group { fit, proof: None, sweep: Vec::new() }],
         comparisons: Vec::new(),
@@ -378,11 +399,10 @@ fn rank_laws(
     threads: usize,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Option<(String, String, Option<(String, String)>)>> {
-    let table = given.table()?;
     let laws: Vec<&'static dyn Law> =
         laws.iter().map(|law| laws::by_name(law).map_err(raise)).collect::<PyResult<_>>()?;
     let options = options(resamples, level, seed, None, threads)?;
-    let ranking = watched(py, progress, || fit::rank(&table, &laws, &[], &options))?;
+    let ranking = watched(py, progress, || fit::rank(&given.table()?, &laws, &[], &options))?;
     Ok(ranking.map(|ranking| {
         let preferred = ranking.preferred().map(|preferred| (preferred.form, preferred.why));
         (json(&ranking), report::ranking::text(&ranking), preferred)
@@ -432,6 +452,7 @@ fn smallest_p(
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Fit>()?;
     module.add_function(wrap_pyfunction!(read_table, module)?)?;
+    module.add_function(wrap_pyfunction!(repeated_rows, module)?)?;
     module.add_function(wrap_pyfunction!(fit_law, module)?)?;
     module.add_function(wrap_pyfunction!(rank_laws, module)?)?;
     module.add_function(wrap_pyfunction!(law_list, module)?)?;

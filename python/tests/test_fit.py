@@ -319,6 +319,37 @@ def test_files_are_read_as_the_command_reads_them(tmp_path):
     assert fitted.params == expected
 
 
+def test_rows_that_differ_in_an_unused_column_all_count(tmp_path):
+    rows = {name: values + values[:10] for name, values in table().items()}
+    rows["machine"] = ["a"] * 36 + ["b"] * 10
+    path = tmp_path / "losses.csv"
+
+    def written():
+        path.write_text("\n".join(",".join(map(str, row)) for row in [rows, *zip(*rows.values())]))
+        return path
+
+    whole = fl.fit(rows, bootstrap=0)
+    assert whole.n_rows == 46 and not any("W16" in warning for warning in whole.warnings)
+    assert fl.fit(written(), bootstrap=0).params == whole.params
+    # In a column that is missing in one of them, too.
+    rows["machine"] = [None] * 36 + ["b"] * 10
+    assert fl.fit(rows, bootstrap=0).n_rows == 46
+    rows["machine"] = [float("nan")] * 46
+    once = fl.fit(rows, bootstrap=0)
+    assert once.n_rows == 36 and once.params == fl.fit(table(), bootstrap=0).params
+    said = "W16: 10 of 46 rows repeat another in every column and are counted once: "
+    assert once.warnings[0].startswith(said + "rows 37, 38, 39, 40, 41 and 5 more. If they are")
+    rows["machine"] = [""] * 46
+    read = fl.fit(written(), bootstrap=0)
+    assert read.params == once.params and read.warnings[0].startswith(said + "lines 38, 39, 40, 41, 42 ")
+    assert read.warnings[1:] == once.warnings[1:] and not any("W16" in w for w in once.warnings[1:])
+    # Of the whole table, as the command counts them, and rows keep their numbers.
+    rows["domain"] = ["one"] * 20 + ["two"] * 16 + ["one"] * 10
+    assert fl.fit(rows, domain="one", law="forgetting", bootstrap=0).warnings[0].startswith("W16: 10 of 46")
+    # A prediction has a number for each of the rows.
+    assert whole.predict(rows)["value"].shape == (46,)
+
+
 def test_files_that_hold_no_table_are_refused(tmp_path):
     path = tmp_path / "losses.csv"
     for content, said in (
