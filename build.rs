@@ -39,6 +39,11 @@ fn enabled(feature: &str) -> bool {
     env::var_os(format!("CARGO_FEATURE_{feature}")).is_some()
 }
 
+/// The folder of this package.
+fn root() -> PathBuf {
+    PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
+}
+
 /// Lets programs find the libtorch that torch-sys was compiled against.
 fn torch(arguments: &mut Vec<String>) {
     let Some(library) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
@@ -54,11 +59,16 @@ fn torch(arguments: &mut Vec<String>) {
     arguments.push(format!("-Wl,-rpath,{}", library.display()));
 }
 
+/// The OpenBLAS of this package, as in `.cargo/config.toml`.
+const OPENBLAS: &str = ".libtorch/openblas-0.3.27";
+
 /// Links the OpenBLAS of the folder that `.cargo/config.toml` names. Without that file, as in a
 /// package that depends on this one, a feature or the final program brings the LAPACK.
 fn openblas(arguments: &mut Vec<String>) {
     println!("cargo::rerun-if-env-changed=FORGETTING_LAWS_OPENBLAS");
-    let Some(folder) = env::var_os("FORGETTING_LAWS_OPENBLAS").map(PathBuf::from) else { return };
+    let named = env::var_os("FORGETTING_LAWS_OPENBLAS").filter(|folder| !folder.is_empty());
+    let fetched = || enabled("OPENBLAS_FETCHED").then(|| root().join(OPENBLAS));
+    let Some(folder) = named.map(PathBuf::from).or_else(fetched) else { return };
     provision("openblas", &folder);
     let library = folder.join("lib");
     // A link argument stands after libtorch, which then keeps its own BLAS: tests/blas.rs.
@@ -73,7 +83,7 @@ fn openblas(arguments: &mut Vec<String>) {
 
 /// Fetches a component that has its place in this workspace's `.libtorch` and is not there.
 fn provision(component: &str, folder: &Path) {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let root = root();
     if folder.parent() != Some(&root.join(".libtorch")) {
         return;
     }

@@ -1,7 +1,7 @@
 //! Puts the OpenBLAS that the workspace fetches beside the module, where the wheel takes it, and has the
 //! linker look for it there alone.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::{env, fs, io};
 
 /// Beside the module, in the folder of the package.
@@ -15,9 +15,7 @@ fn main() -> io::Result<()> {
         println!("cargo::rustc-link-arg={argument}");
     }
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/{LIBRARIES}");
-    let package = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap_or_default())
-        .join("forgetting_laws")
-        .join(LIBRARIES);
+    let package = package()?.join(LIBRARIES);
     fs::create_dir_all(&package)?;
     for folder in arguments.iter().filter_map(|argument| argument.strip_prefix("-L")) {
         for entry in fs::read_dir(folder)? {
@@ -33,4 +31,16 @@ fn main() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folder of the Python package: beside the manifest, and in a source distribution, whose root has the
+/// `pyproject.toml`, one above it.
+fn package() -> io::Result<PathBuf> {
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let folders = [here.join("forgetting_laws"), here.join("../forgetting_laws")];
+    let is_it = |folder: &PathBuf| folder.join("__init__.py").is_file();
+    folders.into_iter().find(is_it).ok_or_else(|| {
+        let reason = format!("the Python package forgetting_laws is not beside {}", here.display());
+        io::Error::new(io::ErrorKind::NotFound, reason)
+    })
 }
