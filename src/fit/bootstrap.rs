@@ -36,7 +36,18 @@ impl Bootstrap {
     /// None.
     pub const NONE: Self = Self { resamples: 0, level: 0.9, seed: 0 };
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// The most resamples: their parameters take about a gigabyte.
+    pub const MOST: usize = 10_000_000;
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// If there are more resamples than [`Self::MOST`], or the level does not lie between 0 and 1.
+    pub fn check(&self) -> Result<()> {
+        if self.resamples > Self::MOST {
+            let requirement = format!("must be at most {}", Self::MOST);
+            return Err(Error::setting("bootstrap", self.resamples, requirement));
+        }
         if !(self.level > 0.0 && self.level < 1.0) {
             return Err(Error::setting("level", self.level, "must lie between 0 and 1"));
         }
@@ -346,6 +357,16 @@ mod tests {
     use crate::fit::optimum::optimum;
     use crate::laws::{Finetuning, Law, Row};
     use crate::table::{Run, Table};
+
+    #[test]
+    fn more_resamples_than_memory_holds_are_refused() {
+        let check = |resamples| Bootstrap { resamples, ..Bootstrap::default() }.check();
+        assert!(check(Bootstrap::MOST).is_ok());
+        for resamples in [Bootstrap::MOST + 1, 1 << 40, usize::MAX] {
+            let error = check(resamples).unwrap_err().to_string();
+            assert_eq!(error, format!("bootstrap = {resamples}: must be at most 10000000"));
+        }
+    }
 
     #[test]
     fn quantiles_interpolate() {

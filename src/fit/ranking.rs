@@ -141,6 +141,7 @@ pub fn rank(
     };
     let whole = scores(&|_| 1.0);
     let best = (0..laws.len()).min_by(|&a, &b| whole[a].total_cmp(&whole[b])).unwrap_or(0);
+    options.bootstrap.check()?;
     let Bootstrap { resamples, level, seed } = options.bootstrap;
     let key = Key::new(seed).named("paired bootstrap over runs");
     let models = sample.models();
