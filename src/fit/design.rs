@@ -57,7 +57,7 @@ mod steps;
 pub use steps::Steps;
 
 use super::problem::{suffices, units_of};
-use super::{Bootstrap, Fit, Options, fit};
+use super::{Bootstrap, Fit, Options, Watch, fit};
 use crate::laws::{Law, Point, Role, Row, Units};
 use crate::table::{Run, Table};
 use crate::{Error, Result};
@@ -268,6 +268,7 @@ impl Knowledge<'_> {
         let asked = self.asked();
         let mut choices: Vec<Choice> = Vec::new();
         while choices.len() < count && !left.is_empty() {
+            Watch::look();
             let before = known.deviation_of(&asked);
             let unpaid = |i: usize| candidates[i].needs.map_or(0.0, |needs| shared[needs]);
             let mut best: Option<(f64, usize)> = None;
@@ -315,6 +316,7 @@ impl Knowledge<'_> {
         let begun = known.deviation_of(asked);
         let (mut spent, mut first, mut best) = (price, None, f64::NEG_INFINITY);
         for _ in 0..BUNDLE {
+            Watch::look();
             let before = known.deviation_of(asked);
             let ratio =
                 |&i: &usize| (before - known.deviation_after(asked, &derivatives[i])) / costs(i);

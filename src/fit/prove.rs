@@ -33,7 +33,7 @@ mod relaxation;
 #[cfg(test)]
 mod tests;
 
-use super::Objective;
+use super::{Objective, Watch};
 use crate::laws::{Law, Point};
 use crate::{Error, Result};
 use convex::{Form, Kind, MAX, Vector};
@@ -277,6 +277,7 @@ impl Search<'_> {
         let mut done = f64::INFINITY;
         let mut complete = true;
         while !open.is_empty() && nodes < self.options.max_nodes {
+            Watch::look();
             let enough = known * (1.0 - self.options.gap) + self.margin(known);
             let batch: Vec<Node> = (0..BATCH).map_while(|_| open.pop()).collect();
             for (node, found) in batch.iter().zip(self.look_at(&batch, enough)) {

@@ -74,6 +74,15 @@ impl Watch {
         Some(watch)
     }
 
+    /// Ends the computation in this thread here if it was stopped: for loops that are no parts.
+    pub(super) fn look() {
+        if WATCHED.with_borrow(|watch| {
+            watch.as_ref().is_some_and(|watch| watch.0.stopped.load(Ordering::Relaxed))
+        }) {
+            resume_unwind(Box::new(Stopped));
+        }
+    }
+
     /// Makes a part; what it consists of is not counted.
     pub(super) fn part<T>(watch: Option<&Self>, make: impl FnOnce() -> T) -> T {
         let Some(watch) = watch else { return make() };
@@ -117,6 +126,23 @@ mod tests {
             // Each thread may have been in one.
             assert!(watch.progress().0 <= threads);
         }
+    }
+
+    #[test]
+    fn a_stopped_loop_ends_where_it_looks() {
+        Watch::look();
+        let (watch, mut turns) = (Watch::default(), 0);
+        let stopped = watch.run(|| {
+            while turns < 1000 {
+                Watch::look();
+                turns += 1;
+                if turns == 3 {
+                    watch.stop();
+                }
+            }
+            Ok(())
+        });
+        assert!(matches!(stopped, Err(Error::Interrupted)) && turns == 3);
     }
 
     #[test]
