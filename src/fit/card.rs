@@ -3,7 +3,7 @@
 //! [`fit`](super::fit()) puts those of a table into [`Fit::warnings`]; those of a question come from
 //! [`Fit::extrapolations`] and [`Fit::repetition`].
 
-use super::{Fit, HeldOut, Status};
+use super::{Fit, HeldOut, Prediction, Status};
 use crate::laws::{Law, Row};
 use crate::table::{Column, Run, Sample, Table};
 pub use crate::warning::{Warning, WarningKind};
@@ -80,6 +80,30 @@ impl Fit {
                 self.law.name()
             ))
         })
+    }
+
+    /// What to know before relying on a prediction for a run: where it lies outside the fitted runs, an L_pt⁰
+    /// that is `extrapolated`, `epochs` passes over the target data, a measured loss outside the interval,
+    /// and the doubts about the fit.
+    pub fn cautions(
+        &self,
+        row: &Row,
+        prediction: &Prediction,
+        extrapolated: bool,
+        epochs: Option<f64>,
+    ) -> Vec<Warning> {
+        let law = self.law.name();
+        let outside = self.extrapolations(row);
+        let mut warnings: Vec<_> = outside.iter().map(|outside| outside.warning(law)).collect();
+        if extrapolated {
+            warnings.push(
+                WarningKind::BaselineExtrapolated.warn("loss_pt0 is extrapolated from other sizes"),
+            );
+        }
+        warnings.extend(epochs.and_then(|epochs| self.repetition(epochs)));
+        warnings.extend(prediction.contradiction());
+        warnings.extend(self.doubts());
+        warnings
     }
 
     /// The warnings of the fit itself, for any question: that the law is not supported, not

@@ -8,7 +8,7 @@ use forgetting_laws::fit::{Fit, Measured, Prediction};
 use forgetting_laws::laws::Row;
 use forgetting_laws::numbers;
 use forgetting_laws::table::Column;
-use forgetting_laws::warning::{Warning, WarningKind};
+use forgetting_laws::warning::Warning;
 use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -282,17 +282,8 @@ impl<'a> Asked<'a> {
             interpolated = fit.rows.iter().all(|known| known.row.n_params != row.n_params);
         }
         let prediction = fit.predict(&row);
-        let mut asked = Self {
-            fit,
-            row,
-            why: None,
-            interpolated,
-            extrapolated,
-            prediction,
-            warnings: Vec::new(),
-        };
-        asked.warnings = asked.warnings(epochs);
-        Ok(asked)
+        let warnings = fit.cautions(&row, &prediction, extrapolated, epochs);
+        Ok(Self { fit, row, why: None, interpolated, extrapolated, prediction, warnings })
     }
 
     /// In words.
@@ -392,22 +383,5 @@ impl<'a> Asked<'a> {
             prediction: &self.prediction,
             warnings: &self.warnings,
         }
-    }
-
-    /// Why the prediction should not be relied on.
-    fn warnings(&self, epochs: Option<f64>) -> Vec<Warning> {
-        let fit = self.fit;
-        let outside = fit.extrapolations(&self.row);
-        let mut warnings: Vec<_> =
-            outside.iter().map(|outside| outside.warning(fit.law.name())).collect();
-        if self.extrapolated {
-            warnings.push(
-                WarningKind::BaselineExtrapolated.warn("loss_pt0 is extrapolated from other sizes"),
-            );
-        }
-        warnings.extend(epochs.and_then(|epochs| fit.repetition(epochs)));
-        warnings.extend(self.prediction.contradiction());
-        warnings.extend(fit.doubts());
-        warnings
     }
 }
