@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 from ._native import ForgettingLawsError
 
@@ -15,7 +16,7 @@ def whole(**numbers: int) -> None:
         except TypeError:
             good = False
         if not good:
-            raise ForgettingLawsError(f"{name} = {value}: must be a whole number of at least 0")
+            raise ForgettingLawsError(f"{name} = {shown(value)}: must be a whole number of at least 0")
 
 
 def rank_of(rank: int, ranks: int) -> None:
@@ -23,3 +24,17 @@ def rank_of(rank: int, ranks: int) -> None:
     whole(rank=rank, ranks=ranks)
     if rank >= ranks:
         raise ForgettingLawsError(f"rank = {rank}: must be below ranks, {ranks}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message, shortened if it is long."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no whole number of thousands of digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def counted(count: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

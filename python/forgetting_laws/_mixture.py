@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from . import _native
+from . import _html, _native
 from ._checks import rank_of, whole
 from ._native import ForgettingLawsError
 
@@ -177,6 +177,20 @@ class Mixture:
         )
 
 
+    def _repr_html_(self) -> str:
+        counts, tokens = self.counts(), self.tokens()
+        names = ("target", "pretraining data")
+        rows = [
+            (name, f"{count}", f"{count / max(sum(counts), 1):.4%}", f"{token}")
+            for name, count, token in zip(names, counts, tokens)
+        ]
+        return (
+            _html.paragraph(f"Mixture: p = {self.p}, achieved {self.fraction():.6g}", strong=True)
+            + _html.table(["", "sequences", "share", "tokens"], rows)
+            + _html.paragraph(f"{self.steps} steps of {self.batch_size} sequences")
+        )
+
+
 class InjectionSampler:
     """A ``batch_sampler`` for ``torch.utils.data.DataLoader`` over ``ConcatDataset([target, pretraining])``.
 
@@ -207,22 +221,41 @@ class InjectionSampler:
         self.rank = rank
         self.ranks = ranks
         self.start = start
+        self._given = start
 
     def __iter__(self) -> Iterator[List[int]]:
+        self._given = self.start
         for step in range(self.start, self.mixture.steps):
-            yield self.mixture.batch(step, rank=self.rank, ranks=self.ranks).tolist()
+            batch = self.mixture.batch(step, rank=self.rank, ranks=self.ranks).tolist()
+            self._given = step + 1
+            yield batch
 
     def __len__(self) -> int:
         return max(self.mixture.steps - self.start, 0)
 
-    def state_dict(self, steps_done: int) -> Dict[str, int]:
-        """The state to checkpoint. Since the loader prefetches, the training loop must say how many steps
-        it has done."""
+    def state_dict(self, steps_done: Optional[int] = None) -> Dict[str, int]:
+        """The state to checkpoint.
+
+        Parameters
+        ----------
+        steps_done : int, optional
+            Optimiser steps that the training loop has done since step 0 of the run; by default the batches
+            that were taken from the sampler. With workers, a plain ``DataLoader`` takes batches ahead, and
+            only the loop knows its steps; ``StatefulDataLoader`` of ``torchdata`` takes this into account by
+            itself.
+        """
+        if steps_done is None:
+            return {"start": self._given}
+        whole(steps_done=steps_done)
         return {"start": steps_done}
 
     def load_state_dict(self, state: Dict[str, int]) -> None:
         """Continues from a :meth:`state_dict`."""
-        self.start = state["start"]
+        self.start = self._given = state["start"]
+
+    def __repr__(self) -> str:
+        part = f", rank {self.rank} of {self.ranks}" if self.ranks > 1 else ""
+        return f"InjectionSampler: from step {self.start} of {self.mixture.steps}{part}; {self.mixture!r}"
 
 
 class InjectedDataset:
@@ -269,3 +302,6 @@ class InjectedDataset:
         index = int(self.mixture.indices(position, position + 1)[0])
         targets = self.mixture.target_sequences
         return self.target[index] if index < targets else self.pretraining[index - targets]
+
+    def __repr__(self) -> str:
+        return f"InjectedDataset: {len(self)} sequences; {self.mixture!r}"

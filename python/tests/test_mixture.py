@@ -71,6 +71,38 @@ def test_ranks_put_together_are_one_process_and_a_resumed_run_goes_on():
     assert list(resumed) == whole[123:] and len(resumed) == 877
 
 
+def test_the_state_of_a_sampler_is_what_was_taken_from_it():
+    mixture = Mixture(0.05, **SPEC)
+    whole = list(InjectionSampler(mixture))
+    sampler = InjectionSampler(mixture)
+    assert sampler.state_dict() == {"start": 0}
+    taken = iter(sampler)
+    begun = [next(taken) for _ in range(123)]
+    assert sampler.state_dict() == {"start": 123}
+    resumed = InjectionSampler(mixture)
+    resumed.load_state_dict(sampler.state_dict())
+    assert resumed.state_dict() == {"start": 123}
+    # And once more, from within the resumed run.
+    taken = iter(resumed)
+    begun += [next(taken) for _ in range(10)]
+    again = InjectionSampler(mixture)
+    again.load_state_dict(resumed.state_dict())
+    assert begun + list(again) == whole
+    assert again.state_dict() == {"start": 1000}
+    with pytest.raises(fl.ForgettingLawsError, match="steps_done = -1"):
+        sampler.state_dict(-1)
+
+
+def test_what_a_mixture_and_its_readers_are_is_shown():
+    mixture = Mixture(0.05, sequence_tokens=64, **SPEC)
+    assert repr(InjectionSampler(mixture, start=3)).startswith("InjectionSampler: from step 3 of 1000; Mix")
+    assert "rank 1 of 2" in repr(InjectionSampler(mixture, rank=1, ranks=2))
+    samples = fl.InjectedDataset(range(50), range(1000), mixture)
+    assert repr(samples).startswith("InjectedDataset: 8000 sequences; Mixture: p = 0.05")
+    html = mixture._repr_html_()
+    assert html.count("<tr>") == 3 and "7600" in html and "25600" in html
+
+
 def test_a_mixture_goes_to_other_processes_and_counts_tokens():
     mixture = Mixture(0.05, sampler="independent", seed=7, sequence_tokens=64, **SPEC)
     again = pickle.loads(pickle.dumps(InjectionSampler(mixture, start=5)))
@@ -102,6 +134,18 @@ def test_what_does_not_suffice_is_refused():
     for steps in (-1, 1.5, 2**64):
         with pytest.raises(fl.ForgettingLawsError, match=f"steps = {steps}: must be a whole number"):
             Mixture(0.05, **{**SPEC, "steps": steps})
+    for change, said in (
+        ({"batch": 0}, "batch = 0: "),
+        ({"target_sequences": 0}, "target_sequences = 0: "),
+        ({"pretraining_sequences": 1}, "pretraining_sequences = 1: the run injects 400 sequences"),
+        ({"replay": 0}, "replay = 0: "),
+        ({"replay": 1001}, "replay = 1001: must be at most pretraining_sequences, 1000"),
+    ):
+        with pytest.raises(fl.ForgettingLawsError, match="^" + said):
+            Mixture(0.05, **{**SPEC, **change})
+    endless = Mixture(0.0, **{**SPEC, "steps": 2**50})
+    with pytest.raises(fl.ForgettingLawsError, match="must be at most 268435456 behind start, 5"):
+        endless.indices(5, 2**53)
     mixture = Mixture(0.05, **SPEC)
     for call in (
         lambda: mixture.batch(-1),
@@ -135,3 +179,28 @@ def test_a_data_loader_of_torch_gives_the_order():
         loader = data.DataLoader(both, batch_sampler=sampler, num_workers=workers)
         order = [batch.tolist() for (batch,) in loader]
         assert order == list(InjectionSampler(mixture))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stateful_loader_of_torchdata_resumes_at_the_same_batch(workers):
+    torch = pytest.importorskip("torch")
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    mixture = Mixture(0.2, steps=20, batch=4, target_sequences=10, pretraining_sequences=40)
+    both = torch.utils.data.TensorDataset(torch.arange(50))
+
+    def loader():
+        sampler = InjectionSampler(mixture)
+        return stateful.StatefulDataLoader(both, batch_sampler=sampler, num_workers=workers)
+
+    whole = [batch.tolist() for (batch,) in loader()]
+    assert whole == list(InjectionSampler(mixture))
+    for stop in (1, 7):
+        first, begun = loader(), []
+        for (batch,) in first:
+            begun.append(batch.tolist())
+            if len(begun) == stop:
+                state = first.state_dict()
+                break
+        resumed = loader()
+        resumed.load_state_dict(state)
+        assert begun + [batch.tolist() for (batch,) in resumed] == whole
