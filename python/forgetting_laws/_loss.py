@@ -14,7 +14,8 @@ def token_loss(model: Any, batches: Iterable[Any]) -> float:
     """The mean loss of a causal language model over tokens, in nats per token.
 
     The logits at a position are compared with the next token, and every token has the same weight in any
-    batch. The model runs in evaluation mode, and its mode and torch's random state are restored afterwards.
+    batch. The model runs in evaluation mode, and the mode of each of its modules and
+    torch's random state are restored afterwards.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def token_loss(model: Any, batches: Iterable[Any]) -> float:
     torch: Any = importlib.import_module("torch")
 
     device = next(iter(model.parameters())).device
-    was_training: bool = model.training
+    modes = [(module, module.training) for module in model.modules()]
     random_state = torch.get_rng_state()
     nats, tokens = 0.0, 0
     model.eval()
@@ -61,7 +62,8 @@ def token_loss(model: Any, batches: Iterable[Any]) -> float:
                 nats += float(loss)
                 tokens += int((targets != IGNORED).sum())
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
         torch.set_rng_state(random_state)
     if tokens == 0:
         raise ForgettingLawsError("validation tokens = 0: no batch has a token that counts")

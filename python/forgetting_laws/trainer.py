@@ -4,6 +4,7 @@
 
     from forgetting_laws.trainer import ForgettingCallback, InjectionTrainer
 
+    # args = TrainingArguments(max_steps=..., ...): the run has the steps of the mixture.
     mixture = fl.Mixture(p=0.01, steps=args.max_steps, batch=32, target_sequences=len(target),
                          pretraining_sequences=len(pretraining))
     trainer = InjectionTrainer(
@@ -20,8 +21,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import nullcontext
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Sequence, Union
 
 import torch
 import transformers
@@ -39,6 +40,9 @@ LOG = "forgetting.jsonl"
 class InjectionMixin:
     """Makes a Trainer read an :class:`InjectedDataset` in its order. Put it before the Trainer's class:
     ``class MyTrainer(InjectionMixin, trl.SFTTrainer)``.
+
+    ``TrainingArguments`` must have ``max_steps=mixture.steps``, or fewer: by default a Trainer makes three
+    epochs, and would read the run's sequences three times, which is refused.
 
     Each optimiser step has the same sequences for any number of processes, workers and micro-batches, as
     long as they add up to the batch of the mixture. A run that is resumed from a checkpoint continues at
@@ -67,6 +71,23 @@ class InjectionMixin:
                 f"batch = {dataset.mixture.batch_size}: the Trainer takes {batch} sequences a step over "
                 "all devices and micro-batches; give the Mixture the same"
             )
+        steps = dataset.mixture.steps
+        if arguments.max_steps > 0:
+            if arguments.max_steps > steps:
+                raise ForgettingLawsError(
+                    f"max_steps = {arguments.max_steps}: the Mixture has {steps} steps, and its sequences "
+                    f"would be read again; give max_steps={steps}, or make the Mixture for more steps"
+                )
+        elif arguments.num_train_epochs > 1:
+            raise ForgettingLawsError(
+                f"num_train_epochs = {arguments.num_train_epochs:g}: the Mixture's {steps} steps are the whole "
+                f"run, and its sequences would be read again; give max_steps={steps}"
+            )
+        if getattr(arguments, "ignore_data_skip", False):
+            raise ForgettingLawsError(
+                "ignore_data_skip = True: a resumed run would begin with the first sequence again; leave it "
+                "False"
+            )
         return SequentialSampler(dataset)
 
 
@@ -74,11 +95,30 @@ class InjectionTrainer(InjectionMixin, transformers.Trainer):
     """``transformers.Trainer`` with :class:`InjectionMixin`."""
 
 
+@contextmanager
+def _without_adapter(model: Any) -> Generator[None, None, None]:
+    """The pretrained model, without the adapters of PEFT or those that ``transformers`` holds itself."""
+    if hasattr(model, "disable_adapter"):
+        with model.disable_adapter():
+            yield
+    elif getattr(model, "_hf_peft_config_loaded", False):
+        trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        model.disable_adapters()
+        try:
+            yield
+        finally:
+            model.enable_adapters()
+            for parameter, requires_grad in trained:
+                parameter.requires_grad_(requires_grad)
+    else:
+        yield
+
+
 class ForgettingCallback(transformers.TrainerCallback):
     """Evaluates both validation sets, finds the bottom of the U-curve, and writes the run as a row.
 
-    L_pt0 is the loss of the trained model before the first step. For a PEFT model it is measured without
-    the adapter, since a new adapter may change the model. A resumed run reads L_pt0 and its evaluations
+    L_pt0 is the loss of the trained model before the first step. With an adapter, of PEFT or loaded by
+    ``transformers`` itself, it is measured without it, since a new adapter may change the model. A resumed run reads L_pt0 and its evaluations
     from ``forgetting.jsonl`` in the Trainer's ``output_dir``.
 
     Every process evaluates both sets in full, and the first one writes.
@@ -146,6 +186,11 @@ class ForgettingCallback(transformers.TrainerCallback):
             raise ForgettingLawsError("evaluations = none: the training has not begun")
         return self._curve
 
+    def __repr__(self) -> str:
+        where = "" if self._rows is None else f", rows in {os.fspath(self._rows)}"
+        seen = "the training has not begun" if self._curve is None else repr(self._curve)
+        return f"ForgettingCallback: p = {self._settings['p']}{where}; {seen}"
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         model = kwargs["model"]
         self._due = self._asked or set(evaluation_steps(state.max_steps))
@@ -153,8 +198,7 @@ class ForgettingCallback(transformers.TrainerCallback):
         if state.global_step > 0:
             self._curve = self._resumed(path, state)
             return
-        pretrained = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
-        with pretrained:
+        with _without_adapter(model):
             loss_pt0 = token_loss(model, self._pretraining)
         self._curve = UCurve(loss_pt0, **self._rule)
         if state.is_world_process_zero:

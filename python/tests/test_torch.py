@@ -78,6 +78,11 @@ def test_an_evaluation_leaves_the_training_what_it_was():
     model.eval()
     fl.token_loss(model, loader)
     assert not model.training
+    # A part that is kept in evaluation mode, as frozen layers are.
+    model.train()
+    model.drop.eval()
+    fl.token_loss(model, loader)
+    assert model.training and not model.drop.training
 
 
 def both_and_mixture(**settings):
@@ -205,6 +210,27 @@ def test_a_trainer_that_takes_another_batch_is_refused(setting):
         trainer.train()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_steps": 21}, "max_steps = 21: the Mixture has 20 steps, .* give max_steps=20"),
+        ({"max_steps": -1}, "num_train_epochs = 3: the Mixture's 20 steps are the whole run"),
+        ({"ignore_data_skip": True}, "ignore_data_skip = True: a resumed run would begin"),
+    ],
+)
+def test_a_trainer_that_would_read_sequences_again_is_refused(setting, options, said):
+    trainer, _, noted = setting.trainer(setting.model(), "again", **options)
+    with pytest.raises(fl.ForgettingLawsError, match=said):
+        trainer.train()
+    assert noted[0].asked == []
+
+
+def test_a_trainer_may_make_one_epoch_of_the_mixture(setting):
+    trainer, mixture, noted = setting.trainer(setting.model(), "epoch", max_steps=-1, num_train_epochs=1)
+    trainer.train()
+    assert trainer.state.global_step == 20 and sum(len(notes.asked) for notes in noted) == 80
+
+
 def test_a_resumed_trainer_goes_on_at_the_same_sample(setting):
     whole = setting.model()
     callback = setting.callback(rows=setting.folder / "whole.csv")
@@ -279,6 +305,34 @@ def test_the_baseline_is_without_a_fresh_adapter(setting):
     trainer.train()
     assert callback.curve.loss_pt0 == pytest.approx(before, rel=1e-6)
     assert callback.curve.evaluations[0].loss_pt == pytest.approx(with_adapter, rel=1e-6)
+
+
+def test_the_baseline_is_without_an_adapter_that_the_model_holds_itself(setting):
+    """`model.add_adapter`, without a model of PEFT around it."""
+    peft = pytest.importorskip("peft")
+    model = setting.model(seed=3)
+    loader = data.DataLoader(setting.pretraining_validation, batch_size=8)
+    before = fl.token_loss(model, loader)
+    config = peft.LoraConfig(target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True)
+    try:
+        model.add_adapter(config)
+    except ValueError as error:  # transformers wants a later version of PEFT
+        pytest.skip(str(error))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora" in name:
+                parameter.mul_(30)
+    with_adapter = fl.token_loss(model, loader)
+    assert abs(with_adapter - before) > 0.01
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    callback = setting.callback()
+    assert repr(callback) == "ForgettingCallback: p = 0.25; the training has not begun"
+    trainer, _, _ = setting.trainer(model, "held", callback=callback, rate=1e-6)
+    trainer.train()
+    assert callback.curve.loss_pt0 == pytest.approx(before, rel=1e-6)
+    assert callback.curve.evaluations[0].loss_pt == pytest.approx(with_adapter, rel=1e-6)
+    assert trained == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert "UCurve: L_pt0 = " in repr(callback)
 
 
 def test_a_callback_changes_nothing_of_the_training(setting):
