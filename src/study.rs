@@ -331,8 +331,12 @@ impl Study {
     /// seen. It is not handed out again.
     ///
     /// # Errors
-    /// If there is no such run.
+    /// If there is no such run, or it was told its losses.
     pub fn fail(&mut self, run: u64, why: &str) -> Result<()> {
+        if matches!(self.run(run)?.state, State::Done(_)) {
+            let requirement = "it was told its losses; release it first to discard them";
+            return Err(Error::setting("run", run, requirement));
+        }
         self.run_mut(run)?.state = State::Failed(why.into());
         Ok(())
     }

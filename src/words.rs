@@ -41,7 +41,12 @@ pub fn told(law: &Estimate, seen: &Option<Measured>) -> String {
 
 /// How many runs were measured.
 pub fn runs(seen: &Measured) -> String {
-    if seen.runs == 1 { "1 run".into() } else { format!("{} runs", seen.runs) }
+    counted(seen.runs)
+}
+
+/// A number of runs.
+pub fn counted(runs: usize) -> String {
+    if runs == 1 { "1 run".into() } else { format!("{runs} runs") }
 }
 
 /// A fraction p, rounded up: what is advised must keep its promise.

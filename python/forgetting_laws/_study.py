@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union, cast
 
 from . import _html, _native
-from ._checks import whole
+from ._checks import counted, shown, whole
+from ._native import ForgettingLawsError
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -35,6 +36,29 @@ def _number(run: Union[int, Asked]) -> int:
     number = run.run if isinstance(run, Asked) else run
     whole(run=number)
     return number
+
+
+LOSSES = ("loss_pt0", "loss_pt", "loss_ft")
+
+
+class _Refused(Exception):
+    """What a training returned is not the losses of a run."""
+
+
+def _losses(run: Asked, returned: Any) -> Dict[str, float]:
+    """What a training returned, if it is losses and nothing else."""
+    wanted = "train must return a mapping of loss_pt0, loss_pt and loss_ft"
+    if not isinstance(returned, Mapping):
+        raise _Refused(f"{wanted}, and for run {run.run} it returned {shown(returned)}")
+    losses = dict(cast("Mapping[str, float]", returned))
+    others = [str(name) for name in losses if name not in LOSSES]
+    if others:
+        given = ", ".join(f"{name}={losses[name]}" for name in LOSSES if name in losses)
+        raise _Refused(
+            f"{wanted} alone, and it returned {', '.join(others)} too; "
+            f"study.tell({run.run}, {given}) records this run"
+        )
+    return losses
 
 
 class StudyRun(NamedTuple):
@@ -69,12 +93,18 @@ class Answer:
     lead : list of str
         The answer in sentences.
     warnings : list of str
+    by_law : str
+        The p at which the law alone meets the limit, with its interval, as a sentence; empty if the runs do
+        not show it.
     deviation : float
         The standard deviation that the design expects, in ln of the increase in question.
     """
 
-    def __init__(self, answer: Dict[str, Any], deviation: float) -> None:
+    def __init__(
+        self, answer: Dict[str, Any], deviation: float, by_law: Optional[str] = None
+    ) -> None:
         self.data = answer
+        self.by_law = by_law or ""
         self.verdict: str = answer["verdict"]
         self.p: Optional[float] = answer["p"]
         self.lead: List[str] = answer["lead"]
@@ -83,8 +113,8 @@ class Answer:
         infinite = float("inf")
         self.interval: Optional[Tuple[float, float]] = None
         if answer["smallest_p"] is not None:
-            by_law = answer["smallest_p"]["by_law"]
-            low, high = by_law["low"], by_law["high"]
+            of_law = answer["smallest_p"]["by_law"]
+            low, high = of_law["low"], of_law["high"]
             self.interval = (
                 infinite if low is None else low,
                 infinite if high is None else high,
@@ -94,7 +124,8 @@ class Answer:
         ]
 
     def __repr__(self) -> str:
-        return "\n".join(self.lead + [f"warning: {warning}" for warning in self.warnings])
+        lines = self.lead + [self.by_law] * bool(self.by_law)
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
 
     def _repr_html_(self) -> str:
         rises = [(f"{100 * p:g}%", *(f"{x:.4g}" for x in rise)) for p, *rise in self.rises]
@@ -103,6 +134,7 @@ class Answer:
         return (
             _html.paragraph(first, strong=True)
             + "".join(_html.paragraph(sentence) for sentence in others)
+            + (_html.paragraph(self.by_law) if self.by_law else "")
             + (_html.table(head, rises) if rises else "")
             + _html.bullets(self.warnings)
         )
@@ -194,7 +226,7 @@ class Study:
         }
         if candidates is None:
             if amounts is None or fractions is None:
-                raise _native.ForgettingLawsError(
+                raise ForgettingLawsError(
                     "candidates = none: give the runs, or amounts and fractions"
                 )
             candidates = [
@@ -308,8 +340,7 @@ class Study:
             Number of bootstrap resamples of runs, for intervals.
         """
         whole(bootstrap=bootstrap)
-        answer, deviation = json.loads(_native.study_answer(self.path, bootstrap))
-        return Answer(answer, deviation)
+        return Answer(*json.loads(_native.study_answer(self.path, bootstrap)))
 
     def optimize(
         self,
@@ -328,7 +359,7 @@ class Study:
         train : callable
             Takes an :class:`Asked` and returns ``loss_pt0``, ``loss_pt`` and ``loss_ft``, as
             ``UCurve.losses`` does. If it raises, the run is recorded as failed and the error is raised
-            again.
+            again; if it returns anything else, the run is released.
         budget : float, optional
             The total cost of the runs, in the unit of the study; a run that would exceed it is not started.
         runs : int, optional
@@ -352,7 +383,18 @@ class Study:
                 self.release(run)
                 break
             try:
-                self.tell(run, **train(run))
+                losses = _losses(run, train(run))
+            except _Refused as error:
+                self.release(run)
+                raise ForgettingLawsError(str(error)) from None
+            except KeyboardInterrupt:
+                self.release(run)
+                raise
+            except Exception as error:
+                self.fail(run, f"{type(error).__name__}: {error}")
+                raise
+            try:
+                self.tell(run, **losses)
             except KeyboardInterrupt:
                 self.release(run)
                 raise
@@ -435,6 +477,6 @@ class Study:
         states = [run.state for run in runs]
         count = {state: states.count(state) for state in ("done", "asked", "open", "failed")}
         return (
-            f"{count['done']} runs made, {count['asked']} under way, {count['open']} left, "
+            f"{counted(count['done'], 'run')} made, {count['asked']} under way, {count['open']} left, "
             f"{count['failed']} failed"
         )

@@ -47,13 +47,13 @@ fn study_new(
     begin().map_err(raise)
 }
 
-/// Changes the study of a file without the interpreter's lock.
+/// Changes the study of a file without the interpreter's lock; Ctrl-C stops it.
 fn change<T: Send>(
     py: Python<'_>,
     path: PathBuf,
     change: impl FnOnce(&mut Study) -> forgetting_laws::Result<T> + Send,
 ) -> PyResult<T> {
-    py.detach(|| Study::change(&path, change)).map_err(raise)
+    watched(py, None, || Study::change(&path, change))
 }
 
 /// Hands out runs, as JSON.
@@ -111,14 +111,17 @@ fn study_read(path: PathBuf) -> PyResult<String> {
     Study::read(&path).map(|study| json(&study)).map_err(raise)
 }
 
-/// What the runs say, as JSON: the answer, and the standard deviation of the answer by the design.
+/// What the runs say, as JSON: the answer, its standard deviation by the design, and the p of the law alone.
 #[pyfunction]
 fn study_answer(py: Python<'_>, path: PathBuf, resamples: usize) -> PyResult<String> {
     let bootstrap = Bootstrap { resamples, ..Bootstrap::default() };
     let options = Options { bootstrap, ..Options::default() };
     let answered = watched(py, None, || {
+        options.bootstrap.check()?;
         let study = Study::read(&path)?;
-        Ok((study.answer(&options), study.deviation()?))
+        let answer = study.answer(&options);
+        let by_law = answer.by_law();
+        Ok((answer, study.deviation()?, by_law))
     });
     answered.map(|answered| json(&answered))
 }

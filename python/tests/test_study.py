@@ -1,6 +1,8 @@
 import concurrent.futures
 import doctest
 import math
+import signal
+import time
 
 import forgetting_laws as fl
 import pytest
@@ -31,6 +33,7 @@ def begin(path):
 def test_a_loop_finds_the_planted_answer(tmp_path):
     study = begin(tmp_path / "study.json")
     assert study.answer(bootstrap=50).verdict == "not_shown" and study.best_p is None
+    assert repr(study.answer()) == "The runs do not show which p to use: no run has a result yet."
     for _ in range(14):
         (run,) = study.ask()
         assert run.after < run.before
@@ -41,6 +44,8 @@ def test_a_loop_finds_the_planted_answer(tmp_path):
     assert answer.verdict == "inject" and 0.0016 < answer.p < 0.0034
     low, high = answer.interval
     assert low <= high <= answer.p
+    assert answer.by_law.startswith("By the law alone p = 0.") and answer.by_law in repr(answer)
+    assert answer.by_law in answer._repr_html_()
     assert answer.lead[0].startswith("Inject p = ") and answer.lead[0] in repr(answer)
     assert [rise[0] for rise in answer.rises] == list(FRACTIONS)
     assert "14 runs made, 0 under way, 13 left" in repr(study)
@@ -86,6 +91,51 @@ def test_optimize_makes_runs_until_the_budget_is_spent(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         study.optimize(interrupted)
     assert "asked" not in [run.state for run in study.runs]
+
+
+def test_what_is_no_losses_is_refused_before_it_is_recorded(tmp_path):
+    study = begin(tmp_path / "study.json")
+
+    def train(run):
+        return {"loss_pt0": 3.5, "loss_pt": 3.75, "accuracy": 0.5}
+
+    said = r"returned accuracy too; study.tell\(\d+, loss_pt0=3.5, loss_pt=3.75\) records this run"
+    with pytest.raises(fl.ForgettingLawsError, match=said):
+        study.optimize(train)
+    with pytest.raises(fl.ForgettingLawsError, match="must return a mapping .* it returned 3.5"):
+        study.optimize(lambda run: 3.5)
+    assert {run.state for run in study.runs} == {"open"}
+    # The losses of a finished run are not lost.
+    (run,) = study.ask()
+    study.tell(run, loss_pt0=3.5, loss_pt=3.75)
+    assert "1 run made" in repr(study)
+    with pytest.raises(fl.ForgettingLawsError, match="it was told its losses; release it first"):
+        study.fail(run, "out of memory")
+    assert study.runs[run.run - 1].loss_pt == 3.75
+
+
+def test_asking_stops_at_ctrl_c(tmp_path):
+    class Alarm(Exception):
+        pass
+
+    def ring(*_):
+        raise Alarm
+
+    grid = {"amounts": [1e5 * i for i in range(1, 120)], "fractions": [i / 100 for i in range(40)]}
+    study = Study.new(
+        tmp_path / "study.json", n_params=3.3e8, d_ft_tokens=3e6, models={"small": 4e7, "large": 3e8}, **grid
+    )
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        begun = time.monotonic()
+        with pytest.raises(Alarm):
+            study.ask(5000)
+        assert time.monotonic() - begun < 5
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert "asked" not in {run.state for run in study.runs}
 
 
 def test_workers_side_by_side_get_different_runs(tmp_path):
@@ -140,6 +190,8 @@ def test_what_is_wrong_is_a_sentence(tmp_path):
         begin(path)
     with pytest.raises(fl.ForgettingLawsError, match="amounts and fractions"):
         Study.new(tmp_path / "b", n_params=1e8, d_ft_tokens=1e6, models={"a": 1e8})
+    with pytest.raises(fl.ForgettingLawsError, match="bootstrap = .*: must be at most 10000000"):
+        study.answer(bootstrap=2**62)
     with pytest.raises(fl.ForgettingLawsError, match="not both"):
         Study.new(
             tmp_path / "b",

@@ -101,6 +101,7 @@ fn a_loop_around_training_code_finds_the_planted_answer() {
     begin(folder);
     let first = said(folder, &["study", "status", "study.json"]);
     assert!(first.starts_with("The runs do not show which p to use"), "{first}");
+    assert!(first.contains("no run has a result yet.\n") && !first.contains("--map"), "{first}");
     assert!(first.contains("0 runs made, 0 under way, 27 left"), "{first}");
     let mut last = String::new();
     for _ in 0..7 {
@@ -110,6 +111,8 @@ fn a_loop_around_training_code_finds_the_planted_answer() {
         }
     }
     assert!(last.contains("Inject p = ") && last.contains("14 runs made"), "{last}");
+    let by_law = last.lines().find(|line| line.starts_with("By the law alone p = 0.")).unwrap();
+    assert!(by_law.contains("% [0.") && by_law.ends_with("%] meets the limit."), "{by_law}");
     let json = said(folder, &["study", "status", "study.json", "--json", "--bootstrap", "100"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     let p = number(&json["answer"], "p");
@@ -250,7 +253,12 @@ fn what_is_wrong_is_said_in_one_line() {
     refused(folder, &with(&["--table", "none.csv"]), &["none.csv"]);
     refused(folder, &with(&["--model", "x", "--loss-pt0", "3"]), &["model = x", "41M, 110M, 330M"]);
     refused(folder, &with(&["--n-params", "1M", "--loss-ft", "3"]), &["--d-ft"]);
-    said(folder, &with(&["--run", "1", "--loss-ft", "3.5"]));
+    let told = said(folder, &with(&["--run", "1", "--loss-ft", "3.5"]));
+    assert!(told.contains("1 run made, 0 under way, 26 left"), "{told}");
+    let finished = with(&["--run", "1", "--failed", "out of memory"]);
+    refused(folder, &finished, &["run = 1: it was told its losses; release it first"]);
+    let many = with(&["--run", "1", "--loss-ft", "3.5", "--bootstrap", "4000000000"]);
+    refused(folder, &many, &["bootstrap = 4000000000: must be at most 10000000"]);
     refused(folder, &with(&["--run", "1", "--loss-ft", "3.6"]), &["was told other losses"]);
     said(folder, &with(&["--run", "1", "--release"]));
     let failed = said(folder, &with(&["--run", "1", "--failed", "out of memory"]));

@@ -10,7 +10,7 @@ use crate::laws::{
 };
 use crate::table::{Run, Table};
 use crate::warning::Warning;
-use crate::words::{fraction, number, numbers, percent, size, told};
+use crate::words::{counted, fraction, number, numbers, percent, size, told};
 use serde::Serialize;
 
 /// The kind of answer.
@@ -61,6 +61,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The p at which the law alone meets the limit, with its interval, as a sentence.
+    pub fn by_law(&self) -> Option<String> {
+        let Estimate { value, low, high } = self.smallest_p.as_ref()?.by_law;
+        let p = |p: f64| if p.is_finite() { fraction(p) } else { "none".to_string() };
+        let (value, low, high) = (p(value), p(low), p(high));
+        Some(format!("By the law alone p = {value} [{low}, {high}] meets the limit."))
+    }
+
     /// The answer from the runs of a table.
     pub fn of(table: &Table, question: Question, options: &Options) -> Self {
         let one_model = distinct(table.runs.iter().map(|run| run.row.n_params)).len() == 1;
@@ -97,11 +105,18 @@ impl Answer {
             loss_pt0,
             question,
         };
+        if table.runs.is_empty() {
+            answer
+                .lead
+                .push("The runs do not show which p to use: no run has a result yet.".into());
+            return answer;
+        }
         let largest = largest_rise(table);
         let flat = largest.as_ref().is_some_and(|(rise, _)| *rise <= limit);
         let inside = answer.is_inside(table);
+        let has_loss = table.runs.iter().any(|run| run.loss_pt.is_some());
         let why = match &laws[0] {
-            Err(_) if table.runs.is_empty() => Some("no finetuning run has finished".to_string()),
+            Err(_) if !has_loss => Some("no run has a loss_pt yet".to_string()),
             Err(why) => Some(format!("there is no law of forgetting ({why})")),
             Ok(fit) => match fit.status {
                 Status::NotIdentified => {
@@ -162,8 +177,8 @@ impl Answer {
         self.verdict = Verdict::NoneNeeded;
         self.p = Some(0.0);
         self.lead.push(format!(
-            "Inject nothing, p = 0: none of {} runs forgot more than {}.",
-            table.runs.len(),
+            "Inject nothing, p = 0: none of {} forgot more than {}.",
+            counted(table.runs.len()),
             self.allowed(),
         ));
         self.lead.push(format!(
@@ -313,8 +328,8 @@ impl Answer {
         let runs = || table.runs.iter().map(|run| &run.row);
         let sizes = count(distinct(runs().map(|row| row.n_params)));
         let mut text = format!(
-            "How sure: {} runs of {}, {} D_ft and {} p",
-            table.runs.len(),
+            "How sure: {} of {}, {} D_ft and {} p",
+            counted(table.runs.len()),
             if sizes == 1 { "one size".to_string() } else { format!("{sizes} sizes") },
             count(distinct(runs().map(|row| row.d_ft_tokens))),
             count(distinct(runs().map(|row| row.p))),
@@ -548,7 +563,7 @@ mod tests {
         let none = answer(&Table::new(Vec::new()), 1.6e6, 0.35);
         assert_eq!(none.verdict, Verdict::NotShown);
         // Nothing about columns: no file was read.
-        assert!(none.lead[0].contains("which p to use: no finetuning run has finished"));
+        assert!(none.lead[0].contains("which p to use: no run has a result yet"));
         assert!(!none.lead.join(" ").contains("column"), "{:?}", none.lead);
     }
 }

@@ -126,6 +126,41 @@ fn failures_are_not_asked_again_and_released_runs_are() {
 }
 
 #[test]
+fn a_finished_run_does_not_fail() {
+    let mut study = study(0.0);
+    let told = losses(4.1e7, 3e5, 0.0);
+    study.tell(1, told).unwrap();
+    let refused = study.fail(1, "out of memory").unwrap_err().to_string();
+    assert!(refused.contains("run = 1: it was told its losses; release it first"), "{refused}");
+    assert_eq!(study.runs()[0].state, State::Done(told));
+    study.release(1).unwrap();
+    study.fail(1, "out of memory").unwrap();
+}
+
+#[test]
+fn before_the_first_result_the_answer_says_so() {
+    let mut study = study(0.0);
+    let said = ["The runs do not show which p to use: no run has a result yet."];
+    assert_eq!(study.answer(&options()).lead, said);
+    study.tell(1, Losses { loss_ft: Some(3.0), ..Losses::default() }).unwrap();
+    let lead = study.answer(&options()).lead;
+    assert_eq!(
+        lead[0],
+        "The runs do not show which p to use: no run has a loss_pt yet."
+    );
+    assert!(lead.last().unwrap().starts_with("How sure: 1 run of one size"), "{lead:?}");
+    assert!(study.answer(&options()).by_law().is_none());
+}
+
+#[test]
+fn the_answer_has_the_interval_of_p() {
+    let mut study = study(0.0);
+    run_for(&mut study, 13);
+    let said = study.answer(&options()).by_law().unwrap();
+    assert!(said.starts_with("By the law alone p = 0.") && said.contains("% [0."), "{said}");
+}
+
+#[test]
 fn a_run_is_told_once_and_the_same_again() {
     let mut study = study(0.0);
     let told = losses(4.1e7, 3e5, 0.0);

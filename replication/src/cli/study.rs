@@ -10,7 +10,7 @@ use forgetting_laws::numbers::{share, size};
 use forgetting_laws::study::{Answer, Losses, Made, Question, State, Study, Verdict};
 use forgetting_laws::table::read::{self, Record, Records};
 use forgetting_laws::table::{Column, Run};
-use forgetting_laws::words::{self, numbers, percent};
+use forgetting_laws::words::{self, counted, numbers, percent};
 use forgetting_laws::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -248,10 +248,11 @@ fn begin(new: &New) -> Result<()> {
         candidates.iter().map(|run| of(run).to_bits()).collect::<BTreeSet<_>>().len()
     };
     print(&format!(
-        "{}: {} runs to choose from, of {} models, {} D_ft and {} p\n",
+        "{}: {} to choose from, of {} model{}, {} D_ft and {} p\n",
         new.file.display(),
-        candidates.len(),
+        counted(candidates.len()),
         study.models().len(),
+        if study.models().len() == 1 { "" } else { "s" },
         count(|run| run.d_ft_tokens),
         count(|run| run.p),
     ))
@@ -454,6 +455,7 @@ struct Said<'a> {
 fn say(study: &Study, options: &AnswerOptions) -> Result<()> {
     let resamples = options.bootstrap as usize;
     let bootstrap = Bootstrap { resamples, ..Bootstrap::default() };
+    bootstrap.check()?;
     let found = study.answer(&Options { bootstrap, ..Options::default() });
     let count = |is: fn(&State) -> bool| study.runs().iter().filter(|run| is(&run.state)).count();
     let said = Said {
@@ -482,6 +484,9 @@ fn text(said: &Said) -> String {
     if found.verdict == Verdict::NotShown && said.left > 0 {
         let _ = writeln!(text, "Further runs may show it: replication study ask.");
     }
+    if let Some(sentence) = found.by_law() {
+        let _ = writeln!(text, "{sentence}");
+    }
     for (p, rise) in &found.rises {
         let p = format!("p = {}", words::fraction(*p));
         let _ = writeln!(text, "  {p:<10} increase of a new run {} nats", numbers(rise));
@@ -491,8 +496,8 @@ fn text(said: &Said) -> String {
     }
     let _ = writeln!(
         text,
-        "{} runs made, {} under way, {} left, {} failed; {} of what all of them cost is spent",
-        said.made,
+        "{} made, {} under way, {} left, {} failed; {} of what all of them cost is spent",
+        counted(said.made),
         said.under_way,
         said.left,
         said.failed,
