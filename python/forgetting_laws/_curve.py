@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
+import stat
+import tempfile
 from contextlib import contextmanager
 from typing import Any, Dict, Generator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import _native
-from ._checks import whole
+from ._checks import counted, whole
 from ._native import ForgettingLawsError
 
 Path = Union[str, "os.PathLike[str]"]
@@ -118,6 +120,14 @@ class UCurve:
         assert bottom is not None
         return {**settings, **losses, "step": bottom.step, "interior": bottom.interior}
 
+    def __repr__(self) -> str:
+        bottom = self.bottom
+        lowest = "none" if bottom is None else f"step {bottom.step}, L_ft = {bottom.loss_ft:.6g}"
+        return (
+            f"UCurve: L_pt0 = {self.loss_pt0:.6g}, {counted(len(self.evaluations), 'evaluation')}; bottom: "
+            f"{lowest}{', and it has turned' if self.turned else ''}"
+        )
+
     def _seen(self) -> Tuple[Optional[Tuple[int, float, float, bool]], bool, bool]:
         return _native.u_curve(self.evaluations, *self._rule)
 
@@ -137,39 +147,103 @@ def evaluation_steps(
 
 def add_row(path: Path, row: Mapping[str, Any], *, key: str = "run") -> None:
     """Adds a run to a CSV file that :func:`fit` reads, or replaces the row with the same ``key``. Several
-    processes may write to one file.
+    processes may write to one file, and a process that is killed meanwhile leaves it as it was.
 
     Parameters
     ----------
     path : path
-        The file, which is created if it does not exist.
+        The file, comma-separated and with a name in .csv; it is created if it does not exist.
     row : mapping
         By column; None is an empty cell.
     key : str
         The column that names the run.
+
+    Raises
+    ------
+    ForgettingLawsError
+        If the file is not one that a row can be added to; it is left as it was.
     """
-    cells = {name: "" if value is None else str(value) for name, value in row.items()}
-    with _locked(path) as file:
-        reader = csv.DictReader(io.StringIO(file.read(), newline=""))
-        rows = [known for known in reader if not (key in cells and known.get(key) == cells[key])]
-        header = list(reader.fieldnames or [])
+    cells = {str(name): "" if value is None else str(value) for name, value in row.items()}
+    target: str = os.path.realpath(os.fspath(path))
+    if not target.lower().endswith(".csv"):
+        raise ForgettingLawsError(f"{os.fspath(path)}: the name must end in .csv, for fit to read it")
+    with _locked(target) as content:
+        mark = "\ufeff" if content.startswith("\ufeff") else ""
+        header, rows = _parsed(os.fspath(path), content[len(mark) :])
+        rows = [known for known in rows if not (key in cells and known.get(key) == cells[key])]
         header += [name for name in cells if name not in header]
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows([*rows, cells])
-        file.seek(0)
-        file.truncate()
-        file.write(text.getvalue())
+        _replace(target, mark + text.getvalue())
+
+
+def _parsed(path: str, text: str) -> Tuple[List[str], List[Dict[str, str]]]:
+    """The header and the rows of a comma-separated file, of which nothing may be lost."""
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    other = [name for sign, name in ((";", ";"), ("\t", "tabs"), ("|", "|")) if sign in first]
+    if first.startswith(("#", "sep=")) or (other and "," not in first):
+        why = f"are separated by {other[0]}" if other else "do not stand in its first line"
+        raise ForgettingLawsError(
+            f"{path}: its columns {why}; save it as comma-separated text, or name another file"
+        )
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as error:
+        raise ForgettingLawsError(f"{path}: is not a CSV file ({error})") from None
+    if not lines:
+        return [], []
+    header = lines[0][1]
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise ForgettingLawsError(f"{path}: several columns are named {twice[0]}; rename all but one")
+    for line, cells in lines[1:]:
+        if len(cells) > len(header):
+            raise ForgettingLawsError(
+                f"{path}, line {line}: has {len(cells)} cells, and the header has {len(header)}"
+            )
+    return header, [dict(zip(header, cells)) for _, cells in lines[1:]]
 
 
 @contextmanager
-def _locked(path: Path) -> Generator[io.TextIOWrapper, None, None]:
-    """A file that no other process changes meanwhile."""
+def _locked(path: str) -> Generator[str, None, None]:
+    """The content of a file that no other process changes meanwhile."""
     import fcntl
 
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    with open(descriptor, "r+", newline="", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-        file.flush()
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with open(descriptor, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had the lock before has put another file in its place.
+            if not _is_at(path, descriptor):
+                continue
+            try:
+                content = file.read().decode("utf-8")
+            except UnicodeDecodeError:
+                raise ForgettingLawsError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+            yield content
+            return
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _replace(path: str, text: str) -> None:
+    """Puts a file in the place of another, whole or not at all."""
+    descriptor, new = tempfile.mkstemp(prefix=".add_row-", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "w", newline="", encoding="utf-8") as file:
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise

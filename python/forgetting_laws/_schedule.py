@@ -203,5 +203,4 @@ def weight_decay(
             f"optimizer = {optimizer}: must be one of {'; '.join(OPTIMIZERS)}"
         )
     means = OPTIMIZERS[optimizer].means
-    peak = float("nan") if peak is None else peak
     return _native.convert_weight_decay(value, semantics, means, peak)

@@ -1,10 +1,10 @@
 //! Schedules, weight decay and the U-curve, for training loops of Python.
 
-use super::{named, raise};
-use forgetting_laws::Fraction;
+use super::{named, raise, refuse};
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, JUMP, StopRule, UCurve};
 use forgetting_laws::pretraining;
 use forgetting_laws::weight_decay::WeightDecay;
+use forgetting_laws::{Error, Fraction};
 use pyo3::prelude::*;
 
 fn pretraining_schedule(
@@ -49,11 +49,16 @@ fn finetuning_lr(peak: f64, ratio: f64, warmup_steps: u64, steps: Vec<u64>) -> P
 
 /// The λ that is the same decay by another meaning.
 #[pyfunction]
-fn convert_weight_decay(value: f64, meant: &str, wanted: &str, peak: f64) -> PyResult<f64> {
+fn convert_weight_decay(value: f64, meant: &str, wanted: &str, peak: Option<f64>) -> PyResult<f64> {
     const NAMES: &str = "l2, times-lr or fully-decoupled";
     let meant: WeightDecay = named("semantics", meant, NAMES)?;
     let wanted = named("semantics", wanted, NAMES)?;
-    meant.convert(value, wanted, peak).map_err(raise)
+    meant.convert(value, wanted, peak.unwrap_or(f64::NAN)).map_err(|error| match error {
+        Error::Setting { name, .. } if name == "peak" && peak.is_none() => {
+            refuse("peak", "none", "give the peak learning rate, by which the two meanings differ")
+        }
+        other => raise(other),
+    })
 }
 
 /// The steps after which to evaluate.

@@ -61,7 +61,7 @@ def test_weight_decay_says_which_lambda_means_the_same():
     for wrong, said in (
         ({"optimizer": "torch.optim.Adam"}, "has no equivalent"),
         ({"optimizer": "torch.optim.AdamW", "semantics": "l2", "peak": 1.0}, "has no equivalent"),
-        ({"optimizer": "optax.adamw", "semantics": "fully-decoupled"}, "peak = NaN"),
+        ({"optimizer": "optax.adamw", "semantics": "fully-decoupled"}, "peak = none: give the peak"),
         ({"optimizer": "lion"}, "must be one of torch.optim.AdamW"),
         ({"optimizer": "torch.optim.AdamW", "semantics": "half"}, "must be l2, times-lr"),
     ):
@@ -203,3 +203,60 @@ def test_rows_are_a_table_that_fit_reads(tmp_path):
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["seed"] == "" and rows[-1]["seed"] == "7" and rows[-1]["p"] == ""
+
+
+def test_a_curve_shows_itself():
+    curve = fl.UCurve(3.0)
+    assert repr(curve) == "UCurve: L_pt0 = 3, 0 evaluations; bottom: none"
+    curve.add(0, 4.0, 3.0)
+    assert repr(curve) == "UCurve: L_pt0 = 3, 1 evaluation; bottom: step 0, L_ft = 4"
+
+
+def test_a_file_that_a_row_cannot_be_added_to_stays_as_it_is(tmp_path):
+    path = tmp_path / "runs.csv"
+    for content, said in (
+        ("run;p;loss_pt\na;0,1;3,5\n", "separated by ;"),
+        ("run\tp\na\t0.1\n", "separated by tabs"),
+        ("# of May\nrun,p\na,0.1\n", "do not stand in its first line"),
+        ("run,p\na,0.1,7\n", "line 2: has 3 cells, and the header has 2"),
+        ("run,p,p\na,0.1,7\n", "several columns are named p"),
+        ('run,p\n"a,0.1\n', "is not a CSV file"),
+        ("run,p\n\udcff,0.1\n", "is not UTF-8"),
+    ):
+        path.write_text(content, errors="surrogateescape")
+        before = path.read_bytes()
+        with pytest.raises(fl.ForgettingLawsError, match=said):
+            fl.add_row(path, {"run": "b", "p": 0.2})
+        assert path.read_bytes() == before
+    with pytest.raises(fl.ForgettingLawsError, match="must end in .csv"):
+        fl.add_row(tmp_path / "runs.jsonl", {"run": "b"})
+    assert [file.name for file in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_a_byte_order_mark_stays_and_a_name_is_found_behind_it(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("\ufeffrun,p\na,0.1\nb\n", encoding="utf-8")
+    path.chmod(0o640)
+    fl.add_row(path, {"run": "a", "p": 0.2})
+    assert path.read_text(encoding="utf-8") == "\ufeffrun,p\nb,\na,0.2\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_process_that_is_killed_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "runs.csv"
+    fl.add_row(path, {"run": "a", "p": 0.1})
+    before = path.read_text()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fl.add_row(path, {"run": "b", "p": 0.2})
+    assert path.read_text() == before and len(list(tmp_path.iterdir())) == 1
+    monkeypatch.undo()
+    # A link stays one.
+    link = tmp_path / "link.csv"
+    link.symlink_to(path)
+    fl.add_row(link, {"run": "b", "p": 0.2})
+    assert link.is_symlink() and path.read_text() == before + "b,0.2\n"
