@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _html, _native, _table
-from ._checks import whole
+from ._checks import counted, shown, whole
 from ._native import ForgettingLawsError
 from ._plots import Plot
 
@@ -82,17 +82,19 @@ class Fit:
         self.intervals: Dict[str, Tuple[float, float]] = {
             name: interval for name, _, interval in params if interval is not None
         }
-        self.warnings: List[str] = [f"{words}. {remedy}" for words, remedy in native.warnings()]
+        self.warnings: List[str] = native.warnings()
 
     def predict(
         self,
         table: Any = None,
         *,
+        columns: Optional[Mapping[str, str]] = None,
         n_params: Optional[Numbers] = None,
         d_ft_tokens: Optional[Numbers] = None,
         p: Optional[Numbers] = None,
         loss_pt0: Optional[Numbers] = None,
         d_tokens: Optional[Numbers] = None,
+        epochs: Optional[float] = None,
         interval: str = "run",
     ) -> Dict[str, Any]:
         """Predicts the losses of other runs.
@@ -101,10 +103,14 @@ class Fit:
         ----------
         table : table, optional
             Runs as columns, instead of the keywords.
+        columns : mapping of str to str, optional
+            Other columns of the table, as for :func:`fit`.
         n_params, d_ft_tokens, p, loss_pt0, d_tokens : float or array of float
             N in parameters, D_ft in tokens, the injected fraction, the pretraining loss before
             finetuning in nats per token (by default interpolated between the fitted sizes), and D in
             tokens, as far as the law reads them; broadcast against each other.
+        epochs : float, optional
+            Passes over the target data; warns if it differs greatly from that of the fitted runs.
         interval : {"run", "law"}
             The interval of a new run, which accounts for the misfit of the law, or that of the law itself.
 
@@ -112,8 +118,11 @@ class Fit:
         -------
         dict of str to float or ndarray
             ``value``: the loss in nats per token; ``low`` and ``high``: the ends of the interval, NaN
-            without a bootstrap. Floats for scalars; otherwise arrays of the broadcast shape, (rows,) for a
-            table.
+            without a bootstrap; ``loss_pt0``: the L_pt0 in nats per token that was used, NaN if the law
+            reads none; ``loss_pt0_from``: whether it is ``given``, that of a ``fitted`` size,
+            ``interpolated`` or ``extrapolated``, None if the law reads none; ``warnings``: a list of what to
+            know before relying on the prediction, each with its identifier and remedy. Scalars for
+            scalars; otherwise arrays of the broadcast shape, (rows,) for a table.
 
         Raises
         ------
@@ -130,37 +139,46 @@ class Fit:
             "d_tokens": d_tokens,
         }
         if table is not None:
-            found = _table.numbers(table)
+            found = _table.numbers(table, columns)
             known = {name: found[name] for name in INPUTS if name in found}
             twice = [name for name in known if inputs[name] is not None]
             if twice:
                 raise ForgettingLawsError(f"{twice[0]} stands in the table and as a keyword")
             inputs.update(known)
+        elif columns:
+            raise ForgettingLawsError("columns: there is no table whose columns they are")
         arrays: List[npt.NDArray[np.float64]] = []
         for name, value in inputs.items():
+            if value is None and name in self._native.inputs() and name != "loss_pt0":
+                raise ForgettingLawsError(f"{name} = none: the {self.law} law needs it")
             try:
                 arrays.append(np.asarray(np.nan if value is None else value, dtype=np.float64))
-            except (TypeError, ValueError):
-                raise ForgettingLawsError(f"{name} = {value!r}: must be numbers") from None
+            except (TypeError, ValueError, OverflowError):
+                raise ForgettingLawsError(f"{name} = {shown(value)}: must be numbers") from None
         try:
             shaped = np.broadcast_arrays(*arrays)
         except ValueError as error:
             raise ForgettingLawsError(f"the inputs do not fit together: {error}") from None
         shape = shaped[0].shape
         rows = np.stack([array.ravel() for array in shaped], axis=1)
-        if "loss_pt0" in self._native.inputs():
-            unknown = np.isnan(rows[:, 3])
-            sizes = np.ascontiguousarray(rows[unknown, 0])
-            rows[unknown, 3] = np.frombuffer(self._native.loss_pt0_at(sizes.tobytes()))
-        predicted = np.frombuffer(self._native.predict(rows.tobytes()))
+        numbers, warnings, which, sources = self._native.predict(rows.tobytes(), epochs)
+        predicted = np.frombuffer(numbers)
         first = 1 if interval == "run" else 3
-        columns = {"value": 0, "low": first, "high": first + 1}
+        columns_of = {"value": 0, "low": first, "high": first + 1, "loss_pt0": 5}
 
-        def shaped_as_given(j: int) -> Any:
-            column = cast("Any", predicted)[j::5].copy()
-            return float(column[0]) if shape == () else column.reshape(shape)
+        def shaped_as_given(column: Any) -> Any:
+            return column[0] if shape == () else column.reshape(shape)
 
-        return {name: shaped_as_given(j) for name, j in columns.items()}
+        answer: Dict[str, Any] = {}
+        for name, j in columns_of.items():
+            column = shaped_as_given(cast("Any", predicted)[j::6].copy())
+            answer[name] = float(column) if shape == () else column
+        answer["loss_pt0_from"] = shaped_as_given(np.array(sources, dtype=object))
+        lists = np.empty(len(warnings), dtype=object)
+        for i, said in enumerate(warnings):
+            lists[i] = said
+        answer["warnings"] = shaped_as_given(lists[np.frombuffer(which).astype(np.intp)])
+        return answer
 
     def report(self) -> str:
         """The text that ``replication fit`` prints for this law: parameters, errors on fitted and on
@@ -197,7 +215,7 @@ class Fit:
 
     def _heading(self) -> str:
         name = f"{self.domain}, {self.law}" if self.domain else self.law
-        rows = f"{self.n_runs} runs"
+        rows = counted(self.n_runs, "run")
         if self.n_rows != self.n_runs:
             rows = f"{self.n_rows} rows of {rows}"
         return f"{name}: {rows}, {self.status}"
@@ -233,6 +251,21 @@ class Fit:
         )
 
 
+class Options(NamedTuple):
+    """The options of a fit in the form that the native module takes."""
+
+    bootstrap: int
+    level: float
+    seed: int
+    hold_out: Optional[str]
+    space: str
+    penalty: str
+    delta: Optional[float]
+    misfit: bool
+    model_spread: Optional[float]
+    threads: int
+
+
 Progress = Union[bool, Callable[[int, int], object]]
 
 
@@ -257,11 +290,18 @@ def fit(
     law: str = "forgetting",
     *,
     columns: Optional[Mapping[str, str]] = None,
-    domain: Optional[str] = None,
+    domain: Optional[_table.Label] = None,
     bootstrap: int = 1000,
     level: float = 0.9,
     seed: int = 0,
     hold_out: Optional[str] = "size",
+    space: str = "log",
+    penalty: str = "huber",
+    delta: Optional[float] = None,
+    misfit: bool = True,
+    model_spread: Optional[float] = None,
+    prove: bool = False,
+    sweep: bool = False,
     threads: int = 0,
     progress: Progress = False,
 ) -> Fit:
@@ -273,7 +313,8 @@ def fit(
     ----------
     table : table
         A pandas or polars data frame, a pyarrow table, a dict of columns, or the path of a .csv, .tsv,
-        .jsonl or .json file, with one row per run. Columns are found by name: ``n_params``,
+        .jsonl, .json or .parquet file, with one row per run. Rows that are equal in every column, also in
+        those that are not used, are counted once, with a warning. Columns are found by name: ``n_params``,
         ``d_ft_tokens``, ``d_tokens``, ``p``, ``loss_pt0``, ``loss_pt``, ``loss_ft``, ``loss``, as far as
         the law needs them, and optionally ``domain``, ``run``, ``seed``, ``parent_id``, ``weight``,
         ``epochs``, ``interior``. Losses are in nats per token, sizes in parameters and tokens, p is a
@@ -283,7 +324,7 @@ def fit(
     columns : mapping of str to str, optional
         Other columns for these names: ``{"n_params": "Model_Size"}``. Mapping a name to itself,
         ``{"run": "run"}``, says that the column is intended.
-    domain : str, optional
+    domain : str or number, optional
         Which rows, if the table has several domains.
     bootstrap : int
         Number of bootstrap resamples of runs, for intervals; 0 for none.
@@ -293,6 +334,22 @@ def fit(
         Seed of the resamples.
     hold_out : {"size", "data", "p", "largest", None}
         Which runs are held out, to measure errors on runs that the law was not fitted to.
+    space : {"log", "raw"}
+        Whether residuals are those of log losses or of raw losses.
+    penalty : {"huber", "squared", "absolute"}
+        The penalty on a residual.
+    delta : float, optional
+        The residual at which the Huber penalty changes from squared to linear, by default 0.001.
+    misfit : bool
+        Whether intervals of new runs account for the misfit of the law.
+    model_spread : float, optional
+        How much the increase of L_pt varies between pretrained models of one size, as a share: 0.08. A
+        table with one model per size cannot show it.
+    prove : bool
+        Proves by branch and bound that no other parameters are better by more than 0.1%; in the report and
+        in :meth:`Fit.to_json`.
+    sweep : bool
+        Fits also with other penalties, deltas and spaces; in the report and in :meth:`Fit.to_json`.
     threads : int
         0 for one per core; only the time depends on it.
     progress : bool or callable
@@ -312,9 +369,10 @@ def fit(
     """
     whole(bootstrap=bootstrap, seed=seed, threads=threads)
     given = _table.given(table, columns, domain)
-    native = _native.fit_law(
-        given, law, bootstrap, level, seed, hold_out, threads, _told(progress)
+    options = Options(
+        bootstrap, level, seed, hold_out, space, penalty, delta, misfit, model_spread, threads
     )
+    native = _native.fit_law(given, law, options, prove, sweep, _told(progress))
     _ended(progress)
     return Fit(native)
 
@@ -385,10 +443,13 @@ def compare(
     laws: Sequence[str] = ("forgetting", "forgetting-times-tokens", "forgetting-plus-tokens"),
     *,
     columns: Optional[Mapping[str, str]] = None,
-    domain: Optional[str] = None,
+    domain: Optional[_table.Label] = None,
     bootstrap: int = 1000,
     level: float = 0.9,
     seed: int = 0,
+    space: str = "log",
+    penalty: str = "huber",
+    delta: Optional[float] = None,
     threads: int = 0,
     progress: Progress = False,
 ) -> Comparison:
@@ -403,9 +464,10 @@ def compare(
     """
     whole(bootstrap=bootstrap, seed=seed, threads=threads)
     given = _table.given(table, columns, domain)
-    found = _native.rank_laws(
-        given, list(laws), bootstrap, level, seed, threads, _told(progress)
+    options = Options(
+        bootstrap, level, seed, None, space, penalty, delta, True, None, threads
     )
+    found = _native.rank_laws(given, list(laws), options, _told(progress))
     _ended(progress)
     if found is None:
         raise ForgettingLawsError(
@@ -425,13 +487,21 @@ def advise(
     limit: Optional[float] = None,
     limit_nats: Optional[float] = None,
     confidence: float = 0.9,
+    p: Optional[float] = None,
+    target_loss: Optional[float] = None,
+    worth: float = 0.01,
+    d_tokens: Optional[float] = None,
+    larger: float = 2.0,
+    new_runs: int = 3,
 ) -> Dict[str, Any]:
-    """The smallest p that keeps the forgetting of a new run within a limit.
+    """What ``replication advise`` answers: the smallest p that keeps the forgetting of a new run within a
+    limit, what it does to the target, and which data, models and runs are worth their cost.
 
     Parameters
     ----------
     fits : Fit or sequence of Fit
-        The first law of forgetting among them is used; it needs a bootstrap.
+        Laws of one domain, with a bootstrap. The first law of forgetting among them is used, and for the
+        loss on the target the first of ``finetuning`` and ``finetuning-p``.
     n_params, d_ft_tokens : float
         The model, in parameters, and the amount of target data, in tokens.
     loss_pt0 : float, optional
@@ -443,25 +513,65 @@ def advise(
         The same in nats per token, instead of ``limit``.
     confidence : float
         The probability with which a new run must stay within the limit.
+    p : float, optional
+        The fraction for the other answers; by default the smallest p.
+    target_loss : float, optional
+        The desired loss on the target, in nats per token, for ``n_for_target`` and ``d_ft_for_target``.
+    worth : float
+        The smallest gain for which doubling the target data is worthwhile, in nats per token.
+    d_tokens : float, optional
+        Pretraining tokens of the model, for ``larger_model``.
+    larger : float
+        The size of that larger model, as a multiple of N.
+    new_runs : int
+        Number of runs to propose as ``best_new_runs``.
 
     Returns
     -------
     dict
         ``p``: the smallest p, None if even 1 is not enough; ``by_law``: the p of the law alone with its
         interval; ``rise`` and ``rise_without``: the increase of a new run at that p and without injection,
-        in nats; ``warnings``: list of str.
+        in nats; ``loss_pt0``, and ``loss_pt0_from``: ``given``, ``interpolated`` or ``extrapolated``;
+        ``warnings``: list of str. Further answers at ``asked_p``, None where they were not asked for or
+        the laws cannot answer: ``on_target``, ``n_for_target``, ``d_ft_for_target``, ``worth_collecting``,
+        ``larger_model`` and ``best_new_runs``. ``unanswered`` says why, by question.
+
+    Raises
+    ------
+    ForgettingLawsError
+        If there is no law of forgetting with a bootstrap, or a number lies outside its domain.
     """
+    whole(new_runs=new_runs)
     asked = [fits] if isinstance(fits, Fit) else list(fits)
     if limit is None and limit_nats is None:
         limit = 0.01
-    if loss_pt0 is None:
-        size = np.array([n_params], dtype=np.float64).tobytes()
-        found = [float(np.frombuffer(fit._native.loss_pt0_at(size))[0]) for fit in asked]
-        loss_pt0 = next((loss for loss in found if loss == loss), float("nan"))
-    at = [n_params, d_ft_tokens, 0.0, loss_pt0, float("nan")]
+
+    def number(name: str, value: Optional[float]) -> float:
+        try:
+            return float("nan") if value is None else float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ForgettingLawsError(f"{name} = {shown(value)}: must be a number") from None
+
+    at = [
+        number("n_params", n_params),
+        number("d_ft_tokens", d_ft_tokens),
+        0.0,
+        number("loss_pt0", loss_pt0),
+        number("d_tokens", d_tokens),
+    ]
     natives = [fit._native for fit in asked]
+    questions = Questions(p, target_loss, worth, larger, new_runs)
     answer: Dict[str, Any] = json.loads(
-        _native.smallest_p(natives, at, limit_nats, limit, confidence)
+        _native.advise(natives, at, limit_nats, limit, confidence, questions)
     )
-    answer["warnings"] = ["{id}: {message}. {remedy}".format(**w) for w in answer["warnings"]]
     return answer
+
+
+class Questions(NamedTuple):
+    """What is asked beside the smallest p, in the form that the native module takes."""
+
+    p: Optional[float]
+    target_loss: Optional[float]
+    worth: float
+    larger: float
+    new_runs: int

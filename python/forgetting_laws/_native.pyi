@@ -1,7 +1,35 @@
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, final
 
+from ._fit import Options, Questions
 from ._table import Given
 
+__all__ = [
+    "Fit",
+    "ForgettingLawsError",
+    "Mixture",
+    "__version__",
+    "advise",
+    "convert_weight_decay",
+    "evaluation_steps",
+    "finetuning_lr",
+    "fit_law",
+    "law_list",
+    "pretraining_crossing",
+    "pretraining_lr",
+    "rank_laws",
+    "read_table",
+    "repeated_rows",
+    "share",
+    "study_add",
+    "study_answer",
+    "study_ask",
+    "study_fail",
+    "study_new",
+    "study_read",
+    "study_release",
+    "study_tell",
+    "u_curve",
+]
 __version__: str
 
 class ForgettingLawsError(ValueError): ...
@@ -18,10 +46,11 @@ class Fit:
     def name(self) -> Tuple[str, str, str]: ...
     def summary(self) -> Tuple[str, float, Optional[float], int, int]: ...
     def params(self) -> List[Tuple[str, float, Optional[Tuple[float, float]]]]: ...
-    def warnings(self) -> List[Tuple[str, str]]: ...
+    def warnings(self) -> List[str]: ...
     def inputs(self) -> List[str]: ...
-    def loss_pt0_at(self, sizes: bytes) -> bytes: ...
-    def predict(self, rows: bytes) -> bytes: ...
+    def predict(
+        self, rows: bytes, epochs: Optional[float]
+    ) -> Tuple[bytes, List[List[str]], bytes, List[Optional[str]]]: ...
 
 @final
 class Mixture:
@@ -50,29 +79,25 @@ def repeated_rows(rows: int, repeated: List[int]) -> str: ...
 def fit_law(
     given: Given,
     law: str,
-    resamples: int,
-    level: float,
-    seed: int,
-    hold_out: Optional[str],
-    threads: int,
+    settings: Options,
+    prove: bool,
+    sweep: bool,
     progress: _Progress,
 ) -> Fit: ...
 def rank_laws(
     given: Given,
     laws: List[str],
-    resamples: int,
-    level: float,
-    seed: int,
-    threads: int,
+    settings: Options,
     progress: _Progress,
 ) -> Optional[Tuple[str, str, Optional[Tuple[str, str]]]]: ...
 def law_list() -> List[Tuple[str, str, str, List[str], List[str]]]: ...
-def smallest_p(
+def advise(
     fits: Sequence[Fit],
     at: Sequence[float],
     nats: Optional[float],
     share: Optional[float],
     confidence: float,
+    questions: Questions,
 ) -> str: ...
 def share(batch: int, rank: int, ranks: int) -> Tuple[int, int]: ...
 def pretraining_lr(
@@ -82,7 +107,7 @@ def pretraining_crossing(warmup: float, terminal: float, share: float) -> Option
 def finetuning_lr(
     peak: float, ratio: float, warmup_steps: int, steps: List[int]
 ) -> List[float]: ...
-def convert_weight_decay(value: float, meant: str, wanted: str, peak: float) -> float: ...
+def convert_weight_decay(value: float, meant: str, wanted: str, peak: Optional[float]) -> float: ...
 def evaluation_steps(
     horizon: int, min_interval: int, ratio: float, max_interval: int
 ) -> List[int]: ...

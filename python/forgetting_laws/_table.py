@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
+from ._checks import shown
 from ._native import ForgettingLawsError
 
 NUMBERS = (
@@ -43,6 +44,8 @@ LABELS = ("domain", "seed", "run", "parent_id", "interior")
 SPECIAL = ("domain", "run", "weight", "parent_id")
 
 Floats = npt.NDArray[np.float64]
+Label = Union[str, float]
+"""A domain, of which a column of numbers has numbers."""
 
 
 class Given(NamedTuple):
@@ -82,7 +85,7 @@ class _Columns(NamedTuple):
 
 
 def given(
-    table: Any, rename: Optional[Mapping[str, str]] = None, domain: Optional[str] = None
+    table: Any, rename: Optional[Mapping[str, str]] = None, domain: Optional[Label] = None
 ) -> Given:
     """The columns of a table that laws use, for one domain."""
     taken = dict(rename or {})
@@ -104,9 +107,9 @@ def given(
     )
 
 
-def numbers(table: Any) -> Dict[str, Floats]:
+def numbers(table: Any, rename: Optional[Mapping[str, str]] = None) -> Dict[str, Floats]:
     """Only the numeric columns, of every row."""
-    return _read(table, {}, once=False).numbers
+    return _read(table, dict(rename or {}), once=False).numbers
 
 
 def _map(taken: Mapping[str, str]) -> List[str]:
@@ -155,7 +158,12 @@ def _columns(source: _Source, taken: Mapping[str, str]) -> _Columns:
             continue
         if source.names.count(column) > 1:
             raise ForgettingLawsError(f"several columns are named {column}; rename all but one")
-        values = source.column(column)
+        try:
+            values = source.column(column)
+        except (TypeError, LookupError) as error:
+            raise ForgettingLawsError(
+                f"{column} of {source.what} cannot be read ({error}); give a dict of columns"
+            ) from None
         if name in NUMBERS:
             numbers[name] = _floats(values, column)
             count = len(numbers[name])
@@ -175,7 +183,8 @@ def _columns(source: _Source, taken: Mapping[str, str]) -> _Columns:
 
 def _counted_once(read: _Columns, source: _Source, taken: Mapping[str, str]) -> _Columns:
     """Without the rows that repeat another in every column of the table, with a warning."""
-    rows = len(next(iter([*read.numbers.values(), *read.labels.values()])))
+    counts = [len(v) for v in read.numbers.values()] + [len(v) for v in read.labels.values()]
+    rows = counts[0]
     alike = _alike(read, rows)
     if not alike:
         return read
@@ -210,24 +219,23 @@ def _counted_once(read: _Columns, source: _Source, taken: Mapping[str, str]) -> 
 def _alike(read: _Columns, rows: int) -> List[int]:
     """The rows that may equal another in the columns that laws use: those of equal hashes."""
     mixed = np.zeros(rows, dtype=np.uint64)
-    columns = [np.where(np.isnan(v), np.nan, v + 0.0).view(np.uint64) for v in read.numbers.values()]
-    columns += [
-        np.fromiter(map(hash, labels), np.int64, rows).view(np.uint64)
-        for labels in read.labels.values()
-    ]
-    for column in columns:
+    # -0 is 0, and NaN is NaN.
+    columns: List[Any] = [np.where(np.isnan(v), np.nan, v + 0.0) for v in read.numbers.values()]
+    columns += [np.fromiter(map(hash, labels), np.int64, rows) for labels in read.labels.values()]
+    for column in (column.view(np.uint64) for column in columns):
         mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     order = np.argsort(mixed)
     same = np.flatnonzero(mixed[order[1:]] == mixed[order[:-1]])
-    return np.unique(np.concatenate([order[same], order[same + 1]])).tolist()
+    alike: List[int] = np.unique(np.concatenate([order[same], order[same + 1]])).tolist()
+    return alike
 
 
 def _other(source: _Source, name: str) -> Sequence[Any]:
     """A column that no law uses; none where it is no sequence."""
     try:
         return _sequence(source.column(name), name)
-    except ForgettingLawsError:
+    except (ForgettingLawsError, TypeError, LookupError):
         return ()
 
 
@@ -240,7 +248,7 @@ def _rows(read: _Columns, kept: List[int]) -> _Columns:
     )
 
 
-def _of_domain(read: _Columns, domain: Optional[str]) -> _Columns:
+def _of_domain(read: _Columns, domain: Optional[Label]) -> _Columns:
     domains = read.labels.get("domain", [])
     known = ", ".join(sorted(set(domains))) or "none"
     if domain is None:
@@ -248,7 +256,9 @@ def _of_domain(read: _Columns, domain: Optional[str]) -> _Columns:
             f"domain = none: the table has several, {known}; name one, or leave the column out to fit "
             "all rows together"
         )
-    kept = [i for i, name in enumerate(domains) if name == domain]
+    # A column of numbers that lacks one has 1.0 for 1.
+    asked = {_label(domain)} if isinstance(domain, str) else {_label(domain), str(float(domain))}
+    kept = [i for i, name in enumerate(domains) if name in asked]
     if not kept:
         raise ForgettingLawsError(f"domain = {domain}: no row has it; the domains are {known}")
     return _rows(read, kept)
@@ -257,6 +267,12 @@ def _of_domain(read: _Columns, domain: Optional[str]) -> _Columns:
 def _access(table: Any) -> _Source:
     """The names of a table's columns, a function from a name to the values, and what it is."""
     what = f"a {type(table).__name__}"
+    if hasattr(table, "collect") and not hasattr(table, "__len__"):  # a LazyFrame of polars
+        raise ForgettingLawsError(f"{what} has no rows yet: give what its collect() returns")
+    if hasattr(table, "ngroups") or (hasattr(table, "agg") and not hasattr(table, "shape")):
+        raise ForgettingLawsError(
+            f"{what} is no table: give the frame that it groups, and domain for one of its groups"
+        )
     if hasattr(table, "column_names"):  # pyarrow, and datasets, which is indexed by names
         names: Iterable[Any] = table.column_names
         by_name = table.column if hasattr(table, "column") else partial(_listed, table)
@@ -313,7 +329,7 @@ def _array(values: Any) -> Optional[npt.NDArray[Any]]:
             return np.asarray(values.to_numpy())
         if isinstance(values, (list, tuple)):
             return np.array(cast("Sequence[Any]", values))
-    except (TypeError, ValueError):  # lists of several lengths, nulls of an array of pyarrow
+    except (TypeError, ValueError, OverflowError):  # lists of several lengths, nulls of an array of pyarrow
         pass
     return None
 
@@ -339,6 +355,10 @@ def _number(value: Any, column: str, row: int) -> float:
         return float("nan")
     try:
         return float(value)
+    except OverflowError:
+        raise ForgettingLawsError(
+            f"row {row}: {column} is {shown(value)}, which is too large; leave it empty if it is not known"
+        ) from None
     except (TypeError, ValueError):
         raise ForgettingLawsError(
             f"row {row}: {column} is {value!r}, which is not a number"

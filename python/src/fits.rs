@@ -1,18 +1,23 @@
 //! Fits, predictions and advice.
 
-use super::{json, named, raise, refuse, watched};
+use super::{json, named, of_python, raise, refuse, watched};
 use forgetting_laws::Error;
+use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::file::{self, FORMAT, Group, Growth, Input, LawFile};
+use forgetting_laws::fit::sweep::sweep as sweep_of;
 use forgetting_laws::fit::{
-    self, Advisor, Bootstrap, HoldOut, Limit, Options, growth_of_b, report,
+    self, Advisor, Bootstrap, HoldOut, Limit, Objective, Options, Penalty, ProveOptions, Space,
+    growth_of_b, is_provable, report,
 };
 use forgetting_laws::laws::{self, Law, Row};
 use forgetting_laws::table::read::{Cell, Loaded, Reading, Record, Records, Unit, read};
 use forgetting_laws::table::{Column, Run, Table};
+use forgetting_laws::warning::Warning;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -107,8 +112,7 @@ fn read_table<'py>(
     map: Vec<String>,
 ) -> PyResult<FileOfLosses<'py>> {
     let reading = Reading { map, ..Reading::default() };
-    let Loaded { table, fields, sha256 } =
-        watched(py, None, || read(&path, &reading))?;
+    let Loaded { table, fields, sha256 } = watched(py, None, || read(&path, &reading))?;
     let (mut numbers, mut labels) = (HashMap::new(), HashMap::new());
     let floats = |of: &dyn Fn(&Run) -> Option<f64>| {
         bytes(py, table.runs.iter().map(|run| of(run).unwrap_or(f64::NAN)))
@@ -148,17 +152,41 @@ fn repeated_rows(rows: u64, repeated: Vec<u64>) -> String {
     json(&Records { unit, columns, rows, warnings }.drop_twins().into_iter().collect::<Vec<_>>())
 }
 
-fn options(
-    resamples: usize,
+/// The options of a fit, as Python has them.
+#[derive(FromPyObject)]
+struct Settings {
+    bootstrap: usize,
     level: f64,
     seed: u64,
-    hold_out: Option<&str>,
+    hold_out: Option<String>,
+    space: String,
+    penalty: String,
+    delta: Option<f64>,
+    misfit: bool,
+    model_spread: Option<f64>,
     threads: usize,
-) -> PyResult<Options> {
-    let by = |name| named::<HoldOut>("hold_out", name, "size, data, p, largest or None");
-    let hold_out = hold_out.map(by).transpose()?;
-    let bootstrap = Bootstrap { resamples, level, seed };
-    Ok(Options { bootstrap, hold_out, threads, ..Options::default() })
+}
+
+impl Settings {
+    fn options(&self) -> PyResult<Options> {
+        let by =
+            |name: &String| named::<HoldOut>("hold_out", name, "size, data, p, largest or None");
+        let hold_out = self.hold_out.as_ref().map(by).transpose()?;
+        let space: Space = named("space", &self.space, "log or raw")?;
+        let penalty = match (&*self.penalty, self.delta) {
+            ("huber", delta) => Penalty::Huber(delta.unwrap_or(1e-3)),
+            ("squared" | "absolute", Some(delta)) => {
+                return Err(refuse("delta", delta, "is only for the penalty huber"));
+            }
+            ("squared", None) => Penalty::Squared,
+            ("absolute", None) => Penalty::Absolute,
+            (name, _) => return Err(refuse("penalty", name, "must be huber, squared or absolute")),
+        };
+        let Self { bootstrap, level, seed, misfit, model_spread, threads, .. } = *self;
+        let bootstrap = Bootstrap { resamples: bootstrap, level, seed };
+        let objective = Objective { space, penalty };
+        Ok(Options { objective, bootstrap, hold_out, misfit, model_spread, threads })
+    }
 }
 
 /// A fitted law: a file of laws with one.
@@ -275,12 +303,9 @@ impl Fit {
         params.iter().map(|param| (&*param.name, param.value, of(param))).collect()
     }
 
-    /// For each warning its message, with its identifier, and what to do.
-    fn warnings(&self) -> Vec<(String, &'static str)> {
-        let of = |warning: &forgetting_laws::warning::Warning| {
-            (warning.to_string(), warning.kind.remedy())
-        };
-        self.file.input.warnings.iter().chain(&self.fit().warnings).map(of).collect()
+    /// What to know of the table and of the fit, and what to do about it.
+    fn warnings(&self) -> Vec<String> {
+        self.file.input.warnings.iter().chain(&self.fit().warnings).map(told).collect()
     }
 
     /// The columns that the law reads.
@@ -288,19 +313,20 @@ impl Fit {
         self.fit().law.inputs().iter().map(|input| input.column.name()).collect()
     }
 
-    /// L_pt0 at sizes, interpolated between the fitted ones; NaN where there are none.
-    fn loss_pt0_at<'py>(&self, py: Python<'py>, sizes: PyBackedBytes) -> Bound<'py, PyBytes> {
-        let at = |size| self.fit().loss_pt0_at(size).map_or(f64::NAN, |found| found.loss_pt0);
-        bytes(py, floats(&sizes).map(at))
-    }
-
-    /// Predictions for rows of N, D_ft, p, L_pt0 and D, of which a law reads some: for each the value,
-    /// the interval of a new run and that of the law, NaN where there is none.
-    fn predict<'py>(&self, py: Python<'py>, rows: PyBackedBytes) -> PyResult<Bound<'py, PyBytes>> {
+    /// Predictions for rows of N, D_ft, p, L_pt0 and D, of which a law reads some.
+    fn predict<'py>(
+        &self,
+        py: Python<'py>,
+        rows: PyBackedBytes,
+        epochs: Option<f64>,
+    ) -> PyResult<Predicted<'py>> {
+        let fit = self.fit();
         let numbers: Vec<f64> = floats(&rows).collect();
         let rows: Vec<Row> = numbers.as_chunks().0.iter().map(row).collect();
-        for row in &rows {
-            for input in self.fit().law.inputs() {
+        let mut asked = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (row, source) = baseline(fit, row)?;
+            for input in fit.law.inputs() {
                 let value = row.get(input.column);
                 let (good, requirement) = match input.column {
                     Column::P => ((0.0..=1.0).contains(&value), "must lie between 0 and 1"),
@@ -310,18 +336,85 @@ impl Fit {
                     return Err(refuse(input.column.name(), value, requirement));
                 }
             }
+            asked.push((row, source));
         }
         let end = |end: Option<f64>| end.unwrap_or(f64::NAN);
-        let predicted = watched(py, None, || {
-            let of = |row: &Row| {
-                let found = self.fit().predict(row);
-                let ends = [found.low, found.high, found.law_low, found.law_high].map(end);
-                [found.value, ends[0], ends[1], ends[2], ends[3]]
-            };
-            Ok(rows.iter().map(of).collect::<Vec<_>>())
-        })?;
-        Ok(bytes(py, predicted.into_iter().flatten()))
+        let of = |(row, source): &(Row, Source)| {
+            let found = fit.predict(row);
+            let extrapolated = *source == Source::Extrapolated;
+            let warnings = fit.cautions(row, &found, extrapolated, epochs);
+            let ends = [found.low, found.high, found.law_low, found.law_high].map(end);
+            ([found.value, ends[0], ends[1], ends[2], ends[3], row.loss_pt0], warnings)
+        };
+        let predicted = watched(py, None, || Ok(asked.iter().map(of).collect::<Vec<_>>()))?;
+        let mut known: Vec<Vec<String>> = Vec::new();
+        let mut places: HashMap<Vec<Warning>, usize> = HashMap::new();
+        let mut which = Vec::with_capacity(predicted.len());
+        let mut numbers = Vec::with_capacity(predicted.len());
+        for (of_row, warnings) in predicted {
+            numbers.push(of_row);
+            which.push(*places.entry(warnings).or_insert_with_key(|warnings| {
+                known.push(warnings.iter().map(told).collect());
+                known.len() - 1
+            }) as f64);
+        }
+        let sources = asked.iter().map(|(_, source)| source.name()).collect();
+        let numbers = bytes(py, numbers.into_iter().flatten());
+        Ok((numbers, known, bytes(py, which.into_iter()), sources))
     }
+}
+
+/// For each row six numbers: the value, the interval of a new run and that of the law, NaN where there is
+/// none, and L_pt0; the different warnings; which of them each row has; and where its L_pt0 is from.
+type Predicted<'py> =
+    (Bound<'py, PyBytes>, Vec<Vec<String>>, Bound<'py, PyBytes>, Vec<Option<&'static str>>);
+
+/// The source of L_pt⁰.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The law reads none.
+    NotRead,
+    Given,
+    /// The size was fitted.
+    Fitted,
+    Interpolated,
+    Extrapolated,
+}
+
+impl Source {
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::NotRead => None,
+            Self::Given => Some("given"),
+            Self::Fitted => Some("fitted"),
+            Self::Interpolated => Some("interpolated"),
+            Self::Extrapolated => Some("extrapolated"),
+        }
+    }
+}
+
+/// A row with the L_pt⁰ that a law reads, between the fitted sizes where none is given.
+fn baseline(fit: &fit::Fit, mut row: Row) -> PyResult<(Row, Source)> {
+    if fit.law.inputs().iter().all(|input| input.column != Column::LossPt0) {
+        return Ok((row, Source::NotRead));
+    }
+    if !row.loss_pt0.is_nan() {
+        return Ok((row, Source::Given));
+    }
+    if !(row.n_params.is_finite() && row.n_params > 0.0) {
+        return Err(refuse("n_params", row.n_params, "must be a number above 0"));
+    }
+    let Some(found) = fit.loss_pt0_at(row.n_params) else {
+        return Err(refuse("loss_pt0", "none", "must be given: no fitted row has one"));
+    };
+    row.loss_pt0 = found.loss_pt0;
+    let is_fitted = fit.rows.iter().any(|known| known.row.n_params == row.n_params);
+    let source = match (is_fitted, found.outside) {
+        (true, _) => Source::Fitted,
+        (false, false) => Source::Interpolated,
+        (false, true) => Source::Extrapolated,
+    };
+    Ok((row, source))
 }
 
 fn row(&[n_params, d_ft_tokens, p, loss_pt0, d_tokens]: &[f64; 5]) -> Row {
@@ -330,27 +423,34 @@ fn row(&[n_params, d_ft_tokens, p, loss_pt0, d_tokens]: &[f64; 5]) -> Row {
 
 /// Fits a law to a table.
 #[pyfunction]
-#[pyo3(signature = (given, law, resamples, level, seed, hold_out, threads, progress))]
-#[allow(clippy::too_many_arguments, reason = "each is a keyword of the function in Python")]
+#[pyo3(signature = (given, law, settings, prove, sweep, progress))]
 fn fit_law(
     py: Python<'_>,
     given: Given,
     law: &str,
-    resamples: usize,
-    level: f64,
-    seed: u64,
-    hold_out: Option<&str>,
-    threads: usize,
+    settings: Settings,
+    prove: bool,
+    sweep: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Fit> {
     let law = laws::by_name(law).map_err(raise)?;
-    let options = options(resamples, level, seed, hold_out, threads)?;
-    let (table, warnings, mut fit) = watched(py, progress, || {
+    let options = settings.options()?;
+    if prove && !is_provable(law) {
+        let why = "has no proof: branch and bound needs convex predictions";
+        return Err(refuse("prove", law.name(), why));
+    }
+    let (table, warnings, mut fit, proof, sweep) = watched(py, progress, || {
         let mut table = given.table()?;
         // Those of the whole table stand beside it in the file, and not with the law.
         let warnings = std::mem::take(&mut table.warnings);
         let fit = fit::fit(&table, law, &options)?;
-        Ok((table, warnings, fit))
+        let sweep = if sweep { sweep_of(&table, law, options.threads)? } else { Vec::new() };
+        let mut of_proof = ProveOptions::default();
+        if options.threads > 0 {
+            of_proof.threads = options.threads;
+        }
+        let proof = prove.then(|| fit.prove(&of_proof)).transpose()?;
+        Ok((table, warnings, fit, proof, sweep))
     })?;
     let domain = table.runs.first().map_or("", |run| &run.domain);
     if table.runs.iter().all(|run| run.domain == domain) {
@@ -375,7 +475,7 @@ fn fit_law(
             hold_out: options.hold_out,
             warnings,
         },
-        groups: vec![Group { fit, proof: None, sweep: Vec::new() }],
+        groups: vec![Group { fit, proof, sweep }],
         comparisons: Vec::new(),
         checklist,
         rankings: Vec::new(),
@@ -387,21 +487,17 @@ fn fit_law(
 /// Ranks the forms of the law of a loss on held-out runs: as JSON, in words, and the form to rely on;
 /// `None` where fewer than two can be compared.
 #[pyfunction]
-#[pyo3(signature = (given, laws, resamples, level, seed, threads, progress))]
-#[allow(clippy::too_many_arguments, reason = "each is a keyword of the function in Python")]
+#[pyo3(signature = (given, laws, settings, progress))]
 fn rank_laws(
     py: Python<'_>,
     given: Given,
     laws: Vec<String>,
-    resamples: usize,
-    level: f64,
-    seed: u64,
-    threads: usize,
+    settings: Settings,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Option<(String, String, Option<(String, String)>)>> {
     let laws: Vec<&'static dyn Law> =
         laws.iter().map(|law| laws::by_name(law).map_err(raise)).collect::<PyResult<_>>()?;
-    let options = options(resamples, level, seed, None, threads)?;
+    let options = settings.options()?;
     let ranking = watched(py, progress, || fit::rank(&given.table()?, &laws, &[], &options))?;
     Ok(ranking.map(|ranking| {
         let preferred = ranking.preferred().map(|preferred| (preferred.form, preferred.why));
@@ -428,25 +524,129 @@ pub fn limit(nats: Option<f64>, share: Option<f64>) -> PyResult<Limit> {
     match (nats, share) {
         (Some(nats), None) => Ok(Limit::Nats(nats)),
         (None, Some(share)) => Ok(Limit::Relative(share)),
-        _ => Err(refuse("limit", "none", "give nats or a share of L_pt0, and not both")),
+        (Some(nats), Some(share)) => {
+            let requirement =
+                format!("limit_nats = {nats} is given too; give one of them, and not both");
+            Err(refuse("limit", share, &requirement))
+        }
+        (None, None) => Err(refuse("limit", "none", "give it, or limit_nats")),
     }
 }
 
-/// The smallest p that keeps to a limit, as JSON.
+/// What is asked of the laws beside the smallest p.
+#[derive(FromPyObject)]
+struct Questions {
+    p: Option<f64>,
+    target_loss: Option<f64>,
+    worth: f64,
+    larger: f64,
+    new_runs: usize,
+}
+
+/// Every answer that the laws can give.
+#[derive(Serialize)]
+struct Advice {
+    #[serde(flatten)]
+    smallest_p: SmallestP,
+    loss_pt0: f64,
+    loss_pt0_from: Option<&'static str>,
+    /// The p of the other answers.
+    asked_p: f64,
+    on_target: Option<OnTarget>,
+    n_for_target: Option<Needed>,
+    d_ft_for_target: Option<Needed>,
+    worth_collecting: Option<Collecting>,
+    larger_model: Option<Larger>,
+    best_new_runs: Option<NewRuns>,
+    /// What could not be answered, and why.
+    unanswered: HashMap<&'static str, String>,
+}
+
+/// The smallest p that keeps to a limit, and the other answers of the command, as JSON.
 #[pyfunction]
-fn smallest_p(
+#[allow(clippy::too_many_arguments, reason = "each is a keyword of the function in Python")]
+fn advise(
     py: Python<'_>,
     fits: Vec<PyRef<'_, Fit>>,
     at: [f64; 5],
     nats: Option<f64>,
     share: Option<f64>,
     confidence: f64,
+    questions: Questions,
 ) -> PyResult<String> {
     let fits: Vec<fit::Fit> = fits.iter().map(|fit| fit.fit().clone()).collect();
     let limit = limit(nats, share)?;
-    let found =
-        watched(py, None, || Advisor::new(fits.iter()).smallest_p(&row(&at), limit, confidence));
-    found.map(|found| json(&found))
+    let mut row = row(&at);
+    let loss_pt0_from = if !row.loss_pt0.is_nan() {
+        Some("given")
+    } else {
+        let found = fits.iter().find_map(|fit| fit.loss_pt0_at(row.n_params));
+        row.loss_pt0 = found.map_or(f64::NAN, |found| found.loss_pt0);
+        found.map(|found| if found.outside { "extrapolated" } else { "interpolated" })
+    };
+    let advice = watched(py, None, || {
+        let advisor = Advisor::new(fits.iter());
+        let smallest_p = advisor.smallest_p(&row, limit, confidence)?;
+        // Where no p keeps the promise, the one that the law itself asks for.
+        let advised = smallest_p.p.unwrap_or(smallest_p.by_law.value.min(1.0));
+        row.p = questions.p.unwrap_or(advised);
+        let mut unanswered = HashMap::new();
+        let target = questions.target_loss.map(|loss| {
+            Ok((advisor.n_for_target(&row, loss)?, advisor.d_ft_for_target(&row, loss)?))
+        });
+        let target = target.and_then(|found| answered(&mut unanswered, "target_loss", found));
+        let (n_for_target, d_ft_for_target) = target.unzip();
+        let larger = (!row.d_tokens.is_nan()).then(|| advisor.larger_model(&row, questions.larger));
+        let runs =
+            (questions.new_runs > 0).then(|| advisor.best_new_runs(&row, questions.new_runs));
+        Ok(Advice {
+            loss_pt0: row.loss_pt0,
+            loss_pt0_from,
+            asked_p: row.p,
+            on_target: answered(&mut unanswered, "on_target", advisor.on_target(&row)),
+            n_for_target,
+            d_ft_for_target,
+            worth_collecting: answered(
+                &mut unanswered,
+                "worth_collecting",
+                advisor.worth_collecting(&row, questions.worth),
+            ),
+            larger_model: larger.and_then(|found| answered(&mut unanswered, "larger_model", found)),
+            best_new_runs: runs.and_then(|found| answered(&mut unanswered, "best_new_runs", found)),
+            smallest_p,
+            unanswered,
+        })
+    })?;
+    let mut advice = serde_json::to_value(&advice).expect("our types have string keys");
+    in_sentences(&mut advice);
+    Ok(json(&advice))
+}
+
+/// Keeps why something could not be answered.
+fn answered<T>(
+    unanswered: &mut HashMap<&'static str, String>,
+    question: &'static str,
+    found: forgetting_laws::Result<T>,
+) -> Option<T> {
+    found.map_err(|why| unanswered.insert(question, of_python(&why.to_string()))).ok()
+}
+
+/// Makes sentences of the warnings in an answer.
+fn in_sentences(value: &mut serde_json::Value) {
+    let serde_json::Value::Object(map) = value else { return };
+    for (name, value) in map {
+        match serde_json::from_value::<Vec<Warning>>(value.clone()) {
+            Ok(warnings) if name == "warnings" => {
+                *value = warnings.iter().map(told).collect::<Vec<_>>().into();
+            }
+            _ => in_sentences(value),
+        }
+    }
+}
+
+/// A warning with its remedy.
+fn told(warning: &Warning) -> String {
+    of_python(&format!("{warning}. {}", warning.kind.remedy()))
 }
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -456,5 +656,5 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fit_law, module)?)?;
     module.add_function(wrap_pyfunction!(rank_laws, module)?)?;
     module.add_function(wrap_pyfunction!(law_list, module)?)?;
-    module.add_function(wrap_pyfunction!(smallest_p, module)?)
+    module.add_function(wrap_pyfunction!(advise, module)?)
 }

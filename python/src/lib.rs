@@ -26,8 +26,33 @@ pyo3::create_exception!(
 fn raise(error: Error) -> PyErr {
     match error {
         Error::Io { path, source } => PyOSError::new_err(format!("{}: {source}", path.display())),
-        other => ForgettingLawsError::new_err(other.to_string()),
+        other => ForgettingLawsError::new_err(of_python(&other.to_string())),
     }
+}
+
+/// A sentence of the library with the names that Python has for the command's options.
+fn of_python(sentence: &str) -> String {
+    const NAMES: [(&str, &str); 14] = [
+        ("(--map ", "(columns "),
+        ("give the spread with --model-spread", "give the spread as model_spread"),
+        (
+            "Name the columns with --group-by, --runs, --weight or --map if",
+            "Give domain, or name the columns in columns, as {\"run\": \"run\"}, if",
+        ),
+        ("name another one with --runs", "name another one as columns={\"run\": ...}"),
+        (", as `fit --percent` does", ""),
+        ("; `fit --percent` takes it for a percentage", "; divide a percentage by 100"),
+        (" (--where interior=true)", ""),
+        ("along another axis with --hold-out", "along another axis with hold_out"),
+        ("Compare other forms (--law all)", "Compare other forms with fl.compare"),
+        ("; fit it too (--law all)", "; fit it too"),
+        ("use another --penalty or --delta", "use another penalty or delta"),
+        ("fit again with --bootstrap 1000", "fit again with bootstrap=1000"),
+        ("give it with --loss-pt0", "give it as loss_pt0"),
+        ("--loss-pt0", "loss_pt0"),
+    ];
+    let renamed = |text: String, (option, name): (&str, &str)| text.replace(option, name);
+    NAMES.into_iter().fold(sentence.to_owned(), renamed)
 }
 
 fn refuse(name: &str, value: impl ToString, requirement: &str) -> PyErr {

@@ -391,3 +391,121 @@ def test_predictions_outside_their_domain_are_refused(fit):
             fit.predict(**{"n_params": 1e8, "d_ft_tokens": 1e7, "p": 0.0, **bad})
     with pytest.raises(ValueError, match="do not fit together"):
         fit.predict(n_params=[1e8, 2e8], d_ft_tokens=[1e7] * 3, p=0.0)
+
+
+def test_a_prediction_says_what_to_know(fit):
+    known = fit.predict(n_params=41e6, d_ft_tokens=3e6, p=0.01)
+    assert (known["loss_pt0"], known["loss_pt0_from"], known["warnings"]) == (3.3, "fitted", [])
+    given = fit.predict(n_params=2e8, d_ft_tokens=3e6, p=0.01, loss_pt0=2.8)
+    assert (given["loss_pt0"], given["loss_pt0_from"]) == (2.8, "given")
+    both = fit.predict(n_params=[2e8, 2e10], d_ft_tokens=3e6, p=0.01)
+    assert both["loss_pt0_from"].tolist() == ["interpolated", "extrapolated"]
+    near, far = both["warnings"]
+    assert near == [] and [warning[:3] for warning in far] == ["W09", "W18"]
+    assert far[0].startswith("W09: n_params = 2e10 is outside the range 4.1e7 to 3.34e8")
+    alone = fit.predict(n_params=2e10, d_ft_tokens=3e6, p=0.01)
+    assert alone["warnings"] == far and alone["loss_pt0_from"] == "extrapolated"
+    assert [shape.shape for shape in fit.predict(n_params=[], d_ft_tokens=3e6, p=0.01).values()] == [(0,)] * 6
+    assert far[1].endswith("Measure L_pt0 and give it as loss_pt0.")
+    losses = [2 + 30 * n**-0.1 * d**-0.05 for n, d in zip(table()["n_params"], table()["d_ft_tokens"])]
+    target = fl.fit({**table(), "loss_ft": losses}, "finetuning", bootstrap=0)
+    known = target.predict(n_params=41e6, d_ft_tokens=3e6)
+    assert math.isnan(known["loss_pt0"]) and known["loss_pt0_from"] is None
+
+
+def test_a_prediction_takes_the_columns_of_a_table(fit):
+    runs = {"N": [1e8, 2e8], "D": [1e7, 1e7], "p": [0.0, 0.05]}
+    names = {"n_params": "N", "d_ft_tokens": "D"}
+    expected = fit.predict(n_params=runs["N"], d_ft_tokens=runs["D"], p=runs["p"])["value"]
+    assert fit.predict(runs, columns=names)["value"].tolist() == expected.tolist()
+    with pytest.raises(fl.ForgettingLawsError, match="there is no table"):
+        fit.predict(n_params=1e8, d_ft_tokens=1e7, p=0.0, columns=names)
+
+
+def test_the_options_of_the_command_are_there():
+    fit = fl.fit(
+        table(), space="raw", penalty="squared", misfit=False, model_spread=0.08, bootstrap=20, sweep=True
+    )
+    (group,) = json.loads(fit.to_json())["groups"]
+    assert (group["space"], group["penalty"], group["model_spread"]) == ("raw", "squared", 0.08)
+    assert "misfit" not in group and len(group["sweep"]) == 12
+    assert not any(warning.startswith("W11") for warning in fit.warnings)
+    fit = fl.fit(table(), bootstrap=20, delta=0.01, prove=True)
+    (group,) = json.loads(fit.to_json())["groups"]
+    assert group["delta"] == 0.01 and group["proof"]["complete"]
+    # What warnings advise has the names of Python.
+    (spread,) = [warning for warning in fit.warnings if warning.startswith("W11")]
+    assert "or give the spread as model_spread" in spread
+    assert not any("--" in warning for warning in fit.warnings)
+    for options, said in (
+        ({"penalty": "absolute", "delta": 0.1}, "delta = 0.1: is only for the penalty huber"),
+        ({"penalty": "cubic"}, "must be huber, squared or absolute"),
+        ({"space": "cubic"}, "must be log or raw"),
+        ({"model_spread": 8}, "must be a share from 0 to 1"),
+        ({"law": "forgetting-bounded-100", "prove": True}, "has no proof"),
+    ):
+        with pytest.raises(fl.ForgettingLawsError, match=said):
+            fl.fit(table(), **options)
+
+
+def test_advice_has_the_other_answers_of_the_command(fit):
+    losses = [2 + 30 * n**-0.1 * d**-0.05 for n, d in zip(table()["n_params"], table()["d_ft_tokens"])]
+    target = fl.fit({**table(), "loss_ft": losses}, "finetuning", bootstrap=50)
+    asked = {"n_params": 2e8, "d_ft_tokens": 1e7, "limit": 0.1}
+    advice = fl.advise([fit, target], **asked, target_loss=4.0, new_runs=2)
+    assert advice["loss_pt0_from"] == "interpolated" and 2.7 < advice["loss_pt0"] < 3.0
+    assert advice["asked_p"] == advice["p"] and advice["unanswered"] == {}
+    assert advice["on_target"]["loss_ft"]["low"] < advice["on_target"]["loss_ft"]["high"]
+    assert advice["worth_collecting"] and advice["n_for_target"] and advice["d_ft_for_target"]
+    assert len(advice["best_new_runs"]["runs"]) == 2 and advice["larger_model"] is None
+    alone = fl.advise(fit, **asked, p=0.02, new_runs=0)
+    assert alone["asked_p"] == 0.02 and alone["p"] == advice["p"] and alone["best_new_runs"] is None
+    assert alone["on_target"] is None and "finetuning" in alone["unanswered"]["on_target"]
+
+
+def test_parquet_is_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(table()), tmp_path / "losses.parquet")
+    expected = fl.fit(table(), bootstrap=0).params
+    assert fl.fit(tmp_path / "losses.parquet", bootstrap=0).params == expected
+
+
+def test_a_domain_may_be_a_number():
+    both = {name: values + values for name, values in table().items()}
+    for domains in ([1] * 36 + [2] * 36, [1.0] * 36 + [float("nan")] * 36, np.repeat([1, 2], 36)):
+        both["domain"] = domains
+        assert fl.fit(both, domain=1, bootstrap=0).n_rows == 36
+    with pytest.raises(fl.ForgettingLawsError, match="the domains are 1, 2"):
+        fl.fit(both, domain=3)
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda fit: fit.predict(n_params=1e8, d_ft_tokens=1e7), "p = none: the forgetting law needs it"),
+        (lambda fit: fit.predict(n_params=HUGE, d_ft_tokens=1e7, p=0), "n_params = 1000.*: must be numbers"),
+        (lambda fit: fl.fit({**table(), "p": [HUGE] * 36}), "row 1: p is 1000.*, which is too large"),
+        (lambda fit: fl.fit(table(), bootstrap=10**12), "bootstrap = 1000000000000: must be at most 10000000"),
+        (lambda fit: fl.fit(table(), bootstrap=2**62), "bootstrap = .*: must be at most 10000000"),
+        (lambda fit: fl.compare(table(), bootstrap=2**62), "bootstrap = .*: must be at most 10000000"),
+        (lambda fit: fl.fit(table(), bootstrap=HUGE), "bootstrap = 1000.*: must be a whole number"),
+        (lambda fit: fl.advise(fit, n_params=HUGE, d_ft_tokens=1e7), "n_params = 1000.*: must be a number"),
+        (
+            lambda fit: fl.advise(fit, n_params=1e8, d_ft_tokens=1e7, limit=0.01, limit_nats=0.05),
+            "limit = 0.01: limit_nats = 0.05 is given too",
+        ),
+        (
+            lambda fit: fl.fit({name: values for name, values in table().items() if name != "loss_pt"}),
+            r"map another column to it \(columns loss_pt=NAME\)",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(fit, call, said):
+    with pytest.raises(fl.ForgettingLawsError, match=said) as refusal:
+        call(fit)
+    assert len(str(refusal.value)) < 250 and "\n" not in str(refusal.value)

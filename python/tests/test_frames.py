@@ -48,6 +48,27 @@ def test_polars(expected):
         fl.fit(frame.with_columns(p=polars.lit([1.0, 2.0])))
 
 
+def test_what_is_no_frame_yet_is_refused():
+    polars = pytest.importorskip("polars")
+    with pytest.raises(fl.ForgettingLawsError, match="a LazyFrame has no rows yet: give what its collect"):
+        fl.fit(polars.DataFrame(table()).lazy())
+    with pytest.raises(fl.ForgettingLawsError, match="a GroupBy is no table: give the frame"):
+        fl.fit(polars.DataFrame(table()).group_by("p"))
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(fl.ForgettingLawsError, match="a DataFrameGroupBy is no table: give the frame"):
+        fl.fit(pandas.DataFrame(table()).groupby("p"))
+
+
+def test_frames_count_repeated_rows_as_files_do():
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = {name: values + values[:10] for name, values in table().items()}
+    rows["machine"] = ["a"] * 36 + ["b"] * 10
+    for frame in (pandas.DataFrame, polars.DataFrame, pyarrow.table):
+        assert fl.fit(frame(rows), bootstrap=0).n_rows == 46
+        assert fl.fit(frame({**rows, "machine": [7] * 46}), bootstrap=0).n_rows == 36
+
+
 def test_pyarrow(expected):
     pyarrow = pytest.importorskip("pyarrow")
     whole = table()
