@@ -12,6 +12,7 @@ import time
 import forgetting_laws as fl
 import numpy as np
 from forgetting_laws import _native, _table
+from forgetting_laws._fit import Options
 
 
 def seconds(call, times):
@@ -36,6 +37,12 @@ def planted(rows):
     return dict(zip(("n_params", "d_ft_tokens", "p", "loss_pt0", "loss_pt"), columns))
 
 
+OPTIONS = Options(
+    bootstrap=0, level=0.9, seed=0, hold_out=None, space="log", penalty="huber", delta=None, misfit=True,
+    model_spread=None, threads=1,
+)
+
+
 def fits():
     options = {"bootstrap": 0, "hold_out": None, "threads": 1}
     for kind, table in (
@@ -43,7 +50,7 @@ def fits():
         ("lists", {name: values.tolist() for name, values in planted(500).items()}),
     ):
         given = _table.given(table)
-        native = _native.fit_law(given, "forgetting", 0, 0.9, 0, None, 1, None)
+        native = _native.fit_law(given, "forgetting", OPTIONS, False, False, None)
         whole = seconds(lambda: fl.fit(table, **options), 21)
         # Its parts, since their difference to the whole would be within the noise: the columns, the
         # library's table, and what Python asks of the fit.
@@ -53,9 +60,9 @@ def fits():
 
 
 def read(given):
-    """Has the library make its table: a law that is none is refused after that."""
+    """Has the library make its table: a law whose columns it lacks is refused after that."""
     try:
-        _native.fit_law(given, "none", 0, 0.9, 0, None, 1, None)
+        _native.fit_law(given, "additive", OPTIONS, False, False, None)
     except fl.ForgettingLawsError:
         pass
 
