@@ -280,6 +280,17 @@ fn without_python_there_is_one_line() {
     assert!(message.starts_with("libtorch 2.11.0 is fetched by python3"), "{message}");
 }
 
+/// Where the feature `openblas-fetched` looks is where `.cargo/config.toml` does.
+#[test]
+fn one_openblas_has_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = fs::read_to_string(root.join(".cargo/config.toml")).unwrap();
+    let script = fs::read_to_string(root.join("build.rs")).unwrap();
+    let named = config.split("FORGETTING_LAWS_OPENBLAS = { value = ").nth(1).unwrap();
+    let folder = named.split(',').next().unwrap();
+    assert!(script.contains(&format!("const OPENBLAS: &str = {folder};")), "{folder}");
+}
+
 /// `cargo test` and `cargo run -p replication` ask for the same features of every package that
 /// both need: neither builds anew what the other has built.
 #[test]
