@@ -35,7 +35,8 @@ def folder(tmp_path_factory):
     for law in ("forgetting", "finetuning"):
         options = ["--law", law, "--bootstrap", "100", "--out", folder / law]
         run("fit", folder / "losses.csv", *options)
-    run("fit", folder / "losses.csv", "--bootstrap", "100", "--out", folder / "all")
+    laws = ["--law", "forgetting,finetuning"]
+    run("fit", folder / "losses.csv", *laws, "--bootstrap", "100", "--out", folder / "both")
     return folder
 
 
@@ -92,8 +93,7 @@ def test_a_prediction_is_the_commands(folder, n_params):
 def test_advice_is_the_commands(folder):
     fits = [fl.Fit.from_json((folder / law / "law.json").read_text()) for law in ("forgetting", "finetuning")]
     options = ["--n-params", "2e8", "--d-ft", "1e7", "--limit", "10%", "--target-loss", "5", "--json"]
-    options += ["--law", "finetuning"]
-    theirs = json.loads(run("advise", folder / "all" / "law.json", *options))
+    theirs = json.loads(run("advise", folder / "both" / "law.json", *options))
     ours = fl.advise(fits, n_params=2e8, d_ft_tokens=1e7, limit=0.1, target_loss=5.0)
 
     def in_sentences(value):
