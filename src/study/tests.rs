@@ -144,10 +144,7 @@ fn before_the_first_result_the_answer_says_so() {
     assert_eq!(study.answer(&options()).lead, said);
     study.tell(1, Losses { loss_ft: Some(3.0), ..Losses::default() }).unwrap();
     let lead = study.answer(&options()).lead;
-    assert_eq!(
-        lead[0],
-        "The runs do not show which p to use: no run has a loss_pt yet."
-    );
+    assert_eq!(lead[0], "The runs do not show which p to use: no run has a loss_pt yet.");
     assert!(lead.last().unwrap().starts_with("How sure: 1 run of one size"), "{lead:?}");
     assert!(study.answer(&options()).by_law().is_none());
 }

@@ -114,7 +114,7 @@ struct Document {
 /// The 95% interval around a mean over so many parts, if there is one.
 fn interval(mean: Measured, parts: u64) -> Option<[f64; 2]> {
     let margin = mean.margin(parts);
-    margin.is_finite().then(|| [mean.value - margin, mean.value + margin])
+    margin.is_finite().then_some([mean.value - margin, mean.value + margin])
 }
 
 impl Document {
