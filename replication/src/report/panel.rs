@@ -140,6 +140,7 @@ mod tests {
             forgetting: missing(),
             finetuning: missing(),
             other: None,
+            unbounded: None,
         };
         let json = json(&Laws(vec![laws]));
         assert!(!json.contains('<'), "{json}");

@@ -51,7 +51,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     for pair in pairs(results) {
         let of_domain = laws.domain(&pair.with.domain);
         let equation_7 = of_domain.and_then(|laws| laws.forgetting.as_ref().ok());
-        let other = of_domain.and_then(|laws| laws.other.as_ref());
+        let other = of_domain.and_then(|laws| laws.unbounded.as_ref());
         let said = [equation_7, other]
             .map(|fit| fit.map_or(f64::NAN, |fit| of_fit(fit, &pair.with.row())));
         let numbers = [pair.without.rise(), pair.with.rise(), Some(pair.prevented)];
@@ -66,8 +66,8 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
             .into(),
     );
     notes.push(
-        "The law of a domain is the form that predicts held-out runs better than Equation 7, if \
-         there is one, and otherwise Equation 7. Its values at the paper's N and D_ft are \
+        "The law of a domain is the form without a bound on the increase that predicts held-out runs \
+         better than Equation 7, if there is one, and otherwise Equation 7. Its values at the paper's N and D_ft are \
          extrapolations by factors of a thousand from models, texts and a vocabulary of another \
          kind. They show what the form implies and say nothing about the paper's models."
             .into(),
@@ -115,7 +115,7 @@ fn of_fit(fit: &Fit, row: &Row) -> f64 {
 /// The smallest D_ft at which p prevents a share of the forgetting, in tokens; `None` if no D_ft up to
 /// [`MOST_TOKENS`] does.
 fn enough_tokens(law: &dyn Law, values: &[f64], row: &Row, share: f64) -> Option<f64> {
-    // A bounded increase has less and less left to prevent at both p: the share may fall again.
+    // A form may prevent a smaller share again with still more data.
     const STEPS: usize = 128;
     let at = |log_d: f64| of_law(law, values, &Row { d_ft_tokens: log_d.exp(), ..*row }) >= share;
     if at(0.0) {
@@ -170,7 +170,7 @@ impl<'a> Shown<'a> {
         let tokens = distinct(of_domain().map(|pair| pair.with.unique_tokens() as f64));
         let laws = self.laws.domain(domain);
         let fits = [
-            (laws.and_then(|laws| laws.other.as_ref()), Dash::Solid),
+            (laws.and_then(|laws| laws.unbounded.as_ref()), Dash::Solid),
             (laws.and_then(|laws| laws.forgetting.as_ref().ok()), Dash::Dashed),
         ];
         let row = here().next().map(|pair| pair.with.row());
@@ -300,7 +300,7 @@ fn seen(results: &Results) -> Table {
 
 /// The law that is ahead of Equation 7, or Equation 7.
 fn law_of(laws: &DomainLaws) -> Option<&Fit> {
-    laws.other.as_ref().or(laws.forgetting.as_ref().ok())
+    laws.unbounded.as_ref().or(laws.forgetting.as_ref().ok())
 }
 
 /// The D_ft from which 1% is enough, by the law of each domain.

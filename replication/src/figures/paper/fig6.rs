@@ -307,8 +307,14 @@ mod tests {
             }
             *forgetting = Err("too few runs".into());
             let [finetuning, forgetting] = fits;
-            let other = None;
-            Laws(vec![DomainLaws { domain: domain.into(), forgetting, finetuning, other }])
+            let (other, unbounded) = (None, None);
+            Laws(vec![DomainLaws {
+                domain: domain.into(),
+                forgetting,
+                finetuning,
+                other,
+                unbounded,
+            }])
         };
         let page = draw(&PLANTED.0, &refit("far")).unwrap();
         let verdicts: Vec<_> = page.findings.iter().map(|finding| finding.verdict).collect();

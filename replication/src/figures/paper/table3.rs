@@ -279,6 +279,7 @@ mod tests {
             forgetting: Err("too few runs".into()),
             finetuning: Err("too few runs".into()),
             other: None,
+            unbounded: None,
         }];
         let page = draw(&PLANTED.0, &laws).unwrap();
         assert!(page.findings.iter().all(|f| f.verdict == Verdict::NotTestable));
