@@ -58,12 +58,13 @@ impl Tables {
         self.runs.get(id)
     }
 
-    /// The sealed predictions of exactly these runs.
+    /// The sealed predictions of these runs, and perhaps of others: a call for some blocks asks for fewer
+    /// runs than were sealed together.
     pub fn sealed(&self, runs: &BTreeSet<&RunId>) -> Option<&Preregistration> {
         self.sealed.iter().find(|sealed| {
             let registered = sealed.content.registered.iter();
             let ids = registered.flat_map(|law| law.forecasts.iter().map(|f| &f.run.run_id));
-            ids.collect::<BTreeSet<_>>() == *runs
+            !runs.is_empty() && runs.is_subset(&ids.collect())
         })
     }
 
@@ -99,5 +100,27 @@ impl Tables {
             claim.write_json(KNOWN, known)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::planted::planted;
+
+    #[test]
+    fn sealed_predictions_serve_a_part_of_their_runs() {
+        let sealed = planted().preregistration.unwrap();
+        let forecasts = sealed.content.registered.iter().flat_map(|law| &law.forecasts);
+        let ids: BTreeSet<RunId> = forecasts.map(|f| f.run.run_id.clone()).collect();
+        let tables = Tables { sealed: vec![sealed.clone()], ..Tables::default() };
+        let all: BTreeSet<&RunId> = ids.iter().collect();
+        assert!(all.len() > 1);
+        assert_eq!(tables.sealed(&all), Some(&sealed));
+        assert_eq!(tables.sealed(&all.iter().take(1).copied().collect()), Some(&sealed));
+        // About another run they say nothing, nor about none.
+        let other = RunId::of(&"another run");
+        assert_eq!(tables.sealed(&all.iter().copied().chain([&other]).collect()), None);
+        assert_eq!(tables.sealed(&BTreeSet::new()), None);
     }
 }
