@@ -383,18 +383,10 @@ class Study:
                 self.release(run)
                 break
             try:
-                losses = _losses(run, train(run))
+                self.tell(run, **_losses(run, train(run)))
             except _Refused as error:
                 self.release(run)
                 raise ForgettingLawsError(str(error)) from None
-            except KeyboardInterrupt:
-                self.release(run)
-                raise
-            except Exception as error:
-                self.fail(run, f"{type(error).__name__}: {error}")
-                raise
-            try:
-                self.tell(run, **losses)
             except KeyboardInterrupt:
                 self.release(run)
                 raise

@@ -76,10 +76,11 @@ impl Answer {
         let options = Options { hold_out: Some(hold_out), ..options.clone() };
         let fitted = |law: &'static dyn Law| fit::fit(table, law, &options);
         let (form, reason) = form_of_forgetting(table, question.vocab_size, &options);
-        let of_target: [&'static dyn Law; 2] = [&Finetuning, &FinetuningP];
-        let (of_target, reason_of_target) = best_form(table, &of_target, &options);
+        let mut laws_of_target: [&'static dyn Law; 2] = [&Finetuning, &FinetuningP];
+        let (of_target, reason_of_target) = best_form(table, &laws_of_target, &options);
         // The advisor answers with the first law that can.
-        let laws = [fitted(form), fitted(of_target), fitted(&Finetuning), fitted(&FinetuningP)];
+        laws_of_target.sort_by_key(|law| law.name() != of_target.name());
+        let laws = [form, laws_of_target[0], laws_of_target[1]].map(fitted);
         let advisor = Advisor::new(laws.iter().filter_map(|law| law.as_ref().ok()));
         let loss_pt0 = question
             .loss_pt0
