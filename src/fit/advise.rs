@@ -48,7 +48,7 @@ pub use new_runs::{NewRun, NewRuns};
 use super::Fit;
 use super::bootstrap::middle;
 use super::card::Warning;
-use crate::laws::{Point, Row};
+use crate::laws::{LAWS, Point, Row};
 use crate::table::Column;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -80,11 +80,6 @@ pub struct Advisor<'a> {
     fits: Vec<&'a Fit>,
 }
 
-/// The laws of forgetting, and those of the loss on the target.
-const OF_FORGETTING: &[&str] =
-    &["forgetting", "forgetting-offset", "forgetting-times-tokens", "forgetting-plus-tokens"];
-const OF_THE_TARGET: &[&str] = &["finetuning", "finetuning-p"];
-
 impl<'a> Advisor<'a> {
     /// An advisor with these fits. Each question documents the laws it needs and uses the first fit
     /// of one of them, so put the preferred form ([`super::Ranking::preferred`]) first.
@@ -92,31 +87,21 @@ impl<'a> Advisor<'a> {
         Self { fits: fits.into_iter().collect() }
     }
 
-    /// The first fit of one of these laws.
+    /// The first fit of a law that predicts this loss.
     ///
     /// # Errors
     /// If there is none, or it has no resamples.
-    fn law(&self, names: &[&str]) -> Result<Asked<'a>> {
-        // Each vocabulary has a bounded law of its own.
-        let bounded =
-            |fit: &Fit| names == OF_FORGETTING && fit.law.name().starts_with("forgetting-bounded-");
-        let is_asked = |fit: &&&Fit| names.contains(&fit.law.name()) || bounded(fit);
-        let Some(fit) = self.fits.iter().find(is_asked) else {
-            let found: Vec<_> = self.fits.iter().map(|fit| fit.law.name()).collect();
-            let found = if found.is_empty() { "none".to_string() } else { found.join(", ") };
-            let requirement =
-                format!("the question needs {}; fit it too (--law all)", names.join(" or "));
-            return Err(Error::setting("fitted laws", found, requirement));
-        };
-        let draws = match &fit.bootstrap {
-            Some(resampled) if !resampled.draws.is_empty() && !fit.rows.is_empty() => resampled,
-            _ => {
-                let name = format!("resamples of the {} law", fit.law.name());
-                let requirement = "advice needs intervals; fit again with --bootstrap 1000";
-                return Err(Error::setting(name, 0, requirement));
-            }
-        };
-        Ok(Asked { fit, draws: &draws.draws, level: draws.level })
+    fn law(&self, output: Column) -> Result<Asked<'a>> {
+        if let Some(fit) = self.fits.iter().find(|fit| fit.law.output() == output) {
+            return Asked::of(fit);
+        }
+        let found: Vec<_> = self.fits.iter().map(|fit| fit.law.name()).collect();
+        let found = if found.is_empty() { "none".to_string() } else { found.join(", ") };
+        let asked = LAWS.iter().filter(|law| law.output() == output);
+        let asked: Vec<_> = asked.map(|law| law.name()).collect();
+        let requirement =
+            format!("the question needs {}; fit it too (--law all)", asked.join(" or "));
+        Err(Error::setting("fitted laws", found, requirement))
     }
 }
 
@@ -128,7 +113,19 @@ struct Asked<'a> {
     level: f64,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    fn of(fit: &'a Fit) -> Result<Self> {
+        let draws = match &fit.bootstrap {
+            Some(resampled) if !resampled.draws.is_empty() && !fit.rows.is_empty() => resampled,
+            _ => {
+                let name = format!("resamples of the {} law", fit.law.name());
+                let requirement = "advice needs intervals; fit again with --bootstrap 1000";
+                return Err(Error::setting(name, 0, requirement));
+            }
+        };
+        Ok(Self { fit, draws: &draws.draws, level: draws.level })
+    }
+
     fn name(&self) -> &'static str {
         self.fit.law.name()
     }

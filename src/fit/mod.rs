@@ -81,7 +81,7 @@ pub use misfit::{Axis as MisfitAxis, Misfit};
 pub use objective::{Objective, Penalty, Space};
 pub use optimum::{Restarts, Status, Undetermined};
 pub use predict::{Measured, Prediction};
-pub use prove::{Proof, ProveOptions, is_provable, prove};
+pub use prove::{Observations, Proof, ProveOptions, is_provable, prove};
 pub use ranking::{Preferred, Ranked, Ranking, rank};
 pub use shared::Shared;
 pub use watch::Watch;
@@ -221,8 +221,8 @@ impl Fit {
         let points: Vec<Point> = self.rows.iter().map(|observed| (&observed.row).into()).collect();
         let losses: Vec<f64> = self.rows.iter().map(|observed| observed.loss).collect();
         let weights: Vec<f64> = self.rows.iter().map(|observed| observed.weight).collect();
-        let reached = self.objective;
-        prove(self.law, &points, &losses, &weights, &self.minimised, reached, options)
+        let rows = Observations { points: &points, losses: &losses, weights: &weights };
+        prove(self.law, rows, &self.minimised, self.objective, options)
     }
 
     /// Whether the law beats the baselines on held-out runs; `None` if none were held out.

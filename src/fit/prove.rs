@@ -101,22 +101,32 @@ pub fn is_provable(law: &dyn Law) -> bool {
     Form::of(law, &[]).is_some()
 }
 
+/// The rows of a fit. The three slices have the same length.
+#[derive(Debug, Clone, Copy)]
+pub struct Observations<'a> {
+    /// What the law reads.
+    pub points: &'a [Point],
+    /// The observed losses, in nats per token.
+    pub losses: &'a [f64],
+    /// The weights; a row with weight 0 does not count.
+    pub weights: &'a [f64],
+}
+
 /// Bounds the objective of a law from below over its whole domain, zeros included and without upper
 /// limits. For every law for which [`is_provable`].
 ///
-/// The `points` with their `losses` and `weights` are the rows of the fit, and `best` is the
-/// objective that it has reached. On the paper's grid it takes some hundred boxes of 50 μs each. No
-/// larger value than is true can come out, whatever `best` is; but from a `best` that no parameters
-/// reach, only a bound as low as it.
+/// `best` is the objective that the fit has reached. On the paper's grid a proof takes some hundred
+/// boxes of 50 μs each. The bound is never above the true minimum, whatever `best` is, and never
+/// above `best`.
 ///
 /// # Errors
 /// If a law has no convex form here, a row lacks what the law reads, a loss is not a number above
-/// 0, a weight or `best` not a number of at least 0, or an option has no meaning.
+/// 0, a weight or `best` is not a number of at least 0, or an option has no meaning.
 ///
 /// # Examples
 /// Nine losses with errors that follow no law; the fit is known to be good to 0.1%.
 /// ```
-/// use forgetting_laws::fit::{Objective, ProveOptions, prove};
+/// use forgetting_laws::fit::{Objective, Observations, ProveOptions, prove};
 /// use forgetting_laws::laws::{Finetuning, Law, Point, Row};
 ///
 /// let (mut points, mut losses) = (vec![], vec![]);
@@ -127,10 +137,9 @@ pub fn is_provable(law: &dyn Law) -> bool {
 ///         losses.push(error * Finetuning.predict(points.last().unwrap(), &[50.0, 0.1, 0.15, 1.5]));
 ///     }
 /// }
+/// let rows = Observations { points: &points, losses: &losses, weights: &[1.0; 9] };
 /// let objective = Objective::default();
-/// let prove = |best| {
-///     prove(&Finetuning, &points, &losses, &[1.0; 9], &objective, best, &ProveOptions::default())
-/// };
+/// let prove = |best| prove(&Finetuning, rows, &objective, best, &ProveOptions::default());
 /// // A poor fit is found out.
 /// let (best, values) = prove(1e-4)?.better.expect("a better fit");
 /// assert!((values[3] - 1.5).abs() < 0.2);
@@ -141,15 +150,14 @@ pub fn is_provable(law: &dyn Law) -> bool {
 /// ```
 pub fn prove(
     law: &dyn Law,
-    points: &[Point],
-    losses: &[f64],
-    weights: &[f64],
+    rows: Observations<'_>,
     objective: &Objective,
     best: f64,
     options: &ProveOptions,
 ) -> Result<Proof> {
-    check(points, losses, weights, best, options)?;
+    check(rows, best, options)?;
     objective.check()?;
+    let Observations { points, losses, weights } = rows;
     let rows = || (0..points.len()).filter(|&row| weights[row] > 0.0);
     let points: Vec<_> = rows().map(|row| points[row]).collect();
     let losses: Vec<_> = rows().map(|row| losses[row]).collect();
@@ -181,13 +189,8 @@ pub fn prove(
     Ok(search.run(best))
 }
 
-fn check(
-    points: &[Point],
-    losses: &[f64],
-    weights: &[f64],
-    best: f64,
-    options: &ProveOptions,
-) -> Result<()> {
+fn check(rows: Observations<'_>, best: f64, options: &ProveOptions) -> Result<()> {
+    let Observations { points, losses, weights } = rows;
     for (name, len) in [("number of losses", losses.len()), ("number of weights", weights.len())] {
         if len != points.len() {
             let requirement = format!("must be {}, as of points", points.len());

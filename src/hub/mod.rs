@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
-use wire::Wire;
+use wire::{Download, Wire};
 
 /// What a repository holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,9 +270,10 @@ impl Hub {
         if !blob.exists() {
             fs::create_dir_all(&blobs).map_err(Error::io(&blobs))?;
             let partial = blobs.join(format!("{}.incomplete", hash.hex()));
-            self.wire.download(&what, &url, &partial, head.size, progress)?;
-            verify(&what, &partial, &hash)?;
-            fs::rename(&partial, &blob).map_err(Error::io(&blob))?;
+            let (what, url, partial, size) = (&what, &url, &partial, head.size);
+            self.wire.download(&Download { what, url, partial, size, progress })?;
+            verify(what, partial, &hash)?;
+            fs::rename(partial, &blob).map_err(Error::io(&blob))?;
         }
         link(&blob, &place, name)?;
         progress.finished();
@@ -344,7 +345,8 @@ impl Hub {
         if head.etag.is_none() && partial.exists() {
             fs::remove_file(&partial).map_err(Error::io(&partial))?;
         }
-        self.wire.download(url, url, &partial, head.size, progress)?;
+        let (partial, size) = (&partial, head.size);
+        self.wire.download(&Download { what: url, url, partial, size, progress })?;
         write_atomic(&stated, Hash::sha256_of(&partial)?.hex().as_bytes())?;
         fs::rename(&partial, &place).map_err(Error::io(&place))?;
         here(Some(progress))?.ok_or_else(|| HubError::Offline { what: url.into() }.into())

@@ -58,14 +58,14 @@ impl From<Error> for Fault {
 
 /// A file that is fetched.
 #[derive(Clone, Copy)]
-struct Download<'a> {
+pub(super) struct Download<'a> {
     /// What it is, in words.
-    what: &'a str,
-    url: &'a str,
+    pub what: &'a str,
+    pub url: &'a str,
     /// Where its bytes are put until all are here.
-    partial: &'a Path,
-    size: Option<u64>,
-    progress: &'a dyn Progress,
+    pub partial: &'a Path,
+    pub size: Option<u64>,
+    pub progress: &'a dyn Progress,
 }
 
 /// A request: what for, in words, and where.
@@ -137,15 +137,8 @@ impl Wire {
     }
 
     /// Fills the file at `partial` up with what is missing of the one at an address.
-    pub fn download(
-        &self,
-        what: &str,
-        url: &str,
-        partial: &Path,
-        size: Option<u64>,
-        progress: &dyn Progress,
-    ) -> Result<()> {
-        let download = Download { what, url, partial, size, progress };
+    pub fn download(&self, download: &Download<'_>) -> Result<()> {
+        let Download { what, partial, size, progress, .. } = *download;
         let options = || File::options().create(true).append(true).open(partial);
         let mut file = options().map_err(|error| write_error(partial, error))?;
         self.retry(what, progress, || {
@@ -155,7 +148,7 @@ impl Wire {
                 Some(size) if here == size && size > 0 => return Ok(()),
                 _ => here,
             };
-            self.go_on(&download, &mut file, here)
+            self.go_on(download, &mut file, here)
         })?;
         file.sync_all().map_err(|error| write_error(partial, error))
     }

@@ -1,4 +1,6 @@
-use super::{Input, Law, Parameter, Point, Units, coefficient, exponent, input, values_of, write};
+use super::{
+    Input, Law, Parameter, Point, Structure, Units, coefficient, exponent, input, values_of, write,
+};
 use crate::table::Column;
 
 /// The additive law of pretraining, L = E + A / N^α + B / D^β (Hoffmann et al., "Training
@@ -63,5 +65,9 @@ impl Law for Additive {
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
         let &[a, b, alpha, beta, e] = values else { return vec![f64::NAN; values.len()] };
         vec![a * (-alpha * units.ln_n).exp(), b * (-beta * units.ln_d).exp(), alpha, beta, e]
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Additive)
     }
 }

@@ -1,4 +1,6 @@
-use super::{Input, Law, Parameter, Point, Units, coefficient, exponent, input, values_of, write};
+use super::{
+    Input, Law, Parameter, Point, Structure, Units, coefficient, exponent, input, values_of, write,
+};
 use crate::table::Column;
 
 /// Finetuning, Equation 6: the finetuning loss at the bottom of the U-curve,
@@ -61,6 +63,10 @@ impl Law for Finetuning {
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
         let &[a, alpha, beta, e] = values else { return vec![f64::NAN; values.len()] };
         vec![a * (-alpha * units.ln_n - beta * units.ln_d_ft).exp(), alpha, beta, e]
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Finetuning { injected: None })
     }
 }
 

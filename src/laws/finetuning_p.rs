@@ -1,5 +1,6 @@
 use super::{
-    Input, Law, Parameter, Point, Units, coefficient, exponent, input, strength, values_of, write,
+    Injected, Input, Law, Parameter, Point, Structure, Units, coefficient, exponent, input,
+    strength, values_of, write,
 };
 use crate::table::Column;
 
@@ -69,6 +70,10 @@ impl Law for FinetuningP {
         let &[a, b, alpha, beta, e] = values else { return vec![f64::NAN; values.len()] };
         let a = a * (-alpha * units.ln_n - beta * units.ln_d_ft).exp();
         vec![a, b * units.ln_p.exp(), alpha, beta, e]
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Finetuning { injected: Some(Injected::Fraction) })
     }
 }
 

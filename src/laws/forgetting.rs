@@ -1,5 +1,6 @@
 use super::{
-    Input, Law, Parameter, Point, Units, coefficient, exponent, input, strength, values_of, write,
+    Injected, Input, Law, Parameter, Point, Structure, Units, coefficient, exponent, input,
+    strength, values_of, write,
 };
 use crate::table::Column;
 
@@ -74,6 +75,10 @@ impl Law for Forgetting {
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
         in_units(values, units, units.ln_p)
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Forgetting { injected: Injected::Fraction, offset: false })
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {

@@ -1,5 +1,6 @@
 use super::{
-    Forgetting, Input, Law, Parameter, Point, Units, coefficient, exponent, forgetting, strength,
+    Forgetting, Injected, Input, Law, Parameter, Point, Structure, Units, coefficient, exponent,
+    forgetting, strength,
 };
 use crate::table::Column;
 
@@ -66,6 +67,10 @@ impl Law for ForgettingOffset {
         let mut values = Forgetting.in_units(of_forgetting, units);
         values.push(*e);
         values
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Forgetting { injected: Injected::Fraction, offset: true })
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {

@@ -1,4 +1,4 @@
-use super::{Input, Law, Parameter, Point, Units, forgetting};
+use super::{Injected, Input, Law, Parameter, Point, Structure, Units, forgetting};
 use crate::table::Column;
 
 /// Beyond the paper: forgetting in which injected tokens add to the size of the model, L_pt = L_pt⁰
@@ -52,6 +52,10 @@ impl Law for ForgettingPlusTokens {
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
         forgetting::in_units(values, units, units.ln_p + units.ln_d_ft - units.ln_n)
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Forgetting { injected: Injected::TokensPerParameter, offset: false })
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {

@@ -1,4 +1,4 @@
-use super::{Input, Law, Parameter, Point, Units, forgetting};
+use super::{Injected, Input, Law, Parameter, Point, Structure, Units, forgetting};
 use crate::table::Column;
 
 /// Beyond the paper: forgetting in which the number of injected tokens, not their share, multiplies
@@ -51,6 +51,10 @@ impl Law for ForgettingTimesTokens {
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
         forgetting::in_units(values, units, units.ln_p + units.ln_d_ft)
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Forgetting { injected: Injected::TokensPerPass, offset: false })
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {

@@ -101,6 +101,48 @@ impl Row {
     }
 }
 
+/// What B multiplies in a law with injection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Injected {
+    /// The fraction p.
+    Fraction,
+    /// The tokens injected per pass over the target, p·D_ft.
+    TokensPerPass,
+    /// Those per parameter of the model, p·D_ft/N.
+    TokensPerParameter,
+}
+
+impl Injected {
+    /// Its value for a run.
+    pub fn of(self, point: &Point) -> f64 {
+        match self {
+            Self::Fraction => point.p,
+            Self::TokensPerPass => point.tokens_per_pass(),
+            Self::TokensPerParameter => point.tokens_per_parameter(),
+        }
+    }
+}
+
+/// The structure of a law's equation. A proof that a fit is optimal needs it, to find coordinates in
+/// which the prediction is convex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Structure {
+    /// L_pt⁰ + A·D_ft^β / ((1 + B·q)·N)^α + E, with the parameters A, B, α, β and E.
+    Forgetting {
+        /// What q is.
+        injected: Injected,
+        /// Whether there is an E.
+        offset: bool,
+    },
+    /// A / (((1 + B·q)·N)^α · D_ft^β) + E, with the parameters A, B, α, β and E.
+    Finetuning {
+        /// What q is; with `None` it is 0, and there is no B.
+        injected: Option<Injected>,
+    },
+    /// A / N^α + B / D^β + E, with the parameters A, B, α, β and E.
+    Additive,
+}
+
 /// A [`Row`] with the logarithms of sizes, which laws compute with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
@@ -252,6 +294,12 @@ pub trait Law: Send + Sync {
     ///
     /// The number of values must be that of the parameters.
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64>;
+
+    /// The structure of the equation, if it is one of [`Structure`]. Without it a law can be fitted and
+    /// compared like any other, but no fit of it can be proved to be optimal.
+    fn structure(&self) -> Option<Structure> {
+        None
+    }
 
     /// The loss without any effect of the law: L_pt⁰ for laws of forgetting, `None` for others.
     fn baseline(&self, point: &Point) -> Option<f64> {

@@ -1,6 +1,6 @@
 //! How large a model and how much data the target needs.
 
-use super::{Advisor, Asked, Estimate, OF_THE_TARGET, check, check_positive, smallest_size};
+use super::{Advisor, Asked, Estimate, check, check_positive, smallest_size};
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
@@ -61,7 +61,7 @@ impl Advisor<'_> {
     }
 
     fn needed(&self, row: &Row, size: Column, given: Column, loss_ft: f64) -> Result<Needed> {
-        let law = self.law(OF_THE_TARGET)?;
+        let law = self.law(Column::LossFt)?;
         check(row, &[given])?;
         check_p(&law, row)?;
         check_positive("loss_ft", loss_ft)?;
@@ -99,7 +99,7 @@ impl Advisor<'_> {
     /// # Errors
     /// If there is no finetuning law with resamples, or a number is outside its domain.
     pub fn worth_collecting(&self, row: &Row, worth: f64) -> Result<Collecting> {
-        let law = self.law(OF_THE_TARGET)?;
+        let law = self.law(Column::LossFt)?;
         check(row, &[Column::NParams, Column::DFtTokens])?;
         check_p(&law, row)?;
         check_positive("worth", worth)?;

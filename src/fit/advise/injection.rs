@@ -1,8 +1,8 @@
 //! How much to inject, and what that does to the target.
 
-use super::super::Measured;
 use super::super::card::brief;
-use super::{Advisor, Asked, Estimate, OF_FORGETTING, OF_THE_TARGET};
+use super::super::{Fit, Measured};
+use super::{Advisor, Asked, Estimate};
 use super::{check, check_positive, smallest, smallest_size};
 use crate::laws::Row;
 use crate::table::Column;
@@ -118,7 +118,7 @@ impl Advisor<'_> {
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain.
     pub fn smallest_p(&self, row: &Row, limit: Limit, confidence: f64) -> Result<SmallestP> {
-        let law = self.law(OF_FORGETTING)?;
+        let law = self.law(Column::LossPt)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::LossPt0])?;
         let limit = limit.nats(row.loss_pt0)?;
         if !(confidence > 0.0 && confidence < 1.0) {
@@ -173,14 +173,19 @@ impl Advisor<'_> {
     /// # Errors
     /// If there is no finetuning law with resamples, or a number is outside its domain.
     pub fn on_target(&self, row: &Row) -> Result<OnTarget> {
-        let law = self.law(OF_THE_TARGET)?;
+        let law = self.law(Column::LossFt)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::P])?;
         let mut warnings = law.warnings(row);
         warnings.extend(law.fit.predict(row).contradiction());
-        let with_p = self.law(&["finetuning-p"]).ok();
+        let reads_p = |fit: &&&Fit| {
+            let law = fit.law;
+            law.output() == Column::LossFt
+                && law.inputs().iter().any(|input| input.column == Column::P)
+        };
+        let with_p = self.fits.iter().find(reads_p).and_then(|fit| Asked::of(fit).ok());
         let without = Row { p: 0.0, ..*row };
         let change = with_p.map(|law| {
-            warnings.extend(law.warnings(row).into_iter().filter(|_| law.name() != "finetuning"));
+            warnings.extend(law.warnings(row));
             law.estimate(|values| law.at(row, values) - law.at(&without, values))
         });
         let equivalent_data = with_p.map(|law| {
@@ -211,7 +216,7 @@ impl Advisor<'_> {
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain.
     pub fn rise(&self, row: &Row) -> Result<Estimate> {
-        let law = self.law(OF_FORGETTING)?;
+        let law = self.law(Column::LossPt)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::LossPt0, Column::P])?;
         Ok(rise_of_a_run(&law, row))
     }

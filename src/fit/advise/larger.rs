@@ -1,6 +1,6 @@
 //! At equal FLOPs, a smaller model on more tokens or a larger one on fewer.
 
-use super::{Advisor, Asked, Estimate, OF_FORGETTING, OF_THE_TARGET, check, check_positive};
+use super::{Advisor, Asked, Estimate, check, check_positive};
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
@@ -62,15 +62,15 @@ impl Advisor<'_> {
     /// additive law the losses before finetuning are not compared: [`Larger::forgets_less`] is
     /// what they may differ by.
     pub fn larger_model(&self, row: &Row, ratio: f64) -> Result<Larger> {
-        let forgetting = self.law(OF_FORGETTING)?;
+        let forgetting = self.law(Column::LossPt)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::DTokens, Column::P])?;
         check_positive("ratio", ratio)?;
         // The increase does not depend on where it starts.
         let smaller = Row { loss_pt0: 1.0, ..*row };
         let larger =
             Row { n_params: ratio * row.n_params, d_tokens: row.d_tokens / ratio, ..smaller };
-        let additive = self.law(&["additive"]);
-        let finetuning = self.law(OF_THE_TARGET);
+        let additive = self.law(Column::Loss);
+        let finetuning = self.law(Column::LossFt);
         let mut assumed = vec![
             "FLOPs of pretraining are 6·N·D".to_string(),
             "forgetting and the loss on the target depend on the model by N alone, as in runs with \

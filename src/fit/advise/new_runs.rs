@@ -1,6 +1,6 @@
 //! Which runs would teach the most.
 
-use super::{Advisor, Asked, OF_FORGETTING, check};
+use super::{Advisor, Asked, check};
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
@@ -58,7 +58,7 @@ impl Advisor<'_> {
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain.
     pub fn best_new_runs(&self, row: &Row, count: usize) -> Result<NewRuns> {
-        let law = self.law(OF_FORGETTING)?;
+        let law = self.law(Column::LossPt)?;
         check(row, &[Column::NParams, Column::DFtTokens, Column::P])?;
         // Where the increase starts matters to the noise alone.
         let point = Row { loss_pt0: loss_pt0_near(&law, row.n_params), ..*row };

@@ -1,6 +1,6 @@
 //! The laws in coordinates in which their predictions are convex.
 
-use crate::laws::{Law, Point};
+use crate::laws::{Injected, Law, Point, Structure};
 
 /// The most coordinates of a law.
 pub(super) const MAX: usize = 5;
@@ -53,35 +53,6 @@ pub(super) struct Sum {
     pub terms: Vec<Term>,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Shape {
-    /// A · D_ft^±β / ((1 + B·q)·N)^α, to which L_pt⁰ or E is added or both. Without injection q is 0.
-    Product { grows: bool, injection: Option<Injection>, forgets: bool, offset: bool },
-    /// A / N^α + B / D^β + E.
-    Additive,
-}
-
-/// The q that B multiplies.
-#[derive(Debug, Clone, Copy)]
-enum Injection {
-    /// p.
-    Fraction,
-    /// p · D_ft.
-    Tokens,
-    /// p · D_ft / N.
-    TokensPerParameter,
-}
-
-impl Injection {
-    fn of(self, point: &Point) -> f64 {
-        match self {
-            Self::Fraction => point.p,
-            Self::Tokens => point.tokens_per_pass(),
-            Self::TokensPerParameter => point.tokens_per_parameter(),
-        }
-    }
-}
-
 /// A law on the rows of a table.
 ///
 /// The coordinates of a product are ln of the product where it is largest, α, β,
@@ -90,7 +61,7 @@ impl Injection {
 /// D_ft), whether or not a row has them all. Those of the additive law are ln of its first term at the smallest N, α, ln of its second
 /// at the smallest D, β and ln E.
 pub(super) struct Form {
-    shape: Shape,
+    structure: Structure,
     pub kinds: Vec<Kind>,
     pub rows: Vec<Sum>,
     /// q / q_min − 1, for each q of the table above the smallest that is not 0, q_min.
@@ -102,46 +73,33 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// None for a law that is not known here. What a law needs and a point lacks makes its slopes or
+    /// None for a law without a [`Structure`]. What a law needs and a point lacks makes its slopes or
     /// base NaN.
     pub fn of(law: &dyn Law, points: &[Point]) -> Option<Self> {
-        use Injection::{Fraction, Tokens, TokensPerParameter};
-        let forgetting =
-            |q, offset| Shape::Product { grows: true, injection: Some(q), forgets: true, offset };
-        let finetuning =
-            |injection| Shape::Product { grows: false, injection, forgets: false, offset: true };
-        let shape = match law.name() {
-            "forgetting" => forgetting(Fraction, false),
-            "forgetting-offset" => forgetting(Fraction, true),
-            "forgetting-times-tokens" => forgetting(Tokens, false),
-            "forgetting-plus-tokens" => forgetting(TokensPerParameter, false),
-            "finetuning" => finetuning(None),
-            "finetuning-p" => finetuning(Some(Fraction)),
-            "additive" => Shape::Additive,
-            _ => return None,
-        };
         use Kind::{Decay, Level};
-        let kinds = match shape {
-            Shape::Additive => vec![Level, Decay, Level, Decay, Level],
-            Shape::Product { injection, offset, .. } => {
-                let optional = [injection.map(|_| Decay), offset.then_some(Level)];
-                [Level, Decay, Decay].into_iter().chain(optional.into_iter().flatten()).collect()
+        let structure = law.structure()?;
+        let kinds = match structure {
+            Structure::Additive => vec![Level, Decay, Level, Decay, Level],
+            Structure::Forgetting { .. } | Structure::Finetuning { .. } => {
+                let kappa = injected(structure).map(|_| Decay);
+                let offset = has_offset(structure).then_some(Level);
+                [Level, Decay, Decay].into_iter().chain(kappa).chain(offset).collect()
             }
         };
         let smallest =
             |of: &dyn Fn(&Point) -> f64| points.iter().map(of).fold(f64::INFINITY, f64::min);
-        let sign = data_sign(shape);
+        let sign = data_sign(structure);
         let mut form = Self {
             corner: [
                 smallest(&|point| point.ln_n),
-                sign * smallest(&|point| sign * ln_data(shape, point)),
+                sign * smallest(&|point| sign * ln_data(structure, point)),
             ],
-            q_min: smallest(&|point| match injected(shape, point) {
+            q_min: smallest(&|point| match q(structure, point) {
                 q if q > 0.0 => q,
                 _ => f64::INFINITY,
             }),
-            with_zero: points.iter().any(|point| injected(shape, point) == 0.0),
-            shape,
+            with_zero: points.iter().any(|point| q(structure, point) == 0.0),
+            structure,
             kinds,
             rows: vec![],
             bends: vec![],
@@ -157,18 +115,18 @@ impl Form {
             Term { linear, bend }
         };
         let size = point.ln_n - self.corner[0];
-        let data = data_sign(self.shape) * (ln_data(self.shape, point) - self.corner[1]);
+        let data = data_sign(self.structure) * (ln_data(self.structure, point) - self.corner[1]);
         let offset_term = term(&[(self.kinds.len() - 1, 1.0)], None);
-        match self.shape {
-            Shape::Additive => {
+        match self.structure {
+            Structure::Additive => {
                 let first = term(&[(0, 1.0), (1, -size)], None);
                 let second = term(&[(2, 1.0), (3, -data)], None);
                 Sum { base: 0.0, terms: vec![first, second, offset_term] }
             }
-            Shape::Product { forgets, offset, .. } => {
+            Structure::Forgetting { .. } | Structure::Finetuning { .. } => {
                 let mut entries = vec![(0, 1.0), (1, -size), (2, -data)];
                 let mut bend = None;
-                let q = injected(self.shape, point);
+                let q = q(self.structure, point);
                 if !(q.is_finite() && q >= 0.0) {
                     entries.push((KAPPA, f64::NAN));
                 }
@@ -178,7 +136,8 @@ impl Form {
                     bend = self.bend(q / self.q_min - 1.0);
                 }
                 let mut terms = vec![term(&entries, bend)];
-                terms.extend(offset.then_some(offset_term));
+                terms.extend(has_offset(self.structure).then_some(offset_term));
+                let forgets = matches!(self.structure, Structure::Forgetting { .. });
                 Sum { base: if forgets { point.loss_pt0 } else { 0.0 }, terms }
             }
         }
@@ -199,15 +158,15 @@ impl Form {
     /// limits that are no values of the law, or beyond the largest number.
     pub fn values(&self, x: &Vector) -> Vec<f64> {
         let last = x[self.kinds.len() - 1];
-        match self.shape {
-            Shape::Additive => {
+        match self.structure {
+            Structure::Additive => {
                 let a = (x[0] + x[1] * self.corner[0]).exp();
                 let b = (x[2] + x[3] * self.corner[1]).exp();
                 vec![a, b, x[1], x[3], last.exp()]
             }
-            Shape::Product { injection, offset, .. } => {
-                let injects = injection.is_some();
-                let sign = data_sign(self.shape);
+            Structure::Forgetting { .. } | Structure::Finetuning { .. } => {
+                let injects = injected(self.structure).is_some();
+                let sign = data_sign(self.structure);
                 let mut ln_a = x[0] + x[1] * self.corner[0] + sign * x[2] * self.corner[1];
                 if injects && !self.with_zero {
                     ln_a += x[KAPPA];
@@ -218,7 +177,7 @@ impl Form {
                     values.push(if none { 0.0 } else { (x[KAPPA] / x[1]).exp_m1() / self.q_min });
                 }
                 values.extend([x[1], x[2]]);
-                values.extend(offset.then(|| last.exp()));
+                values.extend(has_offset(self.structure).then(|| last.exp()));
                 values
             }
         }
@@ -226,22 +185,33 @@ impl Form {
 }
 
 /// −1 for a product that grows with the data, 1 for terms that fall.
-fn data_sign(shape: Shape) -> f64 {
-    if matches!(shape, Shape::Product { grows: true, .. }) { -1.0 } else { 1.0 }
+fn data_sign(structure: Structure) -> f64 {
+    if matches!(structure, Structure::Forgetting { .. }) { -1.0 } else { 1.0 }
 }
 
-/// q, which is 0 for a law that knows no injection.
-fn injected(shape: Shape, point: &Point) -> f64 {
-    match shape {
-        Shape::Product { injection: Some(injection), .. } => injection.of(point),
-        _ => 0.0,
+/// What B multiplies, in a law that knows injection.
+fn injected(structure: Structure) -> Option<Injected> {
+    match structure {
+        Structure::Forgetting { injected, .. } => Some(injected),
+        Structure::Finetuning { injected } => injected,
+        Structure::Additive => None,
     }
 }
 
-fn ln_data(shape: Shape, point: &Point) -> f64 {
-    match shape {
-        Shape::Product { .. } => point.ln_d_ft,
-        Shape::Additive => point.ln_d,
+/// Whether the law has an E.
+fn has_offset(structure: Structure) -> bool {
+    !matches!(structure, Structure::Forgetting { offset: false, .. })
+}
+
+/// q, which is 0 for a law that knows no injection.
+fn q(structure: Structure, point: &Point) -> f64 {
+    injected(structure).map_or(0.0, |injected| injected.of(point))
+}
+
+fn ln_data(structure: Structure, point: &Point) -> f64 {
+    match structure {
+        Structure::Forgetting { .. } | Structure::Finetuning { .. } => point.ln_d_ft,
+        Structure::Additive => point.ln_d,
     }
 }
 

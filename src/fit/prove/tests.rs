@@ -43,7 +43,8 @@ impl Table {
 
     fn prove(&self, objective: &Objective, best: f64, options: &ProveOptions) -> Proof {
         let weights = vec![1.0; self.points.len()];
-        prove(self.law, &self.points, &self.losses, &weights, objective, best, options).unwrap()
+        let rows = Observations { points: &self.points, losses: &self.losses, weights: &weights };
+        prove(self.law, rows, objective, best, options).unwrap()
     }
 
     fn cost(&self, objective: &Objective, values: &[f64]) -> f64 {
@@ -310,7 +311,8 @@ fn weights_count_rows() {
     let n = table.points.len();
     let run = |points: &[Point], losses: &[f64], weights: &[f64]| {
         let best = table.cost(&HUBER, values);
-        prove(table.law, points, losses, weights, &HUBER, best, &OPTIONS).unwrap()
+        let rows = Observations { points, losses, weights };
+        prove(table.law, rows, &HUBER, best, &OPTIONS).unwrap()
     };
     let mut weights = vec![1.0; n];
     weights[4] = 0.0;
@@ -330,9 +332,8 @@ fn nonsense_is_refused_in_words() {
     let options = OPTIONS;
     let refused =
         |points: &[Point], losses: &[f64], weights: &[f64], best, options: &ProveOptions| {
-            prove(&Finetuning, points, losses, weights, &HUBER, best, options)
-                .unwrap_err()
-                .to_string()
+            let rows = Observations { points, losses, weights };
+            prove(&Finetuning, rows, &HUBER, best, options).unwrap_err().to_string()
         };
     let with = |loss, weight, best| refused(&[point], &[loss], &[weight], best, &options);
     assert_eq!(with(0.0, 1.0, 1.0), "loss = 0: must be a number above 0");
@@ -351,7 +352,8 @@ fn nonsense_is_refused_in_words() {
     assert!(message.starts_with("row of a proof = 1: must have"), "{message}");
     for p in [f64::NAN, -0.1] {
         let points = [point, Point { p, ..point }];
-        let refused = prove(&Forgetting, &points, &[1.0; 2], &[1.0; 2], &HUBER, 1.0, &options);
+        let rows = Observations { points: &points, losses: &[1.0; 2], weights: &[1.0; 2] };
+        let refused = prove(&Forgetting, rows, &HUBER, 1.0, &options);
         assert!(refused.unwrap_err().to_string().starts_with("row of a proof = 1"));
     }
 }
