@@ -101,6 +101,7 @@ pub mod loss;
 pub mod memory;
 pub mod model;
 pub mod numbers;
+pub mod parallel;
 pub mod pretraining;
 pub mod quiet;
 pub mod rng;

@@ -11,7 +11,6 @@ pub mod files;
 pub mod mask;
 pub mod ngram;
 pub mod overlap;
-pub mod parallel;
 #[cfg(feature = "hub")]
 pub mod registry;
 pub mod sequences;

@@ -87,6 +87,7 @@ pub use shared::Shared;
 pub use watch::Watch;
 
 use crate::laws::{Law, Point, Row};
+use crate::parallel;
 use crate::table::{Sample, Table};
 use crate::{Error, Result};
 use card::{Warning, WarningKind};
@@ -333,26 +334,9 @@ fn predictions(law: &dyn Law, sample: &Sample, values: &[f64]) -> Vec<f64> {
     sample.points.iter().map(|point| law.predict(point, values)).collect()
 }
 
-/// The results of a function for 0, 1, …, in this order, computed by several threads: nothing but
-/// the time depends on how many.
+/// As [`parallel::in_order`], with the progress and the interruptions of the [`Watch`].
 fn in_order<T: Send>(count: usize, threads: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let watch = Watch::begin(count);
-    let of = &|i: usize| Watch::part(watch.as_ref(), || of(i));
-    let threads = threads.clamp(1, count.max(1));
-    if threads == 1 {
-        return (0..count).map(of).collect();
-    }
-    std::thread::scope(|scope| {
-        let part = |t: usize| t * count / threads;
-        let compute = |t: usize| move || (part(t)..part(t + 1)).map(of).collect::<Vec<T>>();
-        let workers: Vec<_> = (1..threads).map(|t| scope.spawn(compute(t))).collect();
-        let mut results = compute(0)();
-        for worker in workers {
-            match worker.join() {
-                Ok(part) => results.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        results
-    })
+    let of = |i: usize| Watch::part(watch.as_ref(), || of(i));
+    parallel::in_order(count, threads, of)
 }

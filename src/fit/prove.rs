@@ -35,6 +35,7 @@ mod tests;
 
 use super::{Objective, Watch};
 use crate::laws::{Law, Point};
+use crate::parallel::in_order;
 use crate::{Error, Result};
 use convex::{Form, Kind, MAX, Vector};
 use relaxation::{Problem, Region, Relaxation};
@@ -353,22 +354,9 @@ impl Search<'_> {
     }
 
     fn look_at(&self, nodes: &[Node], enough: f64) -> Vec<Found> {
-        let look = |node: &Node| self.bound(node, enough);
-        let threads = self.options.threads.clamp(1, nodes.len());
-        if threads == 1 || nodes.len() < 8 {
-            return nodes.iter().map(look).collect();
-        }
-        std::thread::scope(|scope| {
-            let shares: Vec<_> = nodes
-                .chunks(nodes.len().div_ceil(threads))
-                .map(|share| scope.spawn(move || share.iter().map(look).collect::<Vec<_>>()))
-                .collect();
-            let join = |share: std::thread::ScopedJoinHandle<'_, Vec<Found>>| match share.join() {
-                Ok(found) => found,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            shares.into_iter().flat_map(join).collect()
-        })
+        // Threads are not worth their start for a few boxes.
+        let threads = if nodes.len() < 8 { 1 } else { self.options.threads };
+        in_order(nodes.len(), threads, |i| self.bound(&nodes[i], enough))
     }
 
     fn bound(&self, node: &Node, enough: f64) -> Found {

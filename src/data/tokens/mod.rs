@@ -21,8 +21,8 @@ mod shard;
 pub use folder::{Manifest, Origin, OriginFile, Recipe, ShardFile};
 
 use super::mask::Encoded;
-use super::parallel::Flow;
 use super::{Encode, Source};
+use crate::parallel::Flow;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 pub(super) use shard::Document;

@@ -13,11 +13,11 @@ use crate::terminal::{log, print};
 use clap::Args;
 use forgetting_laws::data::distance::documents::{Measures, Sample, WINDOW, compare};
 use forgetting_laws::data::files::Fields;
-use forgetting_laws::data::parallel::in_parallel;
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::loss::Measured;
+use forgetting_laws::parallel::on_all_cores;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::{Error, Fraction, Result};
 use serde::Serialize;
@@ -190,7 +190,8 @@ pub fn run(options: &Options) -> Result<()> {
         let (name, source) = &texts[i];
         Sample::draw(&**source, &tokenizer, options.tokens).map_err(|error| of(name, error))
     };
-    let samples: Vec<Sample> = in_parallel(texts.len(), draw).into_iter().collect::<Result<_>>()?;
+    let samples: Vec<Sample> =
+        on_all_cores(texts.len(), draw).into_iter().collect::<Result<_>>()?;
     let available = samples.iter().map(Sample::tokens).min().unwrap_or(0);
     let tokens = available.min(options.tokens);
     let text = |i: usize| Text {
@@ -210,7 +211,7 @@ pub fn run(options: &Options) -> Result<()> {
         Ok(Domain { text: text(i), measures, model_excess: None, expected_b })
     };
     let mut domains: Vec<Domain> =
-        in_parallel(texts.len() - 1, measure).into_iter().collect::<Result<_>>()?;
+        on_all_cores(texts.len() - 1, measure).into_iter().collect::<Result<_>>()?;
     let model = options.model.as_ref().map(|model| Reader::open(model, &options.compute, None));
     let mut model = model.transpose()?;
     if let Some(model) = &mut model {

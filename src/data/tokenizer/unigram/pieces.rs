@@ -1,6 +1,7 @@
 //! Which pieces a text is best made of: a unigram language model, learnt by expectation
 //! maximisation from a surplus of pieces that is pruned step by step.
 
+use crate::parallel::in_order;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -184,19 +185,14 @@ impl Lattice {
             self.segments.chunks(self.segments.len().div_ceil(PARTS).max(1)).collect();
         let mut sum = vec![0.0; self.pieces.len()];
         for together in parts.chunks(self.threads.clamp(1, PARTS)) {
-            let sum_of = |part: &[Segment]| {
+            let sum_of = |i: usize| {
                 let mut sum = vec![0.0; self.pieces.len()];
-                add(part, &mut sum);
+                add(together[i], &mut sum);
                 sum
             };
-            std::thread::scope(|scope| {
-                let running: Vec<_> =
-                    together.iter().map(|part| scope.spawn(|| sum_of(part))).collect();
-                for part in running {
-                    let part = part.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
-                    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-                }
-            });
+            for part in in_order(together.len(), together.len(), sum_of) {
+                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
         }
         sum
     }

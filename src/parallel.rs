@@ -1,4 +1,4 @@
-//! Independent pieces of work on all cores.
+//! Independent pieces of work on several threads. Their number changes nothing but the time.
 
 use crate::Result;
 use std::any::Any;
@@ -12,8 +12,22 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// `work` of 0 to `count` − 1, in this order, on all cores.
-pub fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+/// The results of `work` for 0 to `count` − 1, in this order, on all cores.
+///
+/// # Panics
+/// If `work` does.
+pub fn on_all_cores<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    in_order(count, cores(), work)
+}
+
+/// The results of `work` for 0 to `count` − 1, in this order, on so many threads, of which this is one.
+///
+/// # Panics
+/// If `work` does.
+pub fn in_order<T: Send>(count: usize, threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    if threads.min(count) <= 1 {
+        return (0..count).map(work).collect();
+    }
     let next = AtomicUsize::new(0);
     let share = || {
         let mut done = Vec::new();
@@ -25,7 +39,7 @@ pub fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> V
         done
     };
     let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..cores().min(count)).map(|_| scope.spawn(share)).collect();
+        let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(share)).collect();
         let mut done = share();
         for other in others {
             done.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -166,6 +180,19 @@ mod tests {
     use crate::Error;
     use proptest::prelude::*;
     use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn results_stand_in_order_whatever_the_number_of_threads() {
+        for (count, threads) in [(0, 0), (0, 3), (1, 4), (5, 1), (100, 3), (7, 20)] {
+            let expected: Vec<usize> = (0..count).map(|i| i * i).collect();
+            assert_eq!(in_order(count, threads, |i| i * i), expected, "{count} {threads}");
+        }
+        // Without a message on the standard error.
+        let refuse = |i: usize| if i == 3 { resume_unwind(Box::new("a panic")) } else { i };
+        for threads in [1, 2] {
+            assert!(catch_unwind(|| in_order(5, threads, refuse)).is_err());
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
