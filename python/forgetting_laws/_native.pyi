@@ -97,7 +97,7 @@ def advise(
     nats: Optional[float],
     share: Optional[float],
     confidence: float,
-    questions: Questions,
+    further: Questions,
 ) -> str: ...
 def share(batch: int, rank: int, ranks: int) -> Tuple[int, int]: ...
 def pretraining_lr(

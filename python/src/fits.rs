@@ -2,7 +2,7 @@
 
 use super::{json, named, of_python, raise, refuse, watched};
 use forgetting_laws::Error;
-use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
+use forgetting_laws::fit::advise::{Question, Questions, Unanswered};
 use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::file::{self, FORMAT, Group, Growth, Input, LawFile};
 use forgetting_laws::fit::sweep::sweep as sweep_of;
@@ -17,7 +17,6 @@ use forgetting_laws::warning::Warning;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
-use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -535,31 +534,12 @@ pub fn limit(nats: Option<f64>, share: Option<f64>) -> PyResult<Limit> {
 
 /// What is asked of the laws beside the smallest p.
 #[derive(FromPyObject)]
-struct Questions {
+struct Further {
     p: Option<f64>,
     target_loss: Option<f64>,
     worth: f64,
     larger: f64,
     new_runs: usize,
-}
-
-/// Every answer that the laws can give.
-#[derive(Serialize)]
-struct Advice {
-    #[serde(flatten)]
-    smallest_p: SmallestP,
-    loss_pt0: f64,
-    loss_pt0_from: Option<&'static str>,
-    /// The p of the other answers.
-    asked_p: f64,
-    on_target: Option<OnTarget>,
-    n_for_target: Option<Needed>,
-    d_ft_for_target: Option<Needed>,
-    worth_collecting: Option<Collecting>,
-    larger_model: Option<Larger>,
-    best_new_runs: Option<NewRuns>,
-    /// What could not be answered, and why.
-    unanswered: HashMap<&'static str, String>,
 }
 
 /// The smallest p that keeps to a limit, and the other answers of the command, as JSON.
@@ -572,63 +552,47 @@ fn advise(
     nats: Option<f64>,
     share: Option<f64>,
     confidence: f64,
-    questions: Questions,
+    further: Further,
 ) -> PyResult<String> {
     let fits: Vec<fit::Fit> = fits.iter().map(|fit| fit.fit().clone()).collect();
-    let limit = limit(nats, share)?;
-    let mut row = row(&at);
-    let loss_pt0_from = if !row.loss_pt0.is_nan() {
-        Some("given")
-    } else {
-        let found = fits.iter().find_map(|fit| fit.loss_pt0_at(row.n_params));
-        row.loss_pt0 = found.map_or(f64::NAN, |found| found.loss_pt0);
-        found.map(|found| if found.outside { "extrapolated" } else { "interpolated" })
+    let questions = Questions {
+        row: row(&at),
+        limit: limit(nats, share)?,
+        confidence,
+        p: further.p,
+        target_loss: further.target_loss,
+        worth: further.worth,
+        larger: further.larger,
+        new_runs: Some(further.new_runs).filter(|count| *count > 0),
     };
-    let advice = watched(py, None, || {
-        let advisor = Advisor::new(fits.iter());
-        let smallest_p = advisor.smallest_p(&row, limit, confidence)?;
-        // Where no p keeps the promise, the one that the law itself asks for.
-        let advised = smallest_p.p.unwrap_or(smallest_p.by_law.value.min(1.0));
-        row.p = questions.p.unwrap_or(advised);
-        let mut unanswered = HashMap::new();
-        let target = questions.target_loss.map(|loss| {
-            Ok((advisor.n_for_target(&row, loss)?, advisor.d_ft_for_target(&row, loss)?))
-        });
-        let target = target.and_then(|found| answered(&mut unanswered, "target_loss", found));
-        let (n_for_target, d_ft_for_target) = target.unzip();
-        let larger = (!row.d_tokens.is_nan()).then(|| advisor.larger_model(&row, questions.larger));
-        let runs =
-            (questions.new_runs > 0).then(|| advisor.best_new_runs(&row, questions.new_runs));
-        Ok(Advice {
-            loss_pt0: row.loss_pt0,
-            loss_pt0_from,
-            asked_p: row.p,
-            on_target: answered(&mut unanswered, "on_target", advisor.on_target(&row)),
-            n_for_target,
-            d_ft_for_target,
-            worth_collecting: answered(
-                &mut unanswered,
-                "worth_collecting",
-                advisor.worth_collecting(&row, questions.worth),
-            ),
-            larger_model: larger.and_then(|found| answered(&mut unanswered, "larger_model", found)),
-            best_new_runs: runs.and_then(|found| answered(&mut unanswered, "best_new_runs", found)),
-            smallest_p,
-            unanswered,
-        })
-    })?;
-    let mut advice = serde_json::to_value(&advice).expect("our types have string keys");
+    let mut answers = watched(py, None, || Ok(Advisor::new(&fits).answers(&questions)))?;
+    let unanswered = std::mem::take(&mut answers.unanswered);
+    let mut advice = serde_json::to_value(&answers).expect("our types have string keys");
+    let map = advice.as_object_mut().expect("answers have names");
+    let mut why_not = serde_json::Map::new();
+    for Unanswered { question, why } in unanswered {
+        let name = match question {
+            // Without it there is no advice.
+            Question::SmallestP => return Err(raise(why)),
+            Question::OnTarget => "on_target",
+            Question::TargetLoss => "target_loss",
+            Question::WorthCollecting => "worth_collecting",
+            Question::LargerModel => "larger_model",
+            Question::BestNewRuns => "best_new_runs",
+        };
+        why_not.insert(name.into(), of_python(&why.to_string()).into());
+    }
+    map.insert("unanswered".into(), why_not.into());
+    // The run that was asked about, and what holds for its smallest p, stand beside the other answers.
+    if let Some(asked) = map.remove("asked") {
+        map.insert("asked_p".into(), asked["p"].clone());
+        map.insert("loss_pt0".into(), asked["loss_pt0"].clone());
+    }
+    if let Some(serde_json::Value::Object(smallest_p)) = map.remove("smallest_p") {
+        map.extend(smallest_p);
+    }
     in_sentences(&mut advice);
     Ok(json(&advice))
-}
-
-/// Keeps why something could not be answered.
-fn answered<T>(
-    unanswered: &mut HashMap<&'static str, String>,
-    question: &'static str,
-    found: forgetting_laws::Result<T>,
-) -> Option<T> {
-    found.map_err(|why| unanswered.insert(question, of_python(&why.to_string()))).ok()
 }
 
 /// Makes sentences of the warnings in an answer.

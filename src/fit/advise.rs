@@ -35,11 +35,13 @@
 //! # Ok::<(), forgetting_laws::Error>(())
 //! ```
 
+mod answers;
 mod data;
 mod injection;
 mod larger;
 mod new_runs;
 
+pub use answers::{Answers, LossPt0From, Question, Questions, Unanswered};
 pub use data::{Collecting, Needed};
 pub use injection::{Limit, OnTarget, SmallestP};
 pub use larger::{Larger, Model};

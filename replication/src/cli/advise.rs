@@ -4,7 +4,7 @@ mod report;
 
 use crate::cli::values::limit;
 use crate::terminal::print;
-use forgetting_laws::fit::advise::{Collecting, Larger, Needed, NewRuns, OnTarget, SmallestP};
+use forgetting_laws::fit::advise::{Answers, Question, Questions, Unanswered};
 use forgetting_laws::fit::file;
 use forgetting_laws::fit::{Advisor, Fit, Limit};
 use forgetting_laws::laws::Row;
@@ -74,43 +74,14 @@ struct Advice {
     laws: Vec<Chosen>,
     /// The level of the intervals.
     level: f64,
-    /// The question, with the p of the other answers.
-    asked: Row,
-    /// `None` if no law of the file needs it.
-    loss_pt0_from: Option<Source>,
-    smallest_p: Option<SmallestP>,
-    on_target: Option<OnTarget>,
-    n_for_target: Option<Needed>,
-    d_ft_for_target: Option<Needed>,
-    worth_collecting: Option<Collecting>,
-    larger_model: Option<Larger>,
-    best_new_runs: Option<NewRuns>,
-    unanswered: Vec<Unanswered>,
+    #[serde(flatten)]
+    answers: Answers,
 }
 
 /// The form that is used, among several.
 #[derive(Debug, Serialize)]
 struct Chosen {
     law: String,
-    why: String,
-}
-
-/// The source of L_pt⁰.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Source {
-    /// The command line.
-    Given,
-    /// Interpolation between the sizes of the runs.
-    Interpolated,
-    /// Extrapolation beyond the sizes of the runs.
-    Extrapolated,
-}
-
-/// A question without an answer, and what is missing.
-#[derive(Debug, Serialize)]
-struct Unanswered {
-    question: &'static str,
     why: String,
 }
 
@@ -191,78 +162,37 @@ fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
         let requirement = "advice needs intervals; fit again with --bootstrap 1000";
         return Err(Error::setting("resamples in the file", 0, requirement));
     };
-    let (loss_pt0, loss_pt0_from) = match options.loss_pt0 {
-        Some(given) => (given, Some(Source::Given)),
-        None => match fits.iter().find_map(|fit| fit.loss_pt0_at(options.n_params)) {
-            Some(found) if found.outside => (found.loss_pt0, Some(Source::Extrapolated)),
-            Some(found) => (found.loss_pt0, Some(Source::Interpolated)),
-            None => (f64::NAN, None),
-        },
-    };
-    let mut row = Row {
+    let row = Row {
         n_params: options.n_params,
         d_ft_tokens: options.d_ft,
         p: 0.0,
-        loss_pt0,
+        loss_pt0: options.loss_pt0.unwrap_or(f64::NAN),
         d_tokens: options.d_tokens.unwrap_or(f64::NAN),
     };
-    let advisor = Advisor::new(fits.iter().copied());
-    let mut questions = Questions::default();
-    let smallest_p = questions
-        .ask("the smallest p", advisor.smallest_p(&row, options.limit, options.confidence));
-    // Where no p keeps the promise, the one that the law itself asks for.
-    let advised = smallest_p.as_ref().map(|found| found.p.unwrap_or(found.by_law.value.min(1.0)));
-    row.p = options.p.or(advised).unwrap_or(0.0);
-    let on_target = questions.ask("the target", advisor.on_target(&row));
-    let target = || {
-        let requirement = "give the loss on the target to reach";
-        options.target_loss.ok_or_else(|| Error::setting("--target-loss", "none", requirement))
-    };
-    let sizes = target().and_then(|loss| {
-        Ok((advisor.n_for_target(&row, loss)?, advisor.d_ft_for_target(&row, loss)?))
+    let mut answers = Advisor::new(fits).answers(&Questions {
+        row,
+        limit: options.limit,
+        confidence: options.confidence,
+        p: options.p,
+        target_loss: options.target_loss,
+        worth: options.worth,
+        larger: options.larger,
+        new_runs: Some(options.new_runs),
     });
-    let (n_for_target, d_ft_for_target) = questions.ask("sizes for a target loss", sizes).unzip();
-    let worth_collecting = questions
-        .ask("the target data worth collecting", advisor.worth_collecting(&row, options.worth));
-    let larger = match options.d_tokens {
-        Some(_) => advisor.larger_model(&row, options.larger),
-        None => {
-            let requirement = "give the tokens of the model's pretraining";
-            Err(Error::setting("--d-tokens", "none", requirement))
-        }
+    let mut missing = |question, option, requirement| {
+        let why = Error::setting(option, "none", requirement);
+        answers.unanswered.push(Unanswered { question, why });
     };
-    let larger_model = questions.ask("a larger model at equal FLOPs", larger);
-    let best_new_runs = questions
-        .ask("the runs that would say most", advisor.best_new_runs(&row, options.new_runs));
-    Ok(Advice {
-        domain,
-        laws: Vec::new(),
-        level,
-        asked: row,
-        loss_pt0_from,
-        smallest_p,
-        on_target,
-        n_for_target,
-        d_ft_for_target,
-        worth_collecting,
-        larger_model,
-        best_new_runs,
-        unanswered: questions.unanswered,
-    })
-}
-
-/// Keeps what could not be answered.
-#[derive(Default)]
-struct Questions {
-    unanswered: Vec<Unanswered>,
-}
-
-impl Questions {
-    fn ask<T>(&mut self, question: &'static str, found: Result<T>) -> Option<T> {
-        found
-            .map_err(|error| self.unanswered.push(Unanswered { question, why: error.to_string() }))
-            .ok()
+    if options.target_loss.is_none() {
+        let requirement = "give the loss on the target to reach";
+        missing(Question::TargetLoss, "--target-loss", requirement);
     }
+    if options.d_tokens.is_none() {
+        let requirement = "give the tokens of the model's pretraining";
+        missing(Question::LargerModel, "--d-tokens", requirement);
+    }
+    answers.unanswered.sort_by_key(|unanswered| unanswered.question);
+    Ok(Advice { domain, laws: Vec::new(), level, answers })
 }
 
 #[cfg(test)]

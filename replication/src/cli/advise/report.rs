@@ -1,8 +1,10 @@
 //! The report of `advise`.
 
-use super::{Advice, Source};
+use super::Advice;
 use forgetting_laws::fit::Measured;
-use forgetting_laws::fit::advise::{Estimate, Larger, Model, NewRuns, OnTarget, SmallestP};
+use forgetting_laws::fit::advise::{
+    Answers, Estimate, Larger, LossPt0From, Model, NewRuns, OnTarget, SmallestP,
+};
 use forgetting_laws::warning::Warning;
 use forgetting_laws::words::{fraction, number, numbers, percent, power, size, told};
 use std::fmt::Write as _;
@@ -11,6 +13,7 @@ use std::fmt::Write as _;
 pub fn text(advice: &Advice) -> String {
     let mut out = Report { text: String::new(), said: Vec::new() };
     out.heading(advice);
+    let advice = &advice.answers;
     if let Some(found) = &advice.smallest_p {
         out.smallest_p(found, advice);
     }
@@ -66,16 +69,16 @@ struct Report {
 
 impl Report {
     fn heading(&mut self, advice: &Advice) {
-        let row = &advice.asked;
+        let Answers { asked: row, loss_pt0_from, .. } = &advice.answers;
         if !advice.domain.is_empty() {
             let _ = write!(self.text, "{}: ", advice.domain);
         }
         let _ = write!(self.text, "N = {}, D_ft = {}", size(row.n_params), size(row.d_ft_tokens));
         if row.loss_pt0.is_finite() {
-            let from = match advice.loss_pt0_from {
-                Some(Source::Given) | None => "",
-                Some(Source::Interpolated) => " (interpolated between the runs' sizes)",
-                Some(Source::Extrapolated) => " (extrapolated from the runs' sizes)",
+            let from = match loss_pt0_from {
+                Some(LossPt0From::Given) | None => "",
+                Some(LossPt0From::Interpolated) => " (interpolated between the runs' sizes)",
+                Some(LossPt0From::Extrapolated) => " (extrapolated from the runs' sizes)",
             };
             let _ = write!(self.text, ", L_pt0 = {}{from}", number(row.loss_pt0));
         }
@@ -106,7 +109,7 @@ impl Report {
         }
     }
 
-    fn smallest_p(&mut self, found: &SmallestP, advice: &Advice) {
+    fn smallest_p(&mut self, found: &SmallestP, advice: &Answers) {
         let confidence = percent(found.confidence);
         let share = percent(found.limit / advice.asked.loss_pt0);
         self.title(&format!(

@@ -1,5 +1,6 @@
 use super::*;
 use clap::Parser;
+use forgetting_laws::fit::advise::LossPt0From;
 use forgetting_laws::fit::{Bootstrap, fit};
 use forgetting_laws::laws::{Additive, Finetuning, FinetuningP, Forgetting, Law};
 use forgetting_laws::rng::Key;
@@ -53,12 +54,12 @@ fn every_question_is_answered_where_every_law_is_there() {
     let fits: Vec<&Fit> = fits.iter().collect();
     let asked = options("--limit 5% --target-loss 2.5 --d-tokens 20B");
     let advice = advise(&fits, &asked).unwrap();
-    assert_eq!(advice.unanswered.len(), 0);
-    assert_eq!(advice.loss_pt0_from, Some(Source::Interpolated));
-    assert!((2.7..3.0).contains(&advice.asked.loss_pt0));
-    assert_eq!(Some(advice.asked.p), advice.smallest_p.as_ref().unwrap().p);
-    assert_eq!(advice.best_new_runs.as_ref().unwrap().runs.len(), 3);
-    assert!(advice.larger_model.as_ref().unwrap().loss_pt.is_some());
+    assert_eq!(advice.answers.unanswered.len(), 0);
+    assert_eq!(advice.answers.loss_pt0_from, Some(LossPt0From::Interpolated));
+    assert!((2.7..3.0).contains(&advice.answers.asked.loss_pt0));
+    assert_eq!(Some(advice.answers.asked.p), advice.answers.smallest_p.as_ref().unwrap().p);
+    assert_eq!(advice.answers.best_new_runs.as_ref().unwrap().runs.len(), 3);
+    assert!(advice.answers.larger_model.as_ref().unwrap().loss_pt.is_some());
     let report = report::text(&advice);
     for part in [
         "wikipedia: N = 200M, D_ft = 5M, L_pt0 = 2.8",
@@ -74,18 +75,19 @@ fn every_question_is_answered_where_every_law_is_there() {
     }
     assert!(!report.contains("Not answered") && !report.contains("NaN"), "{report}");
     let json = serde_json::to_value(&advice).unwrap();
-    assert_eq!(json["asked"]["p"].as_f64(), Some(advice.asked.p));
+    assert_eq!(json["asked"]["p"].as_f64(), Some(advice.answers.asked.p));
     assert_eq!(json["level"], 0.9);
 
-    let at = advise(&fits, &options("--p 0.05 --loss-pt0 2.9")).unwrap();
-    assert_eq!((at.asked.p, at.asked.loss_pt0, at.loss_pt0_from), (0.05, 2.9, Some(Source::Given)));
+    let at = advise(&fits, &options("--p 0.05 --loss-pt0 2.9")).unwrap().answers;
+    assert_eq!((at.asked.p, at.asked.loss_pt0), (0.05, 2.9));
+    assert_eq!(at.loss_pt0_from, Some(LossPt0From::Given));
 }
 
 #[test]
 fn what_is_missing_is_said() {
     let fit = forgetting("");
     let advice = advise(&[&fit], &options("--limit 0.15")).unwrap();
-    assert!(advice.smallest_p.is_some() && advice.best_new_runs.is_some());
+    assert!(advice.answers.smallest_p.is_some() && advice.answers.best_new_runs.is_some());
     let report = report::text(&advice);
     assert!(report.starts_with("N = 200M"));
     for part in [
