@@ -1,9 +1,9 @@
-"""What the native module's integers cannot say in a sentence."""
+"""What the native module's numbers cannot say in a sentence."""
 
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Optional
 
 from ._native import ForgettingLawsError
 
@@ -17,6 +17,25 @@ def whole(**numbers: int) -> None:
             good = False
         if not good:
             raise ForgettingLawsError(f"{name} = {shown(value)}: must be a whole number of at least 0")
+
+
+def real(**numbers: Optional[float]) -> None:
+    """Refuses what is no number; None is what was not given."""
+    for name, value in numbers.items():
+        try:
+            good = value is None or (not isinstance(value, str) and isinstance(float(value), float))
+        except (TypeError, ValueError, OverflowError):
+            good = False
+        if not good:
+            raise ForgettingLawsError(f"{name} = {shown(value)}: must be a number")
+
+
+def share(**numbers: Optional[float]) -> None:
+    """Refuses what is no number from 0 to 1; None is what was not given."""
+    real(**numbers)
+    for name, value in numbers.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ForgettingLawsError(f"{name} = {shown(value)}: must lie between 0 and 1")
 
 
 def rank_of(rank: int, ranks: int) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Generator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import _native
-from ._checks import counted, whole
+from ._checks import counted, real, whole
 from ._native import ForgettingLawsError
 
 Path = Union[str, "os.PathLike[str]"]
@@ -70,6 +70,7 @@ class UCurve:
         min_steps: int = 100,
     ) -> None:
         whole(min_steps=min_steps)
+        real(loss_pt0=loss_pt0, rise=rise, factor=factor)
         self.loss_pt0 = loss_pt0
         self.evaluations: List[Evaluation] = []
         self._rule = (rise, factor, min_steps)
@@ -79,6 +80,7 @@ class UCurve:
         """Adds both validation losses after ``step`` optimiser steps, in nats per token; step 0 is the
         model before finetuning. Steps must ascend."""
         whole(step=step)
+        real(loss_ft=loss_ft, loss_pt=loss_pt)
         self.evaluations.append(Evaluation(step, loss_ft, loss_pt))
         try:
             self._seen()

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _html, _native, _table
-from ._checks import counted, shown, whole
+from ._checks import counted, real, share, shown, whole
 from ._native import ForgettingLawsError
 from ._plots import Plot
 
@@ -129,6 +129,7 @@ class Fit:
         ForgettingLawsError
             If an input that the law reads is missing or outside its domain.
         """
+        real(epochs=epochs)
         if interval not in ("run", "law"):
             raise ForgettingLawsError(f"interval = {interval}: must be run or law")
         inputs: Dict[str, Optional[Numbers]] = {
@@ -266,6 +267,13 @@ class Options(NamedTuple):
     threads: int
 
 
+def _law_names(*names: str) -> None:
+    """Refuses what is no name of a law before the native module finds that it is no text."""
+    for name in names:
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ForgettingLawsError(f"law = {shown(name)}: must be the name of a law; fl.laws() lists them")
+
+
 Progress = Union[bool, Callable[[int, int], object]]
 
 
@@ -368,6 +376,8 @@ def fit(
         If a file cannot be read.
     """
     whole(bootstrap=bootstrap, seed=seed, threads=threads)
+    real(level=level, delta=delta, model_spread=model_spread)
+    _law_names(law)
     given = _table.given(table, columns, domain)
     options = Options(
         bootstrap, level, seed, hold_out, space, penalty, delta, misfit, model_spread, threads
@@ -463,11 +473,14 @@ def compare(
         If fewer than two of the laws can be compared on the table.
     """
     whole(bootstrap=bootstrap, seed=seed, threads=threads)
+    real(level=level, delta=delta)
+    laws = [laws] if isinstance(laws, str) else list(laws)
+    _law_names(*laws)
     given = _table.given(table, columns, domain)
     options = Options(
         bootstrap, level, seed, None, space, penalty, delta, True, None, threads
     )
-    found = _native.rank_laws(given, list(laws), options, _told(progress))
+    found = _native.rank_laws(given, laws, options, _told(progress))
     _ended(progress)
     if found is None:
         raise ForgettingLawsError(
@@ -530,7 +543,7 @@ def advise(
     -------
     dict
         ``p``: the smallest p, None if even 1 is not enough; ``by_law``: the p of the law alone with its
-        interval; ``rise`` and ``rise_without``: the increase of a new run at that p and without injection,
+        interval, None where no p is enough; ``rise`` and ``rise_without``: the increase of a new run at that p and without injection,
         in nats; ``loss_pt0``, and ``loss_pt0_from``: ``given``, ``interpolated`` or ``extrapolated``;
         ``warnings``: list of str. Further answers at ``asked_p``, None where they were not asked for or
         the laws cannot answer: ``on_target``, ``n_for_target``, ``d_ft_for_target``, ``worth_collecting``,
@@ -542,6 +555,9 @@ def advise(
         If there is no law of forgetting with a bootstrap, or a number lies outside its domain.
     """
     whole(new_runs=new_runs)
+    real(limit=limit, limit_nats=limit_nats, confidence=confidence, target_loss=target_loss)
+    real(worth=worth, larger=larger)
+    share(p=p)
     asked = [fits] if isinstance(fits, Fit) else list(fits)
     if limit is None and limit_nats is None:
         limit = 0.01

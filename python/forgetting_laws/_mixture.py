@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _html, _native
-from ._checks import rank_of, whole
+from ._checks import rank_of, share, whole
 from ._native import ForgettingLawsError
 
 
@@ -72,6 +72,7 @@ class Mixture:
             seed=seed,
             sequence_tokens=sequence_tokens,
         )
+        share(p=p)
         self._settings: Dict[str, Any] = {
             "p": p,
             "steps": steps,

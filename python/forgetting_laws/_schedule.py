@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._checks import whole
+from ._checks import real, whole
 from ._native import ForgettingLawsError
 
 Steps = Union[Sequence[int], "npt.NDArray[np.int64]"]
@@ -83,6 +83,7 @@ class PretrainingSchedule(Schedule):
 
     def __post_init__(self) -> None:
         whole(total_steps=self.total_steps)
+        real(peak=self.peak, warmup=self.warmup, terminal=self.terminal)
         self._rates(self.peak, [])
 
     def _rates(self, peak: float, steps: List[int]) -> List[float]:
@@ -91,6 +92,7 @@ class PretrainingSchedule(Schedule):
     def crossing(self, share: float) -> Optional[float]:
         """The progress, from 0 to 1, at which the cosine has come down to this share of the peak; None
         if it never does. For 1/30 and the paper's schedule it is 0.902."""
+        real(share=share)
         return _native.pretraining_crossing(self.warmup, self.terminal, share)
 
 
@@ -122,6 +124,7 @@ class FinetuningSchedule(Schedule):
 
     def __post_init__(self) -> None:
         whole(warmup_steps=self.warmup_steps)
+        real(peak=self.peak, ratio=self.ratio)
         self._rates(self.peak, [])
 
     def _rates(self, peak: float, steps: List[int]) -> List[float]:
@@ -202,5 +205,6 @@ def weight_decay(
         raise ForgettingLawsError(
             f"optimizer = {optimizer}: must be one of {'; '.join(OPTIMIZERS)}"
         )
+    real(value=value, peak=peak)
     means = OPTIMIZERS[optimizer].means
     return _native.convert_weight_decay(value, semantics, means, peak)

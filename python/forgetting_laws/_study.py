@@ -7,7 +7,7 @@ import os
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union, cast
 
 from . import _html, _native
-from ._checks import counted, shown, whole
+from ._checks import counted, real, shown, whole
 from ._native import ForgettingLawsError
 
 Path = Union[str, "os.PathLike[str]"]
@@ -220,10 +220,18 @@ class Study:
         """
         if limit is None and limit_nats is None:
             limit = 0.05
-        priced = {
-            name: model if isinstance(model, tuple) else (float(model), 0.0)
-            for name, model in models.items()
-        }
+        real(n_params=n_params, d_ft_tokens=d_ft_tokens, limit=limit, limit_nats=limit_nats)
+        real(confidence=confidence, loss_pt0=loss_pt0, passes=passes)
+        if not models:
+            raise ForgettingLawsError("models = none: give at least one model and its N")
+        priced: Dict[str, Tuple[float, float]] = {}
+        for name, model in models.items():
+            size, cost = model if isinstance(model, tuple) else (model, 0.0)
+            real(**{f"N of the model {name}": size, f"cost of the model {name}": cost})
+            priced[name] = float(size), float(cost)
+        for of, numbers in (("amounts", amounts), ("fractions", fractions), ("p", p)):
+            for number in () if numbers is None else numbers:
+                real(**{of: number})
         if candidates is None:
             if amounts is None or fractions is None:
                 raise ForgettingLawsError(
@@ -235,6 +243,12 @@ class Study:
                 for d_ft in amounts
                 for fraction in fractions
             ]
+        for run in candidates:
+            if len(run) != 4:
+                raise ForgettingLawsError(
+                    f"candidates: {shown(run)} must have a model, D_ft, p and a cost"
+                )
+            real(d_ft_tokens=run[1], p=run[2], cost=run[3])
         asked = sorted({run[2] for run in candidates}) if p is None else list(p)
         _native.study_new(
             os.fspath(path),
@@ -290,6 +304,7 @@ class Study:
         ForgettingLawsError
             If there is no such run, or a loss is not a positive number.
         """
+        real(loss_pt0=loss_pt0, loss_pt=loss_pt, loss_ft=loss_ft)
         _native.study_tell(self.path, _number(run), loss_pt0, loss_pt, loss_ft)
 
     def add(
@@ -319,6 +334,8 @@ class Study:
         int
             The number of the run: that of a run of the study with the same settings, or a new one.
         """
+        real(n_params=n_params, d_ft_tokens=d_ft_tokens, p=p)
+        real(loss_pt0=loss_pt0, loss_pt=loss_pt, loss_ft=loss_ft)
         return _native.study_add(
             self.path, model, n_params, d_ft_tokens, p, loss_pt0, loss_pt, loss_ft
         )

@@ -132,7 +132,7 @@ def _read(table: Any, taken: Mapping[str, str], *, once: bool = True) -> _Column
 
 def _no_rows(names: Sequence[str]) -> str:
     found = ", ".join(names) or "none"
-    return f"the table has no rows of a column that a law reads; its columns are {found}"
+    return f"the table has no rows, or no column that a law reads; its columns are {found}"
 
 
 def _file(path: str, taken: Mapping[str, str]) -> _Columns:
