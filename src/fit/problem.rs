@@ -1,7 +1,7 @@
 //! The objective as a smooth function of few coordinates.
 
 use super::objective::{Objective, Penalty, Space, huber};
-use crate::laws::{Law, Point, Role, Units};
+use crate::laws::{Law, Parameter, Point, Role, Units};
 use crate::rng::Key;
 use crate::table::{Column, Sample};
 
@@ -33,6 +33,8 @@ pub(super) struct Problem {
     pub units: Units,
     /// N and D of each row of the sample, which tell pretrained models apart.
     pub pretraining: Vec<(f64, f64)>,
+    /// What the coordinate of a strength may reach.
+    strongest: f64,
 }
 
 /// A row.
@@ -64,6 +66,22 @@ pub(super) struct Expansion {
     pub majorant: Matrix,
     /// Weight times derivative of the penalty, summed for each setting.
     slopes: Vec<f64>,
+}
+
+/// ln(1 + B) of the largest strength that a float holds in these and in plain units, also times what it
+/// multiplies.
+fn strongest(law: &dyn Law, units: &Units, points: &[Point]) -> f64 {
+    const LN_LARGEST: f64 = 709.0;
+    let is_strength = |j: usize| law.parameters()[j].role == Role::Strength;
+    let value = |parameter: &Parameter| f64::from(u8::from(parameter.role != Role::Exponent));
+    let ones: Vec<f64> = law.parameters().iter().map(value).collect();
+    let plain = law.in_units(&ones, &units.inverse());
+    let plain = plain.iter().enumerate().filter(|(j, _)| is_strength(*j)).map(|(_, value)| *value);
+    let multiplied = points
+        .iter()
+        .flat_map(|point| [point.p, point.tokens_per_pass(), point.tokens_per_parameter()]);
+    // NaN where a law does not read p or a size.
+    LN_LARGEST - plain.chain(multiplied).fold(1.0, f64::max).ln()
 }
 
 impl Problem {
@@ -103,7 +121,8 @@ impl Problem {
         }
         let roles = law.parameters().iter().map(|parameter| parameter.role).collect();
         let pretraining = sample.rows.iter().map(|row| (row.n_params, row.d_tokens)).collect();
-        Self { law, roles, points, rows, n_runs, space, units, pretraining }
+        let strongest = strongest(law, &units, &points);
+        Self { law, roles, points, rows, n_runs, space, units, pretraining, strongest }
     }
 
     /// The problem of some of the rows in ascending order, each of which may be there several
@@ -156,13 +175,13 @@ impl Problem {
     }
 
     /// What a coordinate may reach: no limit to a coefficient, and to the others what a float can
-    /// hold of the parameters in plain units. There the prediction has long stopped moving.
+    /// hold of the parameters in plain units. There predictions move no more, or as slowly as 1/ln B.
     pub fn most(&self, j: usize) -> f64 {
         const LN_LARGEST: f64 = 680.0;
         let sizes = [self.units.ln_n, self.units.ln_d_ft, self.units.ln_d];
         match self.roles[j] {
             Role::Coefficient => f64::INFINITY,
-            Role::Strength => LN_LARGEST - self.units.ln_p.abs(),
+            Role::Strength => self.strongest,
             // Two of them may act on one coefficient.
             Role::Exponent => 0.5 * LN_LARGEST / sizes.iter().fold(1.0, |m: f64, s| m.max(s.abs())),
         }
