@@ -299,6 +299,19 @@ impl Clusters {
         sizes.iter().any(|models| models.len() > 1).then_some(Self { sizes, n_runs })
     }
 
+    /// How often each of `n_runs` runs is drawn for a paired bootstrap: by clusters, or run by run
+    /// where there are none.
+    pub(super) fn counts(clusters: Option<&Self>, n_runs: usize, key: Key) -> Vec<usize> {
+        if let Some(clusters) = clusters {
+            return clusters.draw(key);
+        }
+        let mut counts = vec![0; n_runs];
+        for i in 0..n_runs as u64 {
+            counts[key.below(i, n_runs as u64) as usize] += 1;
+        }
+        counts
+    }
+
     /// How often each run is drawn: for each size as many models as there are, and for each drawn
     /// model as many runs as it has.
     pub(super) fn draw(&self, key: Key) -> Vec<usize> {

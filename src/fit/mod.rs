@@ -145,6 +145,21 @@ pub struct Observed {
     /// How often its run passes over the target data, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
+    /// Its run and the pretrained model that the run starts from, each counted from 0; `None` in
+    /// files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// Which rows of a fit belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The run, counted from 0.
+    pub run: usize,
+    /// The pretrained model, counted from 0. If the table does not say which it is, runs with the
+    /// same N and D share a model.
+    pub model: usize,
 }
 
 /// A fitted law.
@@ -283,12 +298,14 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         let (low, high) = (interval.map(|i| i.low), interval.map(|i| i.high));
         Param { name: name.to_string(), value: *value, low, high }
     };
+    let models = sample.models();
     let observed = |(i, prediction): (usize, &f64)| Observed {
         row: sample.rows[i],
         loss: sample.losses[i],
         prediction: *prediction,
         weight: sample.weights[i],
         epochs: sample.epochs[i],
+        origin: Some(Origin { run: sample.runs[i], model: models[i] }),
     };
     let mut warnings = card::of_table(table, law, &sample, spread);
     warnings.extend(card::of_fit(law, optimum.status, held_out.as_ref()));

@@ -152,16 +152,7 @@ pub fn rank(
     let clusters = Clusters::new(*widest, sample.n_runs, (0..sample.len()).map(of_row));
     let resample = |b: usize| {
         let key = key.child(b as u64);
-        let counts = match &clusters {
-            Some(clusters) => clusters.draw(key),
-            None => {
-                let mut counts = vec![0; sample.n_runs];
-                for i in 0..sample.n_runs as u64 {
-                    counts[key.below(i, sample.n_runs as u64) as usize] += 1;
-                }
-                counts
-            }
-        };
+        let counts = Clusters::counts(clusters.as_ref(), sample.n_runs, key);
         scores(&|run| counts[run] as f64)
     };
     let resampled = in_order(resamples, threads, resample);
