@@ -163,7 +163,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Table 4: Equations 6 and 7, on the largest model with the most data.
+    /// Table 4: Equations 6 and 7, on the largest model with the most data. Without the misfit, as the
+    /// committed predictions of golden/nano were sealed.
     pub fn table4(corner: Corner) -> Self {
         Self {
             corner,
@@ -174,13 +175,15 @@ impl Plan {
         }
     }
 
-    /// What the settings say of the predictions of runs beyond a corner.
+    /// What the settings say of the predictions of runs beyond a corner that are sealed now: the
+    /// intervals know the misfit of the law.
     ///
     /// # Errors
     /// If a law is none.
     #[cfg(feature = "train")]
     pub fn of_settings(predict: &Predict, corner: Corner) -> Result<Self> {
         let mut plan = Self::table4(corner);
+        plan.options.misfit = true;
         if !predict.laws.is_empty() {
             plan.laws = predict
                 .laws
@@ -540,6 +543,24 @@ mod tests {
         }
     }
 
+    /// A new grid's predictions know the misfit; those that were sealed without it are made again as
+    /// they were.
+    #[cfg(feature = "train")]
+    #[test]
+    fn predictions_of_new_grids_know_the_misfit() {
+        let results = planted();
+        let mut plans = [Plan::of(&results), Plan::of(&results)];
+        plans[1] = Plan::of_settings(&Predict::default(), plans[0].corner).unwrap();
+        let widths = plans.map(|mut plan| {
+            plan.options.bootstrap.resamples = 100;
+            let made = plan.made_afterwards(&results);
+            let forecasts = made.content.registered.iter().flat_map(|r| r.forecasts.clone());
+            let width = |f: Forecast| (f.prediction.high.unwrap() / f.prediction.low.unwrap()).ln();
+            forecasts.map(width).sum::<f64>()
+        });
+        assert!(widths[1] > 1.01 * widths[0], "{widths:?}");
+    }
+
     #[cfg(feature = "train")]
     #[test]
     fn what_is_predicted_is_a_setting() {
@@ -555,6 +576,8 @@ mod tests {
         );
         let usual = Plan::of_settings(&Predict::default(), corner).unwrap();
         assert_eq!(named(&usual), ["finetuning", "forgetting"]);
+        let knows_the_misfit = |plan: &Plan| plan.options.misfit;
+        assert!(knows_the_misfit(&plan) && knows_the_misfit(&usual));
         let refusal = |set: &str| Config::load("micro", &[set.into()]).unwrap_err().to_string();
         assert!(refusal("predict.laws=gravity").starts_with("predict.law = gravity: "));
         assert!(refusal("predict.size=nano-micro").starts_with("predict.size = nano-micro: "));
