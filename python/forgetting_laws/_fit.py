@@ -501,6 +501,7 @@ def advise(
     limit_nats: Optional[float] = None,
     confidence: float = 0.9,
     p: Optional[float] = None,
+    epochs: Optional[float] = None,
     target_loss: Optional[float] = None,
     worth: float = 0.01,
     d_tokens: Optional[float] = None,
@@ -528,6 +529,8 @@ def advise(
         The probability with which a new run must stay within the limit.
     p : float, optional
         The fraction for the other answers; by default the smallest p.
+    epochs : float, optional
+        Passes over the target data; a warning says if the runs made far more or fewer.
     target_loss : float, optional
         The desired loss on the target, in nats per token, for ``n_for_target`` and ``d_ft_for_target``.
     worth : float
@@ -555,7 +558,7 @@ def advise(
         If there is no law of forgetting with a bootstrap, or a number lies outside its domain.
     """
     whole(new_runs=new_runs)
-    real(limit=limit, limit_nats=limit_nats, confidence=confidence, target_loss=target_loss)
+    real(limit=limit, limit_nats=limit_nats, confidence=confidence, epochs=epochs, target_loss=target_loss)
     real(worth=worth, larger=larger)
     share(p=p)
     asked = [fits] if isinstance(fits, Fit) else list(fits)
@@ -576,7 +579,7 @@ def advise(
         number("d_tokens", d_tokens),
     ]
     natives = [fit._native for fit in asked]
-    questions = Questions(p, target_loss, worth, larger, new_runs)
+    questions = Questions(p, epochs, target_loss, worth, larger, new_runs)
     answer: Dict[str, Any] = json.loads(
         _native.advise(natives, at, limit_nats, limit, confidence, questions)
     )
@@ -587,6 +590,7 @@ class Questions(NamedTuple):
     """What is asked beside the smallest p, in the form that the native module takes."""
 
     p: Optional[float]
+    epochs: Optional[float]
     target_loss: Optional[float]
     worth: float
     larger: float

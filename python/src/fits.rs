@@ -536,6 +536,7 @@ pub fn limit(nats: Option<f64>, share: Option<f64>) -> PyResult<Limit> {
 #[derive(FromPyObject)]
 struct Further {
     p: Option<f64>,
+    epochs: Option<f64>,
     target_loss: Option<f64>,
     worth: f64,
     larger: f64,
@@ -560,6 +561,7 @@ fn advise(
         limit: limit(nats, share)?,
         confidence,
         p: further.p,
+        epochs: further.epochs,
         target_loss: further.target_loss,
         worth: further.worth,
         larger: further.larger,

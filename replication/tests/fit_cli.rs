@@ -676,6 +676,63 @@ fn laws_are_given_as_a_table() {
     refused(folder, &both, &["--csv = -", "--json already replaces"]);
 }
 
+/// The table of laws has the ranking: the errors on every axis, and the baselines beside. Without runs
+/// held out there is none, which is said in a line.
+#[test]
+fn the_table_of_laws_has_the_ranking() {
+    let folder = fitted().0.path();
+    let laws = "forgetting,forgetting-plus-tokens,finetuning";
+    let call =
+        ["fit", "noisy.csv", "--law", laws, "--bootstrap", "20", "--out", "ranked", "--csv", "-"];
+    let output = must_succeed(folder, &call);
+    assert_eq!(stderr(&output), "");
+    let printed = stdout(&output).replace("\"far, far\"", "far");
+    let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split(',').collect()).collect();
+    let column = |name: &str| rows[0].iter().position(|cell| *cell == name).unwrap();
+    let ranking = fs::read_to_string(folder.join("ranked/ranking.csv")).unwrap();
+    let ranking = ranking.replace("\"far, far\"", "far");
+    let ranked: Vec<Vec<&str>> = ranking.lines().map(|line| line.split(',').collect()).collect();
+    let mut compared = 0;
+    for row in &rows[1..] {
+        assert_eq!(row.len(), rows[0].len(), "{row:?}");
+        let of = |axis: &str| {
+            ranked
+                .iter()
+                .find(|r| r[0] == row[0] && r[1] == "loss_pt" && r[3] == row[1] && r[8] == axis)
+        };
+        if row[1] == "finetuning" {
+            assert!(row[column("rank")..].iter().all(|cell| cell.is_empty()), "{row:?}");
+            continue;
+        }
+        assert_eq!(row[column("loss")], "loss_pt");
+        assert_eq!(row[column("rank")], of("mean").unwrap()[5], "{row:?}");
+        for axis in ["size", "data", "p", "largest"] {
+            let error = row[column(&format!("error_by_{axis}"))];
+            assert_eq!(error, of(axis).map_or("", |row| row[10]), "{row:?} {axis}");
+            compared += usize::from(!error.is_empty());
+        }
+        let mean = of("mean").unwrap();
+        let names = ["error_mean", "behind_best", "behind_best_low", "behind_best_high"];
+        assert_eq!(names.map(|name| row[column(name)]), [mean[10], mean[11], mean[12], mean[13]]);
+        assert_eq!(
+            row[column("parameter")].is_empty(),
+            ["no-change", "log-linear"].contains(&row[1])
+        );
+    }
+    // Of two domains two laws of four parameters and two baselines, on four axes.
+    assert_eq!(compared, 2 * (2 * 4 + 2) * 4);
+
+    let without = [&call[..], &["--hold-out", "none"]].concat();
+    let output = must_succeed(folder, &without);
+    let lines: Vec<&str> = stderr(&output).lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for (line, domain) in lines.iter().zip(["far, far", "near"]) {
+        let expected = format!("{domain}: the forms for loss_pt are not ranked: ");
+        assert!(line.starts_with(&expected) && line.contains("--hold-out none"), "{line}");
+    }
+    assert!(json(&folder.join("ranked/law.json"))["rankings"].as_array().unwrap().is_empty());
+}
+
 /// Answers of a file stand in the card and in the file of the laws, and bad ones are refused with their
 /// place.
 #[test]
@@ -694,6 +751,10 @@ fn a_checklist_is_completed_by_a_file() {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     let without = number(&must_succeed(folder, &call));
+    assert!(card().contains("| fitting | Which data points are left out? | none | the fit |"));
+    let some = [&call[..], &["--where", "p>0"]].concat();
+    must_succeed(folder, &some);
+    assert!(card().contains("| rows that do not satisfy p>0 | the fit |"), "{}", card());
     assert!(card().contains("with embeddings or without? | not stated |"), "{}", card());
     let arguments = with("answers.toml", "count_n = \"with the embeddings\"\n");
     assert_eq!(number(&must_succeed(folder, &arguments)), without + 1);

@@ -8,9 +8,12 @@
 
 use super::objective::{Penalty, Space};
 use super::{Fit, HoldOut};
-use crate::table::Column;
+use crate::table::{Column, Table};
+use crate::warning::{Warning, WarningKind};
+use crate::words::counted;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A question of the checklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +123,47 @@ impl Checklist {
         Ok(())
     }
 
+    /// Answers which rows of a table were left out of its fits. `tables` are the groups that were
+    /// fitted, by the name that their fits have, `filters` the conditions that their rows satisfy, and
+    /// `warnings` those about the file.
+    pub fn dropped(
+        &mut self,
+        fits: &[&Fit],
+        tables: &[(String, Table)],
+        filters: &[String],
+        warnings: &[Warning],
+    ) {
+        let mut parts = Vec::new();
+        if !filters.is_empty() {
+            parts.push(format!("rows that do not satisfy {}", filters.join(" and ")));
+        }
+        let repeated = warnings.iter().filter(|warning| warning.kind == WarningKind::RepeatedRows);
+        parts.extend(repeated.map(|warning| warning.message.clone()));
+        for loss in [Column::LossPt, Column::LossFt, Column::Loss] {
+            let (mut without, mut all) = (0, 0);
+            for (domain, table) in tables {
+                let of = |fit: &&&Fit| fit.domain == *domain && fit.law.output() == loss;
+                if let Some(fit) = fits.iter().find(of) {
+                    all += table.runs.len();
+                    without += table.runs.len().saturating_sub(fit.n_rows);
+                }
+            }
+            if without > 0 {
+                parts.push(format!("{without} of {all} rows, which have no {loss}"));
+            }
+        }
+        for (domain, table) in tables {
+            if fits.iter().all(|fit| fit.domain != *domain) {
+                let rows = table.runs.len();
+                parts.push(format!("{domain}, to whose {rows} rows no law could be fitted"));
+            }
+        }
+        let answer = if parts.is_empty() { "none".into() } else { parts.join("; ") };
+        if let Some(entry) = self.0.iter_mut().find(|entry| entry.id == "dropped") {
+            (entry.answer, entry.source) = (answer, Source::Fit);
+        }
+    }
+
     /// The number of questions with an answer.
     pub fn answered(&self) -> usize {
         self.0.iter().filter(|entry| entry.source != Source::NotStated).count()
@@ -138,7 +182,35 @@ fn known(id: &str, fits: &[&Fit], first: &Fit) -> Option<String> {
             let names: Vec<_> = fit.params.0.iter().map(|param| param.name.as_str()).collect();
             vec![format!("{}: {}", fit.law.name(), names.join(", "))]
         })),
-        "models" => Some(each(fits, ", ", |fit| values(fit, Column::NParams)) + " parameters"),
+        "assumptions" => {
+            let untested = |fit: &Fit| {
+                let is_assumed = |warning: &&Warning| UNTESTED.contains(&warning.kind);
+                fit.warnings.iter().filter(is_assumed).map(|w| w.message.clone()).collect()
+            };
+            let spread = |fit: &Fit| {
+                let spread = fit.model_spread.filter(|_| fit.law.output() == Column::LossPt);
+                let text = |spread: f64| {
+                    let percent = super::card::brief(100.0 * spread);
+                    format!("pretrained models of one size differ by {percent}% in the increase")
+                };
+                spread.map(text).into_iter().collect()
+            };
+            let known = [each(fits, "; ", untested), each(fits, "; ", spread)];
+            let known = known.into_iter().filter(|text| !text.is_empty());
+            let always = "no parameter is below 0".to_string();
+            Some(std::iter::once(always).chain(known).collect::<Vec<_>>().join("; "))
+        }
+        "models" => Some(models(fits)),
+        "checkpoints" => {
+            // Other rows of the same runs, or other runs.
+            let several = fits.iter().filter(|fit| fit.n_rows > fit.n_runs);
+            Some(match several.max_by_key(|fit| fit.n_rows) {
+                Some(Fit { n_rows, n_runs, .. }) => {
+                    format!("several of a run: {n_rows} rows of {n_runs} runs")
+                }
+                None => "one of each run".into(),
+            })
+        }
         "data" => {
             let tokens = |column| {
                 let of = |fit: &Fit| {
@@ -194,6 +266,38 @@ fn known(id: &str, fits: &[&Fit], first: &Fit) -> Option<String> {
     }
 }
 
+/// The warnings that say what a fit takes for granted.
+const UNTESTED: [WarningKind; 5] = [
+    WarningKind::FewDistinctValues,
+    WarningKind::SizesTogether,
+    WarningKind::OneSeed,
+    WarningKind::OnePretrainedModel,
+    WarningKind::NotHeldOut,
+];
+
+/// How many runs there are, of how many models, of which sizes. Domains have runs of their own, and
+/// start from the same models.
+fn models(fits: &[&Fit]) -> String {
+    let sizes = each(fits, ", ", |fit| values(fit, Column::NParams)) + " parameters";
+    let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
+    for fit in fits {
+        let known = runs.entry(&fit.domain).or_default();
+        *known = fit.n_runs.max(*known);
+    }
+    let of = |fit: &&Fit| -> Option<usize> {
+        let models = fit.rows.iter().map(|row| row.origin.map(|origin| origin.model));
+        models.collect::<Option<BTreeSet<_>>>().map(|models| models.len())
+    };
+    let finetuned: Vec<&Fit> =
+        fits.iter().filter(|fit| reads(fit, Column::DFtTokens)).copied().collect();
+    let runs = counted(runs.values().sum());
+    match finetuned.iter().filter_map(of).max() {
+        Some(1) => format!("{runs} of 1 pretrained model, with {sizes}"),
+        Some(models) => format!("{runs} of {models} pretrained models, with {sizes}"),
+        None => format!("{runs}, with {sizes}"),
+    }
+}
+
 fn reads(fit: &Fit, column: Column) -> bool {
     fit.law.inputs().iter().any(|input| input.column == column)
 }
@@ -234,9 +338,9 @@ mod tests {
     use super::*;
     use crate::fit::{Bootstrap, Options, fit};
     use crate::laws::{Finetuning, Law, Row};
-    use crate::table::{Run, Table};
+    use crate::table::Run;
 
-    fn fitted() -> Fit {
+    fn table() -> Table {
         let mut runs = Vec::new();
         for n_params in [1e6, 1e7, 1e8] {
             for d_ft_tokens in [1e5, 1e6, 1e7] {
@@ -246,8 +350,53 @@ mod tests {
                 runs.push(Run { row, epochs, loss_ft: Some(loss), ..Run::default() });
             }
         }
+        Table::new(runs)
+    }
+
+    fn fit_to(table: &Table) -> Fit {
         let bootstrap = Bootstrap { resamples: 10, ..Bootstrap::default() };
-        fit(&Table::new(runs), &Finetuning, &Options { bootstrap, ..Options::default() }).unwrap()
+        fit(table, &Finetuning, &Options { bootstrap, ..Options::default() }).unwrap()
+    }
+
+    fn fitted() -> Fit {
+        fit_to(&table())
+    }
+
+    /// Which rows are left out, and how many checkpoints and models there are.
+    #[test]
+    fn the_table_says_what_is_left_out_and_what_its_rows_are() {
+        let answer = |checklist: &Checklist, id: &str| {
+            checklist.0.iter().find(|entry| entry.id == id).cloned().unwrap().answer
+        };
+        let fit = fitted();
+        let mut checklist = Checklist::of_fits(&[&fit]);
+        assert_eq!(answer(&checklist, "dropped"), "");
+        checklist.dropped(&[&fit], &[(String::new(), table())], &[], &[]);
+        assert_eq!(answer(&checklist, "dropped"), "none");
+
+        // Two rows of a run each, two models of one size, and a row without a loss.
+        let mut several = table();
+        for run in table().runs {
+            let loss_ft = run.loss_ft.map(|loss| 1.001 * loss);
+            several.runs.push(Run { loss_ft, ..run });
+        }
+        for (i, run) in several.runs.iter_mut().enumerate() {
+            run.run = (i % 9).to_string();
+            run.parent = if i % 9 == 0 { "other".into() } else { run.row.n_params.to_string() };
+        }
+        several.runs.push(Run { loss_ft: None, run: "9".into(), ..several.runs[0].clone() });
+        let fit = fit_to(&several);
+        let mut checklist = Checklist::of_fits(&[&fit]);
+        assert!(answer(&checklist, "models").starts_with("9 runs of 4 pretrained models"));
+        assert_eq!(answer(&checklist, "checkpoints"), "several of a run: 18 rows of 9 runs");
+        let tables = [(String::new(), several), ("empty".into(), table())];
+        let repeated = [WarningKind::RepeatedRows.warn("2 rows are there twice")];
+        checklist.dropped(&[&fit], &tables, &["loss_ft<9".into()], &repeated);
+        assert_eq!(
+            answer(&checklist, "dropped"),
+            "rows that do not satisfy loss_ft<9; 2 rows are there twice; 1 of 19 rows, which have no \
+             loss_ft; empty, to whose 9 rows no law could be fitted"
+        );
     }
 
     #[test]
@@ -262,7 +411,9 @@ mod tests {
             ("form", "Eq. 6"),
             ("variables", "d_ft_tokens (D_ft, unique tokens)"),
             ("parameters", "finetuning: A, alpha, beta, E"),
-            ("models", "1e6, 1e7, 1e8 parameters"),
+            ("assumptions", "no parameter is below 0; each of the 9 settings was run once"),
+            ("models", "9 runs of 3 pretrained models, with 1e6, 1e7, 1e8 parameters"),
+            ("checkpoints", "one of each run"),
             ("data", "d_ft_tokens = 1e5, 1e6, 1e7"),
             ("repetition", "1 to 100 times"),
             ("objective", "Huber penalties, delta = 0.001, of log losses"),
@@ -275,14 +426,14 @@ mod tests {
             assert!(entry.answer.contains(words), "{id}: {}", entry.answer);
         }
         assert_eq!(find(&checklist, "count_n").source, Source::NotStated);
-        assert_eq!(checklist.answered(), 10);
+        assert_eq!(checklist.answered(), 12);
         checklist.state("count_n", " with embeddings ").unwrap();
         checklist.state("models", "GPT-2 shapes").unwrap();
         checklist.state("public", "").unwrap();
         assert_eq!(find(&checklist, "count_n").answer, "with embeddings");
         assert_eq!(find(&checklist, "count_n").source, Source::Stated);
         assert!(find(&checklist, "models").answer.ends_with("; stated: GPT-2 shapes"));
-        assert_eq!(checklist.answered(), 11);
+        assert_eq!(checklist.answered(), 13);
         let refused = checklist.state("colour", "red").unwrap_err().to_string();
         assert!(refused.contains("colour") && refused.contains("count_d"), "{refused}");
     }

@@ -4,7 +4,7 @@ use super::curves::{self, along, baseline};
 use super::held_out;
 use crate::format::{Csv, cell, status};
 use forgetting_laws::fit::file::LawFile;
-use forgetting_laws::fit::{Fit, Observed};
+use forgetting_laws::fit::{Fit, HoldOut, Observed, Ranked, Ranking};
 use forgetting_laws::laws::Row;
 use forgetting_laws::table::Column;
 
@@ -71,9 +71,26 @@ pub fn curves(file: &LawFile) -> String {
     table.text()
 }
 
-/// The laws, a row a parameter; what is said of the whole fit stands in each of its rows.
+/// What a row of [`laws`] says of a form among those that it was ranked with.
+const RANKED: [&str; 11] = [
+    "loss",
+    "rank",
+    "not_told_apart_from_best",
+    "error_by_size",
+    "error_by_data",
+    "error_by_p",
+    "error_by_largest",
+    "error_mean",
+    "behind_best",
+    "behind_best_low",
+    "behind_best_high",
+];
+
+/// The laws, a row a parameter; what is said of the whole fit stands in each of its rows. If forms
+/// were ranked, columns have the rank of each and its errors of the increase on the runs held out
+/// along each axis, and a row without a parameter has those of each baseline.
 pub fn laws(file: &LawFile) -> String {
-    let mut table = Csv::new([
+    const FIT: [&str; 17] = [
         "domain",
         "law",
         "parameter",
@@ -91,13 +108,26 @@ pub fn laws(file: &LawFile) -> String {
         "rise_error_held_out",
         "supported",
         "warnings",
-    ]);
+    ];
+    let mut table = Csv::new(FIT.into_iter().chain(RANKED));
     for fit in file.fits() {
         let known = |number: Option<f64>| cell(number.unwrap_or(f64::NAN));
         let held_out = fit.held_out.as_ref().map(|held_out| held_out.errors);
         let ids: Vec<_> = fit.warnings.iter().map(|warning| warning.kind.id()).collect();
+        let loss = fit.law.output();
+        let of_loss =
+            |ranking: &&Ranking| ranking.domain == fit.domain && ranking.loss == loss.name();
+        let ranked = file.rankings.iter().find(of_loss).and_then(|ranking| {
+            let place = ranking.forms.iter().position(|form| form.form == fit.law.name())?;
+            Some(ranked(ranking, &ranking.forms[place], Some(place + 1)))
+        });
+        let ranked = ranked.unwrap_or_else(|| {
+            let mut cells = vec![String::new(); RANKED.len()];
+            cells[0] = loss.name().into();
+            cells
+        });
         for param in &fit.params.0 {
-            table.row([
+            let cells = [
                 fit.domain.clone(),
                 fit.law.name().into(),
                 param.name.clone(),
@@ -115,10 +145,37 @@ pub fn laws(file: &LawFile) -> String {
                 known(held_out.map(|errors| errors.rise_error)),
                 fit.is_supported().map(|supported| supported.to_string()).unwrap_or_default(),
                 ids.join(" "),
-            ]);
+            ];
+            table.row(cells.into_iter().chain(ranked.clone()));
+        }
+    }
+    for ranking in &file.rankings {
+        for form in &ranking.baselines {
+            let mut cells = vec![String::new(); FIT.len()];
+            (cells[0], cells[1]) = (ranking.domain.clone(), form.form.clone());
+            (cells[8], cells[9]) = (ranking.n_rows.to_string(), ranking.n_runs.to_string());
+            table.row(cells.into_iter().chain(ranked(ranking, form, None)));
         }
     }
     table.text()
+}
+
+/// The cells of [`RANKED`] for a form or a baseline, which has no place.
+fn ranked(ranking: &Ranking, form: &Ranked, place: Option<usize>) -> Vec<String> {
+    let along = |by: HoldOut| {
+        let axis = ranking.axes.iter().position(|axis| *axis == by);
+        cell(axis.map_or(f64::NAN, |axis| form.errors[axis].rise_error))
+    };
+    let best = ranking.forms.first().map_or(f64::NAN, |best| best.mean.rise_error);
+    let mut cells = vec![
+        ranking.loss.clone(),
+        place.map(|place| place.to_string()).unwrap_or_default(),
+        place.map(|_| form.tied.to_string()).unwrap_or_default(),
+    ];
+    cells.extend([HoldOut::Size, HoldOut::Data, HoldOut::P, HoldOut::Largest].map(along));
+    let (mean, behind) = (form.mean.rise_error, form.behind);
+    cells.extend([mean, mean - best, behind.low, behind.high].map(cell));
+    cells
 }
 
 /// Which run of which law.

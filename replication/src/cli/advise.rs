@@ -36,6 +36,9 @@ pub struct Options {
     /// sizes of the runs].
     #[arg(long, value_name = "L", value_parser = size)]
     loss_pt0: Option<f64>,
+    /// Number of passes over the target data; warns if it differs greatly from that of the runs.
+    #[arg(long, value_name = "PASSES", value_parser = size)]
+    epochs: Option<f64>,
     /// How much may be forgotten: a share of the pretraining loss (1%) or nats per token (0.05).
     #[arg(long, default_value = "1%", value_parser = limit)]
     limit: Limit,
@@ -174,6 +177,7 @@ fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
         limit: options.limit,
         confidence: options.confidence,
         p: options.p,
+        epochs: options.epochs,
         target_loss: options.target_loss,
         worth: options.worth,
         larger: options.larger,

@@ -1,6 +1,7 @@
 //! `replication fit`: fits laws to a table of losses, and writes a report, files and plots.
 
 use super::table::TableOptions;
+use super::values::model_spread;
 use crate::report::{card, ranking};
 use crate::terminal::{log, print};
 use clap::ValueEnum;
@@ -67,7 +68,7 @@ pub struct Arguments {
     no_misfit: bool,
     /// How much the increase of L_pt varies between pretrained models of one size: 8% or 0.08. A
     /// table with one model per size cannot show it.
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = model_spread)]
     model_spread: Option<f64>,
     /// Seed of the resamples.
     #[arg(long, default_value_t = 0)]
@@ -88,7 +89,8 @@ pub struct Arguments {
     /// prints it instead of the report.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Writes the laws as CSV, one row per parameter; - prints it instead of the report.
+    /// Writes the laws and their ranking as CSV, one row per parameter; - prints it instead of the
+    /// report.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// The output folder [default: out/fit/NAME-OF-INPUT].
@@ -235,9 +237,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut rankings = Vec::new();
     let mut growths = Vec::new();
     for (domain, table) in &groups {
-        if options.hold_out.is_some() {
-            rankings.extend(rank_groups(domain, table, &fitted, &options)?);
-        }
+        rankings.extend(rank_groups(domain, table, &fitted, &options)?);
         let forgets = |fit: &Fit| fit.domain == *domain && fit.law.output() == Column::LossPt;
         if fitted.iter().any(forgets) {
             let found = growth_of_b(table, &options)?;
@@ -262,6 +262,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         arguments.table.clone();
     let fits: Vec<&Fit> = law_groups.iter().map(|group| &group.fit).collect();
     let mut checklist = Checklist::of_fits(&fits);
+    checklist.dropped(&fits, &groups, &filters, &loaded.table.warnings);
     if let Some(path) = &arguments.checklist {
         card::state(&mut checklist, path)?;
     }
@@ -320,18 +321,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     print(&text)
 }
 
-/// Parses a share, such as 8% or 0.08.
-fn share(text: &str) -> Result<f64, String> {
-    let (number, unit) = match text.trim().strip_suffix('%') {
-        Some(number) => (number, 0.01),
-        None => (text, 1.0),
-    };
-    let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
-    share
-        .filter(|share| (0.0..1.0).contains(share))
-        .ok_or_else(|| "must be a share from 0 to 1, such as 8% or 0.08".into())
-}
-
 fn proof_options(threads: usize) -> ProveOptions {
     let default = ProveOptions::default();
     ProveOptions { threads: if threads == 0 { default.threads } else { threads }, ..default }
@@ -347,7 +336,8 @@ fn make_folder(option: &str, folder: &Path) -> Result<()> {
     })
 }
 
-/// Ranks the forms that were fitted to a group, separately for each loss that has several.
+/// Ranks the forms that were fitted to a group, separately for each loss that has several. Says why
+/// forms are not ranked.
 fn rank_groups(
     domain: &str,
     table: &Table,
@@ -355,11 +345,26 @@ fn rank_groups(
     options: &Options,
 ) -> Result<Vec<Ranking>> {
     let mut rankings = Vec::new();
+    let mut unranked = Vec::new();
     for loss in [Column::LossPt, Column::LossFt, Column::Loss] {
         let of_loss = |fit: &&Fit| fit.domain == domain && fit.law.output() == loss;
         let laws: Vec<_> = fitted.iter().filter(of_loss).map(|fit| fit.law).collect();
-        let ranking = rank(table, &laws, fitted, options)?;
+        let ranking = match options.hold_out {
+            Some(_) => rank(table, &laws, fitted, options)?,
+            None => None,
+        };
+        if ranking.is_none() && laws.len() > 1 {
+            unranked.push(loss.name());
+        }
         rankings.extend(ranking.map(|ranking| Ranking { domain: domain.into(), ..ranking }));
+    }
+    if !unranked.is_empty() {
+        let place = if domain.is_empty() { String::new() } else { format!("{domain}: ") };
+        let why = match options.hold_out {
+            Some(_) => "the table has too few sizes, amounts of data and p to hold any out",
+            None => "a ranking needs held-out runs, and --hold-out none holds out none",
+        };
+        log(&format!("{place}the forms for {} are not ranked: {why}", unranked.join(" and ")));
     }
     Ok(rankings)
 }

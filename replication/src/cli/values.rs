@@ -6,6 +6,21 @@ use forgetting_laws::numbers::{share, size};
 use forgetting_laws::table::Column;
 use std::path::{Path, PathBuf};
 
+/// Parses the spread between pretrained models, such as 8% or 0.08.
+///
+/// # Errors
+/// If the text is not a share below 1.
+pub fn model_spread(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.trim().strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
+    share
+        .filter(|share| (0.0..1.0).contains(share))
+        .ok_or_else(|| "must be a share from 0 to 1, such as 8% or 0.08".into())
+}
+
 /// One number, a list or a range.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {

@@ -2,6 +2,7 @@
 
 use super::{Advisor, Collecting, Larger, Limit, Needed, NewRuns, OnTarget, SmallestP};
 use crate::laws::Row;
+use crate::table::Column;
 use crate::{Error, Result};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -19,6 +20,8 @@ pub struct Questions {
     /// The fraction for the other answers. `None`: the smallest that stays within the limit or, where
     /// none does, the one that the law itself asks for.
     pub p: Option<f64>,
+    /// Passes over the target data. `None`: as many as the runs make.
+    pub epochs: Option<f64>,
     /// The desired loss on the target, in nats per token.
     pub target_loss: Option<f64>,
     /// The smallest gain for which doubling the target data is worthwhile, in nats per token.
@@ -128,11 +131,22 @@ impl Advisor<'_> {
         }
         let mut unanswered = Vec::new();
         let found = self.smallest_p(&row, questions.limit, questions.confidence);
-        let smallest_p = answered(&mut unanswered, Question::SmallestP, found);
+        let mut smallest_p = answered(&mut unanswered, Question::SmallestP, found);
+        let repetition = |output| {
+            let fit = self.fits.iter().find(|fit| fit.law.output() == output)?;
+            fit.repetition(questions.epochs?)
+        };
+        if let Some(found) = &mut smallest_p {
+            // The warning that no p is enough stays the last.
+            found.warnings.splice(0..0, repetition(Column::LossPt));
+        }
         // Where no p keeps the promise, the one that the law itself asks for.
         let advised = |found: &SmallestP| found.p.unwrap_or(found.by_law.value.min(1.0));
         row.p = questions.p.or(smallest_p.as_ref().map(advised)).unwrap_or(0.0);
-        let on_target = answered(&mut unanswered, Question::OnTarget, self.on_target(&row));
+        let mut on_target = answered(&mut unanswered, Question::OnTarget, self.on_target(&row));
+        if let Some(found) = &mut on_target {
+            found.warnings.extend(repetition(Column::LossFt));
+        }
         let sizes = |loss| Ok((self.n_for_target(&row, loss)?, self.d_ft_for_target(&row, loss)?));
         let sizes = questions
             .target_loss

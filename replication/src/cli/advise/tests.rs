@@ -78,6 +78,18 @@ fn every_question_is_answered_where_every_law_is_there() {
     assert_eq!(json["asked"]["p"].as_f64(), Some(advice.answers.asked.p));
     assert_eq!(json["level"], 0.9);
 
+    // How often the question repeats its data, where the runs say how often they did.
+    let repeated = |epochs: f64, asked: &str| {
+        let mut fits: Vec<Fit> = fits.iter().map(|fit| (*fit).clone()).collect();
+        fits.iter_mut().flat_map(|fit| &mut fit.rows).for_each(|row| row.epochs = Some(epochs));
+        let fits: Vec<&Fit> = fits.iter().collect();
+        let report = report::text(&advise(&fits, &options(asked)).unwrap());
+        report.matches("W10: the target data is repeated").count()
+    };
+    assert_eq!(repeated(10.0, "--epochs 50"), 2);
+    assert_eq!(repeated(10.0, "--epochs 20"), 0);
+    assert_eq!(repeated(10.0, ""), 0);
+
     let at = advise(&fits, &options("--p 0.05 --loss-pt0 2.9")).unwrap().answers;
     assert_eq!((at.asked.p, at.asked.loss_pt0), (0.05, 2.9));
     assert_eq!(at.loss_pt0_from, Some(LossPt0From::Given));
