@@ -126,6 +126,10 @@ pub struct Model {
     /// Its pretraining loss L_pt⁰ in nats per token, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_pt0: Option<f64>,
+    /// The tokens that it was pretrained on, D, if they are known. They tell whether the effect of N may
+    /// be one of D.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_tokens: Option<f64>,
 }
 
 /// A run of a study, planned or made.
@@ -263,7 +267,8 @@ impl Study {
         if name.is_empty() || self.models.iter().any(|model| model.name == name) {
             return Err(Error::setting("model", name, "must be a name that no other model has"));
         }
-        self.models.push(Model { name: name.into(), n_params, cost, loss_pt0: None });
+        let name = name.into();
+        self.models.push(Model { name, n_params, cost, loss_pt0: None, d_tokens: None });
         Ok(())
     }
 
@@ -277,6 +282,18 @@ impl Study {
         self.model(name)?;
         let model = self.models.iter_mut().find(|model| model.name == name);
         model.into_iter().for_each(|model| model.loss_pt0 = Some(loss_pt0));
+        Ok(())
+    }
+
+    /// Records how many tokens a model was or will be pretrained on.
+    ///
+    /// # Errors
+    /// If there is no such model, or the number is not a finite number above 0.
+    pub fn set_d_tokens(&mut self, name: &str, d_tokens: f64) -> Result<()> {
+        positive("d_tokens", d_tokens)?;
+        self.model(name)?;
+        let model = self.models.iter_mut().find(|model| model.name == name);
+        model.into_iter().for_each(|model| model.d_tokens = Some(d_tokens));
         Ok(())
     }
 
@@ -485,6 +502,7 @@ impl Study {
         for model in &self.models {
             empty.add_model(&model.name, model.n_params, model.cost)?;
             model.loss_pt0.map_or(Ok(()), |loss| positive("loss_pt0", loss))?;
+            model.d_tokens.map_or(Ok(()), |d_tokens| positive("d_tokens", d_tokens))?;
         }
         for run in &self.runs {
             let number = empty.add_candidate(&run.model, run.d_ft_tokens, run.p, run.cost)?;

@@ -348,16 +348,19 @@ class Study:
         """Takes a run back, so that it can be handed out again."""
         _native.study_release(self.path, _number(run))
 
-    def answer(self, *, bootstrap: int = 1000) -> Answer:
+    def answer(self, *, bootstrap: int = 1000, model_spread: Optional[float] = None) -> Answer:
         """What the results show so far.
 
         Parameters
         ----------
         bootstrap : int
             Number of bootstrap resamples of runs, for intervals.
+        model_spread : float, optional
+            How much the increase of L_pt varies between pretrained models of one size, such as 0.08. Runs
+            of one model per size cannot show it.
         """
         whole(bootstrap=bootstrap)
-        return Answer(*json.loads(_native.study_answer(self.path, bootstrap)))
+        return Answer(*json.loads(_native.study_answer(self.path, bootstrap, model_spread)))
 
     def optimize(
         self,

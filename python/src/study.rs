@@ -113,9 +113,14 @@ fn study_read(path: PathBuf) -> PyResult<String> {
 
 /// What the runs say, as JSON: the answer, its standard deviation by the design, and the p of the law alone.
 #[pyfunction]
-fn study_answer(py: Python<'_>, path: PathBuf, resamples: usize) -> PyResult<String> {
+fn study_answer(
+    py: Python<'_>,
+    path: PathBuf,
+    resamples: usize,
+    model_spread: Option<f64>,
+) -> PyResult<String> {
     let bootstrap = Bootstrap { resamples, ..Bootstrap::default() };
-    let options = Options { bootstrap, ..Options::default() };
+    let options = Options { bootstrap, model_spread, ..Options::default() };
     let answered = watched(py, None, || {
         options.bootstrap.check()?;
         let study = Study::read(&path)?;

@@ -121,6 +121,40 @@ fn a_loop_around_training_code_finds_the_planted_answer() {
     let by_law = &json["answer"]["smallest_p"]["by_law"];
     assert!(number(by_law, "low") <= number(by_law, "high") && number(by_law, "high") <= p);
     assert_eq!((number(&json, "made"), number(&json, "left")), (14.0, 13.0));
+    // The warnings of the law's fit: the models' spread is not known, and an option states it.
+    let warned = |options: &[&str]| {
+        let call = [&["study", "status", "study.json", "--bootstrap", "100"], options].concat();
+        let text = said(folder, &call);
+        let ids = ["W02", "W03", "W11"].map(|id| text.matches(&format!("warning: {id}: ")).count());
+        assert!(!text.contains("assumes one per size"), "{text}");
+        ids
+    };
+    assert_eq!(warned(&[]), [0, 1, 1]);
+    assert_eq!(warned(&["--model-spread", "8%"]), [0, 1, 0]);
+    refused(folder, &["study", "status", "study.json", "--model-spread", "8"], &["--model-spread"]);
+    // A table says how long the models were pretrained: always on 20 tokens for each parameter.
+    let mut table = String::from("run,n_params,d_ft_tokens,p,loss_pt0,loss_pt,d_tokens\n");
+    let study: Value =
+        serde_json::from_slice(&fs::read(folder.join("study.json")).unwrap()).unwrap();
+    for run in study["runs"].as_array().unwrap() {
+        let Some(losses) = run["state"].get("done") else { continue };
+        let models = study["models"].as_array().unwrap();
+        let model = models.iter().find(|model| model["name"] == run["model"]).unwrap();
+        let n_params = number(model, "n_params");
+        let [loss_pt0, loss_pt] = ["loss_pt0", "loss_pt"].map(|name| number(losses, name));
+        table += &format!(
+            "{},{n_params},{},{},{loss_pt0},{loss_pt},{}\n",
+            run["run"],
+            run["d_ft_tokens"],
+            run["p"],
+            20.0 * n_params
+        );
+    }
+    fs::write(folder.join("told.csv"), table).unwrap();
+    let call = ["study", "tell", "study.json", "--table", "told.csv", "--bootstrap", "100"];
+    let text = said(folder, &call);
+    assert!(text.contains("warning: W02: all runs have about 20 d_tokens per parameter"), "{text}");
+    assert!(text.contains("14 runs made"), "{text}");
     assert!(number(&json, "spent") < number(&json, "cost"));
     assert_eq!(json["answer"]["rises"].as_array().unwrap().len(), 3);
 }

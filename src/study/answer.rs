@@ -138,6 +138,7 @@ impl Answer {
                 answer.larger_model(&advisor, row);
             }
         }
+        answer.report_card(laws.iter().filter_map(|law| law.as_ref().ok()).take(2));
         answer.how_sure(table, laws[0].as_ref().ok());
         if answer.verdict != Verdict::NotShown {
             answer.lead.extend(
@@ -324,6 +325,21 @@ impl Answer {
         }
     }
 
+    /// Adds the warnings of the laws' fits, the law of forgetting first: all those of a kind that no
+    /// warning has yet.
+    fn report_card<'a>(&mut self, fits: impl Iterator<Item = &'a Fit>) {
+        for (i, fit) in fits.enumerate() {
+            let said = self.warnings.clone();
+            let is_new = |warning: &&Warning| {
+                let id = format!("{}:", warning.kind.id());
+                !said.iter().any(|said| said.starts_with(&id))
+            };
+            let law = if i == 0 { String::new() } else { format!(" (the {} law)", fit.law.name()) };
+            let new = fit.warnings.iter().filter(is_new);
+            self.warnings.extend(new.map(|warning| format!("{warning}{law}")));
+        }
+    }
+
     fn how_sure(&mut self, table: &Table, law: Option<&Fit>) {
         let count = |values: Vec<f64>| values.len();
         let runs = || table.runs.iter().map(|run| &run.row);
@@ -449,8 +465,8 @@ mod tests {
         Table::new(runs)
     }
 
-    fn answer(table: &Table, n_params: f64, limit: f64) -> Answer {
-        let question = Question {
+    fn question(n_params: f64, limit: f64) -> Question {
+        Question {
             n_params,
             d_ft_tokens: 1e5,
             limit: Limit::Nats(limit),
@@ -458,9 +474,44 @@ mod tests {
             p: vec![0.0, 0.01, 0.05],
             loss_pt0: None,
             vocab_size: None,
-        };
+        }
+    }
+
+    fn answer(table: &Table, n_params: f64, limit: f64) -> Answer {
         let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
-        Answer::of(table, question, &Options { bootstrap, ..Options::default() })
+        let options = Options { bootstrap, ..Options::default() };
+        Answer::of(table, question(n_params, limit), &options)
+    }
+
+    /// The report card of the fits: here one seed, one pretrained model of each size, and 40 tokens of
+    /// pretraining for each parameter.
+    #[test]
+    fn the_warnings_of_the_fits_are_said() {
+        let said = |table: &Table, model_spread: Option<f64>| {
+            let question = question(1.6e6, 0.35);
+            let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
+            let options = Options { bootstrap, model_spread, ..Options::default() };
+            let warnings = Answer::of(table, question, &options).warnings;
+            move |id: &str| warnings.iter().filter(|warning| warning.starts_with(id)).count()
+        };
+        let mut runs = table(1.0).runs;
+        for run in &mut runs {
+            run.row.d_tokens = 40.0 * run.row.n_params;
+            run.parent = run.row.n_params.to_string();
+        }
+        let found = said(&Table::new(runs.clone()), None);
+        assert_eq!(["W02", "W03", "W11"].map(found), [1, 1, 1]);
+        // The spread that the option states is that of the increase; L_ft's is not known.
+        let stated = said(&Table::new(runs.clone()), Some(0.08));
+        assert_eq!(stated("W11"), 1);
+        // A second model of a size, other tokens per parameter, and a replicate say it themselves.
+        let mut again = runs[26].clone();
+        (again.parent, again.seed) = ("second".into(), "1".into());
+        again.loss_pt = again.loss_pt.map(|loss| 1.003 * loss);
+        runs[0..9].iter_mut().for_each(|run| run.row.d_tokens *= 2.0);
+        runs.push(again);
+        let found = said(&Table::new(runs), None);
+        assert_eq!(["W02", "W03", "W11"].map(found), [0, 0, 0]);
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Study {
             d_ft_tokens: run.d_ft_tokens,
             p: run.p,
             loss_pt0: model.loss_pt0.unwrap_or_else(|| self.expected_loss_pt0(model.n_params)),
-            ..Row::default()
+            d_tokens: model.d_tokens.unwrap_or(f64::NAN),
         }
     }
 

@@ -193,6 +193,7 @@ fn runs_made_elsewhere_stand_for_candidates_or_beside_them() {
             n_params: 2e9,
             cost: 0.0,
             loss_pt0: losses(2e9, 1e6, 0.01).loss_pt0,
+            d_tokens: None,
         }
     );
     // A replicate.

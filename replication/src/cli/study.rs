@@ -6,6 +6,7 @@ use crate::cli::values::Values;
 use crate::terminal::{log, print};
 use clap::{Args, Subcommand};
 use forgetting_laws::fit::{Bootstrap, Limit, Options};
+use forgetting_laws::laws::Row;
 use forgetting_laws::numbers::{share, size};
 use forgetting_laws::study::{Answer, Losses, Made, Question, State, Study, Verdict};
 use forgetting_laws::table::read::{self, Record, Records};
@@ -55,7 +56,8 @@ pub struct New {
     #[arg(long, value_name = "P", value_parser = Values::shares)]
     p: Option<Values>,
     /// Table of the candidate runs (.csv, .tsv, .jsonl, .json or .parquet) with the columns
-    /// n_params, d_ft_tokens and p, and optionally cost, model (a name) and model_cost.
+    /// n_params, d_ft_tokens and p, and optionally cost, model (a name), model_cost and d_tokens (the
+    /// pretraining tokens of the model).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sizes", "amounts", "fractions"])]
     candidates: Option<PathBuf>,
     /// Or: every combination of these sizes N (10M,30M or LOW:HIGH:COUNT),
@@ -153,6 +155,10 @@ struct AnswerOptions {
     /// Number of bootstrap resamples, for intervals.
     #[arg(long, value_name = "K", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     bootstrap: u32,
+    /// How much the increase of L_pt varies between pretrained models of one size: 8% or 0.08. Runs of
+    /// one model per size cannot show it.
+    #[arg(long, value_name = "SHARE", value_parser = crate::cli::values::model_spread)]
+    model_spread: Option<f64>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -240,6 +246,8 @@ fn begin(new: &New) -> Result<()> {
             }
             Some(_) => {}
         }
+        let d_tokens = run.d_tokens.or(new.d_tokens);
+        d_tokens.map_or(Ok(()), |d_tokens| study.set_d_tokens(&name, d_tokens))?;
         let cost = run.cost.unwrap_or(6.0 * run.n_params * run.d_ft_tokens * new.passes);
         study.add_candidate(&name, run.d_ft_tokens, run.p, cost)?;
     }
@@ -267,6 +275,7 @@ struct Candidate {
     cost: Option<f64>,
     model: Option<String>,
     model_cost: Option<f64>,
+    d_tokens: Option<f64>,
 }
 
 /// The runs of a table.
@@ -284,7 +293,8 @@ fn from_table(path: &Path) -> Result<Vec<Candidate>> {
         })
     };
     let [n_params, d_ft_tokens, p] = [needed("n_params")?, needed("d_ft_tokens")?, needed("p")?];
-    let [cost, model, model_cost] = ["cost", "model", "model_cost"].map(column);
+    let [cost, model, model_cost, d_tokens] =
+        ["cost", "model", "model_cost", "d_tokens"].map(column);
     let cells = Cells { path, records: &records };
     let candidate = |row: &Record| -> Result<Candidate> {
         let optional = |column: Option<usize>| column.map(|c| cells.number(row, c)).transpose();
@@ -298,6 +308,7 @@ fn from_table(path: &Path) -> Result<Vec<Candidate>> {
             cost: optional(cost)?.flatten(),
             model: model.map(label).filter(|name| !name.is_empty()),
             model_cost: optional(model_cost)?.flatten(),
+            d_tokens: optional(d_tokens)?.flatten(),
         })
     };
     records.rows.iter().map(candidate).collect()
@@ -389,6 +400,7 @@ fn take_table(study: &mut Study, path: &Path, options: &TableOptions) -> Result<
     for run in told {
         let at = |error: Error| Error::content(path, run.line, error.to_string());
         take_row(study, run).map_err(at)?;
+        take_d_tokens(study, run).map_err(at)?;
     }
     match without.len() {
         0 => {}
@@ -432,6 +444,16 @@ fn take_row(study: &mut Study, run: &Run) -> Result<()> {
     study.tell(known.run, losses)
 }
 
+/// Takes the pretraining tokens that a row has for the only model of its size.
+fn take_d_tokens(study: &mut Study, run: &Run) -> Result<()> {
+    let Row { n_params, d_tokens, .. } = run.row;
+    let mut of_size = study.models().iter().filter(|model| model.n_params == n_params);
+    match (of_size.next().map(|model| model.name.clone()), of_size.next()) {
+        (Some(name), None) if !d_tokens.is_nan() => study.set_d_tokens(&name, d_tokens),
+        _ => Ok(()),
+    }
+}
+
 /// The answer and the state of a study.
 #[derive(Serialize)]
 struct Said<'a> {
@@ -456,7 +478,8 @@ fn say(study: &Study, options: &AnswerOptions) -> Result<()> {
     let resamples = options.bootstrap as usize;
     let bootstrap = Bootstrap { resamples, ..Bootstrap::default() };
     bootstrap.check()?;
-    let found = study.answer(&Options { bootstrap, ..Options::default() });
+    let model_spread = options.model_spread;
+    let found = study.answer(&Options { bootstrap, model_spread, ..Options::default() });
     let count = |is: fn(&State) -> bool| study.runs().iter().filter(|run| is(&run.state)).count();
     let said = Said {
         answer: &found,

@@ -58,6 +58,10 @@ pub struct DomainOptions {
     /// The probability with which a new run must stay within the limit.
     #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
     pub confidence: f64,
+    /// How much the increase of L_pt varies between pretrained models of one size: 8% or 0.08. The plan
+    /// has one model per size, which cannot show it.
+    #[arg(long, value_name = "SHARE", value_parser = crate::cli::values::model_spread)]
+    pub model_spread: Option<f64>,
     #[command(flatten)]
     pub common: Options,
 }

@@ -50,7 +50,8 @@ pub fn write(
 ) -> Result<String> {
     let results = campaign.results()?;
     let table = results.table(MAIN);
-    let mut answer = Answer::of(&table, campaign.question.clone(), &Options::default());
+    let how = Options { model_spread: options.model_spread, ..Options::default() };
+    let mut answer = Answer::of(&table, campaign.question.clone(), &how);
     if answer.verdict == Verdict::NotShown {
         answer.lead.push("A larger --budget continues from here.".into());
     }
