@@ -124,9 +124,8 @@ impl Advisor<'_> {
         if row.loss_pt0.is_nan() {
             let found = self.fits.iter().find_map(|fit| fit.loss_pt0_at(row.n_params));
             row.loss_pt0 = found.map_or(f64::NAN, |found| found.loss_pt0);
-            loss_pt0_from = found.map(|found| match found.outside {
-                true => LossPt0From::Extrapolated,
-                false => LossPt0From::Interpolated,
+            loss_pt0_from = found.map(|found| {
+                if found.outside { LossPt0From::Extrapolated } else { LossPt0From::Interpolated }
             });
         }
         let mut unanswered = Vec::new();
