@@ -274,11 +274,12 @@ impl Workload {
         let workspace = n * (20 * d + k * (d + mlp.max(attention)));
         // When the gradient of the embedding is made, all blocks are done with.
         let of_embedding = (4 * embedding).saturating_sub(n * kept);
-        // An evaluation keeps nothing, but may have more tokens at a time.
+        // An evaluation keeps nothing, but may have more tokens at a time: the most that one block holds, or
+        // hidden states, logits and the logarithms of their softmax.
         let evaluated = (EVALUATION_TOKENS / shape.context).max(1) * shape.context;
         let evaluated_rows = evaluated.min(torch_logit_tokens(vocab, self.on_gpu));
-        let of_evaluation = (evaluated * (8 * d + self.kept_by_block())
-            + evaluated_rows * vocab * (8 + half))
+        let of_evaluation = (evaluated * self.held_by_block())
+            .max(evaluated * 4 * d + evaluated_rows * (k * d + 8 * vocab))
             .saturating_sub(n * kept + logits);
         Memory {
             parameters: f32s(parameters) + (half * (matrices + own_head + embedding)) as u64,
@@ -311,6 +312,48 @@ impl Workload {
             NormKind::Layer | NormKind::Plain => 8, // mean and rate
             NormKind::Rms => 4 + 4 * width,         // rate and x̂
         }
+    }
+
+    /// The most bytes per token that libtorch holds in a block of a forward pass that keeps nothing: the
+    /// residual stream, and what is made of it last.
+    fn held_by_block(&self) -> usize {
+        let (shape, k) = (&self.shape, self.element());
+        let (d, f, queries) = (shape.d_model, shape.d_ff(), shape.d_queries());
+        let keys = shape.d_queries_and_keys() - queries;
+        let (turned, normalised) = (shape.positions == Positions::Rotary, shape.attention.qk_norm);
+        let shared = shape.n_kv_heads() < shape.n_heads;
+        // Where products are in bf16 and what follows is not, it begins with a copy.
+        let copied = if k == 2 { 4 } else { 0 };
+        let norm = match shape.norm.kind {
+            NormKind::Layer | NormKind::Plain => 4 * d,
+            NormKind::Rms => 8 * d, // x̂ and the result
+        };
+        // Normalised heads are x̂ and the result; of elements that turn there are both halves in turn, two
+        // products and their sum.
+        let heads_of = |elements: usize| {
+            let of_norm = if normalised { (copied + 8) * elements } else { 0 };
+            let turning = shape.attention.rotary.elements(shape.head_width());
+            let turning = elements / shape.head_width() * turning;
+            let given = if normalised { k * elements } else { 0 };
+            let of_turn = if turned { given + (copied + 16) * turning } else { 0 };
+            of_norm.max(of_turn)
+        };
+        let made = |elements: usize| if turned || normalised { k * elements } else { 0 };
+        // Queries first; then keys; then what each head of queries is given of keys and values, and the
+        // result.
+        let attended = k * queries + 4 * shape.n_heads;
+        let repeated = if shared { 2 * k * queries } else { 0 };
+        let attention = heads_of(queries)
+            .max(made(queries) + heads_of(keys))
+            .max(made(queries + keys) + repeated + attended);
+        let attention = 4 * d + k * shape.d_qkv() + attention;
+        // The stream in the middle of the block and what was attended to, beside all of the MLP.
+        let hidden = match shape.mlp.activation {
+            Activation::GeluTanh | Activation::Gelu => 2 * f,
+            Activation::Swiglu => 4 * f, // g and u, silu(g), and the product
+        };
+        let mlp = k * queries + 4 * d + norm.max(4 * d + k * hidden).max(4 * d + k * (f + d));
+        4 * d + norm.max(attention).max(mlp)
     }
 
     /// Bytes per token that libtorch keeps for one block, in the order of its forward pass.
