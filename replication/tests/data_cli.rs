@@ -817,5 +817,22 @@ fn the_grid_on_datadecides_models_is_planned_and_run() {
         assert!(said.contains(&format!("{runs} of {runs} runs done")), "{said}");
         fetched.append(&mut sizes_asked(&lab.server.asked(), true));
         assert!(fetched.iter().eq(sizes), "{fetched:?}");
+        // They are not read a second time: what is known of each is kept from the first run on.
+        let kept = fs::read_dir(Path::new(&out).join("data")).unwrap();
+        let kept = kept.map(|file| file.unwrap().file_name().into_string().unwrap());
+        assert_eq!(kept.filter(|name| name.starts_with("model-")).count(), sizes.len());
     }
+    // Nor do results of all blocks fetch the parameters of sizes without a run.
+    let mut export = lab.command(&["export", "--preset", "datadecide", "--out", &out]);
+    let few = ["grid.small.sizes=60M", "grid.fig5.d_ft_tokens=512", "grid.seeds.d_ft_tokens=512"];
+    for setting in settings.iter().chain(&here).chain(&few) {
+        export.args(["--set", setting]);
+    }
+    must_succeed(export.args(target));
+    let losses = fs::read_to_string(Path::new(&out).join("losses.csv")).unwrap();
+    let sizes: BTreeSet<&str> =
+        losses.lines().skip(1).filter_map(|line| line.split(',').nth(1)).collect();
+    assert_eq!(sizes, BTreeSet::from(["1B", "60M"]), "{losses}");
+    let asked = sizes_asked(&lab.server.asked(), true);
+    assert!(asked.is_empty(), "{asked:?}");
 }

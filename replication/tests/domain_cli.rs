@@ -179,6 +179,10 @@ fn a_llama_is_finetuned_and_advised_on() {
     call.args(["--set", "grid.main.p=0.0,0.03,0.1", "--set", "pretrained.peak_lr=1e-2"]);
     call.args(["--set", "run.keep_models=true", "--pretrained"]).arg(&model);
     let said = stdout(&must_succeed(&mut call));
+    assert!(
+        said.contains(" an evaluation about ") && !said.contains("pretraining about"),
+        "{said}"
+    );
     assert!(said.contains("Every run of the plan was made"), "{said}");
     assert!(said.contains(" runs of one size, "), "{said}");
     assert!(said.contains("All runs are of one model"), "{said}");

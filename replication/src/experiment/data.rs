@@ -7,7 +7,7 @@ pub use stats::DataStats;
 
 use crate::experiment::config::Config;
 use crate::inputs::files::CachedIdentity;
-use crate::inputs::pretrained::{Import, tokenizer_of};
+use crate::inputs::pretrained::{Import, Needed, tokenizer_of};
 use crate::inputs::sources::{self, DataRole, OpenedSource, Purpose};
 use crate::inputs::tokenizers::train_tokenizer;
 use crate::terminal::log;
@@ -71,7 +71,8 @@ pub struct Prepared {
 
 impl Sources {
     /// Opens the sources in the settings. Of the pretrained models only those of `sizes` are opened, or
-    /// of every block's sizes if that is `None`. Facts about models and text files are stored in
+    /// of every block's sizes if that is `None`, and `needed` says which of them are read; if only those
+    /// that are here, no text is fetched either. Facts about models and text files are stored in
     /// `folder`, so that a plan need not read them again.
     ///
     /// # Errors
@@ -80,10 +81,10 @@ impl Sources {
     pub fn open(
         config: &Config,
         sizes: Option<&BTreeSet<&str>>,
-        only_plan: bool,
+        needed: Needed<'_>,
         folder: Option<&Path>,
     ) -> Result<Self> {
-        let data = &config.data;
+        let (data, only_plan) = (&config.data, matches!(needed, Needed::Here));
         let open = |paths: &[PathBuf], flag: &str, role, synthetic: Option<(Synthetic, String)>| {
             let opened = |source: Box<dyn Source>, name, answers| {
                 let origin = Origin { name, ..Origin::default() };
@@ -119,7 +120,7 @@ impl Sources {
         let chosen = sizes.filter(|sizes| sizes.iter().any(pretrained)).unwrap_or(&of_grid);
         let models = chosen.iter().filter_map(|&name| {
             let (named, context) = (config.size(name).pretrained.as_ref()?, config.model.context);
-            let import = Import::open(named, context, folder, only_plan);
+            let import = Import::open(named, context, folder, needed);
             Some(import.map(|import| (name.to_string(), import)))
         });
         let imports: BTreeMap<String, Import> = models.collect::<Result<_>>()?;
@@ -229,11 +230,12 @@ impl Sources {
         RunId::of(&(VERSION, self.overlap_ngram, pretraining, target, d_ft_tokens))
     }
 
-    /// Stores facts about text files in `folder`, if given; it is created if it is missing.
+    /// Stores facts about models and text files in `folder`, if given; it is created if it is missing.
     pub fn keep(&self, folder: Option<&Path>) {
         let Some(folder) = folder else { return };
         let all = std::iter::once(&self.pretraining).chain(self.targets.values());
         all.filter_map(|named| named.known.as_ref()).for_each(|known| known.keep(folder));
+        self.imports.values().for_each(|import| import.keep(folder));
     }
 
     /// Tokenises and splits the pretraining data and the named targets, each for its largest D_ft, and

@@ -454,12 +454,13 @@ pub fn check_blocks(config: &Config, blocks: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inputs::pretrained::Needed;
     use forgetting_laws::model::Positions;
     use std::collections::BTreeSet;
 
     fn grid(preset: &str, blocks: &[&str]) -> Grid {
         let config = Config::load(preset, &[]).unwrap();
-        let sources = Sources::open(&config, None, true, None).unwrap();
+        let sources = Sources::open(&config, None, Needed::Here, None).unwrap();
         let all: Vec<&str> = config.grid.keys().map(String::as_str).collect();
         Grid::new(&config, &sources, if blocks.is_empty() { &all } else { blocks }).unwrap()
     }
@@ -468,7 +469,7 @@ mod tests {
     fn positions_and_budgets_are_settings() {
         let set = ["model.positions=rotary", "finetuning.budget=target", "grid.main.p=0,0.5"];
         let config = Config::load("nano", &set.map(String::from)).unwrap();
-        let sources = Sources::open(&config, None, true, None).unwrap();
+        let sources = Sources::open(&config, None, Needed::Here, None).unwrap();
         let grid = Grid::new(&config, &sources, &["main"]).unwrap();
         assert!(grid.pretrainings.iter().all(|run| run.job.shape.positions == Positions::Rotary));
         for run in &grid.finetunings {

@@ -8,7 +8,10 @@ use forgetting_laws::store::Store;
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The file of a run's specification.
+pub const SPEC: &str = "spec.json";
 
 /// A run that a figure needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,6 +55,25 @@ pub fn finished(store: &Store, jobs: &[Job]) -> Result<BTreeMap<RunId, Record>> 
         }
     }
     Ok(records)
+}
+
+/// The shapes of the models from elsewhere that runs in a folder began with; `None` if a specification
+/// there cannot be read.
+pub fn imported_shapes(runs: &Path) -> Option<Vec<Shape>> {
+    let Ok(entries) = std::fs::read_dir(runs) else { return Some(Vec::new()) };
+    let mut shapes = Vec::new();
+    for entry in entries {
+        match std::fs::read(entry.ok()?.path().join(SPEC)) {
+            Ok(bytes) => {
+                if let Spec::Import(spec) = serde_json::from_slice(&bytes).ok()? {
+                    shapes.push(spec.shape);
+                }
+            }
+            // Not a run, or one that has only been claimed.
+            Err(_) => continue,
+        }
+    }
+    Some(shapes)
 }
 
 /// Whether a finished run must be repeated because its model was not kept and is now wanted.

@@ -2,7 +2,7 @@
 
 use crate::experiment::compute::{Collectives, Compute, Effort, refusal};
 use crate::experiment::data::Prepared;
-use crate::experiment::job::{Job, finished, lacks_model, losses, usable};
+use crate::experiment::job::{self, Job, finished, lacks_model, losses, usable};
 use crate::experiment::known::{KNOWN, KnownRun};
 use crate::experiment::memory::Budget;
 use crate::experiment::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
@@ -170,7 +170,7 @@ impl Failure {
 /// Trains a run that this process has claimed.
 fn attempt(context: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record> {
     let data = context.prepared;
-    claim.write_json("spec.json", &job.spec)?;
+    claim.write_json(job::SPEC, &job.spec)?;
     write_atomic(&claim.folder().join(checkpoint::TOKENIZER), data.tokenizer.to_json().as_bytes())?;
     let begins_with = match &job.spec {
         Spec::Pretrain(_) => None,

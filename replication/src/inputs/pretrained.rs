@@ -91,6 +91,17 @@ pub fn keep_special_tokens(from: &Path, to: &Path, tokenizer: &Tokenizer) -> Res
     if kept != own { write_atomic(&to_config, &to_json(&kept)) } else { Ok(()) }
 }
 
+/// Which of the given models are identified, for which their parameters are read, and if need be fetched.
+#[derive(Clone, Copy)]
+pub enum Needed<'a> {
+    /// All.
+    All,
+    /// All whose parameters are here: a plan fetches none.
+    Here,
+    /// Those from which runs began: models of these shapes. Others have no results.
+    Begun(&'a [Shape]),
+}
+
 /// A given pretrained model.
 pub struct Import {
     /// Its folder.
@@ -99,12 +110,14 @@ pub struct Import {
     pub shape: Shape,
     /// The hash of its architecture and parameters.
     pub hash: String,
+    /// The facts to store.
+    known: Option<CachedIdentity>,
 }
 
 impl Import {
     /// Opens a model. Its hash is stored in the folder `cache`, if that exists (a plan does not create
-    /// it), and computed again if a file of the model has another length or time. A plan does not fetch
-    /// parameters from the Hub; a model without parameters has its name instead of a hash.
+    /// it), and computed again if a file of the model has another length or time. A model that need not
+    /// be identified, or whose parameters are not here, has its name instead of a hash.
     ///
     /// # Errors
     /// If the model cannot be read, or its context is too short.
@@ -112,23 +125,40 @@ impl Import {
         named: &Path,
         context: usize,
         cache: Option<&Path>,
-        only_plan: bool,
+        needed: Needed<'_>,
     ) -> Result<Self> {
-        let folder = fetched(named, !only_plan)?;
-        let files = [checkpoint::WEIGHTS, INDEX];
-        let missing = folder != named && !files.iter().any(|file| folder.join(file).exists());
-        let (shape, hash) = if only_plan && missing {
-            (Checkpoint::read_shape(&folder)?, format!("{}, not yet fetched", named.display()))
-        } else {
+        let mut folder = fetched(named, matches!(needed, Needed::All))?;
+        let here = || {
+            let files = [checkpoint::WEIGHTS, INDEX];
+            folder == named || files.iter().any(|file| folder.join(file).exists())
+        };
+        let identified = match needed {
+            Needed::All => true,
+            Needed::Here => here(),
+            Needed::Begun(shapes) => shapes.contains(&Checkpoint::read_shape(&folder)?),
+        };
+        let (shape, hash, known) = if identified {
+            if !here() {
+                folder = fetched(named, true)?;
+            }
             Checkpoint::remarks(&folder)?.iter().for_each(|remark| log(remark));
             CachedIdentity::of(&folder, cache)?
+        } else {
+            (Checkpoint::read_shape(&folder)?, format!("{}, not read", named.display()), None)
         };
         let (most, named) = (shape.context, named.display());
         if context > most {
             let requirement = format!("must be at most {most}, the longest text of {named}");
             return Err(Error::setting("model.context", context, requirement));
         }
-        Ok(Self { folder, shape, hash })
+        Ok(Self { folder, shape, hash, known })
+    }
+
+    /// Stores the facts about its files in a folder, which is created if it is missing.
+    pub fn keep(&self, cache: &Path) {
+        if let Some(known) = &self.known {
+            known.keep(cache);
+        }
     }
 }
 
@@ -145,26 +175,37 @@ struct CachedIdentity {
 impl CachedIdentity {
     const VERSION: u32 = 1;
 
-    /// The architecture and the hash of a model.
-    fn of(folder: &Path, cache: Option<&Path>) -> Result<(Shape, String)> {
+    /// The architecture and the hash of a model, and what to store of it.
+    fn of(folder: &Path, cache: Option<&Path>) -> Result<(Shape, String, Option<Self>)> {
         let shape = Checkpoint::read_shape(folder)?;
         // Before it is read: a file that changes meanwhile has another fingerprint the next time.
-        let cache = cache.filter(|cache| cache.is_dir());
-        let (cache, files) = match (cache, Fingerprint::of_all(&Checkpoint::files(folder)?)?) {
-            (Some(cache), Some(files)) => (cache, files),
-            _ => return Checkpoint::read(folder).map(|model| (model.shape, model.hash())),
+        let Some(files) = Fingerprint::of_all(&Checkpoint::files(folder)?)? else {
+            return Checkpoint::read(folder).map(|model| (model.shape, model.hash(), None));
         };
-        let name = sha256(files[0].file.as_os_str().as_encoded_bytes());
-        let path = cache.join(format!("model-{}.json", &name[..16]));
-        if let Some(known) = fingerprint::recall::<Self>(&path)
-            && (known.version, known.shape, &known.files) == (Self::VERSION, shape, &files)
-        {
-            return Ok((shape, known.hash));
+        let known = cache.and_then(|cache| fingerprint::recall(&Self::path(cache, &files)));
+        if let Some(known) = known.filter(|known: &Self| {
+            (known.version, known.shape, &known.files) == (Self::VERSION, shape, &files)
+        }) {
+            return Ok((shape, known.hash.clone(), Some(known)));
         }
         let model = Checkpoint::read(folder)?;
         let found = Self { version: Self::VERSION, shape: model.shape, files, hash: model.hash() };
-        fingerprint::keep(cache, &path, &found);
-        Ok((found.shape, found.hash))
+        if let Some(cache) = cache.filter(|cache| cache.is_dir()) {
+            found.keep(cache);
+        }
+        Ok((found.shape, found.hash.clone(), Some(found)))
+    }
+
+    fn path(cache: &Path, files: &[Fingerprint]) -> PathBuf {
+        let name = sha256(files[0].file.as_os_str().as_encoded_bytes());
+        cache.join(format!("model-{}.json", &name[..16]))
+    }
+
+    fn keep(&self, cache: &Path) {
+        let path = Self::path(cache, &self.files);
+        if fingerprint::recall::<Self>(&path).as_ref() != Some(self) {
+            fingerprint::keep(cache, &path, self);
+        }
     }
 }
 
@@ -285,7 +326,7 @@ mod tests {
         let weights = folder.join(checkpoint::WEIGHTS);
         let then = SystemTime::now() - Duration::from_secs(1000);
         set_time(&weights, then);
-        let open = |cache| CachedIdentity::of(&folder, cache);
+        let open = |cache| CachedIdentity::of(&folder, cache).map(|(shape, hash, _)| (shape, hash));
         let first = open(Some(&cache)).unwrap();
         assert_eq!(first, open(None).unwrap());
         assert_eq!(first.1, Checkpoint::read(&folder).unwrap().hash());

@@ -4,7 +4,7 @@
 //! Such a file has no models. If a missing run needs one, it is pretrained again, and its result must
 //! match the file bit for bit.
 
-use crate::experiment::job::Job;
+use crate::experiment::job::{self, Job};
 use crate::experiment::known::{KNOWN, KnownRun};
 use crate::results::{Preregistration, Results};
 use forgetting_laws::run::{Record, RunId};
@@ -95,7 +95,7 @@ impl Tables {
         }
         let Some(claim) = store.claim(&id)? else { return Ok(()) };
         if is_new()? {
-            claim.write_json("spec.json", &job.spec)?;
+            claim.write_json(job::SPEC, &job.spec)?;
             claim.write_json("record.json", &known.record)?;
             claim.write_json(KNOWN, known)?;
         }

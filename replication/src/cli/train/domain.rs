@@ -16,6 +16,7 @@ use crate::blocks::MAIN;
 use crate::experiment::data::Sources;
 use crate::experiment::grid::Grid;
 use crate::experiment::job;
+use crate::inputs::pretrained::Needed;
 use crate::results::known;
 use crate::terminal::{log, print};
 use campaign::Campaign;
@@ -104,7 +105,7 @@ pub fn run(options: &DomainOptions) -> Result<()> {
     config.grid.retain(|name, _| name == MAIN);
     let given = |key: &str| common.set.iter().any(|set| set.trim_start().starts_with(key));
     let out = common.out();
-    let sources = Sources::open(&config, None, false, Some(&out.join(DATA)))?;
+    let sources = Sources::open(&config, None, Needed::All, Some(&out.join(DATA)))?;
     let folder = out.join("domains").join(&options.name);
     let key = RunId::of(&(
         &config,

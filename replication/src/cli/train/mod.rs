@@ -154,7 +154,7 @@ pub fn all(options: &FigureOptions) -> Result<()> {
 /// # Errors
 /// If there are no runs, or a file cannot be written.
 pub fn report(options: &Options) -> Result<()> {
-    let session = Session::open(options, None, false)?;
+    let session = Session::for_results(options)?;
     let report = write_report(&session)?;
     print(&format!("report: {}\n", report.display()))
 }
@@ -170,7 +170,7 @@ fn write_report(session: &Session) -> Result<PathBuf> {
 /// # Errors
 /// If a file cannot be written.
 pub fn export(options: &Options) -> Result<()> {
-    let session = Session::open(options, None, false)?;
+    let session = Session::for_results(options)?;
     let written = export::write(&session.some_results()?, &session.out)?;
     let lines: String = written.iter().map(|path| format!("{}\n", path.display())).collect();
     print(&lines)
@@ -317,12 +317,13 @@ mod tests {
     use crate::experiment::config::Config;
     use crate::experiment::data::Sources;
     use crate::experiment::grid::Grid;
+    use crate::inputs::pretrained::Needed;
     use std::collections::BTreeMap;
 
     #[test]
     fn shards_share_the_finetunings_and_bring_their_models() {
         let config = Config::load("nano", &[]).unwrap();
-        let sources = Sources::open(&config, None, true, None).unwrap();
+        let sources = Sources::open(&config, None, Needed::Here, None).unwrap();
         let jobs = Grid::new(&config, &sources, &["main", "fig17"]).unwrap().jobs();
         let mut seen = BTreeMap::new();
         for i in 0..5 {

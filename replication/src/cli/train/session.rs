@@ -17,6 +17,7 @@ use crate::experiment::provenance::Machine;
 use crate::experiment::queue::Done;
 use crate::experiment::ranks::{RankOptions, Ranks};
 use crate::experiment::worker::{self, RunContext};
+use crate::inputs::pretrained::Needed;
 use crate::results::{Preregistration, Results, known};
 use crate::terminal::{Display, log};
 use forgetting_laws::engine::Engine;
@@ -94,7 +95,41 @@ impl Session {
         let out = options.out();
         let mut opened = config.sizes_of(blocks);
         opened.retain(|name| sizes.is_empty() || sizes.iter().any(|size| size == name));
-        let sources = Sources::open(&config, Some(&opened), only_plan, Some(&out.join(DATA)))?;
+        let needed = if only_plan { Needed::Here } else { Needed::All };
+        let sources = Sources::open(&config, Some(&opened), needed, Some(&out.join(DATA)))?;
+        Self::with(options, config, blocks, sizes, compute, sources)
+    }
+
+    /// Opens a session on all blocks for results. Of the pretrained models only those are read from which
+    /// runs began.
+    pub fn for_results(options: &Options) -> Result<Self> {
+        let config = configure(options)?;
+        let compute = compute(&config, &options.device)?;
+        if options.workers_per_device.is_some() {
+            refuse_stdin(options)?;
+        }
+        let (out, opened) = (options.out(), config.sizes_of(None));
+        let imported = opened.iter().any(|name| config.size(name).pretrained.is_some());
+        // Runs of other results (`--known`) are found by the identity of their models.
+        let begun = if imported && options.known.is_empty() {
+            job::imported_shapes(&out.join("runs"))
+        } else {
+            None
+        };
+        let needed = begun.as_deref().map_or(Needed::All, Needed::Begun);
+        let sources = Sources::open(&config, Some(&opened), needed, Some(&out.join(DATA)))?;
+        Self::with(options, config, None, &[], compute, sources)
+    }
+
+    fn with(
+        options: &Options,
+        config: Config,
+        blocks: Option<&[&str]>,
+        sizes: &[String],
+        compute: Compute,
+        sources: Sources,
+    ) -> Result<Self> {
+        let out = options.out();
         let asked = |name: &&String| blocks.is_none_or(|asked| asked.contains(&name.as_str()));
         let blocks: Vec<String> = config.grid.keys().filter(asked).cloned().collect();
         let names: Vec<&str> = blocks.iter().map(String::as_str).collect();

@@ -52,7 +52,7 @@ fn a_text_that_is_too_short_is_named_with_its_option() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = of_files(folder.path());
     let error = |config: &Config| {
-        let sources = Sources::open(config, None, false, None).unwrap();
+        let sources = Sources::open(config, None, Needed::All, None).unwrap();
         let targets = BTreeMap::from([("mine".to_string(), 1024)]);
         let prepared = sources.prepare(config, &targets, &BTreeMap::new(), None);
         prepared.map(drop).unwrap_err().to_string()
@@ -72,7 +72,7 @@ fn another_call_with_other_settings_tokenises_nothing() {
     let mut config = of_files(folder.path());
     let data = folder.path().join("data");
     let prepare = |config: &Config, d_ft| {
-        let sources = Sources::open(config, None, false, None).unwrap();
+        let sources = Sources::open(config, None, Needed::All, None).unwrap();
         let targets = BTreeMap::from([("mine".to_string(), d_ft)]);
         sources.prepare(config, &targets, &BTreeMap::new(), Some(&data)).unwrap()
     };
@@ -108,7 +108,7 @@ fn another_call_with_other_settings_tokenises_nothing() {
     assert_eq!(shards(&data), written);
     let mut id = |n| {
         config.data.overlap_ngram = n;
-        let sources = Sources::open(&config, None, true, None).unwrap();
+        let sources = Sources::open(&config, None, Needed::Here, None).unwrap();
         let (spec, target) = (sources.pretraining_spec(), sources.target_spec("mine"));
         // The identity of before there was a setting.
         let constant = RunId::of(&(VERSION, 13usize, spec, target, 2048u64));
@@ -142,7 +142,7 @@ fn a_second_process_opens_what_a_first_one_has_prepared() {
         let targets: BTreeMap<String, u64> =
             config.domains.keys().map(|name| (name.clone(), 1024)).collect();
         let nothing = BTreeMap::new();
-        let open = || Sources::open(&config, None, false, Some(&data)).unwrap();
+        let open = || Sources::open(&config, None, Needed::All, Some(&data)).unwrap();
         let alone = open().prepare(&config, &targets, &nothing, None).unwrap();
         assert!(!data.exists());
         let first = open().prepare(&config, &targets, &nothing, Some(&data)).unwrap();

@@ -19,7 +19,7 @@ use crate::experiment::queue;
 use crate::results::Results;
 use crate::terminal::log;
 use forgetting_laws::fit::design::Steps;
-use forgetting_laws::run::{Record, RunId};
+use forgetting_laws::run::{Record, RunId, Spec};
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::study::{Losses, Question, State, Study};
 use forgetting_laws::{Error, Result};
@@ -180,9 +180,13 @@ impl<'a> Campaign<'a> {
             let times: Vec<f64> = times.map(|run| pace * self.seconds(run, &steps)).collect();
             let low = times.iter().copied().fold(f64::INFINITY, f64::min);
             let high = times.iter().copied().fold(0.0, f64::max);
+            let of_model = match run.job.spec {
+                Spec::Import(_) => "an evaluation",
+                _ => "pretraining",
+            };
             let _ = writeln!(
                 text,
-                "  {:<14} N = {:<9} pretraining about {}, a finetuning {} to {}",
+                "  {:<14} N = {:<9} {of_model} about {}, a finetuning {} to {}",
                 run.size,
                 run.job.shape.count().paper(),
                 plan::duration(pace * self.whole_seconds(&run.job)),
