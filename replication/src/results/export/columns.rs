@@ -98,7 +98,7 @@ fn losses<'a>(sets: Sets) -> Vec<Column<Finetuning<'a>>> {
     vec![
         C::text("domain", "The target domain.", |r| r.run.domain.clone()),
         C::text("size", "The name of the model size.", |r| r.run.size.clone()),
-        C::integer("n_params", "parameters", "The model size N as the paper counts it: with the tied embeddings, without positions.", |r| Some(r.run.n_params())),
+        C::integer("n_params", "parameters", "The model size N as the paper counts it: with the embedding once, without positions and without a head of its own.", |r| Some(r.run.n_params())),
         C::integer("n_params_non_embedding", "parameters", "N without the embeddings.", |r| Some(r.run.count().non_embedding)),
         C::integer("d_ft_tokens", "tokens", "D_ft: the unique tokens of the target that were used.", |r| Some(r.run.unique_tokens())),
         C::integer("d_tokens", "tokens", "D: the tokens of the pretraining, repeats included.", |r| Some(r.run.d_tokens).filter(|&d| d > 0)),
@@ -142,7 +142,7 @@ fn pretrainings<'a>(sets: Sets) -> Vec<Column<(&'a Results, &'a Pretrained)>> {
     vec![
         C::text("run_id", "The run: the hash of everything that determines its result.", |(_, r)| r.record.id.to_string()),
         C::text("size", "The name of the model size.", |(_, r)| r.size.clone()),
-        C::integer("n_params", "parameters", "The model size N as the paper counts it: with the tied embeddings, without positions.", |(_, r)| Some(r.record.n_params.paper())),
+        C::integer("n_params", "parameters", "The model size N as the paper counts it: with the embedding once, without positions and without a head of its own.", |(_, r)| Some(r.record.n_params.paper())),
         C::integer("n_params_non_embedding", "parameters", "N without the embeddings.", |(_, r)| Some(r.record.n_params.non_embedding)),
         C::integer("n_layers", "blocks", "Transformer blocks.", |(_, r)| Some(r.shape.n_layers as u64)),
         C::integer("d_model", "", "The width of the residual stream.", |(_, r)| Some(r.shape.d_model as u64)),
