@@ -39,6 +39,9 @@ use words::{Words, words, words_are_independent};
 const FILE: &str = "tokenizer.json";
 /// The token between documents in a tokenizer that is trained here.
 const END_OF_TEXT: &str = "<|endoftext|>";
+/// Numbers of tokens are below this. The largest vocabularies have some hundred thousand tokens.
+const MOST_TOKENS: u32 = 1 << 24;
+
 /// A tokenizer.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -181,14 +184,20 @@ impl Tokenizer {
             );
             return Err(Error::content(&origin, None, reason));
         }
+        let largest = inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        // A number is a row of an embedding, and a file lists every number up to the largest.
+        if let Some((name, id)) = largest.as_ref().filter(|(_, id)| *id >= MOST_TOKENS) {
+            let reason =
+                format!("the token {name:?} has the number {id}; it must be below {MOST_TOKENS}");
+            return Err(Error::content(&origin, None, reason));
+        }
+        let vocab_size = largest.map_or(0, |(_, id)| id as usize + 1);
         let json = inner.to_string(false).map_err(refuse)?;
         // Adds special tokens, which are not wanted, and may move the bytes that a token stands for.
         inner.with_post_processor(None::<PostProcessorWrapper>);
         // A document that spells out the name of a special token does not end there.
         inner.set_encode_special_tokens(true);
         let end_of_text = end_of_text::find(&inner, &origin, folder, end_of_text)?;
-        let vocab_size =
-            inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
         let words = words_are_independent(&inner).then(Words::default);
         let cuts = if words.is_some() { None } else { Cuts::of(&inner) };
         Ok(Self { inner, origin, json, end_of_text, vocab_size, words, cuts })
