@@ -2,7 +2,8 @@
 //! `peer/compiled.py`, which measure PyTorch on the same model and step.
 //!
 //! `cargo bench -p benches --profile dev --bench train_step -- [--size NAME] [--engine cpu|torch]
-//! [--device NAME] [--precision f32|bf16] [--batch N] [--threads N] [--seconds S]`
+//! [--device NAME] [--precision f32|bf16] [--batch N] [--micro-batch N] [--recompute true]
+//! [--threads N] [--seconds S]`
 //!
 //! Without a size, the four that docs/performance.md compares on a CPU. Without an engine, this crate's
 //! own where it can: on a CPU in f32. Vocabulary and context are those of the size's preset. A folder in the
@@ -27,6 +28,10 @@ struct Settings {
     device: Device,
     precision: Precision,
     batch: usize,
+    /// Sequences per pass of libtorch.
+    micro_batch: usize,
+    /// Whether the activations of blocks are computed again in the backward pass.
+    recompute: bool,
     threads: usize,
     seconds: f64,
 }
@@ -36,11 +41,17 @@ fn main() {
         torch::device(&argument("--device", "cpu")).unwrap_or_else(|error| panic!("{error}"));
     let precision = precision("f32");
     let own = device == Device::Cpu && precision.is_f32();
+    let batch: usize = argument("--batch", "16").parse().expect("--batch takes a number");
+    let micro_batch = argument("--micro-batch", &batch.to_string());
     let settings = Settings {
         engine: argument("--engine", if own { "cpu" } else { "torch" }),
         device,
         precision,
-        batch: argument("--batch", "16").parse().expect("--batch takes a number"),
+        batch,
+        micro_batch: micro_batch.parse().expect("--micro-batch takes a number"),
+        recompute: argument("--recompute", "false")
+            .parse()
+            .expect("--recompute takes true or false"),
         threads: argument("--threads", "1").parse().expect("--threads takes a number"),
         seconds: argument("--seconds", "5").parse().expect("--seconds takes a number"),
     };
@@ -49,17 +60,17 @@ fn main() {
         "" => vec!["nano-tiny", "nano-small", "nano-medium", "nano-large"],
         size => vec![size],
     };
-    let threads = settings.threads;
+    let Settings { threads, recompute, .. } = settings;
     let of_torch = |threads| Torch {
         device: settings.device,
         comm: &Solo,
-        micro_batch: settings.batch,
-        recompute: false,
+        micro_batch: settings.micro_batch,
+        recompute,
         threads,
     };
     for size in sizes {
         let line = match settings.engine.as_str() {
-            "cpu" => measure(size, &Cpu { threads, recompute: false }, &settings),
+            "cpu" => measure(size, &Cpu { threads, recompute }, &settings),
             "torch" => measure(size, &of_torch(threads as i32), &settings),
             _ => panic!("--engine takes cpu or torch"),
         };
