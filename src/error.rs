@@ -71,11 +71,11 @@ pub enum Error {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] crate::hub::HubError),
-    /// The ranks of a run lost one another: nothing goes on in this process.
+    /// The ranks of a run lost contact with one another: this process ends.
     #[cfg(feature = "train")]
     #[error("{0}")]
     RankLost(String),
-    /// Another rank failed in a run, and says why itself.
+    /// Another rank of the run failed, and reports the reason itself.
     #[cfg(feature = "train")]
     #[error("another rank failed and reports why in its own line")]
     RankFailed,

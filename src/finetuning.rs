@@ -57,8 +57,8 @@ impl Budget {
                 let requirement = "must be total where p = 1: there is no target data to count";
                 Err(Error::setting("budget", "target", requirement))
             }
-            // As written, 0.05 is a little above 1/20: what exceeds a whole number by rounding alone
-            // is none.
+            // As a float, 0.05 is a little above 1/20. What exceeds a whole number by rounding
+            // alone does not count.
             Self::Target => Ok((steps as f64 / (1.0 - p.get()) * (1.0 - 1e-12)).ceil() as u64),
         }
     }

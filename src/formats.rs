@@ -1,9 +1,9 @@
-//! Readers of the file formats in which both texts and tables of losses come: each format has one
-//! reader with one set of guards, and what one kind of file may hold the other may hold too.
+//! Readers of the file formats in which both texts and tables of losses come. Each format has one
+//! reader with one set of guards, so both kinds of file may contain the same things.
 //!
 //! - [`json::records`] reads JSON Lines and JSON arrays, as Python's `json` writes them.
 //! - `parquet` (with the feature `parquet`) opens Parquet files.
-//! - [`not_data`] (for plain text [`foreign`]) tells a file that holds something else than its name
+//! - [`not_data`] (for plain text [`foreign`]) recognises a file whose content is not what its name
 //!   says.
 
 pub mod json;
@@ -13,10 +13,10 @@ pub mod parquet;
 /// Bytes from the start of a file that [`foreign`] looks at.
 pub const HEAD: usize = 4096;
 
-/// What a file holds whose first bytes cannot be text, and what to do: a git-lfs pointer, UTF-16 or
-/// UTF-32, NULs, or another format. None where they may be text, whatever it says. `head` are up to
-/// [`HEAD`] bytes from the start of the file; of a packed file, once before and once after it is
-/// unpacked.
+/// What a file is whose first bytes cannot be text (a git-lfs pointer, UTF-16 or UTF-32, NULs, or
+/// another format), and what to do about it; `None` if they may be text. `head` has up to [`HEAD`]
+/// bytes from the start of the file. For a compressed file, call this once before and once after it
+/// is decompressed.
 pub fn foreign(head: &[u8]) -> Option<String> {
     let pointer = without_mark(head);
     let encoded = |name: &str, how: &str, iconv: &str| {
@@ -108,7 +108,7 @@ pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
-/// Whether a file begins as an HTML or XML page does, which servers send in place of a file.
+/// Whether a file begins like an HTML or XML page, which servers may send instead of a file.
 pub fn is_page(head: &[u8]) -> bool {
     let head = without_mark(head).trim_ascii_start();
     let begins = |start: &str| {
@@ -117,9 +117,9 @@ pub fn is_page(head: &[u8]) -> bool {
     ["<!doctype html", "<html", "<?xml"].into_iter().any(begins)
 }
 
-/// What a file holds in place of records or a table: what [`foreign`] names, or a page. None where it
-/// may be what its name says. A Parquet or packed file has a head of its own, which is to be looked
-/// at before.
+/// What a file is that does not hold records or a table: what [`foreign`] recognises, or a page.
+/// `None` if it may be what its name says. A Parquet or compressed file has first bytes of its own,
+/// which must be checked before.
 pub fn not_data(head: &[u8]) -> Option<String> {
     foreign(head).or_else(|| is_page(head).then(|| PAGE.into()))
 }

@@ -51,7 +51,7 @@
 //! | module | |
 //! |---|---|
 //! | [`table`] | runs and their losses, read from CSV, JSON and Parquet |
-//! | [`mod@fit`] | optima with proofs, intervals, errors on held-out runs, predictions, advice, designs |
+//! | [`mod@fit`] | optima with proofs, intervals, held-out errors, predictions, advice, choice of runs |
 //! | [`study`] | which run to make next with your own training code |
 //! | [`warning`] | what not to trust about a fit or an answer |
 //!
@@ -67,13 +67,14 @@
 //! | [`run`], [`store`] | what determines a run, and runs on disk |
 //! | [`loss`], [`rng`] | means of losses, keyed random numbers |
 //! | [`formats`], [`numbers`] | readers of file formats, numbers as people write them |
+//! | [`words`], [`quiet`], [`parallel`] | numbers as reports write them, work that may panic, work on several threads |
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `fit` | [`mod@fit`] and [`study`]; needs LAPACK |
-//! | `tables` | `table::read`, tables of losses from files; from Parquet with `parquet` |
+//! | `tables` | `table::read`: tables of losses from files; with `parquet` also from Parquet |
 //! | `text` | text files, tokenizers, token stores |
 //! | `hub` | [`hub`], and `text` |
 //! | `checkpoint` | [`checkpoint`] |

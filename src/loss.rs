@@ -1,15 +1,14 @@
-//! Losses over tokens, and how sure they are.
+//! Losses over tokens, and their standard errors.
 //!
-//! Tokens of one text are not drawn independently of one another, so a standard error is taken over
+//! The tokens of one text are not independent of one another. So a standard error is computed over
 //! parts that are: documents, works, blocks of works. It is the jackknife's (Efron and Stein, "The
-//! jackknife estimate of variance", Annals of Statistics 9, 1981): the measure is taken without
-//! each of the parts. For a mean over parts of one size that is s / √n.
+//! jackknife estimate of variance", Annals of Statistics 9, 1981): the measure is computed without
+//! each part in turn. For a mean over parts of one size this gives s / √n.
 
 use serde::{Deserialize, Serialize};
 use std::iter::Sum;
 
-/// A loss over some tokens that stand or fall together: a window's, a document's, a work's, a
-/// block's.
+/// A loss over tokens that count as one part: those of a window, a document, a work or a block.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Loss {
     /// The sum of the tokens' losses, in nats.
@@ -42,8 +41,8 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// The mean over all tokens, with an error that takes the parts as drawn independently: NaN
-    /// where there are fewer than two with tokens.
+    /// The mean over all tokens. Its error assumes that the parts are independent; it is NaN if
+    /// fewer than two parts have tokens.
     pub fn mean(parts: &[Loss]) -> Self {
         let whole: Loss = parts.iter().copied().sum();
         let without = |part: &Loss| {
@@ -54,8 +53,8 @@ impl Measured {
         Self { value: whole.mean(), error: variance(&without).sqrt() }
     }
 
-    /// Half of the 95% interval, if the standard error is over so many parts: Student's t with one
-    /// degree of freedom less. NaN where there is no standard error.
+    /// Half the width of the 95% interval, for a standard error over this many parts: Student's t
+    /// with one degree of freedom fewer. NaN if there is no standard error.
     ///
     /// # Examples
     /// ```
@@ -71,8 +70,8 @@ impl Measured {
         }
     }
 
-    /// How far the mean over `target` lies above that over `pretraining`, in nats per token: the
-    /// loss of any model there and here.
+    /// The mean over `target` minus that over `pretraining`, in nats per token, for the losses of
+    /// one model on both.
     pub fn excess(pretraining: &[Loss], target: &[Loss]) -> Self {
         let (there, here) = (Self::mean(target), Self::mean(pretraining));
         Self { value: there.value - here.value, error: there.error.hypot(here.error) }
@@ -86,8 +85,8 @@ pub(crate) fn variance(without: &[f64]) -> f64 {
     (n - 1.0) / n * without.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
 }
 
-/// The number that |T| exceeds with 5% probability, for Student's t with so many degrees of freedom, ν
-/// (the quantile at 97.5%).
+/// The number that |T| exceeds with 5% probability (the 97.5% quantile), for Student's t with ν
+/// degrees of freedom.
 ///
 /// For few degrees the finite series of P(|T| < t), θ = atan(t/√ν) (Abramowitz and Stegun, 26.7.3 and
 /// 26.7.4), is solved for θ; for many, the expansion in 1/ν around the normal distribution's is used

@@ -229,7 +229,7 @@ impl Workload {
     /// Elements that the CPU engine keeps for each token of a group.
     pub(crate) fn cpu_kept(&self, recompute: bool) -> usize {
         let Shape { d_model: d, n_layers, n_heads, .. } = self.shape;
-        // x̂ and what is given on, of as many tokens or heads of width w, and a rate of each.
+        // x̂ and the output, each of this width, and one rate.
         let normalised = |width: usize| 2 * width + 1;
         let mut block = 2 * normalised(d)
             + self.shape.d_qkv()
@@ -261,10 +261,10 @@ impl Workload {
         let own_head = shape.count().head as usize;
         let kept = self.kept_by_blocks(passes.recompute) + 4 * d; // and the last one's result
         let rows = n.min(torch_logit_tokens(vocab, self.on_gpu));
-        // Logits in f32; in bf16 once more, and so the gradient of the head.
+        // Logits in f32. In bf16 there is a second copy of them, and of the gradient of the head.
         let logits = rows * vocab * (4 + half) + half * embedding;
-        // Hidden states, their gradient and the product of both; what goes into a block and what comes out
-        // of it; and the gradients of the larger of its halves.
+        // Hidden states, their gradient and the product of both; the input and the output of a
+        // block; and the gradients of the larger of its two halves.
         let k = self.element();
         let mlp = match shape.mlp.activation {
             Activation::GeluTanh | Activation::Gelu => 2 * shape.d_ff(),
@@ -272,7 +272,8 @@ impl Workload {
         };
         let attention = 2 * shape.d_qkv();
         let workspace = n * (20 * d + k * (d + mlp.max(attention)));
-        // When the gradient of the embedding is made, all blocks are done with.
+        // When the gradient of the embedding is computed, the activations of all blocks are no
+        // longer held.
         let of_embedding = (4 * embedding).saturating_sub(n * kept);
         // An evaluation keeps nothing, but may have more tokens at a time: the most that one block holds, or
         // hidden states, logits and the logarithms of their softmax.
@@ -361,14 +362,15 @@ impl Workload {
         let (shape, k) = (&self.shape, self.element());
         let (d, f, heads) = (shape.d_model, shape.d_ff(), shape.n_heads);
         let (queries, keys) = (shape.d_queries(), shape.d_qkv() - shape.d_queries_and_keys());
-        // The residual stream before the block, and between its halves where the MLP is given that.
+        // The residual stream before the block and, if the MLP reads it there, between the two
+        // halves.
         let streams = if shape.residual == Residual::Sequential { 2 } else { 1 };
-        // Both normalisations, and what products are given of them.
+        // Both normalisations, and their outputs as the matrix products read them.
         let norms = streams * 4 * d + 2 * (self.normalised(d) + k * d);
         let (turned, shared) = (shape.positions == Positions::Rotary, shape.n_kv_heads() < heads);
         let normalised = shape.attention.qk_norm;
-        // Queries, keys and values as the first product gives them, while one of them is kept so; then
-        // each that something was made of.
+        // Queries, keys and values as the first product returns them, if any of them is kept in
+        // this form; then those of them that were transformed.
         let given = if !turned && !normalised || !shared || normalised && k == 4 {
             k * shape.d_qkv()
         } else {
@@ -378,15 +380,16 @@ impl Workload {
         let heads_of_keys = if shared { queries } else { keys * usize::from(turned || normalised) };
         let heads_of_values = if shared { queries } else { 0 };
         let made = k * (heads_of_queries + heads_of_keys + heads_of_values);
-        // In f32: x̂, a rate a head, and in bf16 what was given.
+        // In f32: x̂ and one rate per head; in bf16 also the input.
         let norms_of_heads = if normalised {
             let elements = queries + keys;
             4 * (elements + heads + shape.n_kv_heads()) + if k == 2 { 4 * elements } else { 0 }
         } else {
             0
         };
-        // A logarithm a query, and what is attended to, which the next product is given: in another order
-        // of its elements, and so once more, where queries were put together of parts.
+        // One logarithm per query, and the output of attention, which the next product reads. If
+        // the queries were assembled from parts, its elements are in another order, and there is a
+        // second copy.
         let in_parts =
             turned && shape.attention.rotary.elements(shape.head_width()) < shape.head_width();
         let attention = 4 * heads + k * queries * if in_parts { 2 } else { 1 };

@@ -180,9 +180,9 @@ impl Default for Rotary {
 pub struct RotaryScaling {
     /// The divisor of low frequencies.
     pub factor: f64,
-    /// low.
+    /// low: wavelengths above original / low are divided by the factor.
     pub low: f64,
-    /// high, more than low.
+    /// high, more than low: wavelengths below original / high are kept.
     pub high: f64,
     /// The original context length, in positions.
     pub original: f64,

@@ -4,7 +4,7 @@
 /// 109M, 1.27B and 2T.
 ///
 /// # Errors
-/// In words, if it is none.
+/// In words, if the text is not such a size.
 pub fn size(text: &str) -> Result<f64, String> {
     let wrong = || "must be a number above 0, such as 3e6, 300K, 109M, 1.27B or 2T".to_string();
     let text = text.trim();
@@ -25,7 +25,7 @@ pub fn size(text: &str) -> Result<f64, String> {
 /// A share from 0 to 1: 0.01, or as a percentage, 1%.
 ///
 /// # Errors
-/// In words, if it is none.
+/// In words, if the text is not such a share.
 pub fn share(text: &str) -> Result<f64, String> {
     let value = percentage(text).or_else(|| text.trim().parse().ok());
     value
@@ -38,7 +38,7 @@ pub fn percentage(text: &str) -> Option<f64> {
     scaled(text.trim().strip_suffix('%')?, -2)
 }
 
-/// The number that a text is times a power of ten, rounded once: 0.7% is the number nearest to 0.007.
+/// The number in a text times a power of ten, rounded once: 0.7% is the number nearest to 0.007.
 pub fn scaled(text: &str, power: i32) -> Option<f64> {
     let text = text.trim();
     let (digits, exponent) = match text.split_once(['e', 'E']) {

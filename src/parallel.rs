@@ -50,14 +50,14 @@ pub fn in_order<T: Send>(count: usize, threads: usize, work: impl Fn(usize) -> T
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// A stream of work that is done on several threads and whose results are taken in order, with a
-/// bound on what waits to be taken.
+/// Work that is done on several threads, whose results are taken in order, with a bound on the
+/// results that wait to be taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Flow {
     /// Threads that work.
     pub threads: usize,
-    /// No work is begun while the results that wait weigh so much. So they never weigh more than
-    /// this and one result of each thread together.
+    /// No work is begun while the waiting results have this weight or more. So their weight never
+    /// exceeds this plus that of one result per thread.
     pub waiting: usize,
 }
 
@@ -67,8 +67,8 @@ impl Flow {
         Self { threads: cores(), waiting }
     }
 
-    /// Hands the results of `work` of each number of `range` to `take`, in this order and on this
-    /// thread, until it breaks.
+    /// Runs `work` on each number of `range` and passes the results to `take`, in this order and on
+    /// the calling thread, until `take` breaks.
     ///
     /// # Errors
     /// The first error of `work` or `take` in this order. Work on later numbers may have begun.
@@ -104,7 +104,8 @@ impl Flow {
                 }
                 now.next += 1;
                 drop(now);
-                // A panic is for whoever takes the result, who would wait for it otherwise.
+                // A panic is handed to whoever takes the result, who would otherwise wait for it
+                // forever.
                 let result = catch_unwind(AssertUnwindSafe(|| {
                     let result = work(i);
                     let weight = result.as_ref().map_or(0, &weight);
@@ -124,7 +125,7 @@ impl Flow {
         };
         std::thread::scope(|scope| {
             (0..self.threads.max(1)).for_each(|_| drop(scope.spawn(share)));
-            // However this ends, nobody is to wait for room any longer.
+            // However this ends, no thread may keep waiting for room.
             let _end = OnDrop(end);
             for i in range.clone() {
                 let mut now = lock();
@@ -152,7 +153,7 @@ impl Flow {
     }
 }
 
-/// What a thread came to, with the weight of the result.
+/// The result of a thread's work, and its weight.
 type Done<T> = std::result::Result<(Result<T>, usize), Box<dyn Any + Send>>;
 
 /// Results that wait for their turn.

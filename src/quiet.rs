@@ -1,12 +1,12 @@
-//! Work that may panic, of which nobody is to hear.
+//! Work that may panic, without a message on standard error.
 
 use std::cell::Cell;
 use std::panic::{self, UnwindSafe};
 use std::sync::Once;
 
-/// What the work returns; none if it panics, of which nothing is printed. For readers of formats
-/// that panic at damaged files: the parquet crate at one in five hundred, with one to three bytes
-/// changed at random.
+/// The result of the work, or `None` if it panics; nothing is printed then. This is for readers of
+/// formats that panic on damaged files: the parquet crate does so for one in five hundred, if one
+/// to three bytes are changed at random.
 pub fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
     thread_local! {
         static QUIET: Cell<bool> = const { Cell::new(false) };

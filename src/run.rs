@@ -1,8 +1,8 @@
 //! What determines a result, and the result: specifications, identities, records.
 //!
-//! A run's identity is the hash of everything that determines its losses. The device, the number
-//! of workers and all paths are left out, so that a run keeps its identity when it moves; they
-//! stand in its manifest instead.
+//! A run's identity is the hash of everything that determines its losses. The device, the number of
+//! workers and all paths are left out, so that a run keeps its identity when it moves; its manifest
+//! has them instead.
 
 use crate::data::TokenizerKind;
 use crate::finetuning::{self, EvalPlan, Evaluation, StopRule};
@@ -16,8 +16,8 @@ use crate::{Fraction, ParamCount};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Version of the meaning of a specification. It grows when the same specification gives other
-/// losses than before, so that old runs are not taken for new ones.
+/// Version of the meaning of a specification. It is raised if the same specification gives other
+/// losses than before, so that old runs are not mistaken for new ones.
 pub const FORMAT: u32 = 1;
 
 /// The identity of a run or of prepared data: 16 hex digits of the SHA-256 of what determines it.
@@ -45,15 +45,15 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What computes a run. Engines round differently, which a training carries on: each has runs of its
-/// own.
+/// What computes a run. Engines round differently, and training amplifies the difference, so each
+/// engine has its own runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
     /// libtorch. Its bits depend on the device, the processor's instructions and the number of threads.
     #[default]
     Torch,
-    /// This crate's own, on a CPU. Neither threads nor vector instructions move a bit.
+    /// This crate's own, on a CPU. Its bits depend on neither threads nor vector instructions.
     Cpu,
 }
 
@@ -73,18 +73,18 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// How the tokenizer comes about.
+/// Where the tokenizer comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenizerSpec {
     /// One trained on the first `bytes` bytes of the documents of a source.
     Trained {
-        /// Which one; a byte-level BPE where nothing is said, as in every earlier specification.
+        /// Its kind: a byte-level BPE if none is stated, as in all earlier specifications.
         #[serde(default, skip_serializing_if = "TokenizerKind::is_default")]
         kind: TokenizerKind,
         /// The source's content hash.
         source: String,
-        /// Of text to train on.
+        /// Bytes of text to train on.
         bytes: u64,
         /// Size of the vocabulary.
         vocab: usize,
@@ -107,9 +107,9 @@ pub struct DataSpec {
     pub source: String,
     /// The tokenizer.
     pub tokenizer: TokenizerSpec,
-    /// Of the order in which documents are dealt to the parts.
+    /// The seed of the order in which documents are dealt to the parts.
     pub seed: u64,
-    /// Tokens a sequence.
+    /// Tokens per sequence.
     pub context: usize,
     /// Tokens of the validation set.
     pub validation: u64,
@@ -127,7 +127,7 @@ pub struct DataSpec {
     pub split: Option<u32>,
 }
 
-/// Data without a test set keep the identity of before there was one.
+/// Without a test set, the identity is the one from before there were test sets.
 fn is_zero(tokens: &u64) -> bool {
     *tokens == 0
 }
@@ -148,15 +148,15 @@ pub struct PretrainSpec {
     pub data: RunId,
     /// The model.
     pub shape: Shape,
-    /// What the model computes in; f32 where nothing is said, as in every earlier specification.
+    /// The precision of the model: f32 if none is stated, as in all earlier specifications.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
-    /// What computes it; libtorch where nothing is said, as in every earlier specification.
+    /// The engine: libtorch if none is stated, as in all earlier specifications.
     #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
     pub engine: EngineKind,
-    /// Of the initialisation and the order of the data.
+    /// The seed of the initialisation and of the order of the data.
     pub seed: u64,
-    /// Sequences a step.
+    /// Sequences per step.
     pub batch: u64,
     /// Learning rate by step, and the number of steps.
     pub schedule: Schedule,
@@ -168,7 +168,7 @@ pub struct PretrainSpec {
     pub evaluate: EvalPlan,
 }
 
-/// A model that was pretrained elsewhere, as a parent of finetunings.
+/// A model that was pretrained elsewhere, from which finetunings start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImportSpec {
     /// [`FORMAT`].
@@ -177,10 +177,11 @@ pub struct ImportSpec {
     pub data: RunId,
     /// The model.
     pub shape: Shape,
-    /// What its loss is measured in; f32 where nothing is said, as in every earlier specification.
+    /// The precision in which its loss is measured: f32 if none is stated, as in all earlier
+    /// specifications.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
-    /// What computes it; libtorch where nothing is said, as in every earlier specification.
+    /// The engine: libtorch if none is stated, as in all earlier specifications.
     #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
     pub engine: EngineKind,
     /// Hex SHA-256 of its shape and parameters.
@@ -196,23 +197,23 @@ pub struct FinetuneSpec {
     pub parent: RunId,
     /// Identity of the target's [`DataSpec`].
     pub target: RunId,
-    /// What the model computes in; f32 where nothing is said, as in every earlier specification.
+    /// The precision of the model: f32 if none is stated, as in all earlier specifications.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
-    /// What computes it; libtorch where nothing is said, as in every earlier specification.
+    /// The engine: libtorch if none is stated, as in all earlier specifications.
     #[serde(default, skip_serializing_if = "EngineKind::is_torch")]
     pub engine: EngineKind,
-    /// Of the order of the data and of the injection.
+    /// The seed of the order of the data and of the injection.
     pub seed: u64,
     /// Unique target tokens asked for; whole sequences are used.
     pub d_ft_tokens: u64,
     /// Fraction of sequences that come from the pretraining data.
     pub p: Fraction,
-    /// How they are chosen.
+    /// How the injected positions are chosen.
     pub sampler: SamplerKind,
     /// Tokens of a replay pool; None: injected data is always fresh.
     pub replay_tokens: Option<u64>,
-    /// Sequences a step.
+    /// Sequences per step.
     pub batch: u64,
     /// Learning rate by step.
     pub schedule: finetuning::Schedule,
@@ -246,7 +247,7 @@ impl Spec {
         RunId::of(self)
     }
 
-    /// What the model computes in.
+    /// The precision of the model.
     pub fn precision(&self) -> Precision {
         match self {
             Self::Pretrain(spec) => spec.precision,
@@ -272,7 +273,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// As it stands in tables.
+    /// Its name in tables.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -282,7 +283,7 @@ impl Outcome {
     }
 }
 
-/// How much of what was used.
+/// How much data a run used.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Realised {
     /// Sequences that were trained on.
@@ -293,8 +294,8 @@ pub struct Realised {
     pub tokens: u64,
     /// Those of them in injected sequences.
     pub injected_tokens: u64,
-    /// Of all predicted tokens those that count in the loss; None: all. Injected ones all do, so
-    /// that their share of the loss may be larger than their share of the sequences.
+    /// The predicted tokens that count in the loss; `None`: all. All injected tokens count, so
+    /// their share of the loss may be larger than their share of the sequences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_tokens: Option<u64>,
     /// Unique tokens of the set that is repeated: the target's D_ft, or the pretraining set.
@@ -302,8 +303,8 @@ pub struct Realised {
     /// Those of them that count in the loss; None: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_counted_tokens: Option<u64>,
-    /// Passes over that set, or over the sequences of it of which a token counts; begun passes as
-    /// fractions.
+    /// Passes over that set, or over those of its sequences in which a token counts. An unfinished
+    /// pass counts as a fraction.
     pub epochs: f64,
 }
 
@@ -314,26 +315,26 @@ impl Realised {
     }
 }
 
-/// Losses on the test sets, which no choice was made on, in nats per token: of a finetuning those of the
-/// model at the bottom of its U-curve, of a pretraining those of its last model. Each has a standard
-/// error over blocks of neighbouring sequences, for these may share a document.
+/// Losses on the test sets, on which no choice depends, in nats per token: for a finetuning those
+/// of the model at the bottom of its U-curve, for a pretraining those of its last model. Each has a
+/// standard error over blocks of neighbouring sequences, because these may share a document.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TestLosses {
     /// L_pt.
     pub loss_pt: Measured,
-    /// What is known of a finetuning; None of a pretraining or an import.
+    /// The further losses of a finetuning; `None` for a pretraining or an import.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetuning: Option<FinetuningTest>,
 }
 
-/// What is measured after a finetuning beside L_pt.
+/// What is measured after a finetuning in addition to L_pt.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FinetuningTest {
     /// L_ft.
     pub loss_ft: Measured,
     /// L_pt⁰, the loss of the model that was finetuned.
     pub loss_pt0: Measured,
-    /// L_pt − L_pt⁰. Both are of the same text, so its error is smaller than theirs.
+    /// L_pt − L_pt⁰. Both are measured on the same text, so its error is smaller than theirs.
     pub increase: Measured,
 }
 
@@ -348,7 +349,7 @@ pub struct Record {
     pub steps: u64,
     /// N.
     pub n_params: ParamCount,
-    /// What was used.
+    /// How much data was used.
     pub realised: Realised,
     /// Every evaluation, by step.
     pub evaluations: Vec<Evaluation>,

@@ -1,4 +1,4 @@
-//! The runs on disk: one folder a run, named by the run's identity.
+//! The runs on disk: one folder per run, named by the run's identity.
 //!
 //! ```text
 //! runs/<id>/spec.json           what determines the result; its hash is the id
@@ -166,7 +166,7 @@ pub fn hashed_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A folder of runs. Cloning it is cheap, and clones speak of the same folder.
+/// A folder of runs. Cloning it is cheap, and clones refer to the same folder.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
@@ -221,7 +221,7 @@ impl Store {
     /// Whether a process works on a run now.
     ///
     /// # Errors
-    /// If the lock cannot be looked at.
+    /// If the lock cannot be tested.
     pub fn is_claimed(&self, id: &RunId) -> Result<bool> {
         let path = self.folder(id).join("lock");
         let Ok(file) = File::open(&path) else { return Ok(false) };

@@ -87,8 +87,9 @@ pub struct Question {
     /// known. By default it is derived from the sizes of the runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_pt0: Option<f64>,
-    /// The tokens V of the models' vocabulary, where it is known: then the bounded form of that vocabulary
-    /// ([`crate::laws::ForgettingBounded`]) is one of those that the runs choose from.
+    /// The size V of the models' vocabulary, in tokens, if it is known. Then the bounded form for
+    /// this vocabulary ([`crate::laws::ForgettingBounded`]) is among the forms that the runs can
+    /// support.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<u32>,
 }
@@ -214,7 +215,7 @@ pub struct Asked {
     pub makes_model: bool,
     /// The mean standard deviation of the predicted ln(L_pt − L_pt⁰) over the p asked about, before it.
     pub before: f64,
-    /// The same, as expected after the run.
+    /// The same deviation, as expected after the run.
     pub after: f64,
 }
 

@@ -64,8 +64,8 @@ pub struct ParamCount {
 }
 
 impl ParamCount {
-    /// N as the paper's sizes suggest: embeddings counted once, also if the head has its own matrix;
-    /// positions not.
+    /// N as the paper's sizes suggest: the embedding counts once, even if the head has a matrix of
+    /// its own, and positions do not count.
     pub fn paper(&self) -> u64 {
         self.non_embedding + self.embedding
     }

@@ -66,7 +66,7 @@ pub enum WarningKind {
     /// L_pt⁰ is extrapolated from other sizes.
     #[serde(rename = "W18")]
     BaselineExtrapolated,
-    /// Something of the table was not read as it is written.
+    /// A part of the table was not read as it is written.
     #[serde(rename = "W19")]
     NotReadAsWritten,
     /// No p keeps a run within the limit that is asked for.
@@ -124,11 +124,11 @@ impl WarningKind {
                 "The file was written by an earlier version, whose warnings had no identifiers."
             }
             Self::FewDistinctValues => {
-                "With only one or two values of a size, the form of the law along it is assumed \
-                 and not tested."
+                "With only one or two values of N, D_ft, D or p, the form of the law along that axis is \
+                 assumed and not tested."
             }
             Self::SizesTogether => {
-                "Two sizes have the same ratio in all runs, so their effects cannot be told apart \
+                "Two of N, D and D_ft have the same ratio in all runs, so their effects cannot be told apart \
                  (arXiv 2605.08541)."
             }
             Self::OneSeed => {
@@ -171,18 +171,20 @@ impl WarningKind {
             }
             Self::RepeatedRows => "Rows that are identical in every column are counted once.",
             Self::RunOutsideInterval => {
-                "A run with this setting exists, and its loss lies outside the interval of the law."
+                "A run with this setting was made, and its loss lies outside the interval of the law."
             }
             Self::BaselineExtrapolated => {
                 "L_pt0 of the model in question is extrapolated from models of other sizes."
             }
             Self::NotReadAsWritten => {
-                "Lines of the table were read as comments, or characters of it cannot be written."
+                "Lines of the table were read as comments, or some of its characters are not valid UTF-8."
             }
             Self::NoPKeepsLimit => {
-                "By the law no fraction of injected data keeps a new run within the limit with this confidence."
+                "According to the law, no fraction of injected data keeps a new run within the limit with this confidence."
             }
-            Self::LossNotReached => "By the law no size reaches the requested loss.",
+            Self::LossNotReached => {
+                "According to the law, no model size and no amount of data reaches the requested loss."
+            }
             Self::NothingToShrink => {
                 "All resampled laws answer the question alike, so no run would make the answer \
                  more certain."
@@ -236,7 +238,9 @@ impl WarningKind {
             Self::RepeatedRows => {
                 "If they are replicates and not copies, give each its own seed or run."
             }
-            Self::RunOutsideInterval => "Trust the run, and doubt the law even far from it.",
+            Self::RunOutsideInterval => {
+                "Trust the run, and doubt the law, even far from this setting."
+            }
             Self::BaselineExtrapolated => "Measure L_pt0 and give it with --loss-pt0.",
             Self::NotReadAsWritten => "Check these places; quote a value that starts with #.",
             Self::NoPKeepsLimit => {

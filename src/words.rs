@@ -1,4 +1,4 @@
-//! Numbers as reports write them: three digits, sizes with suffixes, fractions that keep a promise.
+//! Numbers as reports write them: three digits, sizes with suffixes, fractions p rounded up.
 
 use crate::fit::Measured;
 use crate::fit::advise::Estimate;
@@ -25,8 +25,8 @@ pub fn numbers(Estimate { value, low, high }: &Estimate) -> String {
     format!("{} [{}, {}]", number(*value), number(*low), number(*high))
 }
 
-/// A loss or an increase in nats: what runs measured, followed by what the law says; without runs the
-/// law alone.
+/// A loss or an increase in nats: the measured value, followed by that of the law; if there are no
+/// runs, that of the law alone.
 pub fn told(law: &Estimate, seen: &Option<Measured>) -> String {
     match seen {
         Some(seen) => format!(
@@ -49,13 +49,13 @@ pub fn counted(runs: usize) -> String {
     if runs == 1 { "1 run".into() } else { format!("{runs} runs") }
 }
 
-/// A fraction p, rounded up: what is advised must keep its promise.
+/// A fraction p, rounded up so that the advised p is still enough.
 pub fn fraction(p: f64) -> String {
     if p == 0.0 {
         return "0".into();
     }
     let unit = 10f64.powi(p.log10().floor() as i32 - 1);
-    // A fraction that is one of a grid stays what it is.
+    // A fraction that has few digits, as those of a grid, stays what it is.
     let steps = (p / unit - 1e-6).ceil();
     percent((steps * unit).min(1.0))
 }
@@ -65,7 +65,7 @@ pub fn percent(share: f64) -> String {
     trimmed(&number(100.0 * share)) + "%"
 }
 
-/// A share with three digits, `0.310%`; a dash where there is none, as of no increase.
+/// A share with three digits, `0.310%`; a dash if there is none, such as the error of no increase.
 pub fn error_percent(share: f64) -> String {
     let percent = 100.0 * share;
     if percent.is_nan() {

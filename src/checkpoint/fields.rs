@@ -162,8 +162,8 @@ impl Fields {
         }
     }
 
-    /// Refuses a window in which a text of the model's longest, `context`, does not fit. One in which
-    /// it does is none.
+    /// Refuses a window that is too short for the model's longest text, `context`. A longer window
+    /// has no effect.
     pub fn no_window(&self, window: Option<u64>, context: usize) -> Result<(), String> {
         let Some(window) = window.filter(|&window| window < context as u64) else { return Ok(()) };
         let remedy = match window {
@@ -177,7 +177,7 @@ impl Fields {
         refuse("sliding_window", &window.into(), &all).map_err(|refusal: String| refusal + &remedy)
     }
 
-    /// The windows of Qwen2 and 3, which the layers from `max_window_layers` on have.
+    /// Refuses the windows of Qwen2 and 3, which apply to the layers from `max_window_layers` on.
     pub fn no_window_of_qwen(&mut self, shape: &Shape) -> Result<(), String> {
         const WINDOW: u64 = 4_096;
         const FIRST: usize = 28;

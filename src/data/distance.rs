@@ -1,10 +1,10 @@
 //! How far a target is from the pretraining data, by several measures.
 //!
-//! The paper's coefficients differ between domains, and one would like to know them before finetuning.
-//! Later work (arXiv 2603.16177) finds that measures of a domain's distance disagree: divergences of
-//! n-grams, classifiers and scores of generated text put the same domains in different orders. So this
-//! module computes several measures. Each needs only tokens and is larger for a domain that is farther
-//! away:
+//! The paper's coefficients differ between domains, and one would like to know them before
+//! finetuning. Later work (arXiv 2603.16177) finds that measures of a domain's distance disagree:
+//! divergences of n-grams, classifiers and scores of generated text put the same domains in
+//! different orders. So this module computes several measures. Each needs only tokens, and a larger
+//! value means a farther domain:
 //!
 //! - **Divergences.** The Jensen–Shannon divergence of tokens, pairs and triples (Lin, "Divergence
 //!   measures based on the Shannon entropy", IEEE Transactions on Information Theory 37, 1991):

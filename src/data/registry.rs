@@ -86,7 +86,7 @@ pub struct Entry {
     /// The subsets of a collection that it has.
     #[serde(default)]
     pub subsets: Option<Subsets>,
-    /// What its publisher says of rights.
+    /// The licence, as its publisher states it.
     pub licence: String,
     /// The source of this entry.
     #[serde(default)]
@@ -164,7 +164,7 @@ pub struct Manifest {
     pub commit: Option<String>,
     /// The patterns of the files.
     pub patterns: Vec<String>,
-    /// What its publisher says of rights.
+    /// The licence, as its publisher states it.
     pub licence: String,
     /// The files, in the order in which they are read.
     pub files: Vec<ManifestFile>,

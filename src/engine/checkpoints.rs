@@ -20,7 +20,7 @@ pub(super) struct State {
     /// Optimiser steps taken.
     pub step: u64,
     pub evaluations: Vec<Evaluation>,
-    /// Sum of the training losses since the last evaluation, the first rank's part.
+    /// The first rank's part of the sum of the training losses since the last evaluation.
     loss_sum: f64,
     /// The parts of the other ranks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -13,11 +13,11 @@ pub struct Baseline {
 
 impl Fit {
     /// L_pt⁰ of a model of N parameters, from the fitted rows: ln L_pt⁰ is interpolated in ln N
-    /// between their sizes, each with the mean of its rows. Beyond them the nearest two sizes go
-    /// on as a power law; with one size alone its loss stands for all.
+    /// between their sizes, each with the mean of its rows. Beyond them, the power law through the
+    /// two nearest sizes is continued. If there is only one size, its loss is used for every N.
     ///
-    /// `None` where no row has both, or N is not a number above 0. The paper measures L_pt⁰; this
-    /// is ours, for questions about sizes that nobody trained.
+    /// `None` if no row has both N and L_pt⁰, or N is not a number above 0. The paper measures
+    /// L_pt⁰; this is ours, for questions about sizes that nobody trained.
     pub fn loss_pt0_at(&self, n_params: f64) -> Option<Baseline> {
         if !(n_params.is_finite() && n_params > 0.0) {
             return None;

@@ -297,9 +297,9 @@ fn not_interior(rows: &[&Run]) -> Option<Warning> {
     })
 }
 
-/// A pretrained model is the same for runs with one value of `parent`.
+/// Runs with the same value of `parent` start from the same pretrained model.
 fn one_pretrained_model(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
-    // A law of pretraining has a model a row.
+    // For a law of pretraining each row is a model.
     if !law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
         return None;
     }

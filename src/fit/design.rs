@@ -188,9 +188,9 @@ impl Design {
         known
     }
 
-    /// The parameters in this design's units: those of a fit, kept away from 0, where a parameter
-    /// moves no prediction and nothing could be learned of it, and from the absurd, where few runs
-    /// may lead; without one, guesses.
+    /// The parameters in this design's units. Those of a fit are kept away from 0, where a
+    /// parameter has no effect and nothing could be learned about it, and from absurd values, to
+    /// which few runs may lead. Without a fit, they are guesses.
     fn values(&self, fitted: Option<&Fit>) -> Vec<f64> {
         let guess = |role: Role| match role {
             Role::Coefficient => 0.5,

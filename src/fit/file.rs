@@ -166,7 +166,7 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<LawFile> {
         }
     }
     drop(value);
-    // Not from the value, so that a fault has a line.
+    // Parsed from the text and not from the value, so that an error has a line.
     let file: LawFile = json::whole(path, bytes, &format!("as it was written; {WANTED}"))?;
     if file.groups.is_empty() {
         return Err(refuse("holds no fitted laws; fit the table again".into()));

@@ -11,8 +11,8 @@ use crate::table::{Column, Sample};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which rows are held out. Of a size, an amount of data or a p with more than 16 distinct values,
-/// neighbouring values are held out together, so that there are 16 folds.
+/// Which rows are held out. If a size, an amount of data or p has more than 16 distinct values,
+/// neighbouring values are held out together, in 16 folds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldOut {

@@ -173,8 +173,8 @@ impl Identifiability {
         &self.singular_values
     }
 
-    /// The largest singular value over the smallest; infinite where the smallest is 0. That of
-    /// the least-squares problem's Hessian is its square.
+    /// The largest singular value divided by the smallest; infinite if the smallest is 0. Its
+    /// square is the condition number of the Hessian of the least-squares problem.
     pub fn condition_number(&self) -> f64 {
         self.condition_number
     }

@@ -78,7 +78,8 @@ const MOST_STARTS: usize = 36;
 /// The relative excess of the objective at which two descents ended at the same optimum.
 const AGREEMENT: f64 = 1e-9;
 
-/// How much of the objective a Newton step may still win at a point that counts as stationary.
+/// The share of the objective that a Newton step may still gain at a point that counts as
+/// stationary.
 const STATIONARY: f64 = 1e-10;
 
 /// Nodes of the grid that a resample screens.

@@ -110,7 +110,7 @@ impl Fit {
         losses
     }
 
-    /// The loss whose prediction has a residual.
+    /// The loss at which a prediction has this residual.
     fn missed(&self, prediction: f64, residual: f64) -> f64 {
         match self.minimised.space {
             Space::Log => prediction * (-residual).exp(),
@@ -118,8 +118,9 @@ impl Fit {
         }
     }
 
-    /// The measured losses of the fitted runs of this setting: N, D_ft, D, p and L_pt⁰, as far as both
-    /// the run and the row have them, are within 1% of the row's, also those that the law does not read.
+    /// The measured losses of the fitted runs of this setting: those whose N, D_ft, D, p and L_pt⁰
+    /// are within 1% of the row's, as far as both have them, including those that the law does not
+    /// read.
     pub fn measured(&self, row: &Row) -> Option<Measured> {
         const SAME: f64 = 0.01;
         const SETTING: [Column; 5] =

@@ -14,9 +14,9 @@ pub(super) type Vector = [f64; MAX];
 /// A symmetric matrix in the solver's coordinates.
 pub(super) type Matrix = [[f64; MAX]; MAX];
 
-/// A fit's objective. The rows are in a canonical order and sizes in units of the table's own, so
-/// that neither the order nor the units of a table change anything, and the valleys along which a
-/// coefficient follows its exponent are gone.
+/// A fit's objective. The rows are in a canonical order and sizes are in units derived from the
+/// table. So neither the order nor the units of a table change anything, and there are no valleys
+/// along which a coefficient follows its exponent.
 ///
 /// The coordinates, all of them at least 0, are the parameters in these units, but u = ln(1 + B)
 /// for a [`Role::Strength`], which may be of any order of magnitude.
@@ -336,9 +336,10 @@ impl Problem {
 
     /// The second derivative at the point of an expansion, where there is one.
     ///
-    /// What the predictions' own curvature adds is found from differences of the gradient with the
-    /// slopes of the penalty held, but for pairs of coefficients, in which predictions are affine.
-    /// Its error, of the order of the step, only slows the last steps.
+    /// The contribution of the predictions' own curvature is computed from differences of the
+    /// gradient, with the slopes of the penalty held; predictions are affine in pairs of
+    /// coefficients, which need none. The error, of the order of the step, only slows down the last
+    /// steps.
     pub fn hessian(&self, x: &Vector, around: &Expansion) -> Matrix {
         let is_coefficient = self.are_coefficients();
         let mut hessian = around.inner;
@@ -426,10 +427,10 @@ pub(super) fn suffices<'a>(law: &dyn Law, rows: impl Iterator<Item = &'a Point> 
             >= law.parameters().len()
 }
 
-/// Units in which no term of the law exceeds its coefficient: of each size the smallest or the
-/// largest of the rows, as the law falls or rises with it. A coefficient is then the largest value
-/// of its term and stands still where an exponent grows without limit. The unit of p is the
-/// geometric mean of those above 0.
+/// Units in which no term of the law exceeds its coefficient: the smallest or the largest value of
+/// each size in the rows, depending on whether the law falls or rises with it. A coefficient is
+/// then the largest value of its term, and stays the same where an exponent grows without limit.
+/// The unit of p is the geometric mean of the values above 0.
 pub(super) fn units_of<'a>(
     law: &dyn Law,
     points: impl Iterator<Item = &'a Point> + Clone,

@@ -46,7 +46,7 @@ use std::collections::BinaryHeap;
 /// How much a proof should prove, and what it may cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProveOptions {
-    /// The relative gap at which it is content, between 0 and 1.
+    /// The relative gap at which the proof is complete, between 0 and 1.
     pub gap: f64,
     /// The number of boxes after which it stops, with the bound that it has then.
     pub max_nodes: u64,
@@ -81,10 +81,11 @@ pub struct Proof {
     pub nodes: u64,
     /// Whether the gap that was asked for is reached.
     pub complete: bool,
-    /// None if the proof covers the whole domain. Otherwise there is no row with the smallest N and
-    /// p and the largest D_ft (smallest for finetuning laws) of the table, or the best fit known is
-    /// so poor that this row leaves everything open; and the proof covers the parameters for which
-    /// the law's term is at most this there, in nats per token.
+    /// `None` if the proof covers the whole domain. Otherwise it covers the parameters for which
+    /// the law's term is at most this, in nats per token, in the corner of the table: at the
+    /// smallest N and p and the largest D_ft (the smallest for finetuning laws). The reason is that
+    /// no row lies in this corner, or that the best known fit is so poor that this row excludes
+    /// nothing.
     pub ceiling: Option<f64>,
     /// An objective below the fit's and its parameters, if any turned up (by a relative 10⁻⁹ at
     /// least): then the fit was not at the optimum.
@@ -95,9 +96,9 @@ pub struct Proof {
 /// neither the number of threads nor their speed changes what is done.
 const BATCH: usize = 64;
 
-/// Whether [`prove`] knows the convex form of a law. It knows that of every law of
-/// [`crate::laws::LAWS`], and none of [`crate::laws::ForgettingBounded`], whose predictions are convex
-/// where little is lost and concave where much is.
+/// Whether [`prove`] knows the convex form of a law. It knows one for every law of
+/// [`crate::laws::LAWS`], but none for [`crate::laws::ForgettingBounded`], whose predictions are
+/// convex where little is lost and concave where much is lost.
 pub fn is_provable(law: &dyn Law) -> bool {
     Form::of(law, &[]).is_some()
 }
@@ -114,7 +115,7 @@ pub struct Observations<'a> {
 }
 
 /// Bounds the objective of a law from below over its whole domain, zeros included and without upper
-/// limits. For every law for which [`is_provable`].
+/// limits. It works for every law for which [`is_provable`] is true.
 ///
 /// `best` is the objective that the fit has reached. On the paper's grid a proof takes some hundred
 /// boxes of 50 μs each. The bound is never above the true minimum, whatever `best` is, and never

@@ -8,11 +8,11 @@ use crate::{Error, Result};
 /// A law fitted to several domains with one exponent in common, so that the other parameters of the
 /// domains can be compared.
 ///
-/// B of a forgetting law and α trade off within a domain. Fitted freely, B's of two domains differ
-/// because their α's do; at one α they differ as the effects of injection do.
+/// B of a forgetting law and α trade off within a domain. In free fits the B of two domains may
+/// differ only because their α do; at a common α they differ as the effects of injection do.
 ///
-/// The objective is the sum of the domains' objectives. It is found at a fixed grid of values of the
-/// exponent, so that what the exponent would be without one of the domains costs nothing.
+/// The objective is the sum of the domains' objectives. It is computed on a fixed grid of values of
+/// the exponent, so the best exponent without one of the domains needs no further fit.
 #[derive(Debug, Clone)]
 pub struct Shared {
     /// The law.
@@ -21,7 +21,7 @@ pub struct Shared {
     pub parameter: String,
     /// The domains, in the order of their tables.
     pub domains: Vec<String>,
-    /// For each value that is tried the fits of the domains.
+    /// For each value that is tried, the fits of the domains.
     fits: Vec<Vec<Fit>>,
 }
 
@@ -88,9 +88,9 @@ impl Shared {
         Some(node(best) * STEP.powf(shift))
     }
 
-    /// A parameter of the i-th domain where the exponent has this value, between the nodes of the grid
-    /// on a line of logarithms. `None` for another parameter than those that the domains do not share,
-    /// and outside the grid.
+    /// A parameter of the i-th domain at this value of the exponent; between the nodes of the grid
+    /// it is interpolated on a logarithmic scale. `None` outside the grid, and for any name other
+    /// than those of the parameters that each domain has for itself.
     pub fn param(&self, domain: usize, name: &str, exponent: f64) -> Option<f64> {
         let position = (exponent / node(0)).ln() / STEP.ln();
         let i = (0..GRID - 1).find(|&i| i as f64 <= position && position <= (i + 1) as f64)?;

@@ -1,11 +1,11 @@
 //! From a start to the nearest minimum: Newton's method on coordinates of at least 0.
 //!
 //! Each iteration first tries a step of iteratively reweighted least squares, which goes far where
-//! Huber's penalty is linear and has no curvature. Where it wins little, Newton's follows, damped
-//! until the curvature is positive and the objective falls (Levenberg and Marquardt). Coordinates
-//! at 0 whose derivative holds them there stand still (a projected method, Bertsekas 1982). Where
-//! δ is small against the residuals, the objective is nearly polyhedral: δ is lowered to it by
-//! and by.
+//! Huber's penalty is linear and has no curvature. If that gains little, a Newton step follows,
+//! damped until the curvature is positive and the objective falls (Levenberg and Marquardt).
+//! Coordinates at 0 whose derivative holds them there stay at 0 (a projected method, Bertsekas
+//! 1982). If δ is small compared with the residuals, the objective is nearly polyhedral; δ is then
+//! lowered to its value in steps.
 
 use super::problem::{Expansion, MAX, Matrix, Problem, Vector};
 

@@ -251,8 +251,8 @@ impl Problem {
     }
 }
 
-/// Minimises c'Gc/2 − r'c, of which the lower half of G is read, over c ≥ 0 for the few coefficients of a law: the best of all choices of
-/// which are above 0.
+/// Minimises c'Gc/2 − r'c over c ≥ 0, for the few coefficients of a law, by trying every choice of
+/// which of them are above 0. Only the lower half of G is read.
 fn non_negative(gram: &[[f64; MAX]; MAX], right: &[f64; MAX], m: usize) -> Vector {
     let mut best = ([0.0; MAX], 0.0);
     let all = (1u32 << m) - 1;

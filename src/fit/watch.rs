@@ -36,7 +36,7 @@ thread_local! {
     static WATCHED: RefCell<Option<Watch>> = const { RefCell::new(None) };
 }
 
-/// What unwinds a computation that was stopped. It is no panic, and nobody is told of it.
+/// The payload that unwinds a stopped computation. It is not a panic, and nothing is reported.
 struct Stopped;
 
 impl Watch {

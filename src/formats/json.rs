@@ -16,8 +16,8 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-/// A longer record, in bytes, is refused: what is no data would else fill the memory before anybody
-/// notices.
+/// The longest record, in bytes. A longer one is refused, since a file that is not data would
+/// otherwise fill the memory before anyone notices.
 pub const MAX_RECORD: usize = 64 << 20;
 
 /// Bytes that are read at a time; twice as many each time where a record is longer.
@@ -28,7 +28,7 @@ const CHUNK: usize = 1 << 18;
 pub enum NonFinite {
     /// Null.
     Null,
-    /// A string of the word.
+    /// The word as a string.
     Text,
 }
 
@@ -91,11 +91,11 @@ where
     Ok(Summary { array, bytes: text.bytes, replaced: parser.replaced })
 }
 
-/// What a file of JSON holds that is read whole, as those beside a model are. A byte order mark
-/// before it is skipped.
+/// Parses a JSON file that is read as a whole, such as those next to a model. A byte order mark at
+/// the start is skipped.
 ///
 /// # Errors
-/// If it is not what is `wanted`, with the line; or what it is instead, where [`not_data`] knows.
+/// If it is not what is `wanted`, with the line; or with what it is instead, if [`not_data`] knows.
 pub fn whole<T: DeserializeOwned>(path: &Path, bytes: &[u8], wanted: &str) -> crate::Result<T> {
     serde_json::from_slice(without_mark(bytes)).map_err(|error| {
         if let Some(what) = not_data(&bytes[..bytes.len().min(HEAD)]) {
@@ -106,8 +106,8 @@ pub fn whole<T: DeserializeOwned>(path: &Path, bytes: &[u8], wanted: &str) -> cr
     })
 }
 
-/// Says what a file is that holds one object around its records, if `fields` are those of such an
-/// object, and how to make lines of it.
+/// If `fields` are those of one object around all records, says what the file is and how to turn it
+/// into lines.
 pub fn wrapped<'a>(fields: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Option<String> {
     let fields: Vec<_> = fields.into_iter().collect();
     let lists = fields.iter().filter_map(|(name, value)| match value {
@@ -134,12 +134,12 @@ pub fn wrapped<'a>(fields: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Op
     })
 }
 
-/// Keeps those fields of an object whose outermost name is wanted, and the names of the others with
-/// null; they are not looked into, so that nothing within them makes a record unreadable. Of lists
-/// and other values in an object's place only the kind is kept.
+/// Keeps the fields of an object whose outermost name is wanted. Of the other fields it keeps the
+/// name with null; they are not parsed, so nothing in them can make a record unreadable. Of a list
+/// or another value in place of an object, only the kind is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a>(
-    /// Names of fields; one with dots may be that of a field within another one.
+    /// The names of fields. A name with dots may be that of a nested field.
     pub &'a [&'a str],
 );
 

@@ -1,5 +1,5 @@
-//! Parquet files, opened with guards: what a file merely claims makes no room in memory, damage is
-//! an error in one line where the decoder would panic, and what is not read is called so by name.
+//! Parquet files, opened with guards: no memory is taken for what a file merely claims, damage is
+//! an error in one line where the decoder would panic, and what is not supported is named.
 
 use crate::formats::{HEAD, not_data};
 use crate::quiet::quietly;
@@ -19,7 +19,7 @@ use std::path::Path;
 pub enum Stop {
     /// The file is not what the format says.
     Parquet(ParquetError),
-    /// The file is sound and something of it is not read here, or not wanted.
+    /// The file is sound, but something in it is not supported here, or not wanted.
     Refused(String),
 }
 
@@ -29,12 +29,12 @@ impl From<ParquetError> for Stop {
     }
 }
 
-/// Does `work` on the reader of a file (a [`std::fs::File`], or `bytes::Bytes`).
+/// Runs `work` on the reader of a file (a [`std::fs::File`], or `bytes::Bytes`).
 ///
 /// # Errors
-/// In one line, if the file is not Parquet (with what it is instead, where [`not_data`] knows), is
-/// damaged, or is compressed in a way that is not read here; or what `work` refuses. A panic within
-/// `work` is taken for damage: the decoder panics at some.
+/// In one line, if the file is not Parquet (with what it is instead, if [`not_data`] knows), is
+/// damaged, or is compressed in a way that is not supported here; or the error of `work`. A panic
+/// in `work` counts as damage, because the decoder panics on some damaged files.
 pub fn open<R: ChunkReader + 'static, T>(
     path: &Path,
     input: R,

@@ -6,9 +6,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// A law one of whose exponents is held at a value, so that a fit finds the other parameters.
 ///
-/// The B of a forgetting law and its α trade off: with a smaller α a larger B says nearly the same.
-/// B's of different domains can be compared only where α is the same, which
-/// [`crate::fit::Shared`] finds and this holds.
+/// The B of a forgetting law and its α trade off: a smaller α with a larger B predicts nearly the
+/// same. So the B of different domains can be compared only at the same α. [`crate::fit::Shared`]
+/// finds that α, and this law holds it.
 ///
 /// The parameters are those of the law without the one that is held, in the law's order and units.
 ///
@@ -36,11 +36,11 @@ pub struct Held {
 const MOST: usize = 8;
 
 impl Held {
-    /// The law with its exponent `parameter` held at `value`; the same one for the same three. A law is
-    /// kept until the program ends.
+    /// The law with its exponent `parameter` held at `value`. Equal arguments give the same law,
+    /// which is kept until the program ends.
     ///
     /// # Errors
-    /// If `parameter` is no exponent of the law, or `value` is not a number of at least 0.
+    /// If `parameter` is not an exponent of the law, or `value` is not a number of at least 0.
     pub fn of(law: &'static dyn Law, parameter: &str, value: f64) -> Result<&'static Self> {
         static KNOWN: LazyLock<Mutex<BTreeMap<String, &'static Held>>> =
             LazyLock::new(Mutex::default);

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io::{self, Write};
 
-/// A value as JSON with a newline at the end: indented down to a depth, and what lies deeper, as rows
-/// do, in one line each. The value itself is at depth 1.
+/// A value as JSON with a newline at the end. It is indented, except that values at the depth
+/// `in_one_line`, such as rows, take one line each. The value itself is at depth 1.
 pub fn to_json_lines(value: &impl Serialize, in_one_line: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let formatter = Lines { outer: PrettyFormatter::new(), depth: 0, in_one_line };

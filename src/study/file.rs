@@ -40,11 +40,11 @@ impl Study {
         Ok(study)
     }
 
-    /// Reads a file, changes the study and writes it again, whole or not at all. Nobody else changes it
-    /// meanwhile: another process that wants to waits. Where `change` fails the file stays as it was.
+    /// Reads a file, changes the study and writes the file again atomically. Another process that
+    /// wants to change it waits meanwhile. If `change` fails, the file stays as it was.
     ///
     /// # Errors
-    /// As [`Self::read`]; what `change` fails with; if the system refuses.
+    /// As [`Self::read`]; the error of `change`; or if the system refuses.
     ///
     /// # Examples
     /// ```no_run
@@ -60,7 +60,7 @@ impl Study {
         change: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
         let path = path.as_ref();
-        // Who mistypes a name finds no lock of it.
+        // A mistyped name must not create a lock file.
         fs::metadata(path).map_err(Error::io(path))?;
         let _lock = lock_beside(path)?;
         let mut study = Self::read(path)?;

@@ -8,7 +8,7 @@ use forgetting_laws::laws::{Point, Row};
 use forgetting_laws::table::Column;
 use plot::{self, Axis, Band, Key, Line, Mark, Panel, Stroke};
 
-/// As many curves and panels are drawn of one law; the marks of other sizes stand without a curve.
+/// The most curves and panels that are drawn of one law; marks of further sizes have no curve.
 const MOST_SIZES: usize = 7;
 const MOST_FRACTIONS: usize = 5;
 
@@ -44,7 +44,8 @@ fn reads(fit: &Fit, column: Column) -> bool {
     fit.law.inputs().iter().any(|input| input.column == column)
 }
 
-/// What a loss rises above without forgetting; 0 for a law that has no baseline.
+/// The loss without forgetting, above which an increase is measured; 0 for a law without a
+/// baseline.
 pub fn baseline(fit: &Fit, row: &Row) -> f64 {
     fit.law.baseline(&Point::from(row)).unwrap_or(0.0)
 }
@@ -65,7 +66,7 @@ fn distinct(fit: &Fit, column: Column, most: usize) -> Vec<f64> {
     spread(&values, most)
 }
 
-/// The law's curves: of the increase above L_pt⁰ for a law of what is forgotten, else of the loss.
+/// The curves of a law: of the increase above L_pt⁰ for a law of forgetting, otherwise of the loss.
 pub fn curves(fit: &Fit) -> Vec<Curve> {
     let column = along(fit);
     let (low, high) = fit.range(column);
@@ -100,7 +101,8 @@ pub fn curves(fit: &Fit) -> Vec<Curve> {
     found
 }
 
-/// Laws that look at p have a row of panels a group, a panel a p; others a panel a group.
+/// Laws that read p have a row of panels per group, with a panel per p; other laws have one panel
+/// per group.
 pub fn figure(shown: &Shown<'_>) -> plot::Figure {
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
     for of_law in shown.fits.chunk_by(|a, b| a.law.name() == b.law.name()) {

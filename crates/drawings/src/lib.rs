@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Panels side by side.
 const COLUMNS: usize = 3;
 
-/// As many groups are drawn; the tables have all.
+/// The most groups that are drawn; the tables have all of them.
 const MOST_GROUPS: usize = 12;
 
 /// A drawing and the numbers in it.
@@ -27,7 +27,7 @@ pub struct Drawing {
     pub name: &'static str,
     /// The drawing.
     pub figure: plot::Figure,
-    /// The numbers as CSV, a row a mark or a point.
+    /// The numbers as CSV, one row per mark or point.
     pub table: String,
 }
 
@@ -132,7 +132,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Fitted runs are full, held-out ones hollow.
+/// The legend of marks: fitted runs are full, held-out ones hollow.
 pub fn kinds(fits: &[&Fit]) -> Legend {
     let mut entries: Vec<(Key, String)> = vec![(dot(Color::GREY).into(), "fitted".into())];
     if fits.iter().any(|fit| fit.held_out.is_some()) {
@@ -169,7 +169,7 @@ fn of_group(fit: &Fit, what: &str) -> String {
     }
 }
 
-/// A panel's width is bounded, so that one alone is no poster.
+/// A panel's width is bounded, so that a single panel does not fill the page.
 fn width_for(panels: &[Vec<Panel>]) -> f64 {
     match panels.iter().map(Vec::len).max().unwrap_or(0) {
         0 | 1 => 280.0,
@@ -261,7 +261,7 @@ pub fn symbol(column: Column) -> &'static str {
     }
 }
 
-/// At most so many of sorted values, the first and the last among them, at even distances.
+/// At most `most` of the sorted values, at even distances, including the first and the last.
 pub fn spread(values: &[f64], most: usize) -> Vec<f64> {
     let n = values.len();
     if n <= most {

@@ -1,4 +1,4 @@
-//! Residuals against what the laws look at: a law that fits leaves none that have a shape.
+//! Residuals against the inputs of the laws. Those of a law that fits have no shape.
 
 use super::{Shown, capped, dot, held_out, kinds, of_group, ring, symbol, width_for};
 use crate::format::percent;
@@ -6,7 +6,7 @@ use forgetting_laws::fit::{Fit, Space};
 use forgetting_laws::table::Column;
 use plot::{self, Axis, Color, Line, Mark, Numbers, Panel, Place, Rule, Stroke};
 
-/// As many rows of panels are drawn.
+/// The most rows of panels that are drawn.
 const MOST_ROWS: usize = 24;
 
 /// A row of panels for each law and group, a column for each input of the law.

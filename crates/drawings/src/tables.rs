@@ -11,7 +11,7 @@ use forgetting_laws::table::Column;
 /// What every row begins with.
 const RUN: [&str; 7] = ["domain", "law", "n_params", "d_ft_tokens", "d_tokens", "p", "loss_pt0"];
 
-/// Observed and predicted losses in nats per token, a row a run.
+/// Observed and predicted losses in nats per token, one row per run.
 pub fn predicted(file: &LawFile) -> String {
     by_run(file, &["observed", "predicted", "predicted_held_out", "weight"], |_, row, held_out| {
         [row.loss, row.prediction, held_out, row.weight].map(cell).to_vec()
@@ -44,8 +44,8 @@ fn by_run(
     table.text()
 }
 
-/// The observed runs and the points of the laws' curves. For laws of what is forgotten, value, low
-/// and high are rises above L_pt⁰; all in nats per token.
+/// The observed runs and the points of the laws' curves. For laws of forgetting, value, low and
+/// high are increases above L_pt⁰; all are in nats per token.
 pub fn curves(file: &LawFile) -> String {
     let mut table = table_of_runs(&["kind", "value", "low", "high"]);
     for fit in file.fits() {
@@ -86,7 +86,7 @@ const RANKED: [&str; 11] = [
     "behind_best_high",
 ];
 
-/// The laws, a row a parameter; what is said of the whole fit stands in each of its rows. If forms
+/// The laws, one row per parameter; what concerns the whole fit is repeated in each of its rows. If forms
 /// were ranked, columns have the rank of each and its errors of the increase on the runs held out
 /// along each axis, and a row without a parameter has those of each baseline.
 pub fn laws(file: &LawFile) -> String {

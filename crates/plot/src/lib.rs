@@ -1,8 +1,8 @@
 //! Figures: small multiples of lines, bands, bars and marks, as SVG and PNG.
 //!
-//! A [`Figure`] is a grid of [`Panel`]s with shared labels, a legend and a footnote. SVG and PNG are
-//! made from one layout; fonts are carried along, so that a
-//! bare machine draws the same. Equal figures give equal bytes.
+//! A [`Figure`] is a grid of [`Panel`]s with shared labels, a legend and a footnote. SVG and PNG
+//! are made from one layout. The fonts are part of the program, so that a bare machine draws the
+//! same. Equal figures give equal bytes.
 //!
 //! Labels may contain `_{…}` and `^{…}`, as in `L_{pt}^{0}`. Lengths are points, 1/72 inch.
 //! Values that are not finite, or not positive on a log axis, leave gaps.
@@ -32,7 +32,7 @@ pub use axis::{Axis, Numbers, Scale};
 pub use color::{Color, Dash, Shape};
 pub use scene::Stroke;
 
-/// Dots an inch that are sharp in print.
+/// A resolution that is sharp in print, in dots per inch.
 pub const DPI: f64 = 200.0;
 
 /// Why a figure could not be drawn as PNG.
@@ -249,8 +249,7 @@ pub struct Note {
 }
 
 /// One plot. Bands lie lowest, then bars, rules, lines, intervals and marks; within a kind, later
-/// ones lie over earlier ones. Without anything to show it says its first
-/// note, or "no data".
+/// ones lie over earlier ones. An empty panel shows its first note, or "no data".
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panel {
     /// Above the panel; empty for none.
@@ -259,7 +258,7 @@ pub struct Panel {
     pub x: Axis,
     /// Vertical axis.
     pub y: Axis,
-    /// Whether x and y have one range, as for predicted against observed.
+    /// Whether x and y share one range, as for predicted against observed values.
     pub equal: bool,
     /// Areas.
     pub bands: Vec<Band>,

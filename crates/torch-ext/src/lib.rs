@@ -32,7 +32,7 @@ use std::time::Duration;
 /// What went wrong between the ranks.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A variable of the environment that cannot be.
+    /// An environment variable with an invalid value.
     #[error("{name}={value} {requirement}")]
     Variable {
         /// The variable.
@@ -42,7 +42,7 @@ pub enum Error {
         /// What it must be.
         requirement: String,
     },
-    /// Not every rank came, or they do not fit together.
+    /// Not every rank arrived, or the ranks do not fit together.
     #[error("{0}")]
     Meeting(String),
     /// c10d refused, or another rank was lost.
@@ -58,8 +58,8 @@ pub enum Error {
 /// The result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Keeps libtorch's own notes on connections that are tried again from standard error; what fails is
-/// said by this crate's errors.
+/// Keeps libtorch's notes about repeated connection attempts off standard error; this crate's
+/// errors say what failed.
 pub fn quiet() {
     // SAFETY: sets one number.
     unsafe { ffi::torch_ext_quiet() }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Which results to compare.
 #[derive(Args)]
 pub struct Options {
-    /// Files results.json, as `replication export` writes them. NAME=FILE names a column [default:
+    /// results.json files, as `replication export` writes them. NAME=FILE names a column [default:
     /// the name of the file's folder].
     #[arg(required = true, num_args = 2..)]
     results: Vec<PathBuf>,

@@ -77,8 +77,8 @@ pub struct New {
     /// exist].
     #[arg(long, value_name = "D", value_parser = size)]
     d_tokens: Option<f64>,
-    /// Tokens V of the models' vocabulary: the answer may then rest on the form whose increase ends at
-    /// the loss of a uniform model, forgetting-bounded-V.
+    /// Vocabulary size V of the models. The answer may then use forgetting-bounded-V, the form whose
+    /// increase is bounded by the loss of a uniform model.
     #[arg(long, value_name = "V")]
     vocab_size: Option<u32>,
 }

@@ -80,7 +80,7 @@ impl From<EngineChoice> for EngineKind {
 /// The engine and the device, for commands without settings.
 #[derive(Args)]
 pub struct ComputeOptions {
-    /// What computes: auto takes libtorch on a GPU, and else the engine of this program.
+    /// The engine: auto is libtorch on a GPU, and otherwise this project's CPU engine.
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineChoice,
     /// Where to compute: auto, cpu, cuda or cuda:N.

@@ -26,8 +26,8 @@ use forgetting_laws::{Error, Result};
 /// The number of ranks.
 #[derive(Args)]
 pub struct RankOptions {
-    /// Processes that carry out each run together, started here; torchrun and srun start them by
-    /// themselves.
+    /// Number of processes that carry out each run together. This command starts them, unless torchrun
+    /// or srun does.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub ranks: u16,
     /// Seconds that a rank waits for the others before it gives up.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// The format of records, and which tokens count.
 #[derive(Args)]
 pub struct Records {
-    /// Reads records in a format (messages, conversations, alpaca) or in that of a data set, such as
-    /// openhermes-2.5 (replication data list): its text, its filter, its instructions.
+    /// Reads records in a common format (messages, conversations, alpaca) or as those of a data set,
+    /// such as openhermes-2.5 (see replication data list): with its text field, filter and instructions.
     #[arg(long, value_name = "NAME")]
     like: Option<String>,
     /// Skips records whose text is null or missing, and reports how many.

@@ -1,5 +1,5 @@
-//! GPT-2 and Cerebras-GPT; and, under a `model_type` of this crate's own that nothing else reads, the
-//! same with rotary positions.
+//! GPT-2 and Cerebras-GPT. The same architecture with rotary positions is written under a
+//! `model_type` of this crate's own, which nothing else reads.
 
 use super::{Family, Stored};
 use crate::checkpoint::fields::{Fields, MOST, MOST_LAYERS};
@@ -22,7 +22,8 @@ pub const FAMILY: Family = Family {
     ],
     read,
     write,
-    // Its models always have biases: those of one without are zeros, under `"bias": false`.
+    // The models of `transformers` always have biases. A model without biases is written with zeros
+    // and `"bias": false`.
     in_files: |shape| Shape { bias: true, ..shape },
     tensors,
     parts: &["h", "wte", "wpe", "ln_f", "lm_head"],
@@ -67,7 +68,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
             Some(_) => fields.size(&["n_positions", "max_position_embeddings"], 1_024, MOST)?,
             None => fields.size(&["n_ctx"], 1_024, MOST)?,
         },
-        // Ours: false where all biases are zeros that are no parameters.
+        // Our own field: false if all biases are zeros that are not parameters.
         bias: fields.flag("bias", true)?,
         positions: if is_rotary { Positions::Rotary } else { Positions::Learned },
         norm: Norm { kind: NormKind::Layer, epsilon: fields.number("layer_norm_epsilon", 1e-5)? },
@@ -115,7 +116,8 @@ fn write(shape: &Shape) -> Option<Value> {
     Some(fields)
 }
 
-/// The layout has its names, but for those of linear maps, which the files keep as `[in, out]`.
+/// The layout's names are GPT-2's, except those of linear maps, which the files store as `[in,
+/// out]`.
 fn tensors(shape: &Shape) -> Vec<Stored> {
     let stored = |tensor: &crate::model::TensorSpec| {
         let name =

@@ -1,5 +1,6 @@
-//! The form of OLMo's own training code, in which DataDecide is published and which `transformers` reads
-//! with the package `ai2-olmo` alone. It is not written: its models are Llamas or OLMos to `transformers`.
+//! The format of OLMo's own training code, in which DataDecide is published; `transformers` reads
+//! it only with the package `ai2-olmo`. It is not written: a finetuned model is written as a Llama
+//! or an OLMo.
 
 use super::olmo::EPSILON;
 use super::{Family, Stored};
@@ -41,7 +42,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
             return refuse("layer_norm_with_affine", &affine.into(), other);
         }
     };
-    // Defaults are those of GPT-2 here, and must all be stated otherwise.
+    // The defaults are those of GPT-2, so a readable model must state all of these otherwise.
     for (name, default, readable) in [
         ("include_bias", true, false),
         ("bias_for_layer_norm", false, false),
@@ -62,7 +63,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
     fields.name("activation_type", &[("swiglu", ())], "SwiGLU")?;
     fields.name("block_type", &[("sequential", ()), ("llama", ())], "sequential blocks")?;
     let d_model = fields.size(&["d_model"], 768, MOST)?;
-    // Of both halves together.
+    // The width of both halves together.
     let hidden = match fields.optional_size("mlp_hidden_size")? {
         Some(hidden) if !hidden.is_multiple_of(2) => {
             return refuse("mlp_hidden_size", &hidden.into(), "an even width");
@@ -80,7 +81,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
         n_layers: fields.size(&["n_layers"], 12, MOST_LAYERS)?,
         d_model,
         n_heads: fields.size(&["n_heads"], 12, MOST)?,
-        // Padded.
+        // The size of the embedding, which may be padded.
         vocab: match fields.get("embedding_size") {
             Some(_) => fields.optional_size("embedding_size")?.unwrap_or(vocab),
             None => vocab,
@@ -100,7 +101,8 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
     })
 }
 
-/// The gate is the second half of the MLP's first map, and the first in the layout.
+/// In the file the gate is the second half of the MLP's first map; in the layout it is the first
+/// half.
 fn tensors(shape: &Shape) -> Vec<Stored> {
     let mut all = vec![
         Stored::new("model.transformer.wte.weight", "wte"),

@@ -1,5 +1,5 @@
-//! Llama 1 to 3 and what has its form: SmolLM, TinyLlama, Yi. Its names of fields and tensors are those
-//! of most families since.
+//! Llama 1 to 3, and models of the same form: SmolLM, TinyLlama, Yi. Most later families use its
+//! names of fields and tensors.
 
 use super::{Family, Stored};
 use crate::checkpoint::fields::{Fields, MOST, MOST_LAYERS, refuse};
@@ -52,7 +52,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
     Ok(Shape { bias, ..shape })
 }
 
-/// What the fields say that Llama shares with its kin.
+/// Reads the fields that Llama and the families derived from it have in common.
 pub fn shape(fields: &mut Fields) -> Result<Shape, String> {
     fields.name("hidden_act", &[("silu", ()), ("swish", ())], "silu")?;
     let context = fields.size(&["max_position_embeddings"], 2_048, MOST)?;
@@ -87,14 +87,14 @@ pub fn shape(fields: &mut Fields) -> Result<Shape, String> {
 
 fn write(shape: &Shape) -> Option<Value> {
     let plain = !shape.attention.qkv_bias && !shape.attention.qk_norm;
-    // Its configuration refuses other widths even where it states that of a head.
+    // Llama's configuration refuses other widths, even if the width of a head is stated.
     let fields = fields("llama", "LlamaForCausalLM", shape)?;
     (plain && shape.norm.kind == NormKind::Rms && shape.d_model.is_multiple_of(shape.n_heads))
         .then_some(fields)
 }
 
-/// The fields of a shape that Llama shares with its kin, but for its normalisations; None: the kin
-/// have no such models.
+/// The fields that Llama and the families derived from it have in common, except those of
+/// normalisations; `None` if these families have no such models.
 pub fn fields(model_type: &str, architecture: &str, shape: &Shape) -> Option<Value> {
     let Rotary { theta, fraction, scaling } = shape.attention.rotary;
     let fits = shape.positions == Positions::Rotary
@@ -137,7 +137,8 @@ pub fn fields(model_type: &str, architecture: &str, shape: &Shape) -> Option<Val
     })
 }
 
-/// A number as JSON, without a point if it is whole: `transformers` warns of places that are no integer.
+/// A number as JSON, without a decimal point if it is whole: `transformers` warns about position
+/// counts that are not integers.
 fn whole(number: f64) -> Value {
     if number == number.trunc() && number < MOST as f64 {
         Value::from(number as u64)

@@ -1,4 +1,4 @@
-//! Mistral where its attention sees the whole text: Llama under another name.
+//! Mistral, if its attention sees the whole text: Llama under another name.
 
 use super::{Family, llama};
 use crate::checkpoint::fields::Fields;
@@ -16,7 +16,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
     Ok(shape)
 }
 
-/// Where Llama's own configuration refuses widths.
+/// Also writes widths that Llama's own configuration refuses.
 fn write(shape: &Shape) -> Option<Value> {
     let plain = !shape.attention.qkv_bias && !shape.attention.qk_norm && !shape.bias;
     let mut fields = llama::fields("mistral", "MistralForCausalLM", shape)?;

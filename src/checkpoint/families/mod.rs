@@ -1,8 +1,8 @@
-//! Families of models: how each one's `config.json` and tensors say what a [`Shape`] and its
-//! [`Layout`](crate::model::Layout) say.
+//! Families of models: how the `config.json` and the tensors of each family correspond to a
+//! [`Shape`] and its [`Layout`](crate::model::Layout).
 //!
-//! A family is a file here and a line in [`FAMILIES`]. It only names things: what is computed depends on
-//! the shape alone.
+//! A family is a file here and a line in [`FAMILIES`]. It only names things; what is computed
+//! depends on the shape alone.
 
 mod gpt2;
 mod gpt_neox;
@@ -18,7 +18,7 @@ use crate::model::{Shape, TensorSpec};
 use serde_json::{Map, Value};
 use std::ops::Range;
 
-/// The families. A shape is written as the first that has it.
+/// The families. A shape is written in the format of the first family that can represent it.
 pub const FAMILIES: [&Family; 8] = [
     &gpt_neox::FAMILY,
     &gpt2::FAMILY,
@@ -30,47 +30,48 @@ pub const FAMILIES: [&Family; 8] = [
     &hf_olmo::FAMILY,
 ];
 
-/// What a [`Shape`] calls something, and the fields of a file that may state it.
+/// The name of a property in a [`Shape`], and the fields of a file that may state it.
 pub type Keys = (&'static str, &'static [&'static str]);
 
-/// How a family keeps its models. Names of tensors in a file are without those of wrappers
-/// ([`weights`](super::weights)), but for what is written.
+/// How a family stores its models. Names of tensors are given without the prefixes of wrappers
+/// ([`weights`](super::weights)), except in [`Stored::name`].
 pub struct Family {
     /// What `model_type` is.
     pub model_types: &'static [&'static str],
     /// The field that states the layers, for messages.
     pub n_layers: &'static str,
-    /// The fields that state what a shape has, for messages, by its names for them: of several
-    /// fields the first that is there, or else the last.
+    /// For messages: the fields that state each property of a shape. Of several fields, the first
+    /// that is present is named, or else the last.
     pub keys: &'static [Keys],
-    /// What the shape is by the fields of `config.json`.
+    /// Reads a shape from the fields of `config.json`.
     pub read: fn(&mut Fields) -> Result<Shape, String>,
-    /// The fields of `config.json` that are particular to a shape, `model_type` among them; None: the
+    /// The fields of `config.json` that depend on the shape, including `model_type`; `None` if the
     /// family has no such models.
     pub write: fn(&Shape) -> Option<Value>,
-    /// The shape whose tensors its files hold: the model's, or with more that is zero.
+    /// The shape whose tensors the files hold: the model's own, or one with more tensors, which are
+    /// zero.
     pub in_files: fn(Shape) -> Shape,
     /// All tensors that a model of the family may have. Those that the layout of its shape lacks are
     /// not in its files.
     pub tensors: fn(&Shape) -> Vec<Stored>,
-    /// What its tensors' names begin with; the first is that of layers.
+    /// The beginnings of the tensors' names; the first is that of the layers.
     pub parts: &'static [&'static str],
-    /// Tensors that the files of some versions hold and that are no parameters end like this.
+    /// Endings of the names of tensors that some versions store although they are not parameters.
     pub no_parameters: &'static [&'static str],
-    /// What the head's matrix is called, in one version or another.
+    /// The names of the head's matrix in different versions.
     pub heads: &'static [&'static str],
-    /// Whether `transformers` has no code for it, so that its files name their own.
+    /// Whether `transformers` has no code for it, so that its files refer to their own code.
     pub has_own_code: bool,
 }
 
-/// A tensor of a file, and of which of the layout it holds what.
+/// A tensor of a file: which elements of which tensor of the layout it holds, and in what order.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// Its name in files that are written.
     pub name: String,
-    /// Whose elements it holds, by the layout's name.
+    /// The name, in the layout, of the tensor whose elements it holds.
     pub of: String,
-    /// Which rows of it; None: all.
+    /// The rows of that tensor that it holds; `None`: all.
     rows: Option<Range<usize>>,
     order: Order,
 }
@@ -82,7 +83,7 @@ enum Order {
     Same,
     /// `[in, out]`.
     Transposed,
-    /// Rows head by head, the queries, keys and values of each of so many together.
+    /// Grouped by head: the rows of queries, keys and values of each of this many heads together.
     ByHead(usize),
     /// The second half of the rows before the first.
     HalvesSwapped,
@@ -130,14 +131,14 @@ impl Stored {
         }
     }
 
-    /// Where among the tensor's elements those lie that it holds.
+    /// The range of the tensor's elements that it holds.
     pub fn range(&self, tensor: &TensorSpec) -> Range<usize> {
         let (rows, columns) = self.size(tensor);
         let first = self.rows.as_ref().map_or(0, |rows| rows.start);
         first * columns..(first + rows) * columns
     }
 
-    /// Where in the layout's order each element of the file belongs.
+    /// For each element of the file, its position in the layout's order.
     fn places(&self, tensor: &TensorSpec) -> impl Iterator<Item = usize> + use<> {
         let (rows, columns) = self.size(tensor);
         let order = self.order;
@@ -153,7 +154,8 @@ impl Stored {
         })
     }
 
-    /// Puts elements from the file where they belong, in [`range`](Self::range) of the tensor's.
+    /// Writes the elements of the file to their positions in `slots`, the [`range`](Self::range) of
+    /// the tensor's elements.
     pub fn place(&self, tensor: &TensorSpec, values: &[f32], slots: &mut [f32]) {
         match self.order {
             Order::Same => slots.copy_from_slice(values),
@@ -167,7 +169,8 @@ impl Stored {
     }
 }
 
-/// The family of a `config.json`, by its `model_type`; the oldest of GPT-2 have an architecture alone.
+/// The family of a `config.json`, by its `model_type`. The oldest files of GPT-2 state only an
+/// architecture.
 pub fn of(fields: &Fields) -> Result<&'static Family, String> {
     let architecture = fields.get("architectures").and_then(|names| names.get(0)?.as_str());
     let found = match fields.stated("model_type") {

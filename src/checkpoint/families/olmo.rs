@@ -7,7 +7,7 @@ use serde_json::Value;
 
 pub const FAMILY: Family = Family { model_types: &["olmo"], read, write, ..llama::FAMILY };
 
-/// Its code has this and no field for it.
+/// The ε of OLMo's code. `config.json` has no field for it.
 pub const EPSILON: f64 = 1e-5;
 
 fn read(fields: &mut Fields) -> Result<Shape, String> {

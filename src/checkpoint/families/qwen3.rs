@@ -8,7 +8,7 @@ use serde_json::Value;
 pub const FAMILY: Family = Family { model_types: &["qwen3"], read, write, ..llama::FAMILY };
 
 fn read(fields: &mut Fields) -> Result<Shape, String> {
-    /// Where the file states none: it is not d / h, as in other families.
+    /// The width of a head if the file states none. It is not d / h, as in other families.
     const HEAD_WIDTH: usize = 128;
     fields.only("attention_bias", false)?;
     let mut shape = llama::shape(fields)?;

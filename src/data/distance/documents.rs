@@ -1,35 +1,42 @@
-//! How far a source of documents lies from another, from text alone: measures with standard errors.
+//! How far apart two sources of documents are, measured on their text alone and with standard
+//! errors.
 //!
-//! What [`distances`](super::distances) takes from sequences that were prepared for training is
-//! taken here from a [`Sample`] of whole documents, so that each number comes with the error that
-//! another sample of documents would bring. Larger is farther, but for the classifier's error.
+//! [`distances`](super::distances) measures sequences that were prepared for training. The measures
+//! here are taken on a [`Sample`] of whole documents, so each comes with a standard error: how much
+//! it would vary with another sample of documents. Larger means farther, except for the
+//! classifier's error.
 //!
 //! # Sample
-//! Documents are ordered by a hash of their text, those of one group (the pieces of a work) by that
-//! of the group's first one. The hash's last bit puts the group into one of two halves. A half takes
-//! the first document of each group, then the second of each, and so on, until it has half of the
-//! tokens; the last document is cut. So a sample depends on neither names nor the order of files, it
-//! spans as many groups as it can, and a text that two sources share is in the same half of both.
+//! Documents are ordered by a hash of their text, and the documents of one group (the pieces of a
+//! work) by the hash of the group's first document. The last bit of the hash puts the group into
+//! one of two halves. A half takes the first document of each group, then the second of each, and
+//! so on, until it has half of the tokens; the last document is cut. So a sample depends neither on
+//! names nor on the order of files, it spans as many groups as possible, and a text that occurs in
+//! both sources is in the same half of both.
 //!
 //! # Measures
 //! - **Divergences**: the Jensen–Shannon divergences of tokens, pairs and triples, adjusted for
-//!   chance as [there](super), between the first half of one source and the second of the other, so
-//!   that texts in both do not count twice. In nats, 0 to ln 2; 0 for a source and itself.
-//! - **Trigram gap**: what a trigram model of half of the pretraining sample loses on the other
-//!   half of the target's, above what a trigram model of the target's does: nearly the
-//!   Kullback–Leibler divergence by triples, in nats per token. Unlike the excess it does not depend
-//!   on how hard the target is.
-//! - **Trigram excess**: the same model's loss on the target above that on the pretraining sample.
-//! - **Classifier error**: the two trigram models as a classifier of [`WINDOW`] tokens, each of which
-//!   belongs to the source whose model gives it the larger probability. The mean of the two sources'
-//!   shares of mistakes: 0.5 where they cannot be told apart, 0 where they always can. A tie is half
-//!   a mistake. It is the likelihood-ratio test for sources of triples.
+//!   chance as in the [parent module](super). The first half of one source is compared with the
+//!   second half of the other, so that a text that is in both does not count twice. In nats, 0 to
+//!   ln 2; 0 between a source and itself.
+//! - **Trigram gap**: the loss on half of the target of a trigram model of the other half of the
+//!   pretraining sample, minus that of a trigram model of the target's other half. This is nearly
+//!   the Kullback–Leibler divergence of triples, in nats per token. Unlike the excess it does not
+//!   depend on how hard the target is.
+//! - **Trigram excess**: the loss of the same pretraining model on the target, minus its loss on
+//!   the pretraining sample.
+//! - **Classifier error**: the two trigram models serve as a classifier of windows of [`WINDOW`]
+//!   tokens, which assigns each window to the source whose model gives it the larger probability.
+//!   The error is the mean of the two sources' shares of mistakes: 0.5 if they cannot be told
+//!   apart, 0 if they always can. A tie is half a mistake. This is the likelihood-ratio test for
+//!   sources of triples.
 //!
 //! # Standard errors
-//! By the jackknife, as all errors of [losses](crate::loss): each half is cut into [`BLOCKS`] blocks
-//! of whole groups, a measure is taken without each of them, and the halves' variances are added. For the trigram measures the models stay as
-//! they are and blocks of what they are asked about are left out. On 16 samples of synthetic text
-//! they were 1.1 to 1.7 times what the measures varied by: rather too large than too small.
+//! Standard errors come from the jackknife, as for all [losses](crate::loss): each half is cut into
+//! [`BLOCKS`] blocks of whole groups, a measure is computed without each block in turn, and the
+//! variances of the halves are added. For the trigram measures the models stay the same, and blocks
+//! of the text that they are evaluated on are left out. On 16 samples of synthetic text the
+//! standard errors were 1.1 to 1.7 times the observed variation: too large rather than too small.
 //!
 //! The choice is ours; the paper has none.
 
@@ -57,14 +64,14 @@ pub struct Measures {
     pub bigram_js: Measured,
     /// The same of triples of tokens.
     pub trigram_js: Measured,
-    /// The loss on the target of a trigram model of the pretraining data above that of one of the
-    /// target, in nats per token.
+    /// The loss on the target of a trigram model of the pretraining data, minus that of a trigram
+    /// model of the target, in nats per token.
     pub trigram_gap: Measured,
-    /// The loss of a trigram model of the pretraining data on the target above that on the
+    /// The loss of a trigram model of the pretraining data on the target, minus its loss on the
     /// pretraining data, in nats per token.
     pub trigram_excess: Measured,
-    /// The share of windows whose source the two models mistake: 0.5 where the two cannot be told
-    /// apart.
+    /// The share of windows that the two models attribute to the wrong source: 0.5 if the sources
+    /// cannot be told apart.
     pub classifier_error: Measured,
 }
 
@@ -100,9 +107,10 @@ struct Drawn {
 }
 
 impl Sample {
-    /// Draws documents that have `tokens` tokens, half of them in each half, or all that there are.
+    /// Draws documents with `tokens` tokens in all, half of them in each half, or all documents if
+    /// they have fewer.
     ///
-    /// Of an unlimited source the first documents are taken, each a group of its own.
+    /// An unlimited source gives its first documents, each a group of its own.
     ///
     /// # Errors
     /// If a document cannot be read or tokenised.
@@ -139,14 +147,14 @@ impl Sample {
         Ok(Self { halves })
     }
 
-    /// The tokens of both halves as far as they are equally large.
+    /// The tokens of both halves together, if the larger is cut to the length of the smaller.
     pub fn tokens(&self) -> u64 {
         let tokens = |half: &Vec<Drawn>| half.iter().map(|drawn| drawn.tokens.len() as u64).sum();
         2 * self.halves.iter().map(tokens).min().unwrap_or(0)
     }
 
-    /// The numbers in the source of the documents that [`compare`] reads at so many tokens: for
-    /// whoever takes further measures of the same text.
+    /// The numbers, in the source, of the documents that [`compare`] reads for this many tokens:
+    /// for further measures of the same text.
     pub fn documents(&self, tokens: u64) -> Vec<u64> {
         let taken = self.halves.iter().flat_map(|half| taken(half, tokens / 2));
         taken.map(|(drawn, _)| drawn.document).collect()
@@ -234,12 +242,12 @@ impl Stream {
     }
 }
 
-/// Measures how far `target` is from `pretraining`, with so many tokens of each, all below
+/// Measures how far `target` is from `pretraining`, with this many tokens of each, all below
 /// `vocab_size`.
 ///
-/// Compare only what was measured with equally many tokens of one tokenizer. Takes about 4 seconds
-/// for 400,000 tokens on one core. Nothing is drawn: equal input gives equal numbers. The
-/// divergences and the classifier's error are the same, to the bit, with the two exchanged.
+/// Compare only results for the same number of tokens of the same tokenizer. Takes about 4 seconds
+/// for 400,000 tokens on one core. Nothing is random: equal input gives equal numbers. If the two
+/// samples are exchanged, the divergences and the classifier's error stay the same to the bit.
 ///
 /// # Errors
 /// If a sample has fewer tokens, if a half has fewer than two groups or 64 tokens, if neither side's
@@ -286,7 +294,7 @@ pub fn compare(
     })
 }
 
-/// For each half that is asked about the trigram models of both sources' other halves.
+/// For each half that is evaluated, the trigram models of the other halves of both sources.
 struct Models([[Ngram; 2]; 2]);
 
 /// What became of a block.
@@ -295,7 +303,7 @@ struct Asked {
     nats: [f64; 2],
     tokens: u64,
     windows: u64,
-    /// The mistakes, if the windows are of the first source and if they are of the second.
+    /// The mistakes, first if the windows are from the first source, then if from the second.
     mistakes: [f64; 2],
 }
 

@@ -1,9 +1,9 @@
 //! Seeded, unlimited synthetic corpora: a broad pretraining source and target domains at a
 //! controlled distance from it.
 //!
-//! The paper's corpora are too large for two CPU cores, and this repository ships no text of others, so
-//! the default data is synthetic. The generator is ours, not the paper's. Document i is a pure function
-//! of the seed and i.
+//! The paper's corpora are too large for two CPU cores, and this repository ships no third-party
+//! text, so the default data is synthetic. The generator is ours, not the paper's. Document i is a
+//! pure function of the seed and i.
 //!
 //! # Structure
 //! - A *language* has syllables, roots, nearly 4,000 word types in open classes (about 8,000
@@ -38,7 +38,7 @@
 //! table shows the increase of the pretraining loss (2.084) at the bottom of the target's validation
 //! loss; each row is one run:
 //!
-//! | target | distance | p | bottom at step | target loss there (at the end) | rise |
+//! | target | distance | p | bottom at step | target loss there (at the end) | increase |
 //! |---|---|---|---|---|---|
 //! | prose | 0 | 0 | 200 | 2.428 (3.430) | 0.32 |
 //! | prose | 0.5 | 0 | 500 | 2.478 (3.324) | 1.64 |

@@ -1,14 +1,15 @@
 //! Where a long text can be cut so that its pieces have the tokens of the whole.
 //!
-//! Encoding takes some two hundred times the memory of the text, and tokenizers that were not trained
-//! here see a document as a whole. Two kinds of them are known to make the same tokens of pieces:
+//! Encoding takes some two hundred times the memory of the text, and tokenizers that were not
+//! trained here encode a document as a whole. For two kinds of them it is known that the pieces
+//! give the same tokens:
 //!
-//! - A regular expression cuts the text into words first, and none of its alternatives matches a
-//!   space after anything but white space, nor looks back or beyond that space. So GPT-2, Llama 3,
-//!   Qwen and GPT-4o: pieces begin with a space.
-//! - Byte-pair encoding of the whole text, spaces being letters like any other, as in Llama 2, Mistral
-//!   and Gemma. Merging never crosses a place between two characters that no token holds next to
-//!   each other, and does not depend on what is beyond it: pieces end there.
+//! - A regular expression first cuts the text into words, and none of its alternatives matches a
+//!   space after anything but white space, or looks back or beyond that space. GPT-2, Llama 3, Qwen
+//!   and GPT-4o are of this kind: pieces begin with a space.
+//! - Byte-pair encoding of the whole text, in which spaces are letters like any other, as in Llama
+//!   2, Mistral and Gemma. Merging never crosses a place between two characters that are next to
+//!   each other in no token, and does not depend on what is beyond that place: pieces end there.
 
 use serde_json::Value;
 use std::collections::HashSet;

@@ -8,9 +8,10 @@
 //! none, and holds neither further white space nor two scripts; the characters that make up
 //! 99.95% of the text are pieces, and all others are written as their UTF-8 bytes.
 //!
-//! Other than there nothing is lost. The text is not normalised and gets no space in front, runs of
-//! white space are pieces of their own, and in the file a space is a space: SentencePiece writes
-//! ▁, which a text may hold itself. Training does not depend on the order of the texts.
+//! Unlike in SentencePiece nothing is lost. The text is not normalised and no space is put in front
+//! of it, runs of white space are pieces of their own, and in the file a space is a space:
+//! SentencePiece writes ▁, which a text may itself contain. Training does not depend on the order
+//! of the texts.
 
 mod pieces;
 

@@ -26,8 +26,8 @@ pub struct Recipe<'a> {
     pub tokenizer: &'a str,
     /// The vocabulary size; tokens are below it. Up to 2¹⁶ a token takes 2 bytes, else 4.
     pub vocab: usize,
-    /// Documents of a shard; [`Recipe::SHARD`] unless there is a reason. Of an unlimited source, at
-    /// most.
+    /// Documents per shard, or at most, if the source is unlimited; [`Recipe::SHARD`] unless there
+    /// is a reason for another number.
     pub shard_documents: u64,
 }
 
@@ -116,7 +116,7 @@ const SHARD: &str = "shard-";
 pub struct Origin {
     /// A description.
     pub name: String,
-    /// Of the repository that it was fetched from.
+    /// The revision of the repository that it was fetched from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// Its files.
@@ -156,7 +156,7 @@ pub struct Manifest {
     pub documents: u64,
     /// All tokens.
     pub tokens: u64,
-    /// Those that count in the loss; None: all.
+    /// The tokens that count in the loss; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<u64>,
     /// How documents are dealt to the parts of a split.
@@ -176,7 +176,7 @@ pub struct ShardFile {
     pub documents: u64,
     /// Its tokens.
     pub tokens: u64,
-    /// Those that count in the loss, where it has a mask; None: all.
+    /// The tokens that count in the loss, if it has a mask; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<u64>,
 }

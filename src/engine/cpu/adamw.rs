@@ -62,7 +62,7 @@ impl Optimizer {
         (&self.m, &self.v)
     }
 
-    /// The same, for those of a checkpoint.
+    /// The same, to be replaced by those of a checkpoint.
     pub fn moments_mut(&mut self) -> (&mut [f32], &mut [f32]) {
         (&mut self.m, &mut self.v)
     }

@@ -14,7 +14,7 @@ pub(super) struct Aligned {
 }
 
 impl Aligned {
-    /// So many zeros.
+    /// This many zeros.
     pub fn zeros(len: usize) -> Self {
         let mut zeros = Self::default();
         zeros.resize(len, 0.0);

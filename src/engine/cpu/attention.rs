@@ -1,5 +1,5 @@
-//! Causal attention, fused: of each head's scores, one panel of queries is in memory at a time, keys by
-//! queries, `[keys, width]`. For head width w, with q already divided by √w:
+//! Causal attention, fused. Of a head's scores, only those of one panel of queries are in memory at
+//! a time, keys by queries, `[keys, width]`. For head width w, with q already divided by √w:
 //!
 //! - forward: s_ji = k_j·q_i for j ≤ i; p_ji = exp(s_ji − max_j s_ji) / Σ_j; o_i = Σ_j p_ji·v_j.
 //! - backward: p as before; g_ji = v_j·do_i; h_ji = p_ji·(g_ji − Σ_j p_ji·g_ji);
@@ -12,8 +12,8 @@ use super::matmul::{Left, Output, Panels, Product, panel_width};
 use super::simd::{Kernel, Simd};
 use std::ops::Range;
 
-/// A head of attention: where in a token's queries, keys and values, of `stride` elements, its own begin.
-/// Its outputs lie among all heads' as its queries do.
+/// A head of attention: where its queries, keys and values begin among those of a token, which have
+/// `stride` elements in all. Its outputs lie among those of all heads as its queries do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
     pub stride: usize,
@@ -76,8 +76,9 @@ impl Queries {
     }
 }
 
-/// Attention of one head over one sequence: writes o into the head's columns of `out`, `[time, h·w]`, and of
-/// each query the largest score and the sum of the exponentials, `[time]`, for the backward.
+/// Attention of one head over one sequence. Writes o into the head's columns of `out`, `[time,
+/// h·w]`, and for each query the largest score and the sum of the exponentials, `[time]`, which the
+/// backward pass needs.
 pub(super) fn forward(
     simd: Simd,
     head: Head,
@@ -104,8 +105,8 @@ pub(super) fn forward(
     }
 }
 
-/// The gradient `gradient` of q, k and v, from that of the output, `d_out`. Of k and v it is added to what
-/// other heads that share them have left there.
+/// Computes the gradient of q, k and v (`gradient`) from that of the output (`d_out`). For k and v
+/// it is added to what other heads that share them have written there.
 pub(super) fn backward(
     simd: Simd,
     head: Head,

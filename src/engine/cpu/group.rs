@@ -349,7 +349,7 @@ impl Group {
         counted.for_each(|(_, token)| *loss += token);
     }
 
-    /// The gradient goes back through the last normalisation.
+    /// Takes the gradient back through the last normalisation.
     pub fn ln_f_backward(&mut self, model: &Model) {
         let before = &mut self.gradients.before;
         before.clear();
@@ -357,7 +357,7 @@ impl Group {
         norm_backward(model.simd, model.norm(&model.ln_f), &self.ln_f, &self.d_ln_f, before);
     }
 
-    /// And through a block.
+    /// Takes the gradient back through a block.
     pub fn block_backward(&mut self, model: &Model, layer: usize) {
         let kept = self.activations_of(layer);
         let (g, a, block) =
@@ -375,12 +375,12 @@ impl Group {
         if self.inputs.is_empty() { layer } else { 0 }
     }
 
-    /// Adds to the gradient of the last normalisation's parameters.
+    /// Adds to the gradient of the parameters of the last normalisation.
     pub fn ln_f_gradient(&self, model: &Model, gradient: &mut [f32]) {
         norm_gradient(model.simd, &model.ln_f, &self.ln_f, &self.d_ln_f, gradient);
     }
 
-    /// And to that of a block's, after its backward.
+    /// Adds to the gradient of the parameters of a block, after its backward pass.
     pub fn block_gradient(&self, model: &Model, layer: usize, mut into: Into<'_>) {
         let (simd, block) = (model.simd, &model.blocks[layer]);
         let (g, a) = (&self.gradients, &self.activations[self.activations_of(layer)]);
@@ -467,7 +467,8 @@ impl Block {
         self.mlp_proj.forward_add(simd, theta, &a.hidden, x);
     }
 
-    /// From the gradient after the block that before it, and those of all between.
+    /// Computes the gradient before the block, and all gradients inside it, from the gradient after
+    /// it.
     fn backward(
         &self,
         model: &Model,

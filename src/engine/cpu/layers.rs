@@ -5,8 +5,8 @@ use super::math::{LANES, ROWS, Rows, exp, gelu, gelu_tanh, ln, silu, sum_lanes, 
 use super::simd::Simd;
 use crate::model::Activation;
 
-/// A normalisation: its scale γ and bias β, `[d]` each, its ε, and whether it takes the mean away. One that
-/// does not has 0 in the mean's place below, and the mean square in the variance's.
+/// A normalisation: its scale γ and bias β, `[d]` each, its ε, and whether it subtracts the mean.
+/// If it does not, the mean is 0 in the formulas below, and the variance is the mean square.
 #[derive(Clone, Copy)]
 pub(super) struct Norm<'a> {
     pub weight: &'a [f32],
@@ -243,9 +243,9 @@ pub(super) fn add(a: &mut [f32], b: &[f32]) {
     }
 }
 
-/// The hidden layer of an MLP, `[n, f]`, from what its first map gave, `[n, f]` or `[n, 2·f]`; the slopes
-/// of the hidden layer take the place of that for the backward. Of a gated one, h = silu(g)·u, they are
-/// u·silu'(g) and silu(g).
+/// The hidden layer of an MLP, `[n, f]`, from the output of its first map, `[n, f]` or `[n, 2·f]`.
+/// For the backward pass, the slopes of the hidden layer replace that output. Those of a gated one,
+/// h = silu(g)·u, are u·silu'(g) and silu(g).
 pub(super) fn activate(
     simd: Simd,
     activation: Activation,
@@ -311,8 +311,8 @@ pub(super) fn activate_backward(
 }
 
 /// The losses of tokens in nats, given their logits z, `[n, vocab]`: ln s + max z − z_target, where
-/// e = exp(z − max z) and s = Σ e. For the backward e takes the place of the logits, less s at the target,
-/// and each weight is divided by s.
+/// e = exp(z − max z) and s = Σ e. For the backward pass e replaces the logits, with s subtracted
+/// at the target, and each weight is divided by s.
 pub(super) fn cross_entropies(
     simd: Simd,
     logits: &mut [f32],

@@ -1,5 +1,6 @@
-//! Functions whose bits are the same on every machine: IEEE arithmetic, which rounds every operation as
-//! the standard says, and nothing of the system's library of mathematics.
+//! Functions whose results are the same to the bit on every machine: they use only IEEE arithmetic,
+//! which rounds every operation as the standard says, and nothing of the system's mathematical
+//! library.
 
 /// e^x within 1 ulp; 0 where the result would lie below 2^-125.5, the smallest e^x that is returned, and
 /// e^88 where x is above.
@@ -60,7 +61,8 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The elements of each row from a column on, by value: the compiler need not ask what overlaps.
+    /// The elements of each row from a column on, by value, so that the compiler need not ask what
+    /// overlaps.
     #[inline(always)]
     pub fn chunk<const R: usize>(self, start: usize) -> [[f32; LANES]; R] {
         let mut chunk = [[0f32; LANES]; R];
@@ -76,8 +78,8 @@ impl Rows<'_> {
     }
 }
 
-/// Of each of some rows of `d` elements the sum, lane by lane, that f(row, sum so far, element of a,
-/// element of b) makes.
+/// For each of `R` rows of `d` elements, the sum that f(row, sum so far, element of a, element of
+/// b) accumulates, lane by lane.
 #[inline(always)]
 pub(super) fn sum_rows<const R: usize>(
     d: usize,

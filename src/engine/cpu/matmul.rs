@@ -25,8 +25,8 @@ pub(super) struct Panels {
     n: usize,
 }
 
-/// Columns of the next panel where so many are left: three vectors, and two where a third would leave one,
-/// which a product is slow on.
+/// The number of columns of the next panel if this many are left: three vectors, or two if a third
+/// would leave a single one, on which a product is slow.
 #[inline(always)]
 fn next_width(columns: usize, lanes: usize) -> usize {
     match columns.div_ceil(lanes) {

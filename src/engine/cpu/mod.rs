@@ -1,15 +1,15 @@
-//! The decoder on a CPU, by hand: forward and backward of every layer in safe Rust, for models that are
-//! too small to keep a library of tensors busy, and for losses that are the same to the last bit on
-//! every machine.
+//! The decoder on a CPU, written by hand: forward and backward passes of every layer in safe Rust.
+//! It is for models that are too small to keep a tensor library busy, and its losses are the same
+//! to the last bit on every machine.
 //!
 //! No result depends on the processor's vector instructions, on the number of threads, or on how many
 //! sequences are taken through the model at a time: each element of a gradient is one chain of sums over
 //! the step's tokens in their order. Tokens go through the model in groups, so that their activations stay
 //! in the cache and memory does not grow with the step.
 //!
-//! From bottom to top: `aligned`, `simd` and `math`; `matmul`; the layers (`linear`, `layers`, `attention`, `head`),
-//! each with its forward beside its backward; the blocks of the model (`group`); and here what is done
-//! over all groups. `adamw` takes the step.
+//! From bottom to top: `aligned`, `simd` and `math`; `matmul`; the layers (`linear`, `layers`,
+//! `attention`, `head`), each with its forward and backward pass side by side; the blocks of the
+//! model (`group`); and in this file what is done over all groups. `adamw` takes the step.
 
 mod adamw;
 mod aligned;
@@ -48,7 +48,7 @@ pub struct Decoder {
     packed: Panels,
     /// What the forward of a step keeps.
     kept: Kept,
-    /// Whether what is packed for the backward is θ.
+    /// Whether the weights packed for the backward pass are those of θ.
     backward_is_packed: bool,
 }
 
@@ -79,8 +79,8 @@ impl Decoder {
         self
     }
 
-    /// The same decoder, which keeps of each block its input alone and computes its forward again for the
-    /// backward, or else keeps all. No bit depends on it.
+    /// The same decoder, which keeps only the input of each block and repeats its forward pass in
+    /// the backward pass if `recompute`, and otherwise keeps all activations. No bit depends on it.
     pub fn with_recompute(mut self, recompute: bool) -> Self {
         self.kept = if recompute { Kept::Inputs } else { Kept::All };
         self
@@ -116,9 +116,9 @@ impl Decoder {
         self.backward_is_packed = false;
     }
 
-    /// Adds to `gradient` that of the cross-entropies of the targets that count, summed over `rows` and
-    /// divided by `positions`; returns the sum divided so, in nats. Rows are those of a whole step: a few
-    /// are in memory at a time, however many they are.
+    /// Adds to `gradient` the gradient of a loss, and returns the loss in nats: the cross-entropies
+    /// of the targets that count, summed over `rows` and divided by `positions`. The rows are those
+    /// of a whole step; only a few are in memory at a time, however many there are.
     ///
     /// # Panics
     /// If a token is outside the vocabulary, a row longer than the model's context, or the gradient not
@@ -189,7 +189,7 @@ impl Decoder {
         losses
     }
 
-    /// The logits of what follows each of the tokens, `[time, vocab]`.
+    /// For each of the tokens the logits of the token that follows it, `[time, vocab]`.
     ///
     /// # Panics
     /// As [`token_losses`](Self::token_losses).
@@ -197,7 +197,7 @@ impl Decoder {
         self.last_logits(tokens, tokens.len())
     }
 
-    /// The logits of what follows the tokens, `[vocab]`.
+    /// The logits of the token that follows all of these, `[vocab]`.
     ///
     /// # Panics
     /// As [`token_losses`](Self::token_losses).

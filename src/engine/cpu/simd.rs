@@ -9,8 +9,8 @@
 //! functions, but cannot be told which to call, as a test must; `pulp` and `wide` would have the kernels
 //! written in vectors of their own.
 
-/// A set of vector instructions that this processor has. On 64-bit ARM the plain set is NEON, which has
-/// fused multiply-add; on x86-64 it is SSE2, which has not: slow, and right.
+/// A set of vector instructions that this processor has. On 64-bit ARM the plain set is NEON, which
+/// has fused multiply-add. On x86-64 it is SSE2, which does not: it is slow, but right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Simd(Set);
 
@@ -26,8 +26,8 @@ enum Set {
 /// Code that is compiled for a set of instructions: mark `run` and all that it calls
 /// `#[inline(always)]`, since what is not inlined is compiled for the plain set.
 ///
-/// `ONE`, `TWO` and `THREE` are the elements of so many vectors. Of a matrix product `ROWS` × `TWO` elements,
-/// 8 × `ONE` or 4 × `THREE` have room in the set's registers.
+/// `ONE`, `TWO` and `THREE` are the numbers of elements in one, two and three vectors. The set's
+/// registers have room for `ROWS` × `TWO`, 8 × `ONE` or 4 × `THREE` elements of a matrix product.
 pub(super) trait Kernel {
     fn run<const ROWS: usize, const ONE: usize, const TWO: usize, const THREE: usize>(self);
 }

@@ -1,4 +1,4 @@
-//! This engine behind the loop's interface.
+//! This engine as the training loop sees it.
 
 use super::aligned::Aligned;
 use super::{Decoder, Optimizer};
@@ -14,13 +14,14 @@ use std::borrow::Cow;
 /// Targets whose losses are held at a time in an evaluation. No bit depends on it.
 const EVALUATION_TOKENS: usize = 4_096;
 
-/// This crate's own engine: f32 on a CPU. Neither threads nor vector instructions move a bit.
+/// This crate's own engine: f32 on a CPU. Its bits depend on neither threads nor vector
+/// instructions.
 #[derive(Debug, Clone, Copy)]
 pub struct Cpu {
     /// Threads that compute one model.
     pub threads: usize,
-    /// Whether the forward of a block is computed again for its backward, in place of keeping it: slower,
-    /// with less memory, and the same bits.
+    /// Whether the forward pass of a block is repeated in the backward pass instead of keeping its
+    /// activations: slower, with less memory, and the same bits.
     pub recompute: bool,
 }
 

@@ -1,5 +1,5 @@
-//! How ranks add up: each computes the gradient of its part of the step's sequences, and all take the
-//! same step.
+//! How ranks share a step: each computes the gradient of its part of the sequences, the gradients
+//! are summed, and all ranks take the same step.
 
 use crate::Result;
 use crate::engine::{Comm, Solo};

@@ -1,11 +1,11 @@
 //! The CUDA half of libtorch, found when the program runs.
 //!
-//! A program is linked with `libtorch_cpu.so`. The `libtorch_cuda.so` of the same version makes
-//! itself known to it when it is loaded, so one program computes on the CPU where that file is
-//! missing, and on a GPU where it is there. It is looked for in the folder that [`FOLDER`] names,
-//! beside the `libtorch_cpu.so` that runs, and in the folders of `LD_LIBRARY_PATH`, in this order;
-//! the libraries that it needs in turn are found as its own RPATH says (those of `pip install
-//! torch` lie beside it). Another version is refused before it is loaded.
+//! A program is linked with `libtorch_cpu.so`. The `libtorch_cuda.so` of the same version registers
+//! itself when it is loaded, so one program computes on a GPU if that file is there, and on the CPU
+//! if it is missing. It is looked for in the folder that [`FOLDER`] names, next to the
+//! `libtorch_cpu.so` in use, and in the folders of `LD_LIBRARY_PATH`, in this order. The libraries
+//! that it needs are found by its own RPATH (those of `pip install torch` are next to it). Another
+//! version is refused before it is loaded.
 
 use crate::{Error, Result};
 use std::ffi::OsStr;
@@ -15,8 +15,8 @@ use std::sync::OnceLock;
 /// The variable that names the folder of a CUDA libtorch: Python's `torch`, or its `lib`.
 pub const FOLDER: &str = "FORGETTING_LAWS_TORCH";
 
-/// The version of libtorch that this library is compiled against: its own word, or else what the
-/// bindings ask for.
+/// The version of libtorch that this library is compiled against: as libtorch states it, or else as
+/// the bindings require it.
 pub const VERSION: &str = match option_env!("FORGETTING_LAWS_LIBTORCH") {
     Some(version) => version,
     None => "2.11.0",
@@ -24,7 +24,7 @@ pub const VERSION: &str = match option_env!("FORGETTING_LAWS_LIBTORCH") {
 
 const LIBRARY: &str = "libtorch_cuda.so";
 
-/// A CUDA half that was found, and why it is of no use, if it is not.
+/// A CUDA half of libtorch that was found and, if it cannot be used, why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The file.
@@ -131,9 +131,9 @@ pub fn name(index: usize) -> Option<String> {
     native::name(index)
 }
 
-/// Bytes of a CUDA device's memory that are in use, by all processes, and bytes that it has. libtorch
-/// keeps what it once took, so at the end of a run this is the run's peak. Whoever asks computes on
-/// that device: it becomes the thread's.
+/// The bytes of a CUDA device's memory that are in use, by all processes, and the bytes that it
+/// has. libtorch keeps memory that it has once taken, so at the end of a run this is the run's
+/// peak. The call makes the device the current one of the thread.
 pub fn memory(index: usize) -> Option<(u64, u64)> {
     load().filter(|found| found.refusal.is_none())?;
     native::memory(index)

@@ -1,8 +1,9 @@
 //! libtorch's fused AdamW: one pass over gradient, parameters and moments, where a chain of operations
 //! on whole buffers makes some twenty.
 //!
-//! The bindings lack it, so it is found by its C++ name, which spells out its arguments: a libtorch in
-//! which it takes others has no such name, and the chain stands in.
+//! The bindings lack it, so it is looked up by its C++ name, which spells out the types of its
+//! arguments. A libtorch in which it takes other arguments has no such name; then the chain of
+//! operations is used.
 
 use super::cuda::symbol;
 use crate::weight_decay::AdamW;

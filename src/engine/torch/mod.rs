@@ -34,8 +34,8 @@ pub struct Torch<'a> {
     /// Sequences that a rank takes through the model at a time: fewer need less memory. Gradients add
     /// up over them, which changes their last digits.
     pub micro_batch: usize,
-    /// Whether the forward of a block is computed again for its backward, in place of keeping it: slower,
-    /// with less memory.
+    /// Whether the forward pass of a block is repeated in the backward pass instead of keeping its
+    /// activations: slower, with less memory.
     pub recompute: bool,
     /// Threads of the CPU that compute one model.
     pub threads: i32,
@@ -84,7 +84,7 @@ impl Engine for Torch<'_> {
 struct Run<'a> {
     engine: &'a Torch<'a>,
     trainer: Trainer,
-    /// This rank's part, a scalar of f64 on the device: who adds to it does not wait.
+    /// This rank's part, a scalar of f64 on the device, so that adding to it does not wait.
     loss_sum: Tensor,
 }
 

@@ -1,15 +1,16 @@
 //! The decoder on libtorch: parameters and gradients as flat buffers, forward, loss and backward.
 //!
 //! The parameters of the network are *detached leaf views* of one flat buffer, and each leaf's
-//! gradient is a view of one flat gradient, in which backwards accumulate in place. Clipping, AdamW, checkpoints and all-reduce are then a few operations on whole buffers.
-//! (Views that are part of the graph would make each view's backward allocate a gradient of the
-//! full size.)
+//! gradient is a view of one flat gradient, in which backward passes accumulate in place. So
+//! clipping, AdamW, checkpoints and all-reduce are a few operations on whole buffers. (Views that
+//! are part of the graph would make each view's backward pass allocate a gradient of the full
+//! size.)
 //!
-//! In bf16 ([`Precision::Bf16`]) the matrices of the graph are such views of a second buffer, into
-//! which θ is rounded before each pass, and their gradients views of another, which is added to the
-//! flat gradient after each backward: rounding is two operations on whole buffers, and gradients of
-//! micro-batches add up in f32. All other parameters are leaves in f32. Evaluations compute as
-//! training does.
+//! In bf16 ([`Precision::Bf16`]) the matrices of the graph are views of a second buffer, into which
+//! θ is rounded before each pass. Their gradients are views of a third one, which is added to the
+//! flat gradient after each backward pass. So rounding takes two operations on whole buffers, and
+//! the gradients of micro-batches add up in f32. All other parameters are leaves in f32.
+//! Evaluations compute as training does.
 
 use super::{half_open, to_f32};
 use crate::Result;
@@ -218,8 +219,8 @@ impl Network {
         }
     }
 
-    /// The same network, which keeps of each block its input alone and computes its forward again for the
-    /// backward, or else keeps all.
+    /// The same network, which keeps only the input of each block and repeats its forward pass in
+    /// the backward pass if `recompute`, and otherwise keeps all activations.
     pub fn with_recompute(mut self, recompute: bool) -> Self {
         self.recompute = recompute;
         self
@@ -490,11 +491,11 @@ impl Network {
         logits.log_softmax(-1, None).gather(1, &targets.i(rows).unsqueeze(1), false)
     }
 
-    /// Adds the gradient of the cross-entropy of `targets` given `inputs`, both `[batch, time]` of
-    /// i64, summed over their places and divided by `positions`, to the flat gradient: with the
-    /// positions of a whole step, of all micro-batches on all ranks, what they add is the gradient of
-    /// the step's mean. Returns the sum divided so, a scalar in nats on the device (reading it waits
-    /// for the device; not reading it does not).
+    /// Adds the gradient of a loss to the flat gradient, and returns the loss, a scalar in nats on
+    /// the device: the cross-entropy of `targets` given `inputs`, both `[batch, time]` of i64,
+    /// summed over all positions and divided by `positions`. If `positions` counts those of a whole
+    /// step, on all ranks, then the gradients of its micro-batches add up to the gradient of the
+    /// step's mean. Reading the loss waits for the device; not reading it does not.
     ///
     /// The tied head and its cross-entropy are differentiated by hand: the chain of autograd would
     /// pass over `[batch · time, vocab]` more often, and keep more of it.

@@ -11,8 +11,9 @@ use crate::weight_decay::{AdamW, Step};
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// From so many parameters on a CPU, too, passes over them once a step: 40M took 0.03 s with two threads,
-/// in place of 0.4 s. Smaller models, which it would hardly make faster, keep the bits of their losses.
+/// From this many parameters on, AdamW is fused on a CPU too: for 40M parameters a step took 0.03 s
+/// with two threads instead of 0.4 s. Smaller models, which would hardly be faster, keep the bits
+/// of their losses.
 const FUSED_FROM: usize = 1 << 20;
 
 /// A network and its optimiser.
@@ -54,10 +55,10 @@ impl Trainer {
         }
     }
 
-    /// One step on this rank's micro-batches of windows, of a step in which `positions` targets count
-    /// in all, on all ranks: backward, sum of the gradient over `comm`, clip by the global norm,
-    /// AdamW. Returns this rank's part of the mean cross-entropy before the update, a scalar in nats
-    /// on the device: the ranks' parts add up to the mean.
+    /// One step on this rank's micro-batches of windows: backward pass, sum of the gradient over
+    /// `comm`, clipping by the global norm, AdamW. `positions` is the number of targets that count
+    /// in the whole step, on all ranks. Returns this rank's part of the mean cross-entropy before
+    /// the update, a scalar in nats on the device; the parts of all ranks add up to the mean.
     ///
     /// # Errors
     /// If a rank is lost.
@@ -125,7 +126,8 @@ pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
     evaluate_together(network, set, &Solo).expect("one process loses no other")
 }
 
-/// The same by all ranks, each of which takes every so many-th pass; all get the one loss.
+/// The same, computed by all ranks together: of n ranks each takes every n-th pass, and all get the
+/// same loss.
 ///
 /// # Errors
 /// If a rank is lost.

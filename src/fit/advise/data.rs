@@ -29,7 +29,7 @@ pub struct Needed {
 pub struct Collecting {
     /// The law that was asked.
     pub law: &'static str,
-    /// What doubling D_ft lowers L_ft by, in nats per token.
+    /// How much doubling D_ft lowers L_ft, in nats per token.
     pub doubling: Estimate,
     /// The gain that doubling should have at least, in nats per token.
     pub worth: f64,
@@ -43,7 +43,7 @@ impl Advisor<'_> {
     /// The N that reaches a loss on the target with the data at hand. Reads D_ft (and p, where
     /// only the law with p was fitted).
     ///
-    /// It is the law's N, without the noise of a run, which reaches the loss in half of the cases.
+    /// It is the N of the law, without the noise of a run: half of all runs reach the loss with it.
     ///
     /// # Errors
     /// If there is no finetuning law with resamples, or a number is outside its domain.

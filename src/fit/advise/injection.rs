@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub enum Limit {
     /// An increase of the pretraining loss, in nats per token.
     Nats(f64),
-    /// A rise as a share of L_pt⁰: 0.01 for one percent.
+    /// An increase, as a share of L_pt⁰: 0.01 for one percent.
     Relative(f64),
 }
 
@@ -35,23 +35,23 @@ impl Limit {
     }
 }
 
-/// The least injection that keeps a promise.
+/// The smallest p with which forgetting stays within a limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SmallestP {
     /// The law that was asked.
     pub law: &'static str,
-    /// The largest rise L_pt − L_pt⁰ that is allowed, in nats per token.
+    /// The largest increase L_pt − L_pt⁰ that is allowed, in nats per token.
     pub limit: f64,
-    /// The probability with which a new run must keep to it.
+    /// The probability with which a new run must stay within it.
     pub confidence: f64,
-    /// The smallest p that does, 0 where nothing need be injected; `None` where even 1 does not.
+    /// The smallest such p: 0 if nothing need be injected, `None` if even p = 1 is not enough.
     pub p: Option<f64>,
-    /// The share of the simulated runs that must keep to it, above `confidence`.
+    /// The share of the simulated runs that must stay within the limit, above `confidence`.
     pub required: f64,
-    /// The share that does at that p, or at 1.
+    /// The share that does so at that p, or at 1.
     pub share: f64,
-    /// The p at which the law itself, without the noise of a run, meets the limit: half of all runs
-    /// do there. Infinite where no p up to 1 does.
+    /// The p at which the law itself, without the noise of a run, meets the limit: there half of
+    /// all runs do. Infinite if no p up to 1 does.
     pub by_law: Estimate,
     /// The increase at that p, or at 1: the law's value, and the interval of a new run.
     pub rise: Estimate,
@@ -66,7 +66,7 @@ pub struct SmallestP {
 }
 
 impl SmallestP {
-    /// Why no p keeps the promise, where none does: the last of the warnings.
+    /// Why no p is enough, if none is: the last of the warnings.
     pub fn why_none(&self) -> Option<Warning> {
         let why = || {
             if self.by_law.value.is_finite() {
@@ -92,7 +92,7 @@ pub struct OnTarget {
     pub loss_ft: Estimate,
     /// L_ft of the fitted runs of this setting, where there are any.
     pub measured: Option<Measured>,
-    /// The law that says so; Equation 6 does not know of p.
+    /// The law that predicts it. Equation 6 does not depend on p.
     pub law: &'static str,
     /// How much of it is due to p, in nats per token: L_ft at p − L_ft at 0, below 0 where
     /// injection helps. `None` without the `finetuning-p` law.
@@ -107,13 +107,13 @@ impl Advisor<'_> {
     /// The smallest p with which the forgetting of a new run stays within a limit with probability
     /// `confidence`. Reads N, D_ft and L_pt⁰.
     ///
-    /// The new run follows the law with the parameters of one of the resamples, and misses it by
-    /// the residual of one of the fitted rows and by a draw of the law's misfit, where the fit knows
-    /// it ([`crate::fit::Fit::outcomes`]): what is not known of the law, the noise of a single run,
-    /// and that the law is wrong away from the runs. The share of such runs that must keep
-    /// within the limit is a little above `confidence`, because how runs miss the law is known from
-    /// the n that were fitted alone: it is Wilson's upper limit (1927, 95%, one-sided) of that share
-    /// among n, 0.936 for 0.9 and n = 125. L_pt⁰ counts as known.
+    /// A simulated new run follows the law with the parameters of one of the resamples. It misses
+    /// this law by the residual of one of the fitted rows and, if the fit has one, by a draw of the
+    /// misfit ([`crate::fit::Fit::outcomes`]). These stand for the uncertainty of the law, the
+    /// noise of a single run, and the error of the law away from the runs. The share of simulated
+    /// runs that must stay within the limit is a little above `confidence`, because how runs miss
+    /// the law is known only from the n fitted ones. It is Wilson's upper limit (1927, 95%,
+    /// one-sided) of that share among n: 0.936 for 0.9 and n = 125. L_pt⁰ counts as known.
     ///
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain.
@@ -166,9 +166,9 @@ impl Advisor<'_> {
 
     /// What an injected fraction does to the target. Reads N, D_ft and p.
     ///
-    /// The loss is that of the first finetuning law that was given; the paper's Equation 6 has no p.
-    /// What p changes is from its ablation [`crate::laws::FinetuningP`], which cannot say that
-    /// injection harms: it has B ≥ 0.
+    /// The loss is that of the first finetuning law that was given; the paper's Equation 6 has no
+    /// p. The effect of p is taken from its ablation [`crate::laws::FinetuningP`], which cannot
+    /// show that injection harms, since it has B ≥ 0.
     ///
     /// # Errors
     /// If there is no finetuning law with resamples, or a number is outside its domain.
@@ -222,7 +222,7 @@ impl Advisor<'_> {
     }
 }
 
-/// The smallest p of which a condition holds, that may fail again above it.
+/// The smallest p for which a condition holds; the condition may fail again above it.
 fn first_p(holds: impl Fn(f64) -> bool) -> Option<f64> {
     /// Steps that are even in ln(1 + p/SMALL).
     const STEPS: usize = 200;

@@ -24,17 +24,17 @@ pub struct Model {
     pub loss_ft: Option<Estimate>,
 }
 
-/// A model beside a larger one that cost the same FLOPs to pretrain.
+/// A model compared with a larger one that took the same FLOPs to pretrain.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Larger {
     /// The FLOPs of either pretraining: 6·N·D.
     pub flops: f64,
     /// The model that was asked about.
     pub smaller: Model,
-    /// The one with `ratio` times the parameters and as much fewer tokens.
+    /// The model with `ratio` times the parameters and 1 / `ratio` of the tokens.
     pub larger: Model,
-    /// What the larger model forgets less, in nats per token. It is worth it as long as its L_pt⁰,
-    /// with so many fewer tokens, is higher by no more than this.
+    /// How much less the larger model forgets, in nats per token. It is worth it as long as its
+    /// L_pt⁰, after fewer tokens of pretraining, is higher by no more than this.
     pub forgets_less: Estimate,
     /// L_pt of the larger − that of the smaller, after finetuning; below 0 where the larger is
     /// better. `None` without the additive law.
@@ -53,9 +53,10 @@ impl Advisor<'_> {
     /// Whether at equal FLOPs a model of `ratio` times the parameters is the better one to finetune.
     /// Reads N, D_ft, D and p.
     ///
-    /// Losses before finetuning are the additive law's, a law of its own runs; the resamples of
-    /// different laws are taken as independent, in pairs. The forgetting and finetuning laws know
-    /// the model by N alone, so that what they say holds for the tokens per parameter of their runs.
+    /// Losses before finetuning come from the additive law, which is fitted to runs of its own.
+    /// Resamples of different laws are taken as independent and combined in pairs. The forgetting
+    /// and finetuning laws depend on the model through N alone, so their answers hold for the
+    /// tokens per parameter of their runs.
     ///
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain. Without the

@@ -1,4 +1,4 @@
-//! Which runs would teach the most.
+//! Which new runs would say most about a prediction.
 
 use super::{Advisor, Asked, check};
 use crate::Result;
@@ -22,13 +22,13 @@ pub struct NewRun {
     pub together: f64,
 }
 
-/// The runs that would shrink the uncertainty of a prediction most.
+/// The runs that would most reduce the uncertainty of a prediction.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NewRuns {
     /// The law that was asked.
     pub law: &'static str,
-    /// The standard deviation of the law's rise L_pt − L_pt⁰ at the point that was asked about, over
-    /// the resamples, in nats per token.
+    /// The standard deviation of the law's increase L_pt − L_pt⁰ at the point in question, over the
+    /// resamples, in nats per token.
     pub deviation: f64,
     /// The standard deviation of the noise of a single run there, which no other run removes, in
     /// nats per token.
@@ -40,10 +40,10 @@ pub struct NewRuns {
 }
 
 impl Advisor<'_> {
-    /// The runs (N, D_ft, p) that would shrink the uncertainty of the forgetting law at a point
-    /// most. Reads N, D_ft and p.
+    /// The runs (N, D_ft, p) that would most reduce the uncertainty of the forgetting law at a
+    /// point. Reads N, D_ft and p.
     ///
-    /// To learn the loss c of a run with noise of variance σ² removes Cov(q, c)² / (Var c + σ²) of
+    /// Observing the loss c of a run with noise of variance σ² removes Cov(q, c)² / (Var c + σ²) of
     /// the variance of a quantity q, if all are normal: the update of a linear-Gaussian model, as
     /// in Lindley ("On a measure of the information provided by an experiment", 1956) and MacKay
     /// ("Information-based objective functions for active data selection", 1992). Here the moments
@@ -51,9 +51,9 @@ impl Advisor<'_> {
     /// residuals. Each run of the list is the best one after those before it. A run may be a new
     /// seed of one that was made.
     ///
-    /// Runs are looked for on the grid of the fitted N, D_ft and p, with one step more at either
-    /// end. What they cost does not count, and that the law holds is taken for granted: a run that
-    /// tests it is another matter.
+    /// Candidates are the grid of the fitted N, D_ft and p, with one more step at either end. Their
+    /// costs do not count, and the law is assumed to hold: runs that would test it are not looked
+    /// for.
     ///
     /// # Errors
     /// If there is no forgetting law with resamples, or a number is outside its domain.

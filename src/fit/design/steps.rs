@@ -2,9 +2,9 @@
 
 use super::gaussian::Gaussian;
 
-/// Predicts after how many steps a finetuning ends that stops once its U-curve has turned, from
-/// those that ended: ln steps is taken as linear in the logarithms of the steps that one pass over the
-/// target data takes and of N.
+/// Predicts, from the finetunings that have ended, the steps of a finetuning that stops once its
+/// U-curve has turned. ln steps is taken as linear in the logarithms of N and of the number of
+/// steps that one pass over the target data takes.
 ///
 /// Before there are runs, a run of the middle size with ten steps a pass is expected to take 60 passes,
 /// within a factor of two; larger models turn earlier (steps as N to the power -0.5) and more data
@@ -30,7 +30,8 @@ const STEPS_A_PASS: f64 = 10.0;
 const NOISE: f64 = 0.2;
 
 impl Steps {
-    /// Before there are runs; `middle` is a size N among those that will be asked about.
+    /// The prediction before there are runs. `middle` is an N in the middle of those to be asked
+    /// about.
     pub fn new(middle: f64) -> Self {
         let known = Gaussian::new(&[(AT_MIDDLE.ln(), 0.7), (0.8, 0.2), (-0.5, 0.3)]);
         Self { middle, known }

@@ -55,11 +55,11 @@ pub(super) struct Sum {
 
 /// A law on the rows of a table.
 ///
-/// The coordinates of a product are ln of the product where it is largest, α, β,
-/// κ = α·ln(1 + B·q_min) if it knows injection, and ln E if it has an E. The largest product is
-/// that of the smallest N and q of the table and of the largest D_ft (smallest if it falls with
-/// D_ft), whether or not a row has them all. Those of the additive law are ln of its first term at the smallest N, α, ln of its second
-/// at the smallest D, β and ln E.
+/// The coordinates of a product are ln of the product where it is largest, α, β, κ = α·ln(1 +
+/// B·q_min) if it depends on injection, and ln E if it has an E. The product is largest for the
+/// smallest N and q of the table and the largest D_ft (the smallest if the product falls with
+/// D_ft), whether or not a row has them all. The coordinates of the additive law are ln of its
+/// first term at the smallest N, α, ln of its second term at the smallest D, β and ln E.
 pub(super) struct Form {
     structure: Structure,
     pub kinds: Vec<Kind>,

@@ -35,8 +35,8 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// The penalty |r| has a kink; from below, Huber's with δ = `smooth`, over δ, stands for it,
-    /// which is less by at most δ/2.
+    /// The penalty |r| has a kink. Huber's penalty with δ = `smooth`, divided by δ, takes its
+    /// place: it is less, by at most δ/2.
     pub fn new(
         form: Form,
         losses: Vec<f64>,
@@ -64,7 +64,8 @@ impl Problem {
         if steepest > 0.0 { 1.0 / steepest } else { 1.0 }
     }
 
-    /// How the logarithm of a prediction, or itself, exceeds the loss.
+    /// The residual of a prediction: the prediction minus the loss, or the difference of their
+    /// logarithms.
     pub fn residual(&self, row: usize, prediction: f64) -> f64 {
         match self.space {
             Space::Log => prediction.ln() - self.ln_losses[row],
@@ -163,7 +164,7 @@ pub(super) struct Part {
     pub over: Option<(f64, Vector)>,
     /// Where r > 0 is possible: the prediction without the terms that move, and bits for these.
     pub under: Option<(f64, u8)>,
-    /// What E adds to the residual below `under` at least, for each nat per token.
+    /// The least that E adds to the residual in `under`, for each nat per token.
     pub plain: f64,
     /// By how much each term moves the prediction in the box.
     reach: [f64; TERMS],
@@ -214,7 +215,7 @@ impl<'a> Relaxation<'a> {
         inner
     }
 
-    /// The other way.
+    /// The inverse of [`enter`](Self::enter).
     pub fn leave(&self, inner: &Vector) -> Vector {
         let mut x = *inner;
         if let Some(j) = self.plain {
@@ -223,7 +224,7 @@ impl<'a> Relaxation<'a> {
         x
     }
 
-    /// Whether a term moves without limit. Bends do not where α alone does.
+    /// Whether a term moves without limit in the box. Where α alone is unlimited, bends do not.
     fn stands(&self, term: &Term) -> bool {
         let moves = |j: usize| match term.bend {
             Some(_) if j == ALPHA => term.linear[ALPHA] != 0.0,

@@ -4,7 +4,7 @@ use crate::fit::{Fit, Objective, Penalty, Space, Status};
 pub use crate::words::error_percent;
 use std::fmt::Write as _;
 
-/// Words that begin a line with a name and go on below each other.
+/// Appends words to a text: on a line that begins with a name, and on indented lines below it.
 pub fn entry(text: &mut String, name: &str, words: &str) {
     const WIDTH: usize = 98;
     const INDENT: usize = 13;

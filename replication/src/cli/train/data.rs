@@ -47,7 +47,7 @@ struct Table {
 
 #[derive(Args)]
 struct Named {
-    /// The data set, NAME/SUBSET for part of a collection, or a folder to verify.
+    /// The data set, or NAME/SUBSET for part of a collection; `data verify` also takes a folder.
     name: String,
     #[command(flatten)]
     table: Table,

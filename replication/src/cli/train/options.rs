@@ -57,7 +57,7 @@ pub struct Options {
     /// similar models (see docs/models.md) or of models trained here, or hub:OWNER/NAME.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
     pub pretrained: Vec<PathBuf>,
-    /// Files results.json whose runs count as done, to extend a published grid.
+    /// results.json files whose runs count as done, to extend a published grid.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub known: Vec<PathBuf>,
     /// A file with further data sets for hub:NAME.
@@ -66,8 +66,8 @@ pub struct Options {
     /// A tokenizer.json, or its folder [default: one is trained on the pretraining text].
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// The end-of-text token of that tokenizer or of the models', by name or number [default: the
-    /// one that their files name].
+    /// The end-of-text token of the given tokenizer or models, by name or number [default: the one
+    /// that their files name].
     #[arg(long, value_name = "TOKEN")]
     pub end_of_text: Option<String>,
 }

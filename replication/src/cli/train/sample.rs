@@ -15,7 +15,7 @@ pub struct SampleOptions {
     /// Folder with config.json, model.safetensors and tokenizer.json, of a run or of a family in
     /// docs/models.md; or hub:OWNER/NAME.
     pub model: PathBuf,
-    /// The beginning of the text [default: the beginning of a document].
+    /// The beginning of the text; if empty, the text begins like a document.
     #[arg(long, default_value = "")]
     pub prompt: String,
     /// The maximum length, in tokens.
