@@ -347,8 +347,8 @@ impl Hub {
         }
         let (partial, size) = (&partial, head.size);
         self.wire.download(&Download { what: url, url, partial, size, progress })?;
-        write_atomic(&stated, Hash::sha256_of(&partial)?.hex().as_bytes())?;
-        fs::rename(&partial, &place).map_err(Error::io(&place))?;
+        write_atomic(&stated, Hash::sha256_of(partial)?.hex().as_bytes())?;
+        fs::rename(partial, &place).map_err(Error::io(&place))?;
         here(Some(progress))?.ok_or_else(|| HubError::Offline { what: url.into() }.into())
     }
 
