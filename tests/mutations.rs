@@ -207,7 +207,8 @@ fn numbers_of_tokens_that_no_embedding_has_are_refused() {
         let vocab = FILES[7].1.replace("\"ab\": 2", &format!("\"ab\": {number}"));
         fs::write(folder.path().join("vocab.json"), vocab).unwrap();
         fs::write(folder.path().join("merges.txt"), "#version: 0.2\na b\n").unwrap();
-        let error = Tokenizer::open(folder.path(), None).err().expect("a refusal").to_string();
+        let Err(error) = Tokenizer::open(folder.path(), None) else { panic!("was not refused") };
+        let error = error.to_string();
         assert!(
             error.contains("vocab.json") && error.contains("must be below 16777216"),
             "{error}"
