@@ -455,7 +455,10 @@ fn fit_law(
     if table.runs.iter().all(|run| run.domain == domain) {
         fit.domain = domain.into();
     }
-    let checklist = Checklist::of_fits(&[&fit]);
+    let mut checklist = Checklist::of_fits(&[&fit]);
+    let tables = [(fit.domain.clone(), table)];
+    checklist.dropped(&[&fit], &tables, &[], &warnings);
+    let [(_, table)] = tables;
     let file = LawFile {
         format: FORMAT,
         program: format!("forgetting-laws for Python {}", env!("CARGO_PKG_VERSION")),
