@@ -2,7 +2,7 @@
 //!
 //! Intervals from resampled parameters and residuals account for the noise of the runs but assume
 //! that the law is right. On the committed runs it is not: with a held-out size, amount of data or
-//! p such 90% intervals cover only 76% of runs. What is missing is the misfit of the law, which is
+//! p such 90% intervals cover only 79% of runs. What is missing is the misfit of the law, which is
 //! small near the runs and grows with the distance from them.
 //!
 //! Its form is fixed and its size is estimated. For a run it is normal with mean 0 and variance
