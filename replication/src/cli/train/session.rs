@@ -89,15 +89,8 @@ impl Session {
         } else {
             compute(&config, &options.device)?
         };
-        if options.workers_per_device.is_some() {
-            refuse_stdin(options)?;
-        }
-        let out = options.out();
-        let mut opened = config.sizes_of(blocks);
-        opened.retain(|name| sizes.is_empty() || sizes.iter().any(|size| size == name));
         let needed = if only_plan { Needed::Here } else { Needed::All };
-        let sources = Sources::open(&config, Some(&opened), needed, Some(&out.join(DATA)))?;
-        Self::with(options, config, blocks, sizes, compute, sources)
+        Self::with(options, config, compute, blocks, sizes, needed)
     }
 
     /// Opens a session on all blocks for results. Of the pretrained models only those are read from which
@@ -105,31 +98,33 @@ impl Session {
     pub fn for_results(options: &Options) -> Result<Self> {
         let config = configure(options)?;
         let compute = compute(&config, &options.device)?;
-        if options.workers_per_device.is_some() {
-            refuse_stdin(options)?;
-        }
-        let (out, opened) = (options.out(), config.sizes_of(None));
-        let imported = opened.iter().any(|name| config.size(name).pretrained.is_some());
+        let sizes = config.sizes_of(None);
+        let imported = sizes.iter().any(|name| config.size(name).pretrained.is_some());
         // Runs of other results (`--known`) are found by the identity of their models.
         let begun = if imported && options.known.is_empty() {
-            job::imported_shapes(&out.join("runs"))
+            job::imported_shapes(&options.out().join("runs"))
         } else {
             None
         };
         let needed = begun.as_deref().map_or(Needed::All, Needed::Begun);
-        let sources = Sources::open(&config, Some(&opened), needed, Some(&out.join(DATA)))?;
-        Self::with(options, config, None, &[], compute, sources)
+        Self::with(options, config, compute, None, &[], needed)
     }
 
     fn with(
         options: &Options,
         config: Config,
+        compute: Compute,
         blocks: Option<&[&str]>,
         sizes: &[String],
-        compute: Compute,
-        sources: Sources,
+        needed: Needed<'_>,
     ) -> Result<Self> {
+        if options.workers_per_device.is_some() {
+            refuse_stdin(options)?;
+        }
         let out = options.out();
+        let mut opened = config.sizes_of(blocks);
+        opened.retain(|name| sizes.is_empty() || sizes.iter().any(|size| size == name));
+        let sources = Sources::open(&config, Some(&opened), needed, Some(&out.join(DATA)))?;
         let asked = |name: &&String| blocks.is_none_or(|asked| asked.contains(&name.as_str()));
         let blocks: Vec<String> = config.grid.keys().filter(asked).cloned().collect();
         let names: Vec<&str> = blocks.iter().map(String::as_str).collect();
