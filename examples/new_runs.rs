@@ -167,7 +167,7 @@ pub fn held_out(
         "data" => run.row.d_ft_tokens,
         _ => run.row.p,
     };
-    let reads_p = law.inputs().iter().any(|input| input.column == Column::P);
+    let reads_p = law.reads(Column::P);
     if axis == "p" && !reads_p {
         return Ok(());
     }

@@ -280,9 +280,7 @@ impl Study {
     /// If there is no such model, or the loss is not a finite number above 0.
     pub fn tell_model(&mut self, name: &str, loss_pt0: f64) -> Result<()> {
         positive("loss_pt0", loss_pt0)?;
-        self.model(name)?;
-        let model = self.models.iter_mut().find(|model| model.name == name);
-        model.into_iter().for_each(|model| model.loss_pt0 = Some(loss_pt0));
+        self.model_mut(name)?.loss_pt0 = Some(loss_pt0);
         Ok(())
     }
 
@@ -292,9 +290,7 @@ impl Study {
     /// If there is no such model, or the number is not a finite number above 0.
     pub fn set_d_tokens(&mut self, name: &str, d_tokens: f64) -> Result<()> {
         positive("d_tokens", d_tokens)?;
-        self.model(name)?;
-        let model = self.models.iter_mut().find(|model| model.name == name);
-        model.into_iter().for_each(|model| model.d_tokens = Some(d_tokens));
+        self.model_mut(name)?.d_tokens = Some(d_tokens);
         Ok(())
     }
 
@@ -472,7 +468,15 @@ impl Study {
     }
 
     fn model(&self, name: &str) -> Result<&Model> {
-        self.models.iter().find(|model| model.name == name).ok_or_else(|| {
+        self.place_of(name).map(|place| &self.models[place])
+    }
+
+    fn model_mut(&mut self, name: &str) -> Result<&mut Model> {
+        self.place_of(name).map(|place| &mut self.models[place])
+    }
+
+    fn place_of(&self, name: &str) -> Result<usize> {
+        self.models.iter().position(|model| model.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.models.iter().map(|model| &*model.name).collect();
             let requirement = if names.is_empty() {
                 "the study has no models yet".into()

@@ -23,7 +23,9 @@ pub mod read;
 use crate::laws::{Law, Point, Row};
 use crate::warning::{Warning, WarningKind};
 use crate::{Error, Result};
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::path::PathBuf;
 
 /// A column of numbers.
@@ -355,6 +357,17 @@ fn identity(value: f64) -> u64 {
     if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
 }
 
+/// The number of each key, counted from 0 in order of appearance, and how many there are.
+pub(crate) fn numbered<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> (Vec<usize>, usize) {
+    let mut known = HashMap::new();
+    let number = |key| {
+        let next = known.len();
+        *known.entry(key).or_insert(next)
+    };
+    let numbers = keys.map(number).collect();
+    (numbers, known.len())
+}
+
 fn count_distinct<T: AsRef<[Option<f64>]>>(keys: impl Iterator<Item = T>) -> usize {
     let bits = |key: T| key.as_ref().iter().map(|v| v.map(identity)).collect::<Vec<_>>();
     let mut keys: Vec<_> = keys.map(bits).collect();
@@ -386,21 +399,13 @@ pub struct Sample {
 
 impl Sample {
     fn of(rows: &[&Run], output: Column) -> Self {
-        let mut ids = std::collections::HashMap::new();
-        let mut n_runs = 0;
-        let mut id = |run: &Run| {
-            let mut fresh = || {
-                n_runs += 1;
-                n_runs - 1
-            };
-            if run.run.is_empty() {
-                fresh()
-            } else {
-                *ids.entry(run.run.clone()).or_insert_with(fresh)
-            }
-        };
-        let runs: Vec<_> = rows.iter().map(|run| id(run)).collect();
-        let mut known = std::collections::HashMap::new();
+        // A row without a run is a run of its own.
+        let names = rows.iter().enumerate().map(|(i, run)| match run.run.as_str() {
+            "" => Err(i),
+            name => Ok(name),
+        });
+        let (runs, n_runs) = numbered(names);
+        let mut known = HashMap::new();
         let mut parent = |run: &Run| {
             let next = known.len();
             (!run.parent.is_empty()).then(|| *known.entry(run.parent.clone()).or_insert(next))
@@ -420,19 +425,14 @@ impl Sample {
     /// The pretrained model of each row, counted from 0. If the table does not say, runs with the
     /// same N and D share a model.
     pub fn models(&self) -> Vec<usize> {
-        let mut seen: Vec<(Option<usize>, u64, u64)> = Vec::new();
-        let mut number = |i: usize| {
+        let key = |i: usize| {
             let row = &self.rows[i];
-            let key = match self.parents[i] {
+            match self.parents[i] {
                 Some(parent) => (Some(parent), 0, 0),
                 None => (None, identity(row.n_params), identity(row.d_tokens)),
-            };
-            seen.iter().position(|known| *known == key).unwrap_or_else(|| {
-                seen.push(key);
-                seen.len() - 1
-            })
+            }
         };
-        (0..self.len()).map(&mut number).collect()
+        numbered((0..self.len()).map(key)).0
     }
 
     /// The number of rows.

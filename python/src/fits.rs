@@ -394,7 +394,7 @@ impl Source {
 
 /// A row with the L_pt⁰ that a law reads, between the fitted sizes where none is given.
 fn baseline(fit: &fit::Fit, mut row: Row) -> PyResult<(Row, Source)> {
-    if fit.law.inputs().iter().all(|input| input.column != Column::LossPt0) {
+    if !fit.law.reads(Column::LossPt0) {
         return Ok((row, Source::NotRead));
     }
     if !row.loss_pt0.is_nan() {

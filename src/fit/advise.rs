@@ -90,11 +90,16 @@ impl<'a> Advisor<'a> {
     }
 
     /// The first fit of a law that predicts this loss.
+    fn fit(&self, output: Column) -> Option<&'a Fit> {
+        self.fits.iter().copied().find(|fit| fit.law.output() == output)
+    }
+
+    /// The same, with its resamples.
     ///
     /// # Errors
     /// If there is none, or it has no resamples.
     fn law(&self, output: Column) -> Result<Asked<'a>> {
-        if let Some(fit) = self.fits.iter().find(|fit| fit.law.output() == output) {
+        if let Some(fit) = self.fit(output) {
             return Asked::of(fit);
         }
         let found: Vec<_> = self.fits.iter().map(|fit| fit.law.name()).collect();

@@ -280,7 +280,7 @@ impl Clusters {
         n_runs: usize,
         rows: impl Iterator<Item = ClusterRow>,
     ) -> Option<Self> {
-        if !law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
+        if !law.reads(Column::DFtTokens) {
             return None;
         }
         // N and D in bits, the model, the run.
@@ -305,11 +305,7 @@ impl Clusters {
         if let Some(clusters) = clusters {
             return clusters.draw(key);
         }
-        let mut counts = vec![0; n_runs];
-        for i in 0..n_runs as u64 {
-            counts[key.below(i, n_runs as u64) as usize] += 1;
-        }
-        counts
+        one_by_one(n_runs, key)
     }
 
     /// How often each run is drawn: for each size as many models as there are, and for each drawn
@@ -345,17 +341,22 @@ fn other_models(resampled: &mut Problem, spread: f64, key: Key) {
     }
 }
 
+/// How often each run is drawn, each by itself.
+fn one_by_one(n_runs: usize, key: Key) -> Vec<usize> {
+    let mut counts = vec![0; n_runs];
+    for i in 0..n_runs as u64 {
+        counts[key.below(i, n_runs as u64) as usize] += 1;
+    }
+    counts
+}
+
 /// How often each run is drawn. Draws to which the law cannot be fitted, because they lack a size,
 /// are repeated.
 fn draw(problem: &Problem, key: Key) -> Vec<usize> {
     const MOST_ATTEMPTS: u64 = 100;
-    let mut counts = vec![0; problem.n_runs];
+    let mut counts = Vec::new();
     for attempt in 0..MOST_ATTEMPTS {
-        let key = key.child(attempt);
-        counts.fill(0);
-        for i in 0..problem.n_runs as u64 {
-            counts[key.below(i, problem.n_runs as u64) as usize] += 1;
-        }
+        counts = one_by_one(problem.n_runs, key.child(attempt));
         if problem.can_be_fitted(|run| counts[run] > 0) {
             break;
         }

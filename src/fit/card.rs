@@ -204,8 +204,7 @@ fn sizes_together(law: &dyn Law, rows: &[&Run]) -> Vec<Warning> {
     /// The standard deviation of ln of a ratio below which it counts as one.
     const ONE_RATIO: f64 = 0.05;
     let several = distinct(rows.iter().map(|run| run.row.n_params)).len() > 1;
-    let reads = |column| law.inputs().iter().any(|input| input.column == column);
-    if !several || !reads(Column::NParams) {
+    if !several || !law.reads(Column::NParams) {
         return Vec::new();
     }
     let together = |column: Column| {
@@ -215,7 +214,7 @@ fn sizes_together(law: &dyn Law, rows: &[&Run]) -> Vec<Warning> {
         let variance = ratios.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / ratios.len() as f64;
         // NaN where a row does not say.
         (variance.sqrt() < ONE_RATIO).then(|| {
-            let what = if reads(column) {
+            let what = if law.reads(column) {
                 "their exponents cannot be told apart".to_string()
             } else {
                 format!("the effect of N in the law may be due to {column}")
@@ -263,7 +262,7 @@ fn unasked(columns: &[String]) -> Option<Warning> {
 
 /// With p = 1 there is no target data at all, and 0.1 with 0.5 are the paper's values in percent.
 fn percentages(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
-    let reads = law.inputs().iter().any(|input| input.column == Column::P);
+    let reads = law.reads(Column::P);
     let values = distinct(rows.iter().map(|run| run.row.p));
     let has = |p: f64| values.contains(&p);
     let looks = reads && (has(1.0) || (has(0.1) && has(0.5)));
@@ -300,7 +299,7 @@ fn not_interior(rows: &[&Run]) -> Option<Warning> {
 /// Runs with the same value of `parent` start from the same pretrained model.
 fn one_pretrained_model(law: &dyn Law, rows: &[&Run]) -> Option<Warning> {
     // For a law of pretraining each row is a model.
-    if !law.inputs().iter().any(|input| input.column == Column::DFtTokens) {
+    if !law.reads(Column::DFtTokens) {
         return None;
     }
     let known = rows.iter().all(|run| !run.parent.is_empty());

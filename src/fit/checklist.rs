@@ -214,7 +214,7 @@ fn known(id: &str, fits: &[&Fit], first: &Fit) -> Option<String> {
         "data" => {
             let tokens = |column| {
                 let of = |fit: &Fit| {
-                    if reads(fit, column) { values(fit, column) } else { Vec::new() }
+                    if fit.law.reads(column) { values(fit, column) } else { Vec::new() }
                 };
                 let found = each(fits, ", ", of);
                 (!found.is_empty()).then(|| format!("{column} = {found}"))
@@ -289,17 +289,13 @@ fn models(fits: &[&Fit]) -> String {
         models.collect::<Option<BTreeSet<_>>>().map(|models| models.len())
     };
     let finetuned: Vec<&Fit> =
-        fits.iter().filter(|fit| reads(fit, Column::DFtTokens)).copied().collect();
+        fits.iter().filter(|fit| fit.law.reads(Column::DFtTokens)).copied().collect();
     let runs = counted(runs.values().sum());
     match finetuned.iter().filter_map(of).max() {
         Some(1) => format!("{runs} of 1 pretrained model, with {sizes}"),
         Some(models) => format!("{runs} of {models} pretrained models, with {sizes}"),
         None => format!("{runs}, with {sizes}"),
     }
-}
-
-fn reads(fit: &Fit, column: Column) -> bool {
-    fit.law.inputs().iter().any(|input| input.column == column)
 }
 
 /// The distinct values of a column among the fitted rows, in ascending order.

@@ -1,6 +1,7 @@
+use super::Fit;
 use super::bootstrap::{ClusterRow, Clusters, Interval};
-use super::{Fit, Origin};
 use crate::rng::Key;
+use crate::table::numbered;
 use serde::{Deserialize, Serialize};
 
 /// Two laws on the same held-out rows.
@@ -93,16 +94,7 @@ fn pair(first: &Fit, second: &Fit) -> Option<Comparison> {
 /// The runs of rows, numbered anew from 0 in the order in which they come, and how many there are. A
 /// row whose run is not known is a run of its own.
 fn runs(fit: &Fit, rows: impl Iterator<Item = usize>) -> (Vec<usize>, usize) {
-    let mut seen: Vec<Result<usize, usize>> = Vec::new();
-    let mut number = |index: usize| {
-        let run = fit.rows[index].origin.map(|Origin { run, .. }| run).ok_or(index);
-        seen.iter().position(|known| *known == run).unwrap_or_else(|| {
-            seen.push(run);
-            seen.len() - 1
-        })
-    };
-    let numbers = rows.map(&mut number).collect();
-    (numbers, seen.len())
+    numbered(rows.map(|index| fit.rows[index].origin.map(|origin| origin.run).ok_or(index)))
 }
 
 #[cfg(test)]

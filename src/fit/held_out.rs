@@ -191,8 +191,7 @@ pub(super) struct Fold {
 
 /// The folds that leave enough rows to fit the law.
 pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<Fold>, String> {
-    let reads = |column| law.inputs().iter().any(|input| input.column == column);
-    let data = if reads(Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens };
+    let data = if law.reads(Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens };
     let value = |column: Column, i: usize| sample.rows[i].get(column);
     let split = |held_out: &dyn Fn(usize) -> bool, left: &dyn Fn(usize) -> bool| Fold {
         train: (0..sample.len()).filter(|&i| left(i)).collect(),
@@ -224,7 +223,7 @@ pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<F
                     |i: usize| of[0] <= value(column, i) && value(column, i) <= of[of.len() - 1];
                 split(&held_out, &|i| !held_out(i))
             };
-            let folds = if reads(column) { (0..count).map(fold).collect() } else { Vec::new() };
+            let folds = if law.reads(column) { (0..count).map(fold).collect() } else { Vec::new() };
             (format!("each {column} in turn"), folds)
         }
     };

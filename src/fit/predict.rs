@@ -125,12 +125,11 @@ impl Fit {
         const SAME: f64 = 0.01;
         const SETTING: [Column; 5] =
             [Column::NParams, Column::DFtTokens, Column::DTokens, Column::P, Column::LossPt0];
-        let reads = |column| self.law.inputs().iter().any(|input| input.column == column);
         let is_there = |known: &Row| {
             SETTING.into_iter().all(|column| {
                 let (known, asked) = (known.get(column), row.get(column));
                 let unknown = known.is_nan() || asked.is_nan();
-                (known - asked).abs() <= SAME * asked.abs() || (unknown && !reads(column))
+                (known - asked).abs() <= SAME * asked.abs() || (unknown && !self.law.reads(column))
             })
         };
         let losses = self.rows.iter().filter(|known| is_there(&known.row)).map(|known| known.loss);

@@ -86,9 +86,8 @@ fn strongest(law: &dyn Law, units: &Units, points: &[Point]) -> f64 {
 
 impl Problem {
     pub fn new(law: &'static dyn Law, sample: &Sample, space: Space) -> Self {
-        let reads = |column| law.inputs().iter().any(|input| input.column == column);
         let of = |i: usize| {
-            let [a, b, c, d, e] = inputs(&sample.points[i], reads);
+            let [a, b, c, d, e] = inputs(&sample.points[i], |column| law.reads(column));
             (i, [a, b, c, d, e, sample.losses[i], sample.weights[i]])
         };
         let mut order: Vec<(usize, [f64; 7])> = (0..sample.len()).map(of).collect();
@@ -423,8 +422,7 @@ pub(super) fn suffices<'a>(law: &dyn Law, rows: impl Iterator<Item = &'a Point> 
         keys.len()
     };
     law.inputs().iter().all(|input| distinct(&|column| column == input.column) >= input.distinct)
-        && distinct(&|column| law.inputs().iter().any(|input| input.column == column))
-            >= law.parameters().len()
+        && distinct(&|column| law.reads(column)) >= law.parameters().len()
 }
 
 /// Units in which no term of the law exceeds its coefficient: the smallest or the largest value of

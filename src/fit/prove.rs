@@ -100,7 +100,7 @@ const BATCH: usize = 64;
 /// [`crate::laws::LAWS`], but none for [`crate::laws::ForgettingBounded`], whose predictions are
 /// convex where little is lost and concave where much is lost.
 pub fn is_provable(law: &dyn Law) -> bool {
-    Form::of(law, &[]).is_some()
+    law.structure().is_some()
 }
 
 /// The rows of a fit. The three slices have the same length.

@@ -278,6 +278,11 @@ pub trait Law: Send + Sync {
     /// The columns that it reads.
     fn inputs(&self) -> &'static [Input];
 
+    /// Whether it reads a column.
+    fn reads(&self, column: Column) -> bool {
+        self.inputs().iter().any(|input| input.column == column)
+    }
+
     /// The loss that it predicts.
     fn output(&self) -> Column;
 
@@ -486,11 +491,11 @@ mod tests {
         ];
         for law in laws() {
             for (column, without) in &columns {
-                let needed = law.inputs().iter().any(|input| input.column == *column);
+                let needed = law.reads(*column);
                 let prediction = law.predict(&without.into(), &values(law));
                 assert_eq!(prediction.is_nan(), needed, "{} {column:?}", law.name());
             }
-            let forgets = law.inputs().iter().any(|input| input.column == Column::LossPt0);
+            let forgets = law.reads(Column::LossPt0);
             assert_eq!(law.baseline(&Point::from(&ROW)), forgets.then_some(3.0));
             assert_eq!(law.output() == Column::LossPt, forgets);
         }

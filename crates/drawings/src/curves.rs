@@ -37,11 +37,7 @@ pub struct Value {
 
 /// The column along which a law is drawn: D_ft, or D for a law of pretraining.
 pub fn along(fit: &Fit) -> Column {
-    if reads(fit, Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens }
-}
-
-fn reads(fit: &Fit, column: Column) -> bool {
-    fit.law.inputs().iter().any(|input| input.column == column)
+    if fit.law.reads(Column::DFtTokens) { Column::DFtTokens } else { Column::DTokens }
 }
 
 /// The loss without forgetting, above which an increase is measured; 0 for a law without a
@@ -52,7 +48,7 @@ pub fn baseline(fit: &Fit, row: &Row) -> f64 {
 
 /// The values of p that have a panel; one without name where the law does not look at p.
 fn fractions(fit: &Fit) -> Vec<Option<f64>> {
-    if reads(fit, Column::P) {
+    if fit.law.reads(Column::P) {
         distinct(fit, Column::P, MOST_FRACTIONS).into_iter().map(Some).collect()
     } else {
         vec![None]
@@ -106,7 +102,7 @@ pub fn curves(fit: &Fit) -> Vec<Curve> {
 pub fn figure(shown: &Shown<'_>) -> plot::Figure {
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
     for of_law in shown.fits.chunk_by(|a, b| a.law.name() == b.law.name()) {
-        if reads(of_law[0], Column::P) {
+        if of_law[0].law.reads(Column::P) {
             for fit in of_law {
                 rows.push(fit.law.name().to_string());
                 panels.push(row(shown, fit));
@@ -165,7 +161,7 @@ const OTHERS: &str = " Runs at other p than those of the panels are in the table
 
 /// Whether a law has more p than panels.
 fn has_other_p(fit: &Fit) -> bool {
-    reads(fit, Column::P) && distinct(fit, Column::P, usize::MAX).len() > MOST_FRACTIONS
+    fit.law.reads(Column::P) && distinct(fit, Column::P, usize::MAX).len() > MOST_FRACTIONS
 }
 
 /// Whether a law is one of what is forgotten.
@@ -181,7 +177,7 @@ fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
     let label =
         if rises { format!("increase of {symbol} (nats)") } else { format!("{symbol} (nats)") };
     // A panel a group has it in its title.
-    let label = if reads(fit, Column::P) { of_group(fit, &label) } else { label };
+    let label = if fit.law.reads(Column::P) { of_group(fit, &label) } else { label };
     let drawn = || curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| value.value);
     let smallest = drawn().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
     // A law that says that nothing is forgotten has nothing to show in decades.

@@ -80,7 +80,7 @@ impl Arguments {
 
     /// The inputs of a law; NaN for those that it does not use, and for an L_pt⁰ to be interpolated.
     fn values(&self, fit: &Fit, column: Column) -> Vec<f64> {
-        let read = fit.law.inputs().iter().any(|input| input.column == column);
+        let read = fit.law.reads(column);
         match self.given(column) {
             Some(values) if read => values.of(column),
             _ => vec![f64::NAN],
@@ -270,7 +270,7 @@ struct Json<'a> {
 
 impl<'a> Asked<'a> {
     fn new(fit: &'a Fit, mut row: Row, epochs: Option<f64>) -> Result<Self> {
-        let needed = fit.law.inputs().iter().any(|input| input.column == Column::LossPt0);
+        let needed = fit.law.reads(Column::LossPt0);
         let (mut interpolated, mut extrapolated) = (false, false);
         if needed && row.loss_pt0.is_nan() {
             let found = fit.loss_pt0_at(row.n_params).ok_or_else(|| {

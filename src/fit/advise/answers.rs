@@ -131,10 +131,7 @@ impl Advisor<'_> {
         let mut unanswered = Vec::new();
         let found = self.smallest_p(&row, questions.limit, questions.confidence);
         let mut smallest_p = answered(&mut unanswered, Question::SmallestP, found);
-        let repetition = |output| {
-            let fit = self.fits.iter().find(|fit| fit.law.output() == output)?;
-            fit.repetition(questions.epochs?)
-        };
+        let repetition = |output| self.fit(output)?.repetition(questions.epochs?);
         if let Some(found) = &mut smallest_p {
             // The warning that no p is enough stays the last.
             found.warnings.splice(0..0, repetition(Column::LossPt));

@@ -125,9 +125,5 @@ impl Advisor<'_> {
 
 /// Refuses a question without p to a law that reads it.
 fn check_p(law: &Asked, row: &Row) -> Result<()> {
-    if law.fit.law.inputs().iter().any(|input| input.column == Column::P) {
-        check(row, &[Column::P])
-    } else {
-        Ok(())
-    }
+    if law.fit.law.reads(Column::P) { check(row, &[Column::P]) } else { Ok(()) }
 }

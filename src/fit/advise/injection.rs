@@ -177,11 +177,7 @@ impl Advisor<'_> {
         check(row, &[Column::NParams, Column::DFtTokens, Column::P])?;
         let mut warnings = law.warnings(row);
         warnings.extend(law.fit.predict(row).contradiction());
-        let reads_p = |fit: &&&Fit| {
-            let law = fit.law;
-            law.output() == Column::LossFt
-                && law.inputs().iter().any(|input| input.column == Column::P)
-        };
+        let reads_p = |fit: &&&Fit| fit.law.output() == Column::LossFt && fit.law.reads(Column::P);
         let with_p = self.fits.iter().find(reads_p).and_then(|fit| Asked::of(fit).ok());
         let without = Row { p: 0.0, ..*row };
         let change = with_p.map(|law| {

@@ -58,7 +58,7 @@ const FRACTIONS: [f64; 3] = [0.0, 0.005, 0.05];
 
 fn tables() -> Vec<(Table, Vec<f64>)> {
     let table = |law: &'static dyn Law, values: &[f64], noise| {
-        let reads_p = law.inputs().iter().any(|input| input.column == Column::P);
+        let reads_p = law.reads(Column::P);
         let fractions = if reads_p { &FRACTIONS[..] } else { &[0.0] };
         (Table::planted(law, values, &FEW, fractions, noise), values.to_vec())
     };
