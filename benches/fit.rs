@@ -9,8 +9,8 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use forgetting_laws::fit::{Bootstrap, Options, fit, rank};
 use forgetting_laws::laws::{
-    Additive, Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingOffset,
-    ForgettingPlusTokens, ForgettingTimesTokens, LAWS, Law, Row,
+    Additive, Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingCeiling,
+    ForgettingOffset, ForgettingPlusTokens, ForgettingTimesTokens, LAWS, Law, Row,
 };
 use forgetting_laws::rng::Key;
 use forgetting_laws::table::{Column, Run, Table};
@@ -22,7 +22,7 @@ type Truth = (&'static dyn Law, &'static [f64]);
 
 const EQUATION_7: Truth = (&Forgetting, &[6.0, 829.0, 0.4, 0.35]);
 
-const TRUTHS: [Truth; 7] = [
+const TRUTHS: [Truth; 8] = [
     EQUATION_7,
     (&Finetuning, &[2000.0, 0.25, 0.2, 1.2]),
     (&Additive, &[406.4, 410.7, 0.34, 0.28, 1.69]),
@@ -30,6 +30,7 @@ const TRUTHS: [Truth; 7] = [
     (&FinetuningP, &[2000.0, 30.0, 0.25, 0.2, 1.2]),
     (&ForgettingTimesTokens, &[6.0, 829.0 / 3e6, 0.4, 0.35]),
     (&ForgettingPlusTokens, &[6.0, 829.0 * 334.0 / 3.0, 0.4, 0.35]),
+    (&ForgettingCeiling, &[3.0, 829.0 * 334.0 / 3.0, 0.4, 0.35, 8.0]),
 ];
 
 /// Every form.

@@ -8,8 +8,8 @@ use forgetting_laws::fit::{
     compare, fit, growth_of_b, is_provable, rank,
 };
 use forgetting_laws::laws::{
-    Additive, Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingOffset,
-    ForgettingPlusTokens, ForgettingTimesTokens, LAWS, Law, Row,
+    Additive, Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingCeiling,
+    ForgettingOffset, ForgettingPlusTokens, ForgettingTimesTokens, LAWS, Law, Row,
 };
 use forgetting_laws::rng::Key;
 use forgetting_laws::table::{Run, Table};
@@ -67,6 +67,7 @@ fn truths() -> Vec<(&'static dyn Law, Vec<f64>)> {
         (&ForgettingPlusTokens, vec![6.0, 829.0 * 334.0 / 3.0, 0.4, 0.35]),
         // A share of the distance to the uniform model, about 7.5 nats.
         (ForgettingBounded::of(32_000), vec![0.8, 829.0 * 334.0 / 3.0, 0.4, 0.35]),
+        (&ForgettingCeiling, vec![3.0, 829.0 * 334.0 / 3.0, 0.4, 0.35, 8.0]),
     ]
 }
 
@@ -140,7 +141,7 @@ fn optima_are_proved_to_be_optimal() {
         if !is_provable(law) {
             let refusal = fit(&table, law, &quick()).unwrap().prove(&ProveOptions::default());
             let refusal = refusal.unwrap_err().to_string();
-            assert!(refusal.starts_with("law = forgetting-bounded-32000: "), "{refusal}");
+            assert!(refusal.starts_with(&format!("law = {}: ", law.name())), "{refusal}");
             continue;
         }
         for objective in OBJECTIVES {
@@ -772,6 +773,7 @@ proptest! {
             "forgetting" => vec![a, 1000.0 * b, 0.2 * alpha, 0.2 * beta],
             "forgetting-times-tokens" => vec![a, 3e-4 * b, 0.2 * alpha, 0.2 * beta],
             "forgetting-plus-tokens" => vec![a, 1e5 * b, 0.2 * alpha, 0.2 * beta],
+            "forgetting-ceiling" => vec![a, 1e5 * b, 0.2 * alpha, 0.2 * beta, 4.0 + 4.0 * e],
             _ => vec![a, 1000.0 * b, 0.2 * alpha, 0.2 * beta, 0.1 * e],
         };
         let scale = (20.0f64 * unit_n / 12.0).exp();

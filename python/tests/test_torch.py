@@ -407,7 +407,7 @@ def test_two_ranks_take_the_sequences_of_one(tmp_path):
     script = tmp_path / "two_ranks.py"
     script.write_text(TWO_RANKS)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run([sys.executable, *launch, script, tmp_path], check=True, timeout=300)
+    subprocess.run([sys.executable, *launch, script, tmp_path], check=True, timeout=600)
     ranks = [json.loads((tmp_path / f"order-{rank}.json").read_text()) for rank in (0, 1)]
     mixture = fl.Mixture(p=0.25, steps=5, batch=8, target_sequences=10, pretraining_sequences=60)
     for step in range(5):

@@ -96,8 +96,8 @@ pub struct Proof {
 /// neither the number of threads nor their speed changes what is done.
 const BATCH: usize = 64;
 
-/// Whether [`prove`] knows the convex form of a law. It knows one for every law of
-/// [`crate::laws::LAWS`], but none for [`crate::laws::ForgettingBounded`], whose predictions are
+/// Whether [`prove`] knows the convex form of a law. It knows none for
+/// [`crate::laws::ForgettingBounded`] and [`crate::laws::ForgettingCeiling`], whose predictions are
 /// convex where little is lost and concave where much is lost.
 pub fn is_provable(law: &dyn Law) -> bool {
     law.structure().is_some()

@@ -14,6 +14,9 @@ use std::collections::HashMap;
 /// Exponents of the grid; zero is an answer that real tables give.
 const EXPONENTS: &[f64] = &[0.0, 0.01, 0.04, 0.12, 0.3, 0.6, 1.1, 2.0, 4.0, 10.0, 40.0];
 
+/// The same for a law with two strengths, whose grid has one more axis.
+const FEWER_EXPONENTS: &[f64] = &[0.0, 0.04, 0.3, 0.8, 2.0, 10.0];
+
 /// Strengths of the grid, in units of one over a typical p.
 const STRENGTHS: &[f64] = &[0.0, 0.2, 1.5, 10.0, 100.0, 1e4, 1e10, 1e40];
 
@@ -210,10 +213,12 @@ fn with_role(problem: &Problem, is: fn(Role) -> bool) -> Vec<usize> {
 /// Every node of the grid.
 fn places(problem: &Problem) -> Vec<Place> {
     let mut places = vec![Place { x: [0.0; MAX], indices: Vec::new() }];
+    let strengths = with_role(problem, |role| role == Role::Strength).len();
+    let exponents = if strengths < 2 { EXPONENTS } else { FEWER_EXPONENTS };
     for j in with_role(problem, |role| role != Role::Coefficient) {
         let axis: Vec<f64> = match problem.roles[j] {
             Role::Strength => STRENGTHS.iter().map(|s| s.ln_1p()).collect(),
-            _ => EXPONENTS.to_vec(),
+            _ => exponents.to_vec(),
         };
         let most = problem.most(j);
         let longer = |place: &Place| {

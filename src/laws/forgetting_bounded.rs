@@ -75,9 +75,36 @@ impl ForgettingBounded {
     }
 }
 
-/// The point for h, with an increase above 0.
-fn from_zero(point: &Point) -> Point {
-    Point { loss_pt0: 0.0, ..*point }
+/// h = A · D_ft^β / (N + B·p·D_ft)^α.
+fn h(point: &Point, values: &[f64]) -> f64 {
+    let from_zero = Point { loss_pt0: 0.0, ..*point };
+    forgetting::predict(&from_zero, point.tokens_per_parameter(), values)
+}
+
+/// h / (1 + h): 0 where h is, and 1 where it is infinite.
+pub(super) fn share(point: &Point, values: &[f64]) -> f64 {
+    1.0 / (1.0 + 1.0 / h(point, values))
+}
+
+/// L_pt⁰ + room · h / (1 + h), for any room.
+pub(super) fn predict(point: &Point, room: f64, values: &[f64]) -> f64 {
+    point.loss_pt0 + room / (1.0 + 1.0 / h(point, values))
+}
+
+/// The same with its derivatives by A, B, α and β.
+pub(super) fn gradient(point: &Point, room: f64, values: &[f64; 4]) -> (f64, [f64; 4]) {
+    let mut by = [0.0; 4];
+    let from_zero = Point { loss_pt0: 0.0, ..*point };
+    let h = forgetting::gradient(&from_zero, point.tokens_per_parameter(), values, &mut by);
+    let slope = room / (1.0 + h).powi(2);
+    // Where all is lost, nothing moves it.
+    let by = by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
+    (point.loss_pt0 + room / (1.0 + 1.0 / h), by)
+}
+
+/// The values of A, B, α and β for sizes in other units.
+pub(super) fn in_units(values: &[f64], units: &Units) -> Vec<f64> {
+    forgetting::in_units(values, units, units.ln_p + units.ln_d_ft - units.ln_n)
 }
 
 impl Law for ForgettingBounded {
@@ -102,27 +129,15 @@ impl Law for ForgettingBounded {
     }
 
     fn predict(&self, point: &Point, values: &[f64]) -> f64 {
-        let h = forgetting::predict(&from_zero(point), point.tokens_per_parameter(), values);
-        // 0 where h is, and 1 where it is infinite.
-        point.loss_pt0 + self.room(point) / (1.0 + 1.0 / h)
+        predict(point, self.room(point), values)
     }
 
     fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64 {
-        let gradient = values_of(values).map(|values: [f64; 4]| {
-            let mut by = [0.0; 4];
-            let q = point.tokens_per_parameter();
-            let h = forgetting::gradient(&from_zero(point), q, &values, &mut by);
-            let room = self.room(point);
-            let slope = room / (1.0 + h).powi(2);
-            // Where all is lost, nothing moves it.
-            let by = by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
-            (point.loss_pt0 + room / (1.0 + 1.0 / h), by)
-        });
-        write(gradient, out)
+        write(values_of(values).map(|values| gradient(point, self.room(point), &values)), out)
     }
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
-        forgetting::in_units(values, units, units.ln_p + units.ln_d_ft - units.ln_n)
+        in_units(values, units)
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {

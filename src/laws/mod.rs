@@ -11,6 +11,7 @@ mod finetuning;
 mod finetuning_p;
 mod forgetting;
 mod forgetting_bounded;
+mod forgetting_ceiling;
 mod forgetting_offset;
 mod forgetting_plus_tokens;
 mod forgetting_times_tokens;
@@ -23,6 +24,7 @@ pub use finetuning::Finetuning;
 pub use finetuning_p::FinetuningP;
 pub use forgetting::Forgetting;
 pub use forgetting_bounded::ForgettingBounded;
+pub use forgetting_ceiling::ForgettingCeiling;
 pub use forgetting_offset::ForgettingOffset;
 pub use forgetting_plus_tokens::ForgettingPlusTokens;
 pub use forgetting_times_tokens::ForgettingTimesTokens;
@@ -41,6 +43,7 @@ pub const LAWS: &[&dyn Law] = &[
     &FinetuningP,
     &ForgettingTimesTokens,
     &ForgettingPlusTokens,
+    &ForgettingCeiling,
 ];
 
 /// The inputs of a law, for one run. A law reads the fields in its equation; unknown values are
@@ -472,7 +475,8 @@ mod tests {
                 at.iter().zip(law.in_units(&scaled, &units.inverse())).zip(law.parameters())
             {
                 assert_relative_eq!(*value, back, max_relative = 1e-13);
-                let moved = parameter.role != Role::Exponent && parameter.name != "E";
+                let is_loss = ["C", "E"].contains(&parameter.name);
+                let moved = parameter.role != Role::Exponent && !is_loss;
                 let index = law.parameters().iter().position(|p| p == parameter).unwrap();
                 assert_eq!(scaled[index] != *value, moved, "{} {}", law.name(), parameter.name);
             }
@@ -512,7 +516,7 @@ mod tests {
         }
         let names = "must be one of forgetting, finetuning, additive, forgetting-offset, \
                      finetuning-p, forgetting-times-tokens, forgetting-plus-tokens, \
-                     forgetting-bounded-V with the size V of the vocabulary";
+                     forgetting-ceiling, forgetting-bounded-V with the size V of the vocabulary";
         assert!(
             matches!(by_name("x"), Err(Error::Setting { requirement, .. }) if requirement == names)
         );

@@ -32,7 +32,7 @@ pub struct Arguments {
     input: PathBuf,
     /// The law to fit, or several with commas: forgetting, finetuning, additive, or another form of
     /// one of them (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens,
-    /// forgetting-bounded-V for a vocabulary of V tokens, finetuning-p). all-forgetting,
+    /// forgetting-ceiling, forgetting-bounded-V for a vocabulary of V tokens, finetuning-p). all-forgetting,
     /// all-finetuning and all fit every form for which the table has the columns. Forms for the
     /// same loss are ranked by their errors on held-out runs.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
@@ -211,13 +211,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if prints_json && prints_csv {
         return Err(Error::setting("--csv", "-", "--json already replaces the printed report"));
     }
-    if let Some(law) = laws.iter().find(|law| arguments.prove && !is_provable(**law)) {
-        let why = "branch and bound needs convex predictions";
+    let without_proof = laws.iter().filter(|law| arguments.prove && !is_provable(**law));
+    let without_proof: Vec<&str> = without_proof.map(|law| law.name()).collect();
+    if !without_proof.is_empty() {
+        let (names, why) = (without_proof.join(", "), "branch and bound needs convex predictions");
         if named {
-            return Err(Error::setting("--prove", law.name(), format!("has no proof: {why}")));
-        } else {
-            log(&format!("no proof of {}: {why}", law.name()))
+            return Err(Error::setting("--prove", names, format!("has no proof: {why}")));
         }
+        log(&format!("no proof of {names}: {why}"));
     }
     let pooled = arguments.table.group_by.as_deref() == Some(POOLED);
     let mut reading = arguments.table.reading();

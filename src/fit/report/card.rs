@@ -15,7 +15,8 @@ struct OfKind {
     messages: Vec<(String, String)>,
 }
 
-/// The warnings of the table and of its fits by identifier.
+/// The warnings of the table and of its fits by identifier. Of a form to which a ranking prefers another,
+/// it is not said that it is not supported or not identified.
 fn warnings(file: &LawFile) -> Vec<OfKind> {
     let mut found: BTreeMap<&Warning, BTreeSet<usize>> = BTreeMap::new();
     for warning in &file.input.warnings {
@@ -23,7 +24,11 @@ fn warnings(file: &LawFile) -> Vec<OfKind> {
     }
     let fits: Vec<&Fit> = file.fits().collect();
     for (i, fit) in fits.iter().enumerate() {
-        for warning in &fit.warnings {
+        let preferred = file.preferred(&fit.domain, fit.law);
+        let matters = preferred.is_none_or(|preferred| preferred.form == fit.law.name());
+        let of_the_form = [WarningKind::NotSupported, WarningKind::NotIdentified];
+        let matter = |warning: &&Warning| matters || !of_the_form.contains(&warning.kind);
+        for warning in fit.warnings.iter().filter(matter) {
             found.entry(warning).or_default().insert(i);
         }
     }
