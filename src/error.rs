@@ -18,6 +18,14 @@ pub enum Error {
         /// What the value must be.
         requirement: String,
     },
+    /// Something that is needed was not given.
+    #[error("{name} is missing: {requirement}")]
+    Missing {
+        /// The setting's name as the user writes it.
+        name: String,
+        /// What must be given, or what needs it.
+        requirement: String,
+    },
     /// The operating system refused a file operation.
     #[error("{}: {source}", path.display())]
     Io {
@@ -97,6 +105,11 @@ impl Error {
             value: on_one_line(value.to_string()),
             requirement: on_one_line(requirement.into()),
         }
+    }
+
+    /// A setting that was not given.
+    pub fn missing(name: impl Into<String>, requirement: impl Into<String>) -> Self {
+        Self::Missing { name: name.into(), requirement: on_one_line(requirement.into()) }
     }
 
     /// A failed file operation on `path`: for `map_err`.

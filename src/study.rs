@@ -559,13 +559,11 @@ fn checked(losses: Losses) -> Result<Losses> {
         }
     }
     match (loss_pt, loss_ft, loss_pt0) {
-        (None, None, _) => {
-            Err(Error::setting("losses", "none", "give loss_pt, loss_ft or, best, both"))
-        }
+        (None, None, _) => Err(Error::missing("a loss", "give loss_pt, loss_ft or, best, both")),
         (Some(_), _, None) => {
             let requirement = "give the pretraining loss of the run's model before finetuning, on the \
                                same validation set as loss_pt";
-            Err(Error::setting("loss_pt0", "none", requirement))
+            Err(Error::missing("loss_pt0", requirement))
         }
         _ => Ok(losses),
     }

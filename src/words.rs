@@ -5,6 +5,8 @@ use crate::fit::advise::Estimate;
 
 /// Three significant digits, in decimals.
 pub fn number(value: f64) -> String {
+    // A sum of nothing is -0.
+    let value = value + 0.0;
     if !value.is_finite() {
         return if value > 0.0 { "none".into() } else { value.to_string() };
     }

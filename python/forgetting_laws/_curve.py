@@ -111,7 +111,7 @@ class UCurve:
         bottom."""
         bottom = self.bottom
         if bottom is None:
-            raise ForgettingLawsError("evaluations = none: no finite losses were evaluated")
+            raise ForgettingLawsError("evaluations are missing: no finite losses were evaluated")
         return {"loss_pt0": self.loss_pt0, "loss_pt": bottom.loss_pt, "loss_ft": bottom.loss_ft}
 
     def row(self, **settings: Any) -> Dict[str, Any]:

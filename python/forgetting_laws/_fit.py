@@ -151,7 +151,7 @@ class Fit:
         arrays: List[npt.NDArray[np.float64]] = []
         for name, value in inputs.items():
             if value is None and name in self._native.inputs() and name != "loss_pt0":
-                raise ForgettingLawsError(f"{name} = none: the {self.law} law needs it")
+                raise ForgettingLawsError(f"{name} is missing: the {self.law} law needs it")
             try:
                 arrays.append(np.asarray(np.nan if value is None else value, dtype=np.float64))
             except (TypeError, ValueError, OverflowError):

@@ -223,7 +223,7 @@ class Study:
         real(n_params=n_params, d_ft_tokens=d_ft_tokens, limit=limit, limit_nats=limit_nats)
         real(confidence=confidence, loss_pt0=loss_pt0, passes=passes)
         if not models:
-            raise ForgettingLawsError("models = none: give at least one model and its N")
+            raise ForgettingLawsError("models are missing: give at least one model and its N")
         priced: Dict[str, Tuple[float, float]] = {}
         for name, model in models.items():
             size, cost = model if isinstance(model, tuple) else (model, 0.0)
@@ -235,7 +235,7 @@ class Study:
         if candidates is None:
             if amounts is None or fractions is None:
                 raise ForgettingLawsError(
-                    "candidates = none: give the runs, or amounts and fractions"
+                    "candidates are missing: give the runs, or amounts and fractions"
                 )
             candidates = [
                 (name, d_ft, fraction, 6.0 * n * d_ft * passes)

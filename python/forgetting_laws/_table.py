@@ -253,7 +253,7 @@ def _of_domain(read: _Columns, domain: Optional[Label]) -> _Columns:
     known = ", ".join(sorted(set(domains))) or "none"
     if domain is None:
         raise ForgettingLawsError(
-            f"domain = none: the table has several, {known}; name one, or leave the column out to fit "
+            f"domain is missing: the table has several, {known}; name one, or leave the column out to fit "
             "all rows together"
         )
     # A column of numbers that lacks one has 1.0 for 1.

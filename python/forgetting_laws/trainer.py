@@ -183,7 +183,7 @@ class ForgettingCallback(transformers.TrainerCallback):
     def curve(self) -> UCurve:
         """The evaluations so far; ``curve.losses`` is for ``Study.tell``."""
         if self._curve is None:
-            raise ForgettingLawsError("evaluations = none: the training has not begun")
+            raise ForgettingLawsError("evaluations are missing: the training has not begun")
         return self._curve
 
     def __repr__(self) -> str:

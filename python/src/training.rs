@@ -55,7 +55,8 @@ fn convert_weight_decay(value: f64, meant: &str, wanted: &str, peak: Option<f64>
     let wanted = named("semantics", wanted, NAMES)?;
     meant.convert(value, wanted, peak.unwrap_or(f64::NAN)).map_err(|error| match error {
         Error::Setting { name, .. } if name == "peak" && peak.is_none() => {
-            refuse("peak", "none", "give the peak learning rate, by which the two meanings differ")
+            let why = "give the peak learning rate, by which the two meanings differ";
+            raise(Error::missing("peak", why))
         }
         other => raise(other),
     })

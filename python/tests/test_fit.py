@@ -490,7 +490,7 @@ HUGE = 10**400
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda fit: fit.predict(n_params=1e8, d_ft_tokens=1e7), "p = none: the forgetting law needs it"),
+        (lambda fit: fit.predict(n_params=1e8, d_ft_tokens=1e7), "p is missing: the forgetting law needs it"),
         (lambda fit: fit.predict(n_params=HUGE, d_ft_tokens=1e7, p=0), "n_params = 1000.*: must be numbers"),
         (lambda fit: fl.fit({**table(), "p": [HUGE] * 36}), "row 1: p is 1000.*, which is too large"),
         (lambda fit: fl.fit(table(), bootstrap=10**12), "bootstrap = 1000000000000: must be at most 10000000"),

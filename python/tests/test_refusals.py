@@ -49,7 +49,7 @@ def test_what_is_no_number_is_refused_by_name(fit, call, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"models": {}}, "models = none: give at least one model"),
+        ({"models": {}}, "models are missing: give at least one model"),
         ({"models": {"small": "b"}}, "N of the model small = b: must be a number"),
         ({"amounts": ["a"]}, "amounts = a: must be a number"),
         ({"fractions": ["a"]}, "fractions = a: must be a number"),

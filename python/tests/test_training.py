@@ -64,7 +64,7 @@ def test_weight_decay_says_which_lambda_means_the_same():
     for wrong, said in (
         ({"optimizer": "torch.optim.Adam"}, "has no equivalent"),
         ({"optimizer": "torch.optim.AdamW", "semantics": "l2", "peak": 1.0}, "has no equivalent"),
-        ({"optimizer": "optax.adamw", "semantics": "fully-decoupled"}, "peak = none: give the peak"),
+        ({"optimizer": "optax.adamw", "semantics": "fully-decoupled"}, "peak is missing: give the peak"),
         ({"optimizer": "lion"}, "must be one of torch.optim.AdamW"),
         ({"optimizer": "torch.optim.AdamW", "semantics": "half"}, "must be l2, times-lr"),
     ):

@@ -613,7 +613,7 @@ fn questions_and_files_that_are_none_are_refused() {
     write("negative.json", &good.replacen("\"B\": {\"value\":", "\"B\": {\"value\":-", 1));
     let size: &[&str] = &["--n-params", "1e7", "--d-ft", "1e6"];
     let cases: &[(&str, &[&str], &[&str])] = &[
-        (laws, &[], &["--n-params = none", "the forgetting law needs it"]),
+        (laws, &[], &["--n-params is missing", "the forgetting law needs it"]),
         (
             laws,
             &["--law", "additive"],
@@ -895,11 +895,11 @@ fn the_report_card_says_each_warning_once() {
     assert!(words.contains("W05 all fits: the column domain is used"), "{card}");
     // Equation 6 has runs of several p at each of its settings.
     assert!(
-        words.contains("W03 all fits but those of finetuning: each of the 27 settings"),
+        words.contains("W03 all fits except those of finetuning: each of the 27 settings"),
         "{card}"
     );
     let markdown = fs::read_to_string(folder.path().join("out/fit/noisy/card.md")).unwrap();
-    assert!(markdown.contains("| W03 | all fits but those of finetuning | each of the 27"));
+    assert!(markdown.contains("| W03 | all fits except those of finetuning | each of the 27"));
 }
 
 /// A reader that ends early is no error.

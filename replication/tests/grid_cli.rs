@@ -194,19 +194,21 @@ fn a_part_of_the_grid_seals_nothing_that_it_cannot_predict() {
     assert!(!sealed.exists());
 }
 
-/// Whoever extends a published grid repeats none of its runs: only the models that new runs start from
-/// are made again, and must be the published ones.
+/// Whoever extends a published grid repeats none of its runs. The models that new runs start from are
+/// taken from beside the table; where they are not, they are made again and must be the published ones.
 #[test]
 fn a_published_grid_is_extended() {
     let (published, _) = reference();
-    let results = published.path().join("results.json");
+    let with_models = published.path().join("results.json");
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("published.json");
+    fs::copy(&with_models, &results).unwrap();
     let extended = |command: &str, out: &Path, results: &Path, d_ft: &str| {
         let mut call = replication(command, out);
         call.args(["--block", "main", "--known"]).arg(results);
         call.args(["--set", &format!("grid.main.d_ft_tokens={d_ft}")]);
         call
     };
-    let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let (n, new) = (MAIN_MODELS + MAIN, 2 * 2 * 3);
     let plan = stdout(&must_succeed(&mut extended("plan", &out, &results, "[64,128,256]")));
@@ -217,17 +219,28 @@ fn a_published_grid_is_extended() {
 
     let made = must_succeed(&mut extended("run", &out, &results, "[64,128,256]"));
     assert!(stdout(&made).contains(&format!("{n} of {n} runs done")), "{}", stdout(&made));
-    let trained = || runs(&out).iter().filter(|run| run.join("manifest.json").exists()).count();
-    assert_eq!((records(&out), trained()), (n, 0));
+    let trained =
+        |out: &Path| runs(out).iter().filter(|run| run.join("manifest.json").exists()).count();
+    assert_eq!((records(&out), trained(&out)), (n, 0));
     let made = must_succeed(&mut extended("run", &out, &results, "[64,128,256,512]"));
     let all = n + new;
     assert!(stdout(&made).contains(&format!("{all} of {all} runs done")), "{}", stdout(&made));
-    assert_eq!(trained(), MAIN_MODELS + new);
+    assert_eq!(trained(&out), MAIN_MODELS + new);
     for run in runs(&out) {
         let of_published = published.path().join("runs").join(run.file_name().unwrap());
         if let Ok(record) = fs::read(of_published.join("record.json")) {
             assert!(fs::read(run.join("record.json")).unwrap() == record, "{run:?}");
         }
+    }
+
+    let from_models = folder.path().join("from models");
+    let call = &mut extended("run", &from_models, &with_models, "[64,128,256,512]");
+    must_succeed(call);
+    assert_eq!((records(&from_models), trained(&from_models)), (all, new));
+    for run in runs(&out) {
+        let same = from_models.join("runs").join(run.file_name().unwrap());
+        let record = |run: &Path| fs::read(run.join("record.json")).unwrap();
+        assert!(record(&run) == record(&same), "{run:?}");
     }
 
     // A table of another machine's engine, whose models are others.

@@ -278,10 +278,10 @@ fn what_is_wrong_is_said_in_one_line() {
     refused(folder, &[&new[..], &grid].concat(), &["study.json: is there already"]);
     let tell = ["study", "tell", "study.json"];
     let with = |more: &[&'static str]| [&tell[..], more].concat();
-    refused(folder, &with(&[]), &["--run = none", "--table"]);
+    refused(folder, &with(&[]), &["--run is missing", "--table"]);
     refused(folder, &with(&["--run", "28", "--loss-ft", "3"]), &["run = 28", "1 to 27"]);
-    refused(folder, &with(&["--run", "1"]), &["losses = none"]);
-    refused(folder, &with(&["--run", "1", "--loss-pt", "3"]), &["loss_pt0 = none"]);
+    refused(folder, &with(&["--run", "1"]), &["a loss is missing"]);
+    refused(folder, &with(&["--run", "1", "--loss-pt", "3"]), &["loss_pt0 is missing"]);
     refused(folder, &with(&["--run", "1", "--loss-ft", "nan"]), &["loss_ft = NaN", "diverged"]);
     refused(folder, &with(&["--run", "1", "--loss-ft", "-1"]), &["loss_ft = -1"]);
     refused(folder, &with(&["--table", "none.csv"]), &["none.csv"]);

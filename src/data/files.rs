@@ -120,7 +120,7 @@ impl Files {
 
     fn keep(paths: &[PathBuf], fields: &Fields, texts: texts::Writer) -> Result<Self> {
         if paths.is_empty() {
-            return Err(Error::setting("text files", "none", "name at least one file or folder"));
+            return Err(Error::missing("a text file", "name at least one file or folder"));
         }
         let mut gathered = Gathered::new(fields, texts);
         let mut hasher = Sha256::new();

@@ -105,7 +105,7 @@ impl Tokenizer {
             }
         }
         if counts.is_empty() {
-            return Err(Error::setting("text to train a tokenizer", "none", "give some text"));
+            return Err(Error::missing("text to train a tokenizer", "give some text"));
         }
         let trained = match kind {
             TokenizerKind::Bpe => bpe::train(counts, vocab_size),

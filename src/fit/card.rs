@@ -73,10 +73,9 @@ impl Fit {
         let far = epochs > FAR * high || epochs < low / FAR;
         far.then(|| {
             WarningKind::Repetition.warn(format!(
-                "the target data is repeated {} times, but {} to {} times in the {} law's runs",
+                "passes over the target data: {}, but {} in the {} law's runs",
                 brief(epochs),
-                brief(low),
-                brief(high),
+                if low == high { brief(low) } else { format!("{} to {}", brief(low), brief(high)) },
                 self.law.name()
             ))
         })

@@ -25,13 +25,15 @@ pub struct GrowthOfB {
     pub grows: bool,
 }
 
-/// Estimates γ from a table; `None` if the table cannot tell: without three D_ft, two p, as many
-/// settings as parameters, and resamples, or if its runs do not determine γ.
+/// Estimates γ from a table; `None` if the table cannot tell: without three D_ft, p = 0 and another
+/// p, as many settings as parameters, and resamples, or if its runs do not determine γ.
 ///
 /// # Errors
 /// If a value in the table is invalid, or an option is outside its domain.
 pub fn growth_of_b(table: &Table, options: &Options) -> Result<Option<GrowthOfB>> {
-    if options.bootstrap.resamples == 0 || table.sample(&GrowingB).is_err() {
+    let Ok(sample) = table.sample(&GrowingB) else { return Ok(None) };
+    // Without p = 0 nothing shows what a constant B would have prevented.
+    if options.bootstrap.resamples == 0 || sample.points.iter().all(|point| point.p > 0.0) {
         return Ok(None);
     }
     let options = Options { hold_out: None, misfit: false, ..options.clone() };

@@ -223,8 +223,13 @@ pub(super) fn folds(law: &dyn Law, sample: &Sample, by: HoldOut) -> Result<Vec<F
                     |i: usize| of[0] <= value(column, i) && value(column, i) <= of[of.len() - 1];
                 split(&held_out, &|i| !held_out(i))
             };
-            let folds = if law.reads(column) { (0..count).map(fold).collect() } else { Vec::new() };
-            (format!("each {column} in turn"), folds)
+            if !law.reads(column) {
+                return Err(format!(
+                    "nothing was held out: the {} law does not read {column}",
+                    law.name()
+                ));
+            }
+            (format!("each {column} in turn"), (0..count).map(fold).collect())
         }
     };
     // What a size does is seen on two others at least, whatever the law needs.

@@ -308,7 +308,9 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         origin: Some(Origin { run: sample.runs[i], model: models[i] }),
     };
     let mut warnings = card::of_table(table, law, &sample, spread);
-    warnings.extend(card::of_fit(law, optimum.status, held_out.as_ref()));
+    let nothing_changes = warnings.iter().any(|w| w.kind == WarningKind::EqualLosses);
+    let of_fit = card::of_fit(law, optimum.status, held_out.as_ref()).into_iter();
+    warnings.extend(of_fit.filter(|w| !nothing_changes || w.kind != WarningKind::NotSupported));
     warnings.extend(untested);
     warnings.sort();
     Ok(Fit {

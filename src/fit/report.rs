@@ -44,8 +44,10 @@ fn growth_of_b(text: &mut String, Growth { domain, growth }: &Growth) {
     let level = percent(growth.level);
     let verdict = if growth.grows {
         "B grows with D_ft, but Eq. 7 assumes that it is constant"
-    } else {
+    } else if growth.interval.high < 1.0 {
         "the runs are consistent with Eq. 7, in which B is constant"
+    } else {
+        "the runs do not tell a constant B, as in Eq. 7, from one in proportion to D_ft"
     };
     let _ = writeln!(
         text,

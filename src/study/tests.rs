@@ -229,7 +229,7 @@ fn what_is_no_number_is_refused() {
         assert!(study.tell(1, loss(bad)).unwrap_err().to_string().contains("diverged"));
     }
     let lacking = Losses { loss_pt: Some(3.0), ..Losses::default() };
-    assert!(study.tell(1, lacking).unwrap_err().to_string().starts_with("loss_pt0 = none"));
+    assert!(study.tell(1, lacking).unwrap_err().to_string().starts_with("loss_pt0 is missing"));
     assert!(study.tell(1, Losses::default()).is_err());
     assert!(study.add_model("small", 1e6, 0.0).is_err());
     assert!(study.add_model("new", 1e6, -1.0).is_err());

@@ -148,7 +148,7 @@ fn of_domain<'a>(fits: &[&'a Fit], asked: Option<&str>) -> Result<(String, Vec<&
         }
         (Some(asked), _) => return Err(Error::setting("--domain", asked, requirement())),
         (None, &[only]) => only,
-        (None, _) => return Err(Error::setting("--domain", "none", requirement())),
+        (None, _) => return Err(Error::missing("--domain", requirement())),
     };
     let mut chosen: Vec<_> = fits.iter().copied().filter(|fit| fit.domain == domain).collect();
     chosen.extend(fits.iter().filter(|fit| shared(fit) && fit.domain != domain).copied());
@@ -184,7 +184,7 @@ fn advise(fits: &[&Fit], options: &Options) -> Result<Advice> {
         new_runs: Some(options.new_runs),
     });
     let mut missing = |question, option, requirement| {
-        let why = Error::setting(option, "none", requirement);
+        let why = Error::missing(option, requirement);
         answers.unanswered.push(Unanswered { question, why });
     };
     if options.target_loss.is_none() {

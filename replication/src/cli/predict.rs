@@ -122,7 +122,7 @@ impl Arguments {
             (true, Some(fit)) => {
                 let missing = self.missing(fit).unwrap_or(Column::NParams);
                 let requirement = format!("the {} law needs it", fit.law.name());
-                Err(Error::setting(option(missing), "none", requirement))
+                Err(Error::missing(option(missing), requirement))
             }
             _ if self.law.is_some() => Ok(sufficient),
             // Of several forms of one law the one to rely on, where the numbers suffice for it.
@@ -274,8 +274,7 @@ impl<'a> Asked<'a> {
         let (mut interpolated, mut extrapolated) = (false, false);
         if needed && row.loss_pt0.is_nan() {
             let found = fit.loss_pt0_at(row.n_params).ok_or_else(|| {
-                let requirement = "must be given: no fitted row has one";
-                Error::setting("--loss-pt0", "none", requirement)
+                Error::missing("--loss-pt0", "no fitted row has one, so it must be given")
             })?;
             (row.loss_pt0, extrapolated) = (found.loss_pt0, found.outside);
             // A size that was fitted has a loss of its own.

@@ -206,7 +206,7 @@ fn begin(new: &New) -> Result<()> {
         }
         _ => {
             let requirement = "give a table of runs, or --sizes, --amounts and --fractions";
-            return Err(Error::setting("--candidates", "none", requirement));
+            return Err(Error::missing("--candidates", requirement));
         }
     };
     let mut p = match &new.p {
@@ -377,7 +377,7 @@ fn take(study: &mut Study, tell: &Tell) -> Result<()> {
         }
         (None, None, None) => {
             let requirement = "give --run, --table, or --n-params, --d-ft and --p of a run that was made elsewhere";
-            Err(Error::setting("--run", "none", requirement))
+            Err(Error::missing("--run", requirement))
         }
     }
 }

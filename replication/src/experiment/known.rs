@@ -1,7 +1,8 @@
 //! Runs that were taken from a `results.json`, as they are stored.
 
+use forgetting_laws::checkpoint;
 use forgetting_laws::run::Record;
-use forgetting_laws::store::to_json;
+use forgetting_laws::store::{to_json, verify_file, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,30 @@ impl KnownRun {
                 .map(Some)
                 .map_err(|error| Error::content(&path, error.line() as u64, error.to_string())),
         }
+    }
+
+    /// Copies the model of a pretraining run to a folder, if it is beside the `results.json`: in `runs/ID`,
+    /// as in the folder where the run was made. Says whether it is.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn take_model(&self, folder: &Path) -> Result<bool> {
+        let (Some(hash), Some(beside)) = (&self.record.model, self.file.parent()) else {
+            return Ok(false);
+        };
+        let source = beside.join("runs").join(self.record.id.as_str());
+        if verify_file(&source.join(checkpoint::WEIGHTS), hash).is_err() {
+            return Ok(false);
+        }
+        for name in [checkpoint::TOKENIZER, checkpoint::CONFIG, checkpoint::WEIGHTS] {
+            let path = source.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io(&path)(error)),
+            }
+        }
+        Ok(true)
     }
 
     /// Refuses a run that was trained again with another result: then the runs in the file did not

@@ -264,8 +264,8 @@ fn summary(record: &Record) -> String {
 }
 
 /// Checks the models that missing runs depend on. A damaged model is reported and its record removed,
-/// so that its pretraining continues from the last checkpoint. A model that was never trained here is
-/// trained.
+/// so that its pretraining continues from the last checkpoint. The model of a known run is copied if it
+/// is beside the file that has the run, and else trained.
 ///
 /// # Errors
 /// If a model cannot be read, or a record cannot be removed.
@@ -291,6 +291,11 @@ pub fn repair(store: &Store, jobs: &[Job], display: &Display) -> Result<()> {
             match verify_file(&claim.folder().join(checkpoint::WEIGHTS), &hash) {
                 Ok(()) => break,
                 Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
+                    if let Some(known) = KnownRun::read(claim.folder())?
+                        && known.take_model(claim.folder())?
+                    {
+                        break;
+                    }
                     let label = &job.label;
                     display.line(&if is_known {
                         format!(

@@ -1,8 +1,8 @@
 //! Runs of given results (`--known results.json`). They count as done, so that a published grid can be
 //! extended without repeating its runs.
 //!
-//! Such a file has no models. If a missing run needs one, it is pretrained again, and its result must
-//! match the file bit for bit.
+//! If a missing run needs a model, it is taken from `runs/ID` beside the file. If it is not there, it is
+//! pretrained again, and its result must match the file bit for bit.
 
 use crate::experiment::job::{self, Job};
 use crate::experiment::known::{KNOWN, KnownRun};

@@ -136,8 +136,10 @@ impl Advisor<'_> {
             // The warning that no p is enough stays the last.
             found.warnings.splice(0..0, repetition(Column::LossPt));
         }
-        // Where no p keeps the promise, the one that the law itself asks for.
-        let advised = |found: &SmallestP| found.p.unwrap_or(found.by_law.value.min(1.0));
+        // Where no p keeps the promise, the one that the law itself asks for; where even that is none, the
+        // other answers are those without injection.
+        let by_law = |found: &SmallestP| Some(found.by_law.value).filter(|p| p.is_finite());
+        let advised = |found: &SmallestP| found.p.or(by_law(found)).unwrap_or(0.0);
         row.p = questions.p.or(smallest_p.as_ref().map(advised)).unwrap_or(0.0);
         let mut on_target = answered(&mut unanswered, Question::OnTarget, self.on_target(&row));
         if let Some(found) = &mut on_target {

@@ -58,7 +58,7 @@ fn names(fits: &[&Fit], about: &BTreeSet<usize>) -> String {
         ways.into_iter().min_by_key(String::len).unwrap_or_default()
     };
     let missing = (0..fits.len()).filter(|i| !about.contains(i)).collect();
-    let but = format!("all fits but {}", shortest(&missing));
+    let but = format!("all fits except {}", shortest(&missing));
     let only = shortest(about);
     if but.len() < only.len() { but } else { only }
 }

@@ -129,7 +129,11 @@ impl Report {
         }
         let Estimate { value, low, high } = found.by_law;
         let of = |p: f64| if p.is_finite() { fraction(p) } else { "none".into() };
-        let by_law = format!("{} [{}, {}]", of(value), of(low), of(high));
+        let by_law = if low.is_finite() {
+            format!("{} [{}, {}]", of(value), of(low), of(high))
+        } else {
+            of(value)
+        };
         self.line("by the law alone", &by_law);
         let before = advice.asked.loss_pt0;
         let rise = |rise: &Estimate, seen: Option<Measured>| {

@@ -57,7 +57,8 @@ pub struct Options {
     /// similar models (see docs/models.md) or of models trained here, or hub:OWNER/NAME.
     #[arg(long, num_args = 1.., value_name = "[NAME=]FOLDER")]
     pub pretrained: Vec<PathBuf>,
-    /// results.json files whose runs count as done, to extend a published grid.
+    /// results.json files whose runs count as done, to extend a published grid. Models are taken from
+    /// runs/ beside the file; those that are not there are trained again.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub known: Vec<PathBuf>,
     /// A file with further data sets for hub:NAME.
