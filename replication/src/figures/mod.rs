@@ -10,7 +10,7 @@ pub mod paper;
 pub mod style;
 
 use beyond::{ablations, b_from_text, counting, isoflop, path, prevented};
-use paper::{fig1, fig2, fig3, fig4, fig5, fig6, fig17, table1, table2, table3, table4};
+use paper::{fig1, fig2, fig3, fig4, fig5, fig6, fig14, fig17, table1, table2, table3, table4};
 
 pub use crate::format::Table;
 use crate::results::{Laws, Results};
@@ -40,7 +40,7 @@ pub struct Figure {
 pub const FIGURES: &[&Figure] = &[
     &fig1::FIG1,
     &fig2::FIG2,
-    &fig2::FIG14,
+    &fig14::FIG14,
     &fig3::FIG3,
     &fig4::FIG4,
     &fig5::FIG5,

@@ -1,4 +1,5 @@
-//! Figures 2 and 14: how much of the progress of pretraining a finetuning loses.
+//! Figure 2: how much of the progress of pretraining a finetuning loses. [Figure 14](super::fig14) shows
+//! the same for every amount of data.
 //!
 //! Progress lost = (L_pt − L_pt⁰) / (L_ref − L_pt⁰) at the bottom of the U, with L_ref the loss of a
 //! unigram model. The paper's formula is unknown; this one is ours.
@@ -29,19 +30,10 @@ pub const FIG2: Figure = Figure {
     paper: "Figure 2 (arXiv v2)",
     title: "Progress of pretraining that finetuning loses, by model size",
     blocks: &[MAIN, SEEDS],
-    draw: draw_fig2,
+    draw,
 };
 
-/// Figure 14: every D_ft of every domain.
-pub const FIG14: Figure = Figure {
-    id: "fig14",
-    paper: "Figure 14 (arXiv v2)",
-    title: "Progress of pretraining that finetuning loses, for every domain and amount of data",
-    blocks: &[MAIN, SEEDS],
-    draw: draw_fig14,
-};
-
-fn draw_fig2(results: &Results, _: &Laws) -> Result<Page> {
+fn draw(results: &Results, _: &Laws) -> Result<Page> {
     let mut panels = Vec::new();
     for domain in results.domains_of(MAIN) {
         let of_domain = || results.block(MAIN).filter(|run| run.domain == domain.name);
@@ -73,34 +65,6 @@ fn draw_fig2(results: &Results, _: &Laws) -> Result<Page> {
     })
 }
 
-fn draw_fig14(results: &Results, _: &Laws) -> Result<Page> {
-    let amounts = style::amounts(results.block(MAIN));
-    let domains = results.domains_of(MAIN);
-    let row = |domain: &str| {
-        let at = |&d_ft: &u64| {
-            let here = |run: &&Finetuned| run.domain == domain && run.d_ft_tokens == d_ft;
-            panel(results, &results.block(MAIN).filter(here).collect::<Vec<_>>())
-        };
-        amounts.iter().map(at).collect::<Vec<_>>()
-    };
-    let rows: Vec<_> = domains.iter().map(|domain| row(&domain.name)).collect();
-    let drawing = (!rows.is_empty()).then(|| {
-        let mut drawing = drawing(&FIG14, results, rows);
-        drawing.rows = domains.iter().map(|domain| domain.name.clone()).collect();
-        let name = |&d_ft: &u64| format!("D_{{ft}} = {}", short(d_ft as f64));
-        drawing.columns = amounts.iter().map(name).collect();
-        drawing.share_y = Share::Row;
-        drawing
-    });
-    let runs: Vec<_> = results.block(MAIN).collect();
-    Ok(Page {
-        drawing,
-        csv: vec![(FIG14.id.into(), table(results, &runs))],
-        notes: notes(results),
-        ..Page::default()
-    })
-}
-
 /// The share of the progress of pretraining that is lost at the bottom; 0 if nothing is lost, more than
 /// 1 if the model is worse than a unigram model.
 pub fn progress_lost(results: &Results, run: &Finetuned) -> Option<f64> {
@@ -108,7 +72,8 @@ pub fn progress_lost(results: &Results, run: &Finetuned) -> Option<f64> {
     (progress > 0.0).then_some(run.rise()? / progress)
 }
 
-fn panel(results: &Results, runs: &[&Finetuned]) -> Panel {
+/// The progress lost against N, a line for each p.
+pub(super) fn panel(results: &Results, runs: &[&Finetuned]) -> Panel {
     let fractions = Scale::fractions(style::main_fractions(results));
     let y = Axis { numbers: Numbers::Percent, ..Axis::linear("Progress lost") };
     let mut panel = Panel::new(Axis::log("N (parameters)"), y);
@@ -142,7 +107,8 @@ fn panel(results: &Results, runs: &[&Finetuned]) -> Panel {
     panel
 }
 
-fn drawing(figure: &Figure, results: &Results, rows: Vec<Vec<Panel>>) -> plot::Figure {
+/// The drawing of these rows of panels, whose axes are alike.
+pub(super) fn drawing(figure: &Figure, results: &Results, rows: Vec<Vec<Panel>>) -> plot::Figure {
     let fractions = Scale::fractions(style::main_fractions(results));
     let mut drawing = plot::Figure::new(figure.title, rows);
     drawing.legend = vec![fractions.both()];
@@ -162,7 +128,8 @@ fn drawing(figure: &Figure, results: &Results, rows: Vec<Vec<Panel>>) -> plot::F
     drawing
 }
 
-fn table(results: &Results, runs: &[&Finetuned]) -> String {
+/// The table of the runs that are drawn.
+pub(super) fn table(results: &Results, runs: &[&Finetuned]) -> String {
     let mut csv = style::csv_of_runs(&["loss_pt0", "loss_pt", "rise", "loss_ref", "progress_lost"]);
     for run in runs {
         let loss_pt = run.bottom().map_or(f64::NAN, |bottom| bottom.loss_pt);
@@ -174,7 +141,8 @@ fn table(results: &Results, runs: &[&Finetuned]) -> String {
     csv.text()
 }
 
-fn notes(results: &Results) -> Vec<String> {
+/// Notes on the runs that are missing or left out, and on the formula.
+pub(super) fn notes(results: &Results) -> Vec<String> {
     let mut notes = style::notes(results, &[MAIN, SEEDS]);
     notes.push(
         "The paper's formula for the progress of pretraining is unknown. Here it is the loss of a \
@@ -355,12 +323,12 @@ mod tests {
     use crate::results::planted::planted;
 
     fn verdicts(results: &Results) -> Vec<Verdict> {
-        let page = draw_fig2(results, &PLANTED.1).unwrap();
+        let page = draw(results, &PLANTED.1).unwrap();
         page.findings.iter().map(|finding| finding.verdict).collect()
     }
 
     #[test]
-    fn the_planted_grid_gives_the_pinned_tables_and_all_panels() {
+    fn the_planted_grid_gives_the_pinned_table_and_all_panels() {
         let page = golden::page(&FIG2);
         let drawing = page.drawing.unwrap();
         assert_eq!(drawing.panels.iter().map(Vec::len).collect::<Vec<_>>(), [3]);
@@ -369,13 +337,6 @@ mod tests {
         }
         let hollow = |panel: &Panel| panel.marks.iter().filter(|mark| !mark.glyph.filled).count();
         assert_eq!(drawing.panels.iter().flatten().map(hollow).sum::<usize>(), 1);
-        let page = golden::page(&FIG14);
-        let drawing = page.drawing.unwrap();
-        let shape: Vec<_> = drawing.panels.iter().map(Vec::len).collect();
-        assert_eq!(shape, [4, 4, 4]);
-        // Two p of four sizes have other seeds, at the second D_ft.
-        let bars: Vec<_> = drawing.panels[0].iter().map(|panel| panel.intervals.len()).collect();
-        assert_eq!(bars, [0, 8, 0, 0]);
     }
 
     #[test]
@@ -427,6 +388,5 @@ mod tests {
         assert_eq!(verdicts(&results), none);
         results.finetuned.clear();
         assert_eq!(verdicts(&results), none);
-        assert!(draw_fig14(&results, &PLANTED.1).unwrap().drawing.is_none());
     }
 }

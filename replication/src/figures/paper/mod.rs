@@ -1,6 +1,7 @@
 //! The figures and tables of the paper.
 
 pub mod fig1;
+pub mod fig14;
 pub mod fig17;
 pub mod fig2;
 pub mod fig3;
