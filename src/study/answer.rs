@@ -138,7 +138,8 @@ impl Answer {
                 answer.larger_model(&advisor, row);
             }
         }
-        answer.report_card(laws.iter().filter_map(|law| law.as_ref().ok()).take(2));
+        let fit_of_target = laws[1..].iter().find_map(|law| law.as_ref().ok());
+        answer.report_card(laws[0].as_ref().ok(), fit_of_target);
         answer.how_sure(table, laws[0].as_ref().ok());
         if answer.verdict != Verdict::NotShown {
             answer.lead.extend(
@@ -325,16 +326,16 @@ impl Answer {
         }
     }
 
-    /// Adds the warnings of the laws' fits, the law of forgetting first: all those of a kind that no
-    /// warning has yet.
-    fn report_card<'a>(&mut self, fits: impl Iterator<Item = &'a Fit>) {
-        for (i, fit) in fits.enumerate() {
+    /// Adds the warnings of both laws' fits: all those of a kind that no warning has yet.
+    fn report_card(&mut self, forgetting: Option<&Fit>, of_target: Option<&Fit>) {
+        let named = |fit: &Fit| format!(" (the {} law)", fit.law.name());
+        let forgetting = forgetting.map(|fit| (fit, String::new()));
+        for (fit, law) in forgetting.into_iter().chain(of_target.map(|fit| (fit, named(fit)))) {
             let said = self.warnings.clone();
             let is_new = |warning: &&Warning| {
                 let id = format!("{}:", warning.kind.id());
                 !said.iter().any(|said| said.starts_with(&id))
             };
-            let law = if i == 0 { String::new() } else { format!(" (the {} law)", fit.law.name()) };
             let new = fit.warnings.iter().filter(is_new);
             self.warnings.extend(new.map(|warning| format!("{warning}{law}")));
         }
@@ -517,6 +518,21 @@ mod tests {
         runs.push(again);
         let found = said(&Table::new(runs), None);
         assert_eq!(["W02", "W03", "W11"].map(found), [0, 0, 0]);
+    }
+
+    /// Without a law of forgetting the warnings are those of one law of the target, which they name.
+    #[test]
+    fn without_a_law_of_forgetting_one_law_of_the_target_warns() {
+        let mut runs = table(1.0).runs;
+        // Too few p for the law that reads p.
+        runs.retain(|run| run.row.p < 0.05);
+        runs.iter_mut().for_each(|run| run.loss_pt = None);
+        let found = answer(&Table::new(runs), 1.6e6, 0.35);
+        assert_eq!(found.verdict, Verdict::NotShown);
+        assert!(!found.warnings.is_empty());
+        for warning in &found.warnings {
+            assert!(warning.ends_with(" (the finetuning law)"), "{warning}");
+        }
     }
 
     #[test]
