@@ -8,7 +8,7 @@
 //! Softmax and the sum Σ_j are taken column by column, keys in order.
 
 use super::math::exp;
-use super::matmul::{Left, Output, Panels, Product, panel_width};
+use super::matmul::{Left, Matrix, Output, Panels, Product, panel_width};
 use super::simd::{Kernel, Simd};
 use std::ops::Range;
 
@@ -29,6 +29,12 @@ pub(super) struct Head {
 impl Head {
     fn scale(&self) -> f32 {
         1.0 / (self.width as f32).sqrt()
+    }
+
+    /// The head's queries, keys or values, `[rows, w]`: those that begin at `column` of some tokens.
+    fn matrix<'a>(&self, qkv: &'a [f32], column: usize, rows: Range<usize>) -> Matrix<'a> {
+        let data = &qkv[rows.start * self.stride + column..];
+        Matrix { data, stride: self.stride, rows: rows.len(), columns: self.width }
     }
 }
 
@@ -74,21 +80,30 @@ impl Queries {
     fn range(&self) -> Range<usize> {
         self.first..self.first + self.count
     }
+
+    /// Weights of keys, `[keys, queries]`, as the left operand of their products with rows of keys.
+    fn columns_of<'a>(&self, weights: &'a Panels) -> Left<'a> {
+        Left::Columns { data: weights.data(), stride: self.width }
+    }
 }
 
-/// Attention of one head over one sequence. Writes o into the head's columns of `out`, `[time,
-/// h·w]`, and for each query the largest score and the sum of the exponentials, `[time]`, which the
-/// backward pass needs.
-pub(super) fn forward(
-    simd: Simd,
-    head: Head,
-    qkv: &[f32],
-    out: &mut [f32],
-    (max, sum): (&mut [f32], &mut [f32]),
-    scratch: &mut Scratch,
-) {
-    let (d, stride) = (head.outputs, head.stride);
-    scratch.keys.pack(simd, &qkv[head.value..], stride, max.len(), head.width);
+/// One sequence, and what its forward gives.
+pub(super) struct Forward<'a> {
+    /// Queries, keys and values of all heads, `[time, stride]`.
+    pub qkv: &'a [f32],
+    /// o of all heads, `[time, h·w]`.
+    pub out: &'a mut [f32],
+    /// The largest score of each query and the sum of its exponentials, `[time]`, which the backward
+    /// pass needs.
+    pub max: &'a mut [f32],
+    pub sum: &'a mut [f32],
+}
+
+/// Attention of one head over one sequence. Of `out` it writes the head's columns.
+pub(super) fn forward(simd: Simd, head: Head, sequence: Forward<'_>, scratch: &mut Scratch) {
+    let Forward { qkv, out, max, sum } = sequence;
+    let d = head.outputs;
+    scratch.keys.pack(simd, head.matrix(qkv, head.value, 0..max.len()));
     for queries in Queries::panels(simd, max.len()) {
         scratch.score(simd, head, qkv, queries);
         simd.run(Softmax {
@@ -98,32 +113,49 @@ pub(super) fn forward(
             sum: &mut sum[queries.range()],
         });
         let out = &mut out[queries.first * d + head.query..];
-        scratch.scores.weigh(simd, &scratch.keys, queries, out, d);
+        simd.run(Product {
+            left: queries.columns_of(&scratch.scores),
+            right: &scratch.keys,
+            out,
+            stride: d,
+            rows: queries.count,
+            output: Output::Set(None),
+        });
         for (out, sum) in out.chunks_mut(d).zip(&sum[queries.range()]) {
             out[..head.width].iter_mut().for_each(|out| *out /= sum);
         }
     }
 }
 
-/// Computes the gradient of q, k and v (`gradient`) from that of the output (`d_out`). For k and v
-/// it is added to what other heads that share them have written there.
-pub(super) fn backward(
-    simd: Simd,
-    head: Head,
-    qkv: &[f32],
-    (max, sum): (&[f32], &[f32]),
-    d_out: &[f32],
-    gradient: &mut [f32],
-    scratch: &mut Scratch,
-) {
+/// One sequence after its forward, and what its backward gives.
+pub(super) struct Backward<'a> {
+    /// As in [`Forward`].
+    pub qkv: &'a [f32],
+    pub max: &'a [f32],
+    pub sum: &'a [f32],
+    /// The gradient of o of all heads, `[time, h·w]`.
+    pub d_out: &'a [f32],
+    /// The gradient of queries, keys and values, `[time, stride]`.
+    pub d_qkv: &'a mut [f32],
+}
+
+/// Computes the gradient of one head's q, k and v. For k and v it is added to what other heads that share
+/// them have written there.
+pub(super) fn backward(simd: Simd, head: Head, sequence: Backward<'_>, scratch: &mut Scratch) {
+    let Backward { qkv, max, sum, d_out, d_qkv } = sequence;
     let stride = head.stride;
-    scratch.keys.pack(simd, &qkv[head.key..], stride, max.len(), head.width);
+    scratch.keys.pack(simd, head.matrix(qkv, head.key, 0..max.len()));
     for queries in Queries::panels(simd, max.len()) {
         let (keys, first, width) = (queries.keys(), queries.first, queries.width);
         scratch.score(simd, head, qkv, queries);
-        let d_out = &d_out[first * head.outputs + head.query..];
+        let d_out = Matrix {
+            data: &d_out[first * head.outputs + head.query..],
+            stride: head.outputs,
+            rows: queries.count,
+            columns: head.width,
+        };
         let Scratch { columns, rows, scores, gradients, keys: packed_keys } = scratch;
-        columns.pack_transposed(simd, d_out, head.outputs, head.width, queries.count);
+        columns.pack_transposed(simd, d_out);
         columns.widen();
         gradients.panel(keys, width);
         let left = Left::Rows { data: &qkv[head.value..], stride };
@@ -139,47 +171,41 @@ pub(super) fn backward(
             sum: &sum[queries.range()],
         });
 
-        let out = &mut gradient[first * stride + head.query..];
-        gradients.weigh(simd, packed_keys, queries, out, stride);
+        simd.run(Product {
+            left: queries.columns_of(gradients),
+            right: packed_keys,
+            out: &mut d_qkv[first * stride + head.query..],
+            stride,
+            rows: queries.count,
+            output: Output::Set(None),
+        });
         let mut add = |rows: &Panels, left: &[f32], column| {
             simd.run(Product {
                 left: Left::Rows { data: left, stride: width },
                 right: rows,
-                out: &mut gradient[column..],
+                out: &mut d_qkv[column..],
                 stride,
                 rows: keys,
                 output: Output::Extend,
             });
         };
-        rows.pack(simd, &qkv[first * stride + head.query..], stride, queries.count, head.width);
+        rows.pack(simd, head.matrix(qkv, head.query, queries.range()));
         add(rows, gradients.data(), head.key);
-        rows.pack(simd, d_out, head.outputs, queries.count, head.width);
+        rows.pack(simd, d_out);
         add(rows, scores.data(), head.value);
-    }
-}
-
-impl Panels {
-    /// Row i of `out`, `[queries, w]`, is the sum over keys of weight (key, i) of these, `[keys, queries]`,
-    /// times the row of `keys`, `[time, w]`.
-    fn weigh(&self, simd: Simd, keys: &Self, queries: Queries, out: &mut [f32], stride: usize) {
-        let left = Left::Columns { data: self.data(), stride: queries.width };
-        let (rows, output) = (queries.count, Output::Set(None));
-        simd.run(Product { left, right: keys, out, stride, rows, output });
     }
 }
 
 impl Scratch {
     /// The scores of a panel of queries.
     fn score(&mut self, simd: Simd, head: Head, qkv: &[f32], queries: Queries) {
-        let stride = head.stride;
-        let data = &qkv[queries.first * stride + head.query..];
-        self.columns.pack_transposed(simd, data, stride, head.width, queries.count);
+        self.columns.pack_transposed(simd, head.matrix(qkv, head.query, queries.range()));
         self.columns.widen();
         let scale = head.scale();
         self.columns.data_mut().iter_mut().for_each(|q| *q *= scale);
         self.scores.panel(queries.keys(), queries.width);
         simd.run(Product {
-            left: Left::Rows { data: &qkv[head.key..], stride },
+            left: Left::Rows { data: &qkv[head.key..], stride: head.stride },
             right: &self.columns,
             out: self.scores.data_mut(),
             stride: queries.width,

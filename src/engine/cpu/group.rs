@@ -324,10 +324,7 @@ impl Group {
 
     /// The cross-entropies of the targets, in nats.
     pub fn losses(&mut self, model: &Model) -> Vec<f64> {
-        let mut losses = vec![0.0; self.targets.len()];
-        let (hidden, targets) = (&self.ln_f.out, &self.targets);
-        head::forward(model.simd, &model.head, hidden, targets, &mut losses, &mut self.logits);
-        losses
+        head::forward(model.simd, &model.head, &self.ln_f.out, &self.targets, &mut self.logits)
     }
 
     /// Adds the cross-entropies that count to `loss`, in nats; their gradient times `scale` goes back
@@ -443,14 +440,13 @@ impl Block {
         a.max.resize(n * shape.n_heads, 0.0);
         a.sum.resize(n * shape.n_heads, 0.0);
         for (span, head, kept) in model.heads(spans, n) {
-            attention::forward(
-                simd,
-                head,
-                &a.qkv[head.stride * span.start..head.stride * span.end],
-                &mut a.attended[head.outputs * span.start..head.outputs * span.end],
-                (&mut a.max[kept.clone()], &mut a.sum[kept]),
-                scratch,
-            );
+            let sequence = attention::Forward {
+                qkv: &a.qkv[head.stride * span.start..head.stride * span.end],
+                out: &mut a.attended[head.outputs * span.start..head.outputs * span.end],
+                max: &mut a.max[kept.clone()],
+                sum: &mut a.sum[kept],
+            };
+            attention::forward(simd, head, sequence, scratch);
         }
         if shape.residual == Residual::Parallel {
             norm_forward(simd, model.norm(&self.ln_2), x, &mut a.ln_2);
@@ -496,15 +492,14 @@ impl Block {
         g.qkv.resize(n * shape.d_qkv(), 0.0);
         for (span, head, kept) in model.heads(spans, n) {
             let qkv = head.stride * span.start..head.stride * span.end;
-            attention::backward(
-                simd,
-                head,
-                &a.qkv[qkv.clone()],
-                (&a.max[kept.clone()], &a.sum[kept]),
-                &g.attended[head.outputs * span.start..head.outputs * span.end],
-                &mut g.qkv[qkv],
-                scratch,
-            );
+            let sequence = attention::Backward {
+                qkv: &a.qkv[qkv.clone()],
+                max: &a.max[kept.clone()],
+                sum: &a.sum[kept],
+                d_out: &g.attended[head.outputs * span.start..head.outputs * span.end],
+                d_qkv: &mut g.qkv[qkv],
+            };
+            attention::backward(simd, head, sequence, scratch);
         }
         model.rotate(spans, &mut g.qkv, -1.0);
         let norms = self.qk_norms.iter().flatten().zip(&a.qk_norms).zip(&mut g.qk_norms);

@@ -18,9 +18,9 @@ pub(super) fn forward(
     head: &Linear,
     hidden: &[f32],
     targets: &[u32],
-    losses: &mut [f64],
     logits: &mut Aligned,
-) {
+) -> Vec<f64> {
+    let mut losses = vec![0.0; targets.len()];
     let d = hidden.len() / targets.len();
     let at_a_time = cpu_logit_tokens(head.outputs);
     let tokens = hidden.chunks(at_a_time * d).zip(targets.chunks(at_a_time));
@@ -29,6 +29,7 @@ pub(super) fn forward(
         head.forward(simd, &[], hidden, logits);
         cross_entropies(simd, logits, targets, losses, &mut vec![1.0; targets.len()]);
     }
+    losses
 }
 
 /// Tokens before the head, and what its backward gives.

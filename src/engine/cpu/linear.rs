@@ -2,7 +2,7 @@
 
 use super::each;
 use super::layers::{add, bias_gradient};
-use super::matmul::{Left, Output, Panels, Product};
+use super::matmul::{Left, Matrix, Output, Panels, Product};
 use super::simd::Simd;
 use std::ops::Range;
 
@@ -33,12 +33,12 @@ impl Linear {
 
     pub fn pack_for_forward(&mut self, simd: Simd, theta: &[f32]) {
         let weight = &theta[self.place.weight.clone()];
-        self.transposed.pack_transposed(simd, weight, self.inputs, self.inputs, self.outputs);
+        self.transposed.pack_transposed(simd, Matrix::dense(weight, self.inputs));
     }
 
     pub fn pack_for_backward(&mut self, simd: Simd, theta: &[f32]) {
         let weight = &theta[self.place.weight.clone()];
-        self.weight.pack(simd, weight, self.inputs, self.outputs, self.inputs);
+        self.weight.pack(simd, Matrix::dense(weight, self.inputs));
     }
 
     /// y = x·Wᵀ + b.
@@ -75,7 +75,7 @@ impl Linear {
         if let Some(range) = self.place.bias.clone() {
             bias_gradient(simd, dy, &mut gradient[range]);
         }
-        packed.pack(simd, x, self.inputs, x.len() / self.inputs, self.inputs);
+        packed.pack(simd, Matrix::dense(x, self.inputs));
         let share = self.outputs.div_ceil(threads).next_multiple_of(8);
         let weight = gradient[self.place.weight.clone()].chunks_mut(share * self.inputs);
         each(weight.enumerate(), |(i, out)| {

@@ -50,6 +50,22 @@ pub(super) fn panel_width(simd: Simd, columns: usize) -> usize {
     columns.next_multiple_of(simd.lanes())
 }
 
+/// A matrix `[rows, columns]` whose element (i, j) lies at i · stride + j.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// One whose rows follow one another without gaps.
+    pub fn dense(data: &'a [f32], columns: usize) -> Self {
+        Self { data, stride: columns, rows: data.len() / columns, columns }
+    }
+}
+
 impl Panels {
     /// Makes room for `[k, n]`.
     fn resize(&mut self, simd: Simd, k: usize, n: usize) {
@@ -57,8 +73,9 @@ impl Panels {
         self.data.resize(panel_width(simd, n) * k, 0.0);
     }
 
-    /// Takes a matrix `[k, n]` whose element (k, j) lies at k · stride + j.
-    pub fn pack(&mut self, simd: Simd, data: &[f32], stride: usize, k: usize, n: usize) {
+    /// Takes a matrix `[k, n]`.
+    pub fn pack(&mut self, simd: Simd, matrix: Matrix<'_>) {
+        let Matrix { data, stride, rows: k, columns: n } = matrix;
         self.resize(simd, k, n);
         for (start, width) in panels(simd, n) {
             let panel = &mut self.data[start * k..][..width * k];
@@ -67,8 +84,9 @@ impl Panels {
         }
     }
 
-    /// Takes the transpose of a matrix: element (k, j) lies at j · stride + k.
-    pub fn pack_transposed(&mut self, simd: Simd, data: &[f32], stride: usize, k: usize, n: usize) {
+    /// Takes the transpose of a matrix `[n, k]`.
+    pub fn pack_transposed(&mut self, simd: Simd, matrix: Matrix<'_>) {
+        let Matrix { data, stride, rows: n, columns: k } = matrix;
         self.resize(simd, k, n);
         for (start, width) in panels(simd, n) {
             let panel = &mut self.data[start * k..][..width * k];
