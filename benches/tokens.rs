@@ -10,7 +10,7 @@ use benches::option;
 use forgetting_laws::Fraction;
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::sequences::Sequences;
-use forgetting_laws::data::split::{Split, SplitTokens};
+use forgetting_laws::data::split::{Split, SplitSettings, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Origin, Recipe, Tokens};
@@ -106,7 +106,8 @@ fn sample(store: &Path) -> String {
     let tokens = Arc::new(Tokens::open(store).expect("a store"));
     let some = tokens.tokens() / 20 / CONTEXT as u64 * CONTEXT as u64;
     let parts = SplitTokens { validation: 0, injection: some, training: u64::MAX >> 20 };
-    let split = Split::of(&tokens, Key::new(0), parts, CONTEXT).expect("enough text");
+    let settings = SplitSettings { key: Key::new(0), tokens: parts, context: CONTEXT };
+    let split = Split::of(&tokens, settings).expect("enough text");
     let batch = 64;
     let spec = MixtureSpec {
         sampler: SamplerKind::Independent,

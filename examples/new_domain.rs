@@ -12,7 +12,7 @@
 
 use forgetting_laws::Result;
 use forgetting_laws::data::ngram::Ngram;
-use forgetting_laws::data::split::{Split, SplitTokens};
+use forgetting_laws::data::split::{Split, SplitSettings, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::{Encode, Source};
 use forgetting_laws::rng::{Draws, Key};
@@ -58,8 +58,12 @@ impl Encode for Bytes {
 /// Splits the domain and measures its distance from the pretraining data.
 pub fn main() -> Result<()> {
     let split = |source: &dyn Source, injection| {
-        let tokens = SplitTokens { validation: 8_192, injection, training: 100_000 };
-        Split::build(source, &Bytes, Key::new(0).named("split"), tokens, CONTEXT)
+        let settings = SplitSettings {
+            key: Key::new(0).named("split"),
+            tokens: SplitTokens { validation: 8_192, injection, training: 100_000 },
+            context: CONTEXT,
+        };
+        Split::build(source, &Bytes, settings)
     };
     let pretraining = split(&Synthetic::pretraining(0), 50_000)?;
     let target = split(&Sorting { seed: 0 }, 0)?;

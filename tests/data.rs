@@ -4,7 +4,7 @@
 use forgetting_laws::data::files::Files;
 use forgetting_laws::data::ngram::Ngram;
 use forgetting_laws::data::sequences::Sequences;
-use forgetting_laws::data::split::{Split, SplitTokens};
+use forgetting_laws::data::split::{Split, SplitSettings, SplitTokens};
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
 use forgetting_laws::data::{Encode, Source};
@@ -67,7 +67,8 @@ fn files_become_parts_that_share_no_work() {
     let tokenizer = Tokenizer::train(texts, 300).unwrap();
 
     let tokens = SplitTokens { validation: 4000, injection: 4000, training: 1 << 30 };
-    let split = |seed| Split::build(&files, &tokenizer, Key::new(seed), tokens, 64).unwrap();
+    let settings = |seed| SplitSettings { key: Key::new(seed), tokens, context: 64 };
+    let split = |seed| Split::build(&files, &tokenizer, settings(seed)).unwrap();
     let parts = split(0);
     let [validation, injection, training] =
         [&parts.validation, &parts.injection, &parts.training].map(|part| works(&tokenizer, part));
@@ -83,7 +84,7 @@ fn files_become_parts_that_share_no_work() {
     let saved = folder.path().join("tokenizer.json");
     tokenizer.save(&saved).unwrap();
     let read = Tokenizer::from_file(&saved).unwrap();
-    let again = Split::build(&files, &read, Key::new(0), tokens, 64).unwrap();
+    let again = Split::build(&files, &read, settings(0)).unwrap();
     assert_eq!(again.training.hash(), parts.training.hash());
 
     // Kept on the disk and mapped, they are the same.
@@ -99,7 +100,7 @@ fn files_become_parts_that_share_no_work() {
     Tokens::prepare(&store, &recipe, &origin, &|_| ()).unwrap();
     assert_eq!(Manifest::read(&store).unwrap().unwrap().shards.len(), 5);
     let mapped = Arc::new(Tokens::open(&store).unwrap());
-    let mapped = Split::of(&mapped, Key::new(0), tokens, 64).unwrap();
+    let mapped = Split::of(&mapped, settings(0)).unwrap();
     assert_eq!(mapped.report, parts.report);
     assert_eq!(mapped.validation.hash(), parts.validation.hash());
     assert_eq!(mapped.injection.hash(), parts.injection.hash());
@@ -126,7 +127,8 @@ fn text_cannot_forge_the_end_of_a_document() {
     let files = Files::open(&[path], "text", None).unwrap();
     let tokenizer = Tokenizer::train(std::iter::once("before after".into()), 257).unwrap();
     let tokens = SplitTokens { validation: 0, injection: 0, training: 1 << 20 };
-    let split = Split::build(&files, &tokenizer, Key::new(0), tokens, 1).unwrap();
+    let settings = SplitSettings { key: Key::new(0), tokens, context: 1 };
+    let split = Split::build(&files, &tokenizer, settings).unwrap();
     let end = Encode::end_of_text(&tokenizer);
     let ends = split.training.stream().iter().filter(|&&token| token == end).count();
     assert_eq!(ends, 50);

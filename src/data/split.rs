@@ -49,6 +49,18 @@ pub struct SplitTokens {
     pub training: u64,
 }
 
+/// How a source is split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitSettings {
+    /// Decides which works go into which part, and their order. Unlimited sources are taken in their own
+    /// order.
+    pub key: Key,
+    /// The size of each part.
+    pub tokens: SplitTokens,
+    /// Tokens of each sequence.
+    pub context: usize,
+}
+
 /// The counts of one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartReport {
@@ -111,8 +123,8 @@ pub struct Split {
 }
 
 impl Split {
-    /// Splits `source` into sequences of `context` tokens. All of a finite source is tokenised into
-    /// memory; an unlimited source is tokenised as far as needed.
+    /// Splits `source`. All of a finite source is tokenised into memory; an unlimited source is tokenised
+    /// as far as needed.
     ///
     /// # Errors
     /// If a part that was asked for is smaller than one sequence, if validation or injection
@@ -121,14 +133,12 @@ impl Split {
     pub fn build(
         source: &dyn Source,
         encoder: &dyn Encode,
-        key: Key,
-        tokens: SplitTokens,
-        context: usize,
+        settings: SplitSettings,
     ) -> Result<Self> {
         if source.len().is_some() {
-            return Self::of(&Arc::new(Tokens::of(source, encoder)?), key, tokens, context);
+            return Self::of(&Arc::new(Tokens::of(source, encoder)?), settings);
         }
-        Self::first(tokens, context, |take| Tokens::first(source, encoder, take))
+        Self::first(settings, |take| Tokens::first(source, encoder, take))
     }
 
     /// As [`build`](Self::build), but stores the tokens in a folder for the next call: all tokens of a
@@ -142,24 +152,21 @@ impl Split {
         folder: &Path,
         recipe: &Recipe<'_>,
         origin: &Origin,
-        key: Key,
-        tokens: SplitTokens,
-        context: usize,
+        settings: SplitSettings,
     ) -> Result<Self> {
         if recipe.source.len().is_some() {
             let store = Tokens::prepare(folder, recipe, origin, &|_| ())?;
-            return Self::of(&Arc::new(store), key, tokens, context);
+            return Self::of(&Arc::new(store), settings);
         }
-        Self::first(tokens, context, |take| Tokens::grow(folder, recipe, origin, take))
+        Self::first(settings, |take| Tokens::grow(folder, recipe, origin, take))
     }
 
     /// Splits an unlimited source, whose first documents `open` returns.
     fn first(
-        tokens: SplitTokens,
-        context: usize,
+        settings: SplitSettings,
         open: impl FnOnce(Take<'_>) -> Result<Tokens>,
     ) -> Result<Self> {
-        let mut filler = Filler::new(needs(tokens, context)?);
+        let mut filler = Filler::new(needs(settings)?);
         let store = match filler.flow() {
             ControlFlow::Continue(()) => Some(open(&mut |document| filler.take(document))?),
             ControlFlow::Break(()) => None,
@@ -174,31 +181,27 @@ impl Split {
         };
         let [validation, injection, training] = filler.parts;
         let parts = [part(validation)?, part(injection)?, part(training)?];
-        Self::finish(parts, filler.duplicates, tokens, context)
+        Self::finish(parts, filler.duplicates, settings)
     }
 
     /// Splits the documents of a token store. The tokens stay in the store.
     ///
     /// # Errors
     /// As [`build`](Self::build), and if the store is damaged.
-    pub fn of(store: &Arc<Tokens>, key: Key, tokens: SplitTokens, context: usize) -> Result<Self> {
-        let needs = needs(tokens, context)?;
+    pub fn of(store: &Arc<Tokens>, settings: SplitSettings) -> Result<Self> {
+        let needs = needs(settings)?;
         let mut dealer = Dealer { seen: HashSet::new(), duplicates: 0 };
-        let mut classes = deal(store, key)?;
+        let mut classes = deal(store, settings.key)?;
         let validation = dealer.held_out(needs[0], || classes.pop_front());
         let validation = dealer.part(store, validation, needs[0])?;
         let injection = dealer.held_out(needs[1], || classes.pop_back());
         let injection = dealer.part(store, injection, needs[1])?;
         let training = dealer.part(store, classes.into_iter().flatten().collect(), needs[2])?;
-        Self::finish([validation, injection, training], dealer.duplicates, tokens, context)
+        Self::finish([validation, injection, training], dealer.duplicates, settings)
     }
 
-    fn finish(
-        parts: [Part; 3],
-        duplicates: u64,
-        tokens: SplitTokens,
-        context: usize,
-    ) -> Result<Self> {
+    fn finish(parts: [Part; 3], duplicates: u64, settings: SplitSettings) -> Result<Self> {
+        let SplitSettings { tokens, context, .. } = settings;
         let [validation, injection, training] = parts;
         let (validation, of_validation) =
             validation.finish("validation", tokens.validation, context, true)?;
@@ -217,7 +220,7 @@ impl Split {
 }
 
 /// The tokens of the whole sequences of each part, plus one; or 0.
-fn needs(tokens: SplitTokens, context: usize) -> Result<[usize; 3]> {
+fn needs(SplitSettings { tokens, context, .. }: SplitSettings) -> Result<[usize; 3]> {
     let need = |name, asked| match asked {
         0 => Ok(0),
         asked => whole_sequences(name, asked, context)
@@ -500,7 +503,7 @@ mod tests {
     fn build(source: &Numbers, seed: u64, tokens: [u64; 3], context: usize) -> Result<Split> {
         let [validation, injection, training] = tokens;
         let tokens = SplitTokens { validation, injection, training };
-        Split::build(source, &Words, Key::new(seed), tokens, context)
+        Split::build(source, &Words, SplitSettings { key: Key::new(seed), tokens, context })
     }
 
     fn documents(sequences: &Sequences) -> BTreeSet<u64> {
@@ -647,10 +650,10 @@ mod tests {
                 [[80, 80, 1500], [80, 0, 8], [0, 0, 0], [80, 80, 2500], [160, 0, 2000]]
             {
                 let tokens = SplitTokens { validation, injection, training };
-                let key = Key::new(3);
+                let settings = SplitSettings { key: Key::new(3), tokens, context: 8 };
                 let origin = Origin::default();
-                let kept = Split::keep(folder.path(), &recipe, &origin, key, tokens, 8).unwrap();
-                let built = Split::build(&source, &Words, key, tokens, 8).unwrap();
+                let kept = Split::keep(folder.path(), &recipe, &origin, settings).unwrap();
+                let built = Split::build(&source, &Words, settings).unwrap();
                 assert_eq!(kept.report, built.report);
                 for (kept, built) in [
                     (&kept.validation, &built.validation),

@@ -15,7 +15,7 @@ use forgetting_laws::data::Source;
 use forgetting_laws::data::mask::Loss;
 use forgetting_laws::data::registry::Manifest as Fetched;
 use forgetting_laws::data::sequences::Sequences;
-use forgetting_laws::data::split::{RULE, Split, SplitTokens};
+use forgetting_laws::data::split::{RULE, Split, SplitSettings, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use forgetting_laws::data::tokens::{Origin, Recipe};
@@ -377,8 +377,9 @@ impl Named {
             training: spec.training.unwrap_or(training),
         };
         let key = Key::new(spec.seed).named("split");
+        let settings = SplitSettings { key, tokens, context: spec.context };
         let split = match folder {
-            None => Split::build(&**source, tokenizer, key, tokens, spec.context),
+            None => Split::build(&**source, tokenizer, settings),
             Some(folder) => {
                 let recipe = Recipe {
                     source: &**source,
@@ -388,7 +389,7 @@ impl Named {
                     shard_documents: Recipe::SHARD,
                 };
                 let folder = folder.join("tokens").join(recipe.id());
-                Split::keep(&folder, &recipe, origin, key, tokens, spec.context)
+                Split::keep(&folder, &recipe, origin, settings)
             }
         };
         split.map_err(|error| self.too_short(error))
