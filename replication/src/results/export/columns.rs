@@ -11,6 +11,12 @@ use forgetting_laws::run::Record;
 
 const NATS: &str = "nats per token";
 
+/// The meanings of columns that two tables have.
+const N_PARAMS: &str = "The model size N as the paper counts it: with the embedding once, without \
+    positions and without a head of its own.";
+const RUN_ID: &str = "The run: the hash of everything that determines its result.";
+const BLOCKS: &str = "The parts of the grid that contain the run, joined by +.";
+
 /// Every table.
 ///
 /// # Errors
@@ -98,7 +104,7 @@ fn losses<'a>(sets: Sets) -> Vec<Column<Finetuning<'a>>> {
     vec![
         C::text("domain", "The target domain.", |r| r.run.domain.clone()),
         C::text("size", "The name of the model size.", |r| r.run.size.clone()),
-        C::integer("n_params", "parameters", "The model size N as the paper counts it: with the embedding once, without positions and without a head of its own.", |r| Some(r.run.n_params())),
+        C::integer("n_params", "parameters", N_PARAMS, |r| Some(r.run.n_params())),
         C::integer("n_params_non_embedding", "parameters", "N without the embeddings.", |r| Some(r.run.count().non_embedding)),
         C::integer("d_ft_tokens", "tokens", "D_ft: the unique tokens of the target that were used.", |r| Some(r.run.unique_tokens())),
         C::integer("d_tokens", "tokens", "D: the tokens of the pretraining, repeats included.", |r| Some(r.run.d_tokens).filter(|&d| d > 0)),
@@ -121,7 +127,7 @@ fn losses<'a>(sets: Sets) -> Vec<Column<Finetuning<'a>>> {
         C::text("sampler", "How injected sequences are placed: independent (each position on its own with probability p) or exact (evenly spread).", |r| match r.run.sampler { SamplerKind::Independent => "independent", SamplerKind::Exact => "exact" }.into()),
         C::integer("replay_tokens", "tokens", "The size of the pool of pretraining data that is repeated; empty if injected data is always fresh.", |r| r.run.replay_tokens),
         C::number("weight_decay", "", "The coefficient of weight decay, in pretraining and finetuning.", |r| r.run.weight_decay),
-        C::text("blocks", "The parts of the grid that contain the run, joined by +.", |r| r.run.blocks.join("+")),
+        C::text("blocks", BLOCKS, |r| r.run.blocks.join("+")),
         C::number("loss_ft0", NATS, "The loss on the target's validation set before the first step.", |r| r.run.loss_ft0()),
         C::number("unigram_pt", NATS, "The loss of a unigram model on the pretraining's validation set. The share of the progress of pretraining that is lost is (loss_pt - loss_pt0) / (unigram_pt - loss_pt0).", |r| r.results.pretraining.unigram_pt),
         C::number("unigram_ft", NATS, "The loss of a unigram model of the pretraining data on the target's validation set.", |r| r.results.domain(&r.run.domain).map_or(f64::NAN, |domain| domain.unigram_ft)),
@@ -131,7 +137,7 @@ fn losses<'a>(sets: Sets) -> Vec<Column<Finetuning<'a>>> {
         C::integer("injected_tokens", "tokens", "How many of them are in injected sequences.", |r| Some(r.record().realised.injected_tokens)),
         C::number("epochs", "passes", "Passes over the target's unique tokens; an incomplete pass counts as a fraction.", |r| r.record().realised.epochs),
         C::integer("d_ft_tokens_asked", "tokens", "D_ft as set in the grid, of which only whole sequences are used.", |r| Some(r.run.d_ft_tokens)),
-        C::text("run_id", "The run: the hash of everything that determines its result.", |r| r.record().id.to_string()),
+        C::text("run_id", RUN_ID, |r| r.record().id.to_string()),
         C::text("parent_id", "The pretraining run whose model was finetuned: run_id in the table pretrained.", |r| r.run.parent.to_string()),
     ]
 }
@@ -140,9 +146,9 @@ fn losses<'a>(sets: Sets) -> Vec<Column<Finetuning<'a>>> {
 fn pretrainings<'a>(sets: Sets) -> Vec<Column<(&'a Results, &'a Pretrained)>> {
     type C<'a> = Column<(&'a Results, &'a Pretrained)>;
     vec![
-        C::text("run_id", "The run: the hash of everything that determines its result.", |(_, r)| r.record.id.to_string()),
+        C::text("run_id", RUN_ID, |(_, r)| r.record.id.to_string()),
         C::text("size", "The name of the model size.", |(_, r)| r.size.clone()),
-        C::integer("n_params", "parameters", "The model size N as the paper counts it: with the embedding once, without positions and without a head of its own.", |(_, r)| Some(r.record.n_params.paper())),
+        C::integer("n_params", "parameters", N_PARAMS, |(_, r)| Some(r.record.n_params.paper())),
         C::integer("n_params_non_embedding", "parameters", "N without the embeddings.", |(_, r)| Some(r.record.n_params.non_embedding)),
         C::integer("n_layers", "blocks", "Transformer blocks.", |(_, r)| Some(r.shape.n_layers as u64)),
         C::integer("d_model", "", "The width of the residual stream.", |(_, r)| Some(r.shape.d_model as u64)),
@@ -162,7 +168,7 @@ fn pretrainings<'a>(sets: Sets) -> Vec<Column<(&'a Results, &'a Pretrained)>> {
         C::integer("sequences", "sequences", "Sequences that were trained on.", |(_, r)| Some(r.record.realised.sequences)),
         C::number("loss_pt", NATS, sets.meaning("The last loss on the pretraining's validation set: loss_pt0 of the finetunings.", "The loss of the last model on the pretraining's test set: loss_pt0 of the finetunings."), |(_, r)| r.loss()),
         C::number("unigram_pt", NATS, "The loss of a unigram model on the same set.", |(results, _)| results.pretraining.unigram_pt),
-        C::text("blocks", "The parts of the grid that contain the run, joined by +.", |(_, r)| r.blocks.join("+")),
+        C::text("blocks", BLOCKS, |(_, r)| r.blocks.join("+")),
     ]
 }
 
