@@ -7,8 +7,8 @@ use forgetting_laws::fit::checklist::Checklist;
 use forgetting_laws::fit::file::{self, FORMAT, Group, Growth, Input, LawFile};
 use forgetting_laws::fit::sweep::sweep as sweep_of;
 use forgetting_laws::fit::{
-    self, Advisor, Bootstrap, HoldOut, Limit, Objective, Options, Penalty, ProveOptions, Space,
-    growth_of_b, is_provable, report,
+    self, Advisor, Bootstrap, HoldOut, Limit, LossPt0From, Objective, Options, Penalty,
+    ProveOptions, Space, growth_of_b, is_provable, report,
 };
 use forgetting_laws::laws::{self, Law, Row};
 use forgetting_laws::table::read::{Cell, Loaded, Reading, Record, Records, Unit, read};
@@ -324,7 +324,7 @@ impl Fit {
         let rows: Vec<Row> = numbers.as_chunks().0.iter().map(row).collect();
         let mut asked = Vec::with_capacity(rows.len());
         for row in rows {
-            let (row, source) = baseline(fit, row)?;
+            let (row, from) = baseline(fit, row)?;
             for input in fit.law.inputs() {
                 let value = row.get(input.column);
                 let (good, requirement) = match input.column {
@@ -335,12 +335,12 @@ impl Fit {
                     return Err(refuse(input.column.name(), value, requirement));
                 }
             }
-            asked.push((row, source));
+            asked.push((row, from));
         }
         let end = |end: Option<f64>| end.unwrap_or(f64::NAN);
-        let of = |(row, source): &(Row, Source)| {
+        let of = |(row, from): &(Row, Option<LossPt0From>)| {
             let found = fit.predict(row);
-            let extrapolated = *source == Source::Extrapolated;
+            let extrapolated = *from == Some(LossPt0From::Extrapolated);
             let warnings = fit.cautions(row, &found, extrapolated, epochs);
             let ends = [found.low, found.high, found.law_low, found.law_high].map(end);
             ([found.value, ends[0], ends[1], ends[2], ends[3], row.loss_pt0], warnings)
@@ -357,7 +357,7 @@ impl Fit {
                 known.len() - 1
             }) as f64);
         }
-        let sources = asked.iter().map(|(_, source)| source.name()).collect();
+        let sources = asked.iter().map(|(_, from)| from.map(LossPt0From::name)).collect();
         let numbers = bytes(py, numbers.into_iter().flatten());
         Ok((numbers, known, bytes(py, which.into_iter()), sources))
     }
@@ -368,37 +368,14 @@ impl Fit {
 type Predicted<'py> =
     (Bound<'py, PyBytes>, Vec<Vec<String>>, Bound<'py, PyBytes>, Vec<Option<&'static str>>);
 
-/// The source of L_pt⁰.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// The law reads none.
-    NotRead,
-    Given,
-    /// The size was fitted.
-    Fitted,
-    Interpolated,
-    Extrapolated,
-}
-
-impl Source {
-    fn name(self) -> Option<&'static str> {
-        match self {
-            Self::NotRead => None,
-            Self::Given => Some("given"),
-            Self::Fitted => Some("fitted"),
-            Self::Interpolated => Some("interpolated"),
-            Self::Extrapolated => Some("extrapolated"),
-        }
-    }
-}
-
-/// A row with the L_pt⁰ that a law reads, between the fitted sizes where none is given.
-fn baseline(fit: &fit::Fit, mut row: Row) -> PyResult<(Row, Source)> {
+/// A row with the L_pt⁰ that a law reads, between the fitted sizes where none is given, and where it is
+/// from; `None` if the law reads none.
+fn baseline(fit: &fit::Fit, mut row: Row) -> PyResult<(Row, Option<LossPt0From>)> {
     if !fit.law.reads(Column::LossPt0) {
-        return Ok((row, Source::NotRead));
+        return Ok((row, None));
     }
     if !row.loss_pt0.is_nan() {
-        return Ok((row, Source::Given));
+        return Ok((row, Some(LossPt0From::Given)));
     }
     if !(row.n_params.is_finite() && row.n_params > 0.0) {
         return Err(refuse("n_params", row.n_params, "must be a number above 0"));
@@ -407,13 +384,7 @@ fn baseline(fit: &fit::Fit, mut row: Row) -> PyResult<(Row, Source)> {
         return Err(refuse("loss_pt0", "none", "must be given: no fitted row has one"));
     };
     row.loss_pt0 = found.loss_pt0;
-    let is_fitted = fit.rows.iter().any(|known| known.row.n_params == row.n_params);
-    let source = match (is_fitted, found.outside) {
-        (true, _) => Source::Fitted,
-        (false, false) => Source::Interpolated,
-        (false, true) => Source::Extrapolated,
-    };
-    Ok((row, source))
+    Ok((row, Some(found.from)))
 }
 
 fn row(&[n_params, d_ft_tokens, p, loss_pt0, d_tokens]: &[f64; 5]) -> Row {

@@ -41,7 +41,7 @@ mod injection;
 mod larger;
 mod new_runs;
 
-pub use answers::{Answers, LossPt0From, Question, Questions, Unanswered};
+pub use answers::{Answers, Question, Questions, Unanswered};
 pub use data::{Collecting, Needed};
 pub use injection::{Limit, OnTarget, SmallestP};
 pub use larger::{Larger, Model};

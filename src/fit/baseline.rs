@@ -1,14 +1,39 @@
 use super::Fit;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// The pretraining loss before finetuning of a model that was not among the runs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The pretraining loss before finetuning of a model of some size, from the fitted runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Baseline {
     /// L_pt⁰ in nats per token.
     pub loss_pt0: f64,
-    /// Whether the model is smaller or larger than every model of the runs.
-    pub outside: bool,
+    /// Where it is from.
+    pub from: LossPt0From,
+}
+
+/// The source of L_pt⁰.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossPt0From {
+    /// The question.
+    Given,
+    /// The runs of models of the same size.
+    Fitted,
+    /// Interpolation between the sizes of the runs.
+    Interpolated,
+    /// Extrapolation beyond the sizes of the runs.
+    Extrapolated,
+}
+
+impl LossPt0From {
+    /// Its name in reports and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Fitted => "fitted",
+            Self::Interpolated => "interpolated",
+            Self::Extrapolated => "extrapolated",
+        }
+    }
 }
 
 impl Fit {
@@ -25,16 +50,17 @@ impl Fit {
         let knots = self.knots();
         let x = n_params.ln();
         let (&first, &last) = (knots.first()?, knots.last()?);
-        let outside = x < first.0 || x > last.0;
         if let Some(known) = knots.iter().find(|knot| knot.0 == x) {
-            return Some(Baseline { loss_pt0: known.1, outside });
+            return Some(Baseline { loss_pt0: known.1, from: LossPt0From::Fitted });
         }
         let above = knots.partition_point(|knot| knot.0 < x).clamp(1, knots.len().max(2) - 1);
         let loss_pt0 = match (knots.get(above - 1), knots.get(above)) {
             (Some(&(x0, low)), Some(&(x1, high))) => low * (high / low).powf((x - x0) / (x1 - x0)),
             _ => first.1,
         };
-        Some(Baseline { loss_pt0, outside })
+        let inside = first.0 < x && x < last.0;
+        let from = if inside { LossPt0From::Interpolated } else { LossPt0From::Extrapolated };
+        Some(Baseline { loss_pt0, from })
     }
 
     /// ln N and the mean L_pt⁰ of each size, by size.
@@ -54,6 +80,7 @@ impl Fit {
 
 #[cfg(test)]
 mod tests {
+    use super::LossPt0From;
     use crate::fit::{Bootstrap, Fit, Options, fit};
     use crate::laws::{Forgetting, Law, Row};
     use crate::table::{Run, Table};
@@ -79,16 +106,18 @@ mod tests {
         let at = |n| fit.loss_pt0_at(n).unwrap();
         // Sizes of the runs give their own losses, to the last digit.
         for (n, loss) in [(1e6, 4.0), (1e7, 3.0), (1e8, 2.0)] {
-            assert_eq!((at(n).loss_pt0, at(n).outside), (loss, false));
+            assert_eq!((at(n).loss_pt0, at(n).from), (loss, LossPt0From::Fitted));
         }
         // Half way in ln N is the geometric mean.
         assert_relative_eq!(at(1e6 * 10f64.sqrt()).loss_pt0, 12f64.sqrt(), max_relative = 1e-12);
         assert_relative_eq!(at(1e7 * 10f64.sqrt()).loss_pt0, 6f64.sqrt(), max_relative = 1e-12);
-        assert!(!at(3e7).outside);
+        assert_eq!(at(3e7).from, LossPt0From::Interpolated);
         // Beyond the ends the nearest two go on.
         assert_relative_eq!(at(1e5).loss_pt0, 4.0 * 4.0 / 3.0, max_relative = 1e-12);
         assert_relative_eq!(at(1e9).loss_pt0, 2.0 * 2.0 / 3.0, max_relative = 1e-12);
-        assert!(at(1e5).outside && at(1e9).outside && at(1.0001e8).outside);
+        for n in [1e5, 1e9, 1.0001e8] {
+            assert_eq!(at(n).from, LossPt0From::Extrapolated);
+        }
         for n in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(fit.loss_pt0_at(n), None);
         }
@@ -105,7 +134,7 @@ mod tests {
         }
         let beyond = fit.loss_pt0_at(1e9).unwrap();
         assert_relative_eq!(beyond.loss_pt0, 4.1, max_relative = 1e-12);
-        assert!(beyond.outside);
+        assert_eq!(beyond.from, LossPt0From::Extrapolated);
         for row in &mut fit.rows {
             row.row.loss_pt0 = f64::NAN;
         }

@@ -69,7 +69,7 @@ pub mod sweep;
 mod watch;
 
 pub use advise::{Advisor, Limit};
-pub use baseline::Baseline;
+pub use baseline::{Baseline, LossPt0From};
 pub use bootstrap::{Bootstrap, Interval, Resampled};
 pub use compare::{Comparison, compare};
 pub use errors::{BaselineErrors, Errors};

@@ -4,7 +4,7 @@ use crate::cli::values::{MOST, Values};
 use crate::format::{Csv, cell, entry, fit_name, number, percent};
 use crate::terminal::{log, print};
 use forgetting_laws::fit::file::{self, LawFile};
-use forgetting_laws::fit::{Fit, Measured, Prediction};
+use forgetting_laws::fit::{Fit, LossPt0From, Measured, Prediction};
 use forgetting_laws::laws::Row;
 use forgetting_laws::numbers;
 use forgetting_laws::table::Column;
@@ -207,7 +207,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let mut table = Csv::new(COLUMNS);
     asked.iter().for_each(|asked| table.row(asked.cells()));
-    if asked.iter().any(|asked| asked.interpolated) {
+    if asked.iter().any(|asked| asked.estimated().is_some()) {
         log("loss_pt0 is interpolated between the fitted sizes; --loss-pt0 gives a measured one");
     }
     print(&table.text())
@@ -242,9 +242,8 @@ struct Asked<'a> {
     row: Row,
     /// Why this law is used, if none was named.
     why: Option<String>,
-    /// Whether L_pt⁰ is interpolated, and beyond the fitted sizes even extrapolated.
-    interpolated: bool,
-    extrapolated: bool,
+    /// Where its L_pt⁰ is from.
+    loss_pt0_from: LossPt0From,
     /// The prediction.
     prediction: Prediction,
     warnings: Vec<Warning>,
@@ -271,18 +270,17 @@ struct Json<'a> {
 impl<'a> Asked<'a> {
     fn new(fit: &'a Fit, mut row: Row, epochs: Option<f64>) -> Result<Self> {
         let needed = fit.law.reads(Column::LossPt0);
-        let (mut interpolated, mut extrapolated) = (false, false);
+        let mut loss_pt0_from = LossPt0From::Given;
         if needed && row.loss_pt0.is_nan() {
             let found = fit.loss_pt0_at(row.n_params).ok_or_else(|| {
                 Error::missing("--loss-pt0", "no fitted row has one, so it must be given")
             })?;
-            (row.loss_pt0, extrapolated) = (found.loss_pt0, found.outside);
-            // A size that was fitted has a loss of its own.
-            interpolated = fit.rows.iter().all(|known| known.row.n_params != row.n_params);
+            (row.loss_pt0, loss_pt0_from) = (found.loss_pt0, found.from);
         }
         let prediction = fit.predict(&row);
+        let extrapolated = loss_pt0_from == LossPt0From::Extrapolated;
         let warnings = fit.cautions(&row, &prediction, extrapolated, epochs);
-        Ok(Self { fit, row, why: None, interpolated, extrapolated, prediction, warnings })
+        Ok(Self { fit, row, why: None, loss_pt0_from, prediction, warnings })
     }
 
     /// In words.
@@ -295,7 +293,7 @@ impl<'a> Asked<'a> {
         }
         let inputs = fit.law.inputs().iter().map(|input| {
             let value = number(row.get(input.column));
-            match (input.column, self.loss_pt0_from()) {
+            match (input.column, self.estimated()) {
                 (Column::LossPt0, Some(how)) => format!("loss_pt0 = {value} ({how})"),
                 (column, _) => format!("{column} = {value}"),
             }
@@ -333,9 +331,11 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn loss_pt0_from(&self) -> Option<&'static str> {
-        let how = if self.extrapolated { "extrapolated" } else { "interpolated" };
-        self.interpolated.then_some(how)
+    /// How L_pt⁰ is estimated; `None` if it is measured.
+    fn estimated(&self) -> Option<&'static str> {
+        let from = self.loss_pt0_from;
+        let measured = matches!(from, LossPt0From::Given | LossPt0From::Fitted);
+        (!measured).then(|| from.name())
     }
 
     /// A row of the table.
@@ -343,7 +343,7 @@ impl<'a> Asked<'a> {
         let Self { fit, row, prediction, .. } = self;
         let end = |end: Option<f64>| cell(end.unwrap_or(f64::NAN));
         let mut outside = prediction.outside.clone();
-        if self.extrapolated {
+        if self.loss_pt0_from == LossPt0From::Extrapolated {
             outside.push(Column::LossPt0.name().into());
         }
         let ids: Vec<_> = self.warnings.iter().map(|warning| warning.kind.id()).collect();
@@ -376,7 +376,7 @@ impl<'a> Asked<'a> {
             law: self.fit.law.name(),
             output: self.fit.law.output().to_string(),
             asked: self.row,
-            loss_pt0_from: self.loss_pt0_from(),
+            loss_pt0_from: self.estimated(),
             why: self.why.as_deref(),
             level: self.fit.bootstrap.as_ref().map(|resampled| resampled.level),
             prediction: &self.prediction,

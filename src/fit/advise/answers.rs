@@ -1,6 +1,7 @@
 //! Every question at once.
 
 use super::{Advisor, Collecting, Larger, Limit, Needed, NewRuns, OnTarget, SmallestP};
+use crate::fit::LossPt0From;
 use crate::laws::Row;
 use crate::table::Column;
 use crate::{Error, Result};
@@ -58,18 +59,6 @@ pub struct Answers {
     pub unanswered: Vec<Unanswered>,
 }
 
-/// The source of L_pt⁰.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossPt0From {
-    /// The question.
-    Given,
-    /// Interpolation between the sizes of the runs.
-    Interpolated,
-    /// Extrapolation beyond the sizes of the runs.
-    Extrapolated,
-}
-
 /// A question to the laws of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Question {
@@ -124,9 +113,7 @@ impl Advisor<'_> {
         if row.loss_pt0.is_nan() {
             let found = self.fits.iter().find_map(|fit| fit.loss_pt0_at(row.n_params));
             row.loss_pt0 = found.map_or(f64::NAN, |found| found.loss_pt0);
-            loss_pt0_from = found.map(|found| {
-                if found.outside { LossPt0From::Extrapolated } else { LossPt0From::Interpolated }
-            });
+            loss_pt0_from = found.map(|found| found.from);
         }
         let mut unanswered = Vec::new();
         let found = self.smallest_p(&row, questions.limit, questions.confidence);

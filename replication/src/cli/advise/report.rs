@@ -1,10 +1,10 @@
 //! The report of `advise`.
 
 use super::Advice;
-use forgetting_laws::fit::Measured;
 use forgetting_laws::fit::advise::{
-    Answers, Estimate, Larger, LossPt0From, Model, NewRuns, OnTarget, SmallestP,
+    Answers, Estimate, Larger, Model, NewRuns, OnTarget, SmallestP,
 };
+use forgetting_laws::fit::{LossPt0From, Measured};
 use forgetting_laws::warning::Warning;
 use forgetting_laws::words::{fraction, number, numbers, percent, power, size, told};
 use std::fmt::Write as _;
@@ -77,6 +77,7 @@ impl Report {
         if row.loss_pt0.is_finite() {
             let from = match loss_pt0_from {
                 Some(LossPt0From::Given) | None => "",
+                Some(LossPt0From::Fitted) => " (that of the runs of this size)",
                 Some(LossPt0From::Interpolated) => " (interpolated between the runs' sizes)",
                 Some(LossPt0From::Extrapolated) => " (extrapolated from the runs' sizes)",
             };

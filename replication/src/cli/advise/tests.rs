@@ -1,7 +1,6 @@
 use super::*;
 use clap::Parser;
-use forgetting_laws::fit::advise::LossPt0From;
-use forgetting_laws::fit::{Bootstrap, fit};
+use forgetting_laws::fit::{Bootstrap, LossPt0From, fit};
 use forgetting_laws::laws::{Additive, Finetuning, FinetuningP, Forgetting, Law};
 use forgetting_laws::rng::Key;
 use forgetting_laws::table::{Run, Table};
@@ -93,6 +92,13 @@ fn every_question_is_answered_where_every_law_is_there() {
     let at = advise(&fits, &options("--p 0.05 --loss-pt0 2.9")).unwrap().answers;
     assert_eq!((at.asked.p, at.asked.loss_pt0), (0.05, 2.9));
     assert_eq!(at.loss_pt0_from, Some(LossPt0From::Given));
+
+    let line = "advise law.json --n-params 109M --d-ft 5M";
+    let asked = Line::try_parse_from(line.split_whitespace()).unwrap().options;
+    let advice = advise(&fits, &asked).unwrap();
+    assert_eq!(advice.answers.loss_pt0_from, Some(LossPt0From::Fitted));
+    let report = report::text(&advice);
+    assert!(report.contains("L_pt0 = 3.00 (that of the runs of this size)"), "{report}");
 }
 
 #[test]
