@@ -1,12 +1,18 @@
 //! Numbers as people write them: sizes with a suffix, and percentages.
 
+/// What a text must be, if it is no number of the kind: `must lie between 0 and 1, as 0.01 or 1%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Requirement(pub &'static str);
+
 /// A size, above 0: 3e6, or with a suffix for thousands, millions, billions or trillions, as 300K,
 /// 109M, 1.27B and 2T.
 ///
 /// # Errors
-/// In words, if the text is not such a size.
-pub fn size(text: &str) -> Result<f64, String> {
-    let wrong = || "must be a number above 0, such as 3e6, 300K, 109M, 1.27B or 2T".to_string();
+/// If the text is not such a size.
+pub fn size(text: &str) -> Result<f64, Requirement> {
+    const WRONG: Requirement =
+        Requirement("must be a number above 0, such as 3e6, 300K, 109M, 1.27B or 2T");
     let text = text.trim();
     let power = |suffix: char| match suffix.to_ascii_uppercase() {
         'K' => Some(3),
@@ -19,18 +25,18 @@ pub fn size(text: &str) -> Result<f64, String> {
         Some(power) => scaled(&text[..text.len() - 1], power),
         None => text.parse().ok(),
     };
-    value.filter(|value: &f64| value.is_finite() && *value > 0.0).ok_or_else(wrong)
+    value.filter(|value: &f64| value.is_finite() && *value > 0.0).ok_or(WRONG)
 }
 
 /// A share from 0 to 1: 0.01, or as a percentage, 1%.
 ///
 /// # Errors
-/// In words, if the text is not such a share.
-pub fn share(text: &str) -> Result<f64, String> {
+/// If the text is not such a share.
+pub fn share(text: &str) -> Result<f64, Requirement> {
     let value = percentage(text).or_else(|| text.trim().parse().ok());
     value
         .filter(|value| (0.0..=1.0).contains(value))
-        .ok_or_else(|| "must lie between 0 and 1, as 0.01 or 1%".into())
+        .ok_or(Requirement("must lie between 0 and 1, as 0.01 or 1%"))
 }
 
 /// The share that `1%` stands for; `None` without the sign.
@@ -69,7 +75,7 @@ mod tests {
         for text in
             ["", "M", "5mio", "-3", "0", "0K", "inf", "nan", "1e400", "1e999999999999K", "é"]
         {
-            assert!(size(text).unwrap_err().contains("above 0"), "{text}");
+            assert!(size(text).unwrap_err().0.contains("above 0"), "{text}");
         }
     }
 
@@ -81,7 +87,7 @@ mod tests {
             assert_eq!(share(text), Ok(value), "{text}");
         }
         for text in ["", "%", "1.5", "101%", "-1%", "nan", "inf%", "1%%"] {
-            assert!(share(text).unwrap_err().contains("between 0 and 1"), "{text}");
+            assert!(share(text).unwrap_err().0.contains("between 0 and 1"), "{text}");
         }
     }
 

@@ -52,6 +52,23 @@ pub enum Stop {
     At(u64, String),
 }
 
+/// Why a record is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong with it, in one line.
+    pub reason: String,
+    /// Whether it may be an object around the records: it lacks a field or has an object in its place,
+    /// and has no form that is known. If it is the only one of its file, [`records`] looks for records in
+    /// it and says where they are.
+    pub may_hold_records: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { reason, may_hold_records: false }
+    }
+}
+
 /// Hands out the records of a file, each with the line on which it begins, counted from 1. Memory
 /// holds one of them. `seed` says what a record becomes: [`Wanted`] keeps some of its fields, and a
 /// `PhantomData` of a type that can be deserialised makes that type.
@@ -63,7 +80,7 @@ pub fn records<T, S>(
     reader: &mut impl BufRead,
     seed: S,
     non_finite: NonFinite,
-    each: impl FnMut(u64, T) -> Result<(), String>,
+    each: impl FnMut(u64, T) -> Result<(), Refusal>,
 ) -> Result<Summary, Stop>
 where
     S: for<'de> DeserializeSeed<'de, Value = T> + Clone,
@@ -75,7 +92,7 @@ fn read<T, S>(
     reader: &mut impl BufRead,
     chunk: usize,
     mut parser: Parser<S>,
-    mut each: impl FnMut(u64, T) -> Result<(), String>,
+    mut each: impl FnMut(u64, T) -> Result<(), Refusal>,
 ) -> Result<Summary, Stop>
 where
     S: for<'de> DeserializeSeed<'de, Value = T> + Clone,
@@ -414,7 +431,7 @@ impl<R: BufRead> Window<'_, R> {
     fn array<T, S: for<'de> DeserializeSeed<'de, Value = T> + Clone>(
         &mut self,
         parser: &mut Parser<S>,
-        each: &mut impl FnMut(u64, T) -> Result<(), String>,
+        each: &mut impl FnMut(u64, T) -> Result<(), Refusal>,
     ) -> Result<(), Stop> {
         self.pass(1);
         let mut closed = self.peek()? == Some(b']');
@@ -425,7 +442,7 @@ impl<R: BufRead> Window<'_, R> {
             let length = self.extent()?;
             let record = parser.parse(&self.rest()[..length]);
             let record = record.map_err(|error| self.malformed(&error))?;
-            each(self.line, record).map_err(|reason| Stop::At(self.line, reason))?;
+            each(self.line, record).map_err(|refusal| Stop::At(self.line, refusal.reason))?;
             self.pass(length);
             closed = match self.peek()? {
                 Some(b']') => true,
@@ -450,7 +467,7 @@ impl<R: BufRead> Window<'_, R> {
     fn objects<T, S: for<'de> DeserializeSeed<'de, Value = T> + Clone>(
         &mut self,
         parser: &mut Parser<S>,
-        each: &mut impl FnMut(u64, T) -> Result<(), String>,
+        each: &mut impl FnMut(u64, T) -> Result<(), Refusal>,
     ) -> Result<(), Stop> {
         let mut first = true;
         while self.peek()?.is_some() {
@@ -466,13 +483,10 @@ impl<R: BufRead> Window<'_, R> {
             }
             let line = self.line;
             let record = record.map_err(|error| self.malformed_line(&error))?;
-            if let Err(reason) = each(line, record) {
+            if let Err(Refusal { reason, may_hold_records }) = each(line, record) {
                 let object = self.rest()[..length].to_vec();
                 self.pass(length);
-                // A file of one object that lacks what is asked for may hold the records in it.
-                let lacks = reason.starts_with("no field") || reason.contains("is an object;");
-                let advised = reason.contains("--like");
-                let alone = first && lacks && !advised && self.peek()?.is_none();
+                let alone = first && may_hold_records && self.peek()?.is_none();
                 let wrapped = if alone { wrapped_in(&object) } else { None };
                 return Err(Stop::At(line, wrapped.unwrap_or(reason)));
             }
@@ -559,7 +573,7 @@ mod tests {
                 found.push((line, value));
                 Ok(())
             } else {
-                Err("no object".into())
+                Err("no object".to_string().into())
             }
         };
         let parser =
@@ -770,18 +784,19 @@ mod tests {
             (r#"{"text": {"0": "a", "1": "b"}}"#, "to_json"),
             (r#"{"columns": ["text"], "index": [0], "data": [["a"]]}"#, "to_json"),
         ] {
-            let refusal = |text: &str, reason: &str| {
-                let each = |_, _: Value| Err(reason.to_string());
+            let refusal = |text: &str, may_hold_records: bool| {
+                let refused = Refusal { reason: "refused".into(), may_hold_records };
+                let each = |_, _: Value| Err(refused.clone());
                 match records(&mut text.as_bytes(), Wanted(&["text"]), NonFinite::Null, each) {
                     Err(Stop::At(1, reason)) => reason,
                     other => panic!("{other:?}"),
                 }
             };
-            let reason = refusal(text, "no field \"text\"");
+            let reason = refusal(text, true);
             assert!(reason.contains(what), "{reason}");
             // What is wrong within a record, or in one of several, is said.
-            assert_eq!(refusal(text, "other"), "other");
-            assert_eq!(refusal(&format!("{text}\n{{}}"), "no field"), "no field");
+            assert_eq!(refusal(text, false), "refused");
+            assert_eq!(refusal(&format!("{text}\n{{}}"), true), "refused");
         }
         assert_eq!(wrapped_in(br#"{"text": "a", "tags": ["x"], "meta": {"id": 1}}"#), None);
         assert_eq!(wrapped_in(b"{}"), None);

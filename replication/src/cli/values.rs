@@ -2,7 +2,7 @@
 //! `NAME=FILE`.
 
 use forgetting_laws::fit::Limit;
-use forgetting_laws::numbers::{share, size};
+use forgetting_laws::numbers::{Requirement, share, size};
 use forgetting_laws::table::Column;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,7 @@ impl Values {
         Self::parse(text, share)
     }
 
-    fn parse(text: &str, number: fn(&str) -> Result<f64, String>) -> Result<Self, String> {
+    fn parse(text: &str, number: fn(&str) -> Result<f64, Requirement>) -> Result<Self, String> {
         let number = |text: &str| number(text).map_err(|why| format!("{:?} {why}", text.trim()));
         let parts: Vec<_> = text.split(':').collect();
         match *parts {

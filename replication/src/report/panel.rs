@@ -2,6 +2,7 @@
 //! `panel.js` evaluates Equations 6 and 7 with them as [`Fit::predict`] does.
 
 use crate::results::{DomainLaws, Laws, distinct};
+use forgetting_laws::Result;
 use forgetting_laws::fit::{Fit, Space};
 use forgetting_laws::table::Column;
 use serde::Serialize;
@@ -72,10 +73,10 @@ fn knots(fit: &Fit) -> Vec<(f64, f64)> {
     sizes.into_iter().filter_map(|n| Some((n, fit.loss_pt0_at(n)?.loss_pt0))).collect()
 }
 
-fn panel(law: &Result<Fit, String>) -> Panel {
+fn panel(law: &Result<Fit>) -> Panel {
     match law {
         Ok(fit) => Panel::Fitted(Box::new(fitted(fit))),
-        Err(why) => Panel::Missing { missing: why.clone() },
+        Err(why) => Panel::Missing { missing: why.to_string() },
     }
 }
 
@@ -123,6 +124,7 @@ fn round(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forgetting_laws::Error;
 
     #[test]
     fn numbers_keep_their_digits() {
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn no_name_ends_the_script() {
-        let missing = || Err("no </script> law".to_string());
+        let missing = || Err(Error::setting("law", "</script>", "must be known"));
         let laws = DomainLaws {
             domain: "<!--</script>".into(),
             forgetting: missing(),
@@ -146,6 +148,6 @@ mod tests {
         assert!(!json.contains('<'), "{json}");
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(read[0]["name"], "<!--</script>");
-        assert_eq!(read[0]["forgetting"]["missing"], "no </script> law");
+        assert_eq!(read[0]["forgetting"]["missing"], "law = </script>: must be known");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Results;
 use crate::blocks::MAIN;
+use forgetting_laws::Result;
 use forgetting_laws::fit::{self, Bootstrap, Fit, Options};
 use forgetting_laws::laws::{Finetuning, Forgetting, ForgettingBounded, LAWS, Law};
 use forgetting_laws::table::{Column, Table};
@@ -11,9 +12,9 @@ pub struct DomainLaws {
     /// The domain.
     pub domain: String,
     /// Equation 7.
-    pub forgetting: Result<Fit, String>,
+    pub forgetting: Result<Fit>,
     /// Equation 6.
-    pub finetuning: Result<Fit, String>,
+    pub finetuning: Result<Fit>,
     /// The preferred form of the forgetting law, if it is significantly ahead of Equation 7 on held-out
     /// runs.
     pub other: Option<Fit>,
@@ -29,7 +30,7 @@ pub struct Laws(pub Vec<DomainLaws>);
 
 impl DomainLaws {
     /// Both laws, in the order of their equations.
-    pub fn both(&self) -> [(&'static str, &Result<Fit, String>); 2] {
+    pub fn both(&self) -> [(&'static str, &Result<Fit>); 2] {
         [(Finetuning.name(), &self.finetuning), (Forgetting.name(), &self.forgetting)]
     }
 }
@@ -52,7 +53,7 @@ impl Laws {
     pub fn with_vocabulary(table: &Table, vocab_size: Option<u32>, options: &Options) -> Self {
         let fitted = |(domain, table): (String, Table)| {
             let of = |law: &'static dyn Law| {
-                let mut fit = fit::fit(&table, law, options).map_err(|error| error.to_string())?;
+                let mut fit = fit::fit(&table, law, options)?;
                 fit.domain.clone_from(&domain);
                 Ok(fit)
             };
@@ -93,7 +94,7 @@ impl Laws {
 
     /// Notes about what could not be fitted and why.
     pub fn missing(&self) -> Vec<String> {
-        let why = |domain: &str, (law, fit): (&str, &Result<Fit, String>)| {
+        let why = |domain: &str, (law, fit): (&str, &Result<Fit>)| {
             fit.as_ref().err().map(|why| format!("There is no {law} law for {domain}: {why}."))
         };
         let of = |laws: &'_ DomainLaws| {

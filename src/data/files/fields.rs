@@ -1,6 +1,7 @@
 //! Which part of a record is the document.
 
 use crate::data::mask::{Loss, Passage};
+use crate::formats::json::Refusal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -146,9 +147,9 @@ impl Fields {
     ///
     /// # Errors
     /// In one line, if a field is missing or is not what it should be.
-    pub(super) fn find(&self, record: Value) -> Result<Found, String> {
+    pub(super) fn find(&self, record: Value) -> Result<Found, Refusal> {
         let Value::Object(record) = record else {
-            return Err(format!("a JSON object is expected, but this is {}", kind(&record)));
+            return Err(format!("a JSON object is expected, but this is {}", kind(&record)).into());
         };
         if let Some(Filter { field, values }) = &self.filter {
             let value = name(field, need(&record, field)?, "a string or a number can be filtered")?;
@@ -168,7 +169,7 @@ impl Fields {
                 None | Some(Value::Null) if self.skip_missing => return Ok(Found::Missing),
                 Some(Value::Null) => {
                     let what = "is null; --skip-missing leaves such records out";
-                    return Err(format!("the field {field:?} {what}"));
+                    return Err(format!("the field {field:?} {what}").into());
                 }
                 _ => {}
             }
@@ -183,7 +184,7 @@ impl Fields {
         let text = match &self.instructions {
             None => {
                 let text = look_up(&record, &self.text);
-                let text = text.ok_or_else(|| missing(&record, &self.text) + form_of(&record))?;
+                let text = text.ok_or_else(|| missing_or_of_a_form(&record, &self.text))?;
                 Passage::plain(string(&self.text, text)?.to_string())
             }
             Some(instructions) => {
@@ -232,7 +233,7 @@ impl Instructions {
     }
 
     /// The text, and the bytes of the answers in it.
-    fn render(&self, record: &Record) -> Result<(String, Vec<Range<usize>>), String> {
+    fn render(&self, record: &Record) -> Result<(String, Vec<Range<usize>>), Refusal> {
         let (mut text, mut answers) = (String::new(), Vec::new());
         let mut exchange = |question: &str, answer: &str| {
             text.push_str(&format!("{OPEN} {} {CLOSE}", question.trim()));
@@ -260,21 +261,23 @@ impl Instructions {
             }
             Self::Conversation { turns, speaker, words, human, model } => {
                 let list = look_up(record, turns);
-                let list = list.ok_or_else(|| missing(record, turns) + form_of(record))?;
+                let list = list.ok_or_else(|| missing_or_of_a_form(record, turns))?;
                 let list = match list {
                     Value::Array(list) => list,
                     other => {
-                        return Err(format!("the field {turns:?} is {}, not a list", kind(other)));
+                        let what = format!("the field {turns:?} is {}, not a list", kind(other));
+                        return Err(what.into());
                     }
                 };
                 let mut asked = String::new();
                 for turn in list {
                     let Value::Object(turn) = turn else {
-                        return Err(format!("a turn in {turns:?} is {}", kind(turn)));
+                        return Err(format!("a turn in {turns:?} is {}", kind(turn)).into());
                     };
                     let who = need(turn, speaker).map_err(|why| {
                         format!(
-                            "in a turn in {turns:?}: {why}; an entry of a --registry can name others"
+                            "in a turn in {turns:?}: {}; an entry of a --registry can name others",
+                            why.reason
                         )
                     })?;
                     let who = string(speaker, who)?;
@@ -291,7 +294,8 @@ impl Instructions {
                         let advice = knows(turns, who);
                         return Err(format!(
                             "{who:?} speaks in {turns:?}; known are {known}{advice}"
-                        ));
+                        )
+                        .into());
                     } else if !asked.is_empty() {
                         // An answer to nothing is left out.
                         exchange(&asked, what);
@@ -314,12 +318,25 @@ fn look_up<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
     })
 }
 
-fn need<'a>(record: &'a Record, path: &str) -> Result<&'a Value, String> {
+fn need<'a>(record: &'a Record, path: &str) -> Result<&'a Value, Refusal> {
     look_up(record, path).ok_or_else(|| missing(record, path))
 }
 
-fn missing(record: &Record, path: &str) -> String {
-    no_field(path, record.keys().map(String::as_str))
+fn missing(record: &Record, path: &str) -> Refusal {
+    let reason = no_field(path, record.keys().map(String::as_str));
+    Refusal { reason, may_hold_records: true }
+}
+
+/// The same, with advice if the record has a common [form](Instructions::form).
+fn missing_or_of_a_form(record: &Record, path: &str) -> Refusal {
+    let (Refusal { reason, .. }, advice) = (missing(record, path), form_of(record));
+    Refusal { reason: reason + advice, may_hold_records: advice.is_empty() }
+}
+
+/// Refuses the value of a field.
+fn refuse(field: &str, value: &Value, requirement: &str) -> Refusal {
+    let reason = format!("the field {field:?} is {}; {requirement}", kind(value));
+    Refusal { reason, may_hold_records: value.is_object() }
 }
 
 /// Says that a field is not among some.
@@ -353,7 +370,7 @@ fn knows(field: &str, who: &str) -> String {
 }
 
 /// The content of a turn; `None` if it has none.
-fn said<'a>(field: &str, value: Option<&'a Value>) -> Result<Option<Cow<'a, str>>, String> {
+fn said<'a>(field: &str, value: Option<&'a Value>) -> Result<Option<Cow<'a, str>>, Refusal> {
     let parts = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Array(parts)) => parts,
@@ -368,30 +385,26 @@ fn said<'a>(field: &str, value: Option<&'a Value>) -> Result<Option<Cow<'a, str>
                 (Some(Value::String(text)), _) => texts.push(text),
                 (Some(Value::Null), _) => {}
                 (_, Some(Value::String(kind))) => {
-                    return Err(format!(
-                        "{field:?} has a part of type {kind:?}; only text is read"
-                    ));
+                    let what = format!("{field:?} has a part of type {kind:?}; only text is read");
+                    return Err(what.into());
                 }
-                _ => return Err(format!("{field:?} has a part without text")),
+                _ => return Err(format!("{field:?} has a part without text").into()),
             },
-            other => return Err(format!("{field:?} has a part that is {}", kind(other))),
+            other => return Err(format!("{field:?} has a part that is {}", kind(other)).into()),
         }
     }
     Ok((!texts.is_empty()).then(|| texts.join("\n").into()))
 }
 
-fn string<'a>(field: &str, value: &'a Value) -> Result<&'a str, String> {
-    match value {
-        Value::String(text) => Ok(text),
-        other => Err(format!("the field {field:?} is {}; text is a string", kind(other))),
-    }
+fn string<'a>(field: &str, value: &'a Value) -> Result<&'a str, Refusal> {
+    value.as_str().ok_or_else(|| refuse(field, value, "text is a string"))
 }
 
-fn name(field: &str, value: &Value, requirement: &str) -> Result<String, String> {
+fn name(field: &str, value: &Value, requirement: &str) -> Result<String, Refusal> {
     match value {
         Value::String(name) => Ok(name.clone()),
         Value::Number(name) => Ok(name.to_string()),
-        other => Err(format!("the field {field:?} is {}; {requirement}", kind(other))),
+        other => Err(refuse(field, other, requirement)),
     }
 }
 
@@ -411,8 +424,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn document(text: &str) -> Result<Found, String> {
+    fn document(text: &str) -> Result<Found, Refusal> {
         Ok(Found::Document(Passage::plain(text.to_string()), None))
+    }
+
+    /// Why a record has no document.
+    fn refused(fields: &Fields, record: Value) -> String {
+        fields.find(record).unwrap_err().reason
     }
 
     #[test]
@@ -423,7 +441,7 @@ mod tests {
         let found = Found::Document(Passage::plain("x"), Some("7".into()));
         assert_eq!(fields.find(record("Github")), Ok(found));
         assert_eq!(fields.find(record("ArXiv")), Ok(Found::Other("ArXiv".into())));
-        let none = fields.find(json!({"a": {"text": "x"}, "meta": "Github"})).unwrap_err();
+        let none = refused(&fields, json!({"a": {"text": "x"}, "meta": "Github"}));
         assert_eq!(none, "no field \"meta.set\"; the fields found are: \"a\", \"meta\"");
         // A key with dots is one, too.
         let dotted = Fields::plain("a.b.c", None);
@@ -448,9 +466,9 @@ mod tests {
             let record = json!({"instruction": "Add.", "input": input, "output": "3"});
             assert_eq!(fields.find(record), document("[INST] Add. [/INST] 3\n"));
         }
-        let found = fields.find(json!({"input": "1 2", "output": "3"}));
-        assert!(found.unwrap_err().contains("no field \"instruction\""));
-        assert!(fields.find(json!({"instruction": "Add."})).unwrap_err().contains("\"output\""));
+        let found = refused(&fields, json!({"input": "1 2", "output": "3"}));
+        assert!(found.contains("no field \"instruction\""));
+        assert!(refused(&fields, json!({"instruction": "Add."})).contains("\"output\""));
     }
 
     /// What counts of the texts, in parts.
@@ -518,17 +536,17 @@ mod tests {
         let more = [&both[..], &[("gpt", "2")]].concat();
         assert_eq!(turns(&more), document(&format!("{first}[INST] 1+1? [/INST] 2\n")));
         assert_eq!(turns(&[("gpt", "Hello")]), document(""));
-        let error = turns(&[("narrator", "x")]).unwrap_err();
+        let error = turns(&[("narrator", "x")]).unwrap_err().reason;
         let expected = "\"narrator\" speaks in \"conversations\"; known are system, human, gpt";
         assert_eq!(error, expected);
-        let error = turns(&[("chatgpt", "x")]).unwrap_err();
+        let error = turns(&[("chatgpt", "x")]).unwrap_err().reason;
         assert!(error.ends_with("gpt; --like conversations knows \"chatgpt\""), "{error}");
-        let error = fields.find(json!({"messages": []})).unwrap_err();
+        let error = refused(&fields, json!({"messages": []}));
         assert!(error.ends_with("\"messages\"; --like messages reads such records"), "{error}");
-        let error = fields.find(json!({"conversations": "x"})).unwrap_err();
+        let error = refused(&fields, json!({"conversations": "x"}));
         assert_eq!(error, "the field \"conversations\" is a string, not a list");
-        assert!(fields.find(json!({"conversations": [1]})).unwrap_err().contains("a number"));
-        let error = fields.find(json!({"conversations": [{"role": "user"}]})).unwrap_err();
+        assert!(refused(&fields, json!({"conversations": [1]})).contains("a number"));
+        let error = refused(&fields, json!({"conversations": [{"role": "user"}]}));
         let expected = "in a turn in \"conversations\": no field \"from\"; the fields found are: \"role\"; \
                         an entry of a --registry can name others";
         assert_eq!(error, expected);
@@ -553,13 +571,13 @@ mod tests {
             let found = form("conversations").find(sharegpt(who));
             assert_eq!(found, document("[INST] 1+1? [/INST] 2\n"));
         }
-        let refused = form("conversations").find(sharegpt("narrator")).unwrap_err();
-        assert!(refused.starts_with("\"narrator\" speaks in \"conversations\""), "{refused}");
+        let error = refused(&form("conversations"), sharegpt("narrator"));
+        assert!(error.starts_with("\"narrator\" speaks in \"conversations\""), "{error}");
         let alpaca = json!({"instruction": "Add 1.", "output": "2"});
         assert_eq!(form("alpaca").find(alpaca.clone()), document("[INST] Add 1. [/INST] 2\n"));
         let said = |content: Value| {
             let turns = [json!({"role": "user", "content": content})];
-            form("messages").find(json!({ "messages": turns })).unwrap_err()
+            refused(&form("messages"), json!({ "messages": turns }))
         };
         let image = json!([{"type": "image_url", "image_url": "a.png"}]);
         assert!(said(image).contains("a part of type \"image_url\""));
@@ -568,9 +586,26 @@ mod tests {
         assert!(Instructions::FORMS.iter().all(|name| Instructions::form(name).is_some()));
         assert_eq!(Instructions::form("text"), None);
         // Who asks for a text field is told of the form.
-        let plain = |record: Value| Fields::plain("text", None).find(record).unwrap_err();
+        let plain = |record: Value| refused(&Fields::plain("text", None), record);
         assert!(plain(json!({"messages": null})).ends_with("--like messages reads such records"));
         assert!(plain(alpaca).ends_with("--like alpaca reads such records"));
+    }
+
+    /// What [`records`](crate::formats::json::records) looks into: an object that lacks the field, or has
+    /// an object in its place, but has no form that is known.
+    #[test]
+    fn an_object_without_the_text_may_hold_the_records() {
+        let plain = Fields::plain("text", None);
+        for (record, may_hold_records) in [
+            (json!({"data": []}), true),
+            (json!({"text": {"0": "a"}}), true),
+            (json!({"text": ["a"]}), false),
+            (json!({"messages": []}), false),
+            (json!("text"), false),
+        ] {
+            let refusal = plain.find(record.clone()).unwrap_err();
+            assert_eq!(refusal.may_hold_records, may_hold_records, "{record}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::notes::Notes;
 use super::packing::{Packing, Unpacked};
 use super::pieces::Pieces;
 use super::{Counted, Document, Format, Kind, STDIN, parquet, shown, texts};
-use crate::formats::json::{self, NonFinite, Wanted};
+use crate::formats::json::{self, NonFinite, Refusal, Wanted};
 use crate::formats::{HEAD, foreign, is_page, not_data};
 use crate::{Error, Result};
 use serde_json::Value;
@@ -266,9 +266,9 @@ impl<'a> Gathered<'a> {
     }
 
     /// Keeps the document in a record.
-    fn record(&mut self, value: Value) -> Result<(), String> {
+    fn record(&mut self, value: Value) -> Result<(), Refusal> {
         let found = self.fields.find(value)?;
-        self.keep(found)
+        Ok(self.keep(found)?)
     }
 
     fn keep(&mut self, found: Found) -> Result<(), String> {
@@ -359,7 +359,7 @@ impl<'a> Gathered<'a> {
         let mut hasher = Sha256::new();
         let fields = self.fields;
         parquet::rows(path, &fields.outermost(), |value| {
-            let found = fields.find(value)?;
+            let found = fields.find(value).map_err(|refusal| refusal.reason)?;
             if let Found::Document(passage, group) = &found {
                 for part in [&passage.text, group.as_deref().unwrap_or_default()] {
                     hasher.update((part.len() as u64).to_le_bytes());

@@ -47,11 +47,14 @@ pub fn read(path: &Path, mut bytes: &[u8]) -> Result<Records> {
     }
     let mut table = Rows::default();
     for (line, Object(fields)) in objects {
-        let twice = |name| Error::content(path, line, format!("{name:?} appears twice"));
+        let twice = |Twice(name)| Error::content(path, line, format!("{name:?} appears twice"));
         table.push(line, &fields).map_err(twice)?;
     }
     Ok(Records { warnings, ..table.records(Unit::Line) })
 }
+
+/// The name that an object has twice.
+struct Twice(String);
 
 /// Rows whose columns are collected while they are read.
 #[derive(Default)]
@@ -62,8 +65,8 @@ struct Rows {
 }
 
 impl Rows {
-    /// Adds an object, or returns the name that it has twice.
-    fn push(&mut self, line: u64, fields: &[(String, Value)]) -> Result<(), String> {
+    /// Adds an object.
+    fn push(&mut self, line: u64, fields: &[(String, Value)]) -> Result<(), Twice> {
         let mut cells = vec![None; self.columns.len()];
         for (name, value) in fields {
             self.put(&mut cells, name, value)?;
@@ -78,7 +81,7 @@ impl Rows {
         cells: &mut Vec<Option<Cell>>,
         name: &str,
         value: &Value,
-    ) -> Result<(), String> {
+    ) -> Result<(), Twice> {
         if let Value::Object(inner) = value
             && !inner.is_empty()
         {
@@ -96,7 +99,7 @@ impl Rows {
         };
         cells.resize(self.columns.len(), None);
         match cells[place].replace(cell(value)) {
-            Some(_) => Err(name.to_owned()),
+            Some(_) => Err(Twice(name.to_owned())),
             None => Ok(()),
         }
     }

@@ -6,7 +6,6 @@ use crate::experiment::job::{self, Job};
 use crate::experiment::memory::Budget;
 use crate::experiment::worker::Failure;
 use crate::terminal;
-use forgetting_laws::Result;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Window;
 use forgetting_laws::engine::Engine;
@@ -17,6 +16,7 @@ use forgetting_laws::rng::Key;
 use forgetting_laws::run::{EngineKind, Outcome, Record, Spec};
 use forgetting_laws::store::Store;
 use forgetting_laws::weight_decay::{AdamW, Step};
+use forgetting_laws::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ fn costs(session: &Session, jobs: &[&Job], memory: &MemoryOfSizes) -> String {
 }
 
 /// The passes and the memory of a run, or why it does not fit.
-type Fit = std::result::Result<(Passes, Memory), String>;
+type Fit = Result<(Passes, Memory)>;
 
 /// The fit of the run that needs the most memory, for each size.
 struct MemoryOfSizes(BTreeMap<String, (Workload, Fit)>);
@@ -144,7 +144,6 @@ impl MemoryOfSizes {
             let known = sizes.0.get(&job.size);
             if known.is_none_or(|(known, _)| known.batch < workload.batch) {
                 let fit = budget.passes(job).map(|passes| (passes, workload.memory(passes)));
-                let fit = fit.map_err(|refusal| refusal.to_string());
                 sizes.0.insert(job.size.clone(), (workload, fit));
             }
         }
@@ -205,7 +204,8 @@ impl MemoryOfSizes {
                 gb(memory.workspace),
             )
         });
-        let refusals = self.0.values().filter_map(|(_, fit)| fit.as_ref().err().cloned());
+        let refusals =
+            self.0.values().filter_map(|(_, fit)| fit.as_ref().err().map(Error::to_string));
         largest.into_iter().chain(refusals).collect::<Vec<_>>().join("\n")
     }
 }

@@ -10,8 +10,8 @@ use crate::figures::style::{self, Csv, rank_correlation, significant};
 use crate::figures::{Figure, Finding, Page, Table, Verdict};
 use crate::format::cell;
 use crate::results::{Domain, Finetuned, Laws, Results};
-use forgetting_laws::Result;
 use forgetting_laws::fit::Param;
+use forgetting_laws::{Error, Result};
 use plot::{
     self, Axis, Color, Direction, Glyph, Interval, Legend, Mark, Numbers, Panel, Shape, Share,
     Stroke,
@@ -53,7 +53,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     let mut notes = style::notes(results, FIG4.blocks);
     for point in points.iter().filter(|point| point.b.is_none()) {
         let why = laws.domain(&point.domain.name).and_then(|laws| laws.forgetting.as_ref().err());
-        let why = why.map_or("no run counts".into(), Clone::clone);
+        let why = why.map_or("no run counts".into(), Error::to_string);
         notes.push(format!("There is no B for {}: {why}.", point.domain.name));
     }
     notes.push(

@@ -221,6 +221,7 @@ mod tests {
     use crate::figures::fig6::FIG6;
     use crate::figures::golden::{self, PLANTED};
     use crate::results::DomainLaws;
+    use forgetting_laws::Error;
     use forgetting_laws::fit::{Bootstrap, Options};
     use forgetting_laws::laws::ForgettingTimesTokens;
 
@@ -274,16 +275,17 @@ mod tests {
         // Without resamples the error on all runs stands in the place of the bootstrapped one.
         let shown = &table(&laws, &Forgetting).rows[0][2];
         assert_eq!(*shown, error_percent(laws.0[0].forgetting.as_ref().unwrap().mre));
+        let missing = || Err(Error::setting("runs", 3, "must be at least 5"));
         laws.0 = vec![DomainLaws {
             domain: "near".into(),
-            forgetting: Err("too few runs".into()),
-            finetuning: Err("too few runs".into()),
+            forgetting: missing(),
+            finetuning: missing(),
             other: None,
             unbounded: None,
         }];
         let page = draw(&PLANTED.0, &laws).unwrap();
         assert!(page.findings.iter().all(|f| f.verdict == Verdict::NotTestable));
-        let note = "There is no finetuning law for near: too few runs.";
+        let note = "There is no finetuning law for near: runs = 3: must be at least 5.";
         assert!(page.notes.iter().any(|said| said == note), "{:?}", page.notes);
     }
 }
