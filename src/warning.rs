@@ -206,8 +206,8 @@ impl WarningKind {
                  say which rows belong to one run, name another one with --runs."
             }
             Self::ColumnUsedUnasked => {
-                "Name the columns with --group-by, --runs, --weight or --map if this is intended, \
-                 and rename them if not."
+                "If a column holds that, ask for it with --group-by, --runs, --weight or --map; if not, \
+                 rename it."
             }
             Self::PercentagesAsFractions => {
                 "If 1 means one percent, divide by 100, as `fit --percent` does."

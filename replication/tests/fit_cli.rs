@@ -892,7 +892,10 @@ fn the_report_card_says_each_warning_once() {
     once.dedup();
     assert!(!ids.is_empty() && ids == once, "{card}");
     let words = card.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("W05 all fits: the column domain is used"), "{card}");
+    assert!(
+        words.contains("W05 all fits: the column domain was used as the domain of each row"),
+        "{card}"
+    );
     // Equation 6 has runs of several p at each of its settings.
     assert!(
         words.contains("W03 all fits except those of finetuning: each of the 27 settings"),

@@ -249,12 +249,18 @@ fn few_runs(sample: &Sample) -> Option<Warning> {
 }
 
 fn unasked(columns: &[String]) -> Option<Warning> {
-    let plural = if columns.len() == 1 { "" } else { "s" };
-    let verb = if columns.len() == 1 { "is" } else { "are" };
+    let meaning = |column: &String| match column.as_str() {
+        "parent_id" => "the pretrained model".to_string(),
+        name => format!("the {name}"),
+    };
+    let meanings: Vec<_> = columns.iter().map(meaning).collect();
+    let (plural, were, their) =
+        if columns.len() == 1 { ("", "was", "its name") } else { ("s", "were", "their names") };
     (!columns.is_empty()).then(|| {
         WarningKind::ColumnUsedUnasked.warn(format!(
-            "the column{plural} {} {verb} used because of the name",
-            columns.join(", ")
+            "the column{plural} {} {were} used as {} of each row, only because of {their}",
+            columns.join(" and "),
+            meanings.join(" and ")
         ))
     })
 }

@@ -112,7 +112,16 @@ fn columns_that_nobody_asked_for_are_named() {
     table.unasked = vec!["run".into(), "weight".into()];
     let warnings = fitted(&table, &Forgetting).warnings;
     assert_eq!(warnings[0].kind, WarningKind::ColumnUsedUnasked);
-    assert_eq!(warnings[0].message, "the columns run, weight are used because of the name");
+    assert_eq!(
+        warnings[0].message,
+        "the columns run and weight were used as the run and the weight of each row, only because of \
+         their names"
+    );
+    table.unasked = vec!["parent_id".into()];
+    assert_eq!(
+        fitted(&table, &Forgetting).warnings[0].message,
+        "the column parent_id was used as the pretrained model of each row, only because of its name"
+    );
 }
 
 #[test]
