@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Optional
+from contextlib import contextmanager
+from typing import Any, Generator, Iterable, Mapping, Optional
 
 from ._native import ForgettingLawsError
 
@@ -36,6 +37,32 @@ def share(**numbers: Optional[float]) -> None:
     for name, value in numbers.items():
         if value is not None and not 0 <= value <= 1:
             raise ForgettingLawsError(f"{name} = {shown(value)}: must lie between 0 and 1")
+
+
+def listed(**lists: Optional[Iterable[Any]]) -> None:
+    """Refuses what is no list, or another sequence; None is what was not given."""
+    for name, value in lists.items():
+        if value is not None and (isinstance(value, (str, bytes)) or not hasattr(value, "__iter__")):
+            raise ForgettingLawsError(f"{name} = {shown(value)}: must be a list")
+
+
+def mapping(what: str, **mappings: Optional[Mapping[Any, Any]]) -> None:
+    """Refuses what is no dict, with what it must be a dict of; None is what was not given."""
+    for name, value in mappings.items():
+        if value is not None and not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ForgettingLawsError(f"{name} = {shown(value)}: must be a dict of {what}")
+
+
+@contextmanager
+def file_of(argument: str) -> Generator[None, None, None]:
+    """Names the argument in the message of an error of its file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        reason = f"the file of {argument} cannot be used: {error.strerror}"
+        raise type(error)(error.errno, reason, error.filename) from None
 
 
 def rank_of(rank: int, ranks: int) -> None:

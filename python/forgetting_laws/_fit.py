@@ -8,6 +8,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterable,
     List,
     Mapping,
     NamedTuple,
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _html, _native, _table
-from ._checks import counted, real, share, shown, whole
+from ._checks import counted, listed, real, share, shown, whole
 from ._native import ForgettingLawsError
 from ._plots import Plot
 
@@ -474,7 +475,9 @@ def compare(
     """
     whole(bootstrap=bootstrap, seed=seed, threads=threads)
     real(level=level, delta=delta)
-    laws = [laws] if isinstance(laws, str) else list(laws)
+    laws = [laws] if isinstance(laws, str) else laws
+    listed(laws=laws)
+    laws = list(laws)
     _law_names(*laws)
     given = _table.given(table, columns, domain)
     options = Options(
@@ -547,7 +550,7 @@ def advise(
     dict
         ``p``: the smallest p, None if even 1 is not enough; ``by_law``: the p of the law alone with its
         interval, None where no p is enough; ``rise`` and ``rise_without``: the increase of a new run at that p and without injection,
-        in nats; ``loss_pt0``, and ``loss_pt0_from``: ``given``, ``interpolated`` or ``extrapolated``;
+        in nats; ``loss_pt0``, and ``loss_pt0_from``: ``given``, ``fitted``, ``interpolated`` or ``extrapolated``;
         ``warnings``: list of str. Further answers at ``asked_p``, None where they were not asked for or
         the laws cannot answer: ``on_target``, ``n_for_target``, ``d_ft_for_target``, ``worth_collecting``,
         ``larger_model`` and ``best_new_runs``. ``unanswered`` says why, by question.
@@ -561,23 +564,15 @@ def advise(
     real(limit=limit, limit_nats=limit_nats, confidence=confidence, epochs=epochs, target_loss=target_loss)
     real(worth=worth, larger=larger)
     share(p=p)
-    asked = [fits] if isinstance(fits, Fit) else list(fits)
+    real(n_params=n_params, d_ft_tokens=d_ft_tokens, loss_pt0=loss_pt0, d_tokens=d_tokens)
+    asked = list(fits) if isinstance(fits, Iterable) else [fits]
+    for fit in asked:
+        if not isinstance(fit, Fit):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ForgettingLawsError(f"fits = {shown(fit)}: must be a Fit, or a list of them, as fl.fit returns")
     if limit is None and limit_nats is None:
         limit = 0.01
-
-    def number(name: str, value: Optional[float]) -> float:
-        try:
-            return float("nan") if value is None else float(value)
-        except (TypeError, ValueError, OverflowError):
-            raise ForgettingLawsError(f"{name} = {shown(value)}: must be a number") from None
-
-    at = [
-        number("n_params", n_params),
-        number("d_ft_tokens", d_ft_tokens),
-        0.0,
-        number("loss_pt0", loss_pt0),
-        number("d_tokens", d_tokens),
-    ]
+    row = (n_params, d_ft_tokens, 0.0, loss_pt0, d_tokens)
+    at = [float("nan") if value is None else float(value) for value in row]
     natives = [fit._native for fit in asked]
     questions = Questions(p, epochs, target_loss, worth, larger, new_runs)
     answer: Dict[str, Any] = json.loads(

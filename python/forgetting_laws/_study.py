@@ -7,7 +7,7 @@ import os
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union, cast
 
 from . import _html, _native
-from ._checks import counted, real, shown, whole
+from ._checks import counted, file_of, listed, mapping, real, shown, whole
 from ._native import ForgettingLawsError
 
 Path = Union[str, "os.PathLike[str]"]
@@ -222,6 +222,8 @@ class Study:
             limit = 0.05
         real(n_params=n_params, d_ft_tokens=d_ft_tokens, limit=limit, limit_nats=limit_nats)
         real(confidence=confidence, loss_pt0=loss_pt0, passes=passes)
+        mapping('N by name, as {"small": 4.1e7}', models=models)
+        listed(candidates=candidates, amounts=amounts, fractions=fractions, p=p)
         if not models:
             raise ForgettingLawsError("models are missing: give at least one model and its N")
         priced: Dict[str, Tuple[float, float]] = {}
@@ -244,7 +246,7 @@ class Study:
                 for fraction in fractions
             ]
         for run in candidates:
-            if len(run) != 4:
+            if not hasattr(run, "__len__") or len(run) != 4:
                 raise ForgettingLawsError(
                     f"candidates: {shown(run)} must have a model, D_ft, p and a cost"
                 )
@@ -459,7 +461,8 @@ class Study:
         return pandas.DataFrame(self.runs, columns=StudyRun._fields)
 
     def _read(self) -> Dict[str, Any]:
-        data: Dict[str, Any] = json.loads(_native.study_read(self.path))
+        with file_of("path"):
+            data: Dict[str, Any] = json.loads(_native.study_read(self.path))
         return data
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._checks import shown
+from ._checks import file_of, mapping, shown
 from ._native import ForgettingLawsError
 
 NUMBERS = (
@@ -88,7 +88,7 @@ def given(
     table: Any, rename: Optional[Mapping[str, str]] = None, domain: Optional[Label] = None
 ) -> Given:
     """The columns of a table that laws use, for one domain."""
-    taken = dict(rename or {})
+    taken = _renamed(rename)
     read = _read(table, taken)
     if domain is not None or len(set(read.labels.get("domain", ()))) > 1:
         read = _of_domain(read, domain)
@@ -109,7 +109,12 @@ def given(
 
 def numbers(table: Any, rename: Optional[Mapping[str, str]] = None) -> Dict[str, Floats]:
     """Only the numeric columns, of every row."""
-    return _read(table, dict(rename or {}), once=False).numbers
+    return _read(table, _renamed(rename), once=False).numbers
+
+
+def _renamed(rename: Optional[Mapping[str, str]]) -> Dict[str, str]:
+    mapping('columns by name, as {"run": "Run"}', columns=rename)
+    return dict(rename or {})
 
 
 def _map(taken: Mapping[str, str]) -> List[str]:
@@ -136,7 +141,8 @@ def _no_rows(names: Sequence[str]) -> str:
 
 
 def _file(path: str, taken: Mapping[str, str]) -> _Columns:
-    read = _native.read_table(path, _map(taken))
+    with file_of("table"):
+        read = _native.read_table(path, _map(taken))
     numbers, labels, names, unasked, sha256, lines, warnings = read
     if not numbers and not labels:
         raise ForgettingLawsError(_no_rows(names))

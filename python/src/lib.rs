@@ -11,6 +11,8 @@ use forgetting_laws::fit::Watch;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -25,9 +27,20 @@ pyo3::create_exception!(
 /// The library's sentence as Python's exception.
 fn raise(error: Error) -> PyErr {
     match error {
-        Error::Io { path, source } => PyOSError::new_err(format!("{}: {source}", path.display())),
+        Error::Io { path, source } => os_error(&path, &source),
         other => ForgettingLawsError::new_err(of_python(&other.to_string())),
     }
+}
+
+/// A subclass of OSError such as FileNotFoundError, with the file in its message and as its `filename`.
+fn os_error(path: &Path, source: &io::Error) -> PyErr {
+    let Some(code) = source.raw_os_error() else {
+        return PyOSError::new_err(format!("{}: {source}", path.display()));
+    };
+    let words = source.to_string();
+    let reason = words.strip_suffix(&format!(" (os error {code})")).unwrap_or(&words);
+    // Of these arguments Python makes the subclass.
+    PyOSError::new_err((code, reason.to_owned(), path.as_os_str().to_owned()))
 }
 
 /// A sentence of the library with the names that Python has for the command's options.
@@ -36,8 +49,8 @@ fn of_python(sentence: &str) -> String {
         ("(--map ", "(columns "),
         ("give the spread with --model-spread", "give the spread as model_spread"),
         (
-            "Name the columns with --group-by, --runs, --weight or --map if",
-            "Give domain, or name the columns in columns, as {\"run\": \"run\"}, if",
+            "with --group-by, --runs, --weight or --map",
+            "with domain, or with columns, as {\"run\": \"run\"}",
         ),
         ("name another one with --runs", "name another one as columns={\"run\": ...}"),
         (", as `fit --percent` does", ""),

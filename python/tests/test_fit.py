@@ -371,8 +371,9 @@ def test_options_outside_their_domain_are_refused(tmp_path):
     for options in ({"bootstrap": -1}, {"seed": 0.5}, {"law": "gravity"}, {"level": 2.0}, {"hold_out": "all"}, {"columns": {"x": "y"}}):
         with pytest.raises(fl.ForgettingLawsError):
             fl.fit(table(), **options)
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError, match="the file of table cannot be used: No such file") as missing:
         fl.fit(tmp_path / "none.csv")
+    assert missing.value.filename == str(tmp_path / "none.csv") and "none.csv" in str(missing.value)
     pandas = pytest.importorskip("pandas")
     twins = pandas.DataFrame([[1.0, 2.0]], columns=["p", "p"])
     with pytest.raises(ValueError, match="several columns are named p"):

@@ -183,7 +183,7 @@ def test_runs_made_elsewhere_failures_and_releases(tmp_path):
 
 def test_what_is_wrong_is_a_sentence(tmp_path):
     path = tmp_path / "study.json"
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError, match="the file of path cannot be used: .*study.json"):
         Study(path)
     study = begin(path)
     with pytest.raises(fl.ForgettingLawsError, match="is there already"):
