@@ -24,6 +24,7 @@ pub use end_of_text::{EndOfText, EndOfTextSource};
 use super::mask::counts;
 use super::{Encode, TokenizerKind};
 use crate::formats::{HEAD, not_data};
+use crate::quiet::quietly;
 use crate::store::write_atomic;
 use crate::{Error, Result};
 use cuts::Cuts;
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use tokenizers::{ModelWrapper, PostProcessorWrapper};
 use words::{Words, words, words_are_independent};
@@ -159,10 +161,11 @@ impl Tokenizer {
         }
         let json = fs::read(&file).map_err(Error::io(&file))?;
         let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
-        let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
-            let what = not_data(&json[..json.len().min(HEAD)]);
-            let what = what.unwrap_or_else(|| format!("not a tokenizer.json ({error})"));
-            Error::content(&file, None, what)
+        let inner = whole(&file, || {
+            tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
+                let what = not_data(&json[..json.len().min(HEAD)]);
+                what.unwrap_or_else(|| format!("not a tokenizer.json ({error})")).into()
+            })
         })?;
         Self::new(inner, file.clone(), folder, end_of_text)
     }
@@ -365,9 +368,7 @@ impl Tokenizer {
         start: usize,
         counted: &[Range<usize>],
     ) -> Result<Vec<(u32, bool)>> {
-        let encoding = tokenizer.encode(word, false);
-        let encoding =
-            encoding.map_err(|error| Error::content(&self.origin, None, error.to_string()))?;
+        let encoding = whole(&self.origin, || tokenizer.encode(word, false))?;
         // A stretch of characters without a piece is spelled out in bytes, each of which is said to
         // stand for all of it.
         let stretches = encoding.get_offsets().chunk_by(|a, b| a == b);
@@ -422,10 +423,8 @@ impl Tokenizer {
     }
 
     fn encode_word(&self, tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
-        tokenizer
-            .encode_fast(text, false)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| Error::content(&self.origin, None, error.to_string()))
+        let encoding = whole(&self.origin, || tokenizer.encode_fast(text, false))?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// The text of tokens. Special tokens give their names, and bytes that are not UTF-8 give U+FFFD.
@@ -440,9 +439,21 @@ impl Tokenizer {
                 format!("must be below the vocabulary size, {}", self.vocab_size),
             ));
         }
-        self.inner
-            .decode(ids, false)
-            .map_err(|error| Error::content(&self.origin, None, error.to_string()))
+        whole(&self.origin, || self.inner.decode(ids, false))
+    }
+}
+
+/// What the crate `tokenizers` makes of a file in its format. It panics if parts of the file do not fit
+/// together, on reading it or only on a text; that is an error in one line.
+fn whole<T>(origin: &Path, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    match quietly(AssertUnwindSafe(work)) {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(error)) => Err(Error::content(origin, None, error.to_string())),
+        None => {
+            let reason =
+                "not a tokenizer: its parts do not fit together; copy or download it again";
+            Err(Error::content(origin, None, reason))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The number of bytes of a text that each of its tokens represents.
 
-use super::{Tokenizer, words};
+use super::{Tokenizer, whole, words};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -45,9 +45,7 @@ impl Tokenizer {
     fn places(&self, text: &str, part: Range<usize>) -> Result<Vec<(u32, Range<usize>)>> {
         let mut tokens = Vec::new();
         let mut append = |tokenizer: &tokenizers::Tokenizer, text: &str, start: usize| {
-            let encoding = tokenizer.encode(text, false);
-            let encoding =
-                encoding.map_err(|error| Error::content(&self.origin, None, error.to_string()))?;
+            let encoding = whole(&self.origin, || tokenizer.encode(text, false))?;
             let offsets = encoding.get_offsets().iter().map(|&(from, to)| start + from..start + to);
             tokens.extend(encoding.get_ids().iter().copied().zip(offsets));
             Ok::<_, Error>(())

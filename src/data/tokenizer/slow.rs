@@ -1,6 +1,7 @@
 //! GPT-2's tokenizer in its older format: `vocab.json` and `merges.txt`.
 
 use super::end_of_text::read_json;
+use super::whole;
 use crate::formats::{HEAD, not_data};
 use crate::{Error, Result};
 use serde_json::Value;
@@ -50,7 +51,7 @@ pub(super) fn read(folder: &Path) -> Result<Tokenizer> {
     let path = folder.join(MERGES);
     let refuse = |error: tokenizers::Error| Error::content(&path, None, error.to_string());
     let name = |file: &str| folder.join(file).display().to_string();
-    let model = BPE::from_file(&name(VOCAB), &name(MERGES)).build().map_err(refuse)?;
+    let model = whole(&path, || BPE::from_file(&name(VOCAB), &name(MERGES)).build())?;
     let mut tokenizer = Tokenizer::new(model);
     let prefix = config["add_prefix_space"].as_bool().unwrap_or(false);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(prefix, true, true)));

@@ -201,6 +201,25 @@ fn files_that_are_no_tokenizer_are_refused() {
 }
 
 /// Ids with a gap, and the end of text under another name.
+/// The crate that reads them panics on these.
+#[test]
+fn files_whose_parts_do_not_fit_together_are_refused() {
+    let mut file = json(&train("a b", 300));
+    let told = "not a tokenizer: its parts do not fit together";
+    // The first is noticed on reading, the second, a table of no entries, on a text.
+    file["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "no base64"});
+    assert!(open(&file).unwrap_err().to_string().contains(told));
+    file["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="});
+    let tokenizer = open(&file).unwrap();
+    for refusal in [
+        tokenizer.encode("a").unwrap_err(),
+        tokenizer.token_bytes("a").unwrap_err(),
+        tokenizer.encode_counted("a", &[0..1]).unwrap_err(),
+    ] {
+        assert!(refusal.to_string().contains(told), "{refusal}");
+    }
+}
+
 #[test]
 fn another_kind_of_tokenizer() {
     let file = |end: &str| {
