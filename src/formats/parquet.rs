@@ -111,8 +111,9 @@ impl<R: ChunkReader + 'static> Reader<R> {
     }
 }
 
-/// A row group whose dictionaries are as long as they say. The decoder makes room for what a
-/// dictionary's header claims, so that a few bytes could ask for all memory.
+/// A row group whose dictionaries are as long as they say, and whose columns are not longer than
+/// [`MOST_VALUES`]. The decoder makes room for what a header claims, so that a few bytes could ask for all
+/// memory.
 struct Checked<'a>(Box<dyn RowGroupReader + 'a>);
 
 impl RowGroupReader for Checked<'_> {
@@ -125,7 +126,7 @@ impl RowGroupReader for Checked<'_> {
     }
 
     fn get_column_page_reader(&self, i: usize) -> ::parquet::errors::Result<Box<dyn PageReader>> {
-        Ok(Box::new(Pages(self.0.get_column_page_reader(i)?)))
+        Ok(Box::new(Pages { pages: self.0.get_column_page_reader(i)?, values: 0 }))
     }
 
     fn get_column_bloom_filter(&self, i: usize) -> Option<&::parquet::bloom_filter::Sbbf> {
@@ -137,7 +138,15 @@ impl RowGroupReader for Checked<'_> {
     }
 }
 
-struct Pages(Box<dyn PageReader>);
+/// The most values of a column in a row group. Repeated or missing values take hardly a byte of the file,
+/// and a list with all of them is read as a whole.
+const MOST_VALUES: u64 = 1 << 26;
+
+struct Pages {
+    pages: Box<dyn PageReader>,
+    /// The values of the pages so far.
+    values: u64,
+}
 
 impl Iterator for Pages {
     type Item = ::parquet::errors::Result<Page>;
@@ -149,8 +158,13 @@ impl Iterator for Pages {
 
 impl PageReader for Pages {
     fn get_next_page(&mut self) -> ::parquet::errors::Result<Option<Page>> {
-        let page = self.0.get_next_page()?;
+        let page = self.pages.get_next_page()?;
+        self.values += page.as_ref().map_or(0, |page| u64::from(page.num_values()));
         match &page {
+            _ if self.values > MOST_VALUES => {
+                let what = format!("a column of a row group has more than {MOST_VALUES} values");
+                Err(ParquetError::General(what))
+            }
             // A value of any kind but truth values, which have no dictionary, takes a byte at least.
             Some(Page::DictionaryPage { buf, num_values, .. })
                 if *num_values as usize > buf.len() =>
@@ -164,10 +178,10 @@ impl PageReader for Pages {
     }
 
     fn peek_next_page(&mut self) -> ::parquet::errors::Result<Option<PageMetadata>> {
-        self.0.peek_next_page()
+        self.pages.peek_next_page()
     }
 
     fn skip_next_page(&mut self) -> ::parquet::errors::Result<()> {
-        self.0.skip_next_page()
+        self.pages.skip_next_page()
     }
 }

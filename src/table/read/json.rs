@@ -1,5 +1,6 @@
 //! JSON: one object per line, or one array of objects.
 
+use super::records::Room;
 use super::{Cell, Record, Records, Unit};
 use crate::formats::json::{self, NonFinite, Stop};
 use crate::warning::WarningKind;
@@ -7,7 +8,7 @@ use crate::{Error, Result};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -43,6 +44,7 @@ pub fn read(path: &Path, mut bytes: &[u8]) -> Result<Records> {
     if let [(_, Object(fields))] = objects.as_slice()
         && let Some(table) = whole_table(fields)
     {
+        let table = table.map_err(|reason| Error::content(path, None, reason))?;
         return Ok(Records { warnings, ..table });
     }
     let mut table = Rows::default();
@@ -50,7 +52,8 @@ pub fn read(path: &Path, mut bytes: &[u8]) -> Result<Records> {
         let twice = |Twice(name)| Error::content(path, line, format!("{name:?} appears twice"));
         table.push(line, &fields).map_err(twice)?;
     }
-    Ok(Records { warnings, ..table.records(Unit::Line) })
+    let table = table.records(Unit::Line).map_err(|reason| Error::content(path, None, reason))?;
+    Ok(Records { warnings, ..table })
 }
 
 /// The name that an object has twice.
@@ -61,24 +64,26 @@ struct Twice(String);
 struct Rows {
     columns: Vec<String>,
     places: HashMap<String, usize>,
-    rows: Vec<Record>,
+    /// The cells that each row has, with their columns.
+    rows: Vec<(u64, Vec<(usize, Cell)>)>,
+    /// The number of rows up to the last one that has each column.
+    last: Vec<usize>,
 }
 
 impl Rows {
     /// Adds an object.
     fn push(&mut self, line: u64, fields: &[(String, Value)]) -> Result<(), Twice> {
-        let mut cells = vec![None; self.columns.len()];
+        let mut cells = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             self.put(&mut cells, name, value)?;
         }
-        let cells = cells.into_iter().map(|cell| cell.unwrap_or(Cell::Empty)).collect();
-        self.rows.push(Record { line, cells });
+        self.rows.push((line, cells));
         Ok(())
     }
 
     fn put(
         &mut self,
-        cells: &mut Vec<Option<Cell>>,
+        cells: &mut Vec<(usize, Cell)>,
         name: &str,
         value: &Value,
     ) -> Result<(), Twice> {
@@ -94,26 +99,39 @@ impl Rows {
             None => {
                 self.columns.push(name.to_owned());
                 self.places.insert(name.to_owned(), self.columns.len() - 1);
+                self.last.push(0);
                 self.columns.len() - 1
             }
         };
-        cells.resize(self.columns.len(), None);
-        match cells[place].replace(cell(value)) {
-            Some(_) => Err(Twice(name.to_owned())),
-            None => Ok(()),
+        let row = self.rows.len() + 1;
+        if std::mem::replace(&mut self.last[place], row) == row {
+            return Err(Twice(name.to_owned()));
         }
+        cells.push((place, cell(value)));
+        Ok(())
     }
 
-    fn records(mut self, unit: Unit) -> Records {
-        for row in &mut self.rows {
-            row.cells.resize(self.columns.len(), Cell::Empty);
-        }
-        Records { unit, columns: self.columns, rows: self.rows, warnings: Vec::new() }
+    /// The rows with a cell for every column.
+    ///
+    /// # Errors
+    /// If they need too much memory.
+    fn records(self, unit: Unit) -> Result<Records, String> {
+        let columns = self.columns;
+        Room::new().take(self.rows.len().saturating_mul(columns.len()), 0)?;
+        let row = |(line, found)| {
+            let mut cells = vec![Cell::Empty; columns.len()];
+            for (place, cell) in found {
+                cells[place] = cell;
+            }
+            Record { line, cells }
+        };
+        let rows = self.rows.into_iter().map(row).collect();
+        Ok(Records { unit, columns, rows, warnings: Vec::new() })
     }
 }
 
 /// The table in one object; `None` if the object is a row.
-fn whole_table(fields: &[(String, Value)]) -> Option<Records> {
+fn whole_table(fields: &[(String, Value)]) -> Option<Result<Records, String>> {
     let get = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value);
     let mut table = Rows::default();
     // pandas: orient="split".
@@ -197,8 +215,9 @@ impl<'de> Deserialize<'de> for Object {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object, M::Error> {
                 let mut fields: Vec<(String, Value)> = Vec::new();
+                let mut names = HashSet::new();
                 while let Some((name, value)) = map.next_entry::<String, _>()? {
-                    if fields.iter().any(|(earlier, _)| *earlier == name) {
+                    if !names.insert(name.clone()) {
                         return Err(M::Error::custom(format!("{name:?} appears twice")));
                     }
                     fields.push((name, value));
@@ -354,6 +373,19 @@ mod tests {
         }
         for cut in ["[{\"a\": 1},\n", "[{\"a\": 1}\n", "[\n", "[{\"a\":\n", "{\n\"a\": 1\n"] {
             assert!(refusal(cut).contains("EOF while parsing"), "{cut}");
+        }
+    }
+
+    #[test]
+    fn names_of_one_object_do_not_fill_the_memory_for_all() {
+        let rows = "{}\n".repeat(20_000);
+        let names: Vec<_> = (0..2_000).map(|i| format!("\"{i}\": 0")).collect();
+        let object = format!("{{{}}}", names.join(", "));
+        let objects = format!("{}{object}", "{}, ".repeat(20_000));
+        for text in [format!("{rows}{object}"), format!("{{\"data\": [{objects}]}}")] {
+            let told =
+                "a.jsonl: its cells need more than 1024 MiB of memory; leave out rows and columns";
+            assert_eq!(refusal(&text), told);
         }
     }
 

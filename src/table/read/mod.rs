@@ -314,8 +314,8 @@ pub struct Loaded {
 /// # Errors
 /// If a setting is malformed or gives one field two columns; if the file does not exist, has an unknown
 /// format or is malformed (the error names the line); if it lacks a requested column (the error names
-/// its columns); if a value that must be a number is not one (the error names the line); or if no row
-/// is left.
+/// its columns); if a value that must be a number is not one (the error names the line); if the cells
+/// of a JSON or Parquet file, or of a wide table, need more than 1 GiB of memory; or if no row is left.
 pub fn read(path: &Path, reading: &Reading) -> Result<Loaded> {
     let plan = Plan::new(reading)?;
     let bytes = fs::read(path).map_err(Error::io(path))?;

@@ -1,6 +1,7 @@
 //! Parquet: columns of numbers, texts and truth values, plain or compressed with snappy, zstd, gzip
 //! or lz4.
 
+use super::records::Room;
 use super::{Cell, Record, Records, Unit};
 use crate::Result;
 use crate::formats::parquet::{self, Reader, Stop};
@@ -33,11 +34,11 @@ pub fn read(path: &Path, bytes: Vec<u8>) -> Result<Records> {
 fn columns(reader: &Reader<Bytes>) -> Result<(Vec<String>, Vec<Vec<Cell>>), Stop> {
     let schema = reader.schema();
     let names = schema.columns().iter().map(|column| column.path().parts().join("."));
-    let mut cells = vec![Vec::new(); schema.num_columns()];
+    let (mut cells, mut room) = (vec![Vec::new(); schema.num_columns()], Room::new());
     for group in 0..reader.row_groups() {
         let group = reader.row_group(group, |_| true)?;
         for (i, column) in schema.columns().iter().enumerate() {
-            cells[i].extend(values(group.get_column_reader(i)?, column)?);
+            cells[i].extend(values(group.get_column_reader(i)?, column, &mut room)?);
         }
     }
     let length = cells.first().map_or(0, Vec::len);
@@ -48,25 +49,31 @@ fn columns(reader: &Reader<Bytes>) -> Result<(Vec<String>, Vec<Vec<Cell>>), Stop
 }
 
 /// A column of a row group, one cell per row.
-fn values(reader: ColumnReader, column: &ColumnDescriptor) -> Result<Vec<Cell>, ParquetError> {
+fn values(
+    reader: ColumnReader,
+    column: &ColumnDescriptor,
+    room: &mut Room,
+) -> Result<Vec<Cell>, Stop> {
     use ColumnReader as R;
     let kind = Kind::of(column);
     match reader {
-        R::BoolColumnReader(r) => cells(r, column, |v| Cell::Text(v.to_string())),
+        R::BoolColumnReader(r) => cells(r, column, room, |v| Cell::Text(v.to_string())),
         // An unsigned number is stored as the signed one of the same bits.
-        R::Int32ColumnReader(r) => cells(r, column, |&v| match kind {
+        R::Int32ColumnReader(r) => cells(r, column, room, |&v| match kind {
             Kind::Unsigned => Cell::Text((v as u32).to_string()),
             _ => kind.integer(v.into()),
         }),
-        R::Int64ColumnReader(r) => cells(r, column, |&v| match kind {
+        R::Int64ColumnReader(r) => cells(r, column, room, |&v| match kind {
             Kind::Unsigned => Cell::Text((v as u64).to_string()),
             _ => kind.integer(v.into()),
         }),
-        R::Int96ColumnReader(r) => cells(r, column, |v| Cell::Other(format!("{:?}", v.data()))),
-        R::FloatColumnReader(r) => cells(r, column, |v| Cell::Single(v.to_string())),
-        R::DoubleColumnReader(r) => cells(r, column, |v| Cell::Text(v.to_string())),
-        R::ByteArrayColumnReader(r) => cells(r, column, |v| kind.bytes(v.data())),
-        R::FixedLenByteArrayColumnReader(r) => cells(r, column, |v| kind.bytes(v.data())),
+        R::Int96ColumnReader(r) => {
+            cells(r, column, room, |v| Cell::Other(format!("{:?}", v.data())))
+        }
+        R::FloatColumnReader(r) => cells(r, column, room, |v| Cell::Single(v.to_string())),
+        R::DoubleColumnReader(r) => cells(r, column, room, |v| Cell::Text(v.to_string())),
+        R::ByteArrayColumnReader(r) => cells(r, column, room, |v| kind.bytes(v.data())),
+        R::FixedLenByteArrayColumnReader(r) => cells(r, column, room, |v| kind.bytes(v.data())),
     }
 }
 
@@ -153,20 +160,34 @@ fn decimal(value: i128, scale: usize) -> String {
 fn cells<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
     column: &ColumnDescriptor,
+    room: &mut Room,
     cell: impl Fn(&T::T) -> Cell,
-) -> Result<Vec<Cell>, ParquetError> {
+) -> Result<Vec<Cell>, Stop> {
     const BATCH: usize = 1 << 14;
-    let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    while reader.read_records(BATCH, Some(&mut definitions), Some(&mut repetitions), &mut values)?.0
-        > 0
-    {}
-    if column.max_def_level() == 0 {
-        return Ok(values.iter().map(cell).collect());
+    let (mut definitions, mut repetitions) = (Vec::new(), Vec::new());
+    let (mut read, mut values) = (Vec::new(), Vec::new());
+    loop {
+        let before = definitions.len();
+        let levels = (Some(&mut definitions), Some(&mut repetitions));
+        if reader.read_records(BATCH, levels.0, levels.1, &mut read)?.0 == 0 {
+            break;
+        }
+        // A value that does not exist is a cell too.
+        let cells = read.len().max(definitions.len() - before);
+        room.take(cells, 0).map_err(Stop::Refused)?;
+        for value in read.drain(..) {
+            let value = cell(&value);
+            room.take(0, value.text().len()).map_err(Stop::Refused)?;
+            values.push(value);
+        }
     }
-    let mut values = values.iter();
+    if column.max_def_level() == 0 {
+        return Ok(values);
+    }
+    let mut values = values.into_iter();
     let single = definitions.iter().map(|&level| {
         let value = (level == column.max_def_level()).then(|| values.next()).flatten();
-        (level, value.map_or(Cell::Empty, &cell))
+        (level, value.unwrap_or(Cell::Empty))
     });
     if column.max_rep_level() == 0 {
         return Ok(single.map(|(_, cell)| cell).collect());
@@ -303,6 +324,29 @@ mod tests {
             assert_eq!(doubles[2].number(), Some(f64::NEG_INFINITY));
             assert_eq!(column(&records, "s"), texts(&["GPT 2", "\u{3b2}", ""]));
         }
+    }
+
+    /// A column without a value, and a file of 121 bytes whatever its length.
+    fn missing(count: u32) -> Vec<u8> {
+        let byte = |i: u32| ((2 * count) >> (7 * i)) as u8 & 127 | if i < 3 { 128 } else { 0 };
+        let parts: [&[u8]; 6] = [
+            b"PAR1\x15\0\x15\x12\x15\x12,\x15",
+            b"\x15\0\x15\x06\x15\x06\0\0\x05\0\0\0",
+            b"\0\x15\x02\x19,5\0\x18\x06schema\x15\x02\0\x15\x0c%\x02\x18\x04loss\0\x16",
+            b"\x19\x1c\x19\x1c&\0\x1c\x15\x0c\x19%\0\x06\x19\x18\x04loss\x15\0\x16",
+            b"\x16:\x16:&\x08\0\0\x16B\x16",
+            b"\0\0M\0\0\0PAR1",
+        ];
+        parts.join(&[0, 1, 2, 3].map(byte)[..])
+    }
+
+    #[test]
+    fn files_of_a_few_bytes_take_no_more_memory_than_there_is_room_for() {
+        assert_eq!(column(&records(missing(2_000_000)), "loss"), vec![Cell::Empty; 2_000_000]);
+        let told = "a.parquet: its cells need more than 1024 MiB of memory;";
+        assert!(refusal(missing(40_000_000)).starts_with(told));
+        let told = "a column of a row group has more than 67108864 values";
+        assert!(refusal(missing(100_000_000)).contains(told));
     }
 
     #[test]

@@ -201,15 +201,47 @@ fn comma_number(text: &str) -> Option<CommaNumber> {
     }
 }
 
+/// Memory for the cells of a table. A few bytes of a file can stand for any number of cells: a name that one
+/// object has is a column for all, and Parquet states how often a value is repeated.
+pub(super) struct Room {
+    /// Bytes that are left.
+    left: usize,
+}
+
+impl Room {
+    /// Bytes of all cells together.
+    const ALL: usize = 1 << 30;
+
+    pub fn new() -> Self {
+        Self { left: Self::ALL }
+    }
+
+    /// Takes the room of so many cells, which have so many bytes of text in all.
+    ///
+    /// # Errors
+    /// In one line, if there is not as much.
+    pub fn take(&mut self, cells: usize, text: usize) -> Result<(), String> {
+        let needed = cells.saturating_mul(size_of::<Cell>()).saturating_add(text);
+        self.left = self.left.checked_sub(needed).ok_or_else(|| {
+            let most = Self::ALL >> 20;
+            format!("its cells need more than {most} MiB of memory; leave out rows and columns")
+        })?;
+        Ok(())
+    }
+}
+
 impl Records {
     /// Drops rows that repeat another in every column, with a warning.
     pub fn drop_twins(&mut self) -> Option<Warning> {
         const NAMED: usize = 5;
         let given = self.rows.len();
         let mut seen = HashSet::new();
-        let (kept, twins): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rows)
-            .into_iter()
-            .partition(|row| seen.insert(row.cells.clone()));
+        let is_first: Vec<bool> =
+            self.rows.iter().map(|row| seen.insert(row.cells.as_slice())).collect();
+        drop(seen);
+        let mut is_first = is_first.into_iter();
+        let (kept, twins): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.rows).into_iter().partition(|_| is_first.next() == Some(true));
         self.rows = kept;
         let places: Vec<_> = twins.iter().take(NAMED).map(|row| row.line.to_string()).collect();
         let rest = match twins.len().saturating_sub(NAMED) {

@@ -1,5 +1,6 @@
 //! Wide tables, which have one column for each size of the data.
 
+use super::records::Room;
 use super::{Cell, Naming, Record, Records};
 use crate::table::Column;
 use crate::{Error, Result};
@@ -69,8 +70,13 @@ impl Wide {
         if let Some(name) = new.iter().find(|name| columns.contains(name)) {
             return refuse(format!("the column {name} exists already"));
         }
-        let mut rows = Vec::with_capacity(records.rows.len() * sizes.len());
+        let (mut rows, mut room) = (Vec::new(), Room::new());
         for row in &records.rows {
+            let text: usize = others.iter().map(|&i| row.cells[i].text().len()).sum();
+            let cells = sizes.len().saturating_mul(others.len() + new.len());
+            if let Err(what) = room.take(cells, text.saturating_mul(sizes.len())) {
+                return refuse(what);
+            }
             for &size in &sizes {
                 let kept = others.iter().map(|&i| row.cells[i].clone());
                 let new = [Cell::of_text(&columns[size]), row.cells[size].clone()];
@@ -143,6 +149,18 @@ mod tests {
             assert_eq!(row.cells, expected.cells);
         }
         assert_eq!(long.rows.len(), expected.rows.len());
+    }
+
+    #[test]
+    fn a_text_is_not_repeated_until_the_memory_is_full() {
+        let sizes: Vec<_> = (0..2_000).map(|i| i.to_string()).collect();
+        let columns: Vec<_> =
+            ["name"].into_iter().chain(sizes.iter().map(String::as_str)).collect();
+        let name = "a".repeat(1 << 20);
+        let row: Vec<_> = [name.as_str()].into_iter().chain(sizes.iter().map(|_| "1")).collect();
+        let table = records(&columns, &[&row]);
+        let refusal = WIDE.lengthen(Path::new("a.csv"), table, Naming::Flag).unwrap_err();
+        assert!(refusal.to_string().contains(": its cells need more than 1024 MiB of memory;"));
     }
 
     #[test]
