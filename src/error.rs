@@ -27,7 +27,7 @@ pub enum Error {
         requirement: String,
     },
     /// The operating system refused a file operation.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file's content is not what it should be.
-    #[error("{}{}: {reason}", path.display(), line.map(|l| format!(", line {l}")).unwrap_or_default())]
+    #[error("{}{}: {reason}", shown(path), line.map(|l| format!(", line {l}")).unwrap_or_default())]
     Content {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum Error {
         remedy: String,
     },
     /// A file does not have the hash that it was written with.
-    #[error("{} is damaged: {reason}", path.display())]
+    #[error("{} is damaged: {}", shown(path), on_one_line(reason.clone()))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -136,6 +136,11 @@ impl Error {
             reason: on_one_line(reason.into()),
         }
     }
+}
+
+/// A path in a message. A file may name another one whose name has line ends in it.
+fn shown(path: &Path) -> String {
+    on_one_line(path.display().to_string())
 }
 
 /// A message is a line, whatever it names: a column's header may have line ends in it.

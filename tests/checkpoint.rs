@@ -384,6 +384,8 @@ fn files_that_lie_are_refused() {
     assert!(refusal(folder.path()).contains("model-00004.safetensors too"));
     fs::write(&index, r#"{"weight_map": {}}"#).unwrap();
     assert!(refusal(folder.path()).contains("weight_map names no file"));
+    fs::write(&index, r#"{"weight_map": {"a": "b\nc"}}"#).unwrap();
+    assert!(refusal(folder.path()).contains("b c: "));
     fs::write(&index, "{").unwrap();
     assert!(refusal(folder.path()).contains("index"));
 }
