@@ -1,16 +1,13 @@
-//! What a model's folder says in JSON, on any bytes: `config.json`, the index of its files and what
-//! names the end of a text. A model, a tokenizer or an error, never a panic or memory without end.
+//! What a model's folder says in JSON, on any bytes: `config.json`, the index of its files, the tokenizer
+//! in its newer and its older form, and what names the end of a text. A model, a tokenizer or an error in
+//! one line, never a panic or memory without end.
 //!
 //! The input takes the place of one of these files by its first byte, in one of the golden models by its
 //! second; the other files, and the tensors, are those of that model. `fuzz/seeds.py` writes first inputs.
-//!
-//! ```sh
-//! cargo install cargo-fuzz
-//! cargo +nightly fuzz run config -- -rss_limit_mb=1024
-//! ```
 
 #![no_main]
 
+use forgetting_laws::Error;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::tokenizer::Tokenizer;
 use libfuzzer_sys::fuzz_target;
@@ -20,13 +17,16 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 
 /// The files that the input takes the place of.
-const FILES: [&str; 6] = [
+const FILES: [&str; 9] = [
     "config.json",
     "model.safetensors.index.json",
     "generation_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
 ];
 
 /// The models: one in several files, which has an index, and one or more of each family.
@@ -65,6 +65,10 @@ fn copied(name: &str) -> Model {
     (folder, files)
 }
 
+fn is_one_line(error: &Error) {
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&[which, model], bytes)) = data.split_first_chunk() else { return };
     let (folder, files) = &FOLDERS[usize::from(model) % MODELS.len()];
@@ -77,16 +81,25 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let folder = folder.path();
-    if let Ok(model) = Checkpoint::read(folder) {
-        assert_eq!(model.theta.len(), model.shape.layout().buffer_len());
-        Checkpoint::remarks(folder).expect("the files of a model that was read");
-    }
-    if let Ok(tokenizer) = Tokenizer::open(folder, None) {
-        let text = "ab<|endoftext|>ba é";
-        if let Ok(tokens) = tokenizer.encode(text) {
-            assert!(!tokens.contains(&tokenizer.end_of_text()));
-            let bytes = tokenizer.token_bytes(text).expect("a text that was encoded");
-            assert_eq!(bytes.len(), tokens.len());
+    match Checkpoint::read(folder) {
+        Ok(model) => {
+            assert_eq!(model.theta.len(), model.shape.layout().buffer_len());
+            Checkpoint::remarks(folder).expect("the files of a model that was read");
         }
+        Err(error) => is_one_line(&error),
+    }
+    match Tokenizer::open(folder, None) {
+        Ok(tokenizer) => {
+            let text = "ab<|endoftext|>ba é";
+            match tokenizer.encode(text) {
+                Ok(tokens) => {
+                    assert!(!tokens.contains(&tokenizer.end_of_text()));
+                    let bytes = tokenizer.token_bytes(text).expect("a text that was encoded");
+                    assert_eq!(bytes.len(), tokens.len());
+                }
+                Err(error) => is_one_line(&error),
+            }
+        }
+        Err(error) => is_one_line(&error),
     }
 });

@@ -1,10 +1,5 @@
 //! The reader of tables of losses on any bytes: a table or an error in one line, never a panic or
 //! memory without end. The first byte of the input chooses the kind of file, and how it is read.
-//!
-//! ```sh
-//! cargo install cargo-fuzz
-//! cargo +nightly fuzz run tables -- -rss_limit_mb=1024
-//! ```
 
 #![no_main]
 

@@ -1,10 +1,5 @@
 //! The reader of text files on any bytes: documents or an error in one line, never a panic or memory
 //! without end. The first byte of the input chooses the kind of file, and how records are read.
-//!
-//! ```sh
-//! cargo install cargo-fuzz
-//! cargo +nightly fuzz run texts -- -rss_limit_mb=1024
-//! ```
 
 #![no_main]
 
@@ -17,8 +12,16 @@ use tempfile::TempDir;
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder"));
 
-const NAMES: [&str; 8] =
-    ["a.txt", "a.jsonl", "a.json", "a.parquet", "a.txt.gz", "a.jsonl.gz", "a.jsonl.zst", "a.txt.zst"];
+const NAMES: [&str; 8] = [
+    "a.txt",
+    "a.jsonl",
+    "a.json",
+    "a.parquet",
+    "a.txt.gz",
+    "a.jsonl.gz",
+    "a.jsonl.zst",
+    "a.txt.zst",
+];
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, bytes)) = input.split_first() else { return };
