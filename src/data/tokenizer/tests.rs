@@ -200,7 +200,6 @@ fn files_that_are_no_tokenizer_are_refused() {
     assert!(open(&random).is_ok());
 }
 
-/// Ids with a gap, and the end of text under another name.
 /// The crate that reads them panics on these.
 #[test]
 fn files_whose_parts_do_not_fit_together_are_refused() {
@@ -220,6 +219,7 @@ fn files_whose_parts_do_not_fit_together_are_refused() {
     }
 }
 
+/// Ids with a gap, and the end of text under another name.
 #[test]
 fn another_kind_of_tokenizer() {
     let file = |end: &str| {
