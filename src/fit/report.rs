@@ -10,7 +10,7 @@ use super::{
     BaselineErrors, Comparison, Errors, Fit, HoldOut, Interval, Objective, Penalty, Proof,
     Restarts, Space, Status,
 };
-use format::{entry, error_percent, fill, fit_name, number, percent, significant};
+use format::{entry, error_percent, fit_name, number, percent, significant};
 use std::fmt::Write as _;
 
 /// The laws of every group, and the comparison of their forms.
@@ -58,7 +58,9 @@ fn growth_of_b(text: &mut String, Growth { domain, growth }: &Growth) {
 fn law(text: &mut String, group: &Group) {
     let fit = &group.fit;
     let _ = writeln!(text, "{}", heading(fit));
-    fill(text, " ", 3, &fit.equation);
+    // A long equation has a line for each of its parts.
+    let between = if fit.equation.chars().count() > 96 { ",\n    " } else { ", " };
+    let _ = writeln!(text, "  {}", fit.equation.replace(", ", between));
     entry(text, "status", &status(fit));
     let objective = format::objective(&fit.minimised);
     let _ = writeln!(text, "  objective  {}, {objective}", number(fit.objective));

@@ -6,23 +6,17 @@ use std::fmt::Write as _;
 
 /// Appends words to a text: on a line that begins with a name, and on indented lines below it.
 pub fn entry(text: &mut String, name: &str, words: &str) {
-    fill(text, &format!("  {name:<10}"), 12, words);
-}
-
-/// Appends words to a text: on a line that begins with `start`, and on lines below it that are
-/// indented by one more than `indent`.
-pub(super) fn fill(text: &mut String, start: &str, indent: usize, words: &str) {
     const WIDTH: usize = 98;
-    let mut line = start.to_string();
-    let mut has_words = false;
+    const INDENT: usize = 13;
+    let mut line = format!("  {name:<10}");
     for word in words.split_whitespace() {
-        if has_words && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        let length = line.chars().count() + 1 + word.chars().count();
+        if length > WIDTH && line.trim_start().len() > name.len() && line.len() > INDENT {
             let _ = writeln!(text, "{line}");
-            line = " ".repeat(indent);
+            line = " ".repeat(INDENT - 1);
         }
         line.push(' ');
         line.push_str(word);
-        has_words = true;
     }
     let _ = writeln!(text, "{line}");
 }
