@@ -213,7 +213,7 @@ fn files_whose_parts_do_not_fit_together_are_refused() {
     for refusal in [
         tokenizer.encode("a").unwrap_err(),
         tokenizer.token_bytes("a").unwrap_err(),
-        tokenizer.encode_counted("a", &[0..1]).unwrap_err(),
+        tokenizer.encode_counted("a", std::slice::from_ref(&(0..1))).unwrap_err(),
     ] {
         assert!(refusal.to_string().contains(told), "{refusal}");
     }
