@@ -60,6 +60,9 @@ pub fn open<R: ChunkReader + 'static, T>(
     match read {
         Some(Ok(done)) => Ok(done),
         Some(Err(Stop::Refused(reason))) => Err(Error::content(path, None, reason)),
+        Some(Err(Stop::Parquet(ParquetError::External(error)))) if error.is::<TooManyValues>() => {
+            Err(Error::content(path, None, error.to_string()))
+        }
         Some(Err(Stop::Parquet(error))) => Err(damaged(&match error {
             ParquetError::General(what) | ParquetError::NYI(what) | ParquetError::EOF(what) => what,
             other => other.to_string(),
@@ -142,6 +145,15 @@ impl RowGroupReader for Checked<'_> {
 /// and a list with all of them is read as a whole.
 const MOST_VALUES: u64 = 1 << 26;
 
+/// The file may be sound, but a column of it is not read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a column of a row group has more than {} values, the most that are read; write the file with smaller row \
+     groups",
+    MOST_VALUES
+)]
+struct TooManyValues;
+
 struct Pages {
     pages: Box<dyn PageReader>,
     /// The values of the pages so far.
@@ -159,22 +171,22 @@ impl Iterator for Pages {
 impl PageReader for Pages {
     fn get_next_page(&mut self) -> ::parquet::errors::Result<Option<Page>> {
         let page = self.pages.get_next_page()?;
-        self.values += page.as_ref().map_or(0, |page| u64::from(page.num_values()));
         match &page {
-            _ if self.values > MOST_VALUES => {
-                let what = format!("a column of a row group has more than {MOST_VALUES} values");
-                Err(ParquetError::General(what))
-            }
             // A value of any kind but truth values, which have no dictionary, takes a byte at least.
             Some(Page::DictionaryPage { buf, num_values, .. })
                 if *num_values as usize > buf.len() =>
             {
                 let what =
                     format!("a dictionary of {} bytes claims {num_values} values", buf.len());
-                Err(ParquetError::General(what))
+                return Err(ParquetError::General(what));
             }
-            _ => Ok(page),
+            Some(Page::DictionaryPage { .. }) | None => {}
+            Some(data) => self.values += u64::from(data.num_values()),
         }
+        if self.values > MOST_VALUES {
+            return Err(ParquetError::External(Box::new(TooManyValues)));
+        }
+        Ok(page)
     }
 
     fn peek_next_page(&mut self) -> ::parquet::errors::Result<Option<PageMetadata>> {
