@@ -773,7 +773,6 @@ proptest! {
             "forgetting" => vec![a, 1000.0 * b, 0.2 * alpha, 0.2 * beta],
             "forgetting-times-tokens" => vec![a, 3e-4 * b, 0.2 * alpha, 0.2 * beta],
             "forgetting-plus-tokens" => vec![a, 1e5 * b, 0.2 * alpha, 0.2 * beta],
-            "forgetting-ceiling" => vec![a, 1e5 * b, 0.2 * alpha, 0.2 * beta, 4.0 + 4.0 * e],
             _ => vec![a, 1000.0 * b, 0.2 * alpha, 0.2 * beta, 0.1 * e],
         };
         let scale = (20.0f64 * unit_n / 12.0).exp();

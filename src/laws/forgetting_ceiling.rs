@@ -12,7 +12,8 @@ use crate::table::Column;
 /// worse than a uniform model, and no vocabulary size is needed. For small h the increase is
 /// (C − L_pt⁰)·h, as in [`super::ForgettingPlusTokens`]. A table in which the increase does not
 /// level off cannot determine C: the fit is then [`crate::fit::Status::NotIdentified`] or C is
-/// very large, and both forms predict the same. With C below L_pt⁰, the law says that finetuning
+/// very large, and both forms predict the same. Such a fit takes ten times as long as one of another
+/// form, so [`super::LAWS`] does not have this law. With C below L_pt⁰, the law says that finetuning
 /// lowers L_pt.
 ///
 /// Each domain has its own fit. The parameters are A, B, α, β, C in this order: A in parameters^α /

@@ -5,8 +5,8 @@ use crate::Result;
 use crate::fit::advise::{Estimate, OnTarget, SmallestP};
 use crate::fit::{self, Advisor, Fit, HoldOut, Measured, Options, Status};
 use crate::laws::{
-    Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingCeiling, ForgettingOffset,
-    ForgettingPlusTokens, ForgettingTimesTokens, Law, Row,
+    Finetuning, FinetuningP, Forgetting, ForgettingBounded, ForgettingOffset, ForgettingPlusTokens,
+    ForgettingTimesTokens, Law, Row,
 };
 use crate::table::{Run, Table};
 use crate::warning::Warning;
@@ -400,13 +400,8 @@ fn form_of_forgetting(
     vocab_size: Option<u32>,
     options: &Options,
 ) -> (&'static dyn Law, Option<String>) {
-    let mut forms: Vec<&'static dyn Law> = vec![
-        &Forgetting,
-        &ForgettingOffset,
-        &ForgettingTimesTokens,
-        &ForgettingPlusTokens,
-        &ForgettingCeiling,
-    ];
+    let mut forms: Vec<&'static dyn Law> =
+        vec![&Forgetting, &ForgettingOffset, &ForgettingTimesTokens, &ForgettingPlusTokens];
     forms.extend(vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law));
     best_form(table, &forms, options)
 }
