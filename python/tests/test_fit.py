@@ -462,8 +462,8 @@ def test_advice_has_the_other_answers_of_the_command(fit):
     alone = fl.advise(fit, **asked, p=0.02, new_runs=0)
     assert alone["asked_p"] == 0.02 and alone["p"] == advice["p"] and alone["best_new_runs"] is None
     epochs = fl.fit({**table(), "epochs": [10.0] * len(table()["p"])}, bootstrap=50)
-    assert any("repeated 50 times" in text for text in fl.advise(epochs, **asked, epochs=50)["warnings"])
-    assert not any("repeated" in text for text in fl.advise(epochs, **asked, epochs=20)["warnings"])
+    assert any("passes over the target data: 50, but 10 in" in text for text in fl.advise(epochs, **asked, epochs=50)["warnings"])
+    assert not any("passes over" in text for text in fl.advise(epochs, **asked, epochs=20)["warnings"])
     assert alone["on_target"] is None and "finetuning" in alone["unanswered"]["on_target"]
 
 
