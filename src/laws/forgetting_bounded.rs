@@ -75,31 +75,27 @@ impl ForgettingBounded {
     }
 }
 
-/// h = A · D_ft^β / (N + B·p·D_ft)^α.
-fn h(point: &Point, values: &[f64]) -> f64 {
-    let from_zero = Point { loss_pt0: 0.0, ..*point };
-    forgetting::predict(&from_zero, point.tokens_per_parameter(), values)
-}
-
-/// h / (1 + h): 0 where h is, and 1 where it is infinite.
-pub(super) fn share(point: &Point, values: &[f64]) -> f64 {
-    1.0 / (1.0 + 1.0 / h(point, values))
+/// The point for h, with an increase above 0.
+fn from_zero(point: &Point) -> Point {
+    Point { loss_pt0: 0.0, ..*point }
 }
 
 /// L_pt⁰ + room · h / (1 + h), for any room.
 pub(super) fn predict(point: &Point, room: f64, values: &[f64]) -> f64 {
-    point.loss_pt0 + room / (1.0 + 1.0 / h(point, values))
+    let h = forgetting::predict(&from_zero(point), point.tokens_per_parameter(), values);
+    // 0 where h is, and 1 where it is infinite.
+    point.loss_pt0 + room / (1.0 + 1.0 / h)
 }
 
-/// The same with its derivatives by A, B, α and β.
-pub(super) fn gradient(point: &Point, room: f64, values: &[f64; 4]) -> (f64, [f64; 4]) {
+/// The same with its derivatives by A, B, α, β and the room.
+pub(super) fn gradient(point: &Point, room: f64, values: &[f64; 4]) -> (f64, [f64; 5]) {
     let mut by = [0.0; 4];
-    let from_zero = Point { loss_pt0: 0.0, ..*point };
-    let h = forgetting::gradient(&from_zero, point.tokens_per_parameter(), values, &mut by);
+    let h = forgetting::gradient(&from_zero(point), point.tokens_per_parameter(), values, &mut by);
     let slope = room / (1.0 + h).powi(2);
     // Where all is lost, nothing moves it.
-    let by = by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
-    (point.loss_pt0 + room / (1.0 + 1.0 / h), by)
+    let [a, b, alpha, beta] = by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
+    let inverse_share = 1.0 + 1.0 / h;
+    (point.loss_pt0 + room / inverse_share, [a, b, alpha, beta, 1.0 / inverse_share])
 }
 
 /// The values of A, B, α and β for sizes in other units.
@@ -133,7 +129,11 @@ impl Law for ForgettingBounded {
     }
 
     fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64 {
-        write(values_of(values).map(|values| gradient(point, self.room(point), &values)), out)
+        let gradient = values_of(values).map(|values| {
+            let (prediction, [by @ .., _]) = gradient(point, self.room(point), &values);
+            (prediction, by)
+        });
+        write(gradient, out)
     }
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {

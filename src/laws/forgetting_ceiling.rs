@@ -62,12 +62,7 @@ impl Law for ForgettingCeiling {
 
     fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64 {
         let gradient = values_of(values).map(|[a, b, alpha, beta, ceiling]: [f64; 5]| {
-            let room = ceiling - point.loss_pt0;
-            let of_h = [a, b, alpha, beta];
-            let (prediction, [by_a, by_b, by_alpha, by_beta]) =
-                forgetting_bounded::gradient(point, room, &of_h);
-            let share = forgetting_bounded::share(point, &of_h);
-            (prediction, [by_a, by_b, by_alpha, by_beta, share])
+            forgetting_bounded::gradient(point, ceiling - point.loss_pt0, &[a, b, alpha, beta])
         });
         write(gradient, out)
     }
