@@ -309,8 +309,9 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
     };
     let mut warnings = card::of_table(table, law, &sample, spread);
     let nothing_changes = warnings.iter().any(|w| w.kind == WarningKind::EqualLosses);
-    let of_fit = card::of_fit(law, optimum.status, held_out.as_ref()).into_iter();
-    warnings.extend(of_fit.filter(|w| !nothing_changes || w.kind != WarningKind::NotSupported));
+    // Where nothing changes, held-out runs say nothing more.
+    let judged = held_out.as_ref().filter(|_| !nothing_changes);
+    warnings.extend(card::of_fit(law, optimum.status, judged));
     warnings.extend(untested);
     warnings.sort();
     Ok(Fit {
