@@ -1,8 +1,9 @@
 //! Runs that were taken from a `results.json`, as they are stored.
 
+use crate::inputs::pretrained::copy_files;
 use forgetting_laws::checkpoint;
 use forgetting_laws::run::Record;
-use forgetting_laws::store::{to_json, verify_file, write_atomic};
+use forgetting_laws::store::{to_json, verify_file};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -55,14 +56,8 @@ impl KnownRun {
         if verify_file(&source.join(checkpoint::WEIGHTS), hash).is_err() {
             return Ok(false);
         }
-        for name in [checkpoint::TOKENIZER, checkpoint::CONFIG, checkpoint::WEIGHTS] {
-            let path = source.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io(&path)(error)),
-            }
-        }
+        let files = [checkpoint::TOKENIZER, checkpoint::CONFIG, checkpoint::WEIGHTS];
+        copy_files(&files, &source, folder)?;
         Ok(true)
     }
 

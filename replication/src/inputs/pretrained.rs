@@ -32,12 +32,21 @@ const BESIDES: [&str; 5] = [
 /// # Errors
 /// If a file cannot be read or written.
 pub fn copy_besides(from: &Path, to: &Path, tokenizer: &Tokenizer) -> Result<()> {
-    let paths: Vec<PathBuf> =
-        BESIDES.iter().map(|name| from.join(name)).filter(|path| path.is_file()).collect();
-    if !paths.is_empty() && is_own(from, tokenizer) {
-        for path in &paths {
-            let bytes = std::fs::read(path).map_err(Error::io(path))?;
-            write_atomic(&to.join(path.file_name().unwrap_or_default()), &bytes)?;
+    if BESIDES.iter().any(|name| from.join(name).is_file()) && is_own(from, tokenizer) {
+        copy_files(&BESIDES, from, to)?;
+    }
+    Ok(())
+}
+
+/// Copies those of some files that a folder has to another folder.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn copy_files(names: &[&str], from: &Path, to: &Path) -> Result<()> {
+    for name in names {
+        let path = from.join(name);
+        if path.is_file() {
+            write_atomic(&to.join(name), &std::fs::read(&path).map_err(Error::io(&path))?)?;
         }
     }
     Ok(())
