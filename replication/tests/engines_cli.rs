@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 /// One pretraining and two finetunings, less than a second of work.
 const SETTINGS: [&str; 9] = [
     "sizes.nano-tiny.batch=4",
-    "sizes.nano-tiny.peak_lr=1e-2",
+    "sizes.nano-tiny.peak_lr=1e-3",
     "grid.main.tokens_per_param=0.1",
     "grid.fig5.d_ft_tokens=320",
     "grid.fig5.steps=20",
@@ -75,8 +75,9 @@ fn the_cpus_engine_makes_the_same_bits_however_it_is_called() {
     }
 }
 
-/// Both engines in one folder: neither takes the other's runs for its own. They end within rounding,
-/// which a finetuning that overfits carries to 0.001 nats.
+/// Both engines in one folder: neither takes the other's runs for its own. They end within rounding
+/// of each other, since the learning rate is low: at one ten times as high, two kernels of libtorch
+/// end 0.01 nats apart.
 #[cfg(feature = "torch")]
 #[test]
 fn each_engine_has_runs_of_its_own() {
@@ -96,7 +97,7 @@ fn each_engine_has_runs_of_its_own() {
         let spec = json(&folder.join("spec.json"));
         assert_eq!(spec.get("engine"), None, "libtorch's keep their identities");
         let same = of_cpu.iter().find(|other| label(other) == label(folder)).unwrap();
-        assert!((loss(folder) - loss(same)).abs() < 0.01, "{} {}", loss(folder), loss(same));
+        assert!((loss(folder) - loss(same)).abs() < 1e-4, "{} {}", loss(folder), loss(same));
     }
 }
 
