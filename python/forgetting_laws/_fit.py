@@ -72,6 +72,8 @@ class Fit:
         The number of fitted rows, and of the runs that they belong to.
     warnings : list of str
         What to know before relying on the fit, each with its identifier and remedy.
+    comparison : Comparison or None
+        How the forms for this loss rank, if the law was chosen among them.
     """
 
     def __init__(self, native: _native.Fit) -> None:
@@ -84,6 +86,8 @@ class Fit:
             name: interval for name, _, interval in params if interval is not None
         }
         self.warnings: List[str] = native.warnings()
+        ranking = native.ranking()
+        self.comparison: Optional[Comparison] = Comparison._of(*ranking) if ranking else None
 
     def predict(
         self,
@@ -275,6 +279,14 @@ def _law_names(*names: str) -> None:
             raise ForgettingLawsError(f"law = {shown(name)}: must be the name of a law; fl.laws() lists them")
 
 
+def _vocabulary(size: Optional[int]) -> None:
+    if size is None:
+        return
+    whole(vocab_size=size)
+    if not 2 <= size < 2**32:
+        raise ForgettingLawsError(f"vocab_size = {shown(size)}: must be a whole number from 2 to 4294967295")
+
+
 Progress = Union[bool, Callable[[int, int], object]]
 
 
@@ -298,6 +310,7 @@ def fit(
     table: Any,
     law: str = "forgetting",
     *,
+    vocab_size: Optional[int] = None,
     columns: Optional[Mapping[str, str]] = None,
     domain: Optional[_table.Label] = None,
     bootstrap: int = 1000,
@@ -329,7 +342,12 @@ def fit(
         ``epochs``, ``interior``. Losses are in nats per token, sizes in parameters and tokens, p is a
         fraction. None and NaN mean not known.
     law : str
-        The name of one of :func:`laws`.
+        The name of one of :func:`laws`; the default is the paper's Equation 7. ``best-forgetting`` and
+        ``best-finetuning`` rank every form for L_pt or L_ft by its errors on held-out runs, as
+        :func:`compare` does, and fit the preferred one; with too few runs to rank them it is the paper's.
+    vocab_size : int, optional
+        Vocabulary size, with ``best-forgetting``: the forms then include one whose increase is bounded by the
+        loss of a uniform model.
     columns : mapping of str to str, optional
         Other columns for these names: ``{"n_params": "Model_Size"}``. Mapping a name to itself,
         ``{"run": "run"}``, says that the column is intended.
@@ -378,12 +396,13 @@ def fit(
     """
     whole(bootstrap=bootstrap, seed=seed, threads=threads)
     real(level=level, delta=delta, model_spread=model_spread)
+    _vocabulary(vocab_size)
     _law_names(law)
     given = _table.given(table, columns, domain)
     options = Options(
         bootstrap, level, seed, hold_out, space, penalty, delta, misfit, model_spread, threads
     )
-    native = _native.fit_law(given, law, options, prove, sweep, _told(progress))
+    native = _native.fit_law(given, law, vocab_size, options, prove, sweep, _told(progress))
     _ended(progress)
     return Fit(native)
 
@@ -416,6 +435,10 @@ class Comparison:
         self.loss: str = data["loss"]
         self.preferred: Optional[str] = preferred[0] if preferred else None
         self.why: str = preferred[1] if preferred else ""
+
+    @classmethod
+    def _of(cls, data: str, text: str, preferred: Optional[Tuple[str, str]]) -> Comparison:
+        return cls(json.loads(data), text, preferred)
 
     def report(self) -> str:
         """The text that ``replication fit`` prints for the forms."""
@@ -451,8 +474,9 @@ class Comparison:
 
 def compare(
     table: Any,
-    laws: Sequence[str] = ("forgetting", "forgetting-times-tokens", "forgetting-plus-tokens"),
+    laws: Union[str, Sequence[str]] = "all-forgetting",
     *,
+    vocab_size: Optional[int] = None,
     columns: Optional[Mapping[str, str]] = None,
     domain: Optional[_table.Label] = None,
     bootstrap: int = 1000,
@@ -466,7 +490,9 @@ def compare(
 ) -> Comparison:
     """Ranks the forms for one loss by their errors on runs held out along every axis.
 
-    The parameters are those of :func:`fit`; ``laws`` has at least two laws that predict the same loss.
+    ``laws`` is ``all-forgetting``, ``all-finetuning``, or at least two laws that predict the same loss. With
+    ``vocab_size``, ``all-forgetting`` has the form that is bounded by the loss of a uniform model too. The other
+    parameters are those of :func:`fit`.
 
     Raises
     ------
@@ -475,6 +501,7 @@ def compare(
     """
     whole(bootstrap=bootstrap, seed=seed, threads=threads)
     real(level=level, delta=delta)
+    _vocabulary(vocab_size)
     laws = [laws] if isinstance(laws, str) else laws
     listed(laws=laws)
     laws = list(laws)
@@ -483,15 +510,14 @@ def compare(
     options = Options(
         bootstrap, level, seed, None, space, penalty, delta, True, None, threads
     )
-    found = _native.rank_laws(given, laws, options, _told(progress))
+    found = _native.rank_laws(given, laws, vocab_size, options, _told(progress))
     _ended(progress)
     if found is None:
         raise ForgettingLawsError(
             f"laws = {', '.join(laws)}: fewer than two of them can be compared on this table; give "
             "forms of one loss whose columns it has, and runs of several sizes, D_ft or p"
         )
-    data, text, preferred = found
-    return Comparison(json.loads(data), text, preferred)
+    return Comparison._of(*found)
 
 
 def advise(

@@ -47,6 +47,7 @@ class Fit:
     def summary(self) -> Tuple[str, float, Optional[float], int, int]: ...
     def params(self) -> List[Tuple[str, float, Optional[Tuple[float, float]]]]: ...
     def warnings(self) -> List[str]: ...
+    def ranking(self) -> Optional[Tuple[str, str, Optional[Tuple[str, str]]]]: ...
     def inputs(self) -> List[str]: ...
     def predict(
         self, rows: bytes, epochs: Optional[float]
@@ -79,6 +80,7 @@ def repeated_rows(rows: int, repeated: List[int]) -> str: ...
 def fit_law(
     given: Given,
     law: str,
+    vocab_size: Optional[int],
     settings: Options,
     prove: bool,
     sweep: bool,
@@ -87,6 +89,7 @@ def fit_law(
 def rank_laws(
     given: Given,
     laws: List[str],
+    vocab_size: Optional[int],
     settings: Options,
     progress: _Progress,
 ) -> Optional[Tuple[str, str, Optional[Tuple[str, str]]]]: ...

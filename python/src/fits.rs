@@ -10,7 +10,7 @@ use forgetting_laws::fit::{
     self, Advisor, Bootstrap, HoldOut, Limit, LossPt0From, Objective, Options, Penalty,
     ProveOptions, Space, growth_of_b, is_provable, report,
 };
-use forgetting_laws::laws::{self, Law, Row};
+use forgetting_laws::laws::{self, ForgettingBounded, Law, Row};
 use forgetting_laws::table::read::{Cell, Loaded, Reading, Record, Records, Unit, read};
 use forgetting_laws::table::{Column, Run, Table};
 use forgetting_laws::warning::Warning;
@@ -307,6 +307,12 @@ impl Fit {
         self.file.input.warnings.iter().chain(&self.fit().warnings).map(told).collect()
     }
 
+    /// The ranking that the law was chosen from, if it was.
+    fn ranking(&self) -> Option<Ranked> {
+        let loss = self.fit().law.output().name();
+        self.file.rankings.iter().find(|ranking| ranking.loss == loss).map(ranked)
+    }
+
     /// The columns that the law reads.
     fn inputs(&self) -> Vec<&'static str> {
         self.fit().law.inputs().iter().map(|input| input.column.name()).collect()
@@ -391,28 +397,58 @@ fn row(&[n_params, d_ft_tokens, p, loss_pt0, d_tokens]: &[f64; 5]) -> Row {
     Row { n_params, d_ft_tokens, p, loss_pt0, d_tokens }
 }
 
-/// Fits a law to a table.
+/// Every form for a loss, that of a vocabulary too if its size is known.
+fn forms_for(loss: Column, vocab_size: Option<u32>) -> Vec<&'static dyn Law> {
+    let bounded = vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
+    let all = laws::LAWS.iter().copied().chain(bounded);
+    all.filter(|law| law.output() == loss).collect()
+}
+
+/// Refuses the size of a vocabulary that no form would use.
+fn unused(vocab_size: Option<u32>, groups: &str) -> PyResult<()> {
+    match vocab_size {
+        None => Ok(()),
+        Some(v) => Err(refuse("vocab_size", v, &format!("is only for {groups}"))),
+    }
+}
+
+/// Fits a law to a table, or the form that held-out runs prefer.
 #[pyfunction]
-#[pyo3(signature = (given, law, settings, prove, sweep, progress))]
+#[pyo3(signature = (given, law, vocab_size, settings, prove, sweep, progress))]
+#[allow(clippy::too_many_arguments, reason = "Python's keywords")]
 fn fit_law(
     py: Python<'_>,
     given: Given,
     law: &str,
+    vocab_size: Option<u32>,
     settings: Settings,
     prove: bool,
     sweep: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Fit> {
-    let law = laws::by_name(law).map_err(raise)?;
-    let options = settings.options()?;
-    if prove && !is_provable(law) {
-        let why = "has no proof: branch and bound needs convex predictions";
-        return Err(refuse("prove", law.name(), why));
+    let forms = match law {
+        "best-forgetting" => forms_for(Column::LossPt, vocab_size),
+        "best-finetuning" => forms_for(Column::LossFt, None),
+        name => vec![laws::by_name(name).map_err(raise)?],
+    };
+    if law != "best-forgetting" {
+        unused(vocab_size, "law = best-forgetting")?;
     }
-    let (table, warnings, mut fit, proof, sweep) = watched(py, progress, || {
+    let options = settings.options()?;
+    let (table, warnings, mut fit, proof, sweep, mut ranking) = watched(py, progress, || {
         let mut table = given.table()?;
         // Those of the whole table stand beside it in the file, and not with the law.
         let warnings = std::mem::take(&mut table.warnings);
+        let ranking =
+            if forms.len() > 1 { fit::rank(&table, &forms, &[], &options)? } else { None };
+        let preferred = ranking.as_ref().and_then(fit::Ranking::preferred);
+        let is_preferred =
+            |law: &&&dyn Law| preferred.as_ref().is_some_and(|found| found.form == law.name());
+        let law = *forms.iter().find(is_preferred).unwrap_or(&forms[0]);
+        if prove && !is_provable(law) {
+            let why = "has no proof: branch and bound needs convex predictions";
+            return Err(Error::setting("prove", law.name(), why));
+        }
         let fit = fit::fit(&table, law, &options)?;
         let sweep = if sweep { sweep_of(&table, law, options.threads)? } else { Vec::new() };
         let mut of_proof = ProveOptions::default();
@@ -420,11 +456,14 @@ fn fit_law(
             of_proof.threads = options.threads;
         }
         let proof = prove.then(|| fit.prove(&of_proof)).transpose()?;
-        Ok((table, warnings, fit, proof, sweep))
+        Ok((table, warnings, fit, proof, sweep, ranking))
     })?;
     let domain = table.runs.first().map_or("", |run| &run.domain);
     if table.runs.iter().all(|run| run.domain == domain) {
         fit.domain = domain.into();
+    }
+    for ranking in &mut ranking {
+        ranking.domain.clone_from(&fit.domain);
     }
     let mut checklist = Checklist::of_fits(&[&fit]);
     let tables = [(fit.domain.clone(), table)];
@@ -451,31 +490,46 @@ fn fit_law(
         groups: vec![Group { fit, proof, sweep }],
         comparisons: Vec::new(),
         checklist,
-        rankings: Vec::new(),
+        rankings: ranking.into_iter().collect(),
         growths: Vec::new(),
     };
     Ok(Fit { file, fitted: Some((table, options)), whole: OnceLock::new() })
 }
 
-/// Ranks the forms of the law of a loss on held-out runs: as JSON, in words, and the form to rely on;
-/// `None` where fewer than two can be compared.
+/// A ranking as JSON and in words, and the form to rely on with the reason.
+type Ranked = (String, String, Option<(String, String)>);
+
+fn ranked(ranking: &fit::Ranking) -> Ranked {
+    let preferred = ranking.preferred().map(|preferred| (preferred.form, preferred.why));
+    (json(ranking), report::ranking::text(ranking), preferred)
+}
+
+/// Ranks the forms of the law of a loss on held-out runs; `None` where fewer than two can be compared.
 #[pyfunction]
-#[pyo3(signature = (given, laws, settings, progress))]
+#[pyo3(signature = (given, laws, vocab_size, settings, progress))]
 fn rank_laws(
     py: Python<'_>,
     given: Given,
     laws: Vec<String>,
+    vocab_size: Option<u32>,
     settings: Settings,
     progress: Option<Py<PyAny>>,
-) -> PyResult<Option<(String, String, Option<(String, String)>)>> {
-    let laws: Vec<&'static dyn Law> =
-        laws.iter().map(|law| laws::by_name(law).map_err(raise)).collect::<PyResult<_>>()?;
+) -> PyResult<Option<Ranked>> {
+    let names: Vec<&str> = laws.iter().map(String::as_str).collect();
+    let laws = match names[..] {
+        ["all-forgetting"] => forms_for(Column::LossPt, vocab_size),
+        ["all-finetuning"] => forms_for(Column::LossFt, None),
+        _ => names
+            .iter()
+            .map(|law| laws::by_name(law).map_err(raise))
+            .collect::<PyResult<Vec<&'static dyn Law>>>()?,
+    };
+    if names != ["all-forgetting"] {
+        unused(vocab_size, "laws = all-forgetting")?;
+    }
     let options = settings.options()?;
     let ranking = watched(py, progress, || fit::rank(&given.table()?, &laws, &[], &options))?;
-    Ok(ranking.map(|ranking| {
-        let preferred = ranking.preferred().map(|preferred| (preferred.form, preferred.why));
-        (json(&ranking), report::ranking::text(&ranking), preferred)
-    }))
+    Ok(ranking.as_ref().map(ranked))
 }
 
 /// A law as Python lists it: its name, equation, loss, inputs and parameters.
@@ -586,7 +640,7 @@ fn in_sentences(value: &mut serde_json::Value) {
 
 /// A warning with its remedy.
 fn told(warning: &Warning) -> String {
-    of_python(&format!("{warning}. {}", warning.kind.remedy()))
+    of_python(&warning.with_remedy())
 }
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -180,10 +180,35 @@ def test_forms_are_ranked():
     assert comparison.preferred == "forgetting" and comparison.axes[:2] == ["size", "data"]
     assert comparison.report().startswith("forms of loss_pt ranked by the error of the increase")
     html = comparison._repr_html_()
-    assert html.count("<tr>") == 1 + 3 + 2 and "forgetting *" in html
+    assert html.count("<tr>") == 1 + 5 + 2 and "forgetting *" in html
     with pytest.raises(fl.ForgettingLawsError, match="fewer than two of them can be compared"):
         fl.compare(table(), ["forgetting"])
     assert "forgetting" in [law.name for law in fl.laws()]
+    bounded = fl.compare(table(), vocab_size=32_000, bootstrap=50)
+    assert "forgetting-bounded-32000" in [form["form"] for form in bounded.forms]
+    with pytest.raises(fl.ForgettingLawsError, match="vocab_size = 512: is only for laws = all-forgetting"):
+        fl.compare(table(), ["forgetting", "forgetting-ceiling"], vocab_size=512)
+
+
+def test_the_best_form_is_fitted_and_says_why():
+    best = fl.fit(table(), "best-forgetting", vocab_size=32_000, bootstrap=50)
+    assert best.comparison is not None and best.law == best.comparison.preferred == "forgetting"
+    assert best.comparison.why.startswith("smallest error of the increase on held-out runs")
+    assert best.params == fl.fit(table(), bootstrap=0).params
+    assert "forms of loss_pt ranked" in best.report() and "forgetting-bounded-32000" in best.report()
+    again = fl.Fit.from_json(best.to_json())
+    assert again.comparison is not None and again.comparison.report() == best.comparison.report()
+    assert fl.fit(table(), bootstrap=0).comparison is None
+    target = {**table(), "loss_ft": table()["loss_pt"]}
+    assert fl.fit(target, "best-finetuning", bootstrap=20).law.startswith("finetuning")
+    # Without p one form is left, and there is nothing to rank.
+    alone = fl.fit({name: target[name] for name in ("n_params", "d_ft_tokens", "loss_ft")}, "best-finetuning")
+    assert alone.law == "finetuning" and alone.comparison is None
+    with pytest.raises(fl.ForgettingLawsError, match="vocab_size = 512: is only for law = best-forgetting"):
+        fl.fit(table(), vocab_size=512)
+    for wrong in (1, 2**32, "x", 1.5):
+        with pytest.raises(fl.ForgettingLawsError, match="vocab_size = .*: must be a whole number"):
+            fl.fit(table(), "best-forgetting", vocab_size=wrong)
 
 
 def test_a_long_fit_says_how_far_it_is_and_lets_others_run(capsys):
