@@ -277,6 +277,13 @@ pub struct Warning {
     pub message: String,
 }
 
+impl Warning {
+    /// What is wrong, and what to do about it.
+    pub fn with_remedy(&self) -> String {
+        format!("{self}. {}", self.kind.remedy())
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {

@@ -213,6 +213,8 @@ fn sizes_for_a_loss_on_the_target() {
     let d = advisor.d_ft_for_target(&asked(), target).unwrap();
     assert_relative_eq!(d.size.value, 5e6 * 0.9f64.powf(-1.0 / beta), max_relative = 1e-4);
     assert_eq!((n.reachable, d.reachable), (1.0, 1.0));
+    let is_not_reached = |warning: &Warning| warning.kind == WarningKind::LossNotReached;
+    assert!(!n.warnings.iter().chain(&d.warnings).any(is_not_reached));
 
     // D_ft^(-β) − (2·D_ft)^(-β) is (1 − 2^(-β)) of the term.
     let worth = advisor.worth_collecting(&asked(), 0.01).unwrap();
@@ -226,7 +228,7 @@ fn sizes_for_a_loss_on_the_target() {
 
     let below = advisor.n_for_target(&asked(), 1.1).unwrap();
     assert_eq!((below.size.value, below.reachable), (f64::INFINITY, 0.0));
-    assert_eq!(below.warnings[0].kind, WarningKind::LossNotReached);
+    assert!(is_not_reached(&below.warnings[0]));
     assert!(below.warnings[0].message.contains("no n_params reaches the loss"));
     let advisor = Advisor::new([&noisy]);
     let Estimate { value, low, high } = advisor.n_for_target(&asked(), target).unwrap().size;
@@ -286,6 +288,12 @@ fn the_best_new_runs_shrink_the_error_as_said() {
     let advice = Advisor::new([&first]).best_new_runs(&row, 3).unwrap();
     let runs = &advice.runs;
     assert_eq!(runs.len(), 3);
+    let has_nothing_to_shrink = |warning: &Warning| warning.kind == WarningKind::NothingToShrink;
+    assert!(!advice.warnings.iter().any(has_nothing_to_shrink));
+    let exact = table(&Forgetting, &rows, &FORGETTING, 0.0, Key::new(0));
+    let exact = fit(&exact, &Forgetting, &options(20)).unwrap();
+    let nothing = Advisor::new([&exact]).best_new_runs(&row, 3).unwrap();
+    assert!(nothing.warnings.iter().any(has_nothing_to_shrink), "{nothing:?}");
     // 27 residuals know the noise to 14%.
     assert_relative_eq!(advice.noise, NOISE * row.loss_pt0, max_relative = 0.5);
     assert!(runs[0].alone == runs[0].together && runs[0].together < runs[1].together);

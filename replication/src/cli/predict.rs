@@ -326,8 +326,7 @@ impl<'a> Asked<'a> {
             let _ = writeln!(text, "  interval  none: the law was fitted without resamples");
         }
         for warning in &self.warnings {
-            let words = format!("{warning}. {}", warning.kind.remedy());
-            entry(text, "warning", &words);
+            entry(text, "warning", &warning.with_remedy());
         }
     }
 

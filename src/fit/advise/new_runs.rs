@@ -39,6 +39,9 @@ pub struct NewRuns {
     pub warnings: Vec<Warning>,
 }
 
+/// The standard deviation in nats below which resampled laws differ by rounding alone.
+const ROUNDING: f64 = 1e-8;
+
 impl Advisor<'_> {
     /// The runs (N, D_ft, p) that would most reduce the uncertainty of the forgetting law at a
     /// point. Reads N, D_ft and p.
@@ -69,7 +72,7 @@ impl Advisor<'_> {
         let variance = asked.left(&asked);
         let mut warnings = law.warnings(row);
         let mut runs: Vec<NewRun> = Vec::new();
-        if !(variance.is_finite() && variance > 0.0) {
+        if !(variance.is_finite() && variance.sqrt() > ROUNDING) {
             let message = "the resampled laws agree: there is nothing to shrink";
             warnings.push(WarningKind::NothingToShrink.warn(message));
             return Ok(NewRuns { law: law.name(), deviation: 0.0, noise, runs, warnings });

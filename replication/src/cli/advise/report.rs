@@ -1,6 +1,7 @@
 //! The report of `advise`.
 
 use super::Advice;
+use crate::format::entry;
 use forgetting_laws::fit::advise::{
     Answers, Estimate, Larger, Model, NewRuns, OnTarget, SmallestP,
 };
@@ -104,7 +105,7 @@ impl Report {
     fn warnings<'a>(&mut self, warnings: impl IntoIterator<Item = &'a Warning>) {
         for warning in warnings {
             if !self.said.contains(warning) {
-                let _ = writeln!(self.text, "  warning: {warning}");
+                entry(&mut self.text, "warning", &warning.with_remedy());
                 self.said.push(warning.clone());
             }
         }
