@@ -30,7 +30,7 @@ const TRUTHS: [Truth; 8] = [
     (&FinetuningP, &[2000.0, 30.0, 0.25, 0.2, 1.2]),
     (&ForgettingTimesTokens, &[6.0, 829.0 / 3e6, 0.4, 0.35]),
     (&ForgettingPlusTokens, &[6.0, 829.0 * 334.0 / 3.0, 0.4, 0.35]),
-    (&ForgettingCeiling, &[3.0, 829.0 * 334.0 / 3.0, 0.4, 0.35, 8.0]),
+    (&ForgettingCeiling, &[24.0, 829.0 * 334.0 / 3.0, 0.4, 0.35, 3.0]),
 ];
 
 /// Every form.

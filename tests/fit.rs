@@ -67,7 +67,7 @@ fn truths() -> Vec<(&'static dyn Law, Vec<f64>)> {
         (&ForgettingPlusTokens, vec![6.0, 829.0 * 334.0 / 3.0, 0.4, 0.35]),
         // A share of the distance to the uniform model, about 7.5 nats.
         (ForgettingBounded::of(32_000), vec![0.8, 829.0 * 334.0 / 3.0, 0.4, 0.35]),
-        (&ForgettingCeiling, vec![3.0, 829.0 * 334.0 / 3.0, 0.4, 0.35, 8.0]),
+        (&ForgettingCeiling, vec![24.0, 829.0 * 334.0 / 3.0, 0.4, 0.35, 3.0]),
     ]
 }
 
@@ -773,6 +773,7 @@ proptest! {
             "forgetting" => vec![a, 1000.0 * b, 0.2 * alpha, 0.2 * beta],
             "forgetting-times-tokens" => vec![a, 3e-4 * b, 0.2 * alpha, 0.2 * beta],
             "forgetting-plus-tokens" => vec![a, 1e5 * b, 0.2 * alpha, 0.2 * beta],
+            "forgetting-ceiling" => vec![a, 1e5 * b, 0.2 * alpha, 0.2 * beta, 0.1 * e],
             _ => vec![a, 1000.0 * b, 0.2 * alpha, 0.2 * beta, 0.1 * e],
         };
         let scale = (20.0f64 * unit_n / 12.0).exp();

@@ -512,7 +512,7 @@ mod tests {
 
     #[test]
     fn rows_of_what_a_law_reads_alike_are_one_setting() {
-        for (&law, settings) in LAWS.iter().zip([18, 9, 9, 18, 18, 18, 18]) {
+        for (&law, settings) in LAWS.iter().zip([18, 9, 9, 18, 18, 18, 18, 18]) {
             let (problem, _) = problem(law, Space::Log);
             assert_eq!((problem.points.len(), problem.rows.len()), (settings, 36), "{law:?}");
             let each: Vec<_> = problem.by_setting().map(|(i, rows)| (i, rows.len())).collect();

@@ -10,6 +10,7 @@ use super::{
     BaselineErrors, Comparison, Errors, Fit, HoldOut, Interval, Objective, Penalty, Proof,
     Restarts, Space, Status,
 };
+use crate::laws::Derived;
 use format::{entry, error_percent, fit_name, number, percent, significant};
 use std::fmt::Write as _;
 
@@ -142,6 +143,14 @@ fn parameters(text: &mut String, fit: &Fit) {
         };
         let line = format!("  {:<9} {:>13}  {interval}", param.name, number(param.value));
         let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if let Some(Derived { name, meaning, value }) = fit.law.derived() {
+        let values: Vec<f64> = fit.params.0.iter().map(|param| param.value).collect();
+        let interval = fit.bootstrap.as_ref().map_or_else(String::new, |resampled| {
+            let Interval { low, high, .. } = resampled.interval_of(value);
+            format!("[{}, {}]  ", number(low), number(high))
+        });
+        let _ = writeln!(text, "  {name:<9} {:>13}  {interval}{meaning}", number(value(&values)));
     }
 }
 

@@ -80,22 +80,16 @@ fn from_zero(point: &Point) -> Point {
     Point { loss_pt0: 0.0, ..*point }
 }
 
-/// L_pt⁰ + room · h / (1 + h), for any room.
-pub(super) fn predict(point: &Point, room: f64, values: &[f64]) -> f64 {
-    let h = forgetting::predict(&from_zero(point), point.tokens_per_parameter(), values);
-    // 0 where h is, and 1 where it is infinite.
-    point.loss_pt0 + room / (1.0 + 1.0 / h)
+/// h = A · D_ft^β / (N + B·p·D_ft)^α.
+pub(super) fn h(point: &Point, values: &[f64]) -> f64 {
+    forgetting::predict(&from_zero(point), point.tokens_per_parameter(), values)
 }
 
-/// The same with its derivatives by A, B, α, β and the room.
-pub(super) fn gradient(point: &Point, room: f64, values: &[f64; 4]) -> (f64, [f64; 5]) {
+/// The same with its derivatives by A, B, α and β.
+pub(super) fn gradient_of_h(point: &Point, values: &[f64; 4]) -> (f64, [f64; 4]) {
     let mut by = [0.0; 4];
     let h = forgetting::gradient(&from_zero(point), point.tokens_per_parameter(), values, &mut by);
-    let slope = room / (1.0 + h).powi(2);
-    // Where all is lost, nothing moves it.
-    let [a, b, alpha, beta] = by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
-    let inverse_share = 1.0 + 1.0 / h;
-    (point.loss_pt0 + room / inverse_share, [a, b, alpha, beta, 1.0 / inverse_share])
+    (h, by)
 }
 
 /// The values of A, B, α and β for sizes in other units.
@@ -125,13 +119,18 @@ impl Law for ForgettingBounded {
     }
 
     fn predict(&self, point: &Point, values: &[f64]) -> f64 {
-        predict(point, self.room(point), values)
+        // 0 where h is, and the room where h is infinite.
+        point.loss_pt0 + self.room(point) / (1.0 + 1.0 / h(point, values))
     }
 
     fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64 {
         let gradient = values_of(values).map(|values| {
-            let (prediction, [by @ .., _]) = gradient(point, self.room(point), &values);
-            (prediction, by)
+            let (h, by) = gradient_of_h(point, &values);
+            let room = self.room(point);
+            let slope = room / (1.0 + h).powi(2);
+            // Where all is lost, nothing moves it.
+            let by = by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
+            (point.loss_pt0 + room / (1.0 + 1.0 / h), by)
         });
         write(gradient, out)
     }

@@ -1,37 +1,35 @@
 use super::{
-    Input, Law, Parameter, Point, Units, coefficient, exponent, forgetting, forgetting_bounded,
-    strength, values_of, write,
+    Derived, Input, Law, Parameter, Point, Units, coefficient, exponent, forgetting,
+    forgetting_bounded, strength, values_of, write,
 };
 use crate::table::Column;
 
-/// Beyond the paper: forgetting that ends at a ceiling, L_pt = L_pt⁰ + (C − L_pt⁰) · h / (1 + h)
-/// with h = A · D_ft^β / (N + B·p·D_ft)^α.
+/// Beyond the paper: forgetting that levels off, L_pt = (L_pt⁰ + A·q) / (1 + K·q) with
+/// q = D_ft^β / (N + B·p·D_ft)^α.
 ///
-/// C is the loss that L_pt approaches as more and more is forgotten. Unlike in
-/// [`super::ForgettingBounded`] it is fitted, since models that are finetuned on much data can end
-/// worse than a uniform model, and no vocabulary size is needed. For small h the increase is
-/// (C − L_pt⁰)·h, as in [`super::ForgettingPlusTokens`]. A table in which the increase does not
-/// level off cannot determine C: the fit is then [`crate::fit::Status::NotIdentified`] or C is
-/// very large, and both forms predict the same. Such a fit takes ten times as long as one of another
-/// form, so [`super::LAWS`] does not have this law. With C below L_pt⁰, the law says that finetuning
-/// lowers L_pt.
+/// L_pt is a mean of L_pt⁰ and of the ceiling A / K, which it approaches as more and more is
+/// forgotten; K·q is the weight of the ceiling. Unlike in [`super::ForgettingBounded`] the ceiling
+/// is fitted, since models that are finetuned on much data can end worse than a uniform model, and
+/// no vocabulary size is needed. With K = 0 there is no ceiling, and the law is
+/// [`super::ForgettingPlusTokens`]. With A / K below L_pt⁰, the law says that finetuning lowers
+/// L_pt.
 ///
-/// Each domain has its own fit. The parameters are A, B, α, β, C in this order: A in parameters^α /
-/// tokens^β, B in parameters / token, C in nats per token.
+/// Each domain has its own fit. The parameters are A, B, α, β, K in this order: A in nats ·
+/// parameters^α / tokens^β, B in parameters / token, K in parameters^α / tokens^β.
 ///
 /// # Examples
 /// ```
 /// use forgetting_laws::laws::{ForgettingCeiling, Law, Row};
-/// // h = 5 · 8^(1/3) / (100 + 75 · 50% · 8)^(1/2) = 10 / 20, of which h / (1 + h) is a third.
+/// // q = 8^(1/3) / (100 + 75 · 50% · 8)^(1/2) = 2 / 20, so that K·q = 0.5 is the weight of A / K = 8.
 /// let row = Row { n_params: 100.0, d_ft_tokens: 8.0, p: 0.5, loss_pt0: 2.0, ..Row::default() };
-/// let values = [5.0, 75.0, 0.5, 1.0 / 3.0, 8.0];
+/// let values = [40.0, 75.0, 0.5, 1.0 / 3.0, 5.0];
 /// assert!((ForgettingCeiling.predict(&(&row).into(), &values) - 4.0).abs() < 1e-12);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForgettingCeiling;
 
 const PARAMETERS: &[Parameter] =
-    &[strength("A"), strength("B"), exponent("alpha"), exponent("beta"), coefficient("C")];
+    &[coefficient("A"), strength("B"), exponent("alpha"), exponent("beta"), strength("K")];
 
 impl Law for ForgettingCeiling {
     fn name(&self) -> &'static str {
@@ -39,8 +37,7 @@ impl Law for ForgettingCeiling {
     }
 
     fn equation(&self) -> &'static str {
-        "beyond the paper: L_pt = L_pt0 + (C - L_pt0) * h / (1 + h), \
-         h = A * D_ft^beta / (N + B*p*D_ft)^alpha"
+        "beyond the paper: L_pt = (L_pt0 + A*q) / (1 + K*q), q = D_ft^beta / (N + B*p*D_ft)^alpha"
     }
 
     fn parameters(&self) -> &'static [Parameter] {
@@ -56,26 +53,47 @@ impl Law for ForgettingCeiling {
     }
 
     fn predict(&self, point: &Point, values: &[f64]) -> f64 {
-        let [of_h @ .., ceiling] = values else { return f64::NAN };
-        forgetting_bounded::predict(point, ceiling - point.loss_pt0, of_h)
+        let &[a, b, alpha, beta, k] = values else { return f64::NAN };
+        let q = forgetting_bounded::h(point, &[1.0, b, alpha, beta]);
+        point.loss_pt0 + (a - k * point.loss_pt0) / (1.0 / q + k)
     }
 
     fn gradient(&self, point: &Point, values: &[f64], out: &mut [f64]) -> f64 {
-        let gradient = values_of(values).map(|[a, b, alpha, beta, ceiling]: [f64; 5]| {
-            forgetting_bounded::gradient(point, ceiling - point.loss_pt0, &[a, b, alpha, beta])
+        let gradient = values_of(values).map(|[a, b, alpha, beta, k]: [f64; 5]| {
+            let (q, [_, by @ ..]) =
+                forgetting_bounded::gradient_of_h(point, &[1.0, b, alpha, beta]);
+            let rise = a - k * point.loss_pt0;
+            let by_a = 1.0 / (1.0 / q + k);
+            let prediction = point.loss_pt0 + rise * by_a;
+            let slope = rise / (1.0 + k * q).powi(2);
+            // Where all is lost, nothing moves it.
+            let [by_b, by_alpha, by_beta] =
+                by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
+            (prediction, [by_a, by_b, by_alpha, by_beta, -by_a * prediction])
         });
         write(gradient, out)
     }
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
-        let [of_h @ .., ceiling] = values else { return Vec::new() };
-        let mut values = forgetting_bounded::in_units(of_h, units);
-        values.push(*ceiling);
+        let &[a, b, alpha, beta, k] = values else { return vec![f64::NAN; values.len()] };
+        let of_k = forgetting_bounded::in_units(&[k, b, alpha, beta], units)[0];
+        let mut values = forgetting_bounded::in_units(&[a, b, alpha, beta], units);
+        values.push(of_k);
         values
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {
         Some(point.loss_pt0)
+    }
+
+    /// Infinite where K is 0.
+    fn derived(&self) -> Option<Derived> {
+        let value = |values: &[f64]| match *values {
+            [_, _, _, _, 0.0] => f64::INFINITY,
+            [a, _, _, _, k] => a / k,
+            _ => f64::NAN,
+        };
+        Some(Derived { name: "A / K", meaning: "the ceiling of L_pt in nats per token", value })
     }
 }
 
@@ -85,21 +103,22 @@ mod tests {
     use super::super::{ForgettingBounded, ForgettingPlusTokens};
     use super::*;
 
-    /// With C = ln V it is the form bounded by the uniform model, and with a C out of reach the one
-    /// without a bound.
+    /// With A / K = ln V it is the form bounded by the uniform model, and with K = 0 the one without
+    /// a bound.
     #[test]
     fn it_joins_the_bounded_and_the_unbounded_form() {
         let point = Point::from(&ROW);
         let [a, b, alpha, beta] = [0.7, 300.0, 0.45, 0.6];
         let bounded = ForgettingBounded::of(512).predict(&point, &[a, b, alpha, beta]);
         let uniform = 512f64.ln();
-        assert_eq!(ForgettingCeiling.predict(&point, &[a, b, alpha, beta, uniform]), bounded);
-        let far = 1e9;
+        let ceiling = |a: f64, k: f64| ForgettingCeiling.predict(&point, &[a, b, alpha, beta, k]);
+        assert!((ceiling(a * uniform, a) - bounded).abs() < 1e-14);
         let unbounded = ForgettingPlusTokens.predict(&point, &[a, b, alpha, beta]);
-        let here = ForgettingCeiling.predict(&point, &[a / far, b, alpha, beta, far]);
-        assert!((here / unbounded - 1.0).abs() < 1e-7, "{here} {unbounded}");
-        let at_most = ForgettingCeiling.predict(&point, &[f64::MAX, b, alpha, beta, 9.0]);
-        assert_eq!(at_most, 9.0);
-        assert_eq!(ForgettingCeiling.predict(&point, &[0.0, b, alpha, beta, 9.0]), ROW.loss_pt0);
+        assert!((ceiling(a, 0.0) - unbounded).abs() < 1e-14);
+        let derived = ForgettingCeiling.derived().unwrap().value;
+        assert_eq!(derived(&[9e40, b, alpha, beta, 1e40]), 9.0);
+        assert!((ceiling(9e40, 1e40) - 9.0).abs() < 1e-14);
+        assert_eq!(derived(&[0.0, b, alpha, beta, 0.0]), f64::INFINITY);
+        assert_eq!(ceiling(0.0, 0.0), ROW.loss_pt0);
     }
 }

@@ -394,7 +394,8 @@ fn distinct(numbers: impl IntoIterator<Item = f64>) -> Vec<f64> {
     numbers
 }
 
-/// The form of forgetting that held-out runs support, and why; Equation 7 if they are too few.
+/// The form of forgetting that held-out runs support, and why; Equation 7 if they are too few. A
+/// ceiling that is fitted too would need more runs than a study has.
 fn form_of_forgetting(
     table: &Table,
     vocab_size: Option<u32>,

@@ -32,10 +32,9 @@ pub struct Arguments {
     input: PathBuf,
     /// The law to fit, or several with commas: forgetting, finetuning, additive, or another form of
     /// one of them (forgetting-offset, forgetting-times-tokens, forgetting-plus-tokens,
-    /// forgetting-bounded-V for a vocabulary of V tokens, forgetting-ceiling, finetuning-p).
-    /// all-forgetting, all-finetuning and all fit every form for which the table has the columns,
-    /// except forgetting-ceiling. Forms for the same loss are ranked by their errors on held-out
-    /// runs.
+    /// forgetting-ceiling, forgetting-bounded-V for a vocabulary of V tokens, finetuning-p).
+    /// all-forgetting, all-finetuning and all fit every form for which the table has the columns.
+    /// Forms for the same loss are ranked by their errors on held-out runs.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
     law: Vec<String>,
     #[command(flatten)]

@@ -4,7 +4,9 @@ use super::Results;
 use crate::blocks::MAIN;
 use forgetting_laws::Result;
 use forgetting_laws::fit::{self, Bootstrap, Fit, Options};
-use forgetting_laws::laws::{Finetuning, Forgetting, ForgettingBounded, LAWS, Law};
+use forgetting_laws::laws::{
+    Finetuning, Forgetting, ForgettingBounded, ForgettingCeiling, LAWS, Law,
+};
 use forgetting_laws::table::{Column, Table};
 
 /// The laws of a domain, or why there is none.
@@ -51,6 +53,12 @@ impl Laws {
     /// The same. If the size of the vocabulary is known, the form that is bounded by a uniform model's
     /// loss is compared with Equation 7 too.
     pub fn with_vocabulary(table: &Table, vocab_size: Option<u32>, options: &Options) -> Self {
+        let bounded = vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
+        let laws = LAWS.iter().copied().chain(bounded);
+        let forms: Vec<_> = laws.filter(|law| law.output() == Column::LossPt).collect();
+        let with_bound = [Some(ForgettingCeiling.name()), bounded.map(|law| law.name())];
+        let has_none = |law: &&'static dyn Law| !with_bound.contains(&Some(law.name()));
+        let without_bound: Vec<_> = forms.iter().copied().filter(has_none).collect();
         let fitted = |(domain, table): (String, Table)| {
             let of = |law: &'static dyn Law| {
                 let mut fit = fit::fit(&table, law, options)?;
@@ -58,19 +66,15 @@ impl Laws {
                 Ok(fit)
             };
             let forgetting = of(&Forgetting);
-            let ahead = |vocab_size: Option<u32>| {
+            let ahead = |forms: &[&'static dyn Law]| {
                 let equation_7 = forgetting.as_ref().ok()?;
-                ahead_of_equation_7(&table, vocab_size, equation_7, options)
+                ahead_of_equation_7(&table, forms, equation_7, options)
             };
-            let unbounded = ahead(None).and_then(|law| of(law).ok());
-            let is_unbounded =
-                |law: &dyn Law| unbounded.as_ref().is_some_and(|fit| fit.law.name() == law.name());
-            let other = match vocab_size {
-                None => unbounded.clone(),
-                Some(_) => ahead(vocab_size).and_then(|law| {
-                    if is_unbounded(law) { unbounded.clone() } else { of(law).ok() }
-                }),
-            };
+            let other = ahead(&forms).and_then(|law| of(law).ok());
+            let unbounded = ahead(&without_bound).and_then(|law| match &other {
+                Some(fit) if fit.law.name() == law.name() => Some(fit.clone()),
+                _ => of(law).ok(),
+            });
             let finetuning = of(&Finetuning);
             DomainLaws { domain: domain.clone(), forgetting, finetuning, other, unbounded }
         };
@@ -117,16 +121,13 @@ impl Laws {
 /// The preferred form of the forgetting law, if it is supported and can be told apart from Equation 7.
 fn ahead_of_equation_7(
     table: &Table,
-    vocab_size: Option<u32>,
+    forms: &[&'static dyn Law],
     equation_7: &Fit,
     options: &Options,
 ) -> Option<&'static dyn Law> {
-    let mut forms: Vec<_> =
-        LAWS.iter().copied().filter(|law| law.output() == Column::LossPt).collect();
-    forms.extend(vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law));
-    let ranking = fit::rank(table, &forms, std::slice::from_ref(equation_7), options).ok()??;
+    let ranking = fit::rank(table, forms, std::slice::from_ref(equation_7), options).ok()??;
     let preferred = ranking.preferred()?;
     let of = |name: &str| ranking.forms.iter().find(|form| form.form == name);
     let ahead = of(&preferred.form)?.supported && !of(Forgetting.name())?.tied;
-    forms.into_iter().find(|law| ahead && law.name() == preferred.form)
+    forms.iter().copied().find(|law| ahead && law.name() == preferred.form)
 }

@@ -278,7 +278,7 @@ mod tests {
     fn predictions_are_those_of_the_laws() {
         for fractions in [[0.0, 0.01, 0.05], [0.001, 0.01, 1.0]] {
             let points = points(&fractions);
-            for law in LAWS {
+            for law in LAWS.iter().filter(|law| law.structure().is_some()) {
                 let form = Form::of(*law, &points).unwrap();
                 let x = [0.3, 0.4, 0.2, 0.5, -0.2];
                 let bends: Vec<_> =
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn terms_fall_away_from_a_corner_of_the_table() {
-        for law in LAWS {
+        for law in LAWS.iter().filter(|law| law.structure().is_some()) {
             let points = points(&[0.0, 0.01, 0.05]);
             let form = Form::of(*law, &points).unwrap();
             for (j, kind) in form.kinds.iter().enumerate() {
