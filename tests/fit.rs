@@ -397,7 +397,7 @@ fn weights_count_rows() {
 #[test]
 fn a_fit_survives_its_file() {
     let table = planted(&Forgetting, &grid(), &[6.0, 829.0, 0.4, 0.35], 0.01, Key::new(7));
-    let bootstrap = Bootstrap { resamples: 10, ..Bootstrap::default() };
+    let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
     let fitted = fit(&table, &Forgetting, &Options { bootstrap, ..Options::default() }).unwrap();
     let text = serde_json::to_string(&fitted).unwrap();
     let back: Fit = serde_json::from_str(&text).unwrap();

@@ -181,7 +181,9 @@ def _columns(source: _Source, taken: Mapping[str, str]) -> _Columns:
                 f"{column} has {count} rows, and the columns before it have {rows}"
             )
         rows = count
-    if not rows:
+    if rows == 0:
+        raise ForgettingLawsError("the table has no rows")
+    if rows is None:
         raise ForgettingLawsError(_no_rows(source.names))
     unasked = [n for n in SPECIAL if (n in numbers or n in labels) and n not in taken]
     return _Columns(numbers, labels, source.names, source.what, unasked)

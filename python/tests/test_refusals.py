@@ -18,7 +18,7 @@ STUDY = {
 
 @pytest.fixture(scope="module")
 def fit():
-    return fl.fit(TABLE, bootstrap=10)
+    return fl.fit(TABLE, bootstrap=20)
 
 
 @pytest.mark.parametrize(

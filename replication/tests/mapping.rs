@@ -283,7 +283,7 @@ fn every_command_on_losses_runs() {
             if let Some(at) = arguments.iter().position(|word| word == "--bootstrap") {
                 arguments.drain(at..at + 2);
             }
-            arguments.extend(["--bootstrap", "10"].map(str::to_string));
+            arguments.extend(["--bootstrap", "20"].map(str::to_string));
         }
         // The others are of one domain.
         if i < fits {

@@ -9,6 +9,7 @@ use super::solve::{solve, typical_residual};
 use crate::laws::Law;
 use crate::rng::Key;
 use crate::table::Column;
+use crate::words::percent;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -39,17 +40,28 @@ impl Bootstrap {
     /// The most resamples: their parameters take about a gigabyte.
     pub const MOST: usize = 10_000_000;
 
-    /// Checks the numbers.
+    /// Checks the numbers. Intervals of a level c need at least (1 + c) / (1 − c) resamples: between
+    /// the smallest and the largest of n draws another one lies with a probability of (n − 1) / (n + 1).
     ///
     /// # Errors
-    /// If there are more resamples than [`Self::MOST`], or the level does not lie between 0 and 1.
+    /// If there are too few resamples for the level or more than [`Self::MOST`], or the level does
+    /// not lie between 0 and 1.
     pub fn check(&self) -> Result<()> {
-        if self.resamples > Self::MOST {
+        let Self { resamples, level, .. } = *self;
+        if resamples > Self::MOST {
             let requirement = format!("must be at most {}", Self::MOST);
-            return Err(Error::setting("bootstrap", self.resamples, requirement));
+            return Err(Error::setting("bootstrap", resamples, requirement));
         }
-        if !(self.level > 0.0 && self.level < 1.0) {
-            return Err(Error::setting("level", self.level, "must lie between 0 and 1"));
+        if !(level > 0.0 && level < 1.0) {
+            return Err(Error::setting("level", level, "must lie between 0 and 1"));
+        }
+        // 19 for 90%, whatever rounding makes of it.
+        let least = ((1.0 + level) / (1.0 - level) - 1e-9).ceil().min(Self::MOST as f64);
+        if resamples > 0 && (resamples as f64) < least {
+            let percent = percent(level);
+            let requirement =
+                format!("must be at least {least} for {percent} intervals, or 0 for none");
+            return Err(Error::setting("bootstrap", resamples, requirement));
         }
         Ok(())
     }
@@ -380,6 +392,23 @@ mod tests {
             let error = check(resamples).unwrap_err().to_string();
             assert_eq!(error, format!("bootstrap = {resamples}: must be at most 10000000"));
         }
+    }
+
+    #[test]
+    fn fewer_resamples_than_an_interval_needs_are_refused() {
+        let check = |resamples, level| Bootstrap { resamples, level, seed: 0 }.check();
+        for (resamples, level) in
+            [(0, 0.9), (19, 0.9), (3, 0.5), (39, 0.95), (Bootstrap::MOST, 0.9999999)]
+        {
+            assert!(check(resamples, level).is_ok(), "{resamples} {level}");
+        }
+        for (resamples, level) in [(1, 0.9), (18, 0.9), (2, 0.5), (38, 0.95), (1000, 0.9999999)] {
+            assert!(check(resamples, level).is_err(), "{resamples} {level}");
+        }
+        assert_eq!(
+            check(1, 0.9).unwrap_err().to_string(),
+            "bootstrap = 1: must be at least 19 for 90% intervals, or 0 for none"
+        );
     }
 
     #[test]

@@ -350,7 +350,7 @@ mod tests {
     }
 
     fn fit_to(table: &Table) -> Fit {
-        let bootstrap = Bootstrap { resamples: 10, ..Bootstrap::default() };
+        let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
         fit(table, &Finetuning, &Options { bootstrap, ..Options::default() }).unwrap()
     }
 
@@ -415,7 +415,7 @@ mod tests {
             ("objective", "Huber penalties, delta = 0.001, of log losses"),
             ("algorithm", "starts"),
             ("validation", "each size in turn"),
-            ("intervals", "10 resamples of runs, 90% intervals"),
+            ("intervals", "20 resamples of runs, 90% intervals"),
         ] {
             let entry = find(&checklist, id);
             assert_eq!(entry.source, Source::Fit, "{id}");

@@ -292,7 +292,7 @@ mod tests {
                 run.domain = "DM Mathematics".into();
                 run.row.p *= scale;
             }
-            let bootstrap = Bootstrap { resamples: 5, ..Bootstrap::default() };
+            let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
             let options = Options { bootstrap, hold_out: None, ..Options::default() };
             Laws::fitted(&table, &options)
         };
@@ -311,7 +311,7 @@ mod tests {
         for run in &mut table.runs {
             run.loss_pt = Some(run.row.loss_pt0 + 0.5);
         }
-        let bootstrap = Bootstrap { resamples: 5, ..Bootstrap::default() };
+        let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
         let options = Options { bootstrap, hold_out: None, ..Options::default() };
         let laws = Laws::fitted(&table, &options);
         for finding in [as_if_larger(&laws), exponents(&laws)] {
