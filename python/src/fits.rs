@@ -626,7 +626,10 @@ fn advise(
 }
 
 /// Makes sentences of the warnings in an answer.
-fn in_sentences(value: &mut serde_json::Value) {
+pub fn in_sentences(value: &mut serde_json::Value) {
+    if let serde_json::Value::Array(values) = value {
+        values.iter_mut().for_each(in_sentences);
+    }
     let serde_json::Value::Object(map) = value else { return };
     for (name, value) in map {
         match serde_json::from_value::<Vec<Warning>>(value.clone()) {

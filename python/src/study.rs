@@ -1,6 +1,6 @@
 //! Ask and tell.
 
-use super::fits::limit;
+use super::fits::{in_sentences, limit};
 use super::{json, raise, watched};
 use forgetting_laws::fit::{Bootstrap, Options};
 use forgetting_laws::study::{Losses, Made, Question, Study};
@@ -128,7 +128,9 @@ fn study_answer(
         let by_law = answer.by_law();
         Ok((answer, study.deviation()?, by_law))
     });
-    answered.map(|answered| json(&answered))
+    let mut answered = serde_json::json!(answered?);
+    in_sentences(&mut answered);
+    Ok(json(&answered))
 }
 
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -52,7 +52,7 @@ pub struct Answer {
     /// The target at that p.
     pub on_target: Option<OnTarget>,
     /// What to know before relying on the answer.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// The law of forgetting, if it can be used.
     #[serde(skip)]
     pub forgetting: Option<Fit>,
@@ -278,7 +278,7 @@ impl Answer {
         // That none keeps the promise is what the answer says.
         let said = found.why_none();
         let others = found.warnings.iter().filter(|&warning| Some(warning) != said.as_ref());
-        self.warnings.extend(others.map(Warning::to_string));
+        self.warnings.extend(others.cloned());
         let p = found.p.unwrap_or(found.by_law.value.min(most));
         if let Ok(target) = advisor.on_target(&Row { p, ..row }) {
             let change = match &target.change {
@@ -292,7 +292,7 @@ impl Answer {
                 fraction(p),
                 told(&target.loss_ft, &target.measured)
             ));
-            self.warnings.extend(target.warnings.iter().map(Warning::to_string));
+            self.warnings.extend(target.warnings.iter().cloned());
             self.on_target = Some(target);
         }
         self.smallest_p = Some(found);
@@ -331,13 +331,13 @@ impl Answer {
         let named = |fit: &Fit| format!(" (the {} law)", fit.law.name());
         let forgetting = forgetting.map(|fit| (fit, String::new()));
         for (fit, law) in forgetting.into_iter().chain(of_target.map(|fit| (fit, named(fit)))) {
-            let said = self.warnings.clone();
-            let is_new = |warning: &&Warning| {
-                let id = format!("{}:", warning.kind.id());
-                !said.iter().any(|said| said.starts_with(&id))
+            let said: Vec<_> = self.warnings.iter().map(|warning| warning.kind).collect();
+            let new = fit.warnings.iter().filter(|warning| !said.contains(&warning.kind));
+            let named = |warning: &Warning| Warning {
+                message: format!("{}{law}", warning.message),
+                ..*warning
             };
-            let new = fit.warnings.iter().filter(is_new);
-            self.warnings.extend(new.map(|warning| format!("{warning}{law}")));
+            self.warnings.extend(new.map(named));
         }
     }
 
@@ -494,7 +494,7 @@ mod tests {
             let bootstrap = Bootstrap { resamples: 100, ..Bootstrap::default() };
             let options = Options { bootstrap, model_spread, ..Options::default() };
             let warnings = Answer::of(table, question, &options).warnings;
-            move |id: &str| warnings.iter().filter(|warning| warning.starts_with(id)).count()
+            move |id: &str| warnings.iter().filter(|warning| warning.kind.id() == id).count()
         };
         let mut runs = table(1.0).runs;
         for run in &mut runs {
@@ -527,7 +527,7 @@ mod tests {
         assert_eq!(found.verdict, Verdict::NotShown);
         assert!(!found.warnings.is_empty());
         for warning in &found.warnings {
-            assert!(warning.ends_with(" (the finetuning law)"), "{warning}");
+            assert!(warning.message.ends_with(" (the finetuning law)"), "{warning}");
         }
     }
 
@@ -545,7 +545,9 @@ mod tests {
         }
         assert_eq!(found.rises.len(), 3);
         let far = answer(&table(1.0), 1e8, 0.35);
-        assert!(far.warnings.iter().any(|warning| warning.contains("is outside the range")));
+        assert!(
+            far.warnings.iter().any(|warning| warning.message.contains("is outside the range"))
+        );
     }
 
     /// Runs whose increase ends at the loss of a uniform model choose that form where V is known.

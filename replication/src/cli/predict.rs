@@ -320,7 +320,10 @@ impl<'a> Asked<'a> {
             };
             let Prediction { low, high, if_right_low, if_right_high, .. } = *prediction;
             interval(low, high, "for the loss of a new run");
-            interval(if_right_low, if_right_high, "for the loss of a new run if the law is right");
+            if (if_right_low, if_right_high) != (low, high) {
+                let what = "for the loss of a new run if the law is right";
+                interval(if_right_low, if_right_high, what);
+            }
             interval(prediction.law_low, prediction.law_high, "for the law itself");
         } else {
             let _ = writeln!(text, "  interval  none: the law was fitted without resamples");

@@ -515,7 +515,7 @@ fn text(said: &Said) -> String {
         let _ = writeln!(text, "  {p:<10} increase of a new run {} nats", numbers(rise));
     }
     for warning in &found.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "warning: {}", warning.with_remedy());
     }
     let _ = writeln!(
         text,

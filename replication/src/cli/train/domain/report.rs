@@ -58,9 +58,9 @@ pub fn write(
     let deviation = campaign.deviation()?;
     answer.lead.push(campaign_in_words(campaign, ended, deviation));
     if session.config.data.pretrain.is_empty() {
-        answer
-            .warnings
-            .push("no pretraining text was given: what is forgotten is synthetic text".into());
+        let said =
+            "No pretraining text was given (--pretrain): what is forgotten is synthetic text.";
+        answer.lead.push(said.into());
     }
     let whole = Whole {
         domain: &options.name,
@@ -86,7 +86,9 @@ pub fn write(
     let path = folder.join("report.html");
     write_atomic(&path, page.as_bytes())?;
     let mut said: String = answer.lead.iter().map(|line| format!("{line}\n")).collect();
-    said.extend(answer.warnings.iter().map(|warning| format!("warning: {warning}\n")));
+    said.extend(
+        answer.warnings.iter().map(|warning| format!("warning: {}\n", warning.with_remedy())),
+    );
     let _ = writeln!(said, "report: {}", path.display());
     Ok(said)
 }
@@ -252,8 +254,11 @@ fn csv_of_choices(campaign: &Campaign) -> String {
 }
 
 fn notes(answer: &Answer, results: &Results) -> Vec<String> {
-    let mut notes: Vec<String> =
-        answer.warnings.iter().map(|warning| format!("Warning: {warning}.")).collect();
+    let mut notes: Vec<String> = answer
+        .warnings
+        .iter()
+        .map(|warning| format!("Warning: {}", warning.with_remedy()))
+        .collect();
     if let Some(domain) = results.domains.first() {
         let distances: Vec<String> = domain
             .distances
