@@ -12,7 +12,8 @@ use forgetting_laws::rng::Key;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/checkpoint/nano-small")
@@ -358,9 +359,30 @@ fn models_of_families_are_taken_everywhere() {
     let named = format!("qwen={}", base.display());
     let keep = ["--pretrained", &named, "--set", "run.keep_models=true"];
     must_succeed(finetune(&out, &keep).args(["--set", "model.context=32"]));
-    let mut runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
-    let child = runs.find(|run| json(&run.join("spec.json"))["kind"] == "finetune").unwrap();
+    let finetuned = |out: &Path| {
+        let mut runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
+        runs.find(|run| json(&run.join("spec.json"))["kind"] == "finetune").unwrap()
+    };
+    let child = finetuned(&out);
     assert_eq!(json(&child.join("config.json"))["model_type"], "qwen3");
+    // Killed again and again, it goes on and ends with the same bits.
+    let again = folder.path().join("again");
+    let mut kills = 0;
+    for tenths in 1..=6 {
+        let mut call = finetune(&again, &keep);
+        call.args(["--set", "model.context=32", "--set", "run.checkpoint_seconds=0"]);
+        let mut process = call.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(100 * tenths));
+        process.kill().unwrap();
+        kills += u32::from(!process.wait().unwrap().success());
+    }
+    assert!(kills >= 1);
+    must_succeed(finetune(&again, &keep).args(["--set", "model.context=32"]));
+    let of = |run: &Path| {
+        let losses = json(&run.join("record.json"))["evaluations"].clone();
+        (losses, fs::read(run.join("model.safetensors")).unwrap())
+    };
+    assert!(of(&finetuned(&again)) == of(&child));
     // Before any text is prepared, and by the name that was given.
     let mut long = finetune(&folder.path().join("long"), &["--pretrained", &named]);
     let said = refusal(&mut long);

@@ -322,7 +322,10 @@ impl Tokenizer {
         if !has_end(&encoded) {
             Ok(encoded)
         } else {
-            let reason = format!("encodes text without {name} as the end of text, {name}");
+            let reason = format!(
+                "the token that ends a text, {name:?} (token {}), is also one of ordinary text",
+                self.end_of_text.id
+            );
             Err(Error::content(&self.origin, None, reason))
         }
     }
