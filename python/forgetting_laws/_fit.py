@@ -87,7 +87,7 @@ class Fit:
         }
         self.warnings: List[str] = native.warnings()
         ranking = native.ranking()
-        self.comparison: Optional[Comparison] = Comparison._of(*ranking) if ranking else None
+        self.comparison: Optional[Comparison] = Comparison(*ranking) if ranking else None
 
     def predict(
         self,
@@ -426,8 +426,9 @@ class Comparison:
     n_runs : int
     """
 
-    def __init__(self, data: Dict[str, Any], text: str, preferred: Optional[Tuple[str, str]]) -> None:
+    def __init__(self, ranking: str, text: str, preferred: Optional[Tuple[str, str]]) -> None:
         self._text = text
+        data: Dict[str, Any] = json.loads(ranking)
         self.forms: List[Dict[str, Any]] = data["forms"]
         self.baselines: List[Dict[str, Any]] = data["baselines"]
         self.axes: List[str] = data["axes"]
@@ -435,10 +436,6 @@ class Comparison:
         self.loss: str = data["loss"]
         self.preferred: Optional[str] = preferred[0] if preferred else None
         self.why: str = preferred[1] if preferred else ""
-
-    @classmethod
-    def _of(cls, data: str, text: str, preferred: Optional[Tuple[str, str]]) -> Comparison:
-        return cls(json.loads(data), text, preferred)
 
     def report(self) -> str:
         """The text that ``replication fit`` prints for the forms."""
@@ -517,7 +514,7 @@ def compare(
             f"laws = {', '.join(laws)}: fewer than two of them can be compared on this table; give "
             "forms of one loss whose columns it has, and runs of several sizes, D_ft or p"
         )
-    return Comparison._of(*found)
+    return Comparison(*found)
 
 
 def advise(

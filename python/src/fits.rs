@@ -10,7 +10,7 @@ use forgetting_laws::fit::{
     self, Advisor, Bootstrap, HoldOut, Limit, LossPt0From, Objective, Options, Penalty,
     ProveOptions, Space, growth_of_b, is_provable, report,
 };
-use forgetting_laws::laws::{self, ForgettingBounded, Law, Row};
+use forgetting_laws::laws::{self, Law, Row};
 use forgetting_laws::table::read::{Cell, Loaded, Reading, Record, Records, Unit, read};
 use forgetting_laws::table::{Column, Run, Table};
 use forgetting_laws::warning::Warning;
@@ -309,8 +309,8 @@ impl Fit {
 
     /// The ranking that the law was chosen from, if it was.
     fn ranking(&self) -> Option<Ranked> {
-        let loss = self.fit().law.output().name();
-        self.file.rankings.iter().find(|ranking| ranking.loss == loss).map(ranked)
+        let fit = self.fit();
+        self.file.ranking(&fit.domain, fit.law).map(ranked)
     }
 
     /// The columns that the law reads.
@@ -397,13 +397,6 @@ fn row(&[n_params, d_ft_tokens, p, loss_pt0, d_tokens]: &[f64; 5]) -> Row {
     Row { n_params, d_ft_tokens, p, loss_pt0, d_tokens }
 }
 
-/// Every form for a loss, that of a vocabulary too if its size is known.
-fn forms_for(loss: Column, vocab_size: Option<u32>) -> Vec<&'static dyn Law> {
-    let bounded = vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
-    let all = laws::LAWS.iter().copied().chain(bounded);
-    all.filter(|law| law.output() == loss).collect()
-}
-
 /// Refuses the size of a vocabulary that no form would use.
 fn unused(vocab_size: Option<u32>, groups: &str) -> PyResult<()> {
     match vocab_size {
@@ -427,8 +420,8 @@ fn fit_law(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Fit> {
     let forms = match law {
-        "best-forgetting" => forms_for(Column::LossPt, vocab_size),
-        "best-finetuning" => forms_for(Column::LossFt, None),
+        "best-forgetting" => laws::forms(Column::LossPt, vocab_size),
+        "best-finetuning" => laws::forms(Column::LossFt, None),
         name => vec![laws::by_name(name).map_err(raise)?],
     };
     if law != "best-forgetting" {
@@ -441,10 +434,10 @@ fn fit_law(
         let warnings = std::mem::take(&mut table.warnings);
         let ranking =
             if forms.len() > 1 { fit::rank(&table, &forms, &[], &options)? } else { None };
-        let preferred = ranking.as_ref().and_then(fit::Ranking::preferred);
-        let is_preferred =
-            |law: &&&dyn Law| preferred.as_ref().is_some_and(|found| found.form == law.name());
-        let law = *forms.iter().find(is_preferred).unwrap_or(&forms[0]);
+        let law = match ranking.as_ref().and_then(fit::Ranking::preferred) {
+            Some(preferred) => laws::by_name(&preferred.form)?,
+            None => forms[0],
+        };
         if prove && !is_provable(law) {
             let why = "has no proof: branch and bound needs convex predictions";
             return Err(Error::setting("prove", law.name(), why));
@@ -517,8 +510,8 @@ fn rank_laws(
 ) -> PyResult<Option<Ranked>> {
     let names: Vec<&str> = laws.iter().map(String::as_str).collect();
     let laws = match names[..] {
-        ["all-forgetting"] => forms_for(Column::LossPt, vocab_size),
-        ["all-finetuning"] => forms_for(Column::LossFt, None),
+        ["all-forgetting"] => laws::forms(Column::LossPt, vocab_size),
+        ["all-finetuning"] => laws::forms(Column::LossFt, None),
         _ => names
             .iter()
             .map(|law| laws::by_name(law).map_err(raise))

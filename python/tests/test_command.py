@@ -14,7 +14,9 @@ pytestmark = pytest.mark.skipif(not COMMAND, reason="FORGETTING_LAWS_COMMAND is 
 
 
 def run(*arguments):
-    return subprocess.run([COMMAND, *arguments], check=True, capture_output=True, text=True).stdout
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def losses():

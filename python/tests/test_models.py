@@ -1,17 +1,13 @@
 """Models that the command finetunes, in ``transformers``, where FORGETTING_LAWS_COMMAND names the command."""
 
 import json
-import os
 import pathlib
-import subprocess
 
 import pytest
+from test_command import pytestmark, run  # noqa: F401
 
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
-
-COMMAND = os.environ.get("FORGETTING_LAWS_COMMAND")
-pytestmark = pytest.mark.skipif(not COMMAND, reason="FORGETTING_LAWS_COMMAND is not set")
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden/checkpoint/nano-small"
 TEXT = "One sentence after another, and a few words more. "
@@ -40,11 +36,6 @@ MODELS = {
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA),
     "qwen3": lambda: transformers.Qwen3Config(**LLAMA, head_dim=16),
 }
-
-
-def run(*arguments):
-    done = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def base_of(folder, config):

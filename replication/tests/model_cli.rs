@@ -262,6 +262,12 @@ fn finetune(out: &Path, more: &[&str]) -> Command {
     call
 }
 
+/// The folder of a run of a kind.
+fn run_of(out: &Path, kind: &str) -> PathBuf {
+    let mut runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
+    runs.find(|run| json(&run.join("spec.json"))["kind"] == kind).unwrap()
+}
+
 #[test]
 fn a_model_takes_the_place_of_the_pretraining() {
     let folder = tempfile::tempdir().unwrap();
@@ -269,12 +275,7 @@ fn a_model_takes_the_place_of_the_pretraining() {
     let base = format!("base={}", model().display());
     let said = stdout(&must_succeed(&mut finetune(&out, &["--pretrained", &base])));
     assert!(said.contains("2 of 2 runs done"), "{said}");
-    let find = |kind: &str| {
-        let runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
-        let mut of = runs.filter(|run| json(&run.join("spec.json"))["kind"] == kind);
-        of.next().unwrap()
-    };
-    let (import, child) = (find("import"), find("finetune"));
+    let (import, child) = (run_of(&out, "import"), run_of(&out, "finetune"));
     assert_eq!(
         fs::read(import.join("model.safetensors")).unwrap(),
         fs::read(model().join("model.safetensors")).unwrap()
@@ -359,11 +360,7 @@ fn models_of_families_are_taken_everywhere() {
     let named = format!("qwen={}", base.display());
     let keep = ["--pretrained", &named, "--set", "run.keep_models=true"];
     must_succeed(finetune(&out, &keep).args(["--set", "model.context=32"]));
-    let finetuned = |out: &Path| {
-        let mut runs = fs::read_dir(out.join("runs")).unwrap().map(|run| run.unwrap().path());
-        runs.find(|run| json(&run.join("spec.json"))["kind"] == "finetune").unwrap()
-    };
-    let child = finetuned(&out);
+    let child = run_of(&out, "finetune");
     assert_eq!(json(&child.join("config.json"))["model_type"], "qwen3");
     // Killed again and again, it goes on and ends with the same bits.
     let again = folder.path().join("again");
@@ -382,7 +379,7 @@ fn models_of_families_are_taken_everywhere() {
         let losses = json(&run.join("record.json"))["evaluations"].clone();
         (losses, fs::read(run.join("model.safetensors")).unwrap())
     };
-    assert!(of(&finetuned(&again)) == of(&child));
+    assert!(of(&run_of(&again, "finetune")) == of(&child));
     // Before any text is prepared, and by the name that was given.
     let mut long = finetune(&folder.path().join("long"), &["--pretrained", &named]);
     let said = refusal(&mut long);

@@ -114,11 +114,16 @@ impl LawFile {
         domains
     }
 
-    /// The preferred form for the loss that a law predicts, if the group's forms were ranked.
-    pub fn preferred(&self, domain: &str, law: &dyn Law) -> Option<Preferred> {
+    /// The ranking of the group's forms for the loss that a law predicts, if they were ranked.
+    pub fn ranking(&self, domain: &str, law: &dyn Law) -> Option<&Ranking> {
         let of_loss =
             |ranking: &&Ranking| ranking.domain == domain && ranking.loss == law.output().name();
-        self.rankings.iter().find(of_loss)?.preferred()
+        self.rankings.iter().find(of_loss)
+    }
+
+    /// The form that this ranking prefers.
+    pub fn preferred(&self, domain: &str, law: &dyn Law) -> Option<Preferred> {
+        self.ranking(domain, law)?.preferred()
     }
 
     /// Writes the file atomically.

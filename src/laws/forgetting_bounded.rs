@@ -1,5 +1,6 @@
 use super::{
-    Input, Law, Parameter, Point, Row, Units, exponent, forgetting, strength, values_of, write,
+    Input, Law, Parameter, Point, Row, Units, exponent, forgetting, strength, through, values_of,
+    write,
 };
 use crate::table::Column;
 use std::collections::BTreeMap;
@@ -128,9 +129,7 @@ impl Law for ForgettingBounded {
             let (h, by) = gradient_of_h(point, &values);
             let room = self.room(point);
             let slope = room / (1.0 + h).powi(2);
-            // Where all is lost, nothing moves it.
-            let by = by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
-            (point.loss_pt0 + room / (1.0 + 1.0 / h), by)
+            (point.loss_pt0 + room / (1.0 + 1.0 / h), through(slope, by))
         });
         write(gradient, out)
     }
@@ -141,6 +140,10 @@ impl Law for ForgettingBounded {
 
     fn baseline(&self, point: &Point) -> Option<f64> {
         Some(point.loss_pt0)
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
     }
 
     fn fault(&self, row: &Row) -> Option<String> {

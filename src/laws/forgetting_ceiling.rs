@@ -1,6 +1,6 @@
 use super::{
     Derived, Input, Law, Parameter, Point, Units, coefficient, exponent, forgetting,
-    forgetting_bounded, strength, values_of, write,
+    forgetting_bounded, strength, through, values_of, write,
 };
 use crate::table::Column;
 
@@ -66,9 +66,7 @@ impl Law for ForgettingCeiling {
             let by_a = 1.0 / (1.0 / q + k);
             let prediction = point.loss_pt0 + rise * by_a;
             let slope = rise / (1.0 + k * q).powi(2);
-            // Where all is lost, nothing moves it.
-            let [by_b, by_alpha, by_beta] =
-                by.map(|by| if slope == 0.0 { 0.0 } else { slope * by });
+            let [by_b, by_alpha, by_beta] = through(slope, by);
             (prediction, [by_a, by_b, by_alpha, by_beta, -by_a * prediction])
         });
         write(gradient, out)
@@ -76,14 +74,19 @@ impl Law for ForgettingCeiling {
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
         let &[a, b, alpha, beta, k] = values else { return vec![f64::NAN; values.len()] };
-        let of_k = forgetting_bounded::in_units(&[k, b, alpha, beta], units)[0];
-        let mut values = forgetting_bounded::in_units(&[a, b, alpha, beta], units);
-        values.push(of_k);
+        let mut values = forgetting_bounded::in_units(&[1.0, b, alpha, beta], units);
+        let of_q = values[0];
+        values[0] = a * of_q;
+        values.push(k * of_q);
         values
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {
         Some(point.loss_pt0)
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
     }
 
     /// Infinite where K is 0.

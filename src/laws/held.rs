@@ -133,6 +133,10 @@ impl Law for Held {
     fn baseline(&self, point: &Point) -> Option<f64> {
         self.law.baseline(point)
     }
+
+    fn is_bounded(&self) -> bool {
+        self.law.is_bounded()
+    }
 }
 
 #[cfg(test)]

@@ -326,6 +326,11 @@ pub trait Law: Send + Sync {
         None
     }
 
+    /// Whether the loss approaches a bound as D_ft grows.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
     /// A quantity that the parameters determine and that says more than they do, if there is one.
     fn derived(&self) -> Option<Derived> {
         None
@@ -379,8 +384,7 @@ impl std::fmt::Debug for dyn Law {
 /// ```
 pub fn by_name(name: &str) -> Result<&'static dyn Law> {
     let bounded = || ForgettingBounded::by_name(name).map(|law| law as &'static dyn Law);
-    let mut named = LAWS.iter().copied();
-    named.find(|law| law.name() == name).or_else(bounded).ok_or_else(|| {
+    LAWS.iter().copied().find(|law| law.name() == name).or_else(bounded).ok_or_else(|| {
         let names: Vec<_> = LAWS.iter().map(|law| law.name()).collect();
         let requirement = format!(
             "must be one of {}, forgetting-bounded-V with the size V of the vocabulary",
@@ -388,6 +392,19 @@ pub fn by_name(name: &str) -> Result<&'static dyn Law> {
         );
         Error::setting("law", name, requirement)
     })
+}
+
+/// Every form for a loss: those of [`LAWS`] and, if the size of the vocabulary is known, the one that
+/// the loss of a uniform model bounds.
+pub fn forms(loss: Column, vocab_size: Option<u32>) -> Vec<&'static dyn Law> {
+    let bounded = vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
+    LAWS.iter().copied().chain(bounded).filter(|law| law.output() == loss).collect()
+}
+
+/// A derivative by h for parameters on which h depends, from those of h. Where all is lost, nothing
+/// moves it, whatever h is.
+fn through<const K: usize>(slope: f64, by: [f64; K]) -> [f64; K] {
+    by.map(|by| if slope == 0.0 { 0.0 } else { slope * by })
 }
 
 /// Writes a gradient and returns the prediction, or NaN where there is none or no room for it.

@@ -161,12 +161,11 @@ impl Arguments {
     fn laws(&self) -> Result<(Vec<&'static dyn Law>, bool)> {
         let names: Vec<_> = self.law.iter().map(|name| name.trim()).collect();
         let bounded = self.vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
-        let all = || LAWS.iter().copied().chain(bounded);
-        let of_loss = |loss: Column| all().filter(move |law| law.output() == loss);
+        let of_loss = |loss: Column| laws::forms(loss, self.vocab_size);
         match names.as_slice() {
-            ["all"] => return Ok((all().collect(), false)),
-            ["all-forgetting"] => return Ok((of_loss(Column::LossPt).collect(), false)),
-            ["all-finetuning"] => return Ok((of_loss(Column::LossFt).collect(), false)),
+            ["all"] => return Ok((LAWS.iter().copied().chain(bounded).collect(), false)),
+            ["all-forgetting"] => return Ok((of_loss(Column::LossPt), false)),
+            ["all-finetuning"] => return Ok((of_loss(Column::LossFt), false)),
             _ => {}
         }
         if let Some(law) = bounded {

@@ -58,7 +58,7 @@ mod tests {
     use crate::figures::golden::difference;
     use crate::format::error_percent;
     use forgetting_laws::fit::{Options, Ranked, growth_of_b, rank};
-    use forgetting_laws::laws::{ForgettingBounded, LAWS, Law};
+    use forgetting_laws::laws::{self, Law};
     use forgetting_laws::table::read::{Reading, read};
     use forgetting_laws::table::{Column, Table};
     use std::fs;
@@ -80,9 +80,7 @@ UPDATE_GOLDEN=1 cargo test -p replication the_committed_rankings
 
     /// The forms of a loss, for the vocabulary of the preset nano.
     fn forms(loss: Column) -> Vec<&'static dyn Law> {
-        let bounded: &'static dyn Law = ForgettingBounded::of(512);
-        let all = LAWS.iter().copied().chain([bounded]);
-        all.filter(|law| law.output() == loss).collect()
+        laws::forms(loss, Some(512))
     }
 
     /// The rows of the main grid that count.

@@ -4,9 +4,7 @@ use super::Results;
 use crate::blocks::MAIN;
 use forgetting_laws::Result;
 use forgetting_laws::fit::{self, Bootstrap, Fit, Options};
-use forgetting_laws::laws::{
-    Finetuning, Forgetting, ForgettingBounded, ForgettingCeiling, LAWS, Law,
-};
+use forgetting_laws::laws::{self, Finetuning, Forgetting, Law};
 use forgetting_laws::table::{Column, Table};
 
 /// The laws of a domain, or why there is none.
@@ -53,12 +51,8 @@ impl Laws {
     /// The same. If the size of the vocabulary is known, the form that is bounded by a uniform model's
     /// loss is compared with Equation 7 too.
     pub fn with_vocabulary(table: &Table, vocab_size: Option<u32>, options: &Options) -> Self {
-        let bounded = vocab_size.map(|v| ForgettingBounded::of(v) as &'static dyn Law);
-        let laws = LAWS.iter().copied().chain(bounded);
-        let forms: Vec<_> = laws.filter(|law| law.output() == Column::LossPt).collect();
-        let with_bound = [Some(ForgettingCeiling.name()), bounded.map(|law| law.name())];
-        let has_none = |law: &&'static dyn Law| !with_bound.contains(&Some(law.name()));
-        let without_bound: Vec<_> = forms.iter().copied().filter(has_none).collect();
+        let forms = laws::forms(Column::LossPt, vocab_size);
+        let without_bound: Vec<_> = forms.iter().copied().filter(|law| !law.is_bounded()).collect();
         let fitted = |(domain, table): (String, Table)| {
             let of = |law: &'static dyn Law| {
                 let mut fit = fit::fit(&table, law, options)?;
