@@ -215,6 +215,16 @@ fn a_published_grid_is_extended() {
     assert!(plan.contains(&format!("\n{n} runs, {n} done; 0.000e0 FLOPs")), "{plan}");
     let status = stdout(&must_succeed(&mut extended("status", &out, &results, "[64,128,256]")));
     assert!(status.ends_with(&format!("{n} runs: {n} known\n")), "{status}");
+    // What new runs start from is planned too, where it is not at hand.
+    let repeated = |results: &Path| {
+        let call = &mut extended("plan", &out, results, "[64,128,256,512]");
+        let plan = stdout(&must_succeed(call));
+        let hours = plan.lines().find(|line| line.contains(" hours here, ")).expect("the time");
+        let number = |i: usize| hours.split(' ').nth(i).unwrap().parse::<f64>().unwrap();
+        assert!(0.0 < number(1) && number(1) <= number(4), "{hours}");
+        plan.lines().filter(|line| line.ends_with("  again")).count()
+    };
+    assert_eq!((repeated(&results), repeated(&with_models)), (MAIN_MODELS, 0));
     assert!(!out.exists());
 
     let made = must_succeed(&mut extended("run", &out, &results, "[64,128,256]"));

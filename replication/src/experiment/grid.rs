@@ -4,7 +4,7 @@
 //! trained once. Pretraining a model is a run too, and finetuning runs depend on it.
 
 use crate::blocks::MAIN;
-use crate::experiment::config::{Block, Config, Ratio};
+use crate::experiment::config::{Block, Config, Data, Ratio};
 use crate::experiment::data::Sources;
 use crate::experiment::job::Job;
 use crate::format::percent;
@@ -286,7 +286,7 @@ impl Planner<'_> {
         });
         let tokens = total_steps * settings.batch * context;
         let evaluations = config.evaluate.steps(total_steps).len() as u64;
-        let evaluated = self.evaluated(evaluations);
+        let flops = flops(&shape, tokens, evaluated(&self.config.data, evaluations));
         let mut label = size.to_string() + &self.label_of_model(tokens_per_param, seed);
         if !decay {
             label += " without decay";
@@ -298,7 +298,7 @@ impl Planner<'_> {
             decay,
             tokens_per_param,
             seed,
-            job: job(spec, label, size, shape, tokens, evaluated),
+            job: job(spec, label, size, shape, tokens, flops),
         })
     }
 
@@ -313,8 +313,8 @@ impl Planner<'_> {
             engine: self.config.run.engine.kind(),
             weights: import.hash.clone(),
         });
-        let evaluated = self.evaluated(1);
-        let job = job(spec, size.to_string(), size, shape, 0, evaluated);
+        let flops = flops(&shape, 0, evaluated(&self.config.data, 1));
+        let job = job(spec, size.to_string(), size, shape, 0, flops);
         Pretraining {
             blocks: Vec::new(),
             size: size.to_string(),
@@ -329,7 +329,7 @@ impl Planner<'_> {
     fn finetuning(&self, parent: &Pretraining, domain: &str, cell: Cell) -> Finetuning {
         let settings = &self.config.finetuning;
         let (size, shape) = (parent.size.as_str(), parent.job.shape);
-        let spec = Spec::Finetune(FinetuneSpec {
+        let spec = FinetuneSpec {
             format: FORMAT,
             parent: parent.job.spec.id(),
             target: self.sources.target_spec(domain).id(),
@@ -351,11 +351,9 @@ impl Planner<'_> {
             clip: settings.clip,
             evaluate: settings.evaluate,
             stop: settings.stop_when_turned.then_some(settings.stop),
-        });
-        let tokens = cell.steps * settings.batch * shape.context as u64;
-        let evaluations = settings.evaluate.steps(cell.steps).len() as u64;
-        // Both sets, and the pretraining's test set before the first step and at the bottom.
-        let evaluated = 2 * self.evaluated(evaluations) + self.config.data.test_tokens;
+        };
+        let tokens = spec.steps * spec.batch * shape.context as u64;
+        let flops = finetuning_flops(&self.config.data, &shape, &spec, spec.steps);
         let model = match parent.job.import {
             Some(_) => String::new(),
             None => self.label_of_model(parent.tokens_per_param, parent.seed),
@@ -369,14 +367,8 @@ impl Planner<'_> {
             tokens_per_param: parent.tokens_per_param,
             pretraining_seed: parent.seed,
             cell,
-            job: job(spec, label, size, shape, tokens, evaluated),
+            job: job(Spec::Finetune(spec), label, size, shape, tokens, flops),
         }
-    }
-
-    /// The tokens of one source that a run reads in `evaluations` evaluations.
-    fn evaluated(&self, evaluations: u64) -> u64 {
-        let data = &self.config.data;
-        evaluations * data.validation_tokens + data.test_tokens
     }
 
     /// The suffix of the label of a model with other tokens per parameter or another seed than the main
@@ -428,11 +420,27 @@ fn decayed(adamw: AdamW, decay: bool) -> AdamW {
     AdamW { weight_decay: if decay { adamw.weight_decay } else { 0.0 }, ..adamw }
 }
 
-fn job(spec: Spec, label: String, size: &str, shape: Shape, tokens: u64, evaluated: u64) -> Job {
-    // A forward pass alone costs a third of a training step.
-    let per_token = shape.train_flops_per_token();
-    let flops = per_token * (tokens as f64 + evaluated as f64 / 3.0);
+fn job(spec: Spec, label: String, size: &str, shape: Shape, tokens: u64, flops: f64) -> Job {
     Job { spec, label, size: size.to_string(), shape, tokens, flops, import: None }
+}
+
+/// The FLOPs of a finetuning that ends after so many steps, including evaluations.
+pub fn finetuning_flops(data: &Data, shape: &Shape, spec: &FinetuneSpec, steps: u64) -> f64 {
+    let tokens = steps * spec.batch * shape.context as u64;
+    let evaluations = spec.evaluate.steps(steps).len() as u64;
+    // Both sets, and the pretraining's test set before the first step and at the bottom.
+    flops(shape, tokens, 2 * evaluated(data, evaluations) + data.test_tokens)
+}
+
+/// The tokens of one source that a run reads in so many evaluations.
+fn evaluated(data: &Data, evaluations: u64) -> u64 {
+    evaluations * data.validation_tokens + data.test_tokens
+}
+
+/// The FLOPs of training and evaluating on so many tokens.
+fn flops(shape: &Shape, trained: u64, evaluated: u64) -> f64 {
+    // A forward pass alone costs a third of a training step.
+    shape.train_flops_per_token() * (trained as f64 + evaluated as f64 / 3.0)
 }
 
 /// Refuses a name that is not a block.

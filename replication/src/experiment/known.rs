@@ -43,16 +43,26 @@ impl KnownRun {
         }
     }
 
-    /// Copies the model of a pretraining run to a folder, if it is beside the `results.json`: in `runs/ID`,
-    /// as in the folder where the run was made. Says whether it is.
+    /// The folder of the run's model, if it is beside the `results.json`: `runs/ID`, as in the folder where
+    /// the run was made.
+    fn model_folder(&self) -> Option<PathBuf> {
+        Some(self.file.parent()?.join("runs").join(self.record.id.as_str()))
+    }
+
+    /// Whether there is a file of the model beside the `results.json`; it is not read.
+    pub fn has_model(&self) -> bool {
+        self.model_folder().is_some_and(|folder| folder.join(checkpoint::WEIGHTS).exists())
+    }
+
+    /// Copies the model of a pretraining run to a folder, if it is beside the `results.json`. Says whether
+    /// it is.
     ///
     /// # Errors
     /// If it cannot be copied.
     pub fn take_model(&self, folder: &Path) -> Result<bool> {
-        let (Some(hash), Some(beside)) = (&self.record.model, self.file.parent()) else {
+        let (Some(hash), Some(source)) = (&self.record.model, self.model_folder()) else {
             return Ok(false);
         };
-        let source = beside.join("runs").join(self.record.id.as_str());
         if verify_file(&source.join(checkpoint::WEIGHTS), hash).is_err() {
             return Ok(false);
         }

@@ -8,6 +8,7 @@
 pub mod compute;
 pub mod config;
 pub mod data;
+pub mod estimate;
 pub mod grid;
 pub mod interrupts;
 pub mod job;

@@ -2,9 +2,11 @@
 
 use super::session::Session;
 use crate::experiment::compute::Compute;
+use crate::experiment::estimate::Estimate;
 use crate::experiment::job::{self, Job};
 use crate::experiment::memory::Budget;
 use crate::experiment::worker::Failure;
+use crate::format::significant;
 use crate::terminal;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Window;
@@ -28,15 +30,19 @@ use std::time::{Duration, Instant};
 /// If a record cannot be read or a shape is invalid.
 pub fn print(session: &Session, jobs: &[Job], ranks: usize) -> Result<()> {
     let done = session.finished(jobs)?;
-    let is_done = |job: &Job| done.contains_key(&job.spec.id());
+    let repeated = session.repeated(jobs, &done)?;
+    let mark = |job: &Job| match job.spec.id() {
+        id if repeated.contains(&id) => "again",
+        id if done.contains_key(&id) => "yes",
+        _ => "no",
+    };
     let mut plan = format!("{:<48} {:>12} {:>14} {:>12}  done\n", "run", "N", "tokens", "FLOPs");
     for job in jobs {
         let n = job.shape.count().paper();
-        let mark = if is_done(job) { "yes" } else { "no" };
         let Job { label, tokens, flops, .. } = job;
-        let _ = writeln!(plan, "{label:<48} {n:>12} {tokens:>14} {flops:>12.3e}  {mark}");
+        let _ = writeln!(plan, "{label:<48} {n:>12} {tokens:>14} {flops:>12.3e}  {}", mark(job));
     }
-    let left: Vec<&Job> = jobs.iter().filter(|job| !is_done(job)).collect();
+    let left: Vec<&Job> = jobs.iter().filter(|job| mark(job) != "yes").collect();
     // Not `sum`, which makes -0 of nothing.
     let flops = left.iter().fold(0.0, |sum, job| sum + job.flops);
     let _ = writeln!(
@@ -45,6 +51,13 @@ pub fn print(session: &Session, jobs: &[Job], ranks: usize) -> Result<()> {
         jobs.len(),
         done.len()
     );
+    if !repeated.is_empty() {
+        let _ = writeln!(
+            plan,
+            "{} of the models that runs start from are known only by their results, and are trained again",
+            repeated.len()
+        );
+    }
     let budget = Budget { ranks, ..session.budget() };
     let memory = MemoryOfSizes::of(&left, &budget);
     let run = &session.config.run;
@@ -52,14 +65,25 @@ pub fn print(session: &Session, jobs: &[Job], ranks: usize) -> Result<()> {
     let rates = Rates::measure(&left, batch, session)?;
     // Blocks that are computed again make four thirds of a step.
     let again = |job: &Job| if memory.recompute(&job.size) { 4.0 / 3.0 } else { 1.0 };
-    let seconds = left.iter().fold(0.0, |sum, job| sum + again(job) * job.flops / rates.of(job));
     let (workers, at_once, where_) = session.workers();
+    let hours = |flops: &dyn Fn(&Job) -> f64| {
+        let seconds = left.iter().map(|job| again(job) * flops(job) / rates.of(job)).sum::<f64>();
+        // Not -0 where nothing is left.
+        seconds.abs() / 3600.0 / at_once as f64
+    };
+    let most = hours(&|job| job.flops);
+    let estimate =
+        Estimate::new(jobs.iter().filter_map(|job| Some((job, done.get(&job.spec.id())?))));
+    let hours = if session.config.finetuning.stop_when_turned {
+        let expected = hours(&|job| estimate.flops(&session.config, job));
+        format!("about {} hours here, {} at most", significant(expected, 3), significant(most, 3))
+    } else {
+        format!("{} hours here", significant(most, 3))
+    };
     let _ = writeln!(
         plan,
-        "{:.3} hours here at most: {workers} worker(s){where_} with {} CPU thread(s) each; {}",
-        seconds / 3600.0 / at_once as f64,
-        run.threads,
-        rates.words
+        "{hours}: {workers} worker(s){where_} with {} CPU thread(s) each; {}",
+        run.threads, rates.words
     );
     let _ = writeln!(plan, "{}", session.compute.words());
     if !Compute::is_built(run.engine.kind()) {
@@ -69,8 +93,11 @@ pub fn print(session: &Session, jobs: &[Job], ranks: usize) -> Result<()> {
              --features torch; the hours here are those of its own engine in f32"
         );
     }
-    let _ =
-        writeln!(plan, "{:.3} hours on one A100 (312 TFLOP/s in bf16, 40% used)", gpu_hours(flops));
+    let _ = writeln!(
+        plan,
+        "{} hours on one A100 (312 TFLOP/s in bf16, 40% used)",
+        significant(gpu_hours(flops), 3)
+    );
     let disk: f64 = jobs.iter().map(disk).sum();
     let _ = writeln!(plan, "{:.1} MB of disk at most, {:.1} MB kept", disk / 1e6, kept(jobs) / 1e6);
     if !memory.0.is_empty() {

@@ -12,6 +12,7 @@ use crate::experiment::data::{DataStats, Prepared, Sources};
 use crate::experiment::grid::Grid;
 use crate::experiment::interrupts::{STOP, stop_runs};
 use crate::experiment::job::{self, Job};
+use crate::experiment::known::KnownRun;
 use crate::experiment::memory::{self, Budget, DeviceMemory};
 use crate::experiment::provenance::Machine;
 use crate::experiment::queue::Done;
@@ -20,12 +21,13 @@ use crate::experiment::worker::{self, RunContext};
 use crate::inputs::pretrained::Needed;
 use crate::results::{Preregistration, Results, known};
 use crate::terminal::{Display, log};
+use forgetting_laws::checkpoint::WEIGHTS;
 use forgetting_laws::engine::Engine;
 use forgetting_laws::memory::{Asked, Passes};
 use forgetting_laws::run::{Record, RunId};
 use forgetting_laws::store::{Claim, Store};
 use forgetting_laws::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -190,6 +192,31 @@ impl Session {
             }
         }
         Ok(finished)
+    }
+
+    /// The finished pretrainings that are repeated because missing runs need their models: the results are
+    /// known from elsewhere, and the models are neither in the folder of runs nor beside those results.
+    ///
+    /// # Errors
+    /// If the origin of a run cannot be read.
+    pub fn repeated(
+        &self,
+        jobs: &[Job],
+        finished: &BTreeMap<RunId, Record>,
+    ) -> Result<BTreeSet<RunId>> {
+        let missing = jobs.iter().filter(|job| !finished.contains_key(&job.spec.id()));
+        let needed: BTreeSet<&RunId> = missing.filter_map(Job::parent).collect();
+        let mut repeated = BTreeSet::new();
+        for id in needed.into_iter().filter(|id| finished.contains_key(id)) {
+            let folder = self.out.join("runs").join(id.as_str());
+            let in_store = KnownRun::read(&folder)?;
+            let known = in_store.as_ref().or(self.known.run(id));
+            let is_there = folder.join(WEIGHTS).exists();
+            if known.is_some_and(|known| !is_there && !known.has_model()) {
+                repeated.insert(id.clone());
+            }
+        }
+        Ok(repeated)
     }
 
     /// The stats of those domains of the grid that were prepared before.
