@@ -17,7 +17,7 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 /// The version of the measures, which is part of their identity.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// The most tokens on which distances and reference losses are counted. Each takes 8 bytes of memory,
 /// and more tokens do not change the result.
 const COUNTED_TOKENS: u64 = 1 << 25;
