@@ -65,9 +65,9 @@ use std::f64::consts::LN_2;
 pub struct Distances {
     /// The adjusted Jensen–Shannon divergence of tokens, in nats: about 0 to ln 2.
     pub unigram_js: f64,
-    /// The same of pairs of tokens.
+    /// The Jensen-Shannon divergence of pairs of tokens.
     pub bigram_js: f64,
-    /// The same of triples of tokens.
+    /// The Jensen-Shannon divergence of triples of tokens.
     pub trigram_js: f64,
     /// The loss of a trigram model of the pretraining data on the target minus that on held-out
     /// pretraining data, in nats per token.
@@ -175,7 +175,7 @@ fn adjusted_divergence(p: [&[u32]; 2], q: [&[u32]; 2], n: usize) -> Result<f64> 
     let floor = mean((divergence(p[0], p[1], n), divergence(q[0], q[1], n)));
     adjust(found, floor).ok_or_else(|| {
         let requirement =
-            format!("must be more: the halves of neither side share a run of {n} tokens");
+            format!("must be larger: the halves of neither side share a run of {n} tokens");
         Error::setting("tokens of each side", 2 * p[0].len(), requirement)
     })
 }

@@ -298,7 +298,15 @@ impl Planner<'_> {
             decay,
             tokens_per_param,
             seed,
-            job: job(spec, label, size, shape, tokens, evaluated),
+            job: Job {
+                spec,
+                label,
+                size: size.to_string(),
+                shape,
+                tokens,
+                flops: flops(&shape, tokens, evaluated),
+                import: None,
+            },
         })
     }
 
@@ -314,7 +322,6 @@ impl Planner<'_> {
             weights: import.hash.clone(),
         });
         let evaluated = self.evaluated(1);
-        let job = job(spec, size.to_string(), size, shape, 0, evaluated);
         Pretraining {
             blocks: Vec::new(),
             size: size.to_string(),
@@ -322,7 +329,15 @@ impl Planner<'_> {
             decay,
             tokens_per_param: 0.0,
             seed: self.config.seed,
-            job: Job { import: Some(import.folder.clone()), ..job },
+            job: Job {
+                spec,
+                label: size.to_string(),
+                size: size.to_string(),
+                shape,
+                tokens: 0,
+                flops: flops(&shape, 0, evaluated),
+                import: Some(import.folder.clone()),
+            },
         }
     }
 
@@ -369,7 +384,15 @@ impl Planner<'_> {
             tokens_per_param: parent.tokens_per_param,
             pretraining_seed: parent.seed,
             cell,
-            job: job(spec, label, size, shape, tokens, evaluated),
+            job: Job {
+                spec,
+                label,
+                size: size.to_string(),
+                shape,
+                tokens,
+                flops: flops(&shape, tokens, evaluated),
+                import: None,
+            },
         }
     }
 
@@ -428,11 +451,10 @@ fn decayed(adamw: AdamW, decay: bool) -> AdamW {
     AdamW { weight_decay: if decay { adamw.weight_decay } else { 0.0 }, ..adamw }
 }
 
-fn job(spec: Spec, label: String, size: &str, shape: Shape, tokens: u64, evaluated: u64) -> Job {
-    // A forward pass alone costs a third of a training step.
-    let per_token = shape.train_flops_per_token();
-    let flops = per_token * (tokens as f64 + evaluated as f64 / 3.0);
-    Job { spec, label, size: size.to_string(), shape, tokens, flops, import: None }
+/// FLOPs of a run that trains on so many tokens and evaluates so many: a forward pass alone costs a
+/// third of a training step.
+fn flops(shape: &Shape, tokens: u64, evaluated: u64) -> f64 {
+    shape.train_flops_per_token() * (tokens as f64 + evaluated as f64 / 3.0)
 }
 
 /// Refuses a name that is not a block.
