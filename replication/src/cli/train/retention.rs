@@ -573,7 +573,7 @@ mod tests {
         let of = |i: u64| document(i, Some(&name(i)), &[i as f64]);
         let svg = retention((0..61).map(of).collect()).figure().svg();
         assert!(svg.contains("The 40 of 61 slices that rose most"));
-        assert!(svg.contains(">a name of a slice that nobody would want t…<"));
+        assert!(svg.contains(">a name of a slice that nobody would want…<"));
         assert!(svg.contains(">slice 21<") && !svg.contains(">slice 20<"));
     }
 
