@@ -264,9 +264,9 @@ mod tests {
             (with("RANK", "4"), "RANK=4 must be below WORLD_SIZE=4"),
             (with("RANK", "-1"), "RANK=-1 must be a whole number"),
             (with("MASTER_PORT", "99999"), "MASTER_PORT=99999 must be a port"),
-            (without("WORLD_SIZE"), "WORLD_SIZE= is needed beside RANK"),
-            (without("MASTER_ADDR"), "MASTER_ADDR= is needed beside RANK"),
-            (without("MASTER_PORT"), "MASTER_PORT= is needed beside RANK"),
+            (without("WORLD_SIZE"), "WORLD_SIZE= is needed together with RANK"),
+            (without("MASTER_ADDR"), "MASTER_ADDR= is needed together with RANK"),
+            (without("MASTER_PORT"), "MASTER_PORT= is needed together with RANK"),
         ];
         for (variables, expected) in cases {
             let message = place(&variables).unwrap_err().to_string();
