@@ -180,7 +180,7 @@ fn step(size: &str, device: Device, comm: &dyn Collectives) -> f64 {
     let batch: usize = argument("--batch", batch).parse().expect("--batch takes a number");
     let shape = Shape::named(size, vocab, context).unwrap_or_else(|error| panic!("{error}"));
     let network = Network::new(shape, Key::new(0), device).expect("a valid shape");
-    let network = network.in_precision(precision(usual));
+    let network = network.in_precision(precision(usual)).expect("enough memory");
     let mut trainer = Trainer::new(network, AdamW::default(), 5.0).expect("valid settings");
     let width = context + 1;
     let token = |i| Key::new(comm.rank() as u64).below(i, vocab as u64) as u32;
@@ -190,9 +190,8 @@ fn step(size: &str, device: Device, comm: &dyn Collectives) -> f64 {
     let pass = if size.starts_with("nano") { 64 } else { 16 };
     median(|| {
         let passes = rows.chunks(pass).map(|rows| windows(rows, device));
-        let passes: Vec<Tensor> = passes.collect();
         let positions = (batch * context) as u64;
         let step = Step { t: 1, lr: 1e-4, multiplier: 1.0 };
-        trainer.step(&passes, positions, step, comm).expect("no rank is lost")
+        trainer.step(passes, positions, step, comm).expect("no rank is lost")
     })
 }

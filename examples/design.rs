@@ -88,7 +88,12 @@ impl Grid {
     /// The order of the design, two runs at a time.
     fn adaptive(&self, prices: &[f64]) -> Result<Vec<usize>> {
         self.in_rounds(prices, |known, candidates, prices| {
-            known.choose(candidates, prices, 2).iter().map(|choice| choice.index).collect()
+            known
+                .choose(candidates, prices, 2)
+                .expect("nothing stops it")
+                .iter()
+                .map(|choice| choice.index)
+                .collect()
         })
     }
 

@@ -92,7 +92,9 @@ mod training {
     use forgetting_laws::checkpoint::Checkpoint;
     use forgetting_laws::data::split::Split;
     use forgetting_laws::engine::cpu::Cpu;
-    use forgetting_laws::engine::{self, Control, Observer, PretrainData, TargetData};
+    use forgetting_laws::engine::{
+        self, Control, FinetuneData, Observer, PretrainData, TargetData,
+    };
     use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, StopRule, UCurve};
     use forgetting_laws::fit::{Advisor, Bootstrap, HoldOut, Limit, Options, fit};
     use forgetting_laws::injection::SamplerKind;
@@ -118,7 +120,8 @@ mod training {
         let target =
             TargetData { validation: target.validation, test: None, training: target.training };
         let folder = std::env::temp_dir().join(format!("new-domain-{}", std::process::id()));
-        let made = runs(&data, &target, &Store::open(&folder)?);
+        let data = FinetuneData { pretraining: &data, target: &target };
+        let made = runs(data, &Store::open(&folder)?);
         // What runs leave is not needed any more.
         let _ = std::fs::remove_dir_all(&folder);
         let table = Table::new(made?);
@@ -143,7 +146,7 @@ mod training {
     }
 
     /// Two sizes, two D_ft, p = 0, 1% and 10%: the losses at the bottom of each U-curve.
-    fn runs(data: &PretrainData, target: &TargetData, store: &Store) -> Result<Vec<Run>> {
+    fn runs(data: FinetuneData<'_>, store: &Store) -> Result<Vec<Run>> {
         // Small models are slower on more threads.
         let engine = Cpu { threads: 1, recompute: false };
         let stop = AtomicBool::new(false);
@@ -173,7 +176,7 @@ mod training {
             };
             let parent = Spec::Pretrain(spec.clone()).id();
             let claim = claim(store, &parent)?;
-            engine::pretrain(&spec, data, Some(&claim), &control)?;
+            engine::pretrain(&spec, data.pretraining, Some(&claim), &control)?;
             let model = Checkpoint::read(claim.folder())?;
             for (d_ft_tokens, p) in
                 [(512, 0.0), (512, 0.01), (512, 0.1), (2048, 0.0), (2048, 0.01), (2048, 0.1)]
@@ -199,7 +202,7 @@ mod training {
                     stop: Some(StopRule { rise: 0.05, factor: 1.5, min_steps: 50 }),
                 };
                 let claim = self::claim(store, &Spec::Finetune(spec.clone()).id())?;
-                let record = engine::finetune(&spec, &model, data, target, Some(&claim), &control)?;
+                let record = engine::finetune(&spec, &model, data, Some(&claim), &control)?;
                 let bottom = UCurve::new(&record.evaluations)?.bottom();
                 let n_params = shape.count().paper() as f64;
                 let loss_pt0 = record.evaluations[0].loss_pt;

@@ -30,7 +30,7 @@ pub const STEPS: u64 = 12_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Budget {
-    /// All sequences, injected ones included.
+    /// The budget counts all sequences, injected ones included.
     #[default]
     Total,
     /// Target sequences only: 1 / (1 − p) times as many steps.

@@ -38,7 +38,8 @@ fn fixed_point(p: Fraction) -> u128 {
     (p.get() * 2f64.powi(64)) as u128
 }
 
-/// Where the sequence at a position comes from.
+/// Where the sequence at a position comes from. Which sequence that is, as a [`Draw`] says, depends on
+/// the order in which the [`Mixture`] reads each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pick {
     /// The i-th draw from the target, counted from 0.

@@ -11,13 +11,12 @@
 //! inference). This module needs no libtorch. It names every tensor and gives its place in the flat
 //! buffer of parameters; `engine` does the computation.
 
-use crate::weight_decay::ParamKind;
+mod layout;
+
+pub use layout::{Init, Layout, TensorSpec};
+
 use crate::{Error, ParamCount, Result};
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
-
-/// Tensors start at multiples of this many f32 (64 bytes, a cache line), for vector instructions.
-const ALIGNMENT: usize = 16;
 
 /// Vocabulary of the paper's SentencePiece tokenizer, as its sister papers state it.
 pub const PAPER_VOCAB: usize = 32_000;
@@ -389,21 +388,21 @@ impl Shape {
         }
     }
 
-    /// The linear maps of a block: name, outputs, inputs, and whether they write to the residual
-    /// stream.
-    fn linears(&self) -> [(&'static str, usize, usize, bool); 4] {
+    /// The linear maps of a block.
+    fn linears(&self) -> [LinearMap; 4] {
         let d = self.d_model;
+        let map = |name, outputs, inputs| LinearMap { name, outputs, inputs };
         [
-            ("attn.qkv", self.d_qkv(), d, false),
-            ("attn.proj", d, self.d_queries(), true),
-            ("mlp.fc", self.d_fc(), d, false),
-            ("mlp.proj", d, self.d_ff(), true),
+            map("attn.qkv", self.d_qkv(), d),
+            map("attn.proj", d, self.d_queries()),
+            map("mlp.fc", self.d_fc(), d),
+            map("mlp.proj", d, self.d_ff()),
         ]
     }
 
     /// Parameters of the linear maps of a block, without biases.
     pub(crate) fn matrices(&self) -> u64 {
-        self.linears().iter().map(|&(_, rows, columns, _)| rows as u64 * columns as u64).sum()
+        self.linears().iter().map(|map| map.outputs as u64 * map.inputs as u64).sum()
     }
 
     /// The names that [`Shape::named`] knows: the paper's sizes, then the nano and the mini ones.
@@ -418,7 +417,7 @@ impl Shape {
         self.validate_as(|field| field.to_string())
     }
 
-    /// The same. Messages use the names that `named` gives to the fields.
+    /// Does what [`validate`](Self::validate) does; messages use the names that `named` gives to the fields.
     pub(crate) fn validate_as(&self, named: impl Fn(&'static str) -> String) -> Result<()> {
         for (name, value) in [
             ("n_layers", self.n_layers),
@@ -520,141 +519,17 @@ impl Shape {
     }
 }
 
-/// One tensor of the model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorSpec {
-    /// The name, as in GPT-2's published checkpoints if the tensor exists there.
-    pub name: String,
-    /// The dimensions; a linear map is `[out, in]`.
-    pub dims: Vec<usize>,
-    /// The kind, for weight decay.
-    pub kind: ParamKind,
-    /// The initialisation.
-    pub init: Init,
-    /// First element in the flat buffer.
-    pub offset: usize,
-}
-
-impl TensorSpec {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.dims.iter().product()
-    }
-
-    /// Whether it has no elements (never, for a valid shape).
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The indices of its elements in the flat buffer.
-    pub fn range(&self) -> Range<usize> {
-        self.offset..self.offset + self.len()
-    }
-}
-
-/// The initialisation of a tensor, as in GPT-2 (Radford et al., 2019, Section 2.3, and its released
-/// code).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// All zeros: biases.
-    Zeros,
-    /// All ones: normalisation weights.
-    Ones,
-    /// Normal with this standard deviation: 0.02, divided by √(2·L) for the projections onto the
-    /// residual stream, where 2·L of them are summed.
-    Normal(f64),
-}
-
-/// The tensors of a model in one flat buffer.
-///
-/// Embeddings come first, then matrices, then vectors, so that the parameters that decay are one
-/// contiguous range under every [`DecayScope`](crate::weight_decay::DecayScope).
-#[derive(Debug, Clone)]
-pub struct Layout {
-    tensors: Vec<TensorSpec>,
-    len: usize,
-}
-
-impl Layout {
-    fn new(shape: &Shape) -> Self {
-        use ParamKind::{Embedding, Matrix, Vector};
-        let d = shape.d_model;
-        let normal = Init::Normal(0.02);
-        let residual = Init::Normal(0.02 / (2.0 * shape.n_layers as f64).sqrt());
-        let mut all: Vec<(String, Vec<usize>, ParamKind, Init)> =
-            vec![("wte".into(), vec![shape.vocab, d], Embedding, normal)];
-        if shape.positions == Positions::Learned {
-            all.push(("wpe".into(), vec![shape.context, d], Embedding, normal));
-        }
-        if shape.head == Head::Own {
-            all.push((HEAD.into(), vec![shape.vocab, d], Matrix, normal));
-        }
-        let linears = shape.linears();
-        let blocks = 0..shape.n_layers;
-        for i in blocks.clone() {
-            for (name, rows, columns, to_residual) in linears {
-                let init = if to_residual { residual } else { normal };
-                all.push((format!("h.{i}.{name}.weight"), vec![rows, columns], Matrix, init));
-            }
-        }
-        let norm_of = |all: &mut Vec<_>, name: String| {
-            if shape.norm.kind != NormKind::Plain {
-                all.push((format!("{name}.weight"), vec![d], Vector, Init::Ones));
-            }
-            if shape.bias && shape.norm.kind == NormKind::Layer {
-                all.push((format!("{name}.bias"), vec![d], Vector, Init::Zeros));
-            }
-        };
-        for i in blocks {
-            for name in ["ln_1", "ln_2"] {
-                norm_of(&mut all, format!("h.{i}.{name}"));
-            }
-            if shape.attention.qk_norm {
-                for name in ["q_norm", "k_norm"] {
-                    let width = vec![shape.head_width()];
-                    all.push((format!("h.{i}.attn.{name}.weight"), width, Vector, Init::Ones));
-                }
-            }
-            for (name, rows, ..) in linears {
-                if shape.bias || shape.attention.qkv_bias && name == "attn.qkv" {
-                    all.push((format!("h.{i}.{name}.bias"), vec![rows], Vector, Init::Zeros));
-                }
-            }
-        }
-        norm_of(&mut all, "ln_f".into());
-
-        let mut offset = 0;
-        let tensors: Vec<TensorSpec> = all
-            .into_iter()
-            .map(|(name, dims, kind, init)| {
-                let tensor = TensorSpec { name, dims, kind, init, offset };
-                offset = tensor.range().end.next_multiple_of(ALIGNMENT);
-                tensor
-            })
-            .collect();
-        Self { tensors, len: offset }
-    }
-
-    /// The tensors, in the order of the buffer.
-    pub fn tensors(&self) -> &[TensorSpec] {
-        &self.tensors
-    }
-
-    /// Length of the flat buffer in elements, padding included.
-    pub fn buffer_len(&self) -> usize {
-        self.len
-    }
-
-    /// The smallest range that holds every tensor for which `holds` is true, if there is one.
-    pub fn range_of(&self, holds: impl Fn(&TensorSpec) -> bool) -> Option<Range<usize>> {
-        let start = self.tensors.iter().find(|t| holds(t))?.offset;
-        let end = self.tensors.iter().rev().find(|t| holds(t))?.range().end;
-        Some(start..end)
-    }
+/// A linear map of a block, by the end of its tensors' names.
+#[derive(Debug, Clone, Copy)]
+struct LinearMap {
+    name: &'static str,
+    outputs: usize,
+    inputs: usize,
 }
 
 #[cfg(test)]
 mod tests {
+    use super::layout::ALIGNMENT;
     use super::*;
     use crate::weight_decay::DecayScope;
     use proptest::prelude::*;

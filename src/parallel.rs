@@ -62,7 +62,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// On all cores.
+    /// A flow on all cores.
     pub fn new(waiting: usize) -> Self {
         Self { threads: cores(), waiting }
     }

@@ -261,7 +261,7 @@ impl Spec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// At its last step.
+    /// It ran to its last step.
     Completed,
     /// Early, by its [`StopRule`]: the U-curve had clearly turned.
     Turned,
@@ -288,11 +288,11 @@ impl Outcome {
 pub struct Realised {
     /// Sequences that were trained on.
     pub sequences: u64,
-    /// Those of them that came from the pretraining data, in a finetuning run.
+    /// The sequences among them that came from the pretraining data, in a finetuning run.
     pub injected_sequences: u64,
     /// Tokens that were predicted.
     pub tokens: u64,
-    /// Those of them in injected sequences.
+    /// The predicted tokens of injected sequences.
     pub injected_tokens: u64,
     /// The predicted tokens that count in the loss; `None`: all. All injected tokens count, so
     /// their share of the loss may be larger than their share of the sequences.
@@ -300,7 +300,7 @@ pub struct Realised {
     pub counted_tokens: Option<u64>,
     /// Unique tokens of the set that is repeated: the target's D_ft, or the pretraining set.
     pub unique_tokens: u64,
-    /// Those of them that count in the loss; None: all.
+    /// The unique tokens that count in the loss; `None` means that all do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_counted_tokens: Option<u64>,
     /// Passes over that set, or over those of its sequences in which a token counts. An unfinished
@@ -380,7 +380,7 @@ mod tests {
         }
     }
 
-    /// The same of runs on libtorch; those of the CPU's engine are others.
+    /// Identities of runs on libtorch do not name the engine; those of the CPU's engine do.
     #[test]
     fn libtorch_leaves_no_trace() {
         let shape = Shape::named("nano-tiny", 300, 64).unwrap();
@@ -411,7 +411,7 @@ mod tests {
         }
     }
 
-    /// The same of runs in f32: their specifications, and so their identities, are those of before.
+    /// Specifications of runs in f32, and so their identities, do not name the precision.
     #[test]
     fn f32_leaves_no_trace() {
         let shape = Shape::named("nano-tiny", 300, 64).unwrap();

@@ -242,7 +242,7 @@ impl Study {
         Ok(Self { format: FORMAT, question, models: Vec::new(), runs: Vec::new() })
     }
 
-    /// What is asked.
+    /// The question that the study answers.
     pub fn question(&self) -> &Question {
         &self.question
     }

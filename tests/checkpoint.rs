@@ -495,7 +495,7 @@ mod trained {
     use super::*;
     use forgetting_laws::data::mask::Encoded;
     use forgetting_laws::engine::torch::Network;
-    use forgetting_laws::engine::{Sampling, generate, losses};
+    use forgetting_laws::engine::{Length, Sampling, generate, losses};
     use forgetting_laws::loss::Loss;
     use std::collections::BTreeMap;
     use tch::{Device, IndexOp, Tensor};
@@ -516,7 +516,7 @@ mod trained {
         let all: BTreeMap<String, Golden> = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(all.len(), 5);
         for (name, golden) in all {
-            let logits = network(&name).logits(&Tensor::from_slice2(&golden.tokens));
+            let logits = network(&name).logits(&Tensor::from_slice2(&golden.tokens)).unwrap();
             let positions = golden.logits[0].len() as i64;
             let logits = logits.narrow(1, logits.size()[1] - positions, positions).reshape([-1]);
             let found: Vec<f32> = Vec::try_from(logits).unwrap();
@@ -555,7 +555,7 @@ mod trained {
             let expected: Vec<Vec<Vec<f64>>> =
                 serde_json::from_str(text.lines().last().unwrap()).unwrap();
             let network = Network::from_checkpoint(&checkpoint, Device::Cpu).unwrap();
-            let logits = network.logits(&Tensor::from_slice2(&[vec![1i64, 2, 3, 9]]));
+            let logits = network.logits(&Tensor::from_slice2(&[vec![1i64, 2, 3, 9]])).unwrap();
             let found: Vec<f32> = Vec::try_from(logits.reshape([-1])).unwrap();
             for (found, expected) in found.iter().zip(expected.concat().concat()) {
                 // Weights of deviation 1 make logits of tens.
@@ -580,7 +580,7 @@ mod trained {
                 let tokens = &document[8 * k..document.len().min(8 * k + 9)];
                 let inputs: Vec<i64> =
                     tokens[..tokens.len() - 1].iter().map(|&t| t.into()).collect();
-                let logits = network.logits(&Tensor::from_slice(&inputs).view([1, -1]));
+                let logits = network.logits(&Tensor::from_slice(&inputs).view([1, -1])).unwrap();
                 let log_probs = logits.log_softmax(-1, tch::Kind::Double).i(0);
                 let expected: f64 = (0..inputs.len())
                     .map(|i| -log_probs.double_value(&[i as i64, i64::from(tokens[i + 1])]))
@@ -598,7 +598,8 @@ mod trained {
         let mut network = network("f32");
         let free = Sampling { temperature: 1.0, top_k: 0, vocab: 11 };
         let mut write = |seed, tokens, sampling| {
-            generate(&mut network, &[1, 2, 3], tokens, sampling, None, Key::new(seed)).unwrap()
+            let length = Length { tokens, end_of_text: None };
+            generate(&mut network, &[1, 2, 3], length, sampling, Key::new(seed)).unwrap()
         };
         let text = write(0, 30, free);
         assert_eq!(text.len(), 30);
@@ -609,9 +610,11 @@ mod trained {
         let greedy = Sampling { temperature: 0.0, top_k: 0, vocab: 11 };
         let first = write(0, 1, greedy);
         assert_eq!(write(5, 1, Sampling { temperature: 2.0, top_k: 1, vocab: 11 }), first);
-        let ended = generate(&mut network, &[1, 2, 3], 9, greedy, Some(first[0]), Key::new(0));
-        assert!(ended.unwrap().is_empty());
-        assert!(generate(&mut network, &[], 9, greedy, None, Key::new(0)).is_err());
-        assert!(generate(&mut network, &[11], 9, greedy, None, Key::new(0)).is_err());
+        let length = Length { tokens: 9, end_of_text: Some(first[0]) };
+        let mut after =
+            |prompt: &[u32]| generate(&mut network, prompt, length, greedy, Key::new(0));
+        assert!(after(&[1, 2, 3]).unwrap().is_empty());
+        assert!(after(&[]).is_err());
+        assert!(after(&[11]).is_err());
     }
 }

@@ -103,7 +103,7 @@ proptest! {
     ) {
         let key = Key::new(seed);
         let mut network = Network::new(shape, key.child(0), Device::Cpu).unwrap();
-        let mut checkpoint = network.to_checkpoint();
+        let mut checkpoint = network.to_checkpoint().unwrap();
         // Weights that are not small, so that attention and GELU are not nearly linear.
         for (value, i) in checkpoint.theta.iter_mut().zip(0..) {
             *value += 0.2 * key.child(1).normal(i) as f32;
@@ -121,10 +121,10 @@ proptest! {
 
         let logits: Vec<f32> =
             rows.iter().flat_map(|row| decoder.logits(&row.tokens[..shape.context])).collect();
-        assert_close(&logits, &values(&network.logits(&inputs)), "logits");
+        assert_close(&logits, &values(&network.logits(&inputs).unwrap()), "logits");
         let losses: Vec<f32> =
             decoder.token_losses(&rows).into_iter().map(|loss| loss as f32).collect();
-        assert_close(&losses, &values(&network.token_losses(&inputs, &targets)), "losses");
+        assert_close(&losses, &values(&network.token_losses(&inputs, &targets).unwrap()), "losses");
 
         let positions: u64 = rows.iter().map(Window::counted).sum();
         let mut gradient = vec![0.0; checkpoint.theta.len()];
@@ -136,6 +136,7 @@ proptest! {
         let counted = counted.map(|counted| Tensor::from_slice(&counted).view([count as i64, -1]));
         let expected = network
             .accumulate_masked_gradient(&inputs, &targets, counted.as_ref(), positions)
+            .unwrap()
             .double_value(&[]);
         prop_assert!((loss - expected).abs() < F32 * expected.max(1.0));
         assert_close(&gradient, &values(network.gradient()), "gradient");
@@ -148,7 +149,7 @@ fn training_is_that_of_libtorch_up_to_rounding() {
     tch::set_num_threads(1);
     let shape = Shape::named("nano-micro", 50, 16).unwrap();
     let network = Network::new(shape, Key::new(1), Device::Cpu).unwrap();
-    let Checkpoint { mut theta, .. } = network.to_checkpoint();
+    let Checkpoint { mut theta, .. } = network.to_checkpoint().unwrap();
     let mut trainer = Trainer::new(network, AdamW::default(), 1.0).unwrap();
     let mut decoder = Decoder::new(shape).unwrap();
     let mut optimizer = Optimizer::new(&shape.layout(), AdamW::default(), 1.0).unwrap();

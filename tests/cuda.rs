@@ -3,6 +3,7 @@
 //! once a process, before anything is computed.
 #![cfg(feature = "torch")]
 
+use forgetting_laws::Result;
 use forgetting_laws::engine::Solo;
 use forgetting_laws::engine::torch::{Network, Trainer, cuda, device, windows};
 use forgetting_laws::model::{Precision, Shape};
@@ -13,12 +14,13 @@ use tch::{Device, Tensor};
 
 fn trainer(device: Device, precision: Precision) -> Trainer {
     let shape = Shape::named("nano-small", 512, 64).unwrap();
-    let network = Network::new(shape, Key::new(0), device).unwrap().in_precision(precision);
+    let network =
+        Network::new(shape, Key::new(0), device).unwrap().in_precision(precision).unwrap();
     Trainer::new(network, AdamW::default(), 5.0).unwrap()
 }
 
 /// The windows of a step, `[8, 65]`.
-fn batch(step: u64, device: Device) -> Tensor {
+fn batch(step: u64, device: Device) -> Result<Tensor> {
     let token = |i| Key::new(1).below(1000 * step + i, 8) as u32;
     let tokens: Vec<u32> = (0..8 * 65).map(token).collect();
     windows(&tokens.chunks(65).collect::<Vec<_>>(), device)
@@ -32,7 +34,7 @@ fn at(i: u64) -> Step {
 /// The losses of 50 steps.
 fn losses(device: Device, precision: Precision) -> Vec<f64> {
     let mut trainer = trainer(device, precision);
-    let mut step = |i| trainer.step(&[batch(i, device)], 8 * 64, at(i), &Solo).unwrap();
+    let mut step = |i| trainer.step([batch(i, device)], 8 * 64, at(i), &Solo).unwrap();
     // Read at the end: no step waits for the one before.
     let losses: Vec<_> = (0..50).map(&mut step).collect();
     losses.iter().map(|loss| loss.double_value(&[])).collect()
@@ -61,7 +63,7 @@ fn steps_that_wait_for_nothing(gpu: Device) {
     for precision in [Precision::F32, Precision::Bf16] {
         let mut trainer = trainer(gpu, precision);
         // The first ones fetch libraries and memory.
-        let mut step = |i| trainer.step(&[batch(i, gpu)], 8 * 64, at(i), &Solo).unwrap();
+        let mut step = |i| trainer.step([batch(i, gpu)], 8 * 64, at(i), &Solo).unwrap();
         (0..3).for_each(|i| drop(step(i)));
         refuse_to_wait(true);
         let loss = (3..10).map(&mut step).reduce(|a, b| a + b).unwrap();

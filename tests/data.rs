@@ -6,7 +6,7 @@ use forgetting_laws::data::ngram::Ngram;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::data::split::{Split, SplitSettings, SplitTokens};
 use forgetting_laws::data::tokenizer::Tokenizer;
-use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
+use forgetting_laws::data::tokens::{Origin, Recipe, StoreManifest, Tokens};
 use forgetting_laws::data::{Encode, Source};
 use forgetting_laws::rng::Key;
 use std::collections::BTreeSet;
@@ -98,7 +98,7 @@ fn files_become_parts_that_share_no_work() {
     let store = folder.path().join("store");
     let origin = Origin { name: "corpus".into(), revision: None, files: files.files().to_vec() };
     Tokens::prepare(&store, &recipe, &origin, &|_| ()).unwrap();
-    assert_eq!(Manifest::read(&store).unwrap().unwrap().shards.len(), 5);
+    assert_eq!(StoreManifest::read(&store).unwrap().unwrap().shards.len(), 5);
     let mapped = Arc::new(Tokens::open(&store).unwrap());
     let mapped = Split::of(&mapped, settings(0)).unwrap();
     assert_eq!(mapped.report, parts.report);

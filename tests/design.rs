@@ -53,7 +53,9 @@ impl World {
         while made.len() < most {
             let left: Vec<usize> = (0..self.runs.len()).filter(|i| !made.contains(i)).collect();
             let candidates: Vec<Candidate> = left.iter().map(|&i| self.candidates[i]).collect();
-            for choice in design.knowing(&self.table(&made)).choose(&candidates, &shared, 2) {
+            for choice in
+                design.knowing(&self.table(&made)).choose(&candidates, &shared, 2).unwrap()
+            {
                 let i = left[choice.index];
                 made.push(i);
                 shared[self.candidates[i].needs.unwrap()] = 0.0;
@@ -145,7 +147,7 @@ fn the_same_runs_give_the_same_choice_and_each_choice_helps() {
     let made = world.adaptive(&design, 12);
     assert_eq!(made, world.adaptive(&design, 12));
     let known = design.knowing(&world.table(&made));
-    let choices = known.choose(&world.candidates, &world.shared, 70);
+    let choices = known.choose(&world.candidates, &world.shared, 70).unwrap();
     assert_eq!(choices.len(), 64);
     for pair in choices.windows(2) {
         assert!(pair[1].before == pair[0].after && pair[1].after <= pair[1].before);
@@ -168,8 +170,9 @@ fn cost_and_information_both_count() {
     let rows = [row(1e5, 0.0), row(1e6, 0.0), row(1e6, 0.05)];
     let design = Design::new(&Forgetting, vec![rows[1]], rows).unwrap();
     let known = design.knowing(&Table::new(Vec::new()));
-    let first =
-        |candidates: &[Candidate], shared: &[f64]| known.choose(candidates, shared, 1)[0].index;
+    let first = |candidates: &[Candidate], shared: &[f64]| {
+        known.choose(candidates, shared, 1).unwrap()[0].index
+    };
     let same = [candidate(rows[1], 2.0, None), candidate(rows[1], 1.0, None)];
     assert_eq!(first(&same, &[]), 1);
     let other = [candidate(rows[2], 1.0, None), candidate(rows[1], 1.0, None)];
@@ -193,7 +196,7 @@ fn every_form_of_forgetting_has_designs() {
         let made: Vec<usize> = (0..world.runs.len()).step_by(3).collect();
         let known = design.knowing(&world.table(&made));
         assert!(known.is_fitted(), "{}", law.name());
-        let choices = known.choose(&world.candidates, &[0.0; 4], 3);
+        let choices = known.choose(&world.candidates, &[0.0; 4], 3).unwrap();
         assert_eq!(choices.len(), 3, "{}", law.name());
         for choice in choices {
             assert!(

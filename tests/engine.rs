@@ -4,19 +4,21 @@
 mod small;
 
 use approx::assert_abs_diff_eq;
-use forgetting_laws::Error;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::torch::{
     Collectives, Network, Torch, Trainer, evaluate, evaluate_together, windows,
 };
-use forgetting_laws::engine::{Comm, Control, PretrainData, Signals, Solo, TargetData, finetune};
+use forgetting_laws::engine::{
+    Comm, Control, FinetuneData, PretrainData, Signals, Solo, TargetData, finetune,
+};
 use forgetting_laws::model::{Positions, Precision, Shape};
 use forgetting_laws::pretraining::Schedule;
 use forgetting_laws::rng::Key;
 use forgetting_laws::run::{EngineKind, FinetuneSpec, PretrainSpec, Record, Spec};
 use forgetting_laws::store::Store;
 use forgetting_laws::weight_decay::{AdamW, DecayScope, Step, WeightDecay, clip_global_norm};
+use forgetting_laws::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,7 +51,7 @@ impl Golden {
 
     fn network(&self) -> Network {
         let network = Network::new(self.config, Key::new(0), Device::Cpu).unwrap();
-        let mut checkpoint = network.to_checkpoint();
+        let mut checkpoint = network.to_checkpoint().unwrap();
         assert_eq!(network.layout().tensors().len(), self.weights.len());
         for tensor in network.layout().tensors() {
             let values = self.weights[&tensor.name].iter().map(|&value| value as f32);
@@ -74,7 +76,7 @@ fn logits_loss_and_gradients_are_pytorchs() {
         let mut network = golden.network();
         let (tokens, targets) = (tensor(&golden.tokens), tensor(&golden.targets));
 
-        let logits = values(&network.logits(&tokens).reshape([-1]));
+        let logits = values(&network.logits(&tokens).unwrap().reshape([-1]));
         let expected: Vec<f64> = golden.logits.concat().concat();
         for (&found, &expected) in logits.iter().zip(&expected) {
             assert_abs_diff_eq!(f64::from(found), expected, epsilon = F32);
@@ -82,12 +84,12 @@ fn logits_loss_and_gradients_are_pytorchs() {
         assert_eq!(logits.len(), expected.len());
 
         let positions = targets.numel() as u64;
-        let sum = network.loss_sum(&tokens, &targets).double_value(&[]);
+        let sum = network.loss_sum(&tokens, &targets).unwrap().double_value(&[]);
         assert_abs_diff_eq!(sum / positions as f64, golden.loss, epsilon = F32);
 
         // Twice half of it: accumulation over micro-batches, into the adopted buffer.
         for micro in 0..2 {
-            let loss = network.accumulate_gradient(&tokens, &targets, 2 * positions);
+            let loss = network.accumulate_gradient(&tokens, &targets, 2 * positions).unwrap();
             assert_abs_diff_eq!(loss.double_value(&[]), golden.loss / 2.0, epsilon = F32);
             let share = f64::from(micro + 1) / 2.0;
             let gradient = values(network.gradient());
@@ -102,6 +104,24 @@ fn logits_loss_and_gradients_are_pytorchs() {
     }
 }
 
+/// Without that, a run on a device that is too small would end in a panic.
+#[test]
+fn what_no_memory_holds_is_an_error() {
+    let shape = Shape::gpt2(1, 8, 2, 7, 6);
+    let mut network = Network::new(shape, Key::new(3), Device::Cpu).unwrap();
+    // A row that is repeated without being stored.
+    let rows = tensor(&[vec![0; 6]]).expand([1 << 52, 6], false);
+    let message = |result: Result<Tensor>| result.unwrap_err().to_string();
+    for said in [
+        message(network.logits(&rows)),
+        message(network.loss_sum(&rows, &rows)),
+        message(network.accumulate_gradient(&rows, &rows, 1)),
+    ] {
+        assert!(said.starts_with("libtorch: ") && said.contains("memory"), "{said}");
+        assert!(!said.contains('\n') && !said.contains("frame #"), "{said}");
+    }
+}
+
 /// The hand-made gradient of the head and all of autograd's against the loss alone.
 #[test]
 fn gradients_are_those_of_finite_differences() {
@@ -109,7 +129,7 @@ fn gradients_are_those_of_finite_differences() {
     let mut network = Network::new(shape, Key::new(3), Device::Cpu).unwrap();
     let inputs = tensor(&[vec![0, 1, 2, 3, 4, 5], vec![6, 5, 0, 0, 1, 2]]);
     let targets = tensor(&[vec![1, 2, 3, 4, 5, 6], vec![5, 0, 0, 1, 2, 3]]);
-    let _ = network.accumulate_gradient(&inputs, &targets, 12);
+    let _ = network.accumulate_gradient(&inputs, &targets, 12).unwrap();
     let gradient = values(network.gradient());
     let mut theta = network.theta().shallow_clone();
     let start = values(&theta);
@@ -122,7 +142,7 @@ fn gradients_are_those_of_finite_differences() {
                 let mut moved = start.clone();
                 moved[i] = value;
                 no_grad(|| theta.copy_(&Tensor::from_slice(&moved)));
-                network.loss_sum(&inputs, &targets).double_value(&[]) / 12.0
+                network.loss_sum(&inputs, &targets).unwrap().double_value(&[]) / 12.0
             };
             let rise = loss_at(start[i] + step) - loss_at(start[i] - step);
             let numerical = rise / (2.0 * f64::from(step));
@@ -157,17 +177,17 @@ fn steps_are_those_of_the_reference() {
                 let (mut m, mut v) = (vec![0.0; theta.len()], vec![0.0; theta.len()]);
                 for t in 1..=3u64 {
                     let (lr, multiplier) = (1e-2 / t as f64, 1.0 / t as f64);
-                    let batch = windows(&rows, Device::Cpu);
+                    let batch = windows(&rows, Device::Cpu).unwrap();
                     let positions = 8 * rows.len() as u64;
-                    let micro = [batch.shallow_clone()];
+                    let micro = [Ok(batch.shallow_clone())];
                     let step = Step { t, lr, multiplier };
-                    let _ = trainer.step(&micro, positions, step, &Solo).unwrap();
+                    let _ = trainer.step(micro, positions, step, &Solo).unwrap();
                     // The gradient that the step used, before clipping.
                     let mut network = golden.network();
                     let start: Vec<f32> = theta.iter().map(|&x| x as f32).collect();
                     no_grad(|| network.theta().shallow_clone().copy_(&Tensor::from_slice(&start)));
                     let (inputs, targets) = (batch.narrow(1, 0, 8), batch.narrow(1, 1, 8));
-                    let _ = network.accumulate_gradient(&inputs, &targets, positions);
+                    let _ = network.accumulate_gradient(&inputs, &targets, positions).unwrap();
                     let mut gradient = as_f64(network.gradient());
                     clip_global_norm(&mut gradient, clip).unwrap();
                     for tensor in network.layout().tensors() {
@@ -203,14 +223,14 @@ fn gradients_stay_in_one_buffer() {
     let golden = Golden::read("bias_false.json");
     let mut network = golden.network();
     let (tokens, targets) = (tensor(&golden.tokens), tensor(&golden.targets));
-    let _ = network.accumulate_gradient(&tokens, &targets, targets.numel() as u64);
+    let _ = network.accumulate_gradient(&tokens, &targets, targets.numel() as u64).unwrap();
     let flat = network.gradient().data_ptr();
     let before = network.gradient_pointers();
     for (t, pointer) in network.layout().tensors().iter().zip(&before) {
         assert_eq!(*pointer as usize, flat as usize + 4 * t.offset, "{}", t.name);
     }
-    network.zero_gradient();
-    let _ = network.accumulate_gradient(&tokens, &targets, targets.numel() as u64);
+    network.zero_gradient().unwrap();
+    let _ = network.accumulate_gradient(&tokens, &targets, targets.numel() as u64).unwrap();
     assert_eq!(network.gradient_pointers(), before);
     assert!(values(network.gradient()).iter().any(|&g| g != 0.0));
 }
@@ -220,13 +240,16 @@ fn gradients_stay_in_one_buffer() {
 fn gradients_in_bf16_are_those_of_f32_up_to_rounding() {
     for name in ["bias_false.json", "bias_true.json", "rotary.json"] {
         let golden = Golden::read(name);
-        let mut network = golden.network().in_precision(Precision::Bf16);
+        let mut network = golden.network().in_precision(Precision::Bf16).unwrap();
         assert_eq!(network.precision(), Precision::Bf16);
         let (tokens, targets) = (tensor(&golden.tokens), tensor(&golden.targets));
         // Half, and half again: what the first pass left in the buffer of bf16 would be counted twice.
         let positions = 2 * targets.numel() as u64;
         for _ in 0..2 {
-            let loss = network.accumulate_gradient(&tokens, &targets, positions).double_value(&[]);
+            let loss = network
+                .accumulate_gradient(&tokens, &targets, positions)
+                .unwrap()
+                .double_value(&[]);
             assert_abs_diff_eq!(2.0 * loss, golden.loss, epsilon = 0.01);
         }
         let gradient = values(network.gradient());
@@ -240,7 +263,7 @@ fn gradients_in_bf16_are_those_of_f32_up_to_rounding() {
             let share = error / norm(&mut expected.iter().copied());
             assert!(share < 0.05, "{name} {}: {share:.2e}", t.name);
         }
-        let back = network.in_precision(Precision::F32);
+        let back = network.in_precision(Precision::F32).unwrap();
         assert_eq!(values(back.theta()), values(golden.network().theta()), "nothing was rounded");
     }
 }
@@ -334,25 +357,25 @@ mod runs {
         let shape =
             Shape { positions: Positions::Rotary, ..Shape::named("nano-tiny", 13, 16).unwrap() };
         let network =
-            Network::new(shape, Key::new(5), Device::Cpu).unwrap().in_precision(precision);
+            Network::new(shape, Key::new(5), Device::Cpu).unwrap().in_precision(precision).unwrap();
         let mut trainer = Trainer::new(network, AdamW::default(), 5.0).unwrap();
         let (set, validation) = (sequences(8, 1200, 16), sequences(9, 64, 16));
         let schedule = Schedule::paper(1e-3, 300);
         let mut sum = 0.0;
         for step in 0..300 {
             let rows: Vec<_> = (4 * step..4 * (step + 1)).map(|i| set.get(i)).collect();
-            let batch = windows(&rows, Device::Cpu);
+            let batch = windows(&rows, Device::Cpu).unwrap();
             let (at, t) = (step as u64, step as u64 + 1);
             let lr = schedule.lr(at);
             let now = Step { t, lr, multiplier: schedule.multiplier(at) };
-            let loss = trainer.step(&[batch], 4 * 16, now, &Solo).unwrap();
+            let loss = trainer.step([Ok(batch)], 4 * 16, now, &Solo).unwrap();
             if round_parameters {
                 let mut theta = trainer.network().theta().shallow_clone();
                 no_grad(|| theta.copy_(&theta.to_kind(Kind::BFloat16).to_kind(Kind::Float)));
             }
             sum += if step >= 250 { loss.double_value(&[]) } else { 0.0 };
         }
-        (sum / 50.0, evaluate(trainer.network(), &validation))
+        (sum / 50.0, evaluate(trainer.network(), &validation).unwrap())
     }
 
     /// Over hundreds of steps bf16 stays within 0.002 nats of f32 (0.0001 where this was written), and parameters that are themselves
@@ -474,7 +497,13 @@ mod runs {
             let engine = Torch { comm: &member, ..TORCH };
             let control = Control { engine: &engine, ..control(watch, NEVER) };
             let claim = (member.rank() == 0).then_some(&claim);
-            finetune(spec, &model, &pretraining, &target, claim, &control)
+            finetune(
+                spec,
+                &model,
+                FinetuneData { pretraining: &pretraining, target: &target },
+                claim,
+                &control,
+            )
         })
     }
 
@@ -516,7 +545,13 @@ mod runs {
             let claim = claim(&store, &Spec::Finetune(spec.clone()));
             let engine = Torch { micro_batch, ..TORCH };
             let control = Control { engine: &engine, ..control(&watch, NEVER) };
-            let record = finetune(&spec, &model, &pretraining, &target, Some(&claim), &control);
+            let record = finetune(
+                &spec,
+                &model,
+                FinetuneData { pretraining: &pretraining, target: &target },
+                Some(&claim),
+                &control,
+            );
             assert_close(&record.unwrap(), &alone);
         }
     }
@@ -530,7 +565,14 @@ mod runs {
         let run = |engine: &Torch<'_>| {
             let watch = Watch::default();
             let control = Control { engine, ..control(&watch, NEVER) };
-            finetune(&spec, &model, &pretraining, &target, None, &control).unwrap()
+            finetune(
+                &spec,
+                &model,
+                FinetuneData { pretraining: &pretraining, target: &target },
+                None,
+                &control,
+            )
+            .unwrap()
         };
         let alone = run(&TORCH);
         let by_ranks = Team::new(2).work(|member| run(&Torch { comm: &member, ..TORCH }));
@@ -582,9 +624,8 @@ mod runs {
                 let first = 12 * step + mine * comm.rank();
                 let rows: Vec<_> = (first..first + mine).map(|i| set.get(i)).collect();
                 let passes = rows.chunks(pass).map(|rows| windows(rows, Device::Cpu));
-                let passes: Vec<Tensor> = passes.collect();
                 let now = Step { t: step as u64 + 1, lr: 1e-3, multiplier: 1.0 };
-                let _ = trainer.step(&passes, 12 * 8, now, comm).unwrap();
+                let _ = trainer.step(passes, 12 * 8, now, comm).unwrap();
             }
             values(trainer.network().theta())
         };
@@ -605,7 +646,7 @@ mod runs {
     fn ranks_share_an_evaluation() {
         let trainer = fresh_trainer();
         let set = sequences(7, 2_700, 8);
-        let alone = evaluate(trainer.network(), &set);
+        let alone = evaluate(trainer.network(), &set).unwrap();
         for world in [2, 3, 4, 7] {
             let losses = Team::new(world).work(|member| {
                 evaluate_together(fresh_trainer().network(), &set, &member).unwrap()
@@ -649,7 +690,14 @@ mod runs {
                 return member.agree(Signals { failed: true, ..Signals::default() }).map(drop);
             }
             let claim = (member.rank() == 0).then_some(&claim);
-            finetune(&spec, &model, &pretraining, &target, claim, &control).map(drop)
+            finetune(
+                &spec,
+                &model,
+                FinetuneData { pretraining: &pretraining, target: &target },
+                claim,
+                &control,
+            )
+            .map(drop)
         });
         assert!(results[1].is_ok());
         for rank in [0, 2] {
@@ -665,13 +713,13 @@ mod runs {
         let set = sequences(7, 700, 8);
         let trainer = Trainer::new(network, AdamW::default(), 1.0).unwrap();
         let rows: Vec<_> = set.iter().collect();
-        let all = windows(&rows, Device::Cpu);
+        let all = windows(&rows, Device::Cpu).unwrap();
         let (inputs, targets) = (all.narrow(1, 0, 8), all.narrow(1, 1, 8));
         let log_probs =
-            trainer.network().logits(&inputs).to_kind(Kind::Double).log_softmax(-1, None);
+            trainer.network().logits(&inputs).unwrap().to_kind(Kind::Double).log_softmax(-1, None);
         let picked = log_probs.gather(2, &targets.unsqueeze(2), false);
         let expected = -picked.mean(Kind::Double).double_value(&[]);
         // The engine's logits and log-softmax are f32.
-        assert_abs_diff_eq!(evaluate(trainer.network(), &set), expected, epsilon = 1e-6);
+        assert_abs_diff_eq!(evaluate(trainer.network(), &set).unwrap(), expected, epsilon = 1e-6);
     }
 }

@@ -138,7 +138,7 @@ mod on_libtorch {
     fn kept(workload: &Workload) -> u64 {
         let model = Checkpoint::initial(workload.shape, Key::new(0)).unwrap();
         let network = Network::from_checkpoint(&model, Device::Cpu).unwrap();
-        let network = network.in_precision(workload.precision);
+        let network = network.in_precision(workload.precision).unwrap();
         let rows = tokens(&workload.shape, workload.batch);
         let flat: Vec<i64> = rows
             .iter()
@@ -147,9 +147,9 @@ mod on_libtorch {
             .collect();
         let inputs = Tensor::from_slice(&flat).view([workload.batch as i64, -1]);
         // What libtorch allocates once.
-        drop(network.hidden(&inputs));
+        drop(network.hidden(&inputs).unwrap());
         let before = in_use();
-        let hidden = network.hidden(&inputs);
+        let hidden = network.hidden(&inputs).unwrap();
         let found = in_use() - before;
         drop(hidden);
         found

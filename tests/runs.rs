@@ -8,7 +8,7 @@ use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::cpu::Cpu;
 use forgetting_laws::engine::{
-    Control, Engine, PretrainData, TargetData, finetune, import, remove_checkpoints,
+    Control, Engine, FinetuneData, PretrainData, TargetData, finetune, import, remove_checkpoints,
 };
 use forgetting_laws::finetuning::{Evaluation, StopRule, UCurve};
 use forgetting_laws::model::Precision;
@@ -185,7 +185,13 @@ fn an_imported_model_finetunes_as_the_one_that_it_was() {
         let run = |spec: &FinetuneSpec, keep_bottom| {
             let claim = claim(&store, &Spec::Finetune(spec.clone()));
             let control = Control { keep_bottom, ..control };
-            let record = finetune(spec, &model, &pretraining_data, &target, Some(&claim), &control);
+            let record = finetune(
+                spec,
+                &model,
+                FinetuneData { pretraining: &pretraining_data, target: &target },
+                Some(&claim),
+                &control,
+            );
             (record.unwrap(), claim.folder().to_path_buf())
         };
         let (a, _) = run(&of_own, false);
@@ -223,7 +229,13 @@ fn a_model_of_another_family_goes_on_where_it_was_stopped() {
             let watch = watch(stop_after);
             let claim = claim(store, &Spec::Finetune(spec.clone()));
             let control = control(engine, &watch, NEVER);
-            finetune(&spec, &model, &pretraining_data, &target, Some(&claim), &control)
+            finetune(
+                &spec,
+                &model,
+                FinetuneData { pretraining: &pretraining_data, target: &target },
+                Some(&claim),
+                &control,
+            )
         };
         let (_a, plain) = store();
         let whole = run(&plain, 0).unwrap();
@@ -284,7 +296,13 @@ fn test_sets_measure_the_model_at_the_bottom() {
         let keep = Control { keep_bottom: true, ..control(engine, &watched, NEVER) };
         let (pretraining_set, target_set) = data();
         let finetuned_from = |pretraining: &PretrainData, claim: Option<&Claim>| {
-            finetune(&spec, &before, pretraining, &target_set, claim, &keep)
+            finetune(
+                &spec,
+                &before,
+                FinetuneData { pretraining, target: &target_set },
+                claim,
+                &keep,
+            )
         };
         finetuned_from(&pretraining_set, Some(&kept)).unwrap();
         let bottom = Checkpoint::read(kept.folder()).unwrap();

@@ -2,7 +2,7 @@
 
 use forgetting_laws::Fraction;
 use forgetting_laws::data::Source;
-use forgetting_laws::data::mask::Loss;
+use forgetting_laws::data::mask::Supervised;
 use forgetting_laws::data::synthetic::{Domain, Synthetic};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,7 +32,7 @@ fn make((domain, distance, seed): (Option<Domain>, f64, u64)) -> Synthetic {
 
 /// What stands behind the markers, and nothing else, where that is asked for.
 fn answers_count_alone(distance: f64, seed: u64) {
-    let answers = target(Domain::Instructions, distance, seed).counting(Loss::Answer);
+    let answers = target(Domain::Instructions, distance, seed).counting(Supervised::Answer);
     let all = target(Domain::Instructions, distance, seed);
     assert_ne!(answers.content_hash(), all.content_hash());
     assert_eq!(all.passage(3).unwrap().counted, None);
@@ -44,8 +44,8 @@ fn answers_count_alone(distance: f64, seed: u64) {
     assert_eq!(found, expected.collect::<Vec<_>>());
     // Other text counts everywhere, and stays the same source.
     let prose = || target(Domain::Prose, distance, seed);
-    assert_eq!(prose().counting(Loss::Answer).content_hash(), prose().content_hash());
-    assert_eq!(prose().counting(Loss::Answer).passage(3).unwrap().counted, None);
+    assert_eq!(prose().counting(Supervised::Answer).content_hash(), prose().content_hash());
+    assert_eq!(prose().counting(Supervised::Answer).passage(3).unwrap().counted, None);
 }
 
 proptest! {

@@ -10,7 +10,7 @@
 #![no_main]
 
 use forgetting_laws::data::mask::Passage;
-use forgetting_laws::data::tokens::{Chosen, Manifest, Origin, Recipe, Tokens};
+use forgetting_laws::data::tokens::{Chosen, Origin, Recipe, StoreManifest, Tokens};
 use forgetting_laws::data::{Encode, Source};
 use forgetting_laws::{Error, Result};
 use libfuzzer_sys::fuzz_target;
@@ -69,7 +69,7 @@ static STORE: LazyLock<(TempDir, [(PathBuf, Vec<u8>); 3])> = LazyLock::new(|| {
         shard_documents: 5,
     };
     Tokens::prepare(folder.path(), &recipe, &Origin::default(), &|_| ()).expect("a store");
-    let manifest = Manifest::read(folder.path()).expect("it is whole").expect("it is there");
+    let manifest = StoreManifest::read(folder.path()).expect("it is whole").expect("it is there");
     let masks = [0, 1].map(|shard: usize| manifest.shards[shard].counted.is_some());
     assert_eq!(masks, [false, true]);
     let names = ["manifest.json", &manifest.shards[0].file, &manifest.shards[1].file];
@@ -109,7 +109,7 @@ fn sealed(input: &[u8]) -> (Vec<u8>, Vec<u8>) {
     shard.extend(body);
     let ones: u64 = body[body.len() - mask..].iter().map(|byte| u64::from(byte.count_ones())).sum();
     let whole = &STORE.1[0].1;
-    let mut manifest: Manifest = serde_json::from_slice(whole).expect("the manifest");
+    let mut manifest: StoreManifest = serde_json::from_slice(whole).expect("the manifest");
     let (before, tokens, documents) = (manifest.shards[0].clone(), tokens as u64, documents as u64);
     manifest.documents = before.documents + documents;
     manifest.tokens = before.tokens + tokens;

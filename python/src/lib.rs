@@ -4,6 +4,7 @@
 mod fits;
 mod mixture;
 mod study;
+mod table;
 mod training;
 
 use forgetting_laws::Error;
@@ -115,7 +116,7 @@ fn watched<T: Send>(
             match worker.join() {
                 Ok(computed) => computed.map_err(raise),
                 Err(_) => Err(ForgettingLawsError::new_err(
-                    "a fault of this library; what it says of it stands on standard error",
+                    "an error in this library; standard error has its details",
                 )),
             }
         })
@@ -135,6 +136,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     unsafe { openblas_set_num_threads(1) };
     module.add("ForgettingLawsError", module.py().get_type::<ForgettingLawsError>())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    table::add(module)?;
     fits::add(module)?;
     mixture::add(module)?;
     study::add(module)?;

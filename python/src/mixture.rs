@@ -85,7 +85,7 @@ impl Mixture {
         let end = self.spec.steps * self.spec.global_batch;
         let (start, stop) = (start.min(end), stop.min(end));
         if stop.saturating_sub(start) > MOST {
-            let requirement = format!("must be at most {MOST} behind start, {start}");
+            let requirement = format!("must be at most {MOST} after start, {start}");
             return Err(refuse("stop", stop, &requirement));
         }
         let bytes: Vec<u8> = py.detach(|| {

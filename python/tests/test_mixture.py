@@ -144,7 +144,7 @@ def test_what_does_not_suffice_is_refused():
         with pytest.raises(fl.ForgettingLawsError, match="^" + said):
             Mixture(0.05, **{**SPEC, **change})
     endless = Mixture(0.0, **{**SPEC, "steps": 2**50})
-    with pytest.raises(fl.ForgettingLawsError, match="must be at most 268435456 behind start, 5"):
+    with pytest.raises(fl.ForgettingLawsError, match="must be at most 268435456 after start, 5"):
         endless.indices(5, 2**53)
     mixture = Mixture(0.05, **SPEC)
     for call in (

@@ -27,7 +27,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// As Markdown.
+    /// The table as Markdown.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| {
             let escaped: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();

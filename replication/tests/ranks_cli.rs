@@ -230,11 +230,11 @@ fn what_does_not_fit_together_is_one_line() {
     };
     let line = waiting("1", &said(&mut rank("1", "2", 1)));
     assert!(line.lines().count() == 1, "{line}");
-    assert!(line.contains("rank 1 finds nobody at MASTER_ADDR=127.0.0.1"), "{line}");
+    assert!(line.contains("rank 1 found no rank 0 at MASTER_ADDR=127.0.0.1"), "{line}");
     let line = waiting("0", &said(&mut rank("0", "2", 1)));
     assert_eq!(
         line,
-        "replication: 1 of 2 ranks came within 3 s: were all started, with one WORLD_SIZE?\n"
+        "replication: 1 of 2 ranks connected within 3 s: were all started, with the same WORLD_SIZE?\n"
     );
 }
 

@@ -141,7 +141,7 @@ impl Weights {
         Ok(())
     }
 
-    /// For messages.
+    /// The file or folder that messages name.
     pub fn path(&self) -> &Path {
         &self.path
     }

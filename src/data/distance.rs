@@ -69,9 +69,9 @@ use std::f64::consts::LN_2;
 pub struct Distances {
     /// The adjusted Jensen–Shannon divergence of tokens, in nats: about 0 to ln 2.
     pub unigram_js: f64,
-    /// The same of pairs of tokens.
+    /// The Jensen-Shannon divergence of pairs of tokens.
     pub bigram_js: f64,
-    /// The same of triples of tokens.
+    /// The Jensen-Shannon divergence of triples of tokens.
     pub trigram_js: f64,
     /// The loss of a trigram model of the pretraining data on the target minus that on held-out
     /// pretraining data, in nats per token.
@@ -186,7 +186,7 @@ fn adjusted_divergence(p: [&[u32]; 2], q: [&[u32]; 2], n: usize) -> Result<f64> 
 
 /// The halves have no n-gram in common.
 fn too_little(p: [&[u32]; 2], n: usize) -> Error {
-    let requirement = format!("must be more: the halves of neither side share a run of {n} tokens");
+    let requirement = format!("must be larger: the halves of neither side share a run of {n} tokens");
     Error::setting("tokens of each side", 2 * p[0].len(), requirement)
 }
 

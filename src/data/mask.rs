@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Which tokens of instruction data count in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Loss {
+pub enum Supervised {
     /// Every token.
     #[default]
     All,
@@ -22,7 +22,7 @@ pub enum Loss {
     Answer,
 }
 
-impl Loss {
+impl Supervised {
     /// Every choice.
     pub const ALL: [Self; 2] = [Self::All, Self::Answer];
 

@@ -47,9 +47,9 @@ const HIGH_OVERLAP: f64 = 0.1;
 /// The overlap of a target's validation set with the text that models are trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Overlaps {
-    /// With the pretraining data, including the part for injection.
+    /// The overlap with the pretraining data, including the part for injection.
     pub pretraining: Overlap,
-    /// With the target's own training part.
+    /// The overlap with the target's own training part.
     pub training: Overlap,
 }
 

@@ -2,7 +2,7 @@
 //! files of each data set.
 
 use super::files::{Fields, Filter, Instructions};
-use super::mask::Loss;
+use super::mask::Supervised;
 use crate::hub::{Fetched, Hash, Hub, HubError, Kind, Progress, Repository};
 use crate::store::{to_json, write_atomic};
 use crate::{Error, Result};
@@ -82,7 +82,7 @@ pub struct Entry {
     pub instructions: Option<Instructions>,
     /// Which tokens of instructions count in the loss.
     #[serde(default)]
-    pub loss: Loss,
+    pub loss: Supervised,
     /// The subsets of a collection that it has.
     #[serde(default)]
     pub subsets: Option<Subsets>,
@@ -153,7 +153,7 @@ pub struct Dataset {
 
 /// The fetched files of a data set and their source. It contains no access token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct DatasetManifest {
     /// The entry's name.
     pub dataset: String,
     /// The repository on the Hub, or the URL of the listing.
@@ -275,7 +275,7 @@ impl Entry {
         if self.files.is_empty() {
             return Err("it names no files".into());
         }
-        if self.loss == Loss::Answer && self.instructions.is_none() {
+        if self.loss == Supervised::Answer && self.instructions.is_none() {
             return Err("its loss is set to answers, but it has no instructions".into());
         }
         self.patterns().map(drop).map_err(|error| error.to_string())
@@ -359,7 +359,7 @@ impl Dataset {
     ///
     /// # Errors
     /// If a file cannot be fetched, or the entry's patterns match no file.
-    pub fn fetch(&self, hub: &Hub, progress: &dyn Progress) -> Result<Manifest> {
+    pub fn fetch(&self, hub: &Hub, progress: &dyn Progress) -> Result<DatasetManifest> {
         let entry = &self.entry;
         let (commit, fetched) = match (&entry.repository, &entry.listing) {
             (Some(id), _) => {
@@ -383,7 +383,7 @@ impl Dataset {
             let path = path.strip_prefix(&root).map_or(path.clone(), Path::to_path_buf);
             ManifestFile { name, path, size, hash }
         };
-        let manifest = Manifest {
+        let manifest = DatasetManifest {
             dataset: self.entry_name.clone(),
             source: entry.source().into(),
             revision: entry.repository.as_ref().map(|_| entry.revision.clone()),
@@ -404,13 +404,13 @@ impl Dataset {
     ///
     /// # Errors
     /// If the record exists and cannot be read.
-    pub fn here(&self, hub: &Hub) -> Result<Option<Manifest>> {
+    pub fn here(&self, hub: &Hub) -> Result<Option<DatasetManifest>> {
         let path = self.manifest_path(hub);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes.map_err(Error::io(&path))?,
         };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
+        let manifest: DatasetManifest = serde_json::from_slice(&bytes).map_err(|error| {
             Error::content(&path, None, format!("{error}; remove the file and fetch it again"))
         })?;
         let entry = &self.entry;
@@ -427,7 +427,7 @@ impl Dataset {
     ///
     /// # Errors
     /// If a file must be fetched and cannot be.
-    pub fn get(&self, hub: &Hub, progress: &dyn Progress) -> Result<Manifest> {
+    pub fn get(&self, hub: &Hub, progress: &dyn Progress) -> Result<DatasetManifest> {
         match self.here(hub)? {
             Some(manifest) => Ok(manifest),
             None => self.fetch(hub, progress),
@@ -440,7 +440,7 @@ impl Dataset {
     }
 }
 
-impl Manifest {
+impl DatasetManifest {
     /// The paths of the files.
     pub fn paths(&self, hub: &Hub) -> Vec<PathBuf> {
         self.files.iter().map(|file| root(hub).join(&file.path)).collect()

@@ -410,8 +410,8 @@ impl Tokenizer {
         match pieces.iter().map(Range::len).max() {
             Some(length) if length > cuts::LONGEST => {
                 let reason = format!(
-                    "a document has {length} bytes without a place where this tokenizer surely \
-                     cuts; the limit is {}: split the document",
+                    "a document has {length} bytes without a place where this tokenizer can cut; the \
+                     limit is {}: split the document",
                     cuts::LONGEST
                 );
                 Err(Error::content(&self.origin, None, reason))

@@ -84,7 +84,7 @@ fn remove(files: Vec<PathBuf>) -> Result<()> {
 pub(super) fn write(training: &dyn Training, state: &State, claim: &Claim) -> Result<()> {
     let json = serde_json::to_string(state).expect("our types have string keys");
     let stem = format!("{CHECKPOINT}{:012}", state.step);
-    write_hashed(claim.folder(), &stem, "safetensors", &to_safetensors(training, state, json))?;
+    write_hashed(claim.folder(), &stem, "safetensors", &to_safetensors(training, state, json)?)?;
     let mut files = hashed_files(claim.folder(), CHECKPOINT)?;
     files.truncate(files.len().saturating_sub(KEPT));
     remove(files)
@@ -128,21 +128,22 @@ fn load(id: &RunId, training: &mut dyn Training, keeps_bottom: bool, path: &Path
         state.bottom = Some(f32s(bytes_of(BOTTOM)?));
     }
     for buffer in Buffer::ALL {
-        training.set_buffer(buffer, &f32s(bytes_of(buffer.name())?));
+        training.set_buffer(buffer, &f32s(bytes_of(buffer.name())?))?;
     }
     Ok(state)
 }
 
-fn to_safetensors(training: &dyn Training, state: &State, json: String) -> Vec<u8> {
+fn to_safetensors(training: &dyn Training, state: &State, json: String) -> Result<Vec<u8>> {
     let len = training.shape().layout().buffer_len();
     // One after another, as a device's are copied.
-    let buffers = Buffer::ALL.map(|buffer| (buffer.name(), le_bytes(&training.buffer(buffer))));
+    let bytes = |buffer: Buffer| Ok((buffer.name(), le_bytes(&training.buffer(buffer)?)));
+    let buffers: Vec<_> = Buffer::ALL.into_iter().map(bytes).collect::<Result<_>>()?;
     let bottom = state.bottom.as_deref().map(|theta| (BOTTOM, le_bytes(theta)));
     let view =
         |bytes| TensorView::new(Dtype::F32, vec![len], bytes).expect("four bytes an element");
     let views = buffers.iter().chain(&bottom).map(|(name, bytes)| (*name, view(bytes)));
     let state = HashMap::from([(STATE.to_string(), json)]);
-    safetensors::serialize(views, Some(state)).expect("buffers of one length serialise")
+    Ok(safetensors::serialize(views, Some(state)).expect("buffers of one length serialise"))
 }
 
 /// The state in a checkpoint's metadata.

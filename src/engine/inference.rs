@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// If a token is outside the vocabulary.
 pub fn losses(model: &mut dyn Model, documents: &[Encoded]) -> Result<Vec<Vec<Loss>>> {
     let (windows, counts) = windows(model, documents, model.shape().context)?;
-    let sums = model.window_losses(&windows);
+    let sums = model.window_losses(&windows)?;
     let loss = |(window, nats): (&Window<'_>, f64)| Loss { nats, tokens: window.counted() };
     let mut losses = windows.iter().zip(sums).map(loss);
     Ok(counts.into_iter().map(|count| losses.by_ref().take(count).collect()).collect())
@@ -36,7 +36,7 @@ pub fn token_losses(
     context: usize,
 ) -> Result<Vec<Vec<f64>>> {
     let (windows, counts) = windows(model, documents, context.clamp(1, model.shape().context))?;
-    let losses = model.token_losses(&windows);
+    let losses = model.token_losses(&windows)?;
     let counted = |(window, losses): (&Window<'_>, Vec<f64>)| -> Vec<f64> {
         let counts = |i: usize| window.counted.as_ref().is_none_or(|counted| counted[i]);
         losses.into_iter().enumerate().filter(|&(i, _)| counts(i)).map(|(_, loss)| loss).collect()
@@ -133,8 +133,16 @@ impl Sampling {
     }
 }
 
-/// Generates up to `tokens` tokens after a prompt, fewer if the model ends the text. Each token is
-/// predicted from the tokens before it, at most as many as the model's context. The same key gives the
+/// Where a generated text ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Length {
+    /// The most tokens.
+    pub tokens: usize,
+    /// The token that ends the text before that, if there is one. It is not part of the text.
+    pub end_of_text: Option<u32>,
+}
+
+/// Generates a text after a prompt. Each token is predicted from the tokens before it, at most as many as the model's context. The same key gives the
 /// same text.
 ///
 /// # Errors
@@ -142,9 +150,8 @@ impl Sampling {
 pub fn generate(
     model: &mut dyn Model,
     prompt: &[u32],
-    tokens: usize,
+    length: Length,
     sampling: Sampling,
-    end_of_text: Option<u32>,
     key: Key,
 ) -> Result<Vec<u32>> {
     sampling.validate()?;
@@ -154,10 +161,10 @@ pub fn generate(
         return Err(Error::setting("prompt", "(empty)", "must contain at least one token"));
     }
     let mut text = prompt.to_vec();
-    for i in 0..tokens {
+    for i in 0..length.tokens {
         let window = &text[text.len().saturating_sub(context)..];
-        let next = sampling.draw(&model.next_logits(window), key.uniform(i as u64));
-        if Some(next) == end_of_text {
+        let next = sampling.draw(&model.next_logits(window)?, key.uniform(i as u64));
+        if Some(next) == length.end_of_text {
             break;
         }
         text.push(next);

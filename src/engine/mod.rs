@@ -22,8 +22,8 @@ pub mod torch;
 
 pub use checkpoints::{has_checkpoints, remove_checkpoints};
 pub use comm::{Comm, Signals, Solo};
-pub use inference::{Sampling, generate, losses, token_losses};
-pub use runs::{Control, Observer, PretrainData, TargetData};
+pub use inference::{Length, Sampling, generate, losses, token_losses};
+pub use runs::{Control, FinetuneData, Observer, PretrainData, TargetData};
 pub use runs::{finetune, import, mixture, pretrain};
 
 use crate::Result;
@@ -81,32 +81,41 @@ pub trait Training {
     /// and each rank takes its share. The call may return before the device has finished.
     ///
     /// # Errors
-    /// If a rank is lost.
+    /// If a rank is lost, or the device refuses, as for want of memory; the training then cannot go on.
     fn step(&mut self, batch: &[Window<'_>], step: Step) -> Result<()>;
 
     /// The sum, over the steps since [`set_loss_sums`](Self::set_loss_sums), of the mean cross-entropy
     /// before each update, in nats: one part per rank, in the order of ranks.
     ///
     /// # Errors
-    /// If a rank is lost.
+    /// If a rank is lost, or the device refuses.
     fn loss_sums(&self) -> Result<Vec<f64>>;
 
     /// Sets each rank's part of the sum; missing parts are 0. If there are more parts than ranks, the
     /// first rank takes the surplus.
-    fn set_loss_sums(&mut self, sums: &[f64]);
+    ///
+    /// # Errors
+    /// If the device refuses.
+    fn set_loss_sums(&mut self, sums: &[f64]) -> Result<()>;
 
     /// The mean cross-entropy over the tokens of a set that count in the loss, in nats; NaN if none
     /// does.
     ///
     /// # Errors
-    /// If a rank is lost.
+    /// If a rank is lost, or the device refuses.
     fn evaluate(&mut self, set: &Sequences) -> Result<f64>;
 
     /// The elements of a buffer, in the order of the shape's [`Layout`](crate::model::Layout).
-    fn buffer(&self, buffer: Buffer) -> Cow<'_, [f32]>;
+    ///
+    /// # Errors
+    /// If the device refuses.
+    fn buffer(&self, buffer: Buffer) -> Result<Cow<'_, [f32]>>;
 
     /// Replaces the elements of a buffer. `values` has the same length.
-    fn set_buffer(&mut self, buffer: Buffer, values: &[f32]);
+    ///
+    /// # Errors
+    /// If the device refuses.
+    fn set_buffer(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
 
     /// Copies all buffers from the first rank.
     ///
@@ -117,8 +126,12 @@ pub trait Training {
     }
 
     /// The model as it is now.
-    fn to_checkpoint(&self) -> Checkpoint {
-        Checkpoint { shape: *self.shape(), theta: self.buffer(Buffer::Theta).into_owned() }
+    ///
+    /// # Errors
+    /// As [`buffer`](Self::buffer).
+    fn to_checkpoint(&self) -> Result<Checkpoint> {
+        let theta = self.buffer(Buffer::Theta)?.into_owned();
+        Ok(Checkpoint { shape: *self.shape(), theta })
     }
 }
 
@@ -135,7 +148,7 @@ pub enum Buffer {
 }
 
 impl Buffer {
-    /// All of them.
+    /// Every buffer.
     pub const ALL: [Self; 3] = [Self::M, Self::Theta, Self::V];
 
     /// Its name in checkpoints.
@@ -155,12 +168,21 @@ pub trait Model {
 
     /// For each window, the sum of the cross-entropies of its tokens that count in the loss, in nats.
     /// Windows may differ in length; none is longer than the model's context.
-    fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64>;
+    ///
+    /// # Errors
+    /// If the device refuses, as for want of memory.
+    fn window_losses(&mut self, windows: &[Window<'_>]) -> Result<Vec<f64>>;
 
     /// For each window, the cross-entropy of each predicted token, in nats, whether it counts in the
     /// loss or not.
-    fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>>;
+    ///
+    /// # Errors
+    /// As [`window_losses`](Self::window_losses).
+    fn token_losses(&mut self, windows: &[Window<'_>]) -> Result<Vec<Vec<f64>>>;
 
     /// The `vocab` logits of the token that follows a window of up to T tokens.
-    fn next_logits(&mut self, window: &[u32]) -> Vec<f32>;
+    ///
+    /// # Errors
+    /// As [`window_losses`](Self::window_losses).
+    fn next_logits(&mut self, window: &[u32]) -> Result<Vec<f32>>;
 }

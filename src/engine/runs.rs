@@ -46,6 +46,15 @@ pub struct TargetData {
     pub training: Sequences,
 }
 
+/// What a finetuning run reads.
+#[derive(Debug, Clone, Copy)]
+pub struct FinetuneData<'a> {
+    /// Whose injection data are mixed into the target's.
+    pub pretraining: &'a PretrainData,
+    /// The domain that the model is finetuned on.
+    pub target: &'a TargetData,
+}
+
 /// How a run is carried out. Nothing here except the engine changes its result.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
@@ -116,7 +125,7 @@ pub fn pretrain(
     if epochs > 1.0 {
         control.observer.note(&format!("the pretraining text was used {epochs:.2} times"));
     }
-    let model = training.to_checkpoint();
+    let model = training.to_checkpoint()?;
     let test = match &data.test {
         Some(set) if outcome == Outcome::Completed => {
             Some(test_set::of_model(control.engine, &model, spec.precision, set)?)
@@ -217,11 +226,11 @@ fn check_context(model: &Checkpoint, sequences: &Sequences) -> Result<()> {
 pub fn finetune(
     spec: &FinetuneSpec,
     model: &Checkpoint,
-    pretraining: &PretrainData,
-    target: &TargetData,
+    data: FinetuneData<'_>,
     claim: Option<&Claim>,
     control: &Control<'_>,
 ) -> Result<Record> {
+    let FinetuneData { pretraining, target } = data;
     spec.schedule.validate()?;
     check_engine(spec.engine, control)?;
     check_context(model, &target.training)?;
@@ -325,7 +334,7 @@ fn mixture_of(
 
 /// The sequences of D_ft that are used: those in which a token counts in the loss.
 enum Read {
-    /// All of them, this many; every token counts.
+    /// All sequences, this many; every token counts.
     All(usize),
     /// Some, each with the number of its tokens that count.
     These(Vec<(usize, u64)>),
@@ -416,7 +425,7 @@ fn drive(
         state = follow(state, training, comm)?;
     }
     control.observer.started(state.step, job.total_steps);
-    training.set_loss_sums(&state.loss_sums());
+    training.set_loss_sums(&state.loss_sums())?;
     let mut last_checkpoint = Instant::now();
     loop {
         let evaluated_before = state.evaluations.last().map(|evaluation| evaluation.step);
@@ -440,14 +449,14 @@ fn drive(
             let lowest = || state.evaluations.iter().all(|e| evaluation.loss_ft < e.loss_ft);
             if job.target.is_some() && lowest() {
                 if job.keeps_bottom {
-                    state.bottom = Some(training.buffer(Buffer::Theta).into_owned());
+                    state.bottom = Some(training.buffer(Buffer::Theta)?.into_owned());
                 }
                 if let Some(claim) = claim.filter(|_| control.keep_bottom) {
-                    training.to_checkpoint().write(claim.folder(), control.end_of_text)?;
+                    training.to_checkpoint()?.write(claim.folder(), control.end_of_text)?;
                 }
             }
             state.evaluations.push(evaluation);
-            training.set_loss_sums(&[]);
+            training.set_loss_sums(&[])?;
         }
         let curve = UCurve::new(&state.evaluations)?;
         let outcome = match state.evaluations.last().filter(|last| last.step == state.step) {

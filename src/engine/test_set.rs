@@ -84,7 +84,7 @@ fn block_losses(
 ) -> Result<Vec<Loss>> {
     let mut model = engine.model(model, precision)?;
     let windows: Vec<Window<'_>> = (0..set.len()).map(|i| set.window(i)).collect();
-    let nats = model.window_losses(&windows);
+    let nats = model.window_losses(&windows)?;
     let loss = |(window, nats): (&Window<'_>, f64)| Loss { nats, tokens: window.counted() };
     let losses: Vec<Loss> = windows.iter().zip(nats).map(loss).collect();
     let blocks = losses.chunks(block_size(set)).map(|block| block.iter().copied().sum());

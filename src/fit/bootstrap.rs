@@ -4,7 +4,7 @@ use super::errors::mean_relative_error;
 use super::in_order;
 use super::json::{infinite_for_null, infinities_for_nulls};
 use super::optimum::{Optimum, refit};
-use super::problem::{Loss, Problem};
+use super::problem::{Problem, ProblemRow};
 use super::solve::{solve, typical_residual};
 use crate::laws::Law;
 use crate::rng::Key;
@@ -34,7 +34,7 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    /// None.
+    /// No resamples, and so no intervals.
     pub const NONE: Self = Self { resamples: 0, level: 0.9, seed: 0 };
 
     /// The most resamples: their parameters take about a gigabyte.
@@ -148,32 +148,44 @@ impl Resampled {
     }
 }
 
+/// The law fitted to a resample.
+struct Resample {
+    values: Vec<f64>,
+    /// The mean relative error on the rows that were drawn.
+    mre: f64,
+    /// The mean relative error on the rows that were not drawn; NaN where all were.
+    mre_out_of_bag: f64,
+}
+
 /// Draws resamples of a problem's runs and fits each.
+///
+/// # Errors
+/// If the computation is stopped.
 pub(super) fn resample(
     problem: &Problem,
     optimum: &Optimum,
     bootstrap: &Bootstrap,
     model_spread: Option<f64>,
     threads: usize,
-) -> Option<Resampled> {
+) -> Result<Option<Resampled>> {
     if bootstrap.resamples == 0 {
-        return None;
+        return Ok(None);
     }
     let key = Key::new(bootstrap.seed).named("bootstrap over runs");
     let noise = key.named("kernel");
     let models = key.named("pretrained models");
     let kernel = Kernel::new(problem, optimum);
-    let of_row = |row: &Loss| {
+    let of_row = |row: &ProblemRow| {
         let (n, d) = problem.pretraining[row.index];
         ClusterRow { n, d, model: row.model, run: row.run }
     };
     let clusters = Clusters::new(problem.law, problem.n_runs, problem.rows.iter().map(of_row));
-    let one = |b: usize| {
+    let one = |b: usize| -> Result<Resample> {
         let counts = match &clusters {
             Some(clusters) => clusters.draw(key.child(b as u64)),
             None => draw(problem, key.child(b as u64)),
         };
-        let times = |(i, row): (usize, &Loss)| std::iter::repeat_n(i, counts[row.run]);
+        let times = |(i, row): (usize, &ProblemRow)| std::iter::repeat_n(i, counts[row.run]);
         let rows: Vec<usize> = problem.rows.iter().enumerate().flat_map(times).collect();
         let mut resampled = problem.select(&rows);
         if let Some(kernel) = &kernel {
@@ -182,28 +194,33 @@ pub(super) fn resample(
         if let Some(spread) = model_spread {
             other_models(&mut resampled, spread, models.child(b as u64));
         }
-        let found = refit(&resampled, &optimum.x, &optimum.grid, optimum.delta);
+        let found = refit(&resampled, &optimum.x, &optimum.grid, optimum.delta)?;
         let predictions = problem.predictions(&found.x);
         let error = |times: &dyn Fn(usize) -> f64| {
-            let of = |row: &Loss| (predictions[row.setting], row.loss, row.weight * times(row.run));
+            let of = |row: &ProblemRow| {
+                (predictions[row.setting], row.loss, row.weight * times(row.run))
+            };
             mean_relative_error(problem.rows.iter().map(of))
         };
-        let inside = error(&|run| counts[run] as f64);
-        let outside = error(&|run| if counts[run] == 0 { 1.0 } else { 0.0 });
-        (problem.values(&found.x), inside, outside)
+        Ok(Resample {
+            values: problem.values(&found.x),
+            mre: error(&|run| counts[run] as f64),
+            mre_out_of_bag: error(&|run| if counts[run] == 0 { 1.0 } else { 0.0 }),
+        })
     };
-    let fitted = in_order(bootstrap.resamples, threads, one);
+    let fitted = in_order(bootstrap.resamples, threads, one)?;
+    let fitted: Vec<Resample> = fitted.into_iter().collect::<Result<_>>()?;
     let level = bootstrap.level;
     // A resample that happens to have every run has nothing out of the bag.
-    let outside = fitted.iter().map(|(_, _, error)| *error).filter(|error| !error.is_nan());
-    Some(Resampled {
+    let outside = fitted.iter().map(|one| one.mre_out_of_bag).filter(|error| !error.is_nan());
+    Ok(Some(Resampled {
         resamples: bootstrap.resamples,
         level,
         seed: bootstrap.seed,
-        mre: Interval::of(fitted.iter().map(|(_, error, _)| *error).collect(), level),
+        mre: Interval::of(fitted.iter().map(|one| one.mre).collect(), level),
         mre_out_of_bag: Interval::of(outside.collect(), level),
-        draws: fitted.into_iter().map(|(values, _, _)| values).collect(),
-    })
+        draws: fitted.into_iter().map(|one| one.values).collect(),
+    }))
 }
 
 /// The noise added to the residuals of a resample. It is ours; the paper's bootstrap is unknown.
@@ -295,17 +312,16 @@ impl Clusters {
         if !law.reads(Column::DFtTokens) {
             return None;
         }
-        // N and D in bits, the model, the run.
-        let mut rows: Vec<(u64, u64, usize, usize)> =
-            rows.map(|row| (row.n.to_bits(), row.d.to_bits(), row.model, row.run)).collect();
-        rows.sort_unstable();
+        let size = |row: &ClusterRow| (row.n.to_bits(), row.d.to_bits());
+        let mut rows: Vec<ClusterRow> = rows.collect();
+        rows.sort_unstable_by_key(|row| (size(row), row.model, row.run));
         // A run is drawn once, with the first of its rows.
         let mut seen = vec![false; n_runs];
-        rows.retain(|row| !std::mem::replace(&mut seen[row.3], true));
-        let of_size = rows.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1));
-        let models = |rows: &[(u64, u64, usize, usize)]| -> Vec<Vec<usize>> {
-            let of_model = rows.chunk_by(|a, b| a.2 == b.2);
-            of_model.map(|rows| rows.iter().map(|row| row.3).collect()).collect()
+        rows.retain(|row| !std::mem::replace(&mut seen[row.run], true));
+        let of_size = rows.chunk_by(|a, b| size(a) == size(b));
+        let models = |rows: &[ClusterRow]| -> Vec<Vec<usize>> {
+            let of_model = rows.chunk_by(|a, b| a.model == b.model);
+            of_model.map(|rows| rows.iter().map(|row| row.run).collect()).collect()
         };
         let sizes: Vec<_> = of_size.map(models).collect();
         sizes.iter().any(|models| models.len() > 1).then_some(Self { sizes, n_runs })
@@ -345,7 +361,7 @@ impl Clusters {
 /// one random factor. The spread is the standard deviation of the factor's logarithm.
 fn other_models(resampled: &mut Problem, spread: f64, key: Key) {
     for i in 0..resampled.rows.len() {
-        let Loss { loss, setting, model, .. } = resampled.rows[i];
+        let ProblemRow { loss, setting, model, .. } = resampled.rows[i];
         if let Some(base) = resampled.law.baseline(&resampled.points[setting]) {
             let factor = (spread * key.normal(model as u64)).exp();
             resampled.set_loss(i, base + factor * (loss - base));

@@ -45,7 +45,7 @@
 //! let asked = vec![candidates[6].row, candidates[7].row];
 //! let design = Design::new(&Forgetting, asked, candidates.iter().map(|run| run.row))?;
 //! let known = design.knowing(&Table::new(vec![]));
-//! let first = known.choose(&candidates, &[1e12, 1e14], 2);
+//! let first = known.choose(&candidates, &[1e12, 1e14], 2)?;
 //! assert_eq!(first.len(), 2);
 //! assert!(first[1].after < first[0].after && first[0].after < first[0].before);
 //! # Ok::<(), forgetting_laws::Error>(())
@@ -236,7 +236,7 @@ impl Knowledge<'_> {
         self.deviation_of(&self.asked())
     }
 
-    /// The same of one point.
+    /// The standard deviation of what the law says at one point.
     pub fn deviation_at(&self, row: &Row) -> f64 {
         self.deviation_of(&[self.of_rise(row)])
     }
@@ -255,7 +255,15 @@ impl Knowledge<'_> {
 
     /// The next runs to make, best first: the requested number, or all that are left. `shared` has
     /// the costs of prerequisites, 0 if paid.
-    pub fn choose(&self, candidates: &[Candidate], shared: &[f64], count: usize) -> Vec<Choice> {
+    ///
+    /// # Errors
+    /// If a [`Watch`] stops the computation.
+    pub fn choose(
+        &self,
+        candidates: &[Candidate],
+        shared: &[f64],
+        count: usize,
+    ) -> Result<Vec<Choice>> {
         let mut known = self.clone();
         let mut shared = shared.to_vec();
         let mut left: Vec<usize> = (0..candidates.len()).collect();
@@ -268,7 +276,7 @@ impl Knowledge<'_> {
         let asked = self.asked();
         let mut choices: Vec<Choice> = Vec::new();
         while choices.len() < count && !left.is_empty() {
-            Watch::look();
+            Watch::look()?;
             let before = known.deviation_of(&asked);
             let unpaid = |i: usize| candidates[i].needs.map_or(0.0, |needs| shared[needs]);
             let mut best: Option<(f64, usize)> = None;
@@ -286,7 +294,7 @@ impl Knowledge<'_> {
                 let group = left.iter().copied().filter(|&i| candidates[i].needs == Some(needs));
                 let group: Vec<usize> = group.collect();
                 let costs = |i: usize| candidates[i].cost;
-                if let Some(found) = known.bundle(&asked, &derivatives, group, price, &costs) {
+                if let Some(found) = known.bundle(&asked, &derivatives, group, price, &costs)? {
                     offer(found);
                 }
             }
@@ -299,7 +307,7 @@ impl Knowledge<'_> {
                 shared[needs] = 0.0;
             }
         }
-        choices
+        Ok(choices)
     }
 
     /// The best ratio of gain to cost of the first runs of a group that shares a price, and the first
@@ -311,12 +319,12 @@ impl Knowledge<'_> {
         mut group: Vec<usize>,
         price: f64,
         costs: &impl Fn(usize) -> f64,
-    ) -> Option<(f64, usize)> {
+    ) -> Result<Option<(f64, usize)>> {
         let mut known = self.clone();
         let begun = known.deviation_of(asked);
         let (mut spent, mut first, mut best) = (price, None, f64::NEG_INFINITY);
         for _ in 0..BUNDLE {
-            Watch::look();
+            Watch::look()?;
             let before = known.deviation_of(asked);
             let ratio =
                 |&i: &usize| (before - known.deviation_after(asked, &derivatives[i])) / costs(i);
@@ -331,7 +339,7 @@ impl Knowledge<'_> {
             spent += costs(next);
             best = best.max((begun - known.deviation_of(asked)) / spent);
         }
-        first.map(|first| (best, first))
+        Ok(first.map(|first| (best, first)))
     }
 
     /// Counts a run that is under way as made, without its result.

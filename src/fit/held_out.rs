@@ -70,7 +70,7 @@ pub struct HeldOut {
     /// The law's errors on them.
     #[serde(flatten)]
     pub errors: Errors,
-    /// Those of the baselines, fitted to the same rows as the law.
+    /// The errors of the baselines, fitted to the same rows as the law.
     pub null_models: BaselineErrors,
     /// Whether both errors of the law are below those of both baselines, by more than rounding
     /// ([`super::card::ROUNDING`]).
@@ -100,7 +100,7 @@ pub(super) fn predict_held_out(
         };
         Ok(fold.test.iter().map(row).collect())
     };
-    let found: Result<Vec<_>> = in_order(folds.len(), threads, of_fold).into_iter().collect();
+    let found: Result<Vec<_>> = in_order(folds.len(), threads, of_fold)?.into_iter().collect();
     Ok(found?.concat())
 }
 

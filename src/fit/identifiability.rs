@@ -135,7 +135,7 @@ impl Identifiability {
         }
         let (runs, parameters) = jacobian.dim();
         if runs == 0 || parameters == 0 {
-            let requirement = "must have a run and a parameter at least";
+            let requirement = "must have at least one run and one parameter";
             return Err(Error::setting("Jacobian", format!("{runs} x {parameters}"), requirement));
         }
         if let Some(((run, parameter), entry)) =

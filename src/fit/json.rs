@@ -72,7 +72,7 @@ pub(super) fn infinite_for_null<'de, D: Deserializer<'de>>(d: D) -> Result<f64, 
     Ok(Option::<f64>::deserialize(d)?.unwrap_or(f64::INFINITY))
 }
 
-/// The same for the parameters of resamples.
+/// Reads the parameters of resamples, where null stands for infinity.
 pub(super) fn infinities_for_nulls<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Vec<Vec<f64>>, D::Error> {

@@ -31,6 +31,7 @@ use super::in_order;
 use super::objective::Space;
 use super::optimum::{Optimum, refit};
 use super::problem::Problem;
+use crate::Result;
 use crate::laws::{Law, Point, Row};
 use crate::table::{Column, Sample};
 use serde::{Deserialize, Serialize};
@@ -149,12 +150,15 @@ struct HeldOutError {
 }
 
 /// Estimates the misfit of a law from held-out runs.
+///
+/// # Errors
+/// If the computation is stopped.
 pub(super) fn learn(
     problem: &Problem,
     optimum: &Optimum,
     sample: &Sample,
     threads: usize,
-) -> Misfit {
+) -> Result<Misfit> {
     let law = problem.law;
     let columns: Vec<Column> = axes(law).collect();
     let smallest = smallest_p(sample.rows.iter().map(|row| row.p));
@@ -165,15 +169,16 @@ pub(super) fn learn(
     let axes = [HoldOut::Size, HoldOut::Data, HoldOut::P, HoldOut::Largest];
     let all: Vec<Fold> =
         axes.into_iter().filter_map(|by| folds(law, sample, by).ok()).flatten().collect();
-    let errors = in_order(all.len(), threads, |i| held_out(problem, optimum, &all[i], &places));
-    let errors: Vec<HeldOutError> = errors.into_iter().flatten().collect();
+    let of_fold = |i: usize| held_out(problem, optimum, &all[i], &places);
+    let errors: Result<Vec<_>> = in_order(all.len(), threads, of_fold)?.into_iter().collect();
+    let errors: Vec<HeldOutError> = errors?.into_iter().flatten().collect();
     let usual = match law.baseline(&sample.points[0]) {
         Some(_) => USUAL_OF_RISE,
         None => USUAL_OF_LOSS,
     };
     let deviations = most_likely(&errors, columns.len(), usual);
     let axis = |(column, deviation): (&Column, f64)| Axis { column: column.to_string(), deviation };
-    Misfit { axes: columns.iter().zip(deviations).map(axis).collect(), folds: all.len() }
+    Ok(Misfit { axes: columns.iter().zip(deviations).map(axis).collect(), folds: all.len() })
 }
 
 /// The errors of a law that is fitted without a fold, on the fold.
@@ -182,7 +187,7 @@ fn held_out(
     optimum: &Optimum,
     fold: &Fold,
     places: &[Vec<f64>],
-) -> Vec<HeldOutError> {
+) -> Result<Vec<HeldOutError>> {
     let of = |indices: &[usize]| {
         let mut is_in = vec![false; places.len()];
         indices.iter().for_each(|&i| is_in[i] = true);
@@ -190,13 +195,13 @@ fn held_out(
         problem.select(&rows.map(|(i, _)| i).collect::<Vec<_>>())
     };
     let (train, test) = (of(&fold.train), of(&fold.test));
-    let x = refit(&train, &optimum.x, &optimum.grid, optimum.delta).x;
+    let x = refit(&train, &optimum.x, &optimum.grid, optimum.delta)?.x;
     let residuals = train.residuals(&x);
     let squares: f64 = residuals.iter().zip(&train.rows).map(|(r, row)| row.weight * r * r).sum();
     let spare = residuals.len().saturating_sub(train.dim()).max(1) as f64;
     let noise = squares / train.weight() * residuals.len() as f64 / spare;
     if !(noise.is_finite() && noise > 0.0) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let mut parameters = Gaussian::new(&vec![(0.0, VAGUE); train.dim()]);
     for (weight, derivatives) in train.derivatives(&x) {
@@ -230,7 +235,7 @@ fn held_out(
             && error.axes.iter().all(|a| a.is_finite())
     };
     found.retain(good);
-    found
+    Ok(found)
 }
 
 /// The κ of the largest likelihood times prior: one after another on a coarse grid of ln κ, and then

@@ -286,9 +286,9 @@ pub fn fit(table: &Table, law: &'static dyn Law, options: &Options) -> Result<Fi
         },
     };
     let spread = options.model_spread;
-    let bootstrap = bootstrap::resample(&problem, &optimum, &options.bootstrap, spread, threads);
+    let bootstrap = bootstrap::resample(&problem, &optimum, &options.bootstrap, spread, threads)?;
     let misfit = if options.misfit && bootstrap.is_some() {
-        Some(misfit::learn(&problem, &optimum, &sample, threads))
+        Some(misfit::learn(&problem, &optimum, &sample, threads)?)
     } else {
         None
     };
@@ -355,8 +355,16 @@ fn predictions(law: &dyn Law, sample: &Sample, values: &[f64]) -> Vec<f64> {
 }
 
 /// As [`parallel::in_order`], with the progress and the interruptions of the [`Watch`].
-fn in_order<T: Send>(count: usize, threads: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let watch = Watch::begin(count);
-    let of = |i: usize| Watch::part(watch.as_ref(), || of(i));
-    parallel::in_order(count, threads, of)
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::Error::Interrupted) if the watch stops the computation.
+fn in_order<T: Send>(
+    count: usize,
+    threads: usize,
+    of: impl Fn(usize) -> T + Sync,
+) -> Result<Vec<T>> {
+    let Some(watch) = Watch::begin(count) else {
+        return Ok(parallel::in_order(count, threads, of));
+    };
+    parallel::in_order(count, threads, |i| watch.part(|| of(i))).into_iter().collect()
 }

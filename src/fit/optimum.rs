@@ -91,17 +91,17 @@ pub(super) fn optimum(problem: &Problem, objective: &Objective, threads: usize) 
         Penalty::Huber(delta) => delta,
         Penalty::Squared | Penalty::Absolute => f64::INFINITY,
     };
-    let grid = Grid::new(problem, first, threads);
-    let screened = grid.screen(problem, first, threads);
+    let grid = Grid::new(problem, first, threads)?;
+    let screened = grid.screen(problem, first, threads)?;
     let delta = match objective.penalty {
         Penalty::Absolute => absolute_delta(problem, &screened),
         _ => first,
     };
     let starts: Vec<Vector> =
         grid.spread(&screened, MOST_STARTS).iter().map(|start| start.x).collect();
-    let (best, restarts) = search(problem, &starts, delta, threads);
+    let (best, restarts) = search(problem, &starts, delta, threads)?;
     let resampled: Vec<Start> = screened.into_iter().take(NODES_OF_RESAMPLES).collect();
-    let (status, at_bound, undetermined, condition_number) =
+    let Judgement { status, at_bound, undetermined, condition_number } =
         judge(problem, &best, delta, restarts)?;
     Ok(Optimum {
         x: best.x,
@@ -116,12 +116,15 @@ pub(super) fn optimum(problem: &Problem, objective: &Objective, threads: usize) 
 }
 
 /// The optimum for other weights of the rows: from the given point, and from the best of a grid.
-pub(super) fn refit(problem: &Problem, near: &Vector, grid: &Grid, delta: f64) -> Minimum {
+///
+/// # Errors
+/// If the computation is stopped.
+pub(super) fn refit(problem: &Problem, near: &Vector, grid: &Grid, delta: f64) -> Result<Minimum> {
     const STARTS: usize = 2;
-    let screened = grid.screen(problem, delta, 1);
+    let screened = grid.screen(problem, delta, 1)?;
     let starts = grid.spread(&screened, STARTS).into_iter().map(|start| start.x);
     let starts: Vec<Vector> = std::iter::once(*near).chain(starts).collect();
-    descents(problem, problem, &starts, delta, 1).0
+    Ok(descents(problem, problem, &starts, delta, 1)?.0)
 }
 
 /// Descends from every start, and says how many ended at the best.
@@ -134,12 +137,12 @@ fn descents(
     starts: &[Vector],
     delta: f64,
     threads: usize,
-) -> (Minimum, usize) {
+) -> Result<(Minimum, usize)> {
     let smooth = starts.iter().map(|x| typical_residual(some, x)).fold(f64::INFINITY, f64::min);
     let stage = delta.max(0.3 * smooth);
     let mut met: Vec<(Minimum, usize)> = Vec::new();
     let roughly = |i: usize| descend(some, &starts[i], stage, ROUGH);
-    for rough in in_order(starts.len(), threads, roughly) {
+    for rough in in_order(starts.len(), threads, roughly)? {
         let same = |other: &Minimum| {
             (other.value - rough.value).abs() <= 1e-5 * rough.value
                 && other.x.iter().zip(rough.x).all(|(a, b)| (a - b).abs() <= 1e-3 * (1.0 + b.abs()))
@@ -155,25 +158,30 @@ fn descents(
         }
     }
     let end = |i: usize| (solve(problem, &met[i].0.x, delta), met[i].1);
-    let ends: Vec<(Minimum, usize)> = in_order(met.len(), threads, end);
+    let ends: Vec<(Minimum, usize)> = in_order(met.len(), threads, end)?;
     let best = ends.iter().map(|(end, _)| *end).min_by(|a, b| a.value.total_cmp(&b.value));
     let best = best.expect("there is a start");
     let most = best.value * (1.0 + AGREEMENT) + rounding_floor(problem);
-    (best, ends.iter().filter(|(end, _)| end.value <= most).map(|(_, count)| count).sum())
+    Ok((best, ends.iter().filter(|(end, _)| end.value <= most).map(|(_, count)| count).sum()))
 }
 
 /// Descends from the first starts, and from more of them until two agree on the best; then searches
 /// for better minima near it.
-fn search(problem: &Problem, starts: &[Vector], delta: f64, threads: usize) -> (Minimum, Restarts) {
+fn search(
+    problem: &Problem,
+    starts: &[Vector],
+    delta: f64,
+    threads: usize,
+) -> Result<(Minimum, Restarts)> {
     let some = problem.thinned();
     let mut started = STARTS.min(starts.len());
-    let (mut best, mut agreed) = descents(problem, &some, &starts[..started], delta, threads);
+    let (mut best, mut agreed) = descents(problem, &some, &starts[..started], delta, threads)?;
     while agreed < 2 && started < starts.len() {
         let more = (started + STARTS).min(starts.len());
         let mut next = starts[started..more].to_vec();
         // The best of before is one of the starts.
         next.push(best.x);
-        (best, agreed) = descents(problem, &some, &next, delta, threads);
+        (best, agreed) = descents(problem, &some, &next, delta, threads)?;
         started = more;
     }
     let restarts = Restarts { started, agreed, started_nearby: 0, agreed_nearby: 0 };
@@ -194,7 +202,7 @@ fn beside(
     mut restarts: Restarts,
     delta: f64,
     threads: usize,
-) -> (Minimum, Restarts) {
+) -> Result<(Minimum, Restarts)> {
     let floor = rounding_floor(problem);
     let key = Key::new(0).named("minima beside a minimum");
     let (mut drawn, mut fruitless) = (0, 0);
@@ -209,7 +217,7 @@ fn beside(
             let moved = descend(&weighed, &from, smooth, ROUGH);
             descend(problem, &moved.x, delta, DECREMENT)
         };
-        let ends = in_order(TOGETHER, threads, try_one);
+        let ends = in_order(TOGETHER, threads, try_one)?;
         drawn += TOGETHER;
         fruitless += TOGETHER;
         restarts.started_nearby += TOGETHER;
@@ -225,7 +233,7 @@ fn beside(
             }
         }
     }
-    (best, restarts)
+    Ok((best, restarts))
 }
 
 /// How many draws are tried at once, whatever the number of threads.
@@ -256,9 +264,17 @@ fn absolute_delta(problem: &Problem, screened: &[Start]) -> f64 {
 struct Curvature {
     hessian: Matrix,
     majorant: Matrix,
+    /// The parameters that are not at a bound.
+    free: Vec<usize>,
 }
 
-type Judgement = (Status, Vec<usize>, Vec<Undetermined>, f64);
+/// What is said of an optimum: the fields of [`Optimum`] with these names.
+struct Judgement {
+    status: Status,
+    at_bound: Vec<usize>,
+    undetermined: Vec<Undetermined>,
+    condition_number: f64,
+}
 
 fn judge(problem: &Problem, best: &Minimum, delta: f64, restarts: Restarts) -> Result<Judgement> {
     let k = problem.dim();
@@ -266,10 +282,11 @@ fn judge(problem: &Problem, best: &Minimum, delta: f64, restarts: Restarts) -> R
     let free = free(&best.x, &around.gradient, k);
     let at_bound: Vec<usize> = (0..k).filter(|j| !free.contains(j)).collect();
     let hessian = problem.hessian(&best.x, &around);
-    let curvature = Curvature { hessian, majorant: around.majorant };
-    let (undetermined, condition_number) = undetermined(problem, best, delta, &free, &curvature)?;
+    let curvature = Curvature { hessian, majorant: around.majorant, free };
+    let (undetermined, condition_number) = undetermined(problem, best, delta, &curvature)?;
+    let free = &curvature.free;
     let quadratic = Quadratic { gradient: &around.gradient, hessian };
-    let stationary = match quadratic.step(&best.x, &free) {
+    let stationary = match quadratic.step(&best.x, free) {
         Some(step) => {
             let win: f64 = free.iter().map(|&j| -0.5 * step[j] * around.gradient[j]).sum();
             win <= STATIONARY * around.value + rounding_floor(problem)
@@ -285,7 +302,7 @@ fn judge(problem: &Problem, best: &Minimum, delta: f64, restarts: Restarts) -> R
     } else {
         Status::AtBound
     };
-    Ok((status, at_bound, undetermined, condition_number))
+    Ok(Judgement { status, at_bound, undetermined, condition_number })
 }
 
 /// The directions of the free parameters that the rows do not determine, and the condition number
@@ -297,9 +314,9 @@ fn undetermined(
     problem: &Problem,
     best: &Minimum,
     delta: f64,
-    free: &[usize],
     curvature: &Curvature,
 ) -> Result<(Vec<Undetermined>, f64)> {
+    let free = &curvature.free[..];
     if free.is_empty() {
         return Ok((Vec::new(), 1.0));
     }
@@ -338,7 +355,7 @@ fn undetermined(
         found.undetermined().iter().map(|d| of(d.components())).collect();
     if undetermined.is_empty() {
         let scales: Vec<f64> = free.iter().map(|&j| scale(j)).collect();
-        let flat = flat(problem, best, delta, free, curvature, &scales)?;
+        let flat = flat(problem, best, delta, curvature, &scales)?;
         undetermined = flat.iter().map(|d| of(d)).collect();
     }
     Ok((undetermined, found.condition_number()))
@@ -349,8 +366,7 @@ fn flat(
     problem: &Problem,
     best: &Minimum,
     delta: f64,
-    free: &[usize],
-    Curvature { hessian, majorant }: &Curvature,
+    Curvature { hessian, majorant, free }: &Curvature,
     scales: &[f64],
 ) -> Result<Vec<Vec<f64>>> {
     // Scaled to a majorant of diagonal 1.
@@ -464,7 +480,8 @@ mod tests {
             let Some((problem, objective)) = harsh(law, Key::new(trial as u64)) else { continue };
             let found = optimum(&problem, &objective, 1).unwrap();
             let value = problem.value(&found.x, found.delta);
-            for start in Grid::whole(&problem, 1).screen(&problem, found.delta, 1) {
+            for start in Grid::whole(&problem, 1).unwrap().screen(&problem, found.delta, 1).unwrap()
+            {
                 let other = solve(&problem, &start.x, found.delta);
                 assert!(
                     value <= other.value * (1.0 + 1e-7),

@@ -26,8 +26,8 @@ pub(super) struct Problem {
     pub roles: Vec<Role>,
     /// The settings: points that differ in what the law reads.
     pub points: Vec<Point>,
-    /// Those of one setting stand together, so that the law is computed once for them.
-    pub rows: Vec<Loss>,
+    /// The rows, those of one setting together, so that the law is computed once for them.
+    pub rows: Vec<ProblemRow>,
     pub n_runs: usize,
     pub space: Space,
     pub units: Units,
@@ -39,10 +39,10 @@ pub(super) struct Problem {
 
 /// A row.
 #[derive(Clone, Copy)]
-pub(super) struct Loss {
+pub(super) struct ProblemRow {
     /// The index of its point.
     pub setting: usize,
-    /// In nats per token.
+    /// The measured loss in nats per token.
     pub loss: f64,
     /// The loss in the objective's space.
     pub target: f64,
@@ -114,7 +114,7 @@ impl Problem {
                 let (loss, weight) = (sample.losses[i], sample.weights[i]);
                 let target = space.of(loss);
                 let (run, model, setting) = (*number, models[i], points.len());
-                rows.push(Loss { setting, loss, target, weight, run, index: i, model });
+                rows.push(ProblemRow { setting, loss, target, weight, run, index: i, model });
             }
             points.push(units.measure(&sample.points[of_one_setting[0].0]));
         }
@@ -161,14 +161,14 @@ impl Problem {
     }
 
     /// The rows of each setting that has any, with its index.
-    pub fn by_setting(&self) -> impl Iterator<Item = (usize, &[Loss])> + Clone {
-        let same = |a: &Loss, b: &Loss| a.setting == b.setting;
+    pub fn by_setting(&self) -> impl Iterator<Item = (usize, &[ProblemRow])> + Clone {
+        let same = |a: &ProblemRow, b: &ProblemRow| a.setting == b.setting;
         self.rows.chunk_by(same).map(|rows| (rows[0].setting, rows))
     }
 
     /// Whether some of the runs have as many distinct sizes as the law needs.
     pub fn can_be_fitted(&self, has: impl Fn(usize) -> bool) -> bool {
-        let has_any = |rows: &[Loss]| rows.iter().any(|row| has(row.run));
+        let has_any = |rows: &[ProblemRow]| rows.iter().any(|row| has(row.run));
         let settings = self.by_setting().filter(|(_, rows)| has_any(rows));
         suffices(self.law, settings.map(|(setting, _)| &self.points[setting]))
     }
@@ -217,7 +217,7 @@ impl Problem {
     /// Gives the i-th row another loss, if it can be one.
     pub fn set_loss(&mut self, i: usize, loss: f64) {
         if loss > 0.0 && loss.is_finite() {
-            self.rows[i] = Loss { loss, target: self.space.of(loss), ..self.rows[i] };
+            self.rows[i] = ProblemRow { loss, target: self.space.of(loss), ..self.rows[i] };
         }
     }
 
@@ -226,14 +226,14 @@ impl Problem {
         let target = self.space.of(prediction) - residual;
         let loss = self.space.loss(target);
         if loss > 0.0 && loss.is_finite() {
-            self.rows[i] = Loss { loss, target, ..self.rows[i] };
+            self.rows[i] = ProblemRow { loss, target, ..self.rows[i] };
         }
     }
 
     /// The residuals at a point.
     pub fn residuals(&self, x: &Vector) -> Vec<f64> {
         let predictions = self.predictions(x);
-        let residual = |row: &Loss| self.space.of(predictions[row.setting]) - row.target;
+        let residual = |row: &ProblemRow| self.space.of(predictions[row.setting]) - row.target;
         self.rows.iter().map(residual).collect()
     }
 
@@ -276,7 +276,7 @@ impl Problem {
     /// rows, with the sum of their weights.
     pub fn derivatives(&self, x: &Vector) -> Vec<(f64, Vector)> {
         let (values, chain) = (self.scaled(x), self.chain(x));
-        let of = |(setting, rows): (usize, &[Loss])| {
+        let of = |(setting, rows): (usize, &[ProblemRow])| {
             let weight = rows.iter().map(|row| row.weight).sum();
             (weight, self.derive(setting, &values, &chain).1)
         };

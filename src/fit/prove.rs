@@ -188,7 +188,7 @@ pub fn prove(
     }
     let problem = Problem::new(form, losses, weights, objective, smooth);
     let search = Search { law, points: &points, objective, problem: &problem, options };
-    Ok(search.run(best))
+    search.run(best)
 }
 
 fn check(rows: Observations<'_>, best: f64, options: &ProveOptions) -> Result<()> {
@@ -268,7 +268,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn run(&self, best: f64) -> Proof {
+    fn run(&self, best: f64) -> Result<Proof> {
         let (region, ceiling) = self.whole(best);
         let mut open = BinaryHeap::new();
         // Without any value for a coordinate, a row costs too much whatever the parameters.
@@ -282,7 +282,7 @@ impl Search<'_> {
         let mut done = f64::INFINITY;
         let mut complete = true;
         while !open.is_empty() && nodes < self.options.max_nodes {
-            Watch::look();
+            Watch::look()?;
             let enough = known * (1.0 - self.options.gap) + self.margin(known);
             let batch: Vec<Node> = (0..BATCH).map_while(|_| open.pop()).collect();
             for (node, found) in batch.iter().zip(self.look_at(&batch, enough)) {
@@ -315,7 +315,7 @@ impl Search<'_> {
         let (rest, still) = self.whole(known);
         let beyond = (0..self.problem.dims()).any(|j| rest.high[j] > region.high[j]);
         let ceiling = if still.is_none() && !beyond { None } else { ceiling };
-        Proof { best: known, lower, relative_gap, nodes, complete, ceiling, better }
+        Ok(Proof { best: known, lower, relative_gap, nodes, complete, ceiling, better })
     }
 
     /// The box of everything that can be at least as good as `best`, and the limit to which it

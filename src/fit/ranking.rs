@@ -155,7 +155,7 @@ pub fn rank(
         let counts = Clusters::counts(clusters.as_ref(), sample.n_runs, key);
         scores(&|run| counts[run] as f64)
     };
-    let resampled = in_order(resamples, threads, resample);
+    let resampled = in_order(resamples, threads, resample)?;
     let ranked = |i: usize| {
         let mut differences: Vec<f64> =
             resampled.iter().map(|scores| scores[i] - scores[best]).collect();

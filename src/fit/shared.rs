@@ -63,7 +63,7 @@ impl Shared {
             let mut fitted = fit(table, held, &of_one)?;
             fitted.domain.clone_from(domain);
             Ok(fitted)
-        });
+        })?;
         let mut fits = fits.into_iter();
         let row = |_| fits.by_ref().take(tables.len()).collect::<Result<Vec<Fit>>>();
         let fits = (0..GRID).map(row).collect::<Result<_>>()?;

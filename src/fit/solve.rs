@@ -21,7 +21,7 @@ pub(super) struct Minimum {
 /// seen in the digits of the objective.
 pub(super) const DECREMENT: f64 = 1e-14;
 
-/// The same for a solve that another one follows.
+/// The decrement at which a descent ends that another one follows.
 pub(super) const ROUGH: f64 = 1e-6;
 
 const MAX_ITERATIONS: usize = 200;

@@ -6,7 +6,8 @@
 
 use super::in_order;
 use super::objective::Space;
-use super::problem::{Loss, MAX, Problem, Vector};
+use super::problem::{MAX, Problem, ProblemRow, Vector};
+use crate::Result;
 use crate::laws::Role;
 use crate::rng::Key;
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 /// Exponents of the grid; zero is an answer that real tables give.
 const EXPONENTS: &[f64] = &[0.0, 0.01, 0.04, 0.12, 0.3, 0.6, 1.1, 2.0, 4.0, 10.0, 40.0];
 
-/// The same for a law with two strengths, whose grid has one more axis.
+/// The exponents of the grid for a law with two strengths, whose grid has one more axis.
 const FEWER_EXPONENTS: &[f64] = &[0.0, 0.04, 0.3, 0.8, 2.0, 10.0];
 
 /// Strengths of the grid, in units of one over a typical p.
@@ -63,10 +64,10 @@ pub(super) struct Start {
 
 impl Grid {
     /// The nodes of the whole domain that matter most to a problem.
-    pub fn new(problem: &Problem, delta: f64, threads: usize) -> Self {
+    pub fn new(problem: &Problem, delta: f64, threads: usize) -> Result<Self> {
         let thinned = problem.thinned();
-        let whole = Self::whole(&thinned, threads);
-        let screened = whole.screen_with(&thinned, delta, threads, ROUGH_REWEIGHTINGS);
+        let whole = Self::whole(&thinned, threads)?;
+        let screened = whole.screen_with(&thinned, delta, threads, ROUGH_REWEIGHTINGS)?;
         let places = |starts: Vec<Start>| {
             starts.iter().map(|start| whole.nodes[start.node].place.clone()).collect()
         };
@@ -74,11 +75,11 @@ impl Grid {
     }
 
     /// Every node.
-    pub fn whole(problem: &Problem, threads: usize) -> Self {
+    pub fn whole(problem: &Problem, threads: usize) -> Result<Self> {
         Self::at(problem, places(problem), threads)
     }
 
-    fn at(problem: &Problem, places: Vec<Place>, threads: usize) -> Self {
+    fn at(problem: &Problem, places: Vec<Place>, threads: usize) -> Result<Self> {
         let coefficients = with_role(problem, |role| role == Role::Coefficient);
         let k = problem.dim();
         let node = |i: usize| {
@@ -94,11 +95,11 @@ impl Grid {
             }
             Node { place, offsets, columns }
         };
-        Self { nodes: in_order(places.len(), threads, node), coefficients }
+        Ok(Self { nodes: in_order(places.len(), threads, node)?, coefficients })
     }
 
     /// Every node with its best coefficients, the best first.
-    pub fn screen(&self, problem: &Problem, delta: f64, threads: usize) -> Vec<Start> {
+    pub fn screen(&self, problem: &Problem, delta: f64, threads: usize) -> Result<Vec<Start>> {
         self.screen_with(problem, delta, threads, REWEIGHTINGS)
     }
 
@@ -108,7 +109,7 @@ impl Grid {
         delta: f64,
         threads: usize,
         reweightings: usize,
-    ) -> Vec<Start> {
+    ) -> Result<Vec<Start>> {
         let start = |node: usize| {
             let found = self.project(problem, &self.nodes[node], delta, reweightings);
             let predict =
@@ -119,9 +120,9 @@ impl Grid {
             }
             Start { node, x, value: problem.value_of(predict, delta) }
         };
-        let mut starts: Vec<Start> = in_order(self.nodes.len(), threads, start);
+        let mut starts: Vec<Start> = in_order(self.nodes.len(), threads, start)?;
         starts.sort_by(|a, b| a.value.total_cmp(&b.value).then(a.node.cmp(&b.node)));
-        starts
+        Ok(starts)
     }
 
     /// A few starts that are far apart: first the nodes that are better than all their neighbours,
@@ -248,7 +249,7 @@ impl Problem {
     }
 
     /// What a small residual in nats is in the objective's space.
-    fn first_order_scale(&self, row: &Loss) -> f64 {
+    fn first_order_scale(&self, row: &ProblemRow) -> f64 {
         match self.space {
             Space::Log => 1.0 / row.loss,
             Space::Raw => 1.0,

@@ -2,7 +2,6 @@
 
 use crate::{Error, Result};
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -28,6 +27,8 @@ pub struct Watch(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     stopped: AtomicBool,
+    /// Whether a part was left out since.
+    cut: AtomicBool,
     done: AtomicUsize,
     begun: AtomicUsize,
 }
@@ -36,8 +37,22 @@ thread_local! {
     static WATCHED: RefCell<Option<Watch>> = const { RefCell::new(None) };
 }
 
-/// The payload that unwinds a stopped computation. It is not a panic, and nothing is reported.
-struct Stopped;
+/// What this thread computes is observed by another watch, or by none, until this is dropped.
+struct Watching {
+    outer: Option<Watch>,
+}
+
+impl Watching {
+    fn by(watch: Option<Watch>) -> Self {
+        Self { outer: WATCHED.replace(watch) }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        WATCHED.set(self.outer.take());
+    }
+}
 
 impl Watch {
     /// Runs a computation in this thread, and in those that it starts, until it is done or stopped.
@@ -45,16 +60,12 @@ impl Watch {
     /// # Errors
     /// [`Error::Interrupted`] if it was stopped, and those of the computation.
     pub fn run<T>(&self, compute: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.0.stopped.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted);
-        }
-        let outer = WATCHED.replace(Some(self.clone()));
-        // What is half done is dropped while the stack unwinds, and nobody sees it.
-        let computed = catch_unwind(AssertUnwindSafe(compute));
-        WATCHED.set(outer);
-        computed.unwrap_or_else(|thrown| {
-            if thrown.is::<Stopped>() { Err(Error::Interrupted) } else { resume_unwind(thrown) }
-        })
+        self.look_here()?;
+        let watching = Watching::by(Some(self.clone()));
+        let computed = compute();
+        drop(watching);
+        // A caller that takes a failed part for a missing result has not computed what was asked.
+        if self.0.cut.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { computed }
     }
 
     /// Stops the computation before its next part.
@@ -67,33 +78,40 @@ impl Watch {
         (self.0.done.load(Ordering::Relaxed), self.0.begun.load(Ordering::Relaxed))
     }
 
-    /// That of the computation in this thread, which is about to make so many parts.
+    /// The watch of the computation in this thread, which is about to make so many parts.
     pub(super) fn begin(parts: usize) -> Option<Self> {
         let watch = WATCHED.with_borrow(Clone::clone)?;
         watch.0.begun.fetch_add(parts, Ordering::Relaxed);
         Some(watch)
     }
 
-    /// Ends the computation in this thread here if it was stopped: for loops that are no parts.
-    pub(super) fn look() {
-        if WATCHED.with_borrow(|watch| {
-            watch.as_ref().is_some_and(|watch| watch.0.stopped.load(Ordering::Relaxed))
-        }) {
-            resume_unwind(Box::new(Stopped));
+    /// For loops that are no parts.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the computation in this thread was stopped.
+    pub(super) fn look() -> Result<()> {
+        WATCHED.with_borrow(|watch| watch.as_ref().map_or(Ok(()), Self::look_here))
+    }
+
+    fn look_here(&self) -> Result<()> {
+        if self.0.stopped.load(Ordering::Relaxed) {
+            self.0.cut.store(true, Ordering::Relaxed);
+            return Err(Error::Interrupted);
         }
+        Ok(())
     }
 
     /// Makes a part; what it consists of is not counted.
-    pub(super) fn part<T>(watch: Option<&Self>, make: impl FnOnce() -> T) -> T {
-        let Some(watch) = watch else { return make() };
-        if watch.0.stopped.load(Ordering::Relaxed) {
-            resume_unwind(Box::new(Stopped));
-        }
-        let outer = WATCHED.take();
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the computation was stopped before.
+    pub(super) fn part<T>(&self, make: impl FnOnce() -> T) -> Result<T> {
+        self.look_here()?;
+        let watching = Watching::by(None);
         let made = make();
-        WATCHED.set(outer);
-        watch.0.done.fetch_add(1, Ordering::Relaxed);
-        made
+        drop(watching);
+        self.0.done.fetch_add(1, Ordering::Relaxed);
+        Ok(made)
     }
 }
 
@@ -101,16 +119,17 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::fit::in_order;
+    use std::panic::{catch_unwind, resume_unwind};
 
     #[test]
     fn parts_are_counted_once_whatever_computes_them() {
         for threads in [1, 3] {
             let watch = Watch::default();
-            let nested = |i: usize| in_order(4, 1, |j| i + j).len();
-            let made = watch.run(|| Ok(in_order(10, threads, nested))).unwrap();
+            let nested = |i: usize| in_order(4, 1, |j| i + j).map_or(0, |made| made.len());
+            let made = watch.run(|| in_order(10, threads, nested)).unwrap();
             assert_eq!((made, watch.progress()), (vec![4; 10], (10, 10)));
         }
-        assert_eq!(in_order(3, 2, |i| i), [0, 1, 2]);
+        assert_eq!(in_order(3, 2, |i| i).unwrap(), [0, 1, 2]);
     }
 
     #[test]
@@ -121,20 +140,24 @@ mod tests {
                 watch.stop();
                 i
             };
-            let stopped = watch.run(|| Ok(in_order(1000, threads, part)));
+            let stopped = watch.run(|| in_order(1000, threads, part));
             assert!(matches!(stopped, Err(Error::Interrupted)));
             // Each thread may have been in one.
             assert!(watch.progress().0 <= threads);
+            // Also where the error is taken for a missing result.
+            let watch = Watch::default();
+            let stopped = watch.run(|| Ok(in_order(1000, threads, |_| watch.stop()).ok()));
+            assert!(matches!(stopped, Err(Error::Interrupted)));
         }
     }
 
     #[test]
     fn a_stopped_loop_ends_where_it_looks() {
-        Watch::look();
+        Watch::look().unwrap();
         let (watch, mut turns) = (Watch::default(), 0);
         let stopped = watch.run(|| {
             while turns < 1000 {
-                Watch::look();
+                Watch::look()?;
                 turns += 1;
                 if turns == 3 {
                     watch.stop();
@@ -146,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn other_panics_go_on() {
+    fn panics_go_on() {
         let caught = catch_unwind(|| {
             let _ = Watch::default().run(|| -> Result<()> { resume_unwind(Box::new(7)) });
         });

@@ -48,7 +48,7 @@ pub struct Summary {
 pub enum Stop {
     /// The file could not be read.
     Read(io::Error),
-    /// At this line, counted from 1, something is wrong.
+    /// Something is wrong at this line, counted from 1.
     At(u64, String),
 }
 
@@ -330,7 +330,7 @@ struct Window<'a, R> {
     held: Vec<u8>,
     /// How many of the bytes that are held were passed.
     at: usize,
-    /// All that were passed.
+    /// The bytes that were passed.
     bytes: u64,
     /// The line of the next byte, from 1, and how many bytes of the line were passed.
     line: u64,

@@ -265,9 +265,11 @@ impl Wire {
                 return Ok(redirect.filter(|_| !good).unwrap_or(response));
             };
             let next = resolve(&url, &location)
-                .ok_or_else(|| protocol(what, "it redirects to what is no address"))?;
+                .ok_or_else(|| protocol(what, "it redirects to no address"))?;
             if url.starts_with("https:") && !next.starts_with("https:") {
-                return Err(protocol(what, "it redirects from https to an address without").into());
+                return Err(
+                    protocol(what, "it redirects from https to an address without https").into()
+                );
             }
             if ask.head && origin(&next) != origin(&url) {
                 if stated_version(&response).as_deref().and_then(Hash::of_etag).is_some() {

@@ -132,14 +132,14 @@ impl Injected {
 pub enum Structure {
     /// L_pt⁰ + A·D_ft^β / ((1 + B·q)·N)^α + E, with the parameters A, B, α, β and E.
     Forgetting {
-        /// What q is.
+        /// Which quantity of injected data q is.
         injected: Injected,
         /// Whether there is an E.
         offset: bool,
     },
     /// A / (((1 + B·q)·N)^α · D_ft^β) + E, with the parameters A, B, α, β and E.
     Finetuning {
-        /// What q is; with `None` it is 0, and there is no B.
+        /// Which quantity of injected data q is; with `None` it is 0, and there is no B.
         injected: Option<Injected>,
     },
     /// A / N^α + B / D^β + E, with the parameters A, B, α, β and E.
@@ -272,7 +272,7 @@ const fn input(column: Column, distinct: usize) -> Input {
 pub struct Derived {
     /// How it is computed, as text.
     pub name: &'static str,
-    /// What it is, with its unit.
+    /// What the parameter measures, with its unit.
     pub meaning: &'static str,
     /// Its value for the parameters, in the law's order.
     pub value: fn(&[f64]) -> f64,

@@ -19,7 +19,7 @@ use serde::Serialize;
 pub enum Verdict {
     /// Inject a fraction p.
     Inject,
-    /// Nothing need be injected.
+    /// No injection is needed.
     NoneNeeded,
     /// No p keeps the increase within the limit.
     NoP,
@@ -275,7 +275,7 @@ impl Answer {
         for &p in &self.question.p {
             self.rises.extend(advisor.rise(&Row { p, ..row }).ok().map(|rise| (p, rise)));
         }
-        // That none keeps the promise is what the answer says.
+        // The answer itself says that no p keeps to the limit.
         let said = found.why_none();
         let others = found.warnings.iter().filter(|&warning| Some(warning) != said.as_ref());
         self.warnings.extend(others.cloned());

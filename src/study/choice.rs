@@ -38,7 +38,7 @@ impl Study {
         while chosen.len() < count && !left.is_empty() {
             let candidates = left.iter().map(|run| self.candidate(run));
             let candidates: Vec<Candidate> = candidates.collect::<Result<_>>()?;
-            let choices = known.choose(&candidates, &prices, count - chosen.len());
+            let choices = known.choose(&candidates, &prices, count - chosen.len())?;
             for choice in &choices {
                 let (run, candidate) = (left[choice.index], candidates[choice.index]);
                 let price = candidate.needs.map_or(0.0, |needs| std::mem::take(&mut prices[needs]));

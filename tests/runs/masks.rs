@@ -26,7 +26,8 @@ fn network() -> Network {
 fn tensors(set: &Sequences, rows: impl Iterator<Item = usize>) -> (Tensor, Tensor, Tensor) {
     let context = set.context() as i64;
     let windows_of: Vec<_> = rows.map(|i| set.window(i)).collect();
-    let all = windows(&windows_of.iter().map(|w| &*w.tokens).collect::<Vec<_>>(), Device::Cpu);
+    let all =
+        windows(&windows_of.iter().map(|w| &*w.tokens).collect::<Vec<_>>(), Device::Cpu).unwrap();
     let mask = |window: &forgetting_laws::data::sequences::Window<'_>| -> Vec<f64> {
         let all = vec![true; window.tokens.len() - 1];
         let counted = window.counted.as_ref().unwrap_or(&all);
@@ -41,17 +42,21 @@ fn tensors(set: &Sequences, rows: impl Iterator<Item = usize>) -> (Tensor, Tenso
 fn the_loss_is_the_mean_over_what_counts() {
     let (network, set) = (network(), masked(7, 700, 8, some));
     let (inputs, targets, mask) = tensors(&set, 0..700);
-    let all = network.token_losses(&inputs, &targets).to_kind(Kind::Double);
+    let all = network.token_losses(&inputs, &targets).unwrap().to_kind(Kind::Double);
     let counted = mask.sum(Kind::Double).double_value(&[]);
     assert_eq!(counted, set.counted_tokens() as f64);
     let expected = (&all * &mask).sum(Kind::Double).double_value(&[]) / counted;
-    assert_abs_diff_eq!(evaluate(&network, &set), expected, epsilon = 1e-9);
+    assert_abs_diff_eq!(evaluate(&network, &set).unwrap(), expected, epsilon = 1e-9);
     assert!((expected - all.mean(Kind::Double).double_value(&[])).abs() > 1e-4);
     // One window by itself, and one of which nothing counts.
     let one = masked(7, 1, 8, |place| [2, 3, 7].contains(&place));
     let at = |t: i64| all.double_value(&[0, t - 1]);
-    assert_abs_diff_eq!(evaluate(&network, &one), (at(2) + at(3) + at(7)) / 3.0, epsilon = 1e-6);
-    assert!(evaluate(&network, &masked(7, 1, 8, |_| false)).is_nan());
+    assert_abs_diff_eq!(
+        evaluate(&network, &one).unwrap(),
+        (at(2) + at(3) + at(7)) / 3.0,
+        epsilon = 1e-6
+    );
+    assert!(evaluate(&network, &masked(7, 1, 8, |_| false)).unwrap().is_nan());
 }
 
 /// The loss of documents, window by window: as [`evaluate`]'s.
@@ -63,7 +68,7 @@ fn documents_are_measured_where_they_count() {
     let whole = Encoded { tokens: tokens.clone(), counted: Some(counted) };
     let found = losses(&mut network, &[whole, Encoded::from(tokens)]).unwrap();
     let (inputs, targets, mask) = tensors(&set, 0..5);
-    let all = network.token_losses(&inputs, &targets).to_kind(Kind::Double);
+    let all = network.token_losses(&inputs, &targets).unwrap().to_kind(Kind::Double);
     for row in 0..5 {
         let (all, mask) = (all.get(row), mask.get(row));
         let masked = found[0][row as usize];
@@ -88,19 +93,21 @@ fn the_gradient_is_that_of_the_masked_loss() {
     let mut loss = 0.0;
     for _ in 0..2 {
         let (mask, twice) = (Some(&mask_f32), 2 * positions);
-        let half = network.accumulate_masked_gradient(&inputs, &targets, mask, twice);
+        let half = network.accumulate_masked_gradient(&inputs, &targets, mask, twice).unwrap();
         loss += half.double_value(&[]);
     }
     let found = values(network.gradient());
-    assert_abs_diff_eq!(loss, evaluate(&network, &set), epsilon = F32);
+    assert_abs_diff_eq!(loss, evaluate(&network, &set).unwrap(), epsilon = F32);
     let counted = mask.sum(Kind::Double).double_value(&[]);
     let mut expected = vec![0f64; found.len()];
     for row in 0..12i64 {
         let sum_of_first = |network: &mut Network, k: i64| -> Vec<f64> {
-            network.zero_gradient();
+            network.zero_gradient().unwrap();
             if k > 0 {
                 let first = |x: &Tensor| x.narrow(0, row, 1).narrow(1, 0, k);
-                let _ = network.accumulate_gradient(&first(&inputs), &first(&targets), k as u64);
+                let _ = network
+                    .accumulate_gradient(&first(&inputs), &first(&targets), k as u64)
+                    .unwrap();
             }
             let gradient = values(network.gradient());
             gradient.iter().map(|&g| k as f64 * f64::from(g)).collect()
@@ -131,7 +138,7 @@ fn what_does_not_count_teaches_nothing() {
         let mut network = network();
         let (inputs, targets, mask) = tensors(&set, 0..1);
         let mask = mask.to_kind(Kind::Float);
-        let loss = network.accumulate_masked_gradient(&inputs, &targets, Some(&mask), 7);
+        let loss = network.accumulate_masked_gradient(&inputs, &targets, Some(&mask), 7).unwrap();
         (loss.double_value(&[]).to_bits(), values(network.gradient()))
     };
     assert_eq!(result(8), result(12));

@@ -4,7 +4,7 @@ use forgetting_laws::Fraction;
 use forgetting_laws::checkpoint::Checkpoint;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::engine::{
-    Control, Engine, Observer, PretrainData, TargetData, finetune, pretrain,
+    Control, Engine, FinetuneData, Observer, PretrainData, TargetData, finetune, pretrain,
 };
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation};
 use forgetting_laws::injection::SamplerKind;
@@ -200,5 +200,11 @@ pub fn finetuned_on(
     let model = Checkpoint::read(&store.folder(&parent.id)).unwrap();
     let claim = claim(store, &Spec::Finetune(spec.clone()));
     let control = control(engine, watch, every);
-    finetune(spec, &model, &pretraining, &target, Some(&claim), &control)
+    finetune(
+        spec,
+        &model,
+        FinetuneData { pretraining: &pretraining, target: &target },
+        Some(&claim),
+        &control,
+    )
 }

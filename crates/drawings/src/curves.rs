@@ -1,7 +1,7 @@
 //! The laws' curves over the data.
 
 use super::residuals;
-use super::{COLUMNS, Shown, dot, of_group, spread, symbol, width_for};
+use super::{COLUMNS, Scene, dot, of_group, spread, symbol, width_for};
 use crate::format::percent;
 use forgetting_laws::fit::Fit;
 use forgetting_laws::laws::{Point, Row};
@@ -28,7 +28,7 @@ pub struct Curve {
 /// A value of a law, in nats per token.
 #[derive(Clone, Copy)]
 pub struct Value {
-    /// At the optimum.
+    /// The loss by the law at the optimum.
     pub value: f64,
     /// The ends of its interval; without resamples the value itself.
     pub low: f64,
@@ -99,13 +99,13 @@ pub fn curves(fit: &Fit) -> Vec<Curve> {
 
 /// Laws that read p have a row of panels per group, with a panel per p; other laws have one panel
 /// per group.
-pub fn figure(shown: &Shown<'_>) -> plot::Figure {
+pub fn figure(scene: &Scene<'_>) -> plot::Figure {
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
-    for of_law in shown.fits.chunk_by(|a, b| a.law.name() == b.law.name()) {
+    for of_law in scene.fits.chunk_by(|a, b| a.law.name() == b.law.name()) {
         if of_law[0].law.reads(Column::P) {
             for fit in of_law {
                 rows.push(fit.law.name().to_string());
-                panels.push(row(shown, fit));
+                panels.push(row(scene, fit));
             }
             continue;
         }
@@ -113,7 +113,7 @@ pub fn figure(shown: &Shown<'_>) -> plot::Figure {
             rows.push(of_law[0].law.name().to_string());
             let panel = |fit: &&Fit| {
                 let title = fit.domain.clone();
-                row(shown, fit)
+                row(scene, fit)
                     .into_iter()
                     .map(move |panel| Panel { title: title.clone(), ..panel })
             };
@@ -127,7 +127,7 @@ pub fn figure(shown: &Shown<'_>) -> plot::Figure {
     figure.share_x = plot::Share::Row;
     figure.share_y = plot::Share::Row;
     figure.aspect = 0.95;
-    let mut sizes = shown.legend();
+    let mut sizes = scene.legend();
     for (key, _) in &mut sizes.entries {
         let color = key.glyph.map_or(plot::Color::GREY, |glyph| glyph.color);
         *key = Key {
@@ -140,14 +140,14 @@ pub fn figure(shown: &Shown<'_>) -> plot::Figure {
     figure.description = "Each law's curves over the amount of data, coloured by model size, with \
                           the observed runs as marks and the interval of the law as a band."
         .into();
-    let level = shown.fits.iter().find_map(|fit| fit.bootstrap.as_ref()).map(|b| b.level);
+    let level = scene.fits.iter().find_map(|fit| fit.bootstrap.as_ref()).map(|b| b.level);
     let band = level
         .map_or(String::new(), |level| format!(" Bands: {} intervals of the law.", percent(level)));
     figure.footnote = format!(
         "Marks: runs.{band}{}{}{}",
-        if shown.fits.iter().any(|fit| has_other_p(fit)) { OTHERS } else { "" },
-        if shown.fits.iter().any(|fit| rises(fit)) { RISE } else { "" },
-        shown.left_out
+        if scene.fits.iter().any(|fit| has_other_p(fit)) { OTHERS } else { "" },
+        if scene.fits.iter().any(|fit| rises(fit)) { RISE } else { "" },
+        scene.left_out
     );
     figure
 }
@@ -170,7 +170,7 @@ fn rises(fit: &Fit) -> bool {
 }
 
 /// A law's panels, one for each p.
-fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
+fn row(scene: &Scene<'_>, fit: &Fit) -> Vec<Panel> {
     let curves = curves(fit);
     let symbol = symbol(fit.law.output());
     let rises = rises(fit);
@@ -191,7 +191,7 @@ fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
         let mut panel = Panel::new(residuals::axis(fit, along(fit)), y);
         panel.title = p.map_or(String::new(), |p| format!("p = {}", percent(p)));
         for curve in curves.iter().filter(|curve| curve.p == p) {
-            let color = shown.color(curve.n_params);
+            let color = scene.color(curve.n_params);
             if fit.bootstrap.is_some() {
                 let point = |(x, value): &(f64, Value)| (*x, value.low, value.high);
                 let points = curve.points.iter().map(point).collect();
@@ -205,7 +205,7 @@ fn row(shown: &Shown<'_>, fit: &Fit) -> Vec<Panel> {
             // Below every range of a log axis, where it gets its arrow.
             let y = if rises && logarithmic { rise.max(1e-3 * floor) } else { rise };
             let at = (row.row.get(along(fit)), y);
-            panel.marks.push(Mark::new(at, dot(shown.color(row.row.n_params))));
+            panel.marks.push(Mark::new(at, dot(scene.color(row.row.n_params))));
         }
         panel
     };

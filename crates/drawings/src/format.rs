@@ -34,7 +34,7 @@ pub fn cell(value: f64) -> String {
 pub struct Csv(csv::Writer<Vec<u8>>);
 
 impl Csv {
-    /// With these columns.
+    /// An empty table with these columns.
     pub fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = Self(csv::Writer::from_writer(Vec::new()));
         table.row(columns.into_iter().map(String::from));
@@ -46,7 +46,7 @@ impl Csv {
         self.0.write_record(cells.into_iter().collect::<Vec<_>>()).expect("rows are of one length");
     }
 
-    /// The whole.
+    /// The table as text.
     pub fn text(self) -> String {
         let bytes = self.0.into_inner().expect("a vector takes every record");
         String::from_utf8(bytes).expect("records of text are text")

@@ -33,7 +33,7 @@ pub struct Drawing {
 
 /// Predicted against observed losses, the residuals, and the laws' curves.
 pub fn drawings(file: &LawFile) -> [Drawing; 3] {
-    let shown = Shown::of(file);
+    let scene = Scene::of(file);
     let provenance = format!(
         "{} commit {}; {} with sha256 {}",
         file.program, file.commit, file.input.path, file.input.sha256
@@ -43,9 +43,9 @@ pub fn drawings(file: &LawFile) -> [Drawing; 3] {
         Drawing { name, figure: plot::Figure { provenance, ..figure }, table }
     };
     [
-        drawing("predicted", predicted(&shown), tables::predicted(file)),
-        drawing("residuals", residuals::figure(&shown), tables::residuals(file)),
-        drawing("curves", curves::figure(&shown), tables::curves(file)),
+        drawing("predicted", predicted(&scene), tables::predicted(file)),
+        drawing("residuals", residuals::figure(&scene), tables::residuals(file)),
+        drawing("curves", curves::figure(&scene), tables::curves(file)),
     ]
 }
 
@@ -81,7 +81,7 @@ pub fn write(figure: &plot::Figure, stem: &Path) -> Result<[PathBuf; 2]> {
 }
 
 /// The fits that are drawn, by law and then by group.
-struct Shown<'a> {
+struct Scene<'a> {
     fits: Vec<&'a Fit>,
     /// What is not drawn, in words; empty where all is.
     left_out: String,
@@ -89,7 +89,7 @@ struct Shown<'a> {
     sizes: Vec<f64>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> Scene<'a> {
     fn of(file: &'a LawFile) -> Self {
         let domains = file.domains();
         let drawn = &domains[..domains.len().min(MOST_GROUPS)];
@@ -161,7 +161,7 @@ pub fn dot(color: Color) -> Glyph {
     Glyph { radius: 1.4, ..Glyph::dot(color) }
 }
 
-/// What is drawn upwards, with the group before it.
+/// The label of a y axis: the group of the fit, then what is drawn.
 fn of_group(fit: &Fit, what: &str) -> String {
     match fit.domain.as_str() {
         "" => what.to_string(),
@@ -183,7 +183,7 @@ pub fn held_out(fit: &Fit) -> &[HeldOutRow] {
     fit.held_out.as_ref().map_or(&[], |held_out| &held_out.rows)
 }
 
-fn predicted(shown: &Shown<'_>) -> plot::Figure {
+fn predicted(scene: &Scene<'_>) -> plot::Figure {
     let panel = |fit: &Fit| {
         let symbol = symbol(fit.law.output());
         let mut panel = Panel::new(
@@ -199,7 +199,7 @@ fn predicted(shown: &Shown<'_>) -> plot::Figure {
         panel.y = panel.y.limited(low, high);
         panel.rules.push(Rule::new(Place::Identity, ""));
         let mark = |row: &Observed, prediction: f64, glyph: fn(Color) -> Glyph| {
-            Mark::new((row.loss, prediction), glyph(shown.color(row.row.n_params)))
+            Mark::new((row.loss, prediction), glyph(scene.color(row.row.n_params)))
         };
         let held_out = held_out(fit).iter();
         let rings = held_out.map(|held| mark(&fit.rows[held.index], held.prediction, ring));
@@ -213,19 +213,19 @@ fn predicted(shown: &Shown<'_>) -> plot::Figure {
         panel.title = fit_name(fit);
         panel
     };
-    let all: Vec<Panel> = shown.fits.iter().map(|fit| panel(fit)).collect();
+    let all: Vec<Panel> = scene.fits.iter().map(|fit| panel(fit)).collect();
     let panels: Vec<_> = all.chunks(COLUMNS).map(<[Panel]>::to_vec).collect();
     let width = width_for(&panels);
     let mut figure = plot::Figure::new("Predicted against observed losses", panels);
     figure.width = width;
     figure.aspect = 1.0;
-    figure.legend = vec![shown.legend(), kinds(&shown.fits)];
+    figure.legend = vec![scene.legend(), kinds(&scene.fits)];
     figure.description =
         "Predicted against observed losses of every run, a panel for each law and \
                           group, coloured by model size; rings are predictions of laws that were \
                           fitted without the run."
             .into();
-    figure.footnote = format!("MRE: mean relative error.{}{}", rings(&shown.fits), shown.left_out);
+    figure.footnote = format!("MRE: mean relative error.{}{}", rings(&scene.fits), scene.left_out);
     figure
 }
 

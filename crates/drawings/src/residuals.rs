@@ -1,6 +1,6 @@
 //! Residuals against the inputs of the laws. Those of a law that fits have no shape.
 
-use super::{Shown, capped, dot, held_out, kinds, of_group, ring, symbol, width_for};
+use super::{Scene, capped, dot, held_out, kinds, of_group, ring, symbol, width_for};
 use crate::format::percent;
 use forgetting_laws::fit::{Fit, Space};
 use forgetting_laws::table::Column;
@@ -10,12 +10,12 @@ use plot::{self, Axis, Color, Line, Mark, Numbers, Panel, Place, Rule, Stroke};
 const MOST_ROWS: usize = 24;
 
 /// A row of panels for each law and group, a column for each input of the law.
-pub fn figure(shown: &Shown<'_>) -> plot::Figure {
-    let fits = &shown.fits[..shown.fits.len().min(MOST_ROWS)];
+pub fn figure(scene: &Scene<'_>) -> plot::Figure {
+    let fits = &scene.fits[..scene.fits.len().min(MOST_ROWS)];
     let row = |fit: &&Fit| {
         let columns = fit.law.inputs().iter().map(|input| input.column);
         let columns = columns.filter(|&column| column != Column::LossPt0);
-        columns.map(|column| panel(shown, fit, column)).collect::<Vec<_>>()
+        columns.map(|column| panel(scene, fit, column)).collect::<Vec<_>>()
     };
     let panels: Vec<Vec<Panel>> = fits.iter().map(row).collect();
     let width = width_for(&panels);
@@ -24,27 +24,27 @@ pub fn figure(shown: &Shown<'_>) -> plot::Figure {
     figure.rows = fits.iter().map(|fit| fit.law.name().to_string()).collect();
     figure.share_y = plot::Share::Row;
     figure.aspect = 0.66;
-    figure.legend = vec![shown.legend(), kinds(fits)];
+    figure.legend = vec![scene.legend(), kinds(fits)];
     figure.legend[1]
         .entries
         .push((Stroke::new(Color::GREY, 1.0).into(), "mean of the fitted".into()));
     figure.description = "Residuals of each law against each of its inputs, a row of panels for \
                           each law and group, coloured by model size."
         .into();
-    let more = match shown.fits.len() - fits.len() {
+    let more = match scene.fits.len() - fits.len() {
         0 => String::new(),
-        _ => format!(" The first {} of {} laws and groups.", fits.len(), shown.fits.len()),
+        _ => format!(" The first {} of {} laws and groups.", fits.len(), scene.fits.len()),
     };
     let residual = match fits.first().map(|fit| fit.minimised.space) {
         Some(Space::Raw) => "predicted less observed loss, in nats",
         _ => "ln of the predicted over the observed loss",
     };
     let rings = super::rings(fits);
-    figure.footnote = format!("Residual: {residual}.{rings}{more}{}", shown.left_out);
+    figure.footnote = format!("Residual: {residual}.{rings}{more}{}", scene.left_out);
     figure
 }
 
-fn panel(shown: &Shown<'_>, fit: &Fit, column: Column) -> Panel {
+fn panel(scene: &Scene<'_>, fit: &Fit, column: Column) -> Panel {
     let value = |i: usize| fit.rows[i].row.get(column);
     let mut panel = Panel::new(axis(fit, column), Axis::linear(of_group(fit, "residual")));
     let of = |i: usize, prediction| fit.minimised.residual(prediction, fit.rows[i].loss);
@@ -61,14 +61,14 @@ fn panel(shown: &Shown<'_>, fit: &Fit, column: Column) -> Panel {
     for held_out in held_out(fit) {
         let row = &fit.rows[held_out.index];
         let residual = of(held_out.index, held_out.prediction);
-        let glyph = ring(shown.color(row.row.n_params));
+        let glyph = ring(scene.color(row.row.n_params));
         panel.marks.push(Mark::new((value(held_out.index), residual), glyph));
     }
     let mut points = Vec::with_capacity(fit.rows.len());
     for (i, row) in fit.rows.iter().enumerate() {
         let residual = of(i, row.prediction);
         points.push((value(i), residual));
-        let glyph = dot(shown.color(row.row.n_params));
+        let glyph = dot(scene.color(row.row.n_params));
         panel.marks.push(Mark::new((value(i), residual), glyph));
     }
     let trend = means(points);

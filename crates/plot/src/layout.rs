@@ -16,7 +16,7 @@ pub(super) const SMALL: f64 = 7.0;
 const MARGIN: f64 = 8.0;
 /// The length of a labelled tick.
 pub(super) const TICK: f64 = 3.0;
-/// Between the columns of panels.
+/// The space between the columns of panels.
 const GAP: f64 = 12.0;
 
 /// The colour of words.
@@ -139,7 +139,7 @@ struct Grid<'a> {
     columns: usize,
     /// The x label of all, if they have only one.
     x_label: Option<&'a str>,
-    /// Of one panel.
+    /// Width and height of a panel.
     panel: (f64, f64),
     /// Left and right of each column's panels.
     gutters: Vec<(f64, f64)>,

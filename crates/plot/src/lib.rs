@@ -55,18 +55,18 @@ pub enum Error {
 /// Which panels have the same range on an axis. Only the outermost of them show its numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Share {
-    /// None: each has its own range.
+    /// Each panel has its own range.
     #[default]
     Panel,
-    /// Those of one row.
+    /// The panels of a row have the same range.
     Row,
-    /// Those of one column.
+    /// The panels of a column have the same range.
     Column,
-    /// All.
+    /// All panels have the same range.
     Figure,
 }
 
-/// A mark's looks.
+/// How a mark looks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Glyph {
     /// Form.
@@ -114,7 +114,7 @@ impl Glyph {
 pub struct Line {
     /// x and y, in the order in which they are joined.
     pub points: Vec<(f64, f64)>,
-    /// Looks.
+    /// Colour, width and dashes of the line.
     pub stroke: Stroke,
     /// A name to write to the right of the panel, at the height where the curve ends.
     pub label: Option<String>,
@@ -135,16 +135,16 @@ pub struct Band {
     pub points: Vec<(f64, f64, f64)>,
     /// Colour.
     pub color: Color,
-    /// From 0, invisible, to 1.
+    /// Opacity, from 0 (invisible) to 1.
     pub opacity: f64,
 }
 
 /// A mark at a place. Outside the panel's range, or infinite, it stands at the edge beside an arrow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mark {
-    /// x and y.
+    /// The position of its centre: x and y.
     pub at: (f64, f64),
-    /// Looks.
+    /// How the mark looks.
     pub glyph: Glyph,
 }
 
@@ -175,9 +175,9 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// Which way it lies.
+    /// Whether it is vertical or horizontal.
     pub direction: Direction,
-    /// Looks.
+    /// Colour, width and dashes of the line.
     pub stroke: Stroke,
 }
 
@@ -197,11 +197,11 @@ pub struct Bar {
 /// Where a [`Rule`] lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Place {
-    /// At a y, through all x.
+    /// A horizontal line at this y.
     Horizontal(f64),
-    /// At an x, through all y.
+    /// A vertical line at this x.
     Vertical(f64),
-    /// Where y = x.
+    /// The line y = x.
     Identity,
 }
 
@@ -210,7 +210,7 @@ pub enum Place {
 pub struct Rule {
     /// Where it lies.
     pub place: Place,
-    /// Looks.
+    /// Colour, width and dashes of the line.
     pub stroke: Stroke,
     /// A name at its far end; empty for none.
     pub label: String,
@@ -244,7 +244,7 @@ pub enum Corner {
 pub struct Note {
     /// The words; `\n` starts a new line.
     pub text: String,
-    /// Where they stand.
+    /// The corner that the text stands in.
     pub corner: Corner,
 }
 
@@ -310,9 +310,9 @@ impl From<Glyph> for Key {
 /// Entries of a legend that belong together, one row where they fit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Legend {
-    /// What the entries are; empty for none.
+    /// A title above the entries; empty for none.
     pub title: String,
-    /// Looks and names.
+    /// Each entry: a sample of what is drawn, and its name.
     pub entries: Vec<(Key, String)>,
 }
 
@@ -335,7 +335,7 @@ pub struct Figure {
     pub share_x: Share,
     /// Which panels have one y range.
     pub share_y: Share,
-    /// Above the panels.
+    /// Legends, which stand above the panels.
     pub legend: Vec<Legend>,
     /// Below the panels; empty for none.
     pub footnote: String,

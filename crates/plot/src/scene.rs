@@ -70,7 +70,7 @@ impl Default for Stroke {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Ink {
     pub fill: Option<Color>,
-    /// Of the fill, from 0 to 1.
+    /// Opacity of the fill, from 0 to 1.
     pub opacity: f64,
     pub stroke: Option<Stroke>,
 }

@@ -39,7 +39,7 @@ pub enum Error {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it must be.
+        /// What the variable must be.
         requirement: String,
     },
     /// Not every rank arrived, or the ranks do not fit together.

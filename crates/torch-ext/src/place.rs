@@ -15,7 +15,7 @@ pub struct Place {
     pub world: usize,
     /// The machine where they meet.
     pub host: String,
-    /// The port there.
+    /// The port on that machine.
     pub port: u16,
     /// Whether rank 0 serves the store; otherwise the launcher does.
     pub serves: bool,
@@ -55,8 +55,10 @@ impl Place {
         let Some(names) = Self::names(&get) else { return Ok(None) };
         let text = |name: &'static str| {
             get(name).ok_or_else(|| {
-                let requirement =
-                    format!("is needed beside {0}; unset {0} for a process alone", names[0]);
+                let requirement = format!(
+                    "is needed together with {0}; to run one process alone, unset {0}",
+                    names[0]
+                );
                 Error::Variable { name, value: String::new(), requirement }
             })
         };
@@ -138,18 +140,18 @@ impl Place {
             };
             let seconds = timeout.as_secs();
             Error::Meeting(if serve {
-                format!("rank 0 cannot serve the meeting at {host}:{port} ({said})")
+                format!("rank 0 cannot listen at {host}:{port} ({said})")
             } else {
                 format!(
-                    "rank {} finds nobody at MASTER_ADDR={host}, MASTER_PORT={port} within \
-                     {seconds} s: is rank 0 there? ({said})",
+                    "rank {} found no rank 0 at MASTER_ADDR={host}, MASTER_PORT={port} within \
+                     {seconds} s: was it started? ({said})",
                     self.rank
                 )
             })
         })?;
         if store.add(&format!("rank/{}", self.rank), 1)? > 1 {
             let rank = self.rank;
-            return Err(Error::Meeting(format!("two processes came as rank {rank}")));
+            return Err(Error::Meeting(format!("two processes have rank {rank}")));
         }
         // All say how many they think they are, before they wait for so many.
         if self.rank == 0 {
@@ -158,7 +160,7 @@ impl Place {
         let left = |begun: Instant| timeout.saturating_sub(begun.elapsed());
         let world = store.get("world", left(begun)).map_err(|_| {
             let seconds = timeout.as_secs();
-            Error::Meeting(format!("rank 0 did not come within {seconds} s"))
+            Error::Meeting(format!("rank 0 did not answer within {seconds} s"))
         })?;
         if world != self.world.to_string() {
             return Err(Error::Meeting(format!(
@@ -174,7 +176,7 @@ impl Place {
             }
             if left(begun).is_zero() {
                 return Err(Error::Meeting(format!(
-                    "{arrived} of {} ranks came within {} s: were all started, with one \
+                    "{arrived} of {} ranks connected within {} s: were all started, with the same \
                      WORLD_SIZE?",
                     self.world,
                     timeout.as_secs()
@@ -262,9 +264,9 @@ mod tests {
             (with("RANK", "4"), "RANK=4 must be below WORLD_SIZE=4"),
             (with("RANK", "-1"), "RANK=-1 must be a whole number"),
             (with("MASTER_PORT", "99999"), "MASTER_PORT=99999 must be a port"),
-            (without("WORLD_SIZE"), "WORLD_SIZE= is needed beside RANK"),
-            (without("MASTER_ADDR"), "MASTER_ADDR= is needed beside RANK"),
-            (without("MASTER_PORT"), "MASTER_PORT= is needed beside RANK"),
+            (without("WORLD_SIZE"), "WORLD_SIZE= is needed together with RANK"),
+            (without("MASTER_ADDR"), "MASTER_ADDR= is needed together with RANK"),
+            (without("MASTER_PORT"), "MASTER_PORT= is needed together with RANK"),
         ];
         for (variables, expected) in cases {
             let message = place(&variables).unwrap_err().to_string();

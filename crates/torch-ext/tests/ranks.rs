@@ -119,17 +119,17 @@ fn those_who_do_not_fit_together_are_told() {
     let results = meetings(vec![at(0, 2, 1), at(1, 4, 1)], short);
     assert_eq!(
         message(&results[0]),
-        "1 of 2 ranks came within 1 s: were all started, with one WORLD_SIZE?"
+        "1 of 2 ranks connected within 1 s: were all started, with the same WORLD_SIZE?"
     );
     assert_eq!(message(&results[1]), "WORLD_SIZE is 4 for rank 1 and 2 for rank 0");
     let results = meetings(vec![at(0, 3, 2), at(1, 3, 2)], short);
     for result in &results {
-        assert!(message(result).starts_with("2 of 3 ranks came within 1 s"));
+        assert!(message(result).starts_with("2 of 3 ranks connected within 1 s"));
     }
     let results = meetings(vec![at(1, 2, 3), at(1, 2, 3)], short);
     let messages = [message(&results[0]), message(&results[1])];
-    assert!(messages.contains(&"two processes came as rank 1".to_string()), "{messages:?}");
-    assert!(messages.contains(&"rank 0 did not come within 1 s".to_string()), "{messages:?}");
+    assert!(messages.contains(&"two processes have rank 1".to_string()), "{messages:?}");
+    assert!(messages.contains(&"rank 0 did not answer within 1 s".to_string()), "{messages:?}");
     // A later attempt meets none of the earlier ones' keys.
     for result in meetings(vec![at(0, 2, 4), at(1, 2, 4)], PATIENCE) {
         result.unwrap();
@@ -144,7 +144,7 @@ fn a_master_that_is_not_there_is_one_line() {
     let result = Place::local(1, 2, free).meet(Duration::from_secs(2)).map(drop);
     let text = message(&result);
     assert!(
-        text.starts_with("rank 1 finds nobody at MASTER_ADDR=127.0.0.1, MASTER_PORT="),
+        text.starts_with("rank 1 found no rank 0 at MASTER_ADDR=127.0.0.1, MASTER_PORT="),
         "{text}"
     );
     assert!(!text.contains('\n'), "{text}");
@@ -153,5 +153,5 @@ fn a_master_that_is_not_there_is_one_line() {
     let server = Place { serves: true, ..Place::local(0, 2, taken.local_addr().unwrap().port()) };
     let result = server.meet(Duration::from_secs(2)).map(drop);
     let text = message(&result);
-    assert!(text.starts_with("rank 0 cannot serve the meeting at 127.0.0.1:"), "{text}");
+    assert!(text.starts_with("rank 0 cannot listen at 127.0.0.1:"), "{text}");
 }

@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// The findings of one file.
 struct Column {
     name: String,
-    /// With the name of their figure.
+    /// Each finding, with the name of its figure.
     findings: Vec<(String, Finding)>,
 }
 

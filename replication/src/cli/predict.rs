@@ -249,7 +249,7 @@ struct Asked<'a> {
     warnings: Vec<Warning>,
 }
 
-/// The same as JSON.
+/// A prediction as it is written to JSON.
 #[derive(Serialize)]
 struct Json<'a> {
     domain: &'a str,
@@ -283,7 +283,7 @@ impl<'a> Asked<'a> {
         Ok(Self { fit, row, why: None, loss_pt0_from, prediction, warnings })
     }
 
-    /// In words.
+    /// Appends the prediction to a text for people.
     fn tell(&self, text: &mut String) {
         let Self { fit, row, prediction, why, .. } = self;
         let number = number;

@@ -60,13 +60,14 @@ pub struct New {
     /// pretraining tokens of the model).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sizes", "amounts", "fractions"])]
     candidates: Option<PathBuf>,
-    /// Or: every combination of these sizes N (10M,30M or LOW:HIGH:COUNT),
+    /// Sizes N of the candidate runs, instead of a table: 10M,30M or LOW:HIGH:COUNT. Every combination
+    /// with --amounts and --fractions is a candidate.
     #[arg(long, value_name = "N", value_parser = Values::sizes, requires_all = ["amounts", "fractions"])]
     sizes: Option<Values>,
-    /// these amounts D_ft of target data
+    /// Amounts D_ft of target data of the candidate runs, with --sizes.
     #[arg(long, value_name = "D", value_parser = Values::sizes, requires = "sizes")]
     amounts: Option<Values>,
-    /// and these fractions p of injected pretraining data.
+    /// Fractions p of injected pretraining data of the candidate runs, with --sizes.
     #[arg(long, value_name = "P", value_parser = Values::shares, requires = "sizes")]
     fractions: Option<Values>,
     /// Passes of a run over the target data, for the default cost of 6*N*D_ft*PASSES FLOPs. Only

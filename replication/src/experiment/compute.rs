@@ -4,7 +4,7 @@
 mod torch;
 
 #[cfg(feature = "torch")]
-pub use torch::{gpus, refusal};
+pub use torch::gpus;
 
 use clap::{Args, ValueEnum};
 use forgetting_laws::engine::Engine;
@@ -268,10 +268,4 @@ pub fn needs_libtorch(name: &str, value: impl ToString) -> Error {
 #[cfg(not(feature = "torch"))]
 pub fn gpus() -> usize {
     0
-}
-
-/// The error of libtorch in a panic, if it is one.
-#[cfg(not(feature = "torch"))]
-pub fn refusal(_panic: &(dyn std::any::Any + Send)) -> Option<Error> {
-    None
 }

@@ -11,7 +11,7 @@ use crate::experiment::memory::{DeviceMemory, Recompute};
 use crate::inputs::sources::Reading;
 use forgetting_laws::Fraction;
 use forgetting_laws::data::TokenizerKind;
-use forgetting_laws::data::mask::Loss;
+use forgetting_laws::data::mask::Supervised;
 use forgetting_laws::data::synthetic::Domain;
 use forgetting_laws::finetuning::{Budget, EvalPlan, StopRule};
 use forgetting_laws::injection::SamplerKind;
@@ -115,7 +115,7 @@ pub struct Data {
     pub like: String,
     /// Which tokens of the targets' instructions count in the loss.
     #[serde(default)]
-    pub loss: Loss,
+    pub loss: Supervised,
     /// Whether records whose text is null or missing are skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_missing: bool,

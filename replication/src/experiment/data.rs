@@ -12,8 +12,8 @@ use crate::inputs::sources::{self, DataRole, OpenedSource, Purpose};
 use crate::inputs::tokenizers::train_tokenizer;
 use crate::terminal::log;
 use forgetting_laws::data::Source;
-use forgetting_laws::data::mask::Loss;
-use forgetting_laws::data::registry::Manifest as Fetched;
+use forgetting_laws::data::mask::Supervised;
+use forgetting_laws::data::registry::DatasetManifest;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::data::split::{RULE, Split, SplitSettings, SplitTokens};
 use forgetting_laws::data::synthetic::Synthetic;
@@ -48,7 +48,7 @@ struct Named {
     source: Box<dyn Source>,
     /// A description of its origin.
     origin: Origin,
-    fetched: Option<Fetched>,
+    fetched: Option<DatasetManifest>,
     known: Option<CachedIdentity>,
     spec: DataSpec,
     /// The option that names its files.
@@ -181,7 +181,7 @@ impl Sources {
             answers |= opened.answers;
             targets.insert(name.clone(), named(opened, flag, 0, None));
         }
-        if data.loss == Loss::Answer && !answers {
+        if data.loss == Supervised::Answer && !answers {
             let requirement = "no target is of instructions; data.like names the form of their \
                                records";
             return Err(Error::setting("data.loss", data.loss.name(), requirement));

@@ -298,7 +298,7 @@ impl Planner<'_> {
             decay,
             tokens_per_param,
             seed,
-            job: job(spec, label, size, shape, tokens, flops),
+            job: Job { spec, label, size: size.to_string(), shape, tokens, flops, import: None },
         })
     }
 
@@ -313,8 +313,6 @@ impl Planner<'_> {
             engine: self.config.run.engine.kind(),
             weights: import.hash.clone(),
         });
-        let flops = flops(&shape, 0, evaluated(&self.config.data, 1));
-        let job = job(spec, size.to_string(), size, shape, 0, flops);
         Pretraining {
             blocks: Vec::new(),
             size: size.to_string(),
@@ -322,7 +320,15 @@ impl Planner<'_> {
             decay,
             tokens_per_param: 0.0,
             seed: self.config.seed,
-            job: Job { import: Some(import.folder.clone()), ..job },
+            job: Job {
+                spec,
+                label: size.to_string(),
+                size: size.to_string(),
+                shape,
+                tokens: 0,
+                flops: flops(&shape, 0, evaluated(&self.config.data, 1)),
+                import: Some(import.folder.clone()),
+            },
         }
     }
 
@@ -367,7 +373,15 @@ impl Planner<'_> {
             tokens_per_param: parent.tokens_per_param,
             pretraining_seed: parent.seed,
             cell,
-            job: job(Spec::Finetune(spec), label, size, shape, tokens, flops),
+            job: Job {
+                spec: Spec::Finetune(spec),
+                label,
+                size: size.to_string(),
+                shape,
+                tokens,
+                flops,
+                import: None,
+            },
         }
     }
 
@@ -418,10 +432,6 @@ fn note(blocks: &mut Vec<String>, name: &str, block: &Block) {
 
 fn decayed(adamw: AdamW, decay: bool) -> AdamW {
     AdamW { weight_decay: if decay { adamw.weight_decay } else { 0.0 }, ..adamw }
-}
-
-fn job(spec: Spec, label: String, size: &str, shape: Shape, tokens: u64, flops: f64) -> Job {
-    Job { spec, label, size: size.to_string(), shape, tokens, flops, import: None }
 }
 
 /// The FLOPs of a finetuning that ends after so many steps, including evaluations.

@@ -79,13 +79,13 @@ impl KnownRun {
     pub fn confirm(&self, label: &str, made: &Record) -> Result<()> {
         let of_file = &self.record;
         let same_model = of_file.model.is_none() || of_file.model == made.model;
-        // As text, in which no loss on a target is like any other such.
+        // As text, in which a NaN (no loss on a target) equals another NaN.
         if same_model && to_json(&of_file.evaluations) == to_json(&made.evaluations) {
             return Ok(());
         }
         let requirement = format!(
-            "says of {label} what it does not come to here, so that its runs and those made here do not \
-             belong together; use another --out, without --known"
+            "has another result for {label} than training it again gives here, so its runs and those \
+             made here do not belong together; use another --out, without --known"
         );
         Err(Error::setting("--known", self.file.display(), requirement))
     }

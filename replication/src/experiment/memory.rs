@@ -11,7 +11,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceMemory {
-    /// As much as the device has.
+    /// As many as the memory of the device allows.
     #[default]
     Auto,
     /// This many bytes.

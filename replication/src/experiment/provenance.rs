@@ -104,7 +104,7 @@ fn processor() -> String {
 
 /// A run's manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct RunManifest {
     /// The run's label.
     pub label: String,
     /// The machine and versions of the last session.
@@ -123,7 +123,7 @@ pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec
     let lines = runs.flat_map(|id| {
         let folder = store.folder(id);
         let known = KnownRun::read(&folder).ok().flatten();
-        let here = Manifest::read(&folder).map(|manifest| manifest.machine.line());
+        let here = RunManifest::read(&folder).map(|manifest| manifest.machine.line());
         let unknown = (known.is_none() && here.is_none()).then(|| "unknown machine".into());
         known.map(|known| known.machines).unwrap_or_default().into_iter().chain(here).chain(unknown)
     });
@@ -134,7 +134,7 @@ pub fn machines<'a>(store: &Store, runs: impl Iterator<Item = &'a RunId>) -> Vec
 /// it. `None` if not all are known.
 pub fn core_seconds(store: &Store, id: &RunId) -> Option<f64> {
     let folder = store.folder(id);
-    match Manifest::read(&folder) {
+    match RunManifest::read(&folder) {
         Some(manifest) => manifest.sessions.iter().map(|session| session.cpu_seconds).sum(),
         None => KnownRun::read(&folder).ok().flatten()?.core_seconds,
     }
@@ -180,7 +180,7 @@ impl Memory {
         }
     }
 
-    /// As text for the end of a line; empty if nothing is known.
+    /// The provenance as text for the end of a line; empty if nothing is known.
     pub fn words(&self) -> String {
         match *self {
             Self { on_device: Some(used), of_device: Some(total), .. } => {
@@ -208,7 +208,7 @@ fn peak_memory() -> Option<u64> {
 /// The file of the manifest in a run's folder.
 pub const MANIFEST: &str = "manifest.json";
 
-impl Manifest {
+impl RunManifest {
     /// The manifest of a run's folder, if it exists and can be read.
     pub fn read(folder: &Path) -> Option<Self> {
         let bytes = std::fs::read(folder.join(MANIFEST)).ok()?;

@@ -28,7 +28,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// With what became of other jobs.
+    /// Adds what became of other jobs.
     pub fn add(&mut self, other: Self) {
         self.records.extend(other.records);
         self.failures.extend(other.failures);

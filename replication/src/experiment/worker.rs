@@ -1,23 +1,22 @@
 //! Carries out one run: claims it, resumes or starts it, and records how it ended.
 
-use crate::experiment::compute::{Collectives, Compute, Effort, refusal};
+use crate::experiment::compute::{Collectives, Compute, Effort};
 use crate::experiment::data::Prepared;
 use crate::experiment::job::{self, Job, finished, lacks_model, losses, usable};
 use crate::experiment::known::{KNOWN, KnownRun};
 use crate::experiment::memory::Budget;
-use crate::experiment::provenance::{MANIFEST, Machine, Manifest, Memory, cpu_seconds};
+use crate::experiment::provenance::{MANIFEST, Machine, Memory, RunManifest, cpu_seconds};
 use crate::experiment::ranks::Ranks;
 use crate::inputs::pretrained::{copy_besides, keep_special_tokens};
 use crate::terminal::Display;
 use forgetting_laws::checkpoint::{self, Checkpoint};
-use forgetting_laws::engine::{self, Control, Engine, Observer};
+use forgetting_laws::engine::{self, Control, Engine, FinetuneData, Observer};
 use forgetting_laws::finetuning::Evaluation;
 use forgetting_laws::run::{Outcome, Record, RunId, Spec};
 use forgetting_laws::store::{Claim, Store, verify_file, write_atomic};
 use forgetting_laws::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -133,11 +132,9 @@ pub fn assist(context: &RunContext<'_>, job: &Job) -> Result<()> {
 
 /// The result of the work of this rank. All ranks learn whether one of them failed.
 fn together<T>(context: &RunContext<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let result = catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| refusal(&*panic).map_or_else(|| resume_unwind(panic), Err));
     match context.ranks {
-        Some(ranks) => ranks.conclude(result),
-        None => result,
+        Some(ranks) => ranks.conclude(work()),
+        None => work(),
     }
 }
 
@@ -181,7 +178,7 @@ fn attempt(context: &RunContext<'_>, job: &Job, claim: &Claim) -> Result<Record>
         copy_besides(from, claim.folder(), &data.tokenizer)?;
     }
     let mut manifest =
-        Manifest::open(claim, &job.label, context.machine, data.stats_of(&job.spec)?)?;
+        RunManifest::open(claim, &job.label, context.machine, data.stats_of(&job.spec)?)?;
     let display = context.display.run(&job.label, job.flops);
     let begun = (Instant::now(), cpu_seconds());
     let result = train(context, job, Some(claim), &display);
@@ -229,7 +226,8 @@ fn train(
         }
         Spec::Finetune(spec) => parent_model(context.store, &spec.parent).and_then(|model| {
             let (pretraining, target) = (&data.pretraining, &data.targets[&spec.target]);
-            engine::finetune(spec, &model, pretraining, target, claim, &control)
+            let data = FinetuneData { pretraining, target };
+            engine::finetune(spec, &model, data, claim, &control)
         }),
     }
 }

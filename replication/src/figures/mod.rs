@@ -27,7 +27,7 @@ pub struct Figure {
     /// What the paper calls it, with the numbering, as "Figure 1 (arXiv v2)"; "beyond the paper"
     /// where it is ours.
     pub paper: &'static str,
-    /// In a line.
+    /// What it shows, in a line.
     pub title: &'static str,
     /// The blocks of the grid whose runs it needs.
     pub blocks: &'static [&'static str],
@@ -86,7 +86,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// In words.
+    /// The verdict as pages print it.
     pub fn words(self) -> &'static str {
         match self {
             Self::Supported => "supported",
@@ -95,7 +95,7 @@ impl Verdict {
         }
     }
 
-    /// Of a test that could be made.
+    /// The verdict of a test that could be made.
     pub fn of(holds: bool) -> Self {
         if holds { Self::Supported } else { Self::NotSupported }
     }

@@ -3,7 +3,7 @@
 use super::registry::registry;
 use clap::Args;
 use forgetting_laws::data::files::{Fields, Instructions};
-use forgetting_laws::data::mask::Loss;
+use forgetting_laws::data::mask::Supervised;
 use forgetting_laws::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -19,16 +19,16 @@ pub struct Records {
     pub skip_missing: bool,
     /// Which tokens of instructions count in the loss: all or answer; in plain text all count.
     #[arg(long, value_name = "WHAT", default_value = "all", value_parser = loss)]
-    pub loss: Loss,
+    pub loss: Supervised,
     /// A file with further data sets.
     #[arg(long, value_name = "FILE")]
     pub registry: Option<PathBuf>,
 }
 
 /// Which tokens count, by name.
-fn loss(name: &str) -> std::result::Result<Loss, String> {
-    let names = || Loss::ALL.map(Loss::name).join(" or ");
-    let of_name = Loss::ALL.into_iter().find(|loss| loss.name() == name);
+fn loss(name: &str) -> std::result::Result<Supervised, String> {
+    let names = || Supervised::ALL.map(Supervised::name).join(" or ");
+    let of_name = Supervised::ALL.into_iter().find(|loss| loss.name() == name);
     of_name.ok_or_else(|| format!("must be {}", names()))
 }
 
@@ -42,7 +42,7 @@ impl Records {
         let fields = fields(self.like.as_deref(), self.registry.as_deref(), text, group)?;
         let fields = counting(fields, self.loss);
         let fields = Fields { skip_missing: self.skip_missing, ..fields };
-        if self.loss == Loss::Answer && !fields.counts_answers() {
+        if self.loss == Supervised::Answer && !fields.counts_answers() {
             let requirement = "the records are not instructions; --like NAME names their format";
             return Err(Error::setting("--loss", self.loss.name(), requirement));
         }
@@ -81,10 +81,10 @@ pub fn fields(
     Ok(Fields { group, ..fields })
 }
 
-/// The same, if a setting may ask that only answers count.
-pub fn counting(fields: Fields, loss: Loss) -> Fields {
+/// The fields with the setting of which tokens count in the loss.
+pub fn counting(fields: Fields, loss: Supervised) -> Fields {
     match loss {
-        Loss::All => fields,
-        Loss::Answer => Fields { loss, ..fields },
+        Supervised::All => fields,
+        Supervised::Answer => Fields { loss, ..fields },
     }
 }

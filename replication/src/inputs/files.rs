@@ -126,8 +126,8 @@ impl Text {
         let files = read(&self.paths, &self.fields)?;
         if Identity::of(&files) != self.identity {
             let names: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
-            let requirement = "is another text than before, although the times and sizes of its files did \
-                               not change: read them again with --reread-texts";
+            let requirement = "has changed, although the times and sizes of its files have not: read them \
+                               again with --reread-texts";
             return Err(Error::setting("text", names.join(", "), requirement));
         }
         Ok(self.files.get_or_init(|| files))
@@ -253,7 +253,7 @@ mod tests {
         known.keep(&cache);
         let stale = open(Some(&cache)).unwrap();
         let error = stale.document(0).unwrap_err().to_string();
-        assert!(error.contains("texts: is another text than before"), "{error}");
+        assert!(error.contains("texts: has changed, although"), "{error}");
         let again = Text::open(std::slice::from_ref(&folder), &fields, Some(&cache), true).unwrap();
         assert_eq!(again.document(0).unwrap(), "ten");
         assert_eq!(open(Some(&cache)).unwrap().content_hash(), again.content_hash());

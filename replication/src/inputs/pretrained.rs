@@ -103,11 +103,11 @@ pub fn keep_special_tokens(from: &Path, to: &Path, tokenizer: &Tokenizer) -> Res
 /// Which of the given models are identified, for which their parameters are read, and if need be fetched.
 #[derive(Clone, Copy)]
 pub enum Needed<'a> {
-    /// All.
+    /// All models.
     All,
-    /// All whose parameters are here: a plan fetches none.
+    /// Models whose parameters are here already: a plan fetches none.
     Here,
-    /// Those from which runs began: models of these shapes. Others have no results.
+    /// Models of these shapes, from which runs began. Others have no results.
     Begun(&'a [Shape]),
 }
 

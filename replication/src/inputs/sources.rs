@@ -6,8 +6,8 @@ use super::registry::{HUB, name_of, registry};
 use crate::terminal::Transfers;
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::Fields;
-use forgetting_laws::data::mask::Loss;
-use forgetting_laws::data::registry::Manifest;
+use forgetting_laws::data::mask::Supervised;
+use forgetting_laws::data::registry::DatasetManifest;
 use forgetting_laws::data::tokens::Origin;
 use forgetting_laws::hub::Hub;
 use forgetting_laws::{Error, Result};
@@ -26,7 +26,7 @@ pub struct Reading<'a> {
     /// field.
     pub like: &'a str,
     /// Which tokens of the targets' instructions count in the loss.
-    pub loss: Loss,
+    pub loss: Supervised,
     /// Whether records whose text is null or missing are skipped.
     pub skip_missing: bool,
     /// Whether text files are read again even if their times and sizes have not changed.
@@ -40,7 +40,7 @@ pub struct OpenedSource {
     /// A description of its origin.
     pub origin: Origin,
     /// The fetched files, if it is a data set of the registry.
-    pub manifest: Option<Manifest>,
+    pub manifest: Option<DatasetManifest>,
     /// Facts about files to store, so that they need not be read again.
     pub known: Option<CachedIdentity>,
     /// Whether only answers count in the loss.
@@ -85,7 +85,7 @@ pub fn open(
     let asked = |fields: Fields| {
         let fields = Fields { skip_missing: data.skip_missing, ..fields };
         match role {
-            DataRole::Pretraining => Fields { loss: Loss::All, ..fields },
+            DataRole::Pretraining => Fields { loss: Supervised::All, ..fields },
             DataRole::Target => counting(fields, data.loss),
         }
     };
@@ -114,7 +114,7 @@ pub fn open(
 }
 
 impl OpenedSource {
-    fn text(text: Text, name: String, manifest: Option<Manifest>, fields: &Fields) -> Self {
+    fn text(text: Text, name: String, manifest: Option<DatasetManifest>, fields: &Fields) -> Self {
         let revision = manifest.as_ref().and_then(|manifest| manifest.commit.clone());
         let origin = Origin { name, revision, files: text.files().to_vec() };
         let (known, answers) = (text.known().cloned(), fields.counts_answers());

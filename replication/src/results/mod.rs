@@ -49,7 +49,7 @@ pub struct Pretrained {
     pub shape: forgetting_laws::model::Shape,
     /// GPUs that the run is planned for.
     pub gpus: u64,
-    /// Of initialisation and order.
+    /// The seed of the initialisation and of the order of the data.
     pub seed: u64,
     /// The peak learning rate.
     pub peak_lr: f64,
@@ -103,7 +103,7 @@ pub struct Finetuned {
     pub d_tokens: u64,
     /// The fraction of injected pretraining data.
     pub p: f64,
-    /// Of the order of the data and of the injection.
+    /// The seed of the order of the data and of the injection.
     pub seed: u64,
     /// The learning rate over the pretraining's peak.
     pub lr_ratio: f64,
@@ -142,7 +142,7 @@ pub enum LeftOut {
 }
 
 impl LeftOut {
-    /// As it stands in tables.
+    /// The sampler's name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Diverged => "diverged",
@@ -275,13 +275,13 @@ impl Finetuned {
 pub struct Domain {
     /// Its name in the settings.
     pub name: String,
-    /// What it is, for people.
+    /// A description of the text for people.
     pub source: String,
     /// The identity of its data.
     pub data: RunId,
     /// The loss of a model of single tokens, counted on the pretraining data, on its validation set.
     pub unigram_ft: f64,
-    /// The same of three tokens.
+    /// The loss of a trigram model of the pretraining data on the domain's validation set.
     pub trigram_ft: f64,
     /// Tokens and documents of its parts.
     pub counts: SplitReport,
@@ -296,13 +296,13 @@ pub struct Domain {
 /// The pretraining data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PretrainingData {
-    /// What it is, for people.
+    /// A description of the text for people.
     pub source: String,
     /// Its identity.
     pub data: RunId,
     /// The loss of a model of single tokens on its validation set: L_ref of claim 3.
     pub unigram_pt: f64,
-    /// The same of three tokens.
+    /// The loss of a trigram model on its validation set.
     pub trigram_pt: f64,
     /// Tokens and documents of its parts.
     pub counts: SplitReport,

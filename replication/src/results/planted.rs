@@ -169,7 +169,7 @@ fn figure_5(size: &str, domain: usize, d_ft: u64, p: f64) -> bool {
     sizes.contains(&size) && domain == 2 && d_ft == D_FT[1] && p != P[1]
 }
 
-/// With the bottom so many times earlier.
+/// A run whose bottom comes so many times earlier.
 fn at_another_rate(mut run: Finetuned, times: f64) -> Finetuned {
     run.lr_ratio = LR_RATIO * times;
     run.lr *= times;

@@ -46,7 +46,7 @@ pub struct Withheld {
 }
 
 impl Withheld {
-    /// From a run that exists already.
+    /// The prediction's run, from a run that exists already.
     pub fn of(run: &Finetuned) -> Self {
         Self {
             run_id: run.record.id.clone(),
@@ -131,7 +131,7 @@ pub struct Content {
     pub resamples: usize,
     /// The level of the intervals.
     pub level: f64,
-    /// By domain and law.
+    /// The predictions, by domain and law.
     pub registered: Vec<Registered>,
 }
 
@@ -154,7 +154,7 @@ const RULE: &str = "Fitted: the counted runs of the main grid with a smaller mod
 pub struct Plan {
     /// Which runs are fitted and which are predicted.
     pub corner: Corner,
-    /// The same for the reader of the file.
+    /// The rule in words, for whoever reads the file.
     pub rule: String,
     /// The laws that predict.
     pub laws: Vec<&'static dyn Law>,
@@ -355,7 +355,7 @@ fn register(
     let sizes = distinct(runs.iter().map(|run| run.n_params() as f64)).len();
     let fitted = match sizes {
         0 | 1 => {
-            let requirement = "a larger one is predicted from two at least";
+            let requirement = "must be at least two: a larger one is predicted from them";
             Err(Error::setting("distinct sizes", sizes, requirement))
         }
         _ => fit::fit(&table, law, options),

@@ -27,7 +27,7 @@ impl Display {
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new((work / UNIT) as u64));
         total.set_style(style(
-            "{prefix:24} {bar:30} {percent:>3}%  {elapsed} gone, at most {eta} left",
+            "{prefix:24} {bar:30} {percent:>3}%  {elapsed} elapsed, at most {eta} left",
         ));
         total.set_prefix("all runs");
         Self { bars, total, on_terminal }

@@ -72,7 +72,7 @@ impl Progress for Transfers {
 
     fn waiting(&self, _what: &str, why: &HubError, pause: Duration) {
         let pause = HumanDuration(pause);
-        let line = format!("{why}; tries again in {pause}");
+        let line = format!("{why}; trying again in {pause}");
         self.with(|file| match file.as_ref().and_then(|file| file.bar.as_ref()) {
             Some(bar) => bar.suspend(|| log(&line)),
             None => log(&line),

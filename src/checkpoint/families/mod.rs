@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use std::ops::Range;
 
 /// The families. A shape is written in the format of the first family that can represent it.
-pub const FAMILIES: [&Family; 8] = [
+pub const FAMILIES: &[&Family] = &[
     &gpt_neox::FAMILY,
     &gpt2::FAMILY,
     &llama::FAMILY,
@@ -79,7 +79,7 @@ pub struct Stored {
 /// How the elements lie in the file.
 #[derive(Debug, Clone, Copy)]
 enum Order {
-    /// As in the layout.
+    /// The elements are in the order of the layout.
     Same,
     /// `[in, out]`.
     Transposed,
@@ -178,7 +178,7 @@ pub fn of(fields: &Fields) -> Result<&'static Family, String> {
         None if architecture.is_some_and(|name| name.starts_with("GPT2")) => "gpt2",
         _ => "",
     };
-    if let Some(family) = FAMILIES.into_iter().find(|family| family.model_types.contains(&found)) {
+    if let Some(family) = FAMILIES.iter().find(|family| family.model_types.contains(&found)) {
         return Ok(family);
     }
     let known: Vec<&str> = FAMILIES.iter().flat_map(|family| family.model_types).copied().collect();
@@ -188,7 +188,7 @@ pub fn of(fields: &Fields) -> Result<&'static Family, String> {
 
 /// The family that a shape is written as.
 pub fn for_shape(shape: &Shape) -> Option<(&'static Family, Map<String, Value>)> {
-    FAMILIES.into_iter().find_map(|family| match (family.write)(shape)? {
+    FAMILIES.iter().copied().find_map(|family| match (family.write)(shape)? {
         Value::Object(fields) => Some((family, fields)),
         _ => None,
     })

@@ -60,9 +60,9 @@ pub const WINDOW: usize = 32;
 pub struct Measures {
     /// The adjusted Jensen–Shannon divergence of tokens, in nats: about 0 to ln 2.
     pub unigram_js: Measured,
-    /// The same of pairs of tokens.
+    /// The Jensen-Shannon divergence of pairs of tokens.
     pub bigram_js: Measured,
-    /// The same of triples of tokens.
+    /// The Jensen-Shannon divergence of triples of tokens.
     pub trigram_js: Measured,
     /// The loss on the target of a trigram model of the pretraining data, minus that of a trigram
     /// model of the target, in nats per token.
@@ -232,8 +232,8 @@ impl Stream {
             });
         }
         if starts.len() < 2 {
-            let requirement = "must be 2 at least: give more documents or works, or let more tokens \
-                               be taken";
+            let requirement = "must be at least 2: give more documents or works, or measure with more \
+                               tokens";
             return Err(Error::setting("works in half of the text", starts.len(), requirement));
         }
         let ends = starts[1..].iter().copied().chain([stream.len()]);
@@ -357,7 +357,7 @@ fn divergence(a: &[Stream; 2], b: &[Stream; 2], n: usize) -> Result<Measured> {
         |[first, second, of_a, of_b]: [f64; 4]| adjust((first + second) / 2.0, (of_a + of_b) / 2.0);
     let value = adjusted(pairs).ok_or_else(|| {
         let requirement =
-            format!("must be more: the halves of neither side share a run of {n} tokens");
+            format!("must be larger: the halves of neither side share a run of {n} tokens");
         Error::setting("tokens of each side", 2 * a[0].tokens.len(), requirement)
     })?;
     let mut variances = [0.0; 4];
@@ -387,7 +387,7 @@ const PAIRS: [(usize, usize); 4] = [(0, 3), (1, 2), (0, 1), (2, 3)];
 
 /// How often the n-grams of four streams occur.
 struct Counts {
-    /// By stream and n-gram.
+    /// The columns of the matrix, by stream and n-gram.
     columns: [Vec<u32>; 4],
     /// By stream and block: n-grams and how often each occurs there.
     cells: [Vec<Vec<(u32, u32)>>; 4],

@@ -1,6 +1,6 @@
 //! Which part of a record is the document.
 
-use crate::data::mask::{Loss, Passage};
+use crate::data::mask::{Passage, Supervised};
 use crate::formats::json::Refusal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -30,8 +30,8 @@ pub struct Fields {
     #[serde(default)]
     pub instructions: Option<Instructions>,
     /// Which tokens of instructions count in the loss; in other text all do.
-    #[serde(default, skip_serializing_if = "Loss::is_default")]
-    pub loss: Loss,
+    #[serde(default, skip_serializing_if = "Supervised::is_default")]
+    pub loss: Supervised,
     /// Whether a record is skipped and counted if its text, or its list of turns, is null or missing.
     /// Otherwise such a record is an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -107,7 +107,7 @@ impl Fields {
             group,
             filter: None,
             instructions: None,
-            loss: Loss::All,
+            loss: Supervised::All,
             skip_missing: false,
         }
     }
@@ -126,7 +126,7 @@ impl Fields {
 
     /// Whether only answers count in the loss.
     pub fn counts_answers(&self) -> bool {
-        self.instructions.is_some() && self.loss == Loss::Answer
+        self.instructions.is_some() && self.loss == Supervised::Answer
     }
 
     /// The outermost fields of a record that are needed.
@@ -481,7 +481,7 @@ mod tests {
     #[test]
     fn answers_count_with_the_end_of_their_lines() {
         let fields = Fields {
-            loss: Loss::Answer,
+            loss: Supervised::Answer,
             ..with(Instructions::Conversation {
                 turns: "turns".into(),
                 speaker: "who".into(),
@@ -503,7 +503,7 @@ mod tests {
         assert_eq!(answers(&fields, record(&silent)), Some(vec![" Yes.\n".into()]));
         assert_eq!(answers(&fields, record(&silent[..2])), Some(Vec::new()));
         // All counts: the same text without a mask.
-        let all = Fields { loss: Loss::All, ..fields.clone() };
+        let all = Fields { loss: Supervised::All, ..fields.clone() };
         assert_eq!(answers(&all, record(&two)), None);
         let text = |fields: &Fields| match fields.find(record(&two)).unwrap() {
             Found::Document(passage, _) => passage.text,
@@ -511,7 +511,7 @@ mod tests {
         };
         assert_eq!(text(&all), text(&fields));
         // Text in a field counts everywhere.
-        let plain = Fields { loss: Loss::Answer, ..Fields::plain("text", None) };
+        let plain = Fields { loss: Supervised::Answer, ..Fields::plain("text", None) };
         assert_eq!(answers(&plain, json!({"text": "[INST] a [/INST] b"})), None);
         assert_eq!(plain.rest(), None);
         assert_ne!(fields.rest(), all.rest());

@@ -1,7 +1,7 @@
 use super::gather::{PART, SEPARATOR};
 use super::pieces::{PIECE, Pieces};
 use super::*;
-use crate::data::mask::Loss;
+use crate::data::mask::Supervised;
 use ::parquet::basic::Compression as Packed;
 use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use ::parquet::file::properties::WriterProperties;
@@ -841,7 +841,7 @@ fn answers_count_alone_where_that_is_asked_for() {
     let texts_of = |files: &Files| texts(files);
     let folder = folder(&[("a.jsonl", lines.as_bytes()), ("b.txt", b"plain text")]);
     let read = |loss| Files::read(&[folder.path().to_path_buf()], &fields(loss)).unwrap();
-    let (all, answers) = (read(Loss::All), read(Loss::Answer));
+    let (all, answers) = (read(Supervised::All), read(Supervised::Answer));
     assert_eq!(texts_of(&all), texts_of(&answers));
     assert_ne!(all.content_hash(), answers.content_hash());
     let counted = |files: &Files, i| files.passage(i).unwrap().counted.map(Cow::into_owned);
@@ -857,5 +857,5 @@ fn answers_count_alone_where_that_is_asked_for() {
         let fields = Fields { loss, ..Fields::plain("q", None) };
         Files::read(&[folder.path().join("a.jsonl")], &fields).unwrap().content_hash()
     };
-    assert_eq!(plain(Loss::All), plain(Loss::Answer));
+    assert_eq!(plain(Supervised::All), plain(Supervised::Answer));
 }

@@ -36,7 +36,7 @@ pub(super) const TOPICS: usize = 40;
 pub(super) enum Link {
     /// The adjectives of a noun.
     Quality,
-    /// What a noun does.
+    /// From a noun to what it does.
     Act,
     /// The object of a verb.
     Object,

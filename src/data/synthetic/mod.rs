@@ -56,7 +56,7 @@ mod language;
 mod writer;
 
 use super::Source;
-use super::mask::{Loss, Passage};
+use super::mask::{Passage, Supervised};
 use crate::rng::{Draws, Key};
 use crate::store::sha256;
 use crate::{Error, Fraction, Result};
@@ -160,7 +160,7 @@ pub struct Synthetic {
     kind: Kind,
     language: Language,
     documents: Key,
-    loss: Loss,
+    loss: Supervised,
 }
 
 enum Kind {
@@ -179,7 +179,7 @@ impl Synthetic {
             },
             language: Language::new(key.named("language"), false),
             documents: key.named("documents").named("pretraining"),
-            loss: Loss::All,
+            loss: Supervised::All,
         }
     }
 
@@ -199,19 +199,19 @@ impl Synthetic {
             kind: Kind::Target { domain, distance, first_topic: first_topic as usize },
             language,
             documents: key.named("documents").named(domain.name()),
-            loss: Loss::All,
+            loss: Supervised::All,
         }
     }
 
     /// Sets which tokens of instructions count in the loss; in other text all do.
-    pub fn counting(self, loss: Loss) -> Self {
+    pub fn counting(self, loss: Supervised) -> Self {
         Self { loss, ..self }
     }
 
     /// Whether only answers count in the loss.
     pub fn counts_answers(&self) -> bool {
         let instructions = matches!(&self.kind, Kind::Target { domain: Domain::Instructions, .. });
-        instructions && self.loss == Loss::Answer
+        instructions && self.loss == Supervised::Answer
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) enum Cuts {
 pub(super) struct Characters {
     /// The characters that are tokens. Others are spelled out or unknown, and may be fused.
     single: HashSet<char>,
-    /// Those that stand next to each other in a token.
+    /// Pairs of characters that stand next to each other in a token.
     neighbours: HashSet<(char, char)>,
     /// What characters are replaced by before they are encoded.
     replaced: Vec<(char, char)>,
@@ -71,7 +71,7 @@ pub(super) struct Characters {
 }
 
 impl Cuts {
-    /// None where nothing is known.
+    /// The cuts of a tokenizer; `None` if nothing is known of where its texts can be cut.
     pub fn of(tokenizer: &Tokenizer) -> Option<Self> {
         let value = |part: Option<Value>, list: &str| match part {
             None | Some(Value::Null) => Vec::new(),

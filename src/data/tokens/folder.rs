@@ -2,7 +2,7 @@
 //! hashes.
 
 use super::shard::{Header, Shard, Writer};
-use super::{Take, Tokens, flow, pack};
+use super::{Packer, Take, Tokens, flow};
 use crate::data::split::{RULE_TEXT, UNLIMITED_RULE_TEXT};
 use crate::data::{Encode, Source};
 use crate::store::{
@@ -53,11 +53,11 @@ impl Recipe<'_> {
     }
 
     /// The manifest of a folder. It must belong to this recipe.
-    fn known(&self, folder: &Path) -> Result<Option<Manifest>> {
+    fn known(&self, folder: &Path) -> Result<Option<StoreManifest>> {
         if self.shard_documents == 0 {
             return Err(Error::setting("documents of a shard", 0, "must be at least 1"));
         }
-        let known = Manifest::read(folder)?;
+        let known = StoreManifest::read(folder)?;
         if known.as_ref().is_some_and(|known| known.identity != hex(&self.header().identity)) {
             let requirement = "holds the tokens of another source or tokenizer; name another \
                                folder or remove this one";
@@ -70,7 +70,7 @@ impl Recipe<'_> {
     fn write_manifest(&self, folder: &Path, origin: &Origin, shards: &[ShardFile]) -> Result<()> {
         let header = self.header();
         let rule = if self.source.len().is_some() { RULE_TEXT } else { UNLIMITED_RULE_TEXT };
-        let manifest = Manifest {
+        let manifest = StoreManifest {
             format: FORMAT,
             identity: hex(&header.identity),
             origin: origin.clone(),
@@ -100,7 +100,8 @@ impl Recipe<'_> {
             (folder.join(stem), Header { first: documents.start, ..self.header() });
         let (path, sha256) = write_hashed_stream(folder, stem, "tokens", |out| {
             let writer = Writer::new(out, &path, header)?;
-            pack(self.source, self.encoder, documents, writer, flow(), take)
+            Packer { source: self.source, encoder: self.encoder, flow: flow() }
+                .pack(documents, writer, take)
         })?;
         Ok(entry(&Shard::open(path)?, sha256))
     }
@@ -135,7 +136,7 @@ pub struct OriginFile {
 
 /// The content of a store: `manifest.json`, written last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct StoreManifest {
     /// Version of the format.
     pub format: u32,
     /// Hex SHA-256 of what determines the tokens.
@@ -152,9 +153,9 @@ pub struct Manifest {
     pub end_of_text: u32,
     /// Bytes per token.
     pub bytes_per_token: u32,
-    /// All documents.
+    /// The number of documents in all shards.
     pub documents: u64,
-    /// All tokens.
+    /// The number of tokens in all shards.
     pub tokens: u64,
     /// The tokens that count in the loss; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,7 +189,7 @@ fn counted(shards: &[ShardFile]) -> Option<u64> {
     masked.then(|| shards.iter().map(counted).fold(0, u64::saturating_add))
 }
 
-impl Manifest {
+impl StoreManifest {
     /// The manifest of a folder, or `None` if the store is not finished.
     ///
     /// # Errors
@@ -366,7 +367,7 @@ impl Tokens {
     /// If there is no finished store, or a shard is missing, truncated or different from the manifest.
     /// The error names the shard.
     pub fn open(folder: &Path) -> Result<Self> {
-        let shards = Manifest::of(folder)?.shards(folder).collect::<Result<_>>()?;
+        let shards = StoreManifest::of(folder)?.shards(folder).collect::<Result<_>>()?;
         Self::new(shards)
     }
 
@@ -376,7 +377,7 @@ impl Tokens {
     /// # Errors
     /// If there is no finished store.
     pub fn verify(folder: &Path) -> Result<Vec<Error>> {
-        let manifest = Manifest::of(folder)?;
+        let manifest = StoreManifest::of(folder)?;
         let check = |(shard, entry): (Result<Shard>, &ShardFile)| -> Result<()> {
             let shard = shard?;
             let path = folder.join(&entry.file);

@@ -18,7 +18,7 @@ mod folder;
 mod shard;
 
 #[cfg(feature = "text")]
-pub use folder::{Manifest, Origin, OriginFile, Recipe, ShardFile};
+pub use folder::{Origin, OriginFile, Recipe, ShardFile, StoreManifest};
 
 use super::mask::Encoded;
 use super::{Encode, Source};
@@ -83,7 +83,7 @@ impl Tokens {
             identity: [0; 32],
         };
         let writer = Writer::new(&mut bytes, &path, header)?;
-        pack(source, encoder, documents, writer, flow(), take)?;
+        Packer { source, encoder, flow: flow() }.pack(documents, writer, take)?;
         Self::new(vec![Shard::new(path, Bytes::Memory(bytes.into_inner()))?])
     }
 
@@ -233,33 +233,41 @@ impl Chosen {
     }
 }
 
-/// Tokenises documents of a source and writes them to a shard in their order, until `take` has enough.
-fn pack(
-    source: &dyn Source,
-    encoder: &dyn Encode,
-    documents: Range<u64>,
-    mut writer: Writer<'_, impl Write + Seek>,
+/// Tokenises documents of a source.
+struct Packer<'a> {
+    source: &'a dyn Source,
+    encoder: &'a dyn Encode,
     flow: Flow,
-    take: Take<'_>,
-) -> Result<()> {
-    let tokenise = |i: u64| -> Result<(Encoded, Document)> {
-        let passage = source.passage(i)?;
-        let fingerprint = fingerprint(&passage.text);
-        let place = match source.work(i) {
-            Some(work) => first_64_bits(work.as_bytes()),
-            None => place(&passage.text).unwrap_or(fingerprint as u64),
+}
+
+impl Packer<'_> {
+    /// Writes documents to a shard in their order, until `take` has enough.
+    fn pack(
+        self,
+        documents: Range<u64>,
+        mut writer: Writer<'_, impl Write + Seek>,
+        take: Take<'_>,
+    ) -> Result<()> {
+        let Self { source, encoder, flow } = self;
+        let tokenise = |i: u64| -> Result<(Encoded, Document)> {
+            let passage = source.passage(i)?;
+            let fingerprint = fingerprint(&passage.text);
+            let place = match source.work(i) {
+                Some(work) => first_64_bits(work.as_bytes()),
+                None => place(&passage.text).unwrap_or(fingerprint as u64),
+            };
+            let encoded = Encoded::ended(encoder, &passage)?;
+            let tokens = 0..encoded.tokens.len() as u64;
+            let document = Document { tokens, fingerprint, place, group: source.group(i) };
+            Ok((encoded, document))
         };
-        let encoded = Encoded::ended(encoder, &passage)?;
-        let tokens = 0..encoded.tokens.len() as u64;
-        let document = Document { tokens, fingerprint, place, group: source.group(i) };
-        Ok((encoded, document))
-    };
-    let write = |(encoded, document): (Encoded, Document)| {
-        writer.push(&encoded, &document)?;
-        Ok(take(&document))
-    };
-    flow.run(documents, tokenise, |(encoded, _)| encoded.tokens.len(), write)?;
-    writer.finish()
+        let write = |(encoded, document): (Encoded, Document)| {
+            writer.push(&encoded, &document)?;
+            Ok(take(&document))
+        };
+        flow.run(documents, tokenise, |(encoded, _)| encoded.tokens.len(), write)?;
+        writer.finish()
+    }
 }
 
 /// Runs on all cores. At most 4 MB of tokens wait to be written, plus one document per core.

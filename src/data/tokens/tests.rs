@@ -144,7 +144,7 @@ proptest! {
         let found = written(|writer| {
             let flow = Flow { threads, waiting };
             let documents = from as u64..source.0.len() as u64;
-            pack(&source, &Bytewise, documents, writer, flow, &mut |_| {
+            Packer { source: &source, encoder: &Bytewise, flow }.pack(documents, writer, &mut |_| {
                 heard.set(heard.get() + 1);
                 ControlFlow::Continue(())
             })
@@ -341,7 +341,7 @@ mod on_the_disk {
         assert_eq!((encoder.count(), heard.load(Ordering::Relaxed)), (40, 40));
         assert_eq!(files(folder.path()), before);
         check(&Tokens::open(folder.path()).unwrap(), &source);
-        let manifest = Manifest::read(folder.path()).unwrap().unwrap();
+        let manifest = StoreManifest::read(folder.path()).unwrap().unwrap();
         assert_eq!((manifest.documents, manifest.tokens), (40, tokens.tokens()));
         assert_eq!((manifest.bytes_per_token, manifest.shards.len()), (2, 6));
         assert_eq!((manifest.origin, &*manifest.tokenizer), (origin, "bytes"));
@@ -412,7 +412,7 @@ mod on_the_disk {
             let encoded = encoder.count();
             let tokens = grow(folder.path(), &encoder, asked).unwrap();
             check(&tokens, &texts(there));
-            let manifest = Manifest::read(folder.path()).unwrap().unwrap();
+            let manifest = StoreManifest::read(folder.path()).unwrap().unwrap();
             assert_eq!((manifest.documents, manifest.shards.len()), (there, shards));
             let mut after = files(folder.path());
             assert_eq!(encoder.count() == encoded, after == before, "{asked}");
@@ -425,7 +425,7 @@ mod on_the_disk {
         }
 
         // Missing shards are made again, to the same bytes, whether they are asked for or not.
-        for shard in &Manifest::read(folder.path()).unwrap().unwrap().shards[1..4] {
+        for shard in &StoreManifest::read(folder.path()).unwrap().unwrap().shards[1..4] {
             fs::remove_file(folder.path().join(&shard.file)).unwrap();
         }
         check(&grow(folder.path(), &encoder, 8).unwrap(), &texts(30));
@@ -467,7 +467,7 @@ mod on_the_disk {
             let recipe = Recipe { vocab, ..recipe(&source, &Large) };
             let tokens = prepare(folder.path(), &recipe).unwrap();
             assert_eq!(tokens.document(1).unwrap(), [65_598, 65_599, 0]);
-            let manifest = Manifest::read(folder.path()).unwrap().unwrap();
+            let manifest = StoreManifest::read(folder.path()).unwrap().unwrap();
             assert_eq!(manifest.bytes_per_token, width);
         }
         let folder = tempfile::tempdir().unwrap();
@@ -511,7 +511,7 @@ mod on_the_disk {
         let source = texts(40);
         prepare(folder.path(), &recipe(&source, &Bytewise)).unwrap();
         let before = files(folder.path());
-        let name = &Manifest::read(folder.path()).unwrap().unwrap().shards[2].file;
+        let name = &StoreManifest::read(folder.path()).unwrap().unwrap().shards[2].file;
         let path = folder.path().join(name);
         fs::remove_file(&path).unwrap();
         let error = Tokens::open(folder.path()).unwrap_err().to_string();
@@ -538,7 +538,7 @@ mod on_the_disk {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path(), &recipe(source, &Bytewise)).unwrap();
         assert!(Tokens::verify(folder.path()).unwrap().is_empty());
-        let name = &Manifest::read(folder.path()).unwrap().unwrap().shards[1].file;
+        let name = &StoreManifest::read(folder.path()).unwrap().unwrap().shards[1].file;
         let path = folder.path().join(name);
         let whole = fs::read(&path).unwrap();
         for i in 0..whole.len() {
@@ -574,7 +574,7 @@ mod on_the_disk {
             let folder = tempfile::tempdir().unwrap();
             prepare(folder.path(), &recipe(source, &Bytewise)).unwrap();
             assert!(Tokens::verify(folder.path()).unwrap().is_empty());
-            Manifest::read(folder.path()).unwrap().unwrap()
+            StoreManifest::read(folder.path()).unwrap().unwrap()
         };
         let (plain, all) = (shards(&words("abc")), shards(&Letters(words("abc"))));
         assert_eq!((plain.counted, all.counted), (None, None));
@@ -597,7 +597,7 @@ mod on_the_disk {
         prepare(folder.path(), &recipe(&source, &Bytewise)).unwrap();
         let manifest = folder.path().join("manifest.json");
         let text = fs::read_to_string(&manifest).unwrap();
-        let parsed = Manifest::read(folder.path()).unwrap().unwrap();
+        let parsed = StoreManifest::read(folder.path()).unwrap().unwrap();
         let shard = &parsed.shards[0];
         let counted = format!("\"counted\": {}", shard.counted.unwrap());
         assert!(text.contains(&counted), "{text}");
@@ -630,7 +630,7 @@ mod on_the_disk {
         prepare(folder.path(), &recipe(&source, &Bytewise)).unwrap();
         let path = folder.path().join("manifest.json");
         let text = fs::read_to_string(&path).unwrap();
-        let name = &Manifest::read(folder.path()).unwrap().unwrap().shards[0].file;
+        let name = &StoreManifest::read(folder.path()).unwrap().unwrap().shards[0].file;
         let cases = [
             (text[..100].to_string(), "not the manifest"),
             ("[]".to_string(), "not the manifest"),
@@ -668,7 +668,7 @@ mod on_the_disk {
                 counted += mask.iter().filter(|&&counts| counts).count() as u64;
                 prop_assert_eq!(tokens.counted(i as u64).unwrap(), mask);
             }
-            let manifest = Manifest::read(folder.path()).unwrap().unwrap();
+            let manifest = StoreManifest::read(folder.path()).unwrap().unwrap();
             prop_assert_eq!(manifest.counted.unwrap_or(manifest.tokens), counted);
             let memory = Tokens::of(&source, &Bytewise).unwrap();
             prop_assert_eq!(tokens.tokens(), memory.tokens());

@@ -14,7 +14,7 @@ pub struct Optimizer {
     adamw: AdamW,
     /// Largest global norm of the gradient.
     clip: f64,
-    /// What decays.
+    /// The range of the parameters that decay.
     decayed: Range<usize>,
     /// First and second moment.
     m: Aligned,
@@ -62,7 +62,7 @@ impl Optimizer {
         (&self.m, &self.v)
     }
 
-    /// The same, to be replaced by those of a checkpoint.
+    /// Both moments, to be replaced by those of a checkpoint.
     pub fn moments_mut(&mut self) -> (&mut [f32], &mut [f32]) {
         (&mut self.m, &mut self.v)
     }
@@ -97,7 +97,9 @@ impl Optimizer {
             [(0..start, without_decay), (start..end, with_decay), (end..theta.len(), without_decay)]
         {
             let (m, v) = (&mut self.m[range.clone()], &mut self.v[range.clone()]);
-            update(self.simd, &mut theta[range.clone()], &gradient[range], m, v, numbers);
+            let theta = &mut theta[range.clone()];
+            let parts = Parts { theta, gradient: &gradient[range], m, v };
+            update(self.simd, parts, numbers);
         }
         norm
     }
@@ -124,14 +126,16 @@ fn norm(simd: Simd, gradient: &[f32]) -> f64 {
     squares.iter().sum::<f64>().sqrt()
 }
 
-fn update(
-    simd: Simd,
-    theta: &mut [f32],
-    gradient: &[f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    n: Numbers,
-) {
+/// The same part of the parameters, the gradient and both moments.
+struct Parts<'a> {
+    theta: &'a mut [f32],
+    gradient: &'a [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+}
+
+fn update(simd: Simd, parts: Parts<'_>, n: Numbers) {
+    let Parts { theta, gradient, m, v } = parts;
     simd.map(
         #[inline(always)]
         || {

@@ -21,7 +21,7 @@ impl Aligned {
         zeros
     }
 
-    /// As that of `Vec`.
+    /// Does what `Vec::resize` does.
     pub fn resize(&mut self, len: usize, value: f32) {
         if self.data.len() < self.begin + len {
             let mut data = vec![0.0; len + LINE];
@@ -35,7 +35,7 @@ impl Aligned {
         }
     }
 
-    /// As that of `Vec`.
+    /// Does what `Vec::clear` does.
     pub fn clear(&mut self) {
         self.len = 0;
     }

@@ -63,7 +63,7 @@ struct Queries {
 }
 
 impl Queries {
-    /// Those of a sequence, panel by panel.
+    /// The panels of a sequence, one after the other.
     fn panels(simd: Simd, time: usize) -> impl Iterator<Item = Self> {
         let wide = 2 * simd.lanes();
         (0..time).step_by(wide).map(move |first| {
@@ -129,7 +129,7 @@ pub(super) fn forward(simd: Simd, head: Head, sequence: Forward<'_>, scratch: &m
 
 /// One sequence after its forward, and what its backward gives.
 pub(super) struct Backward<'a> {
-    /// As in [`Forward`].
+    /// Queries, keys and values, as in [`Forward`].
     pub qkv: &'a [f32],
     pub max: &'a [f32],
     pub sum: &'a [f32],

@@ -46,7 +46,7 @@ enum Places {
 pub(super) struct Block {
     ln_1: Place,
     pub qkv: Linear,
-    /// Of queries and of keys, where they are normalised.
+    /// The normalisations of queries and of keys, where there are any.
     qk_norms: [Option<Place>; 2],
     pub attn_proj: Linear,
     ln_2: Place,
@@ -217,9 +217,9 @@ struct Activations {
     ln_1: Normalised,
     /// `[n, d_qkv]`.
     qkv: Aligned,
-    /// Of queries, `[n·h, w]`, and of keys.
+    /// The normalised queries, `[n·h, w]`, and keys.
     qk_norms: [Normalised; 2],
-    /// Of the scores of each head's queries, `[heads, n]`.
+    /// Maximum and sum of exponentials of the scores of each head's queries, `[heads, n]`.
     max: Aligned,
     sum: Aligned,
     /// `[n, h·w]`.
@@ -235,16 +235,16 @@ struct Activations {
 pub(super) enum Kept {
     /// Nothing: there is no backward.
     Nothing,
-    /// What each is given.
+    /// The input of each block.
     Inputs,
-    /// Its activations.
+    /// The activations of each block.
     All,
 }
 
 /// The gradients of what a block's layers give; rows are tokens.
 #[derive(Debug, Default)]
 struct Gradients {
-    /// Of the residual stream after the block, between its halves, and before it.
+    /// The gradients of the residual stream after the block, between its halves, and before it.
     after: Aligned,
     between: Aligned,
     before: Aligned,
@@ -269,10 +269,10 @@ pub(super) struct Group {
     x: Aligned,
     /// What each block was given, where its forward is computed again.
     inputs: Vec<Aligned>,
-    /// Of each block, or of one.
+    /// The activations of each block, or of one.
     activations: Vec<Activations>,
     ln_f: Normalised,
-    /// Of the last normalisation's output.
+    /// The gradient of the last normalisation's output.
     d_ln_f: Aligned,
     gradients: Gradients,
     logits: Aligned,
@@ -367,7 +367,7 @@ impl Group {
         block.backward(model, &self.spans, a, g, &mut self.scratch);
     }
 
-    /// Where those of a block are.
+    /// The index of a block's activations.
     fn activations_of(&self, layer: usize) -> usize {
         if self.inputs.is_empty() { layer } else { 0 }
     }
@@ -404,7 +404,7 @@ impl Group {
 }
 
 impl Gradients {
-    /// That of what attention gave.
+    /// The gradient of the output of attention.
     fn after_attention(&self, model: &Model) -> &Aligned {
         match model.shape.residual {
             Residual::Sequential => &self.between,

@@ -60,7 +60,7 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// One whose rows follow one another without gaps.
+    /// A matrix whose rows follow one another without gaps.
     pub fn dense(data: &'a [f32], columns: usize) -> Self {
         Self { data, stride: columns, rows: data.len() / columns, columns }
     }
@@ -157,7 +157,7 @@ impl Pack<'_> {
     }
 }
 
-/// What becomes of what the output held.
+/// Whether a product replaces what its output held, or is added to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Output<'a> {
     /// It is overwritten; every chain begins with the column's bias, or with 0.

@@ -42,7 +42,7 @@ use simd::Simd;
 #[derive(Debug)]
 pub struct Decoder {
     model: Model,
-    /// One for each thread.
+    /// The sequences and buffers of each thread.
     groups: Vec<Group>,
     group_tokens: usize,
     packed: Panels,

@@ -94,30 +94,32 @@ impl Training for Run {
         Ok(vec![self.loss_sum])
     }
 
-    fn set_loss_sums(&mut self, sums: &[f64]) {
+    fn set_loss_sums(&mut self, sums: &[f64]) -> Result<()> {
         self.loss_sum = sums.iter().sum();
+        Ok(())
     }
 
     fn evaluate(&mut self, set: &Sequences) -> Result<f64> {
         Ok(mean_loss(&mut self.decoder, set))
     }
 
-    fn buffer(&self, buffer: Buffer) -> Cow<'_, [f32]> {
+    fn buffer(&self, buffer: Buffer) -> Result<Cow<'_, [f32]>> {
         let (m, v) = self.optimizer.moments();
-        match buffer {
+        Ok(match buffer {
             Buffer::M => m.into(),
             Buffer::Theta => self.decoder.theta().into(),
             Buffer::V => v.into(),
-        }
+        })
     }
 
-    fn set_buffer(&mut self, buffer: Buffer, values: &[f32]) {
+    fn set_buffer(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
         let (m, v) = self.optimizer.moments_mut();
         match buffer {
             Buffer::M => m.copy_from_slice(values),
             Buffer::V => v.copy_from_slice(values),
             Buffer::Theta => self.decoder.load(values),
         }
+        Ok(())
     }
 }
 
@@ -126,18 +128,18 @@ impl Model for Decoder {
         Decoder::shape(self)
     }
 
-    fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64> {
-        sums(self, windows)
+    fn window_losses(&mut self, windows: &[Window<'_>]) -> Result<Vec<f64>> {
+        Ok(sums(self, windows))
     }
 
-    fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>> {
+    fn token_losses(&mut self, windows: &[Window<'_>]) -> Result<Vec<Vec<f64>>> {
         let mut losses = Decoder::token_losses(self, windows).into_iter();
         let of = |window: &Window<'_>| losses.by_ref().take(window.targets() as usize).collect();
-        windows.iter().map(of).collect()
+        Ok(windows.iter().map(of).collect())
     }
 
-    fn next_logits(&mut self, window: &[u32]) -> Vec<f32> {
-        Decoder::next_logits(self, window)
+    fn next_logits(&mut self, window: &[u32]) -> Result<Vec<f32>> {
+        Ok(Decoder::next_logits(self, window))
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// In words.
+    /// A sentence about it for messages.
     pub fn words(&self) -> String {
         let Self { library, version, .. } = self;
         let folder = library.parent().unwrap_or(library).display();
@@ -154,7 +154,7 @@ fn find(named: Option<&OsStr>, beside: Option<&Path>, search: Option<&OsStr>) ->
                 "there is no {LIBRARY} here: must be the torch folder of a CUDA build of {VERSION}"
             )),
             None => Some(format!(
-                "neither version.py nor build-version beside it tells its version; {VERSION} is needed"
+                "neither version.py nor build-version beside it states its version; {VERSION} is needed"
             )),
             Some(found) if release(found) != release(VERSION) => {
                 Some(format!("it is version {found}, and this program needs {VERSION}"))

@@ -6,6 +6,7 @@
 //! operations is used.
 
 use super::cuda::symbol;
+use crate::Result;
 use crate::weight_decay::AdamW;
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
@@ -79,10 +80,13 @@ pub(super) struct Buffers<'a> {
 
 impl Fused {
     /// Moments and parameters of step `t`, counted from 1, without decay.
+    ///
+    /// # Errors
+    /// If libtorch refuses memory for the number of the step.
     #[allow(unsafe_code, reason = "the bindings lack a function of libtorch's")]
-    pub(super) fn step(&self, buffers: Buffers<'_>, adamw: &AdamW, lr: f64, t: u64) {
+    pub(super) fn step(&self, buffers: Buffers<'_>, adamw: &AdamW, lr: f64, t: u64) -> Result<()> {
         let Buffers { theta, gradient, m, v } = buffers;
-        let steps = Tensor::full([1], t as f64, (Kind::Float, theta.device()));
+        let steps = Tensor::f_full([1], t as f64, (Kind::Float, theta.device()))?;
         let nothing = Nothing([0; 2]);
         let AdamW { beta1, beta2, eps, .. } = *adamw;
         // SAFETY: the tensors live through the call, which changes those that are borrowed to be
@@ -107,6 +111,7 @@ impl Fused {
                 &nothing,
             );
         }
+        Ok(())
     }
 }
 
@@ -134,7 +139,7 @@ mod tests {
             let gradient = f32s(&gradient);
             let buffers =
                 Buffers { theta: &mut theta, gradient: &gradient, m: &mut fm, v: &mut fv };
-            no_grad(|| fused.step(buffers, &adamw, step.lr, step.t));
+            no_grad(|| fused.step(buffers, &adamw, step.lr, step.t)).unwrap();
         }
         for (found, expected) in [(&theta, &expected), (&fm, &m), (&fv, &v)] {
             let far = (found.to_kind(Kind::Double) - Tensor::from_slice(expected)).abs().max();

@@ -1,6 +1,7 @@
 //! What a model reads and writes, on libtorch.
 
 use super::network::Network;
+use crate::Result;
 use crate::data::sequences::Window;
 use crate::engine::Model;
 use crate::memory::EVALUATION_TOKENS;
@@ -13,31 +14,31 @@ impl Model for Network {
         Network::shape(self)
     }
 
-    fn window_losses(&mut self, windows: &[Window<'_>]) -> Vec<f64> {
+    fn window_losses(&mut self, windows: &[Window<'_>]) -> Result<Vec<f64>> {
         let mut results = vec![0.0; windows.len()];
         for (batch, width) in batches(windows) {
-            let (losses, counted) = batch_losses(self, batch.iter().map(|&i| &windows[i]), width);
-            let sums = (losses * counted).sum_dim_intlist(1, false, Kind::Double);
-            for (i, nats) in batch.into_iter().zip(on_cpu(&sums)) {
+            let (losses, counted) = batch_losses(self, batch.iter().map(|&i| &windows[i]), width)?;
+            let sums = losses.f_mul(&counted)?.f_sum_dim_intlist(1, false, Kind::Double)?;
+            for (i, nats) in batch.into_iter().zip(on_cpu(&sums)?) {
                 results[i] = nats;
             }
         }
-        results
+        Ok(results)
     }
 
-    fn token_losses(&mut self, windows: &[Window<'_>]) -> Vec<Vec<f64>> {
+    fn token_losses(&mut self, windows: &[Window<'_>]) -> Result<Vec<Vec<f64>>> {
         let mut results = vec![Vec::new(); windows.len()];
         for (batch, width) in batches(windows) {
-            let (losses, _) = batch_losses(self, batch.iter().map(|&i| &windows[i]), width);
-            let losses = on_cpu(&losses.reshape([-1]));
+            let (losses, _) = batch_losses(self, batch.iter().map(|&i| &windows[i]), width)?;
+            let losses = on_cpu(&losses.f_reshape([-1])?)?;
             for (i, losses) in batch.into_iter().zip(losses.chunks_exact(width)) {
                 results[i] = losses[..windows[i].targets() as usize].to_vec();
             }
         }
-        results
+        Ok(results)
     }
 
-    fn next_logits(&mut self, window: &[u32]) -> Vec<f32> {
+    fn next_logits(&mut self, window: &[u32]) -> Result<Vec<f32>> {
         Network::next_logits(self, window)
     }
 }
@@ -64,7 +65,7 @@ fn batch_losses<'a>(
     network: &Network,
     windows: impl Iterator<Item = &'a Window<'a>>,
     width: usize,
-) -> (Tensor, Tensor) {
+) -> Result<(Tensor, Tensor)> {
     let (mut inputs, mut targets, mut counted) = (Vec::new(), Vec::new(), Vec::new());
     for window in windows {
         let (tokens, length) = (&window.tokens, window.tokens.len() - 1);
@@ -78,13 +79,14 @@ fn batch_losses<'a>(
         counted.extend((0..width).map(|i| if counts(i) { 1.0 } else { 0f64 }));
     }
     let device = network.device();
-    let rows = |values: Tensor| values.view([-1, width as i64]).to_device(device);
-    let losses = network
-        .token_losses(&rows(Tensor::from_slice(&inputs)), &rows(Tensor::from_slice(&targets)));
-    (losses.to_kind(Kind::Double), rows(Tensor::from_slice(&counted)))
+    let rows = |values: Tensor| values.view([-1, width as i64]).f_to_device(device);
+    let inputs = rows(Tensor::f_from_slice(&inputs)?)?;
+    let targets = rows(Tensor::f_from_slice(&targets)?)?;
+    let losses = network.token_losses(&inputs, &targets)?;
+    Ok((losses.f_to_kind(Kind::Double)?, rows(Tensor::f_from_slice(&counted)?)?))
 }
 
 /// A flat tensor of f64.
-fn on_cpu(values: &Tensor) -> Vec<f64> {
-    Vec::try_from(values.to_device(Device::Cpu)).expect("a flat f64 tensor")
+fn on_cpu(values: &Tensor) -> Result<Vec<f64>> {
+    Ok(Vec::try_from(values.f_to_device(Device::Cpu)?)?)
 }

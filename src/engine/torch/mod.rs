@@ -45,7 +45,7 @@ impl Torch<'_> {
     fn network(&self, model: &Checkpoint, precision: Precision) -> Result<Network> {
         // They are a property of the calling thread.
         tch::set_num_threads(self.threads);
-        Ok(Network::from_checkpoint(model, self.device)?.in_precision(precision))
+        Network::from_checkpoint(model, self.device)?.in_precision(precision)
     }
 }
 
@@ -67,7 +67,7 @@ impl Engine for Torch<'_> {
     ) -> Result<Box<dyn Training + '_>> {
         let network = self.network(model, precision)?.with_recompute(self.recompute);
         let trainer = Trainer::new(network, adamw, clip)?;
-        let loss_sum = scalar(0.0, self.device);
+        let loss_sum = scalar(0.0, self.device)?;
         Ok(Box::new(Run { engine: self, trainer, loss_sum }))
     }
 
@@ -99,37 +99,39 @@ impl Training for Run<'_> {
         let mine = &batch[mine.start as usize..mine.end as usize];
         let passes = mine.chunks(micro_batch.max(1)).map(|rows| Windows::of(rows, device));
         let counted = batch.iter().map(Window::counted).sum();
-        self.loss_sum += self.trainer.step(passes, counted, step, comm)?;
+        let loss = self.trainer.step(passes, counted, step, comm)?;
+        let _ = self.loss_sum.f_add_(&loss)?;
         Ok(())
     }
 
     fn loss_sums(&self) -> Result<Vec<f64>> {
         let Torch { device, comm, .. } = *self.engine;
         let mut sums = vec![0.0; comm.world()];
-        sums[comm.rank()] = self.loss_sum.double_value(&[]);
-        let mut all = Tensor::from_slice(&sums).to_device(device);
+        sums[comm.rank()] = self.loss_sum.f_double_value(&[])?;
+        let mut all = Tensor::f_from_slice(&sums)?.f_to_device(device)?;
         comm.all_reduce_sum(&mut all)?;
-        Ok(Vec::try_from(all.to_device(Device::Cpu)).expect("a flat tensor of f64"))
+        Ok(Vec::try_from(all.f_to_device(Device::Cpu)?)?)
     }
 
-    fn set_loss_sums(&mut self, sums: &[f64]) {
+    fn set_loss_sums(&mut self, sums: &[f64]) -> Result<()> {
         let Torch { device, comm, .. } = *self.engine;
         let mine = sums.get(comm.rank()).copied().unwrap_or(0.0);
         let of_others = sums.get(comm.world()..).filter(|_| comm.rank() == 0).unwrap_or_default();
-        self.loss_sum = scalar(of_others.iter().fold(mine, |sum, other| sum + other), device);
+        self.loss_sum = scalar(of_others.iter().fold(mine, |sum, other| sum + other), device)?;
+        Ok(())
     }
 
     fn evaluate(&mut self, set: &Sequences) -> Result<f64> {
         evaluate_together(self.trainer.network(), set, self.engine.comm)
     }
 
-    fn buffer(&self, buffer: Buffer) -> Cow<'_, [f32]> {
-        to_f32(&self.trainer.buffer(buffer)).into()
+    fn buffer(&self, buffer: Buffer) -> Result<Cow<'_, [f32]>> {
+        Ok(to_f32(&self.trainer.buffer(buffer))?.into())
     }
 
-    fn set_buffer(&mut self, buffer: Buffer, values: &[f32]) {
+    fn set_buffer(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
         let mut flat = self.trainer.buffer(buffer);
-        no_grad(|| flat.copy_(&Tensor::from_slice(values)));
+        Ok(no_grad(|| flat.f_copy_(&Tensor::f_from_slice(values)?))?)
     }
 
     fn follow(&mut self) -> Result<()> {
@@ -138,8 +140,8 @@ impl Training for Run<'_> {
     }
 }
 
-fn scalar(value: f64, device: Device) -> Tensor {
-    Tensor::from(value).to_device(device)
+fn scalar(value: f64, device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(&[value])?.view(()).f_to_device(device)?)
 }
 
 /// The elements of a flat tensor in a range, sharing its storage.
@@ -148,8 +150,8 @@ fn half_open(flat: &Tensor, range: Range<usize>) -> Tensor {
 }
 
 /// A flat tensor's values on the CPU.
-fn to_f32(tensor: &Tensor) -> Vec<f32> {
-    Vec::try_from(tensor.to_device(Device::Cpu)).expect("a flat f32 tensor")
+fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?)?)
 }
 
 /// The device of a name: `auto` (the first GPU if there is one), `cpu`, `cuda` (the first GPU) or

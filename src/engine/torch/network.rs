@@ -11,6 +11,9 @@
 //! flat gradient after each backward pass. So rounding takes two operations on whole buffers, and
 //! the gradients of micro-batches add up in f32. All other parameters are leaves in f32.
 //! Evaluations compute as training does.
+//!
+//! What allocates or computes is called by its fallible name, `f_…`, as the memory of a device may be
+//! too small for it. Views fail only by a mistake in this file.
 
 use super::{half_open, to_f32};
 use crate::Result;
@@ -29,7 +32,7 @@ use tch::{Device, IndexOp, Kind, Tensor, no_grad};
 struct Block {
     ln_1: Norm,
     qkv: Linear,
-    /// Of queries and of keys, where they are normalised.
+    /// The normalisations of queries and of keys, where there are any.
     qk_norms: Option<[Norm; 2]>,
     attn_proj: Linear,
     ln_2: Norm,
@@ -44,11 +47,11 @@ struct Linear {
 }
 
 impl Linear {
-    /// In the precision of the weight.
-    fn forward(&self, x: &Tensor) -> Tensor {
+    /// The product, in the precision of the weight.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let kind = self.weight.kind();
-        let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
-        x.to_kind(kind).linear(&self.weight, bias.as_ref())
+        let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?;
+        Ok(x.f_to_kind(kind)?.f_linear(&self.weight, bias.as_ref())?)
     }
 }
 
@@ -60,19 +63,22 @@ struct Norm {
 }
 
 impl Norm {
-    /// In f32, over the last dimension.
-    fn forward(&self, x: &Tensor) -> Tensor {
+    /// Normalises over the last dimension, in f32.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = [*x.size().last().expect("tokens have elements")];
         let (weight, epsilon) = (self.weight.as_ref(), self.of.epsilon);
         match self.of.kind {
             NormKind::Layer | NormKind::Plain => {
-                x.layer_norm(width, weight, self.bias.as_ref(), epsilon, true)
+                Ok(x.f_layer_norm(width, weight, self.bias.as_ref(), epsilon, true)?)
             }
             NormKind::Rms => {
-                let x = x.to_kind(Kind::Float);
-                let mean_square = x.square().mean_dim(-1, true, Kind::Float);
-                let hat = &x * (mean_square + epsilon).rsqrt();
-                weight.map_or(hat.shallow_clone(), |weight| hat * weight)
+                let x = x.f_to_kind(Kind::Float)?;
+                let mean_square = x.f_square()?.f_mean_dim(-1, true, Kind::Float)?;
+                let hat = x.f_mul(&mean_square.f_add_scalar(epsilon)?.f_rsqrt()?)?;
+                match weight {
+                    Some(weight) => Ok(hat.f_mul(weight)?),
+                    None => Ok(hat),
+                }
             }
         }
     }
@@ -94,33 +100,38 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn new(shape: &Shape, device: Device) -> Self {
+    fn new(shape: &Shape, device: Device) -> Result<Self> {
         let rotary: Rotary = shape.attention.rotary;
         let elements = rotary.elements(shape.head_width());
         let rates: Vec<f64> =
             (0..elements).map(|i| rotary.rate(i % (elements / 2), elements)).collect();
-        let table = |of: fn(f64) -> f64| {
+        let table = |of: fn(f64) -> f64| -> Result<Tensor> {
             let row = |place| rates.iter().map(move |rate| of(place as f64 * rate) as f32);
             let values: Vec<f32> = (0..shape.context).flat_map(row).collect();
             let dims = [shape.context as i64, elements as i64];
-            Tensor::from_slice(&values).view(dims).to_device(device)
+            Ok(Tensor::f_from_slice(&values)?.view(dims).f_to_device(device)?)
         };
-        Self { cos: table(f64::cos), sin: table(f64::sin) }
+        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
     /// Turns `[batch, heads, time, width]` by the angles of its places, in f32.
-    fn turn(&self, x: &Tensor) -> Tensor {
+    fn turn(&self, x: &Tensor) -> Result<Tensor> {
         let (time, width, elements) = (x.size()[2], x.size()[3], self.cos.size()[1]);
         let kind = x.kind();
-        let turning = x.narrow(3, 0, elements).to_kind(Kind::Float);
+        let turning = x.narrow(3, 0, elements).f_to_kind(Kind::Float)?;
         let halves = turning.split(elements / 2, 3);
-        let quarter = Tensor::cat(&[-&halves[1], halves[0].shallow_clone()], 3);
-        let turned = turning * self.cos.narrow(0, 0, time) + quarter * self.sin.narrow(0, 0, time);
-        let turned = turned.to_kind(kind);
+        let across = {
+            let quarter = Tensor::f_cat(&[halves[1].f_neg()?, halves[0].shallow_clone()], 3)?;
+            quarter.f_mul(&self.sin.narrow(0, 0, time))?
+        };
+        let turned = {
+            let along = turning.f_mul(&self.cos.narrow(0, 0, time))?;
+            along.f_add(&across)?.f_to_kind(kind)?
+        };
         if elements == width {
-            turned
+            Ok(turned)
         } else {
-            Tensor::cat(&[turned, x.narrow(3, elements, width - elements)], 3)
+            Ok(Tensor::f_cat(&[turned, x.narrow(3, elements, width - elements)], 3)?)
         }
     }
 }
@@ -137,24 +148,33 @@ struct Half {
 }
 
 impl Half {
-    fn new(layout: &Layout, theta: &Tensor) -> Self {
+    fn new(layout: &Layout, theta: &Tensor) -> Result<Self> {
         let matrices = layout.range_of(is_matrix).expect("a model has matrices");
         // Embeddings lie before the matrices, and the head is one.
-        let rounded = half_open(theta, 0..matrices.end).to_kind(Kind::BFloat16);
-        let gradient = half_open(&rounded, matrices.clone()).zeros_like();
-        Self { theta: rounded, gradient, matrices }
+        let rounded = half_open(theta, 0..matrices.end).f_to_kind(Kind::BFloat16)?;
+        let gradient = half_open(&rounded, matrices.clone()).f_zeros_like()?;
+        Ok(Self { theta: rounded, gradient, matrices })
     }
 
-    fn round(&self, theta: &Tensor) {
+    fn round(&self, theta: &Tensor) -> Result<()> {
         let theta = half_open(theta, 0..self.matrices.end);
-        no_grad(|| self.theta.shallow_clone().copy_(&theta));
+        Ok(no_grad(|| self.theta.shallow_clone().f_copy_(&theta))?)
     }
 
     /// Adds the gradient of a pass to the flat one.
-    fn hand_over(&mut self, gradient: &Tensor) {
-        let _ = half_open(gradient, self.matrices.clone()).g_add_(&self.gradient);
-        let _ = self.gradient.zero_();
+    fn hand_over(&mut self, gradient: &Tensor) -> Result<()> {
+        let _ = half_open(gradient, self.matrices.clone()).f_add_(&self.gradient)?;
+        let _ = self.gradient.f_zero_()?;
+        Ok(())
     }
+}
+
+/// The backward of a result, given its gradient. It takes both, so that neither needs memory longer
+/// than the graph does.
+fn backward(result: Tensor, gradient: Tensor) -> Result<()> {
+    let product = result.f_mul(&gradient)?;
+    drop((result, gradient));
+    Ok(product.f_sum(Kind::Float)?.f_backward()?)
 }
 
 fn is_matrix(tensor: &TensorSpec) -> bool {
@@ -175,7 +195,7 @@ pub struct Network {
     places: Places,
     blocks: Vec<Block>,
     ln_f: Norm,
-    /// In bf16.
+    /// The buffers of matrix products in bf16; `None` in f32.
     half: Option<Half>,
     /// Whether the forward of a block is computed again for its backward.
     recompute: bool,
@@ -189,7 +209,7 @@ impl Network {
     /// The network of [`Checkpoint::initial`].
     ///
     /// # Errors
-    /// If the shape is invalid.
+    /// If the shape is invalid, or libtorch refuses.
     pub fn new(shape: Shape, key: Key, device: Device) -> Result<Self> {
         Self::from_checkpoint(&Checkpoint::initial(shape, key)?, device)
     }
@@ -197,23 +217,29 @@ impl Network {
     /// The network of a checkpoint.
     ///
     /// # Errors
-    /// If the shape is invalid, or the buffer is not that of its layout.
+    /// If the shape is invalid, the buffer is not that of its layout, or libtorch refuses.
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: Device) -> Result<Self> {
         checkpoint.validate()?;
         let Checkpoint { shape, theta } = checkpoint;
-        let theta = Tensor::from_slice(theta).to_device(device);
-        Ok(Self::assemble(*shape, shape.layout(), theta, Precision::F32))
+        let theta = Tensor::f_from_slice(theta)?.f_to_device(device)?;
+        Self::assemble(*shape, shape.layout(), theta, Precision::F32)
     }
 
     /// The architecture and the parameters as they are now.
-    pub fn to_checkpoint(&self) -> Checkpoint {
-        Checkpoint { shape: self.shape, theta: to_f32(&self.theta) }
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn to_checkpoint(&self) -> Result<Checkpoint> {
+        Ok(Checkpoint { shape: self.shape, theta: to_f32(&self.theta)? })
     }
 
     /// The same network, computing in a precision.
-    pub fn in_precision(self, precision: Precision) -> Self {
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn in_precision(self, precision: Precision) -> Result<Self> {
         if precision == self.precision() {
-            self
+            Ok(self)
         } else {
             Self::assemble(self.shape, self.layout, self.theta, precision)
         }
@@ -226,12 +252,12 @@ impl Network {
         self
     }
 
-    fn assemble(shape: Shape, layout: Layout, theta: Tensor, precision: Precision) -> Self {
+    fn assemble(shape: Shape, layout: Layout, theta: Tensor, precision: Precision) -> Result<Self> {
         let device = theta.device();
-        let gradient = theta.zeros_like();
+        let gradient = theta.f_zeros_like()?;
         let half = match precision {
             Precision::F32 => None,
-            Precision::Bf16 => Some(Half::new(&layout, &theta)),
+            Precision::Bf16 => Some(Half::new(&layout, &theta)?),
         };
         // The buffers of a leaf and of its gradient, and where it lies in the latter.
         let place = |tensor: &TensorSpec| match &half {
@@ -252,12 +278,11 @@ impl Network {
             .collect();
         // A backward that adds nothing makes the gradients; from then on they are the flat buffer,
         // and later backwards accumulate in place.
-        Tensor::cat(
-            &leaves.iter().map(|leaf| (leaf * 0.0).sum(Kind::Float).view([1])).collect::<Vec<_>>(),
-            0,
-        )
-        .sum(Kind::Float)
-        .backward();
+        let nothing = |leaf: &Tensor| -> Result<Tensor> {
+            Ok(leaf.f_mul_scalar(0.0)?.f_sum(Kind::Float)?.view([1]))
+        };
+        let nothings: Vec<Tensor> = leaves.iter().map(nothing).collect::<Result<_>>()?;
+        Tensor::f_cat(&nothings, 0)?.f_sum(Kind::Float)?.f_backward()?;
         no_grad(|| {
             for (tensor, leaf) in layout.tensors().iter().zip(&leaves) {
                 let (_, gradient, range) = place(tensor);
@@ -293,14 +318,14 @@ impl Network {
             .collect();
         let places = match shape.positions {
             Positions::Learned => Places::Learned(must("wpe".into())),
-            Positions::Rotary => Places::Rotary(Rotation::new(&shape, device)),
+            Positions::Rotary => Places::Rotary(Rotation::new(&shape, device)?),
         };
         let (wte, ln_f) = (must("wte".into()), norm("ln_f".into()));
         let of_head = layout.tensors().iter().find(|tensor| tensor.name == "head.weight");
         let of_head = of_head.unwrap_or(&layout.tensors()[0]);
         let head = view(half.as_ref().map_or(&theta, |half| &half.theta), of_head);
         let head_gradient = view(&gradient, of_head);
-        Self {
+        Ok(Self {
             shape,
             layout,
             theta,
@@ -314,10 +339,10 @@ impl Network {
             recompute: false,
             head,
             head_gradient,
-        }
+        })
     }
 
-    /// What the network computes in.
+    /// The precision of its matrix products.
     pub fn precision(&self) -> Precision {
         match self.half {
             None => Precision::F32,
@@ -352,143 +377,162 @@ impl Network {
 
     /// The residual stream after the last normalisation, `[batch, time, d]`, for tokens
     /// `[batch, time]` of i64.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
     #[doc(hidden)]
-    pub fn hidden(&self, tokens: &Tensor) -> Tensor {
-        self.round();
-        let embedded = self.embed(tokens);
-        self.ln_f.forward(&self.blocks.iter().fold(embedded, |x, block| self.block(block, &x)))
+    pub fn hidden(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.round()?;
+        let embedded = self.embed(tokens)?;
+        let last = self.blocks.iter().try_fold(embedded, |x, block| self.block(block, &x))?;
+        self.ln_f.forward(&last)
     }
 
     /// Takes θ as it is now for products in bf16.
-    fn round(&self) {
-        if let Some(half) = &self.half {
-            half.round(&self.theta);
-        }
+    fn round(&self) -> Result<()> {
+        self.half.as_ref().map_or(Ok(()), |half| half.round(&self.theta))
     }
 
     /// The residual stream before the first block.
-    fn embed(&self, tokens: &Tensor) -> Tensor {
-        let mut x = Tensor::embedding(&self.wte, tokens, -1, false, false);
+    fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
+        let mut x = Tensor::f_embedding(&self.wte, tokens, -1, false, false)?;
         if let Places::Learned(wpe) = &self.places {
-            x += wpe.narrow(0, 0, tokens.size()[1]);
+            let _ = x.f_add_(&wpe.narrow(0, 0, tokens.size()[1]))?;
         }
-        x
+        Ok(x)
     }
 
     /// The residual stream after a block, `[batch, time, d]`, from that before it.
-    fn block(&self, block: &Block, x: &Tensor) -> Tensor {
-        let attended = self.attention(block, &block.ln_1.forward(x));
-        let after = x + block.attn_proj.forward(&attended);
+    fn block(&self, block: &Block, x: &Tensor) -> Result<Tensor> {
+        let attended = self.attention(block, &block.ln_1.forward(x)?)?;
+        let after = x.f_add(&block.attn_proj.forward(&attended)?)?;
         let given = match self.shape.residual {
             Residual::Sequential => &after,
             Residual::Parallel => x,
         };
-        let inner = self.activation(&block.fc.forward(&block.ln_2.forward(given)));
-        after + block.mlp_proj.forward(&inner)
+        let inner = self.activation(&block.fc.forward(&block.ln_2.forward(given)?)?)?;
+        Ok(after.f_add(&block.mlp_proj.forward(&inner)?)?)
     }
 
     /// What attention makes of normalised tokens `[batch, time, d]`: `[batch, time, h·w]`.
-    fn attention(&self, block: &Block, x: &Tensor) -> Tensor {
+    fn attention(&self, block: &Block, x: &Tensor) -> Result<Tensor> {
         let (batch, time) = (x.size()[0], x.size()[1]);
         let (heads, kv_heads) = (self.shape.n_heads as i64, self.shape.n_kv_heads() as i64);
         let width = self.shape.head_width() as i64;
-        let qkv = block.qkv.forward(x).view([batch, time, heads + 2 * kv_heads, width]);
+        let qkv = block.qkv.forward(x)?.view([batch, time, heads + 2 * kv_heads, width]);
         let qkv = qkv.transpose(1, 2).split_with_sizes([heads, kv_heads, kv_heads], 1);
-        let [q, k] = [0, 1].map(|i| {
+        let placed = |i: usize| -> Result<Tensor> {
             let normalised = match &block.qk_norms {
-                Some(norms) => norms[i].forward(&qkv[i]).to_kind(qkv[i].kind()),
+                Some(norms) => norms[i].forward(&qkv[i])?.f_to_kind(qkv[i].kind())?,
                 None => qkv[i].shallow_clone(),
             };
             match &self.places {
-                Places::Learned(_) => normalised,
+                Places::Learned(_) => Ok(normalised),
                 Places::Rotary(rotation) => rotation.turn(&normalised),
             }
-        });
+        };
+        let (q, k) = (placed(0)?, placed(1)?);
         // Each head of keys and values serves equally many of queries.
         let shared = |x: &Tensor| match heads / kv_heads {
-            1 => x.shallow_clone(),
-            queries => x.repeat_interleave_self_int(queries, 1, None),
+            1 => Ok(x.shallow_clone()),
+            queries => x.f_repeat_interleave_self_int(queries, 1, None),
         };
-        let attended = Tensor::scaled_dot_product_attention::<&Tensor>(
+        let attended = Tensor::f_scaled_dot_product_attention::<&Tensor>(
             &q,
-            &shared(&k),
-            &shared(&qkv[2]),
+            &shared(&k)?,
+            &shared(&qkv[2])?,
             None,
             0.0,
             true,
             None,
             false,
-        );
-        attended.transpose(1, 2).reshape([batch, time, heads * width])
+        )?;
+        Ok(attended.transpose(1, 2).f_reshape([batch, time, heads * width])?)
     }
 
     /// The hidden layer of an MLP from what its first map gave.
-    fn activation(&self, given: &Tensor) -> Tensor {
-        match self.shape.mlp.activation {
-            Activation::GeluTanh => given.gelu("tanh"),
-            Activation::Gelu => given.gelu("none"),
+    fn activation(&self, given: &Tensor) -> Result<Tensor> {
+        Ok(match self.shape.mlp.activation {
+            Activation::GeluTanh => given.f_gelu("tanh")?,
+            Activation::Gelu => given.f_gelu("none")?,
             Activation::Swiglu => {
                 let halves = given.chunk(2, -1);
-                halves[0].silu() * &halves[1]
+                halves[0].f_silu()?.f_mul(&halves[1])?
             }
-        }
+        })
     }
 
     /// Logits `[batch, time, vocab]` for tokens `[batch, time]` of i64.
-    pub fn logits(&self, tokens: &Tensor) -> Tensor {
-        no_grad(|| self.head_logits(&self.hidden(tokens)))
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
+        no_grad(|| self.head_logits(&self.hidden(tokens)?))
     }
 
     /// Logits in f32 for hidden states `[…, d]`.
-    fn head_logits(&self, hidden: &Tensor) -> Tensor {
-        let hidden = hidden.to_kind(self.head.kind());
-        hidden.linear::<&Tensor>(&self.head, None).to_kind(Kind::Float)
+    fn head_logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let hidden = hidden.f_to_kind(self.head.kind())?;
+        Ok(hidden.f_linear::<&Tensor>(&self.head, None)?.f_to_kind(Kind::Float)?)
     }
 
     /// The sum over positions of the cross-entropy, a scalar in nats, for inputs and targets
     /// `[batch, time]` of i64.
-    pub fn loss_sum(&self, inputs: &Tensor, targets: &Tensor) -> Tensor {
-        let targets = targets.reshape([-1]);
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn loss_sum(&self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let targets = targets.f_reshape([-1])?;
         no_grad(|| {
-            let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
-            let mut sum = Tensor::zeros([], (Kind::Double, self.device()));
+            let hidden = self.hidden(inputs)?.view([-1, self.shape.d_model as i64]);
+            let mut sum = Tensor::f_zeros([], (Kind::Double, self.device()))?;
             for rows in self.row_chunks(targets.numel() as i64) {
-                sum -= self.log_probs_at(&hidden, &targets, rows).sum(Kind::Double);
+                let log_probs = self.log_probs_at(&hidden, &targets, rows)?;
+                let _ = sum.f_sub_(&log_probs.f_sum(Kind::Double)?)?;
             }
-            sum
+            Ok(sum)
         })
     }
 
     /// Logits of the token after a window of up to T tokens, `vocab` of them.
-    pub fn next_logits(&self, window: &[u32]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn next_logits(&self, window: &[u32]) -> Result<Vec<f32>> {
         let tokens: Vec<i64> = window.iter().map(|&token| i64::from(token)).collect();
-        let tokens = Tensor::from_slice(&tokens).view([1, -1]).to_device(self.device());
-        to_f32(&no_grad(|| {
-            let hidden = self.hidden(&tokens);
+        let tokens = Tensor::f_from_slice(&tokens)?.view([1, -1]).f_to_device(self.device())?;
+        no_grad(|| {
+            let hidden = self.hidden(&tokens)?;
             let last = hidden.i((0, hidden.size()[1] - 1));
-            self.head_logits(&last.view([1, -1])).view([-1])
-        }))
+            to_f32(&self.head_logits(&last.view([1, -1]))?.view([-1]))
+        })
     }
 
     /// The cross-entropy at each position, in nats, `[batch, time]`, for inputs and targets
     /// `[batch, time]` of i64.
-    pub fn token_losses(&self, inputs: &Tensor, targets: &Tensor) -> Tensor {
-        let flat = targets.reshape([-1]);
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn token_losses(&self, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let flat = targets.f_reshape([-1])?;
         no_grad(|| {
-            let hidden = self.hidden(inputs).view([-1, self.shape.d_model as i64]);
-            let chunks: Vec<Tensor> = self
-                .row_chunks(flat.numel() as i64)
-                .map(|rows| -self.log_probs_at(&hidden, &flat, rows).squeeze_dim(1))
-                .collect();
-            Tensor::cat(&chunks, 0).view_as(targets)
+            let hidden = self.hidden(inputs)?.view([-1, self.shape.d_model as i64]);
+            let losses = |rows| -> Result<Tensor> {
+                let log_probs = self.log_probs_at(&hidden, &flat, rows)?;
+                Ok(log_probs.squeeze_dim(1).f_neg()?)
+            };
+            let chunks: Result<Vec<Tensor>> =
+                self.row_chunks(flat.numel() as i64).map(losses).collect();
+            Ok(Tensor::f_cat(&chunks?, 0)?.view_as(targets))
         })
     }
 
     /// The logarithms of the targets' probabilities, `[n, 1]`, in n rows of hidden states `[·, d]`
     /// and targets `[·]`.
-    fn log_probs_at(&self, hidden: &Tensor, targets: &Tensor, rows: Range<i64>) -> Tensor {
-        let logits = self.head_logits(&hidden.i(rows.clone()));
-        logits.log_softmax(-1, None).gather(1, &targets.i(rows).unsqueeze(1), false)
+    fn log_probs_at(&self, hidden: &Tensor, targets: &Tensor, rows: Range<i64>) -> Result<Tensor> {
+        let logits = self.head_logits(&hidden.i(rows.clone()))?;
+        let log_probs = logits.f_log_softmax(-1, None)?;
+        Ok(log_probs.f_gather(1, &targets.i(rows).unsqueeze(1), false)?)
     }
 
     /// Adds the gradient of a loss to the flat gradient, and returns the loss, a scalar in nats on
@@ -499,69 +543,80 @@ impl Network {
     ///
     /// The tied head and its cross-entropy are differentiated by hand: the chain of autograd would
     /// pass over `[batch · time, vocab]` more often, and keep more of it.
+    ///
+    /// # Errors
+    /// If libtorch refuses; the flat gradient then has no meaning.
     pub fn accumulate_gradient(
         &mut self,
         inputs: &Tensor,
         targets: &Tensor,
         positions: u64,
-    ) -> Tensor {
+    ) -> Result<Tensor> {
         self.accumulate_masked_gradient(inputs, targets, None, positions)
     }
 
     /// [`accumulate_gradient`](Self::accumulate_gradient) of the targets that count: `counted` is 1
     /// where one does and else 0, f32 of `[batch, time]`; None: 1 everywhere. `positions` are those
     /// of a whole step that count.
+    ///
+    /// # Errors
+    /// As [`accumulate_gradient`](Self::accumulate_gradient).
     pub fn accumulate_masked_gradient(
         &mut self,
         inputs: &Tensor,
         targets: &Tensor,
         counted: Option<&Tensor>,
         positions: u64,
-    ) -> Tensor {
-        let targets = targets.reshape([-1, 1]);
-        let counted = counted.map(|counted| counted.reshape([-1, 1]));
+    ) -> Result<Tensor> {
+        let targets = targets.f_reshape([-1, 1])?;
+        let counted = counted.map(|counted| counted.f_reshape([-1, 1])).transpose()?;
         let positions = positions as f64;
         let scale = 1.0 / positions;
         let (hidden, mut streams) = if self.recompute {
-            self.round();
-            let mut streams = no_grad(|| self.streams(inputs));
+            self.round()?;
+            let mut streams = no_grad(|| self.streams(inputs))?;
             let last = streams.last_mut().expect("there is one before the first block");
             *last = last.set_requires_grad(true);
-            (self.ln_f.forward(last), streams)
+            (self.ln_f.forward(last)?, streams)
         } else {
-            (self.hidden(inputs), Vec::new())
+            (self.hidden(inputs)?, Vec::new())
         };
         let hidden = hidden.view([-1, self.shape.d_model as i64]);
         let (loss, d_hidden) =
-            no_grad(|| self.head_backward(&hidden.detach(), &targets, counted.as_ref(), scale));
-        (hidden * d_hidden).sum(Kind::Float).backward();
+            no_grad(|| self.head_backward(&hidden.detach(), &targets, counted.as_ref(), scale))?;
+        backward(hidden, d_hidden)?;
         if let Some(last) = streams.pop() {
-            self.blocks_backward(inputs, streams, last.grad());
+            self.blocks_backward(inputs, streams, last.grad())?;
         }
         if let Some(half) = &mut self.half {
-            half.hand_over(&self.gradient);
+            half.hand_over(&self.gradient)?;
         }
-        loss / positions
+        Ok(loss.f_div_scalar(positions)?)
     }
 
     /// The residual stream before each block and after the last, `[batch, time, d]` each.
-    fn streams(&self, tokens: &Tensor) -> Vec<Tensor> {
-        let mut streams = vec![self.embed(tokens)];
+    fn streams(&self, tokens: &Tensor) -> Result<Vec<Tensor>> {
+        let mut streams = vec![self.embed(tokens)?];
         for (i, block) in self.blocks.iter().enumerate() {
-            streams.push(self.block(block, &streams[i]));
+            streams.push(self.block(block, &streams[i])?);
         }
-        streams
+        Ok(streams)
     }
 
     /// The backward of the blocks, each of which is computed again from the stream before it, and of the
     /// embedding, given the gradient of the stream after the last.
-    fn blocks_backward(&self, tokens: &Tensor, streams: Vec<Tensor>, mut gradient: Tensor) {
+    fn blocks_backward(
+        &self,
+        tokens: &Tensor,
+        streams: Vec<Tensor>,
+        mut gradient: Tensor,
+    ) -> Result<()> {
         for (block, stream) in self.blocks.iter().zip(streams).rev() {
             let stream = stream.set_requires_grad(true);
-            (self.block(block, &stream) * gradient).sum(Kind::Float).backward();
+            backward(self.block(block, &stream)?, gradient)?;
             gradient = stream.grad();
         }
-        (self.embed(tokens) * gradient).sum(Kind::Float).backward();
+        backward(self.embed(tokens)?, gradient)
     }
 
     /// The head alone, for hidden states h `[n, d]`, targets `[n, 1]` and 1 where one counts and else
@@ -578,35 +633,38 @@ impl Network {
         targets: &Tensor,
         counted: Option<&Tensor>,
         scale: f64,
-    ) -> (Tensor, Tensor) {
+    ) -> Result<(Tensor, Tensor)> {
         let mut head_gradient = self.head_gradient.shallow_clone();
         let kind = self.head.kind();
-        let d_hidden = hidden.empty_like();
-        let mut loss = Tensor::zeros([], (Kind::Float, self.device()));
+        let d_hidden = hidden.f_empty_like()?;
+        let mut loss = Tensor::f_zeros([], (Kind::Float, self.device()))?;
         for rows in self.row_chunks(targets.numel() as i64) {
             let (hidden, targets) = (hidden.i(rows.clone()), targets.i(rows.clone()));
             let counted = counted.map(|counted| counted.i(rows.clone()));
             let masked = |x: Tensor| match &counted {
-                Some(counted) => x * counted,
-                None => x,
+                Some(counted) => x.f_mul(counted),
+                None => Ok(x),
             };
-            let mut z = hidden.to_kind(kind).matmul(&self.head.tr()).to_kind(Kind::Float);
-            let at_target = z.gather(1, &targets, false);
-            let max = z.amax([1], true);
-            let _ = z.g_sub_(&max).exp_();
-            let sum = z.sum_dim_intlist(1, true, Kind::Float);
-            loss += masked(sum.log() + max - at_target).sum(Kind::Float);
-            let _ = z.scatter_add_(1, &targets, &-&sum);
-            let weight = masked(scale / sum);
-            let z = z.to_kind(kind);
-            d_hidden.i(rows).copy_(&(z.matmul(&self.head) * &weight));
-            let weighted = hidden * weight;
+            let logits = hidden.f_to_kind(kind)?.f_matmul(&self.head.tr())?;
+            let mut z = logits.f_to_kind(Kind::Float)?;
+            drop(logits);
+            let at_target = z.f_gather(1, &targets, false)?;
+            let max = z.f_amax([1], true)?;
+            let _ = z.f_sub_(&max)?.f_exp_()?;
+            let sum = z.f_sum_dim_intlist(1, true, Kind::Float)?;
+            let losses = masked(sum.f_log()?.f_add(&max)?.f_sub(&at_target)?)?;
+            let _ = loss.f_add_(&losses.f_sum(Kind::Float)?)?;
+            let _ = z.f_scatter_add_(1, &targets, &sum.f_neg()?)?;
+            let weight = masked(sum.f_div_scalar(scale)?.f_pow_tensor_scalar(-1)?)?;
+            let z = z.f_to_kind(kind)?;
+            d_hidden.i(rows).f_copy_(&z.f_matmul(&self.head)?.f_mul(&weight)?)?;
+            let weighted = hidden.f_mul(&weight)?;
             let _ = match kind {
-                Kind::Float => head_gradient.addmm_(&z.tr(), &weighted),
-                _ => head_gradient.g_add_(&z.tr().matmul(&weighted.to_kind(kind))),
+                Kind::Float => head_gradient.f_addmm_(&z.tr(), &weighted)?,
+                _ => head_gradient.f_add_(&z.tr().f_matmul(&weighted.f_to_kind(kind)?)?)?,
             };
         }
-        (loss, d_hidden)
+        Ok((loss, d_hidden))
     }
 
     /// Where each leaf's gradient lies, in the order of the layout: for tests that they are the flat
@@ -617,8 +675,12 @@ impl Network {
     }
 
     /// Sets the flat gradient to zero.
-    pub fn zero_gradient(&mut self) {
-        let _ = self.gradient.zero_();
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn zero_gradient(&mut self) -> Result<()> {
+        let _ = self.gradient.f_zero_()?;
+        Ok(())
     }
 
     fn row_chunks(&self, rows: i64) -> impl Iterator<Item = Range<i64>> + use<> {

@@ -31,13 +31,13 @@ impl Trainer {
     /// A trainer for a network, with moments of zero; `clip` bounds the global norm of the gradient.
     ///
     /// # Errors
-    /// If a setting of the optimiser is outside its domain.
+    /// If a setting of the optimiser is outside its domain, or libtorch refuses.
     pub fn new(network: Network, adamw: AdamW, clip: f64) -> Result<Self> {
         adamw.validate()?;
         if clip.is_nan() || clip <= 0.0 {
             return Err(Error::setting("clip", clip, "must be above 0"));
         }
-        let (m, v) = (network.theta().zeros_like(), network.theta().zeros_like());
+        let (m, v) = (network.theta().f_zeros_like()?, network.theta().f_zeros_like()?);
         Ok(Self { network, adamw, clip, m, v })
     }
 
@@ -61,36 +61,39 @@ impl Trainer {
     /// the update, a scalar in nats on the device; the parts of all ranks add up to the mean.
     ///
     /// # Errors
-    /// If a rank is lost.
+    /// If a rank is lost, or libtorch refuses; the trainer then cannot go on.
     pub fn step(
         &mut self,
-        micro_batches: impl IntoIterator<Item = impl Into<Windows>>,
+        micro_batches: impl IntoIterator<Item = Result<impl Into<Windows>>>,
         positions: u64,
         step: Step,
         comm: &dyn Collectives,
     ) -> Result<Tensor> {
-        self.network.zero_gradient();
-        let mut loss = Tensor::zeros([], (Kind::Float, self.network.device()));
+        self.network.zero_gradient()?;
+        let mut loss = Tensor::f_zeros([], (Kind::Float, self.network.device()))?;
         for windows in micro_batches {
-            let Windows { tokens, counted } = windows.into();
+            let Windows { tokens, counted } = windows?.into();
             let (inputs, targets) = inputs_and_targets(&tokens);
             let counted = counted.as_ref();
-            loss += self.network.accumulate_masked_gradient(&inputs, &targets, counted, positions);
+            let part =
+                self.network.accumulate_masked_gradient(&inputs, &targets, counted, positions)?;
+            let _ = loss.f_add_(&part)?;
         }
         no_grad(|| {
             let mut gradient = self.network.gradient().shallow_clone();
             comm.all_reduce_sum(&mut gradient)?;
             // As torch.nn.utils.clip_grad_norm_, on the device: nothing waits for the norm.
-            let coefficient = (self.clip / (gradient.norm() + 1e-6)).clamp_max(1.0);
-            let _ = gradient.g_mul_(&coefficient);
-            self.adamw_step(&mut gradient, step);
+            let norm = gradient.f_norm()?.f_add_scalar(1e-6)?;
+            let coefficient = norm.f_div_scalar(self.clip)?.f_pow_tensor_scalar(-1)?;
+            let _ = gradient.f_mul_(&coefficient.f_clamp_max(1.0)?)?;
+            self.adamw_step(&mut gradient, step)?;
             Ok(loss)
         })
     }
 
     /// [`AdamW::reference_step`] on whole buffers; on a GPU, and where they are large, moments and
     /// update in one pass.
-    fn adamw_step(&mut self, gradient: &mut Tensor, step: Step) {
+    fn adamw_step(&mut self, gradient: &mut Tensor, step: Step) -> Result<()> {
         let AdamW { beta1, beta2, eps, scope, .. } = self.adamw;
         let layout = self.network.layout();
         let mut theta = self.network.theta().shallow_clone();
@@ -98,11 +101,11 @@ impl Trainer {
             let mut decayed = half_open(&theta, range.clone());
             let in_gradient = self.adamw.gradient_decay();
             if in_gradient != 0.0 {
-                let _ = half_open(gradient, range).g_add_(&(&decayed * in_gradient));
+                let _ = half_open(gradient, range).f_add_(&decayed.f_mul_scalar(in_gradient)?)?;
             }
             let factor = self.adamw.decay_factor(step);
             if factor != 1.0 {
-                let _ = decayed.g_mul_scalar_(factor);
+                let _ = decayed.f_mul_scalar_(factor)?;
             }
         }
         let pays = theta.device() != Device::Cpu || theta.numel() >= FUSED_FROM;
@@ -113,24 +116,30 @@ impl Trainer {
         }
         let correction1 = 1.0 - beta1.powf(step.t as f64);
         let correction2 = 1.0 - beta2.powf(step.t as f64);
-        let _ = self.m.lerp_(gradient, 1.0 - beta1);
-        let _ = self.v.lerp_(&gradient.square(), 1.0 - beta2);
-        let denominator = self.v.sqrt().g_div_scalar_(correction2.sqrt()).g_add_scalar_(eps);
-        let _ = theta.g_sub_(&(&self.m / denominator).g_mul_scalar_(step.lr / correction1));
+        let _ = self.m.f_lerp_(gradient, 1.0 - beta1)?;
+        let _ = self.v.f_lerp_(&gradient.f_square()?, 1.0 - beta2)?;
+        let denominator = self.v.f_sqrt()?.f_div_scalar_(correction2.sqrt())?.f_add_scalar_(eps)?;
+        let mut change = self.m.f_div(&denominator)?;
+        drop(denominator);
+        let _ = theta.f_sub_(&change.f_mul_scalar_(step.lr / correction1)?)?;
+        Ok(())
     }
 }
 
 /// Mean cross-entropy over every predicted token of a validation set that counts, in nats; NaN where
 /// none does.
-pub fn evaluate(network: &Network, set: &Sequences) -> f64 {
-    evaluate_together(network, set, &Solo).expect("one process loses no other")
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn evaluate(network: &Network, set: &Sequences) -> Result<f64> {
+    evaluate_together(network, set, &Solo)
 }
 
 /// The same, computed by all ranks together: of n ranks each takes every n-th pass, and all get the
 /// same loss.
 ///
 /// # Errors
-/// If a rank is lost.
+/// If a rank is lost, or libtorch refuses.
 pub fn evaluate_together(
     network: &Network,
     set: &Sequences,
@@ -138,23 +147,24 @@ pub fn evaluate_together(
 ) -> Result<f64> {
     let device = network.device();
     let per_pass = (EVALUATION_TOKENS / set.context()).max(1);
-    let mut sum = Tensor::zeros([], (Kind::Double, device));
+    let mut sum = Tensor::f_zeros([], (Kind::Double, device))?;
     let first = comm.rank() * per_pass;
     for start in (first..set.len()).step_by(comm.world() * per_pass) {
         let end = (start + per_pass).min(set.len());
         let rows: Vec<_> = (start..end).map(|i| set.window(i)).collect();
-        let Windows { tokens, counted } = Windows::of(&rows, device);
+        let Windows { tokens, counted } = Windows::of(&rows, device)?;
         let (inputs, targets) = inputs_and_targets(&tokens);
-        sum += match &counted {
-            None => network.loss_sum(&inputs, &targets),
+        let part = match &counted {
+            None => network.loss_sum(&inputs, &targets)?,
             Some(counted) => {
-                let losses = network.token_losses(&inputs, &targets).to_kind(Kind::Double);
-                (losses * counted).sum(Kind::Double)
+                let losses = network.token_losses(&inputs, &targets)?.f_to_kind(Kind::Double)?;
+                losses.f_mul(counted)?.f_sum(Kind::Double)?
             }
         };
+        let _ = sum.f_add_(&part)?;
     }
     comm.all_reduce_sum(&mut sum)?;
-    Ok(sum.double_value(&[]) / set.counted_tokens() as f64)
+    Ok(sum.f_double_value(&[])? / set.counted_tokens() as f64)
 }
 
 /// Windows of tokens on the device, and which of their targets count in the loss.
@@ -168,46 +178,53 @@ pub struct Windows {
 
 impl Windows {
     /// Windows on the device.
-    pub fn of(rows: &[Window<'_>], device: Device) -> Self {
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn of(rows: &[Window<'_>], device: Device) -> Result<Self> {
         let tokens: Vec<&[u32]> = rows.iter().map(|row| &*row.tokens).collect();
         let counts = |row: &Window<'_>, i| row.counted.as_ref().is_none_or(|counted| counted[i]);
         let of_row = |row| (0..Window::targets(row) as usize).map(move |i| counts(row, i));
-        let masked = rows.iter().any(|row| row.counted.is_some());
-        let counted = masked.then(|| {
+        let counted = if rows.iter().any(|row| row.counted.is_some()) {
             let flat: Vec<f32> =
                 rows.iter().flat_map(of_row).map(|c| f32::from(u8::from(c))).collect();
-            fetched(Tensor::from_slice(&flat).view([rows.len() as i64, -1]), device)
-        });
-        Self { tokens: windows(&tokens, device), counted }
+            Some(fetched(Tensor::f_from_slice(&flat)?.view([rows.len() as i64, -1]), device)?)
+        } else {
+            None
+        };
+        Ok(Self { tokens: windows(&tokens, device)?, counted })
     }
 }
 
-impl From<&Tensor> for Windows {
+impl From<Tensor> for Windows {
     /// Tokens `[rows, T + 1]` of i64 of which every target counts.
-    fn from(tokens: &Tensor) -> Self {
-        Self { tokens: tokens.shallow_clone(), counted: None }
+    fn from(tokens: Tensor) -> Self {
+        Self { tokens, counted: None }
     }
 }
 
 /// Windows of tokens as one tensor `[rows, T + 1]` of i64 on the device.
-pub fn windows<R: AsRef<[u32]>>(rows: &[R], device: Device) -> Tensor {
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn windows<R: AsRef<[u32]>>(rows: &[R], device: Device) -> Result<Tensor> {
     let width = rows.first().map_or(0, |row| row.as_ref().len()) as i64;
     let tokens = rows.iter().flat_map(|row| row.as_ref());
     let flat: Vec<i64> = tokens.map(|&token| i64::from(token)).collect();
-    fetched(Tensor::from_slice(&flat).view([-1, width]), device)
+    fetched(Tensor::f_from_slice(&flat)?.view([-1, width]), device)
 }
 
 /// A tensor of the CPU on the device. A GPU fetches it when it comes to it: nothing waits, and the
 /// next one is prepared while it computes.
-fn fetched(tensor: Tensor, device: Device) -> Tensor {
-    match device {
+fn fetched(tensor: Tensor, device: Device) -> Result<Tensor> {
+    Ok(match device {
         Device::Cuda(_) => {
             // Out of pinned memory; without any, the copy waits for what was computed before.
             let pinned = tensor.f_internal_pin_memory(device).unwrap_or(tensor);
-            pinned.to_device_(device, pinned.kind(), true, false)
+            pinned.f_to_device_(device, pinned.kind(), true, false)?
         }
-        _ => tensor.to_device(device),
-    }
+        _ => tensor.f_to_device(device)?,
+    })
 }
 
 /// Windows `[rows, T + 1]` as inputs, the first T tokens, and targets, the last T.

@@ -41,7 +41,7 @@ pub struct Answers {
     pub asked: Row,
     /// Where its L_pt⁰ is from; `None` if no law needs it.
     pub loss_pt0_from: Option<LossPt0From>,
-    /// The least injection that keeps the promise.
+    /// The smallest p that keeps the increase within the limit.
     pub smallest_p: Option<SmallestP>,
     /// What p does to the target.
     pub on_target: Option<OnTarget>,
@@ -123,7 +123,7 @@ impl Advisor<'_> {
             // The warning that no p is enough stays the last.
             found.warnings.splice(0..0, repetition(Column::LossPt));
         }
-        // Where no p keeps the promise, the one that the law itself asks for; where even that is none, the
+        // Where no p keeps to the limit, the one that the law itself asks for; where even that is none, the
         // other answers are those without injection.
         let by_law = |found: &SmallestP| Some(found.by_law.value).filter(|p| p.is_finite());
         let advised = |found: &SmallestP| found.p.or(by_law(found)).unwrap_or(0.0);

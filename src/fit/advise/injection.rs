@@ -55,7 +55,7 @@ pub struct SmallestP {
     pub by_law: Estimate,
     /// The increase at that p, or at 1: the law's value, and the interval of a new run.
     pub rise: Estimate,
-    /// The same without injection.
+    /// The increase without injection.
     pub rise_without: Estimate,
     /// The loss of the fitted runs at that p, where there are any.
     pub measured: Option<Measured>,
@@ -71,12 +71,13 @@ impl SmallestP {
         let why = || {
             if self.by_law.value.is_finite() {
                 format!(
-                    "no p keeps the promise: the law itself meets the limit at p = {}, but the limit is \
-             within the noise of a run or the uncertainty of the law",
+                    "no p keeps a new run within the limit with this confidence: the law itself meets the \
+                     limit at p = {}, but the limit is within the noise of a run or the uncertainty of \
+                     the law",
                     brief(self.by_law.value)
                 )
             } else {
-                "no p keeps the promise, even by the law itself".to_string()
+                "no p keeps the increase within the limit, even by the law itself".to_string()
             }
         };
         self.p.is_none().then(|| WarningKind::NoPKeepsLimit.warn(why()))

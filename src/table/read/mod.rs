@@ -65,10 +65,10 @@ pub struct Reading {
 /// How messages name a setting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Naming {
-    /// As its field: `group_by`.
+    /// By the name of its field: `group_by`.
     #[default]
     Field,
-    /// As the option of the command `fit`: `--group-by`.
+    /// By the option of the command `fit`: `--group-by`.
     Flag,
 }
 

@@ -168,7 +168,7 @@ impl Cell {
 
 /// How a text is read with a decimal comma.
 enum CommaNumber {
-    /// As the text with a decimal point.
+    /// A number: its text with a decimal point.
     One(String),
     /// Ambiguous: a group of thousands or three decimals.
     Ambiguous,

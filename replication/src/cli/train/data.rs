@@ -8,8 +8,8 @@ use crate::terminal::{Transfers, print};
 use clap::{Args, Subcommand};
 use forgetting_laws::data::Source;
 use forgetting_laws::data::files::{Fields, Files, STDIN};
-use forgetting_laws::data::mask::Loss;
-use forgetting_laws::data::registry::{Dataset, Manifest, Registry};
+use forgetting_laws::data::mask::Supervised;
+use forgetting_laws::data::registry::{Dataset, DatasetManifest, Registry};
 use forgetting_laws::hub::Hub;
 use forgetting_laws::{Error, Result};
 use indicatif::{DecimalBytes, HumanCount};
@@ -120,7 +120,7 @@ fn list(registry: &Registry) -> String {
             Some(_) => format!("{} at {}", entry.source(), entry.revision),
             None => entry.source().to_string(),
         };
-        let loss = if entry.loss == Loss::Answer { "of answers only" } else { "" };
+        let loss = if entry.loss == Supervised::Answer { "of answers only" } else { "" };
         let _ = writeln!(text, "{name}");
         for (head, what) in [
             ("about", &entry.about),
@@ -142,7 +142,7 @@ fn list(registry: &Registry) -> String {
 }
 
 /// The files of a data set, one per line.
-fn files(dataset: &Dataset, manifest: &Manifest, hub: &Hub) -> String {
+fn files(dataset: &Dataset, manifest: &DatasetManifest, hub: &Hub) -> String {
     let mut text = format!("{}: {}\n", dataset.name, manifest.line());
     let _ = writeln!(text, "licence: {}", manifest.licence);
     if let Some(subsets) = &dataset.entry.subsets {

@@ -17,7 +17,6 @@ pub mod tokenizer;
 
 pub use command::{Command, with_figures};
 
-use crate::experiment::compute::refusal;
 use crate::experiment::grid;
 use crate::experiment::interrupts;
 use crate::experiment::job::Job;
@@ -37,23 +36,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Prepares the process for training: signals end it with a last checkpoint, and errors of libtorch
-/// become errors of their runs.
+/// Prepares the process for training: signals end it with a last checkpoint.
 pub fn prepare_process() {
-    report_bugs_alone();
     if let Err(error) = interrupts::catch() {
-        log(&format!("a signal will end this without a last checkpoint: {error}"));
+        log(&format!("a signal will end this program without a last checkpoint: {error}"));
     }
-}
-
-/// Turns a panic of libtorch into an error of its run. All other panics are bugs and are reported.
-fn report_bugs_alone() {
-    let report_bug = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if refusal(panic.payload()).is_none() {
-            report_bug(panic);
-        }
-    }));
 }
 
 /// Starts the ranks for a figure or for `all`, if several are asked for. Settings and inputs are

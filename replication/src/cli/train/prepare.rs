@@ -7,7 +7,7 @@ use crate::inputs::tokenizers::train_tokenizer;
 use crate::terminal::print;
 use clap::Args;
 use forgetting_laws::data::tokenizer::Tokenizer;
-use forgetting_laws::data::tokens::{Manifest, Origin, Recipe, Tokens};
+use forgetting_laws::data::tokens::{Origin, Recipe, StoreManifest, Tokens};
 use forgetting_laws::data::{Source, TokenizerKind};
 use forgetting_laws::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -89,7 +89,7 @@ pub fn run(options: &Options) -> Result<()> {
     let tokens = Tokens::prepare(out, &recipe, &origin, &|documents| bar.inc(documents))?;
     bar.finish_and_clear();
     tokenizer.save(out.join(TOKENIZER))?;
-    let counted = Manifest::read(out)?.and_then(|manifest| manifest.counted);
+    let counted = StoreManifest::read(out)?.and_then(|manifest| manifest.counted);
     print(&format!(
         "{} documents, {} tokens{}; store: {}\nend of text: {}\n",
         tokens.documents(),
@@ -111,7 +111,7 @@ fn counting(counted: Option<u64>) -> String {
 /// If the store is damaged or does not exist.
 pub fn verify(folder: &Path) -> Result<()> {
     let mut damages = Tokens::verify(folder)?;
-    let manifest = Manifest::read(folder)?.expect("it was verified");
+    let manifest = StoreManifest::read(folder)?.expect("it was verified");
     let path = folder.join(TOKENIZER);
     if path.exists() {
         // Whichever token ended its texts stands in the manifest.

@@ -84,7 +84,7 @@ struct Change {
     tokens: u64,
     loss_base: f64,
     loss_finetuned: f64,
-    /// In nats per token, with its standard error over documents.
+    /// The increase of the loss in nats per token, with its standard error over documents.
     increase: Measured,
     /// The 95% interval; none for one document.
     interval: Option<[f64; 2]>,
@@ -287,6 +287,21 @@ fn in_one_line(name: &str) -> String {
     name.replace(char::is_control, " ")
 }
 
+/// A name that fits beside a figure.
+fn shortened(name: &str) -> String {
+    const MOST: usize = 40;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", name[..end].trim_end()),
+        None => name.to_string(),
+    }
+}
+
+/// The axis of increases.
+const NATS: &str = "Increase of the loss (nats per token)";
+
+/// How many slices the figure shows; slices.csv has all.
+const MOST_SLICES: usize = 40;
+
 impl Retention {
     /// The documents that were forgotten most, the worst first: those whose loss surely rose most, so
     /// that short ones are not there by chance.
@@ -361,51 +376,65 @@ impl Retention {
         csv.text()
     }
 
-    /// Each document's increase with its interval, the largest last, and each slice's.
+    /// Each document's increase with its interval, the largest last; below, each slice's, the largest on
+    /// top.
     fn figure(&self) -> Figure {
-        let nats = "Increase of the loss (nats per token)";
-        let zero = Rule::new(Place::Horizontal(0.0), "");
+        let mut panels = vec![vec![self.panel_of_documents()]];
+        let mut aspect = 0.5;
+        if !self.slices.is_empty() {
+            const HEIGHT_OF_A_SLICE: f64 = 0.035;
+            panels.push(vec![self.panel_of_slices()]);
+            aspect =
+                f64::max(aspect, HEIGHT_OF_A_SLICE * self.slices.len().min(MOST_SLICES) as f64);
+        }
+        Figure { aspect, ..Figure::new("What was forgotten", panels) }
+    }
+
+    fn panel_of_documents(&self) -> Panel {
         // Rims of marks that lie over one another would hide them.
         const MOST_RIMS: usize = 200;
-        let panel = |title: &str, x: Axis, increases: &[(f64, Option<[f64; 2]>, Color)]| {
-            let dot = |color| match increases.len() {
-                0..=MOST_RIMS => Glyph::dot(color),
-                _ => Glyph::dot(color).without_rim(),
-            };
-            let mut panel = Panel::new(x, Axis::linear(nats));
-            panel.title = title.into();
-            panel.rules.push(zero.clone());
-            for (i, &(value, interval, color)) in increases.iter().enumerate() {
-                let at = i as f64 + 1.0;
-                if let Some([low, high]) = interval {
-                    let stroke = Stroke::new(color, 0.6);
-                    let direction = Direction::Vertical;
-                    panel.intervals.push(Interval { at, low, high, direction, stroke });
-                }
-                panel.marks.push(Mark::new((at, value), dot(color)));
-            }
-            panel
-        };
         let mut documents: Vec<&Document> = self.documents.iter().collect();
         documents.sort_by(|a, b| a.increase.value.total_cmp(&b.increase.value));
-        let color = |document: &Document| match document.sign() {
-            1 => Color::categorical(1),
-            -1 => Color::categorical(0),
-            _ => Color::GREY,
-        };
-        let increases: Vec<_> =
-            documents.iter().map(|d| (d.increase.value, d.interval, color(d))).collect();
-        let of_documents =
-            panel("Documents", Axis::linear("Documents, by their increase"), &increases);
-        let mut panels = vec![of_documents];
-        if !self.slices.is_empty() {
-            let of = |change: &Change| (change.increase.value, change.interval, Color::BLACK);
-            let increases: Vec<_> = self.slices.values().map(of).collect();
-            let named = |(i, name): (usize, &String)| format!("{i} {}", in_one_line(name));
-            let names: Vec<String> = (1..).zip(self.slices.keys()).map(named).collect();
-            panels.push(panel("Slices", Axis::linear(names.join(", ")), &increases));
+        let mut panel =
+            Panel::new(Axis::linear("Documents, by their increase"), Axis::linear(NATS));
+        panel.title = "Documents".into();
+        panel.rules.push(Rule::new(Place::Horizontal(0.0), ""));
+        for (i, document) in documents.iter().enumerate() {
+            let color = match document.sign() {
+                1 => Color::categorical(1),
+                -1 => Color::categorical(0),
+                _ => Color::GREY,
+            };
+            let at = i as f64 + 1.0;
+            let (stroke, direction) = (Stroke::new(color, 0.6), Direction::Vertical);
+            let interval = |[low, high]: [f64; 2]| Interval { at, low, high, direction, stroke };
+            panel.intervals.extend(document.interval.map(interval));
+            let dot = Glyph::dot(color);
+            let dot = if documents.len() <= MOST_RIMS { dot } else { dot.without_rim() };
+            panel.marks.push(Mark::new((at, document.increase.value), dot));
         }
-        Figure::new("What was forgotten", vec![panels])
+        panel
+    }
+
+    fn panel_of_slices(&self) -> Panel {
+        let mut slices: Vec<(&String, &Change)> = self.slices.iter().collect();
+        slices.sort_by(|(_, a), (_, b)| a.increase.value.total_cmp(&b.increase.value));
+        let shown = slices.split_off(slices.len().saturating_sub(MOST_SLICES));
+        let names = shown.iter().map(|(name, _)| shortened(&in_one_line(name)));
+        let mut panel = Panel::new(Axis::linear(NATS), Axis::categories("", names));
+        panel.title = match slices.len() {
+            0 => "Slices".into(),
+            left => format!("The {} of {} slices that rose most", shown.len(), shown.len() + left),
+        };
+        panel.rules.push(Rule::new(Place::Vertical(0.0), ""));
+        for (i, (_, change)) in shown.into_iter().enumerate() {
+            let at = i as f64;
+            let (stroke, direction) = (Stroke::new(Color::BLACK, 0.6), Direction::Horizontal);
+            let interval = |[low, high]: [f64; 2]| Interval { at, low, high, direction, stroke };
+            panel.intervals.extend(change.interval.map(interval));
+            panel.marks.push(Mark::new((change.increase.value, at), Glyph::dot(Color::BLACK)));
+        }
+        panel
     }
 
     fn said(&self, out: &Path) -> String {
@@ -533,8 +562,19 @@ mod tests {
         assert!(said.contains("of 1 document, 2 tokens, 0 rose"), "{said}");
         assert!(!said.contains("95%") && said.contains("+1.5000 nats per token\n"), "{said}");
         assert!(said.contains("| two lines \\| and a bar | 1 | 2 |"), "{said}");
-        assert!(one.figure().svg().contains("1 two lines"));
+        assert!(one.figure().svg().contains(">two lines | and a bar<"));
         assert_eq!(one.csv_of_slices().lines().count(), 3, "one cell has two lines, in quotes");
+    }
+
+    #[test]
+    fn the_figure_names_the_slices_that_rose_most() {
+        let long = "a name of a slice that nobody would want to read to its end";
+        let name = |i: u64| if i == 60 { long.to_string() } else { format!("slice {i}") };
+        let of = |i: u64| document(i, Some(&name(i)), &[i as f64]);
+        let svg = retention((0..61).map(of).collect()).figure().svg();
+        assert!(svg.contains("The 40 of 61 slices that rose most"));
+        assert!(svg.contains(">a name of a slice that nobody would want…<"));
+        assert!(svg.contains(">slice 21<") && !svg.contains(">slice 20<"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::experiment::reader::Reader;
 use crate::terminal::{log, print};
 use clap::Args;
 use forgetting_laws::Result;
-use forgetting_laws::engine::{self, Sampling};
+use forgetting_laws::engine::{self, Length, Sampling};
 use forgetting_laws::rng::Key;
 use std::path::PathBuf;
 
@@ -55,10 +55,10 @@ pub fn sample(options: &SampleOptions) -> Result<()> {
         top_k: options.top_k,
         vocab: reader.tokenizer.vocab_size(),
     };
+    let length = Length { tokens: options.tokens, end_of_text: Some(end_of_text) };
     for i in 0..options.samples {
         let key = Key::new(options.seed).named("sample").child(i);
-        let (model, tokens) = (&mut *reader.model, options.tokens);
-        let text = engine::generate(model, &start, tokens, sampling, Some(end_of_text), key)?;
+        let text = engine::generate(&mut *reader.model, &start, length, sampling, key)?;
         let text = reader.tokenizer.decode(&[prompt.as_slice(), &text].concat())?;
         let between = if i + 1 < options.samples { "\n---" } else { "" };
         print(&format!("{text}{between}\n"))?;

@@ -34,6 +34,16 @@ use std::time::Duration;
 /// The sub-folder of the output folder for cached facts about data and models.
 pub const DATA: &str = "data";
 
+/// What a session is about.
+struct Scope<'a> {
+    /// The blocks of the grid; all if none is named.
+    blocks: Option<&'a [&'a str]>,
+    /// The sizes whose models are opened; all if none is named.
+    sizes: &'a [String],
+    /// Which pretrained models are read.
+    needed: Needed<'a>,
+}
+
 /// Settings, sources and runs of a call.
 pub struct Session {
     pub config: Config,
@@ -92,7 +102,7 @@ impl Session {
             compute(&config, &options.device)?
         };
         let needed = if only_plan { Needed::Here } else { Needed::All };
-        Self::with(options, config, compute, blocks, sizes, needed)
+        Self::with(options, config, compute, Scope { blocks, sizes, needed })
     }
 
     /// Opens a session on all blocks for results. Of the pretrained models only those are read from which
@@ -109,17 +119,11 @@ impl Session {
             None
         };
         let needed = begun.as_deref().map_or(Needed::All, Needed::Begun);
-        Self::with(options, config, compute, None, &[], needed)
+        Self::with(options, config, compute, Scope { blocks: None, sizes: &[], needed })
     }
 
-    fn with(
-        options: &Options,
-        config: Config,
-        compute: Compute,
-        blocks: Option<&[&str]>,
-        sizes: &[String],
-        needed: Needed<'_>,
-    ) -> Result<Self> {
+    fn with(options: &Options, config: Config, compute: Compute, scope: Scope<'_>) -> Result<Self> {
+        let Scope { blocks, sizes, needed } = scope;
         if options.workers_per_device.is_some() {
             refuse_stdin(options)?;
         }

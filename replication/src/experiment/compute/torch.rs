@@ -1,14 +1,12 @@
 //! Queries of libtorch.
 
 use super::Effort;
-use forgetting_laws::Error;
 use forgetting_laws::engine::torch::{Collectives, Torch, cuda};
 use forgetting_laws::engine::{Engine, Solo};
 use forgetting_laws::memory::Passes;
 use forgetting_laws::model::Precision;
-use std::any::Any;
 use std::time::Instant;
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub fn engine<'a>(
     device: Device,
@@ -66,31 +64,4 @@ pub fn matmul_rate(device: Device, threads: i32, precision: Precision) -> f64 {
         begun.elapsed().as_secs_f64()
     });
     2.0 * (n as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
-}
-
-/// The message of libtorch, if the panic is from a function of tch that returns no `Result`. In most
-/// cases it is too little memory.
-pub fn refusal(panic: &(dyn Any + Send)) -> Option<Error> {
-    let message = panic.downcast_ref::<String>()?;
-    let said = message.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"")?;
-    // The rest is a trace of C++ functions, with its line ends escaped.
-    let said = said.split("\\n").next().unwrap_or_default();
-    Some(Error::Torch(TchError::Torch(said.to_string())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::panic::catch_unwind;
-
-    #[test]
-    fn a_refusal_is_an_error_and_other_panics_are_none() {
-        let too_much = || Tensor::zeros([1 << 60], (Kind::Float, Device::Cpu));
-        let panic = catch_unwind(|| too_much().numel()).unwrap_err();
-        let message = refusal(&*panic).unwrap().to_string();
-        assert!(message.starts_with("libtorch: ") && message.contains("memory"), "{message}");
-        assert!(!message.contains('\n') && !message.contains("frame #"), "{message}");
-        let panic = catch_unwind(|| panic!("a bug in {}", 7)).unwrap_err();
-        assert!(refusal(&*panic).is_none());
-    }
 }

@@ -5,7 +5,7 @@ use super::{Named, Split};
 use forgetting_laws::data::distance::distances;
 use forgetting_laws::data::ngram::Ngram;
 use forgetting_laws::data::overlap::{Overlaps, overlap};
-use forgetting_laws::data::registry::Manifest as Fetched;
+use forgetting_laws::data::registry::DatasetManifest;
 use forgetting_laws::data::sequences::Sequences;
 use forgetting_laws::data::split::SplitReport;
 use forgetting_laws::data::tokenizer::Tokenizer;
@@ -49,7 +49,7 @@ pub struct SourceStats {
     pub source: String,
     /// Where it was fetched from, and the hashes of its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetched: Option<Fetched>,
+    pub fetched: Option<DatasetManifest>,
     /// How it was split.
     pub spec: DataSpec,
     /// Counts.

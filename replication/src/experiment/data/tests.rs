@@ -136,7 +136,7 @@ fn a_second_process_opens_what_a_first_one_has_prepared() {
     let mut synthetic = small();
     synthetic.data.pretrain_tokens = 40_000;
     synthetic.domains.retain(|name, _| name == "far" || name == "instructions");
-    synthetic.data.loss = Loss::Answer;
+    synthetic.data.loss = Supervised::Answer;
     for (name, config) in [("files", of_files(folder.path())), ("synthetic", synthetic)] {
         let data = folder.path().join(name);
         let targets: BTreeMap<String, u64> =

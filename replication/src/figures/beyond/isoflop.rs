@@ -21,7 +21,7 @@ use forgetting_laws::laws::{Additive, Row};
 use forgetting_laws::table::{self, Column, Run};
 use plot::{self, Axis, Band, Color, Dash, Line, Panel, Place, Rule, Share, Stroke};
 
-/// At equal FLOPs.
+/// Losses of models of different sizes at equal FLOPs.
 pub const ISOFLOP: Figure = Figure {
     id: "isoflop",
     paper: "beyond the paper, which discusses IsoFLOPs",

@@ -33,9 +33,9 @@ pub const PATH: Figure = Figure {
 };
 
 fn draw(results: &Results, _: &Laws) -> Result<Page> {
-    let shown = Shown::of(results);
+    let scene = Scene::of(results);
     let mut csv = style::csv_of_runs(&["step", "loss_ft", "rise", "bottom"]);
-    for run in shown.runs() {
+    for run in scene.runs() {
         let bottom = run.bottom_of_curve().map(|bottom| bottom.step);
         for e in &run.record.evaluations {
             let numbers = [e.loss_ft, e.loss_pt - run.loss_pt0_of_curve()].map(cell);
@@ -50,7 +50,7 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
             .into(),
     );
     Ok(Page {
-        drawing: shown.drawing(&PATH),
+        drawing: scene.drawing(&PATH),
         csv: vec![(PATH.id.into(), csv.text())],
         findings: vec![rewarming(results), late(results)],
         tables: vec![table(results)],
@@ -59,13 +59,13 @@ fn draw(results: &Results, _: &Laws) -> Result<Page> {
 }
 
 /// What is drawn.
-struct Shown<'a> {
+struct Scene<'a> {
     results: &'a Results,
     domains: Vec<&'a str>,
     sizes: Vec<f64>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> Scene<'a> {
     fn of(results: &'a Results) -> Self {
         let domains = results.domains_of(MAIN).into_iter().take(MOST_DOMAINS);
         let sizes = distinct(results.block(MAIN).map(|run| run.n_params() as f64));

@@ -45,7 +45,7 @@ pub const PREVENTED: Figure = Figure {
 };
 
 fn draw(results: &Results, laws: &Laws) -> Result<Page> {
-    let shown = Shown::of(results, laws);
+    let scene = Scene::of(results, laws);
     let columns = ["increase_without", "increase", "prevented", "equation_7", "law"];
     let mut csv = style::csv_of_runs(&columns);
     for pair in pairs(results) {
@@ -73,7 +73,7 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
             .into(),
     );
     Ok(Page {
-        drawing: shown.drawing(&PREVENTED),
+        drawing: scene.drawing(&PREVENTED),
         csv: vec![(PREVENTED.id.into(), csv.text())],
         findings: vec![grows(results)],
         tables: vec![seen(results), enough(results, laws), at_the_papers_scale(laws)],
@@ -143,7 +143,7 @@ fn interval(fit: &Fit, of: impl Fn(&[f64]) -> f64) -> Option<Interval> {
 }
 
 /// What is drawn.
-struct Shown<'a> {
+struct Scene<'a> {
     results: &'a Results,
     laws: &'a Laws,
     pairs: Vec<Pair<'a>>,
@@ -151,7 +151,7 @@ struct Shown<'a> {
     sizes: Vec<f64>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> Scene<'a> {
     fn of(results: &'a Results, laws: &'a Laws) -> Self {
         let pairs = pairs(results);
         let domains = results.domains_of(MAIN).into_iter().map(|domain| domain.name.as_str());

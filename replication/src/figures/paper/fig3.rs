@@ -73,8 +73,8 @@ fn draw(results: &Results, laws: &Laws) -> Result<Page> {
     let mut csv = Csv::new(columns.iter().chain(others).copied());
     for curve in &curves {
         let other = laws.domain(&curve.domain).and_then(|laws| laws.other.as_ref());
-        for &(p, value, low, high) in &curve.points {
-            let numbers = [curve.row.n_params, curve.row.d_ft_tokens, p, value, low, high];
+        for &CurvePoint { p, loss, low, high } in &curve.points {
+            let numbers = [curve.row.n_params, curve.row.d_ft_tokens, p, loss, low, high];
             let mut cells = vec![curve.domain.clone()];
             cells.extend(numbers.map(cell));
             if has_other {
@@ -111,8 +111,16 @@ struct Curve {
     /// Any run of this domain, N and D_ft.
     row: Row,
     d_ft_tokens: u64,
-    /// p, the loss by the law in nats, and the interval of the law.
-    points: Vec<(f64, f64, f64, f64)>,
+    points: Vec<CurvePoint>,
+}
+
+/// What the law says at one p, in nats.
+struct CurvePoint {
+    p: f64,
+    loss: f64,
+    /// The interval of the law.
+    low: f64,
+    high: f64,
 }
 
 struct Scene<'a> {
@@ -180,7 +188,8 @@ impl<'a> Scene<'a> {
             let at = |&p: &f64| {
                 let said = fit.predict(&Row { p, ..row });
                 let end = |end: Option<f64>| end.unwrap_or(f64::NAN);
-                (p, said.value, end(said.law_low), end(said.law_high))
+                let (low, high) = (end(said.law_low), end(said.law_high));
+                CurvePoint { p, loss: said.value, low, high }
             };
             curves.push(Curve {
                 domain: run.domain.clone(),
@@ -263,19 +272,20 @@ impl<'a> Scene<'a> {
         let here = |name: &str, tokens: u64| name == domain && tokens as f64 == d_ft;
         for curve in curves.iter().filter(|curve| here(&curve.domain, curve.d_ft_tokens)) {
             let color = self.sizes.color(curve.row.n_params);
-            let points = curve.points.iter().map(|&(p, _, low, high)| (p, low, high)).collect();
+            let points =
+                curve.points.iter().map(|point| (point.p, point.low, point.high)).collect();
             panel.bands.push(Band { points, color, opacity: 0.2 });
             let part = |inside: fn(f64, f64) -> bool| {
-                let points = curve.points.iter().filter(|point| inside(point.0, fitted));
-                points.map(|&(p, value, ..)| (p, value)).collect()
+                let points = curve.points.iter().filter(|point| inside(point.p, fitted));
+                points.map(|point| (point.p, point.loss)).collect()
             };
             let stroke = Stroke::new(color, 1.2);
             panel.lines.push(Line::new(part(|p, last| p <= last), stroke));
             panel.lines.push(Line::new(part(|p, last| p >= last), stroke.dashed(Dash::Dotted)));
             if let Some(other) = self.laws.domain(domain).and_then(|laws| laws.other.as_ref()) {
-                let points = curve.points.iter().filter(|point| point.0 <= fitted);
+                let points = curve.points.iter().filter(|point| point.p <= fitted);
                 let at = |p: f64| (p, other.predict(&Row { p, ..curve.row }).value);
-                let points = points.map(|point| at(point.0)).collect();
+                let points = points.map(|point| at(point.p)).collect();
                 panel.lines.push(Line::new(points, stroke.dashed(Dash::Dashed)));
             }
         }
@@ -513,8 +523,8 @@ mod tests {
         let curves = scene.curves();
         assert_eq!(curves.len(), 48);
         for curve in curves {
-            assert!(curve.points.is_sorted_by(|a, b| a.1 >= b.1));
-            assert!(curve.points.iter().all(|(_, _, low, high)| low <= high));
+            assert!(curve.points.is_sorted_by(|a, b| a.loss >= b.loss));
+            assert!(curve.points.iter().all(|point| point.low <= point.high));
         }
     }
 

@@ -33,7 +33,7 @@ const COLUMNS: usize = 4;
 
 /// The rows of panels.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
+enum Quantity {
     /// L_ft of Equation 6.
     Finetuning,
     /// L_pt of Equation 7.
@@ -118,26 +118,48 @@ fn predictions(laws: &Laws) -> String {
     csv.text()
 }
 
-/// The fit of a domain that a row of panels shows.
-type Fits = fn(&DomainLaws) -> Option<&Fit>;
+/// A row of panels, a panel for each domain.
+#[derive(Clone, Copy)]
+struct PanelRow<'a> {
+    name: &'a str,
+    shown: Quantity,
+    /// The fit of a domain that is shown.
+    fit: fn(&DomainLaws) -> Option<&Fit>,
+    /// What is said where there is none.
+    none: &'a str,
+}
 
 fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
     let sizes = Scale::sizes(laws.fits().flat_map(|fit| &fit.rows).map(|row| row.row.n_params));
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
     let one = laws.0.len() <= COLUMNS;
-    let (none, rise) = ("no law", "its increase above L_{pt}^{0}");
-    let mut kinds_of_rows: Vec<(Shown, Fits, &str, &str)> = vec![
-        (Shown::Finetuning, |laws| laws.finetuning.as_ref().ok(), none, "finetuning, Eq. 6"),
-        (Shown::Forgetting, |laws| laws.forgetting.as_ref().ok(), none, "forgetting, Eq. 7"),
-        (Shown::Rise, |laws| laws.forgetting.as_ref().ok(), none, rise),
-    ];
+    let rise = "its increase above L_{pt}^{0}";
+    let finetuning = PanelRow {
+        name: "finetuning, Eq. 6",
+        shown: Quantity::Finetuning,
+        fit: |laws| laws.finetuning.as_ref().ok(),
+        none: "no law",
+    };
+    let forgetting = PanelRow {
+        name: "forgetting, Eq. 7",
+        shown: Quantity::Forgetting,
+        fit: |laws| laws.forgetting.as_ref().ok(),
+        none: "no law",
+    };
+    let increase = PanelRow { name: rise, shown: Quantity::Rise, ..forgetting };
+    let mut kinds_of_rows = vec![finetuning, forgetting, increase];
     if laws.others().next().is_some() {
-        let (other, none): (Fits, _) = (|laws| laws.other.as_ref(), "no form is ahead of Eq. 7");
-        kinds_of_rows.push((Shown::Forgetting, other, none, "another form of forgetting"));
-        kinds_of_rows.push((Shown::Rise, other, none, rise));
+        let other = PanelRow {
+            name: "another form of forgetting",
+            shown: Quantity::Forgetting,
+            fit: |laws| laws.other.as_ref(),
+            none: "no form is ahead of Eq. 7",
+        };
+        kinds_of_rows.push(other);
+        kinds_of_rows.push(PanelRow { name: rise, shown: Quantity::Rise, ..other });
     }
     for laws in laws.0.chunks(COLUMNS) {
-        for &(shown, fit, none, name) in &kinds_of_rows {
+        for &PanelRow { name, shown, fit, none } in &kinds_of_rows {
             rows.push(name.to_string());
             let of = |laws: &DomainLaws| panel(fit(laws), none, shown, &sizes);
             // Columns have headers only where they are the same all the way down.
@@ -175,14 +197,14 @@ fn drawing(figure: &Figure, results: &Results, laws: &Laws) -> plot::Figure {
 }
 
 /// `empty` is what the panel says without a fit.
-fn panel(fit: Option<&Fit>, empty: &str, shown: Shown, sizes: &Scale) -> Panel {
+fn panel(fit: Option<&Fit>, empty: &str, shown: Quantity, sizes: &Scale) -> Panel {
     let Some(fit) = fit else {
         let text = empty.to_string();
         let notes = vec![Note { text, corner: Corner::BottomRight }];
         return Panel { notes, ..Panel::default() };
     };
     let what = match shown {
-        Shown::Rise => "increase of L_{pt}",
+        Quantity::Rise => "increase of L_{pt}",
         _ => symbol(fit.law.output()),
     };
     let mut panel = Panel::new(
@@ -192,7 +214,7 @@ fn panel(fit: Option<&Fit>, empty: &str, shown: Shown, sizes: &Scale) -> Panel {
     panel.equal = true;
     panel.rules.push(Rule::new(Place::Identity, ""));
     let base = |row: &Observed| match shown {
-        Shown::Rise => fit.law.baseline(&Point::from(&row.row)).unwrap_or(0.0),
+        Quantity::Rise => fit.law.baseline(&Point::from(&row.row)).unwrap_or(0.0),
         _ => 0.0,
     };
     let values = || {
@@ -227,15 +249,17 @@ fn panel(fit: Option<&Fit>, empty: &str, shown: Shown, sizes: &Scale) -> Panel {
         panel.marks.push(Mark::new((x, at(row.prediction - base)), dot));
     }
     let errors = match (shown, &fit.held_out) {
-        (Shown::Rise, held_out) => (fit.rise_error, held_out.as_ref().map(|h| h.errors.rise_error)),
+        (Quantity::Rise, held_out) => {
+            (fit.rise_error, held_out.as_ref().map(|h| h.errors.rise_error))
+        }
         (_, held_out) => (fit.mre, held_out.as_ref().map(|h| h.errors.mre)),
     };
-    let name = if shown == Shown::Rise { "error" } else { "MRE" };
+    let name = if shown == Quantity::Rise { "error" } else { "MRE" };
     let mut text = format!("{name} {}", error_percent(errors.0));
     if let Some(held_out) = errors.1 {
         text += &format!("\nheld out {}", error_percent(held_out));
     }
-    if shown == Shown::Forgetting && fit.law.name() != Forgetting.name() {
+    if shown == Quantity::Forgetting && fit.law.name() != Forgetting.name() {
         panel.title = fit.law.name().to_string();
     }
     panel.notes.push(Note { text, corner: Corner::BottomRight });
@@ -329,7 +353,7 @@ mod tests {
         let mut fit = PLANTED.1.domain("far").unwrap().forgetting.as_ref().unwrap().clone();
         fit.rows[0].loss = fit.rows[0].row.loss_pt0 - 0.01;
         let sizes = Scale::sizes(fit.rows.iter().map(|row| row.row.n_params));
-        let panel = panel(Some(&fit), "", Shown::Rise, &sizes);
+        let panel = panel(Some(&fit), "", Quantity::Rise, &sizes);
         let smallest = panel.marks.iter().map(|mark| mark.at.0).fold(f64::INFINITY, f64::min);
         assert!(smallest > 0.0);
         assert_eq!(panel.marks.iter().filter(|mark| mark.at.0 == smallest).count(), 2);

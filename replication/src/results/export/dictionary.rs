@@ -6,7 +6,7 @@ use crate::format::line;
 
 const COLUMNS: [&str; 5] = ["table", "column", "type", "unit", "meaning"];
 
-/// As CSV, one row per column.
+/// The dictionary as CSV, one row per column.
 pub fn csv(sheets: &[Sheet]) -> String {
     let mut text = line(&COLUMNS.map(String::from));
     for sheet in sheets {
@@ -15,7 +15,7 @@ pub fn csv(sheets: &[Sheet]) -> String {
     text
 }
 
-/// As Markdown, one table per table.
+/// The dictionary as Markdown, with a table for each table of results.
 pub fn markdown(sheets: &[Sheet]) -> String {
     let mut text = String::from(
         "# Data dictionary\n\nAn empty cell means that there is no such value. Losses are means over a \

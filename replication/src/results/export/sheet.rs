@@ -141,7 +141,7 @@ impl Sheet {
         Ok(Self { name, row, columns: columns.collect::<Result<_>>()?, len: rows.len() })
     }
 
-    /// As CSV; numbers have the shortest form that reads back exactly.
+    /// The table as CSV; numbers have the shortest form that reads back exactly.
     pub fn csv(&self) -> String {
         let names: Vec<_> = self.columns.iter().map(|(head, _)| head.name.to_string()).collect();
         let mut text = line(&names);

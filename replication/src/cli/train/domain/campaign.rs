@@ -14,7 +14,7 @@ use crate::experiment::data::Prepared;
 use crate::experiment::grid::Finetuning;
 use crate::experiment::interrupts::STOP;
 use crate::experiment::job::Job;
-use crate::experiment::provenance::Manifest;
+use crate::experiment::provenance::RunManifest;
 use crate::experiment::queue;
 use crate::results::Results;
 use crate::terminal::log;
@@ -490,7 +490,7 @@ impl<'a> Campaign<'a> {
         let times = models.chain(runs).filter_map(|(job, share)| {
             let id = job.spec.id();
             records.get(&id)?;
-            let took = Manifest::read(&store.folder(&id))?.seconds()?;
+            let took = RunManifest::read(&store.folder(&id))?.seconds()?;
             Some((took, share * self.whole_seconds(job)))
         });
         Ok(pace(times))

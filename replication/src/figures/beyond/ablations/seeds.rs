@@ -25,11 +25,11 @@ pub struct Deviations {
     /// Groups of runs that differ in it alone, and their runs.
     pub groups: usize,
     pub runs: usize,
-    /// Of L_ft, L_pt and the increase, in nats.
+    /// Standard deviations of L_ft, L_pt and the increase, in nats.
     pub loss_ft: f64,
     pub loss_pt: f64,
     pub rise: f64,
-    /// Of L_ft and the increase, each over its mean.
+    /// Standard deviations of L_ft and the increase, each divided by its mean.
     pub of_target: f64,
     pub of_rise: f64,
 }
@@ -100,7 +100,7 @@ impl Deviations {
         csv.text()
     }
 
-    /// For people; `what` varies.
+    /// The spread as a table for people; `what` is what varies.
     pub fn table(&self, what: &str) -> Table {
         let row = |name: &str, deviation: f64, share: Option<f64>| {
             let share = share.map_or("-".into(), style::share);

@@ -57,7 +57,7 @@ impl Cell {
     }
 }
 
-/// By size and D/N.
+/// The pairs by size and D/N.
 fn cells(pairs: &[Pair<'_>]) -> Vec<Cell> {
     let mut cells: Vec<Cell> = Vec::new();
     for pair in pairs {
