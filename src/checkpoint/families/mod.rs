@@ -10,6 +10,7 @@ mod hf_olmo;
 mod llama;
 mod mistral;
 mod olmo;
+mod olmo2;
 mod qwen2;
 mod qwen3;
 
@@ -19,7 +20,7 @@ use serde_json::{Map, Value};
 use std::ops::Range;
 
 /// The families. A shape is written in the format of the first family that can represent it.
-pub const FAMILIES: [&Family; 8] = [
+pub const FAMILIES: [&Family; 9] = [
     &gpt_neox::FAMILY,
     &gpt2::FAMILY,
     &llama::FAMILY,
@@ -27,6 +28,7 @@ pub const FAMILIES: [&Family; 8] = [
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &olmo::FAMILY,
+    &olmo2::FAMILY,
     &hf_olmo::FAMILY,
 ];
 

@@ -17,7 +17,8 @@ use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::memory::torch_logit_tokens;
 use crate::model::{
-    Activation, Layout, NormKind, Positions, Precision, Residual, Rotary, Shape, TensorSpec,
+    Activation, Attention, Layout, NormKind, Positions, Precision, Residual, Rotary, Shape,
+    TensorSpec,
 };
 use crate::rng::Key;
 use crate::weight_decay::ParamKind;
@@ -377,33 +378,47 @@ impl Network {
 
     /// The residual stream after a block, `[batch, time, d]`, from that before it.
     fn block(&self, block: &Block, x: &Tensor) -> Tensor {
-        let attended = self.attention(block, &block.ln_1.forward(x));
-        let after = x + block.attn_proj.forward(&attended);
-        let given = match self.shape.residual {
-            Residual::Sequential => &after,
-            Residual::Parallel => x,
-        };
-        let inner = self.activation(&block.fc.forward(&block.ln_2.forward(given)));
-        after + block.mlp_proj.forward(&inner)
+        let attention = |x: &Tensor| block.attn_proj.forward(&self.attention(block, x));
+        let mlp = |x: &Tensor| block.mlp_proj.forward(&self.activation(&block.fc.forward(x)));
+        if self.shape.residual == Residual::NormAfter {
+            let after = x + block.ln_1.forward(&attention(x).to_kind(Kind::Float));
+            let added = block.ln_2.forward(&mlp(&after).to_kind(Kind::Float));
+            return after + added;
+        }
+        let after = x + attention(&block.ln_1.forward(x));
+        let given = if self.shape.residual == Residual::Parallel { x } else { &after };
+        let added = mlp(&block.ln_2.forward(given));
+        after + added
     }
 
-    /// What attention makes of normalised tokens `[batch, time, d]`: `[batch, time, h·w]`.
+    /// What attention makes of tokens `[batch, time, d]`: `[batch, time, h·w]`.
     fn attention(&self, block: &Block, x: &Tensor) -> Tensor {
         let (batch, time) = (x.size()[0], x.size()[1]);
         let (heads, kv_heads) = (self.shape.n_heads as i64, self.shape.n_kv_heads() as i64);
         let width = self.shape.head_width() as i64;
-        let qkv = block.qkv.forward(x).view([batch, time, heads + 2 * kv_heads, width]);
-        let qkv = qkv.transpose(1, 2).split_with_sizes([heads, kv_heads, kv_heads], 1);
+        let Attention { clip_qkv, qk_norm_of_all_heads, .. } = self.shape.attention;
+        let mut qkv = block.qkv.forward(x);
+        if let Some(clip) = clip_qkv {
+            qkv = qkv.clamp(-clip, clip);
+        }
+        let by_head = |x: &Tensor| x.view([batch, time, -1, width]).transpose(1, 2);
+        let sizes = [heads * width, kv_heads * width, kv_heads * width];
+        let qkv = qkv.split_with_sizes(sizes, 2);
         let [q, k] = [0, 1].map(|i| {
-            let normalised = match &block.qk_norms {
-                Some(norms) => norms[i].forward(&qkv[i]).to_kind(qkv[i].kind()),
-                None => qkv[i].shallow_clone(),
+            let norm = |x: &Tensor| match &block.qk_norms {
+                Some(norms) => norms[i].forward(x).to_kind(x.kind()),
+                None => x.shallow_clone(),
+            };
+            let normalised = match qk_norm_of_all_heads {
+                true => by_head(&norm(&qkv[i])),
+                false => norm(&by_head(&qkv[i])),
             };
             match &self.places {
                 Places::Learned(_) => normalised,
                 Places::Rotary(rotation) => rotation.turn(&normalised),
             }
         });
+        let v = by_head(&qkv[2]);
         // Each head of keys and values serves equally many of queries.
         let shared = |x: &Tensor| match heads / kv_heads {
             1 => x.shallow_clone(),
@@ -412,7 +427,7 @@ impl Network {
         let attended = Tensor::scaled_dot_product_attention::<&Tensor>(
             &q,
             &shared(&k),
-            &shared(&qkv[2]),
+            &shared(&v),
             None,
             0.0,
             true,
