@@ -207,7 +207,9 @@ impl Workload {
             + heads
             + shape.d_queries()
             + shape.d_ff()
-            + shape.d_fc();
+            + shape.d_fc()
+            // Of what is normalised after attention and after the MLP, and that itself.
+            + 3 * d * usize::from(shape.residual == Residual::NormAfter);
         let inputs = d.max(shape.d_queries()).max(shape.d_ff());
         let at_a_time = cpu_logit_tokens(shape.vocab);
         let logits = groups * n.min(at_a_time * groups) * shape.vocab;
@@ -238,11 +240,25 @@ impl Workload {
             + self.shape.d_ff()
             + self.shape.d_fc();
         if self.shape.attention.qk_norm {
-            block += 2 * self.shape.d_queries_and_keys() + n_heads + self.shape.n_kv_heads();
+            block += 2 * self.shape.d_queries_and_keys() + self.rates_of_qk_norm();
+        }
+        if self.shape.attention.clip_qkv.is_some() {
+            block += self.shape.d_qkv();
+        }
+        if self.shape.residual == Residual::NormAfter {
+            block += 2 * d; // what attention and the MLP were given
         }
         let blocks = if recompute { n_layers * d + block } else { n_layers * block };
         // The residual stream, and the last normalisation.
         blocks + d + normalised(d)
+    }
+
+    /// Rates that the normalisations of a token's queries and keys have.
+    fn rates_of_qk_norm(&self) -> usize {
+        match self.shape.attention.qk_norm_of_all_heads {
+            true => 2,
+            false => self.shape.n_heads + self.shape.n_kv_heads(),
+        }
     }
 
     /// Tensors of `engine::torch`.
@@ -348,12 +364,12 @@ impl Workload {
             .max(made(queries) + heads_of(keys))
             .max(made(queries + keys) + repeated + attended);
         let attention = 4 * d + k * shape.d_qkv() + attention;
-        // The stream in the middle of the block and what was attended to, beside all of the MLP.
+        // The stream in the middle of the block, beside all of the MLP.
         let hidden = match shape.mlp.activation {
             Activation::GeluTanh | Activation::Gelu => 2 * f,
             Activation::Swiglu => 4 * f, // g and u, silu(g), and the product
         };
-        let mlp = k * queries + 4 * d + norm.max(4 * d + k * hidden).max(4 * d + k * (f + d));
+        let mlp = 4 * d + norm.max(4 * d + k * hidden).max(4 * d + k * (f + d));
         4 * d + norm.max(attention).max(mlp)
     }
 
@@ -362,11 +378,11 @@ impl Workload {
         let (shape, k) = (&self.shape, self.element());
         let (d, f, heads) = (shape.d_model, shape.d_ff(), shape.n_heads);
         let (queries, keys) = (shape.d_queries(), shape.d_qkv() - shape.d_queries_and_keys());
-        // The residual stream before the block and, if the MLP reads it there, between the two
-        // halves.
-        let streams = if shape.residual == Residual::Sequential { 2 } else { 1 };
-        // Both normalisations, and their outputs as the matrix products read them.
-        let norms = streams * 4 * d + 2 * (self.normalised(d) + k * d);
+        // Both normalisations, what they are given, and what the matrix products read: their outputs, or
+        // the residual stream. They are given that before the block and, if the MLP reads it there, between
+        // the two halves; or what is added to it.
+        let given_to_norms = if shape.residual == Residual::Parallel { 1 } else { 2 };
+        let norms = given_to_norms * 4 * d + 2 * (self.normalised(d) + k * d);
         let (turned, shared) = (shape.positions == Positions::Rotary, shape.n_kv_heads() < heads);
         let normalised = shape.attention.qk_norm;
         // Queries, keys and values as the first product returns them, if any of them is kept in
@@ -383,7 +399,7 @@ impl Workload {
         // In f32: x̂ and one rate per head; in bf16 also the input.
         let norms_of_heads = if normalised {
             let elements = queries + keys;
-            4 * (elements + heads + shape.n_kv_heads()) + if k == 2 { 4 * elements } else { 0 }
+            4 * (elements + self.rates_of_qk_norm()) + if k == 2 { 4 * elements } else { 0 }
         } else {
             0
         };
@@ -397,7 +413,8 @@ impl Workload {
             Activation::GeluTanh | Activation::Gelu => 2 * f, // before and after
             Activation::Swiglu => 4 * f,                      // g and u, silu(g), and the product
         };
-        norms + given + made + norms_of_heads + attention + k * mlp
+        let clipped = if shape.attention.clip_qkv.is_some() { k * shape.d_qkv() } else { 0 };
+        norms + given + clipped + made + norms_of_heads + attention + k * mlp
     }
 }
 

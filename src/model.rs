@@ -136,10 +136,18 @@ pub struct Attention {
     /// Qwen2.
     #[serde(skip_serializing_if = "is_default")]
     pub qkv_bias: bool,
-    /// Whether the queries and keys of each head are normalised before rotation, by the root mean
-    /// square with weights that all heads share, as in Qwen3.
+    /// c: queries, keys and values outside −c to c become the nearer of the two, before they are
+    /// normalised and rotated, as in the OLMo models of 2024. `None`: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_qkv: Option<f64>,
+    /// Whether queries and keys are normalised before rotation, by the root mean square: each head
+    /// with weights that all heads share, as in Qwen3.
     #[serde(skip_serializing_if = "is_default")]
     pub qk_norm: bool,
+    /// With `qk_norm`: whether all heads of a token are normalised together, with a weight for each
+    /// of their elements, as in OLMo 2.
+    #[serde(skip_serializing_if = "is_default")]
+    pub qk_norm_of_all_heads: bool,
     /// The angles of rotary positions.
     #[serde(skip_serializing_if = "is_default")]
     pub rotary: Rotary,
@@ -229,8 +237,8 @@ pub enum Activation {
     Swiglu,
 }
 
-/// What the attention and the MLP of a block take as input. Their outputs are added to the residual
-/// stream.
+/// What the attention and the MLP of a block take as input, and where their normalisations are. Their
+/// outputs are added to the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Residual {
@@ -239,6 +247,10 @@ pub enum Residual {
     Sequential,
     /// Parallel: both read the same residual stream, each with its own normalisation, as in Pythia.
     Parallel,
+    /// Sequential, with the normalisations after attention and after the MLP in place of before
+    /// them: they read the residual stream as it is, and what is added to it is normalised, as in
+    /// OLMo 2 (Walsh et al., 2024, arXiv 2501.00656).
+    NormAfter,
 }
 
 /// The matrix that maps to logits.
@@ -375,6 +387,14 @@ impl Shape {
         self.d_queries_and_keys() + self.n_kv_heads() * self.head_width()
     }
 
+    /// Elements of queries, and of keys, that are normalised together.
+    pub(crate) fn qk_norm_widths(&self) -> [usize; 2] {
+        match self.attention.qk_norm_of_all_heads {
+            true => [self.d_queries(), self.d_queries_and_keys() - self.d_queries()],
+            false => [self.head_width(); 2],
+        }
+    }
+
     /// Width of the MLP's hidden layer, f.
     pub fn d_ff(&self) -> usize {
         self.mlp.d_ff.unwrap_or(4 * self.d_model)
@@ -452,6 +472,11 @@ impl Shape {
             if fits { Ok(()) } else { Err(refuse()) }
         };
         positive("epsilon", self.norm.epsilon)?;
+        self.attention.clip_qkv.map_or(Ok(()), |clip| positive("clip_qkv", clip))?;
+        if self.attention.qk_norm_of_all_heads && !self.attention.qk_norm {
+            let requirement = "must be false without qk_norm";
+            return Err(Error::setting(named("qk_norm_of_all_heads"), true, requirement));
+        }
         if self.positions == Positions::Rotary {
             let Rotary { theta, fraction, scaling } = self.attention.rotary;
             positive("theta", theta)?;
@@ -572,6 +597,9 @@ mod tests {
         assert!(odd.validate().unwrap_err().to_string().contains("pairs of the 5 elements"));
         assert!(Shape { n_heads: 5, ..odd }.validate().is_ok());
         assert!(Shape { n_heads: 5, vocab: 0, ..shape }.validate().is_err());
+        let whole = Attention { qk_norm_of_all_heads: true, ..Attention::default() };
+        let message = Shape { attention: whole, ..learned }.validate().unwrap_err().to_string();
+        assert!(message.contains("qk_norm_of_all_heads = true"), "{message}");
     }
 
     /// The identity of runs that were made before there was a choice.

@@ -59,8 +59,25 @@ fn shape() -> impl Strategy<Value = Shape> {
                 head: Head::Own,
                 ..gpt2
             },
-            // OLMo's.
-            2 if choice => Shape { norm: of_kind(NormKind::Plain), mlp, ..gpt2 },
+            // OLMo's of 2024, and OLMo 2's.
+            2 if choice => Shape {
+                norm: of_kind(NormKind::Plain),
+                attention: Attention { clip_qkv: Some(0.05), ..Attention::default() },
+                mlp,
+                ..gpt2
+            },
+            2 => Shape {
+                norm: of_kind(NormKind::Rms),
+                attention: Attention {
+                    n_kv_heads: Some(1),
+                    qk_norm: true,
+                    qk_norm_of_all_heads: true,
+                    ..Attention::default()
+                },
+                residual: Residual::NormAfter,
+                mlp,
+                ..gpt2
+            },
             _ => gpt2,
         }
     })

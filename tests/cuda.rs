@@ -6,16 +6,60 @@
 use forgetting_laws::Result;
 use forgetting_laws::engine::Solo;
 use forgetting_laws::engine::torch::{Network, Trainer, cuda, device, windows};
-use forgetting_laws::model::{Precision, Shape};
+use forgetting_laws::model::{
+    Activation, Attention, Head, Mlp, Norm, NormKind, Positions, Precision, Residual, Rotary,
+    RotaryScaling, Shape,
+};
 use forgetting_laws::rng::Key;
 use forgetting_laws::weight_decay::{AdamW, Step};
 use std::ffi::c_int;
 use tch::{Device, Tensor};
 
-fn trainer(device: Device, precision: Precision) -> Trainer {
-    let shape = Shape::named("nano-small", 512, 64).unwrap();
-    let network =
-        Network::new(shape, Key::new(0), device).unwrap().in_precision(precision).unwrap();
+/// GPT-2's blocks, and those of other families: between them every choice of a shape.
+fn shapes() -> Vec<Shape> {
+    let gpt2 = Shape::named("nano-small", 512, 64).unwrap();
+    let scaling = RotaryScaling { factor: 8.0, low: 1.0, high: 4.0, original: 16.0 };
+    let rotary = |fraction, scaling| Rotary { fraction, scaling, ..Rotary::default() };
+    let llama = Shape {
+        n_heads: 6,
+        positions: Positions::Rotary,
+        norm: Norm { kind: NormKind::Rms, epsilon: 1e-6 },
+        attention: Attention {
+            n_kv_heads: Some(2),
+            rotary: rotary(1.0, Some(scaling)),
+            ..Attention::default()
+        },
+        mlp: Mlp { d_ff: Some(128), activation: Activation::Swiglu },
+        head: Head::Own,
+        ..gpt2
+    };
+    let grouped = llama.attention;
+    let qwen2 = Attention { qkv_bias: true, ..grouped };
+    let qwen3 = Attention { qk_norm: true, head_width: Some(16), ..grouped };
+    let olmo2 = Attention { qk_norm: true, qk_norm_of_all_heads: true, ..grouped };
+    let clipped = Attention { clip_qkv: Some(0.5), ..Attention::default() };
+    vec![
+        gpt2,
+        llama,
+        Shape { attention: qwen2, head: Head::Tied, ..llama },
+        Shape { attention: qwen3, ..llama },
+        Shape { attention: olmo2, residual: Residual::NormAfter, ..llama },
+        Shape { attention: clipped, norm: Norm { kind: NormKind::Plain, epsilon: 1e-5 }, ..llama },
+        Shape {
+            bias: true,
+            positions: Positions::Rotary,
+            attention: Attention { rotary: rotary(0.25, None), ..Attention::default() },
+            mlp: Mlp { d_ff: None, activation: Activation::Gelu },
+            residual: Residual::Parallel,
+            head: Head::Own,
+            ..gpt2
+        },
+    ]
+}
+
+fn trainer(shape: Shape, device: Device, precision: Precision) -> Trainer {
+    let network = Network::new(shape, Key::new(0), device).unwrap();
+    let network = network.in_precision(precision).unwrap();
     Trainer::new(network, AdamW::default(), 5.0).unwrap()
 }
 
@@ -32,8 +76,8 @@ fn at(i: u64) -> Step {
 }
 
 /// The losses of 50 steps.
-fn losses(device: Device, precision: Precision) -> Vec<f64> {
-    let mut trainer = trainer(device, precision);
+fn losses(shape: Shape, device: Device, precision: Precision) -> Vec<f64> {
+    let mut trainer = trainer(shape, device, precision);
     let mut step = |i| trainer.step([batch(i, device)], 8 * 64, at(i), &Solo).unwrap();
     // Read at the end: no step waits for the one before.
     let losses: Vec<_> = (0..50).map(&mut step).collect();
@@ -59,9 +103,9 @@ fn refuse_to_wait(on: bool) {
 }
 
 /// Steps as [`losses`] takes them, and that they do not wait is what is tested.
-fn steps_that_wait_for_nothing(gpu: Device) {
+fn steps_that_wait_for_nothing(shape: Shape, gpu: Device) {
     for precision in [Precision::F32, Precision::Bf16] {
-        let mut trainer = trainer(gpu, precision);
+        let mut trainer = trainer(shape, gpu, precision);
         // The first ones fetch libraries and memory.
         let mut step = |i| trainer.step([batch(i, gpu)], 8 * 64, at(i), &Solo).unwrap();
         (0..3).for_each(|i| drop(step(i)));
@@ -92,13 +136,16 @@ fn a_gpu_computes_what_the_cpu_computes() {
     }
     let gpu = device("auto").unwrap();
     assert_eq!(gpu, Device::Cuda(0));
-    for (precision, tolerance) in [(Precision::F32, 1e-3), (Precision::Bf16, 2e-2)] {
-        let pairs = losses(Device::Cpu, precision).into_iter().zip(losses(gpu, precision));
-        for (step, (cpu, gpu)) in pairs.enumerate() {
-            assert!((cpu - gpu).abs() < tolerance, "{precision:?}, step {step}: {cpu} and {gpu}");
+    for shape in shapes() {
+        for (precision, tolerance) in [(Precision::F32, 1e-3), (Precision::Bf16, 2e-2)] {
+            let losses = |device| losses(shape, device, precision);
+            for (step, (cpu, gpu)) in losses(Device::Cpu).into_iter().zip(losses(gpu)).enumerate() {
+                let close = (cpu - gpu).abs() < tolerance;
+                assert!(close, "{shape:?}, {precision:?}, step {step}: {cpu} and {gpu}");
+            }
         }
+        steps_that_wait_for_nothing(shape, gpu);
     }
-    steps_that_wait_for_nothing(gpu);
     let (used, total) = cuda::memory(0).expect("the runtime tells");
     assert!(0 < used && used <= total, "{used} of {total}");
     let name = cuda::name(0).expect("the driver tells");

@@ -36,6 +36,15 @@ fn shapes() -> Vec<(&'static str, Shape)> {
             Shape { attention: Attention { qk_norm: true, ..Attention::default() }, ..llama }
         }),
         ("OLMo", Shape { norm: Norm { kind: NormKind::Plain, epsilon: 1e-5 }, ..llama }),
+        ("OLMo of 2024", {
+            let attention = Attention { clip_qkv: Some(8.0), ..Attention::default() };
+            Shape { norm: Norm { kind: NormKind::Plain, epsilon: 1e-5 }, attention, ..llama }
+        }),
+        ("OLMo 2", {
+            let attention =
+                Attention { qk_norm: true, qk_norm_of_all_heads: true, ..Attention::default() };
+            Shape { residual: Residual::NormAfter, attention, ..llama }
+        }),
         ("Pythia", {
             let attention = Attention { rotary: quarter, ..Attention::default() };
             let mlp = Mlp { d_ff: None, activation: Activation::Gelu };

@@ -30,7 +30,7 @@ const FILES: [&str; 9] = [
 ];
 
 /// The models: one in several files, which has an index, and one or more of each family.
-const MODELS: [&str; 12] = [
+const MODELS: [&str; 14] = [
     "sharded",
     "families/cerebras-gpt",
     "families/datadecide",
@@ -39,6 +39,8 @@ const MODELS: [&str; 12] = [
     "families/mistral",
     "families/neox-sequential",
     "families/olmo",
+    "families/olmo-0724",
+    "families/olmo2",
     "families/pythia",
     "families/qwen2",
     "families/qwen3",

@@ -32,6 +32,8 @@ MODELS = {
     "llama-3": lambda: transformers.LlamaConfig(**LLAMA, tie_word_embeddings=True, rope_parameters=LLAMA_3),
     "mistral": lambda: transformers.MistralConfig(**LLAMA, head_dim=16, sliding_window=None),
     "olmo": lambda: transformers.OlmoConfig(**LLAMA),
+    "olmo-0724": lambda: transformers.OlmoConfig(**LLAMA, clip_qkv=0.5),
+    "olmo2": lambda: transformers.Olmo2Config(**LLAMA),
     "pythia": lambda: transformers.GPTNeoXConfig(**SIZES, intermediate_size=96, max_position_embeddings=64),
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA),
     "qwen3": lambda: transformers.Qwen3Config(**LLAMA, head_dim=16),

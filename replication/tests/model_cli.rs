@@ -422,6 +422,22 @@ fn models_of_families_are_taken_everywhere() {
     assert_eq!(fs::read_to_string(report.join("slices.csv")).unwrap().lines().count(), 3);
     assert!(report.join("retention.svg").is_file() && report.join("retention.png").is_file());
 
+    // In the windows of the finetuned model, every document's loss is that of `eval`.
+    let mut call = replication(&["retention"]);
+    call.args([&base, &child]).arg("--data").arg(&text).arg("--out").arg(&report);
+    must_succeed(&mut call);
+    let (found, losses) = (json(&report.join("retention.json")), folder.path().join("losses.json"));
+    let mut call = replication(&["eval", "--per-document"]);
+    must_succeed(call.arg(&child).arg("--data").arg(&text).arg("--json").arg(&losses));
+    let of_eval = json(&losses)["documents"].clone();
+    let pairs = of_eval.as_array().unwrap().iter().zip(found["documents"].as_array().unwrap());
+    for (of_eval, document) in pairs {
+        assert_eq!(of_eval["tokens"], document["tokens"]);
+        let loss = |of: &Value| of.as_f64().unwrap();
+        let (a, b) = (loss(&of_eval["loss"]), loss(&document["loss_finetuned"]));
+        assert!((a - b).abs() < 1e-6, "{a}, {b}");
+    }
+
     // A model has forgotten nothing of itself, and one of another tokenizer cannot be compared.
     let mut same = replication(&["retention"]);
     same.args([&base, &base]).arg("--data").arg(&text).arg("--out").arg(&report);

@@ -106,6 +106,11 @@ impl Fields {
         value.as_f64().ok_or_else(|| format!("{name} is {}; it must be a number", shown(&value)))
     }
 
+    /// A number that may be null or missing.
+    pub fn optional_number(&mut self, name: &str) -> Result<Option<f64>, String> {
+        self.stated(name).is_some().then(|| self.number(name, 0.0)).transpose()
+    }
+
     /// Refuses every value of a switch except its default.
     pub fn only(&mut self, name: &str, readable: bool) -> Result<(), String> {
         let found = self.flag(name, readable)?;

@@ -186,7 +186,8 @@ fn adjusted_divergence(p: [&[u32]; 2], q: [&[u32]; 2], n: usize) -> Result<f64> 
 
 /// The halves have no n-gram in common.
 fn too_little(p: [&[u32]; 2], n: usize) -> Error {
-    let requirement = format!("must be larger: the halves of neither side share a run of {n} tokens");
+    let requirement =
+        format!("must be larger: the halves of neither side share a run of {n} tokens");
     Error::setting("tokens of each side", 2 * p[0].len(), requirement)
 }
 

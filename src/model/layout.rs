@@ -100,10 +100,9 @@ impl Layout {
                 norm_of(&mut all, format!("h.{i}.{name}"));
             }
             if shape.attention.qk_norm {
-                for name in ["q_norm", "k_norm"] {
-                    let width = vec![shape.head_width()];
+                for (name, width) in ["q_norm", "k_norm"].into_iter().zip(shape.qk_norm_widths()) {
                     let name = format!("h.{i}.attn.{name}.weight");
-                    all.push(tensor(name, width, Vector, Init::Ones));
+                    all.push(tensor(name, vec![width], Vector, Init::Ones));
                 }
             }
             for LinearMap { name, outputs, .. } in linears {

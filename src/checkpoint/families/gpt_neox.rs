@@ -71,6 +71,7 @@ fn write(shape: &Shape) -> Option<Value> {
     let rotary = Rotary { theta, fraction, scaling: None };
     let fits = shape.positions == Positions::Rotary
         && shape.norm.kind == NormKind::Layer
+        && shape.residual != Residual::NormAfter
         && shape.bias
         && shape.attention == Attention { rotary, ..Attention::default() };
     let names = ACTIVATIONS.iter().find(|(_, known)| *known == shape.mlp.activation);

@@ -50,7 +50,6 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
         ("alibi", false, false),
         ("attention_layer_norm", false, false),
         ("embedding_layer_norm", false, false),
-        ("multi_query_attention", false, false),
         ("scale_logits", false, false),
         ("norm_after", false, false),
     ] {
@@ -59,7 +58,14 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
             return refuse(name, &found.into(), &readable.to_string());
         }
     }
-    fields.none("clip_qkv", "null")?;
+    // Null where n_kv_heads says it.
+    if fields.stated("multi_query_attention").is_some() {
+        fields.only("multi_query_attention", false)?;
+    }
+    let clip_qkv = fields.optional_number("clip_qkv")?;
+    if let Some(clip) = clip_qkv.filter(|_| kind == NormKind::Rms) {
+        return refuse("clip_qkv", &clip.into(), "null where layer_norm_type is \"rms\"");
+    }
     fields.name("activation_type", &[("swiglu", ())], "SwiGLU")?;
     fields.name("block_type", &[("sequential", ()), ("llama", ())], "sequential blocks")?;
     let d_model = fields.size(&["d_model"], 768, MOST)?;
@@ -92,6 +98,7 @@ fn read(fields: &mut Fields) -> Result<Shape, String> {
         norm: Norm { kind, epsilon },
         attention: Attention {
             n_kv_heads: fields.optional_size("n_kv_heads")?,
+            clip_qkv,
             rotary,
             ..Attention::default()
         },

@@ -94,13 +94,15 @@ fn write(shape: &Shape) -> Option<Value> {
 }
 
 /// The fields that Llama and the families derived from it have in common, except those of
-/// normalisations; `None` if these families have no such models.
+/// normalisations; `None` if Llama has no such models, whatever their normalisations.
 pub fn fields(model_type: &str, architecture: &str, shape: &Shape) -> Option<Value> {
     let Rotary { theta, fraction, scaling } = shape.attention.rotary;
     let fits = shape.positions == Positions::Rotary
         && fraction == 1.0
         && shape.mlp.activation == Activation::Swiglu
-        && shape.residual == Residual::Sequential;
+        && shape.residual == Residual::Sequential
+        && shape.attention.clip_qkv.is_none()
+        && !shape.attention.qk_norm_of_all_heads;
     let scaling = scaling.map(|scaling| {
         json!({
             "rope_type": "llama3",

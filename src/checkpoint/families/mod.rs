@@ -10,6 +10,7 @@ mod hf_olmo;
 mod llama;
 mod mistral;
 mod olmo;
+mod olmo2;
 mod qwen2;
 mod qwen3;
 
@@ -27,6 +28,7 @@ pub const FAMILIES: &[&Family] = &[
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &olmo::FAMILY,
+    &olmo2::FAMILY,
     &hf_olmo::FAMILY,
 ];
 

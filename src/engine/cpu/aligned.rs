@@ -35,6 +35,12 @@ impl Aligned {
         }
     }
 
+    /// Holds a copy of these.
+    pub fn copy(&mut self, values: &[f32]) {
+        self.resize(values.len(), 0.0);
+        self.copy_from_slice(values);
+    }
+
     /// Does what `Vec::clear` does.
     pub fn clear(&mut self) {
         self.len = 0;
@@ -63,7 +69,6 @@ impl Clone for Aligned {
     }
 
     fn clone_from(&mut self, source: &Self) {
-        self.resize(source.len, 0.0);
-        self.copy_from_slice(source);
+        self.copy(source);
     }
 }

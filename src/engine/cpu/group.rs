@@ -2,8 +2,8 @@
 
 use super::aligned::Aligned;
 use super::layers::{
-    Norm, Normalised, activate, activate_backward, add, bias_gradient, norm_backward, norm_forward,
-    norm_weight_gradient,
+    Norm, Normalised, activate, activate_backward, add, bias_gradient, clip_backward, clip_forward,
+    norm_backward, norm_forward, norm_weight_gradient,
 };
 use super::linear::{Into, Linear, Place};
 use super::simd::Simd;
@@ -215,8 +215,12 @@ fn set_columns(rows: &mut [f32], stride: usize, columns: &Range<usize>, values: 
 #[derive(Debug, Default)]
 struct Activations {
     ln_1: Normalised,
+    /// What attention and the MLP were given, where that is not normalised.
+    given: [Aligned; 2],
     /// `[n, d_qkv]`.
     qkv: Aligned,
+    /// Where those are clipped: 1 for each that was within the limits, and else 0.
+    unclipped: Aligned,
     /// The normalised queries, `[n·h, w]`, and keys.
     qk_norms: [Normalised; 2],
     /// Maximum and sum of exponentials of the scores of each head's queries, `[heads, n]`.
@@ -255,6 +259,8 @@ struct Gradients {
     ln_2: Aligned,
     hidden: Aligned,
     fc: Aligned,
+    /// Of what attention and the MLP give, where that is normalised.
+    given: [Aligned; 2],
 }
 
 /// Some sequences of a step, and the buffers of a thread.
@@ -381,16 +387,25 @@ impl Group {
     pub fn block_gradient(&self, model: &Model, layer: usize, mut into: Into<'_>) {
         let (simd, block) = (model.simd, &model.blocks[layer]);
         let (g, a) = (&self.gradients, &self.activations[self.activations_of(layer)]);
+        let (of_attention, of_mlp) = match model.shape.residual {
+            Residual::Sequential => (&g.between, &g.after),
+            Residual::Parallel => (&g.after, &g.after),
+            Residual::NormAfter => (&g.given[0], &g.given[1]),
+        };
+        let (to_attention, to_mlp, ln_1, ln_2) = match model.shape.residual {
+            Residual::NormAfter => (&a.given[0], &a.given[1], &g.between, &g.after),
+            _ => (&a.ln_1.out, &a.ln_2.out, &g.ln_1, &g.ln_2),
+        };
         for (linear, dy, x) in [
-            (&block.mlp_proj, &g.after, &a.hidden),
-            (&block.fc, &g.fc, &a.ln_2.out),
-            (&block.attn_proj, g.after_attention(model), &a.attended),
-            (&block.qkv, &g.qkv, &a.ln_1.out),
+            (&block.mlp_proj, of_mlp, &a.hidden),
+            (&block.fc, &g.fc, to_mlp),
+            (&block.attn_proj, of_attention, &a.attended),
+            (&block.qkv, &g.qkv, to_attention),
         ] {
             linear.weight_gradient(simd, dy, x, into.reborrow());
         }
-        norm_gradient(simd, &block.ln_2, &a.ln_2, &g.ln_2, into.gradient);
-        norm_gradient(simd, &block.ln_1, &a.ln_1, &g.ln_1, into.gradient);
+        norm_gradient(simd, &block.ln_2, &a.ln_2, ln_2, into.gradient);
+        norm_gradient(simd, &block.ln_1, &a.ln_1, ln_1, into.gradient);
         let kept = a.qk_norms.iter().zip(&g.qk_norms);
         for (place, (kept, dy)) in block.qk_norms.iter().flatten().zip(kept) {
             norm_gradient(simd, place, kept, dy, into.gradient);
@@ -403,19 +418,10 @@ impl Group {
     }
 }
 
-impl Gradients {
-    /// The gradient of the output of attention.
-    fn after_attention(&self, model: &Model) -> &Aligned {
-        match model.shape.residual {
-            Residual::Sequential => &self.between,
-            Residual::Parallel => &self.after,
-        }
-    }
-}
-
 impl Block {
     /// x ← x + attn_proj(attention(qkv(ln_1 x))), then x ← x + mlp_proj(activation(fc(ln_2 x))); in
-    /// parallel, ln_2 is of x before either.
+    /// parallel, ln_2 is of x before either. With the normalisations after:
+    /// x ← x + ln_1(attn_proj(attention(qkv x))), then x ← x + ln_2(mlp_proj(activation(fc x))).
     fn forward(
         &self,
         model: &Model,
@@ -426,9 +432,18 @@ impl Block {
     ) {
         let (simd, theta, shape) = (model.simd, &model.theta[..], &model.shape);
         let n = x.len() / shape.d_model;
-        norm_forward(simd, model.norm(&self.ln_1), x, &mut a.ln_1);
+        let norm_after = shape.residual == Residual::NormAfter;
         a.qkv.resize(n * shape.d_qkv(), 0.0);
-        self.qkv.forward(simd, theta, &a.ln_1.out, &mut a.qkv);
+        if norm_after {
+            a.given[0].copy(x);
+            self.qkv.forward(simd, theta, x, &mut a.qkv);
+        } else {
+            norm_forward(simd, model.norm(&self.ln_1), x, &mut a.ln_1);
+            self.qkv.forward(simd, theta, &a.ln_1.out, &mut a.qkv);
+        }
+        if let Some(clip) = shape.attention.clip_qkv {
+            clip_forward(clip as f32, &mut a.qkv, &mut a.unclipped);
+        }
         let norms = self.qk_norms.iter().flatten().zip(&mut a.qk_norms);
         for ((place, kept), of) in norms.zip(model.queries_and_keys()) {
             let heads = columns(&a.qkv, shape.d_qkv(), &of);
@@ -451,16 +466,33 @@ impl Block {
         if shape.residual == Residual::Parallel {
             norm_forward(simd, model.norm(&self.ln_2), x, &mut a.ln_2);
         }
-        self.attn_proj.forward_add(simd, theta, &a.attended, x);
+        // x ← x + ln(linear(given)).
+        let add_normalised = |linear: &Linear, ln, given: &[f32], kept: &mut _, x: &mut [f32]| {
+            let mut out = vec![0.0; x.len()];
+            linear.forward(simd, theta, given, &mut out);
+            norm_forward(simd, model.norm(ln), &out, kept);
+            add(x, &kept.out);
+        };
+        if norm_after {
+            add_normalised(&self.attn_proj, &self.ln_1, &a.attended, &mut a.ln_1, x);
+            a.given[1].copy(x);
+        } else {
+            self.attn_proj.forward_add(simd, theta, &a.attended, x);
+        }
         if shape.residual == Residual::Sequential {
             norm_forward(simd, model.norm(&self.ln_2), x, &mut a.ln_2);
         }
 
         a.hidden.resize(n * shape.d_ff(), 0.0);
         a.slopes.resize(n * shape.d_fc(), 0.0);
-        self.fc.forward(simd, theta, &a.ln_2.out, &mut a.slopes);
+        let given = if norm_after { &a.given[1] } else { &a.ln_2.out };
+        self.fc.forward(simd, theta, given, &mut a.slopes);
         activate(simd, shape.mlp.activation, shape.d_ff(), &mut a.slopes, &mut a.hidden);
-        self.mlp_proj.forward_add(simd, theta, &a.hidden, x);
+        if norm_after {
+            add_normalised(&self.mlp_proj, &self.ln_2, &a.hidden, &mut a.ln_2, x);
+        } else {
+            self.mlp_proj.forward_add(simd, theta, &a.hidden, x);
+        }
     }
 
     /// Computes the gradient before the block, and all gradients inside it, from the gradient after
@@ -475,19 +507,38 @@ impl Block {
     ) {
         let (simd, shape) = (model.simd, &model.shape);
         let n = g.after.len() / shape.d_model;
+        let norm_after = shape.residual == Residual::NormAfter;
+        // What goes back through a normalisation to what it was given.
+        let through = |place: &Place, kept: &Normalised, dy: &[f32], dx: &mut Aligned| {
+            dx.clear();
+            dx.resize(dy.len(), 0.0);
+            norm_backward(simd, model.norm(place), kept, dy, dx);
+        };
         g.hidden.resize(n * shape.d_ff(), 0.0);
-        self.mlp_proj.backward(simd, &g.after, &mut g.hidden);
+        if norm_after {
+            through(&self.ln_2, &a.ln_2, &g.after, &mut g.given[1]);
+        }
+        let of_mlp = if norm_after { &g.given[1] } else { &g.after };
+        self.mlp_proj.backward(simd, of_mlp, &mut g.hidden);
         g.fc.resize(n * shape.d_fc(), 0.0);
         activate_backward(simd, (shape.d_ff(), shape.d_fc()), &a.slopes, &g.hidden, &mut g.fc);
         g.ln_2.resize(g.after.len(), 0.0);
         self.fc.backward(simd, &g.fc, &mut g.ln_2);
         g.between.clone_from(&g.after);
-        norm_backward(simd, model.norm(&self.ln_2), &a.ln_2, &g.ln_2, &mut g.between);
+        if norm_after {
+            add(&mut g.between, &g.ln_2);
+            through(&self.ln_1, &a.ln_1, &g.between, &mut g.given[0]);
+        } else {
+            norm_backward(simd, model.norm(&self.ln_2), &a.ln_2, &g.ln_2, &mut g.between);
+        }
 
-        let mut attended = std::mem::take(&mut g.attended);
-        attended.resize(n * shape.d_queries(), 0.0);
-        self.attn_proj.backward(simd, g.after_attention(model), &mut attended);
-        g.attended = attended;
+        g.attended.resize(n * shape.d_queries(), 0.0);
+        let of_attention = match shape.residual {
+            Residual::Sequential => &g.between,
+            Residual::Parallel => &g.after,
+            Residual::NormAfter => &g.given[0],
+        };
+        self.attn_proj.backward(simd, of_attention, &mut g.attended);
         g.qkv.clear();
         g.qkv.resize(n * shape.d_qkv(), 0.0);
         for (span, head, kept) in model.heads(spans, n) {
@@ -509,10 +560,17 @@ impl Block {
             norm_backward(simd, model.norm(place), kept, dy, &mut dx);
             set_columns(&mut g.qkv, shape.d_qkv(), &of, &dx);
         }
+        if shape.attention.clip_qkv.is_some() {
+            clip_backward(&a.unclipped, &mut g.qkv);
+        }
         g.ln_1.resize(g.after.len(), 0.0);
         self.qkv.backward(simd, &g.qkv, &mut g.ln_1);
         g.before.clone_from(&g.between);
-        norm_backward(simd, model.norm(&self.ln_1), &a.ln_1, &g.ln_1, &mut g.before);
+        if norm_after {
+            add(&mut g.before, &g.ln_1);
+        } else {
+            norm_backward(simd, model.norm(&self.ln_1), &a.ln_1, &g.ln_1, &mut g.before);
+        }
     }
 }
 

@@ -236,6 +236,23 @@ fn chain(simd: Simd, a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(f32, f32,
     );
 }
 
+/// Elements outside −clip to clip become the nearer of the two; `unclipped` is 1 for each of the others,
+/// and else 0.
+pub(super) fn clip_forward(clip: f32, x: &mut [f32], unclipped: &mut Aligned) {
+    unclipped.resize(x.len(), 0.0);
+    for (x, unclipped) in x.iter_mut().zip(unclipped.iter_mut()) {
+        *unclipped = if x.abs() > clip { 0.0 } else { 1.0 };
+        *x = x.clamp(-clip, clip);
+    }
+}
+
+/// Takes a gradient back through [`clip_forward`].
+pub(super) fn clip_backward(unclipped: &[f32], dx: &mut [f32]) {
+    for (dx, unclipped) in dx.iter_mut().zip(unclipped) {
+        *dx *= unclipped;
+    }
+}
+
 /// a ← a + b.
 pub(super) fn add(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {

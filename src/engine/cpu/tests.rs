@@ -178,6 +178,41 @@ pub(super) fn other_shapes() -> Vec<Shape> {
     ]
 }
 
+/// Shapes of OLMo's later models: clipped queries, keys and values; and normalisations that come after.
+pub(super) fn shapes_of_olmo() -> Vec<Shape> {
+    let llama = Shape {
+        positions: Positions::Rotary,
+        norm: Norm { kind: NormKind::Rms, epsilon: 1e-6 },
+        mlp: Mlp { d_ff: Some(37), activation: Activation::Swiglu },
+        ..Shape::gpt2(2, 32, 4, 67, 40)
+    };
+    let attention = Attention { n_kv_heads: Some(2), qk_norm: true, ..Attention::default() };
+    let whole = Attention { qk_norm_of_all_heads: true, ..attention };
+    let clipped = Attention { clip_qkv: Some(0.5), ..Attention::default() };
+    vec![
+        Shape {
+            norm: Norm { kind: NormKind::Plain, epsilon: 1e-5 },
+            attention: clipped,
+            head: Head::Own,
+            ..llama
+        },
+        Shape { residual: Residual::NormAfter, attention: whole, ..llama },
+        // What no family has together.
+        Shape {
+            residual: Residual::NormAfter,
+            attention,
+            norm: Norm::default(),
+            bias: true,
+            ..llama
+        },
+    ]
+}
+
+/// All of these.
+pub(super) fn all_shapes() -> impl Iterator<Item = Shape> {
+    shapes().into_iter().chain(other_shapes()).chain(shapes_of_olmo())
+}
+
 pub(super) fn positions(rows: &[Window<'_>]) -> u64 {
     rows.iter().map(Window::counted).sum()
 }
@@ -195,7 +230,7 @@ fn bits(decoder: &mut Decoder, theta: &[f32], rows: &[Window<'_>]) -> Vec<u64> {
 
 #[test]
 fn bits_do_not_depend_on_instructions_threads_groups_or_what_is_kept() {
-    for (shape, i) in shapes().into_iter().chain(other_shapes()).zip(0..) {
+    for (shape, i) in all_shapes().zip(0..) {
         let key = Key::new(i);
         let (theta, rows) = (theta(&shape, key.child(1)), rows(&shape, 7, key.child(2)));
         let expected = bits(&mut Decoder::new(shape).unwrap(), &theta, &rows);
@@ -248,7 +283,7 @@ fn calls_do_not_see_one_another() {
 #[test]
 fn gradients_are_those_of_finite_differences() {
     let step = 4e-3f32;
-    for (shape, i) in shapes().into_iter().chain(other_shapes()).zip(0..) {
+    for (shape, i) in all_shapes().zip(0..) {
         let key = Key::new(100 + i);
         let (theta, rows) = (theta(&shape, key.child(1)), rows(&shape, 3, key.child(2)));
         let mut decoder = Decoder::new(shape).unwrap();

@@ -20,7 +20,8 @@ use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::memory::torch_logit_tokens;
 use crate::model::{
-    Activation, Layout, NormKind, Positions, Precision, Residual, Rotary, Shape, TensorSpec,
+    Activation, Attention, Layout, NormKind, Positions, Precision, Residual, Rotary, Shape,
+    TensorSpec,
 };
 use crate::rng::Key;
 use crate::weight_decay::ParamKind;
@@ -404,34 +405,50 @@ impl Network {
 
     /// The residual stream after a block, `[batch, time, d]`, from that before it.
     fn block(&self, block: &Block, x: &Tensor) -> Result<Tensor> {
-        let attended = self.attention(block, &block.ln_1.forward(x)?)?;
-        let after = x.f_add(&block.attn_proj.forward(&attended)?)?;
-        let given = match self.shape.residual {
-            Residual::Sequential => &after,
-            Residual::Parallel => x,
-        };
-        let inner = self.activation(&block.fc.forward(&block.ln_2.forward(given)?)?)?;
-        Ok(after.f_add(&block.mlp_proj.forward(&inner)?)?)
+        let attention = |x: &Tensor| block.attn_proj.forward(&self.attention(block, x)?);
+        let mlp = |x: &Tensor| block.mlp_proj.forward(&self.activation(&block.fc.forward(x)?)?);
+        if self.shape.residual == Residual::NormAfter {
+            let added = attention(x)?.f_to_kind(Kind::Float)?;
+            let after = x.f_add(&block.ln_1.forward(&added)?)?;
+            let added = mlp(&after)?.f_to_kind(Kind::Float)?;
+            return Ok(after.f_add(&block.ln_2.forward(&added)?)?);
+        }
+        let after = x.f_add(&attention(&block.ln_1.forward(x)?)?)?;
+        let given = if self.shape.residual == Residual::Parallel { x } else { &after };
+        Ok(after.f_add(&mlp(&block.ln_2.forward(given)?)?)?)
     }
 
-    /// What attention makes of normalised tokens `[batch, time, d]`: `[batch, time, h·w]`.
+    /// What attention makes of tokens `[batch, time, d]`: `[batch, time, h·w]`.
     fn attention(&self, block: &Block, x: &Tensor) -> Result<Tensor> {
         let (batch, time) = (x.size()[0], x.size()[1]);
         let (heads, kv_heads) = (self.shape.n_heads as i64, self.shape.n_kv_heads() as i64);
         let width = self.shape.head_width() as i64;
-        let qkv = block.qkv.forward(x)?.view([batch, time, heads + 2 * kv_heads, width]);
-        let qkv = qkv.transpose(1, 2).split_with_sizes([heads, kv_heads, kv_heads], 1);
+        let Attention { clip_qkv, qk_norm_of_all_heads, .. } = self.shape.attention;
+        let mut qkv = block.qkv.forward(x)?;
+        if let Some(clip) = clip_qkv {
+            qkv = qkv.f_clamp(-clip, clip)?;
+        }
+        let by_head = |x: &Tensor| x.view([batch, time, -1, width]).transpose(1, 2);
+        let sizes = [heads * width, kv_heads * width, kv_heads * width];
+        let qkv = qkv.split_with_sizes(sizes, 2);
         let placed = |i: usize| -> Result<Tensor> {
-            let normalised = match &block.qk_norms {
-                Some(norms) => norms[i].forward(&qkv[i])?.f_to_kind(qkv[i].kind())?,
-                None => qkv[i].shallow_clone(),
+            let norm = |x: &Tensor| -> Result<Tensor> {
+                match &block.qk_norms {
+                    Some(norms) => Ok(norms[i].forward(x)?.f_to_kind(x.kind())?),
+                    None => Ok(x.shallow_clone()),
+                }
+            };
+            let normalised = if qk_norm_of_all_heads {
+                by_head(&norm(&qkv[i])?)
+            } else {
+                norm(&by_head(&qkv[i]))?
             };
             match &self.places {
                 Places::Learned(_) => Ok(normalised),
                 Places::Rotary(rotation) => rotation.turn(&normalised),
             }
         };
-        let (q, k) = (placed(0)?, placed(1)?);
+        let (q, k, v) = (placed(0)?, placed(1)?, by_head(&qkv[2]));
         // Each head of keys and values serves equally many of queries.
         let shared = |x: &Tensor| match heads / kv_heads {
             1 => Ok(x.shallow_clone()),
@@ -440,7 +457,7 @@ impl Network {
         let attended = Tensor::f_scaled_dot_product_attention::<&Tensor>(
             &q,
             &shared(&k)?,
-            &shared(&qkv[2])?,
+            &shared(&v)?,
             None,
             0.0,
             true,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::engine::cpu::Decoder;
-use crate::engine::cpu::tests::{other_shapes, positions, rows, shapes, theta};
+use crate::engine::cpu::tests::{all_shapes, positions, rows, theta};
 use crate::memory::Workload;
 use crate::model::Precision;
 use crate::rng::Key;
@@ -13,8 +13,9 @@ impl Group {
         let of_block = |a: &Activations| {
             let norms = of_norm(&a.ln_1) + of_norm(&a.ln_2);
             let norms = norms + a.qk_norms.iter().map(of_norm).sum::<usize>();
-            let tensors = [&a.qkv, &a.max, &a.sum, &a.attended, &a.hidden, &a.slopes];
-            norms + tensors.map(|tensor| tensor.len()).iter().sum::<usize>()
+            let tensors = [&a.qkv, &a.unclipped, &a.max, &a.sum, &a.attended, &a.hidden, &a.slopes];
+            let tensors = tensors.into_iter().chain(&a.given);
+            norms + tensors.map(|tensor| tensor.len()).sum::<usize>()
         };
         let blocks: usize = self.activations.iter().map(of_block).sum();
         let inputs: usize = self.inputs.iter().map(|input| input.len()).sum();
@@ -25,7 +26,7 @@ impl Group {
 /// Activations are counted in `memory` as they are allocated here, to the element.
 #[test]
 fn what_is_kept_is_what_is_planned() {
-    for (shape, i) in shapes().into_iter().chain(other_shapes()).zip(0..) {
+    for (shape, i) in all_shapes().zip(0..) {
         let (theta, rows) = (theta(&shape, Key::new(i)), rows(&shape, 1, Key::new(100 + i)));
         for recompute in [false, true] {
             let mut decoder = Decoder::new(shape).unwrap().with_recompute(recompute);
