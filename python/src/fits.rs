@@ -15,6 +15,7 @@ use forgetting_laws::laws::{self, Law, Row};
 use forgetting_laws::table::{Column, Table};
 use forgetting_laws::warning::Warning;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::collections::HashMap;
 use std::path::Path;

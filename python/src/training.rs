@@ -1,6 +1,6 @@
 //! Schedules, weight decay and the U-curve, for training loops of Python.
 
-use super::{named, raise, refuse};
+use super::{named, raise};
 use forgetting_laws::finetuning::{self, EvalPlan, Evaluation, JUMP, StopRule, UCurve};
 use forgetting_laws::pretraining;
 use forgetting_laws::weight_decay::WeightDecay;
