@@ -48,6 +48,9 @@ def laws() -> List[Law]:
     return [Law(*law) for law in _native.law_list()]
 
 
+NOT_RANKED = "no ranking of the forms for this loss chose it"
+
+
 class Fit:
     """A fitted law: :func:`fit` makes one.
 
@@ -74,6 +77,8 @@ class Fit:
         What to know before relying on the fit, each with its identifier and remedy.
     comparison : Comparison or None
         How the forms for this loss rank, if the law was chosen among them.
+    why : str
+        Why this law: the reason of the comparison, or that none chose it.
     """
 
     def __init__(self, native: _native.Fit) -> None:
@@ -88,6 +93,8 @@ class Fit:
         self.warnings: List[str] = native.warnings()
         ranking = native.ranking()
         self.comparison: Optional[Comparison] = Comparison(*ranking) if ranking else None
+        chosen = self.comparison is not None and self.comparison.preferred == self.law
+        self.why: str = self.comparison.why if self.comparison and chosen else NOT_RANKED
 
     def predict(
         self,
@@ -123,7 +130,7 @@ class Fit:
         -------
         dict of str to float or ndarray
             ``value``: the loss in nats per token; ``low`` and ``high``: the ends of the interval, NaN
-            without a bootstrap; ``loss_pt0``: the L_pt0 in nats per token that was used, NaN if the law
+            without a bootstrap; ``law``, and ``why`` this one; ``loss_pt0``: the L_pt0 in nats per token that was used, NaN if the law
             reads none; ``loss_pt0_from``: whether it is ``given``, that of a ``fitted`` size,
             ``interpolated`` or ``extrapolated``, None if the law reads none; ``warnings``: a list of what to
             know before relying on the prediction, each with its identifier and remedy. Scalars for
@@ -179,6 +186,7 @@ class Fit:
         for name, j in columns_of.items():
             column = shaped_as_given(cast("Any", predicted)[j::6].copy())
             answer[name] = float(column) if shape == () else column
+        answer["law"], answer["why"] = self.law, self.why
         answer["loss_pt0_from"] = shaped_as_given(np.array(sources, dtype=object))
         lists = np.empty(len(warnings), dtype=object)
         for i, said in enumerate(warnings):
@@ -342,7 +350,8 @@ def fit(
         ``epochs``, ``interior``. Losses are in nats per token, sizes in parameters and tokens, p is a
         fraction. None and NaN mean not known.
     law : str
-        The name of one of :func:`laws`; the default is the paper's Equation 7. ``best-forgetting`` and
+        The name of one of :func:`laws`; the default is the paper's Equation 7, whatever the table prefers
+        (the command's default is to rank all forms). ``best-forgetting`` and
         ``best-finetuning`` rank every form for L_pt or L_ft by its errors on held-out runs, as
         :func:`compare` does, and fit the preferred one; with too few runs to rank them it is the paper's.
     vocab_size : int, optional
@@ -574,9 +583,10 @@ def advise(
         ``p``: the smallest p, None if even 1 is not enough; ``by_law``: the p of the law alone with its
         interval, None where no p is enough; ``rise`` and ``rise_without``: the increase of a new run at that p and without injection,
         in nats; ``loss_pt0``, and ``loss_pt0_from``: ``given``, ``fitted``, ``interpolated`` or ``extrapolated``;
-        ``warnings``: list of str. Further answers at ``asked_p``, None where they were not asked for or
-        the laws cannot answer: ``on_target``, ``n_for_target``, ``d_ft_for_target``, ``worth_collecting``,
-        ``larger_model`` and ``best_new_runs``. ``unanswered`` says why, by question.
+        ``laws``: the ``law`` of each loss that was asked, and ``why`` this one; ``warnings``: list of str.
+        Further answers at ``asked_p``, None where they were not asked for or the laws cannot answer:
+        ``on_target``, ``n_for_target``, ``d_ft_for_target``, ``worth_collecting``, ``larger_model`` and
+        ``best_new_runs``. ``unanswered`` says why, by question.
 
     Raises
     ------
@@ -601,6 +611,11 @@ def advise(
     answer: Dict[str, Any] = json.loads(
         _native.advise(natives, at, limit_nats, limit, confidence, questions)
     )
+    target: Dict[str, Any] = answer["on_target"] or {}
+    used = [name for name in (answer["law"], target.get("law")) if name]
+    answer["laws"] = [
+        {"law": name, "why": next(fit.why for fit in asked if fit.law == name)} for name in used
+    ]
     return answer
 
 

@@ -198,7 +198,12 @@ def test_the_best_form_is_fitted_and_says_why():
     assert "forms of loss_pt ranked" in best.report() and "forgetting-bounded-32000" in best.report()
     again = fl.Fit.from_json(best.to_json())
     assert again.comparison is not None and again.comparison.report() == best.comparison.report()
-    assert fl.fit(table(), bootstrap=0).comparison is None
+    named = fl.fit(table(), bootstrap=0)
+    assert named.comparison is None and named.why == "no ranking of the forms for this loss chose it"
+    assert best.why == again.why == best.comparison.why
+    at = {"n_params": 2e8, "d_ft_tokens": 1e7, "p": 0.01}
+    assert (best.predict(**at)["law"], best.predict(**at)["why"]) == ("forgetting", best.why)
+    assert named.predict(**at)["why"] == named.why
     target = {**table(), "loss_ft": table()["loss_pt"]}
     assert fl.fit(target, "best-finetuning", bootstrap=20).law.startswith("finetuning")
     # Without p one form is left, and there is nothing to rank.
@@ -479,6 +484,7 @@ def test_advice_has_the_other_answers_of_the_command(fit):
     target = fl.fit({**table(), "loss_ft": losses}, "finetuning", bootstrap=50)
     asked = {"n_params": 2e8, "d_ft_tokens": 1e7, "limit": 0.1}
     advice = fl.advise([fit, target], **asked, target_loss=4.0, new_runs=2)
+    assert advice["laws"] == [{"law": "forgetting", "why": fit.why}, {"law": "finetuning", "why": target.why}]
     assert advice["loss_pt0_from"] == "interpolated" and 2.7 < advice["loss_pt0"] < 3.0
     assert advice["asked_p"] == advice["p"] and advice["unanswered"] == {}
     assert advice["on_target"]["loss_ft"]["low"] < advice["on_target"]["loss_ft"]["high"]
