@@ -348,6 +348,12 @@ fn undetermined(
         for (&j, component) in free.iter().zip(components) {
             direction[j] = *component;
         }
+        // Where their ratio stays, the coefficient changes by as much as 1 + the strength.
+        if let Some((coefficient, strength)) = problem.law.ratio().filter(|(a, _)| x[*a] > 0.0) {
+            direction[coefficient] += direction[strength];
+            let norm = direction.iter().map(|c| c * c).sum::<f64>().sqrt();
+            direction.iter_mut().for_each(|c| *c /= norm);
+        }
         Undetermined { words: words(problem, &direction), direction }
     };
     let found = Identifiability::of(&jacobian, DEFAULT_TOLERANCE)?;

@@ -19,7 +19,8 @@ pub(super) type Matrix = [[f64; MAX]; MAX];
 /// along which a coefficient follows its exponent.
 ///
 /// The coordinates, all of them at least 0, are the parameters in these units, but u = ln(1 + B)
-/// for a [`Role::Strength`], which may be of any order of magnitude.
+/// for a [`Role::Strength`], which may be of any order of magnitude, and A / (1 + K) for a coefficient
+/// A that grows with a strength K ([`Law::ratio`]).
 #[derive(Clone)]
 pub(super) struct Problem {
     pub law: &'static dyn Law,
@@ -199,6 +200,9 @@ impl Problem {
                 *value = value.exp_m1();
             }
         }
+        if let Some((coefficient, strength)) = self.law.ratio() {
+            values[coefficient] *= 1.0 + values[strength];
+        }
         values
     }
 
@@ -377,6 +381,10 @@ impl Problem {
         let mut derivatives = [0.0; MAX];
         let point = &self.points[setting];
         let prediction = self.law.gradient(point, &values[..k], &mut derivatives[..k]);
+        if let Some((coefficient, strength)) = self.law.ratio() {
+            let ratio = values[coefficient] / (1.0 + values[strength]);
+            derivatives[strength] += ratio * derivatives[coefficient];
+        }
         let inner = if self.space == Space::Log { 1.0 / prediction } else { 1.0 };
         for (derivative, outer) in derivatives.iter_mut().zip(chain) {
             *derivative *= inner * outer;
@@ -388,11 +396,14 @@ impl Problem {
         std::array::from_fn(|j| self.roles.get(j) == Some(&Role::Coefficient))
     }
 
-    /// The derivative of each parameter with respect to its coordinate.
-    fn chain(&self, x: &Vector) -> Vector {
+    /// The derivative of each parameter with respect to its own coordinate.
+    pub fn chain(&self, x: &Vector) -> Vector {
         let mut chain = [0.0; MAX];
         for ((chain, x), role) in chain.iter_mut().zip(x).zip(&self.roles) {
             *chain = if *role == Role::Strength { x.exp() } else { 1.0 };
+        }
+        if let Some((coefficient, strength)) = self.law.ratio() {
+            chain[coefficient] = chain[strength];
         }
         chain
     }

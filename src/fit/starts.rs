@@ -21,6 +21,9 @@ const FEWER_EXPONENTS: &[f64] = &[0.0, 0.04, 0.3, 0.8, 2.0, 10.0];
 /// Strengths of the grid, in units of one over a typical p.
 const STRENGTHS: &[f64] = &[0.0, 0.2, 1.5, 10.0, 100.0, 1e4, 1e10, 1e40];
 
+/// The same for a strength with a coefficient that grows with it: their ratio is found at each of them.
+const STRENGTHS_OF_RATIOS: &[f64] = &[0.0, 0.3, 3.0, 50.0, 1e4, 1e12];
+
 /// How often coefficients are found anew with the weights that Huber's penalty gives to residuals: for
 /// the whole grid, of which a rough order is enough, and for its best nodes.
 const ROUGH_REWEIGHTINGS: usize = 1;
@@ -84,14 +87,14 @@ impl Grid {
         let k = problem.dim();
         let node = |i: usize| {
             let place = places[i].clone();
-            let values = problem.scaled(&place.x);
+            let (values, chain) = (problem.scaled(&place.x), problem.chain(&place.x));
             let mut gradient = [0.0; MAX];
             let settings = problem.points.len();
             let mut offsets = Vec::with_capacity(settings);
             let mut columns = Vec::with_capacity(settings * coefficients.len());
             for point in &problem.points {
                 offsets.push(problem.law.gradient(point, &values[..k], &mut gradient[..k]));
-                columns.extend(coefficients.iter().map(|&j| gradient[j]));
+                columns.extend(coefficients.iter().map(|&j| gradient[j] * chain[j]));
             }
             Node { place, offsets, columns }
         };
@@ -217,7 +220,9 @@ fn places(problem: &Problem) -> Vec<Place> {
     let strengths = with_role(problem, |role| role == Role::Strength).len();
     let exponents = if strengths < 2 { EXPONENTS } else { FEWER_EXPONENTS };
     for j in with_role(problem, |role| role != Role::Coefficient) {
+        let of_ratio = problem.law.ratio().is_some_and(|(_, strength)| strength == j);
         let axis: Vec<f64> = match problem.roles[j] {
+            Role::Strength if of_ratio => STRENGTHS_OF_RATIOS.iter().map(|s| s.ln_1p()).collect(),
             Role::Strength => STRENGTHS.iter().map(|s| s.ln_1p()).collect(),
             _ => exponents.to_vec(),
         };

@@ -52,6 +52,11 @@ impl Law for ForgettingCeiling {
         Column::LossPt
     }
 
+    /// The ceiling is A / K.
+    fn ratio(&self) -> Option<(usize, usize)> {
+        Some((0, 4))
+    }
+
     fn predict(&self, point: &Point, values: &[f64]) -> f64 {
         let &[a, b, alpha, beta, k] = values else { return f64::NAN };
         let q = forgetting_bounded::h(point, &[1.0, b, alpha, beta]);

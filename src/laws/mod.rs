@@ -300,6 +300,12 @@ pub trait Law: Send + Sync {
     /// The loss that it predicts.
     fn output(&self) -> Column;
 
+    /// The positions of a coefficient and a strength that may grow without limit together, while the losses
+    /// depend on their ratio.
+    fn ratio(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// The loss in nats per token that the law predicts for a point with N, D_ft and D above 0. NaN
     /// if the number of values is wrong; [`Law::check`] gives the error.
     fn predict(&self, point: &Point, values: &[f64]) -> f64;
