@@ -473,7 +473,7 @@ def test_the_options_of_the_command_are_there():
         ({"penalty": "cubic"}, "must be huber, squared or absolute"),
         ({"space": "cubic"}, "must be log or raw"),
         ({"model_spread": 8}, "must be a share from 0 to 1"),
-        ({"law": "forgetting-bounded-100", "prove": True}, "has no proof"),
+        ({"law": "forgetting-ceiling", "prove": True}, "has no proof"),
     ):
         with pytest.raises(fl.ForgettingLawsError, match=said):
             fl.fit(table(), **options)

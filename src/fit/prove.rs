@@ -17,6 +17,10 @@
 //! the box's size, faster than the objective increases away from an optimum, so few boxes are
 //! needed there.
 //!
+//! *A bounded term*, L_pt⁰ + R·h / (1 + h), is convex in ln h where little is lost and concave where
+//! much is. A row's residual depends on ln h alone, so its convex envelope over the box takes its place: the
+//! residual up to where a tangent reaches the residual at the upper end, and from there the tangent.
+//!
 //! *Infinity.* α, β, κ from 0 to ∞ and ln A, ln E from −∞ on are in the first box, with the limits
 //! (A = 0, E = 0, B = ∞, …). A term that has no limit in a box counts with the smallest or largest
 //! prediction that it allows; a small E adds a multiple of E, between two bounds. ln A and ln E are
@@ -83,7 +87,8 @@ pub struct Proof {
     pub complete: bool,
     /// `None` if the proof covers the whole domain. Otherwise it covers the parameters for which
     /// the law's term is at most this, in nats per token, in the corner of the table: at the
-    /// smallest N and p and the largest D_ft (the smallest for finetuning laws). The reason is that
+    /// smallest N and p and the largest D_ft (the smallest for finetuning laws). For a bounded form it is
+    /// its h, without unit. The reason is that
     /// no row lies in this corner, or that the best known fit is so poor that this row excludes
     /// nothing.
     pub ceiling: Option<f64>,
@@ -96,9 +101,8 @@ pub struct Proof {
 /// neither the number of threads nor their speed changes what is done.
 const BATCH: usize = 64;
 
-/// Whether [`prove`] knows the convex form of a law. It knows none for
-/// [`crate::laws::ForgettingBounded`] and [`crate::laws::ForgettingCeiling`], whose predictions are
-/// convex where little is lost and concave where much is lost.
+/// Whether [`prove`] knows the form of a law. It knows none for [`crate::laws::ForgettingCeiling`], whose
+/// ceiling is one more parameter, in which no coordinates make the predictions convex.
 pub fn is_provable(law: &dyn Law) -> bool {
     law.structure().is_some()
 }
@@ -170,7 +174,8 @@ pub fn prove(
     };
     let readable = |row: &convex::Sum| {
         let finite = |term: &convex::Term| term.linear.iter().all(|slope| slope.is_finite());
-        row.base.is_finite() && row.base >= 0.0 && row.terms.iter().all(finite)
+        let base = row.bound.map_or(row.base, |bound| bound.base);
+        base.is_finite() && base >= 0.0 && row.terms.iter().all(finite)
     };
     if let Some(row) = form.rows.iter().position(|row| !readable(row)) {
         let requirement =

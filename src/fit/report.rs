@@ -10,7 +10,7 @@ use super::{
     BaselineErrors, Comparison, Errors, Fit, HoldOut, Interval, Objective, Penalty, Proof,
     Restarts, Space, Status,
 };
-use crate::laws::Derived;
+use crate::laws::{Derived, Law};
 use format::{entry, error_percent, fit_name, number, percent, significant};
 use std::fmt::Write as _;
 
@@ -66,7 +66,7 @@ fn law(text: &mut String, group: &Group) {
     let objective = format::objective(&fit.minimised);
     let _ = writeln!(text, "  objective  {}, {objective}", number(fit.objective));
     if let Some(proof) = &group.proof {
-        let _ = writeln!(text, "  proof      {}", proved(proof));
+        let _ = writeln!(text, "  proof      {}", proved(proof, fit.law));
     }
     parameters(text, fit);
     errors(text, fit);
@@ -86,9 +86,12 @@ fn heading(fit: &Fit) -> String {
 }
 
 /// What branch and bound says of the optimum.
-fn proved(proof: &Proof) -> String {
+fn proved(proof: &Proof, law: &dyn Law) -> String {
     let domain = match proof.ceiling {
         None => "no parameters".to_string(),
+        Some(most) if law.is_bounded() => {
+            format!("no parameters whose term h is below {}", number(most))
+        }
         Some(most) => format!("no parameters whose term is below {} nats", number(most)),
     };
     let claim = match &proof.better {

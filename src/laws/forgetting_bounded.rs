@@ -1,6 +1,6 @@
 use super::{
-    Input, Law, Parameter, Point, Row, Units, exponent, forgetting, strength, through, values_of,
-    write,
+    Input, Law, Parameter, Point, Row, Structure, Units, exponent, forgetting, strength, through,
+    values_of, write,
 };
 use crate::table::Column;
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 pub struct ForgettingBounded {
     name: &'static str,
     equation: &'static str,
+    vocab_size: u32,
     ln_vocab: f64,
 }
 
@@ -55,7 +56,7 @@ impl ForgettingBounded {
                  h = A * D_ft^beta / (N + B*p*D_ft)^alpha"
             );
             let (equation, ln_vocab) = (equation.leak(), f64::from(vocab_size).ln());
-            Box::leak(Box::new(Self { name, equation, ln_vocab }))
+            Box::leak(Box::new(Self { name, equation, vocab_size, ln_vocab }))
         };
         KNOWN.lock().unwrap_or_else(PoisonError::into_inner).entry(vocab_size).or_insert_with(new)
     }
@@ -136,6 +137,10 @@ impl Law for ForgettingBounded {
 
     fn in_units(&self, values: &[f64], units: &Units) -> Vec<f64> {
         in_units(values, units)
+    }
+
+    fn structure(&self) -> Option<Structure> {
+        Some(Structure::Bounded { vocab_size: self.vocab_size })
     }
 
     fn baseline(&self, point: &Point) -> Option<f64> {

@@ -137,6 +137,12 @@ pub enum Structure {
         /// Whether there is an E.
         offset: bool,
     },
+    /// L_pt⁰ + (ln V − L_pt⁰)·h / (1 + h) with h = A·D_ft^β / ((1 + B·q)·N)^α, where q is the injected
+    /// tokens per parameter, and the parameters A, B, α and β.
+    Bounded {
+        /// V, the size of the vocabulary.
+        vocab_size: u32,
+    },
     /// A / (((1 + B·q)·N)^α · D_ft^β) + E, with the parameters A, B, α, β and E.
     Finetuning {
         /// Which quantity of injected data q is; with `None` it is 0, and there is no B.

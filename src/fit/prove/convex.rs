@@ -46,11 +46,39 @@ impl Term {
     }
 }
 
-/// A row of the table: the prediction is `base` plus the terms.
+/// A row of the table: the prediction is `base` plus the terms, or, if there is a bound, that of their sum.
 #[derive(Debug, Clone)]
 pub(super) struct Sum {
     pub base: f64,
     pub terms: Vec<Term>,
+    pub bound: Option<Bound>,
+}
+
+/// A bound on what a term h adds to a loss: the prediction is `base + room·h / (1 + h)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    pub base: f64,
+    pub room: f64,
+}
+
+impl Bound {
+    /// The prediction for a term.
+    pub fn of(&self, h: f64) -> f64 {
+        self.base + self.room / (1.0 + 1.0 / h)
+    }
+
+    /// ln of the term with this prediction: −∞ where it is not above the base, and ∞ where it is not below
+    /// the bound.
+    pub fn exponent(&self, prediction: f64) -> f64 {
+        let (added, left) = (prediction - self.base, self.base + self.room - prediction);
+        if left <= 0.0 {
+            f64::INFINITY
+        } else if added <= 0.0 {
+            f64::NEG_INFINITY
+        } else {
+            (added / left).ln()
+        }
+    }
 }
 
 /// A law on the rows of a table.
@@ -80,7 +108,9 @@ impl Form {
         let structure = law.structure()?;
         let kinds = match structure {
             Structure::Additive => vec![Level, Decay, Level, Decay, Level],
-            Structure::Forgetting { .. } | Structure::Finetuning { .. } => {
+            Structure::Forgetting { .. }
+            | Structure::Bounded { .. }
+            | Structure::Finetuning { .. } => {
                 let kappa = injected(structure).map(|_| Decay);
                 let offset = has_offset(structure).then_some(Level);
                 [Level, Decay, Decay].into_iter().chain(kappa).chain(offset).collect()
@@ -121,9 +151,11 @@ impl Form {
             Structure::Additive => {
                 let first = term(&[(0, 1.0), (1, -size)], None);
                 let second = term(&[(2, 1.0), (3, -data)], None);
-                Sum { base: 0.0, terms: vec![first, second, offset_term] }
+                Sum { base: 0.0, terms: vec![first, second, offset_term], bound: None }
             }
-            Structure::Forgetting { .. } | Structure::Finetuning { .. } => {
+            Structure::Forgetting { .. }
+            | Structure::Bounded { .. }
+            | Structure::Finetuning { .. } => {
                 let mut entries = vec![(0, 1.0), (1, -size), (2, -data)];
                 let mut bend = None;
                 let q = q(self.structure, point);
@@ -137,8 +169,17 @@ impl Form {
                 }
                 let mut terms = vec![term(&entries, bend)];
                 terms.extend(has_offset(self.structure).then_some(offset_term));
-                let forgets = matches!(self.structure, Structure::Forgetting { .. });
-                Sum { base: if forgets { point.loss_pt0 } else { 0.0 }, terms }
+                let loss_pt0 = point.loss_pt0;
+                let (base, bound) = match self.structure {
+                    Structure::Forgetting { .. } => (loss_pt0, None),
+                    Structure::Bounded { vocab_size } => {
+                        // A model worse than the uniform one forgets nothing.
+                        let room = (f64::from(vocab_size).ln() - loss_pt0).max(0.0);
+                        (0.0, Some(Bound { base: loss_pt0, room }))
+                    }
+                    Structure::Finetuning { .. } | Structure::Additive => (0.0, None),
+                };
+                Sum { base, terms, bound }
             }
         }
     }
@@ -164,7 +205,9 @@ impl Form {
                 let b = (x[2] + x[3] * self.corner[1]).exp();
                 vec![a, b, x[1], x[3], last.exp()]
             }
-            Structure::Forgetting { .. } | Structure::Finetuning { .. } => {
+            Structure::Forgetting { .. }
+            | Structure::Bounded { .. }
+            | Structure::Finetuning { .. } => {
                 let injects = injected(self.structure).is_some();
                 let sign = data_sign(self.structure);
                 let mut ln_a = x[0] + x[1] * self.corner[0] + sign * x[2] * self.corner[1];
@@ -186,13 +229,18 @@ impl Form {
 
 /// −1 for a product that grows with the data, 1 for terms that fall.
 fn data_sign(structure: Structure) -> f64 {
-    if matches!(structure, Structure::Forgetting { .. }) { -1.0 } else { 1.0 }
+    if matches!(structure, Structure::Forgetting { .. } | Structure::Bounded { .. }) {
+        -1.0
+    } else {
+        1.0
+    }
 }
 
 /// What B multiplies, in a law that knows injection.
 fn injected(structure: Structure) -> Option<Injected> {
     match structure {
         Structure::Forgetting { injected, .. } => Some(injected),
+        Structure::Bounded { .. } => Some(Injected::TokensPerParameter),
         Structure::Finetuning { injected } => injected,
         Structure::Additive => None,
     }
@@ -200,7 +248,7 @@ fn injected(structure: Structure) -> Option<Injected> {
 
 /// Whether the law has an E.
 fn has_offset(structure: Structure) -> bool {
-    !matches!(structure, Structure::Forgetting { offset: false, .. })
+    !matches!(structure, Structure::Forgetting { offset: false, .. } | Structure::Bounded { .. })
 }
 
 /// q, which is 0 for a law that knows no injection.
@@ -210,7 +258,9 @@ fn q(structure: Structure, point: &Point) -> f64 {
 
 fn ln_data(structure: Structure, point: &Point) -> f64 {
     match structure {
-        Structure::Forgetting { .. } | Structure::Finetuning { .. } => point.ln_d_ft,
+        Structure::Forgetting { .. } | Structure::Bounded { .. } | Structure::Finetuning { .. } => {
+            point.ln_d_ft
+        }
         Structure::Additive => point.ln_d,
     }
 }
@@ -256,7 +306,7 @@ impl Bend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::laws::{LAWS, Row};
+    use crate::laws::{ForgettingBounded, LAWS, Row};
     use approx::assert_relative_eq;
 
     /// Three sizes, two data sizes and the given fractions.
@@ -278,8 +328,10 @@ mod tests {
     fn predictions_are_those_of_the_laws() {
         for fractions in [[0.0, 0.01, 0.05], [0.001, 0.01, 1.0]] {
             let points = points(&fractions);
-            for law in LAWS.iter().filter(|law| law.structure().is_some()) {
-                let form = Form::of(*law, &points).unwrap();
+            let bounded: &dyn Law = ForgettingBounded::of(64);
+            let laws = LAWS.iter().copied().chain([bounded]);
+            for law in laws.filter(|law| law.structure().is_some()) {
+                let form = Form::of(law, &points).unwrap();
                 let x = [0.3, 0.4, 0.2, 0.5, -0.2];
                 let bends: Vec<_> =
                     form.bends.iter().map(|&c| Bend::at(c, x[ALPHA], x[KAPPA])).collect();
@@ -287,8 +339,9 @@ mod tests {
                 assert!(law.check(&values).is_ok(), "{}", law.name());
                 for (point, row) in points.iter().zip(&form.rows) {
                     let terms = row.terms.iter().map(|term| term.exponent(&x, &bends).exp());
+                    let sum = row.base + terms.sum::<f64>();
                     assert_relative_eq!(
-                        row.base + terms.sum::<f64>(),
+                        row.bound.map_or(sum, |bound| bound.of(sum)),
                         law.predict(point, &values),
                         max_relative = 1e-12
                     );

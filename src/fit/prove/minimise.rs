@@ -117,6 +117,22 @@ impl Relaxation<'_> {
             }
             let Some((rest, moving)) = part.under else { continue };
             let terms = &problem.form.rows[row].terms;
+            if let Some([r, first, second]) = self.enveloped(row, x, &bends) {
+                if r > 0.0 {
+                    let [cost, slope, curve] = problem.cost(row, r);
+                    let mut linear = terms[0].linear;
+                    if let Some(bend) = terms[0].bend.map(|bend| bends[bend]) {
+                        linear[ALPHA] -= bend.by_alpha;
+                        linear[KAPPA] -= bend.by_kappa;
+                        let mut along = [0.0; MAX];
+                        (along[ALPHA], along[KAPPA]) = (-bend.sigma, 1.0);
+                        rank_one(&mut hessian, slope * first * bend.curve, &along, dims);
+                    }
+                    rank_one(&mut hessian, slope * second, &linear, dims);
+                    add([cost, slope, curve], &linear.map(|by| first * by), &mut hessian);
+                }
+                continue;
+            }
             let mut exps = [0.0; 3];
             let mut prediction = rest;
             for (k, term) in terms.iter().enumerate().filter(|(k, _)| moving >> k & 1 == 1) {

@@ -1,6 +1,6 @@
 //! A convex function below the objective on a box.
 
-use super::convex::{ALPHA, Bend, Form, KAPPA, Kind, MAX, Sum, Term, Vector};
+use super::convex::{ALPHA, Bend, Bound, Form, KAPPA, Kind, MAX, Sum, Term, Vector};
 use crate::fit::{Objective, Penalty, Space};
 
 /// The most terms of a prediction.
@@ -64,9 +64,10 @@ impl Problem {
         if steepest > 0.0 { 1.0 / steepest } else { 1.0 }
     }
 
-    /// The residual of a prediction: the prediction minus the loss, or the difference of their
-    /// logarithms.
+    /// The residual of a prediction, or of the term of a bounded one: the prediction minus the loss, or the
+    /// difference of their logarithms.
     pub fn residual(&self, row: usize, prediction: f64) -> f64 {
+        let prediction = self.form.rows[row].bound.map_or(prediction, |bound| bound.of(prediction));
         match self.space {
             Space::Log => prediction.ln() - self.ln_losses[row],
             Space::Raw => prediction - self.losses[row],
@@ -80,6 +81,83 @@ impl Problem {
             Space::Log => [1.0 / prediction, -1.0],
             Space::Raw => [1.0, 0.0],
         }
+    }
+
+    /// The residual of a row whose prediction is bounded, and its first two derivatives, at an exponent of
+    /// its term.
+    fn bounded(&self, row: usize, Bound { base, room }: Bound, exponent: f64) -> [f64; 3] {
+        let (lost, kept) = (1.0 / (1.0 + (-exponent).exp()), 1.0 / (1.0 + exponent.exp()));
+        let (prediction, slope) = (base + room * lost, room * lost * kept);
+        match self.space {
+            Space::Raw => [prediction - self.losses[row], slope, slope * (kept - lost)],
+            Space::Log => {
+                let slope = slope / prediction;
+                let residual = prediction.ln() - self.ln_losses[row];
+                [residual, slope, slope * (kept - lost - slope)]
+            }
+        }
+    }
+
+    /// The exponent up to which such a residual is convex, and from which on it is concave.
+    fn inflection(&self, Bound { base, room }: Bound) -> f64 {
+        match self.space {
+            Space::Raw => 0.0,
+            Space::Log => {
+                // The share s that is lost there solves base − 2·base·s = room·s².
+                let root = (base * (base + room)).sqrt();
+                (base / root).ln()
+            }
+        }
+    }
+
+    /// The convex envelope of such a residual on an interval.
+    fn envelope(&self, row: usize, bound: Bound, low: f64, high: f64) -> Envelope {
+        let at = |t: f64| self.bounded(row, bound, t);
+        let [end, ..] = at(high);
+        let bend = self.inflection(bound);
+        if high <= bend && low < high {
+            return Envelope { bound, from: f64::INFINITY, at: high, value: end, slope: 0.0 };
+        }
+        // By how much the tangent misses the upper end; it rises with t up to the inflection.
+        let missed = |t: f64| {
+            let [value, slope, _] = at(t);
+            value + slope * (high - t) - end
+        };
+        if low >= bend || missed(low) >= 0.0 {
+            // A chord, which ends at the residuals of both ends.
+            let [value, ..] = at(low);
+            let slope = if low < high { ((end - value) / (high - low)).max(0.0) } else { 0.0 };
+            return Envelope { bound, from: f64::NEG_INFINITY, at: low, value, slope };
+        }
+        let (mut from, mut beyond) = (low, bend);
+        for _ in 0..60 {
+            let middle = 0.5 * (from + beyond);
+            *(if missed(middle) <= 0.0 { &mut from } else { &mut beyond }) = middle;
+        }
+        let [value, slope, _] = at(from);
+        Envelope { bound, from, at: from, value, slope }
+    }
+
+    /// A line above such a residual on an interval: its value at 0 and its slope.
+    fn line_above(&self, row: usize, bound: Bound, low: f64, high: f64) -> (f64, f64) {
+        let at = |t: f64| self.bounded(row, bound, t);
+        let ([first, ..], [last, ..]) = (at(low), at(high));
+        if high - low <= 1e-9 || !low.is_finite() {
+            return (last, 0.0);
+        }
+        let slope = ((last - first) / (high - low)).max(0.0);
+        let mut offset = (first - slope * low).max(last - slope * high);
+        // Where the residual is concave it may exceed the chord, by most where it has its slope.
+        let (mut rises, mut falls) = (low.max(self.inflection(bound)), high);
+        if rises < falls && at(rises)[1] > slope {
+            for _ in 0..60 {
+                let middle = 0.5 * (rises + falls);
+                *(if at(middle)[1] > slope { &mut rises } else { &mut falls }) = middle;
+            }
+            let [value, steeper, _] = at(rises);
+            offset = offset.max(value - slope * rises + (steeper - slope) * (falls - rises));
+        }
+        (offset, slope)
     }
 
     /// The slopes of two lines in E from 0 to `most`: what E adds to a residual lies between them if
@@ -120,7 +198,7 @@ impl Problem {
     /// The largest value of a coordinate for which the row's cost can be at most `best`, if the
     /// coordinate is an exponent of the row by itself.
     pub fn ceiling(&self, row: usize, j: usize, best: f64) -> Option<f64> {
-        let Sum { base, terms } = &self.form.rows[row];
+        let Sum { base, terms, bound } = &self.form.rows[row];
         let alone = |term: &Term| (0..self.dims()).all(|k| term.depends_on(k) == (k == j));
         if !terms.iter().any(alone) {
             return None;
@@ -133,7 +211,13 @@ impl Problem {
             Space::Raw => self.losses[row] + r,
         };
         // The factor covers rounding.
-        Some((prediction * (1.0 + 1e-12) - base).max(0.0).ln())
+        let prediction = prediction * (1.0 + 1e-12);
+        match bound {
+            Some(bound) => {
+                Some(bound.exponent(prediction)).filter(|&exponent| exponent < f64::INFINITY)
+            }
+            None => Some((prediction - base).max(0.0).ln()),
+        }
     }
 }
 
@@ -164,6 +248,8 @@ pub(super) struct Part {
     pub over: Option<(f64, Vector)>,
     /// Where r > 0 is possible: the prediction without the terms that move, and bits for these.
     pub under: Option<(f64, u8)>,
+    /// There, if the prediction is bounded: what takes the place of the residual.
+    envelope: Option<Envelope>,
     /// The least that E adds to the residual in `under`, for each nat per token.
     pub plain: f64,
     /// By how much each term moves the prediction in the box.
@@ -234,9 +320,10 @@ impl<'a> Relaxation<'a> {
     }
 
     fn part(&mut self, row: usize, ends: &[(Vector, Vec<Bend>); 2], planes: &[Plane]) -> Part {
-        let Sum { base, terms } = &self.problem.form.rows[row];
+        let Sum { base, terms, bound } = &self.problem.form.rows[row];
         let mut exponents = [[0.0; 2]; TERMS];
-        let mut part = Part { over: None, under: None, plain: 0.0, reach: [0.0; TERMS] };
+        let mut part =
+            Part { over: None, under: None, envelope: None, plain: 0.0, reach: [0.0; TERMS] };
         let (mut lowest, mut highest, mut rest, mut moving) = (*base, *base, *base, 0);
         for (k, term) in terms.iter().enumerate() {
             exponents[k] = [0, 1].map(|end| term.exponent(&ends[end].0, &ends[end].1));
@@ -280,7 +367,14 @@ impl<'a> Relaxation<'a> {
                 self.constant += self.problem.cost(row, r.max(0.0))[0];
             } else {
                 part.under = Some((rest, moving));
+                part.envelope = bound.map(|bound| {
+                    let [low, high] = exponents[0];
+                    self.problem.envelope(row, bound, low, high)
+                });
             }
+        }
+        if let Some(bound) = bound {
+            part.reach[0] = bound.of(highest) - bound.of(lowest);
         }
         part
     }
@@ -294,7 +388,17 @@ impl<'a> Relaxation<'a> {
         moving: u8,
         lowest: f64,
     ) -> (f64, [f64; TERMS]) {
-        let Sum { base, terms } = &self.problem.form.rows[row];
+        let Sum { base, terms, bound } = &self.problem.form.rows[row];
+        if let Some(bound) = *bound {
+            // Beyond the exponent that makes the residual 0 the line is above 0 too.
+            let [low, high] = exponents[0];
+            let high = high.min(bound.exponent(self.problem.losses[row])).max(low);
+            let low = if moving == 0 { high } else { low };
+            let (value, slope) = self.problem.line_above(row, bound, low, high);
+            let mut slopes = [0.0; TERMS];
+            slopes[0] = slope;
+            return (value, slopes);
+        }
         let mut moves = [false; TERMS];
         for (k, [low, high]) in exponents[..terms.len()].iter_mut().enumerate() {
             // Beyond the exponent that makes the residual 0 when the others are smallest, it is
@@ -334,6 +438,19 @@ impl<'a> Relaxation<'a> {
         (offsets.fold(f64::NEG_INFINITY, f64::max), slopes)
     }
 
+    /// Below a row's residual, at an exponent of its bounded term: the convex envelope and its first two
+    /// derivatives; `None` for a row without a bound.
+    pub fn enveloped(&self, row: usize, x: &Vector, bends: &[Bend]) -> Option<[f64; 3]> {
+        let envelope = self.parts[row].envelope.as_ref()?;
+        let exponent = self.problem.form.rows[row].terms[0].exponent(x, bends);
+        Some(if exponent > envelope.from {
+            let Envelope { at, value, slope, .. } = *envelope;
+            [value + slope * (exponent - at), slope, 0.0]
+        } else {
+            self.problem.bounded(row, envelope.bound, exponent)
+        })
+    }
+
     /// A row's residual, of a prediction without a plain E.
     pub fn under(&self, row: usize, prediction: f64, inner: &Vector) -> f64 {
         let plain = self.plain.map_or(0.0, |j| self.parts[row].plain * inner[j]);
@@ -371,8 +488,14 @@ impl<'a> Relaxation<'a> {
             value += self.problem.cost(row, r.min(0.0))[0];
         }
         if let Some((rest, moving)) = self.parts[row].under {
-            let prediction = self.problem.prediction(row, inner, bends, rest, moving);
-            value += self.problem.cost(row, self.under(row, prediction, inner).max(0.0))[0];
+            let r = match self.enveloped(row, inner, bends) {
+                Some([r, ..]) => r,
+                None => {
+                    let prediction = self.problem.prediction(row, inner, bends, rest, moving);
+                    self.under(row, prediction, inner)
+                }
+            };
+            value += self.problem.cost(row, r.max(0.0))[0];
         }
         value
     }
@@ -387,7 +510,7 @@ impl<'a> Relaxation<'a> {
             problem.form.bends.iter().map(|&excess| bend_moves(excess, &self.region)).collect();
         let mut score = [0.0; MAX];
         for (row, part) in self.parts.iter().enumerate() {
-            let Sum { base, terms } = &problem.form.rows[row];
+            let Sum { base, terms, .. } = &problem.form.rows[row];
             let prediction = problem.prediction(row, x, &bends, *base, u8::MAX);
             let cost = problem.cost(row, problem.residual(row, prediction))[0];
             // The second part decides where no row's convex function is too low.
@@ -416,6 +539,17 @@ impl<'a> Relaxation<'a> {
         }
         (1..problem.dims()).fold(0, |best, j| if score[j] > score[best] { j } else { best })
     }
+}
+
+/// The convex envelope of the residual of a bounded prediction: the residual up to an exponent, and from
+/// there a line.
+struct Envelope {
+    bound: Bound,
+    from: f64,
+    /// A place on the line, and its value there.
+    at: f64,
+    value: f64,
+    slope: f64,
 }
 
 /// A plane in α and κ.

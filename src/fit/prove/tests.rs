@@ -1,6 +1,6 @@
 use super::*;
 use crate::fit::{Penalty, Space};
-use crate::laws::{Finetuning, Forgetting, LAWS, Row};
+use crate::laws::{Finetuning, Forgetting, ForgettingBounded, LAWS, Row};
 use crate::rng::{Draws, Key};
 use crate::table::Column;
 
@@ -73,6 +73,13 @@ fn tables() -> Vec<(Table, Vec<f64>)> {
     ]
 }
 
+/// Losses up to two thirds of the way to those of a uniform model.
+fn bounded() -> (Table, Vec<f64>) {
+    let law: &'static dyn Law = ForgettingBounded::of(64);
+    let values = [1.9, 829.0 * 334.0 / 3.0, 0.4, 0.4];
+    (Table::planted(law, &values, &FEW, &FRACTIONS, 0.005), values.to_vec())
+}
+
 /// A box in coordinates, small or large, with and without ends.
 fn draw_box(kinds: &[Kind], draws: &mut Draws) -> Region {
     let (mut low, mut high) = ([0.0; MAX], [0.0; MAX]);
@@ -118,7 +125,7 @@ fn draw_point(region: &Region, kinds: &[Kind], draws: &mut Draws) -> Vector {
 fn no_point_of_a_box_lies_below_its_bound() {
     let mut draws = Draws::new(Key::new(2));
     let (mut tight, mut all) = (0, 0);
-    for (table, _) in tables() {
+    for (table, _) in tables().into_iter().chain([bounded()]) {
         for space in [Space::Log, Space::Raw] {
             for penalty in [Penalty::Huber(1e-2), Penalty::Squared, Penalty::Absolute] {
                 let objective = Objective { space, penalty };
@@ -208,6 +215,21 @@ fn a_poor_fit_is_found_out_and_a_good_one_is_proved() {
         assert!(fine.lower >= proof.lower && proof.lower >= 0.98 * proof.best);
         assert!(fine.best <= *best && fine.best >= proof.lower);
     }
+}
+
+/// The corner's row is not far below the bound, so that the claim of a poor fit leaves h without limit.
+#[test]
+fn a_bounded_form_is_proved() {
+    let options = ProveOptions { gap: 0.02, ..OPTIONS };
+    let (table, values) = bounded();
+    let planted = table.cost(&HUBER, &values);
+    let proof = table.prove(&HUBER, 2.0 * planted, &options);
+    let (best, found) = proof.better.as_ref().expect("the plant is better");
+    assert!(*best <= 1.02 * planted && table.cost(&HUBER, found) == *best, "{proof:?}");
+    assert!(proof.complete && proof.lower >= 0.97 * proof.best, "{proof:?}");
+    let objective = Objective { space: Space::Raw, penalty: Penalty::Squared };
+    let squares = table.prove(&objective, table.cost(&objective, &values), &options);
+    assert!(squares.complete && squares.ceiling.is_none() && squares.nodes > 10, "{squares:?}");
 }
 
 /// Where the data curve the other way than the law can, the optimum is at E = 0, B = 0 or
