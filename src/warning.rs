@@ -72,7 +72,7 @@ pub enum WarningKind {
     /// No p keeps a run within the limit that is asked for.
     #[serde(rename = "W20")]
     NoPKeepsLimit,
-    /// No size reaches the loss that is asked for.
+    /// No size that is looked at reaches the loss that is asked for.
     #[serde(rename = "W21")]
     LossNotReached,
     /// The resampled laws agree, so that no run would make the prediction more certain.
@@ -183,7 +183,7 @@ impl WarningKind {
                 "According to the law, no fraction of injected data keeps a new run within the limit with this confidence."
             }
             Self::LossNotReached => {
-                "According to the law, no model size and no amount of data reaches the requested loss."
+                "According to the law, no size within a factor of 1,000 of the runs reaches the requested loss."
             }
             Self::NothingToShrink => {
                 "All resampled laws answer the question alike, so no run would make the answer \

@@ -224,17 +224,31 @@ fn sizes_for_a_loss_on_the_target() {
     assert_relative_eq!(worth.enough.value, enough, max_relative = 1e-3);
     let outside = |warning: &Warning| warning.to_string().starts_with("W09: d_ft_tokens = ");
     assert!(worth.warnings.iter().any(outside));
-    assert_eq!(advisor.worth_collecting(&asked(), 100.0).unwrap().enough.value, 1.0);
+    // An amount that is never worth it, and one that always is, are those at the ends of what is looked
+    // at, a thousandth of the least of the runs and a thousand times the most.
+    let never = advisor.worth_collecting(&asked(), 100.0).unwrap();
+    assert_eq!(never.enough.value, TOKENS[0] / 1000.0);
+    let always = advisor.worth_collecting(&asked(), 1e-9).unwrap();
+    let Estimate { value, low, high } = always.enough;
+    assert!([value, low, high].iter().all(|end| end.is_infinite()));
+    assert_relative_eq!(always.searched.most, TOKENS[TOKENS.len() - 1] * 1000.0);
+    assert!(!always.warnings.iter().any(outside), "{:?}", always.warnings);
 
     let below = advisor.n_for_target(&asked(), 1.1).unwrap();
     assert_eq!((below.size.value, below.reachable), (f64::INFINITY, 0.0));
     assert!(is_not_reached(&below.warnings[0]));
-    assert!(below.warnings[0].message.contains("no n_params reaches the loss"));
+    let message = &below.warnings[0].message;
+    assert!(
+        message.contains("no n_params up to 1.27e12 reaches the loss, 1000 times"),
+        "{message}"
+    );
     let advisor = Advisor::new([&noisy]);
     let Estimate { value, low, high } = advisor.n_for_target(&asked(), target).unwrap().size;
     assert!(low < value && value < high);
-    // Near the floor some of the resampled laws reach it and some do not.
-    let close = advisor.n_for_target(&asked(), noisy.values()[3] + 1e-3).unwrap();
+    // With the largest model that is looked at some of the resampled laws reach a loss and some do not.
+    let largest = Row { n_params: 1.27e12, ..asked() };
+    let at_largest = Finetuning.predict(&(&largest).into(), &noisy.values());
+    let close = advisor.n_for_target(&asked(), at_largest).unwrap();
     assert!(0.1 < close.reachable && close.reachable < 0.9 && close.size.high.is_infinite());
 }
 
@@ -393,4 +407,22 @@ fn warnings_say_what_not_to_rely_on() {
     assert!(
         warnings(&unsupported, &asked()).iter().any(|warning| warning.contains("not supported"))
     );
+}
+
+/// Every run ends below its L_pt⁰, which Equation 7 cannot say: by the law L_pt stays, and the simulated
+/// runs all lie below.
+#[test]
+fn an_interval_holds_its_value_also_where_losses_fall() {
+    let mut table = table(&Forgetting, &grid(), &FORGETTING, NOISE, Key::new(3));
+    for (i, run) in table.runs.iter_mut().enumerate() {
+        let noise = 0.002 * Key::new(4).normal(i as u64);
+        run.loss_pt = Some(run.row.loss_pt0 * (0.98 + noise));
+    }
+    let fit = fit(&table, &Forgetting, &options(100)).unwrap();
+    let rise = Advisor::new([&fit]).rise(&asked()).unwrap();
+    assert!(rise.value == 0.0 && rise.low < -0.04 && rise.high == 0.0, "{rise:?}");
+    let prediction = fit.predict(&asked());
+    assert!(fit.outcomes(&asked()).iter().all(|&loss| loss < prediction.value));
+    let (low, high) = prediction.low.zip(prediction.high).unwrap();
+    assert!(low < prediction.value && high == prediction.value, "{prediction:?}");
 }

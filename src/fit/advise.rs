@@ -48,7 +48,7 @@ pub use larger::{Larger, Model};
 pub use new_runs::{NewRun, NewRuns};
 
 use super::Fit;
-use super::bootstrap::middle;
+use super::bootstrap::middle_with;
 use super::card::Warning;
 use crate::laws::{LAWS, Point, Row};
 use crate::table::Column;
@@ -60,7 +60,8 @@ use serde::Serialize;
 pub struct Estimate {
     /// The value of the law at the optimum.
     pub value: f64,
-    /// The lower end of the interval of the resampled laws, at the level of their bootstrap.
+    /// The lower end of the interval of the resampled laws, at the level of their bootstrap. The interval
+    /// holds the value: where the resamples lie on one side of it, it is widened.
     pub low: f64,
     /// The upper end.
     pub high: f64,
@@ -68,7 +69,7 @@ pub struct Estimate {
 
 impl Estimate {
     fn of(value: f64, mut draws: Vec<f64>, level: f64) -> Self {
-        let (low, high) = middle(&mut draws, level);
+        let (low, high) = middle_with(value, &mut draws, level);
         Self { value, low, high }
     }
 }
@@ -197,10 +198,37 @@ fn smallest(low: f64, high: f64, holds: impl Fn(f64) -> bool) -> Option<f64> {
     Some(holding)
 }
 
-/// The smallest size at which a monotone condition holds, infinite if there is none. Sizes range
-/// from 1 to e¹⁰⁰, about 10⁴³.
-fn smallest_size(holds: impl Fn(f64) -> bool) -> f64 {
-    smallest(0.0, 100.0, |ln| holds(ln.exp())).map_or(f64::INFINITY, f64::exp)
+/// The sizes among which an answer is looked for. Farther from the runs a law has nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Searched {
+    /// The smallest; an answer of this size stands for all sizes up to it.
+    pub least: f64,
+    /// The largest; an infinite answer stands for all sizes above it.
+    pub most: f64,
+}
+
+impl Searched {
+    /// How far beyond the runs sizes are looked for, as a factor.
+    pub const FACTOR: f64 = 1000.0;
+
+    /// Those around the fitted runs, with the size in question.
+    fn around(fit: &Fit, column: Column, asked: f64) -> Self {
+        let (low, high) = fit.range(column);
+        // An unknown size, NaN, leaves them as they are.
+        Self {
+            least: (low / Self::FACTOR).min(asked).max(1.0),
+            most: (high * Self::FACTOR).max(asked),
+        }
+    }
+
+    /// The smallest of them at which a monotone condition holds, infinite if there is none.
+    fn smallest(&self, holds: impl Fn(f64) -> bool) -> f64 {
+        if holds(self.least) {
+            return self.least;
+        }
+        smallest(self.least.ln(), self.most.ln(), |ln| holds(ln.exp()))
+            .map_or(f64::INFINITY, f64::exp)
+    }
 }
 
 #[cfg(test)]
@@ -215,9 +243,11 @@ mod tests {
         // To 2⁻⁶⁰ and always on the side where the condition holds.
         let found = smallest(0.0, 1.0, |x| x > 1e-6).unwrap();
         assert!(1e-6 < found && found < 1e-6 + 1e-17, "{found}");
-        assert_eq!(smallest_size(|_| true), 1.0);
-        assert_eq!(smallest_size(|_| false), f64::INFINITY);
-        assert!((smallest_size(|x| x >= 1e9) / 1e9 - 1.0).abs() < 1e-12);
+        let searched = Searched { least: 3.0, most: 1e12 };
+        assert_eq!(searched.smallest(|_| true), 3.0);
+        assert_eq!(searched.smallest(|_| false), f64::INFINITY);
+        assert_eq!(searched.smallest(|x| x >= 1e13), f64::INFINITY);
+        assert!((searched.smallest(|x| x >= 1e9) / 1e9 - 1.0).abs() < 1e-12);
     }
 
     #[test]
@@ -227,5 +257,9 @@ mod tests {
         assert!(value == 40.0 && (low - 5.0).abs() < 1e-12 && (high - 95.0).abs() < 1e-12);
         assert_eq!(Estimate::of(1.0, draws(f64::INFINITY), 1.0 - 1e-9).high, f64::INFINITY);
         assert!(Estimate::of(1.0, draws(f64::INFINITY), 0.9).high < 95.1);
+        // A value beside the middle of the draws lies in its interval all the same.
+        let beside = Estimate::of(98.0, draws(100.0), 0.9);
+        assert!(beside.high == 98.0 && (beside.low - 5.0).abs() < 1e-12);
+        assert_eq!(Estimate::of(-1.0, draws(100.0), 0.9).low, -1.0);
     }
 }

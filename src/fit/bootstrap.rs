@@ -106,6 +106,13 @@ pub(super) fn middle(numbers: &mut [f64], level: f64) -> (f64, f64) {
     (quantile(numbers, tail), quantile(numbers, 1.0 - tail))
 }
 
+/// The same, wide enough to hold the value that the interval is for. The middle of the numbers can lie beside
+/// it, for example where every run misses the law on the same side.
+pub(super) fn middle_with(value: f64, numbers: &mut [f64], level: f64) -> (f64, f64) {
+    let (low, high) = middle(numbers, level);
+    (low.min(value), high.max(value))
+}
+
 /// The quantile of numbers in ascending order, interpolated linearly between them (the seventh
 /// definition of Hyndman and Fan, 1996).
 fn quantile(sorted: &[f64], share: f64) -> f64 {

@@ -1,5 +1,5 @@
 use super::Fit;
-use super::bootstrap::middle;
+use super::bootstrap::middle_with;
 use super::objective::Space;
 use crate::laws::{Point, Row};
 use crate::rng::Key;
@@ -63,20 +63,22 @@ impl Prediction {
 }
 
 impl Fit {
-    /// Predicts the loss of a run, with intervals at the level of the bootstrap.
+    /// Predicts the loss of a run, with intervals at the level of the bootstrap. Where the resamples lie on
+    /// one side of the value, an interval is widened to hold it.
     pub fn predict(&self, row: &Row) -> Prediction {
         let point = Point::from(row);
+        let value = self.law.predict(&point, &self.values());
         let level = self.bootstrap.as_ref().map(|resampled| resampled.level);
         let ends = |mut numbers: Vec<f64>| {
             let level = level?;
-            (!numbers.is_empty()).then(|| middle(&mut numbers, level))
+            (!numbers.is_empty()).then(|| middle_with(value, &mut numbers, level))
         };
         let new_run = ends(self.outcomes(row));
         let known = self.misfit.is_some() || self.model_spread.is_some();
         let if_right = if known { ends(self.outcomes_if_right(row)) } else { None };
         let law = ends(self.curves(row));
         Prediction {
-            value: self.law.predict(&point, &self.values()),
+            value,
             low: new_run.map(|(low, _)| low),
             high: new_run.map(|(_, high)| high),
             law_low: law.map(|(low, _)| low),

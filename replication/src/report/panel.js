@@ -55,8 +55,9 @@
     if (law.draws.length > 0) {
       const curves = law.draws.map((draw) => form(draw, run));
       const runs = curves.map((x, i) => (law.relative ? x * law.noise[i] : x + law.noise[i]));
-      answer.law = middle(curves, law.level);
-      answer.run = middle(runs, law.level);
+      const holding = ([low, high]) => [Math.min(low, answer.value), Math.max(high, answer.value)];
+      answer.law = holding(middle(curves, law.level));
+      answer.run = holding(middle(runs, law.level));
     }
     return answer;
   }

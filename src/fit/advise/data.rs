@@ -1,6 +1,7 @@
 //! How large a model and how much data the target needs.
 
-use super::{Advisor, Asked, Estimate, check, check_positive, smallest_size};
+use super::super::card::brief;
+use super::{Advisor, Asked, Estimate, Searched, check, check_positive};
 use crate::Result;
 use crate::laws::Row;
 use crate::table::Column;
@@ -14,9 +15,11 @@ pub struct Needed {
     pub law: &'static str,
     /// The loss that is wanted, in nats per token.
     pub loss_ft: f64,
-    /// N in parameters, or D_ft in tokens; infinite where no size reaches the loss.
+    /// N in parameters, or D_ft in tokens; infinite where no size that was looked at reaches the loss.
     pub size: Estimate,
-    /// The share of the resampled laws by which some size reaches it.
+    /// The sizes that were looked at.
+    pub searched: Searched,
+    /// The share of the resampled laws by which one of these sizes reaches it.
     pub reachable: f64,
     /// The loss that no size goes below, in nats per token.
     pub floor: Estimate,
@@ -33,8 +36,11 @@ pub struct Collecting {
     pub doubling: Estimate,
     /// The gain that doubling should have at least, in nats per token.
     pub worth: f64,
-    /// The D_ft in tokens from which on doubling gains less; 1 where it always does.
+    /// The D_ft in tokens from which on doubling gains less; the least that was looked at where it always
+    /// does, and infinite where no amount is enough.
     pub enough: Estimate,
+    /// The amounts that were looked at.
+    pub searched: Searched,
     /// Why this should not be relied on.
     pub warnings: Vec<Warning>,
 }
@@ -69,14 +75,21 @@ impl Advisor<'_> {
             Column::NParams => Row { n_params: x, ..*row },
             _ => Row { d_ft_tokens: x, ..*row },
         };
-        let reaching = |values: &[f64]| smallest_size(|x| law.at(&with(x), values) <= loss_ft);
+        let searched = Searched::around(law.fit, size, row.get(size));
+        let reaching = |values: &[f64]| searched.smallest(|x| law.at(&with(x), values) <= loss_ft);
         let needed = law.estimate(reaching);
         let reached = law.draws.iter().filter(|values| reaching(values).is_finite()).count();
         let mut warnings = Vec::new();
         if needed.value.is_finite() {
             warnings = law.warnings(&with(needed.value));
         } else {
-            let message = format!("by the {} law no {} reaches the loss", law.name(), size.name());
+            let message = format!(
+                "by the {} law no {} up to {} reaches the loss, {} times the most of its runs",
+                law.name(),
+                size.name(),
+                brief(searched.most),
+                brief(searched.most / law.fit.range(size).1),
+            );
             warnings.push(WarningKind::LossNotReached.warn(message));
             // Of the rest of the run and the law itself there may still be something to say.
             let inside = law.fit.range(size).1;
@@ -86,8 +99,9 @@ impl Advisor<'_> {
             law: law.name(),
             loss_ft,
             size: needed,
+            searched,
             reachable: reached as f64 / law.draws.len() as f64,
-            floor: law.estimate(|values| law.at(&with(f64::MAX), values)),
+            floor: law.estimate(|values| floor(law.at(&with(f64::MAX), values))),
             warnings,
         })
     }
@@ -107,20 +121,31 @@ impl Advisor<'_> {
             let with = |d_ft_tokens| Row { d_ft_tokens, ..*row };
             law.at(&with(d_ft_tokens), values) - law.at(&with(2.0 * d_ft_tokens), values)
         };
-        let enough = law.estimate(|values| smallest_size(|d| gain(d, values) < worth));
+        let searched = Searched::around(law.fit, Column::DFtTokens, row.d_ft_tokens);
+        let enough = law.estimate(|values| searched.smallest(|d| gain(d, values) < worth));
         let mut warnings = law.warnings(row);
-        let at_enough = Row { d_ft_tokens: enough.value, ..*row };
-        let more = law.warnings(&at_enough).into_iter().filter(|more| !warnings.contains(more));
-        let more: Vec<_> = more.collect();
-        warnings.extend(more);
+        // Of an amount that is more than any that was looked at there is nothing to warn.
+        if enough.value.is_finite() {
+            let at_enough = Row { d_ft_tokens: enough.value, ..*row };
+            let mut more = law.warnings(&at_enough);
+            more.retain(|more| !warnings.contains(more));
+            warnings.extend(more);
+        }
         Ok(Collecting {
             law: law.name(),
             doubling: law.estimate(|values| gain(row.d_ft_tokens, values)),
             worth,
             enough,
+            searched,
             warnings,
         })
     }
+}
+
+/// A loss that only the largest float leaves above 0 is 0.
+fn floor(loss: f64) -> f64 {
+    const ROUNDING: f64 = 1e-9;
+    if loss < ROUNDING { 0.0 } else { loss }
 }
 
 /// Refuses a question without p to a law that reads it.

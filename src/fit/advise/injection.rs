@@ -3,7 +3,7 @@
 use super::super::card::brief;
 use super::super::{Fit, Measured};
 use super::{Advisor, Asked, Estimate};
-use super::{check, check_positive, smallest, smallest_size};
+use super::{Searched, check, check_positive, smallest};
 use crate::laws::Row;
 use crate::table::Column;
 use crate::warning::{Warning, WarningKind};
@@ -98,8 +98,12 @@ pub struct OnTarget {
     /// How much of it is due to p, in nats per token: L_ft at p − L_ft at 0, below 0 where
     /// injection helps. `None` without the `finetuning-p` law.
     pub change: Option<Estimate>,
-    /// How many times the target data would do the same without injection.
+    /// How many times the target data would do the same without injection; infinite where none of
+    /// those looked at does.
     pub equivalent_data: Option<Estimate>,
+    /// The multiples of the target data that were looked at, from one to those that are
+    /// [`Searched::FACTOR`] times what any run has.
+    pub searched_data: Option<Searched>,
     /// Why this should not be relied on.
     pub warnings: Vec<Warning>,
 }
@@ -185,7 +189,11 @@ impl Advisor<'_> {
             warnings.extend(law.warnings(row));
             law.estimate(|values| law.at(row, values) - law.at(&without, values))
         });
-        let equivalent_data = with_p.map(|law| {
+        let searched_data = with_p.map(|law| {
+            let most = law.fit.range(Column::DFtTokens).1 * Searched::FACTOR / row.d_ft_tokens;
+            Searched { least: 1.0, most: most.max(1.0) }
+        });
+        let equivalent_data = with_p.zip(searched_data).map(|(law, searched)| {
             law.estimate(|values| {
                 let loss = law.at(row, values);
                 let size = |d_ft_tokens| Row { d_ft_tokens, ..without };
@@ -193,7 +201,7 @@ impl Advisor<'_> {
                 if law.at(&without, values) <= loss {
                     return 1.0;
                 }
-                smallest_size(|times| law.at(&size(times * row.d_ft_tokens), values) <= loss)
+                searched.smallest(|times| law.at(&size(times * row.d_ft_tokens), values) <= loss)
             })
         });
         warnings.dedup();
@@ -204,6 +212,7 @@ impl Advisor<'_> {
             law: law.name(),
             change,
             equivalent_data,
+            searched_data,
             warnings,
         })
     }

@@ -3,7 +3,7 @@
 use super::Advice;
 use crate::format::entry;
 use forgetting_laws::fit::advise::{
-    Answers, Estimate, Larger, Model, NewRuns, OnTarget, SmallestP,
+    Answers, Estimate, Larger, Model, Needed, NewRuns, OnTarget, Searched, SmallestP,
 };
 use forgetting_laws::fit::{LossPt0From, Measured};
 use forgetting_laws::warning::Warning;
@@ -28,23 +28,24 @@ pub fn text(advice: &Advice) -> String {
             share => format!("; {} of the resampled laws reach it", percent(share)),
         };
         let at = format!("N at D_ft = {}", size(advice.asked.d_ft_tokens));
-        out.line(&at, &format!("{}{}", sizes(&n.size), reached(n.reachable)));
+        out.line(&at, &format!("{}{}", needed(n), reached(n.reachable)));
         let at = format!("D_ft at N = {}", size(advice.asked.n_params));
-        out.line(&at, &format!("{}{}", sizes(&d_ft.size), reached(d_ft.reachable)));
+        out.line(&at, &format!("{}{}", needed(d_ft), reached(d_ft.reachable)));
         out.line("no size goes below", &format!("{} nats", numbers(&n.floor)));
         out.warnings(n.warnings.iter().chain(&d_ft.warnings));
     }
     if let Some(found) = &advice.worth_collecting {
         out.title("More target data");
         out.line("doubling it lowers L_ft", &format!("by {} nats", numbers(&found.doubling)));
-        let worth = number(found.worth);
-        out.line(
-            "worth collecting",
-            &format!(
-                "up to {} tokens; beyond that, doubling lowers L_ft by less than {worth} nats",
-                sizes(&found.enough)
-            ),
-        );
+        let (worth, enough) = (number(found.worth), sizes(&found.enough, &found.searched));
+        let text = if found.enough.value.is_finite() {
+            format!(
+                "up to {enough} tokens; beyond that, doubling lowers L_ft by less than {worth} nats"
+            )
+        } else {
+            format!("{enough} tokens; up to there doubling lowers L_ft by {worth} nats or more")
+        };
+        out.line("worth collecting", &text);
         out.warnings(&found.warnings);
     }
     if let Some(found) = &advice.larger_model {
@@ -154,7 +155,7 @@ impl Report {
                 self.line("effect of injection", &format!("{} nats", numbers(change)));
                 self.line(
                     "as large as that of",
-                    &format!("{} times the target data", numbers(data)),
+                    &format!("{} times the target data", times(data, found.searched_data)),
                 );
             }
             _ => self.line(
@@ -239,6 +240,64 @@ impl Report {
     }
 }
 
-fn sizes(Estimate { value, low, high }: &Estimate) -> String {
-    format!("{} [{}, {}]", size(*value), size(*low), size(*high))
+/// The size that a loss needs. There is none where the loss lies below what any size reaches.
+fn needed(found: &Needed) -> String {
+    if found.size.low.is_infinite() && found.loss_ft < found.floor.low {
+        return "none".into();
+    }
+    sizes(&found.size, &found.searched)
+}
+
+/// A size and its interval. Those at an end of what was looked at stand for all beyond it.
+fn sizes(estimate: &Estimate, searched: &Searched) -> String {
+    bounded(estimate, searched, size)
+}
+
+/// How many times the target data.
+fn times(estimate: &Estimate, searched: Option<Searched>) -> String {
+    match searched.filter(|_| estimate.high.is_infinite()) {
+        Some(searched) => bounded(estimate, &Searched { least: 0.0, ..searched }, number),
+        None => numbers(estimate),
+    }
+}
+
+fn bounded(estimate: &Estimate, searched: &Searched, text: fn(f64) -> String) -> String {
+    let Estimate { value, low, high } = *estimate;
+    let one = |x: f64| {
+        if x.is_infinite() {
+            format!("more than {}", text(searched.most))
+        } else if x <= searched.least {
+            format!("at most {}", text(searched.least))
+        } else {
+            text(x)
+        }
+    };
+    if low == high && one(low) != text(low) {
+        one(low)
+    } else {
+        format!("{} [{}, {}]", one(value), one(low), one(high))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_far_from_the_runs_are_said_as_more_and_less() {
+        let searched = Searched { least: 300.0, most: 3e10 };
+        let text = |value, low, high| sizes(&Estimate { value, low, high }, &searched);
+        let none = f64::INFINITY;
+        assert_eq!(text(1e6, 5e5, 2e6), "1M [500K, 2M]");
+        assert_eq!(text(2e9, 1e9, none), "2B [1B, more than 30B]");
+        assert_eq!(text(none, none, none), "more than 30B");
+        assert_eq!(text(300.0, 300.0, 400.0), "at most 300 [at most 300, 400]");
+        assert_eq!(text(300.0, 300.0, 300.0), "at most 300");
+        let data = |high| {
+            let searched = Some(Searched { least: 1.0, most: 500.0 });
+            times(&Estimate { value: 1.0, low: 1.0, high }, searched)
+        };
+        assert_eq!(data(2.0), "1.00 [1.00, 2.00]");
+        assert_eq!(data(none), "1.00 [1.00, more than 500]");
+    }
 }
