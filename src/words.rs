@@ -2,6 +2,7 @@
 
 use crate::fit::Measured;
 use crate::fit::advise::Estimate;
+use crate::fit::card::ROUNDING;
 
 /// Three significant digits, in decimals.
 pub fn number(value: f64) -> String {
@@ -67,11 +68,25 @@ pub fn percent(share: f64) -> String {
     trimmed(&number(100.0 * share)) + "%"
 }
 
-/// A share with three digits, `0.310%`; a dash if there is none, such as the error of no increase.
+/// An error as a percentage, in a sentence.
+pub fn error(share: f64) -> String {
+    if is_rounding(share) { "no more than rounding".into() } else { percent(share) }
+}
+
+/// Whether an error is above 0 by rounding alone.
+fn is_rounding(share: f64) -> bool {
+    share != 0.0 && share.abs() < ROUNDING
+}
+
+/// A share with three digits, `0.310%`; `rounding` if it is an error of rounding, and a dash if there is
+/// none, such as the error of no increase.
 pub fn error_percent(share: f64) -> String {
     let percent = 100.0 * share;
     if percent.is_nan() {
         return "-".into();
+    }
+    if is_rounding(share) {
+        return "rounding".into();
     }
     // Below a thousandth of a percent the exponent would take more room than it says.
     let places = match percent.abs() {
@@ -129,6 +144,8 @@ mod tests {
             (0.0005, "0.0500%"),
             (1.234e-6, "1.2e-4%"),
             (1.234e-9, "1.2e-7%"),
+            (5.7e-16, "rounding"),
+            (-5.7e-16, "rounding"),
             (f64::NAN, "-"),
         ] {
             assert_eq!(error_percent(share), text);
@@ -185,6 +202,11 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+        assert_eq!(
+            (error(0.0312), error(3.2e-17)),
+            ("3.12%".into(), "no more than rounding".into())
+        );
+        assert_eq!(error(0.0), "0.00%");
         assert_eq!(percent(0.9), "90%");
         assert_eq!(percent(1.0), "100%");
     }

@@ -10,7 +10,7 @@ use crate::laws::{
 };
 use crate::table::{Run, Table};
 use crate::warning::Warning;
-use crate::words::{counted, fraction, number, numbers, percent, size, told};
+use crate::words::{counted, error, fraction, number, numbers, percent, size, told};
 use serde::Serialize;
 
 /// The kind of answer.
@@ -358,7 +358,7 @@ impl Answer {
                 ". Brackets are {} intervals of a new run. The law's error of the increase on these \
                  runs is {}",
                 percent(level),
-                percent(law.rise_error)
+                error(law.rise_error)
             );
             let one_model = sizes == 1;
             let what = if one_model { "amounts of data" } else { "sizes" };

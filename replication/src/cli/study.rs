@@ -530,7 +530,7 @@ fn text(said: &Said) -> String {
     let _ = writeln!(
         text,
         "the increase asked about is known with a standard deviation of {}, by the estimate of the design",
-        percent(said.deviation),
+        words::error(said.deviation),
     );
     text
 }

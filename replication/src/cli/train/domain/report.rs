@@ -16,7 +16,7 @@ use forgetting_laws::fit::Options;
 use forgetting_laws::laws::Row;
 use forgetting_laws::store::{to_json, write_atomic};
 use forgetting_laws::study::{Answer, Verdict};
-use forgetting_laws::words::{number, numbers, percent, size};
+use forgetting_laws::words::{error, number, numbers, percent, size};
 use plot::{self, Axis, Band, Color, Line, Mark, Numbers, Panel, Place, Rule, Stroke};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -109,7 +109,7 @@ fn campaign_in_words(campaign: &Campaign, ended: &End, deviation: f64) -> String
     format!(
         "The increase asked about is known with a standard deviation of {}, by the estimate of the \
          design{from}. Training took {}. {why}.",
-        percent(deviation),
+        error(deviation),
         plan::duration(campaign.spent()),
     )
 }
