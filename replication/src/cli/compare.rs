@@ -5,7 +5,7 @@ use crate::cli::values::named;
 use crate::figures::{FIGURES, Finding, Table, style};
 use crate::report;
 use crate::results::{Laws, Results};
-use crate::terminal::print;
+use crate::terminal::{print, with_progress};
 use clap::Args;
 use forgetting_laws::{Error, Result};
 use std::collections::BTreeSet;
@@ -42,7 +42,10 @@ pub fn run(options: &Options) -> Result<()> {
     // The laws of one file take a while: all are read before any is judged.
     let read = |(name, path): (String, PathBuf)| Ok((name, Results::read(&path)?));
     let files: Vec<_> = files.into_iter().map(read).collect::<Result<_>>()?;
-    let column = |(name, results)| Ok(Column { name, findings: findings(&results)? });
+    let column = |(name, results): (String, Results)| {
+        let findings = with_progress(&name, || findings(&results))?;
+        Ok(Column { name, findings })
+    };
     let columns: Vec<Column> = files.into_iter().map(column).collect::<Result<_>>()?;
     let claims = claims(&columns);
     let text = if options.verdicts {

@@ -3,7 +3,7 @@
 use super::table::TableOptions;
 use super::values::model_spread;
 use crate::report::{card, ranking};
-use crate::terminal::{log, print};
+use crate::terminal::{log, print, with_progress};
 use clap::ValueEnum;
 use drawings::{draw, tables};
 use forgetting_laws::fit::checklist::Checklist;
@@ -232,32 +232,36 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let mapped: Vec<&str> =
         reading.map.iter().filter_map(|text| Some(text.split_once('=')?.0.trim())).collect();
-    let fitted = fit_groups(&groups, &laws, named, &mapped, &options)?;
-    let comparisons = compare(&fitted);
-    let mut rankings = Vec::new();
-    let mut growths = Vec::new();
-    for (domain, table) in &groups {
-        rankings.extend(rank_groups(domain, table, &fitted, &options)?);
-        let forgets = |fit: &Fit| fit.domain == *domain && fit.law.output() == Column::LossPt;
-        if fitted.iter().any(forgets) {
-            let found = growth_of_b(table, &options)?;
-            growths.extend(found.map(|growth| Growth { domain: domain.clone(), growth }));
+    let compute = || -> Result<_> {
+        let fitted = fit_groups(&groups, &laws, named, &mapped, &options)?;
+        let comparisons = compare(&fitted);
+        let mut rankings = Vec::new();
+        let mut growths = Vec::new();
+        for (domain, table) in &groups {
+            rankings.extend(rank_groups(domain, table, &fitted, &options)?);
+            let forgets = |fit: &Fit| fit.domain == *domain && fit.law.output() == Column::LossPt;
+            if fitted.iter().any(forgets) {
+                let found = growth_of_b(table, &options)?;
+                growths.extend(found.map(|growth| Growth { domain: domain.clone(), growth }));
+            }
         }
-    }
-    let mut law_groups = Vec::with_capacity(fitted.len());
-    for fit in fitted {
-        let table = groups.iter().find(|(domain, _)| *domain == fit.domain);
-        let sweep = match table {
-            Some((_, table)) if arguments.sweep => sweep(table, fit.law, options.threads)?,
-            _ => Vec::new(),
-        };
-        let proof = if arguments.prove && is_provable(fit.law) {
-            Some(fit.prove(&proof_options(options.threads))?)
-        } else {
-            None
-        };
-        law_groups.push(Group { fit, proof, sweep });
-    }
+        let mut law_groups = Vec::with_capacity(fitted.len());
+        for fit in fitted {
+            let table = groups.iter().find(|(domain, _)| *domain == fit.domain);
+            let sweep = match table {
+                Some((_, table)) if arguments.sweep => sweep(table, fit.law, options.threads)?,
+                _ => Vec::new(),
+            };
+            let proof = if arguments.prove && is_provable(fit.law) {
+                Some(fit.prove(&proof_options(options.threads))?)
+            } else {
+                None
+            };
+            law_groups.push(Group { fit, proof, sweep });
+        }
+        Ok((law_groups, comparisons, rankings, growths))
+    };
+    let (law_groups, comparisons, rankings, growths) = with_progress("fit", compute)?;
     let TableOptions { map, filters, wide, group_by, runs, weight, percent, decimal_comma } =
         arguments.table.clone();
     let fits: Vec<&Fit> = law_groups.iter().map(|group| &group.fit).collect();
