@@ -85,8 +85,7 @@ impl Values {
                 let at = |i: usize| match (i, column) {
                     (0, _) => low,
                     (i, _) if i == count - 1 => high,
-                    // One division, so that hundredths come out as hundredths.
-                    (_, Column::P) => (low * (last - i as f64) + high * i as f64) / last,
+                    (_, Column::P) => rounded((low * (last - i as f64) + high * i as f64) / last),
                     _ => low * (high / low).powf(i as f64 / last),
                 };
                 (0..count).map(at).collect()
@@ -98,6 +97,11 @@ impl Values {
     pub fn is_one(&self) -> bool {
         matches!(self, Self::List(values) if values.len() == 1)
     }
+}
+
+/// A number with 12 digits, so that 3% computed as 15% / 5 is 0.03 and no 0.030000000000000006.
+fn rounded(p: f64) -> f64 {
+    format!("{p:.11e}").parse().expect("a number was written")
 }
 
 /// A share of the pretraining loss, or nats per token.
@@ -157,6 +161,8 @@ mod tests {
         assert_eq!(values("1e6, 3M,2", Column::DFtTokens), [1e6, 3e6, 2.0]);
         assert_eq!(values("0:0.1:3", Column::P), [0.0, 0.05, 0.1]);
         assert_eq!(values("0%:10%:3", Column::P), [0.0, 0.05, 0.1]);
+        assert_eq!(values("0:0.05:6", Column::P), [0.0, 0.01, 0.02, 0.03, 0.04, 0.05]);
+        assert_eq!(values("0.1:0.3:4", Column::P), [0.1, 0.166666666667, 0.233333333333, 0.3]);
         assert_eq!(values("0.7%,1", Column::P), [0.007, 1.0]);
         let sizes = values("1M:0.1B:3", Column::NParams);
         assert_eq!((sizes[0], sizes[2], sizes.len()), (1e6, 1e8, 3));
