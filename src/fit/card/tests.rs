@@ -206,10 +206,27 @@ fn what_a_fit_itself_warns_of() {
     assert_eq!(fitted.is_supported(), Some(false));
     assert!(fitted.doubts().iter().any(|doubt| doubt.kind == WarningKind::NotSupported));
     assert!(fitted.warnings.iter().any(|warning| warning.kind == WarningKind::NotSupported));
-    let of_status = |optimum| status(optimum, "forgetting").map(|warning| warning.kind);
-    assert_eq!(of_status(Status::NotIdentified), Some(WarningKind::NotIdentified));
-    assert_eq!(of_status(Status::NotConverged), Some(WarningKind::NotConverged));
-    assert_eq!((of_status(Status::Converged), of_status(Status::AtBound)), (None, None));
+}
+
+#[test]
+fn what_the_optimum_itself_warns_of() {
+    let of = |change: fn(&mut Run)| {
+        let mut table = good();
+        table.runs.iter_mut().for_each(change);
+        kinds(&table, &Finetuning)
+    };
+    let (unknown, lost) = (WarningKind::NotIdentified, WarningKind::NotConverged);
+    let good = of(|_| {});
+    assert!(!good.contains(&unknown) && !good.contains(&lost), "{good:?}");
+    // Where D_ft is in proportion to N, nothing tells their exponents apart.
+    let ratio = of(|run| {
+        run.row.d_ft_tokens = 0.01 * run.row.n_params;
+        run.loss_ft = Some(Finetuning.predict(&(&run.row).into(), &[60.0, 0.1, 0.12, 1.2]));
+    });
+    assert!(ratio.contains(&unknown) && !ratio.contains(&lost), "{ratio:?}");
+    // Losses whose squares are below the smallest float.
+    let tiny = of(|run| run.loss_ft = run.loss_ft.map(|loss| 1e-200 * loss));
+    assert!(tiny.contains(&lost) && !tiny.contains(&unknown), "{tiny:?}");
 }
 
 #[test]
