@@ -206,7 +206,7 @@ mod tests {
             (error(0.0312), error(3.2e-17)),
             ("3.12%".into(), "no more than rounding".into())
         );
-        assert_eq!(error(0.0), "0.00%");
+        assert_eq!(error(0.0), "0%");
         assert_eq!(percent(0.9), "90%");
         assert_eq!(percent(1.0), "100%");
     }

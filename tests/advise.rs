@@ -217,11 +217,11 @@ fn sizes_for_a_loss_on_the_target() {
     assert!(!n.warnings.iter().chain(&d.warnings).any(is_not_reached));
 
     // D_ft^(-β) − (2·D_ft)^(-β) is (1 − 2^(-β)) of the term.
-    let worth = advisor.worth_collecting(&asked(), 0.01).unwrap();
     let gain = term(&asked()) * (1.0 - 2f64.powf(-beta));
+    // What doubling gains at a hundred times the data.
+    let worth = advisor.worth_collecting(&asked(), gain * 100f64.powf(-beta)).unwrap();
     assert_relative_eq!(worth.doubling.value, gain, max_relative = 1e-4);
-    let enough = 5e6 * (gain / 0.01).powf(1.0 / beta);
-    assert_relative_eq!(worth.enough.value, enough, max_relative = 1e-3);
+    assert_relative_eq!(worth.enough.value, 5e8, max_relative = 1e-3);
     let outside = |warning: &Warning| warning.to_string().starts_with("W09: d_ft_tokens = ");
     assert!(worth.warnings.iter().any(outside));
     // An amount that is never worth it, and one that always is, are those at the ends of what is looked

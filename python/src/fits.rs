@@ -325,7 +325,7 @@ fn fit_law(
     if table.runs.iter().all(|run| run.domain == domain) {
         fit.domain = domain.into();
     }
-    for ranking in &mut ranking {
+    if let Some(ranking) = &mut ranking {
         ranking.domain.clone_from(&fit.domain);
     }
     let mut checklist = Checklist::of_fits(&[&fit]);
