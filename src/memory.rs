@@ -255,9 +255,10 @@ impl Workload {
 
     /// Rates that the normalisations of a token's queries and keys have.
     fn rates_of_qk_norm(&self) -> usize {
-        match self.shape.attention.qk_norm_of_all_heads {
-            true => 2,
-            false => self.shape.n_heads + self.shape.n_kv_heads(),
+        if self.shape.attention.qk_norm_of_all_heads {
+            2
+        } else {
+            self.shape.n_heads + self.shape.n_kv_heads()
         }
     }
 

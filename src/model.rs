@@ -389,9 +389,10 @@ impl Shape {
 
     /// Elements of queries, and of keys, that are normalised together.
     pub(crate) fn qk_norm_widths(&self) -> [usize; 2] {
-        match self.attention.qk_norm_of_all_heads {
-            true => [self.d_queries(), self.d_queries_and_keys() - self.d_queries()],
-            false => [self.head_width(); 2],
+        if self.attention.qk_norm_of_all_heads {
+            [self.d_queries(), self.d_queries_and_keys() - self.d_queries()]
+        } else {
+            [self.head_width(); 2]
         }
     }
 

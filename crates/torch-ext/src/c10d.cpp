@@ -1,5 +1,6 @@
 #include "c10d.h"
 
+#include <ATen/Version.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -133,6 +134,8 @@ c10::intrusive_ptr<c10d::Backend> open(c10::intrusive_ptr<c10d::Store> store, in
 void torch_ext_free(void *bytes) { std::free(bytes); }
 
 bool torch_ext_has_nccl() { return nccl::is_there(); }
+
+char *torch_ext_cpu_capability() { return copy(at::get_cpu_capability()); }
 
 void torch_ext_quiet() { FLAGS_caffe2_log_level = 3; }
 

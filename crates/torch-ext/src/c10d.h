@@ -13,6 +13,8 @@ struct torch_ext_group;
 void torch_ext_free(void *bytes);
 // Whether a libtorch_cuda with NCCL is loaded.
 bool torch_ext_has_nccl();
+// The vector instructions of libtorch's CPU kernels, by its own name for them.
+char *torch_ext_cpu_capability();
 // Only what is fatal is still written to standard error by libtorch itself.
 void torch_ext_quiet();
 

@@ -15,6 +15,7 @@ pub struct RawGroup {
 unsafe extern "C" {
     pub fn torch_ext_free(bytes: *mut c_void);
     pub fn torch_ext_has_nccl() -> bool;
+    pub fn torch_ext_cpu_capability() -> *mut c_char;
     pub fn torch_ext_quiet();
     pub fn torch_ext_store_open(
         host: *const c_char,

@@ -58,6 +58,13 @@ pub enum Error {
 /// The result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The vector instructions that libtorch's CPU kernels were chosen for, by its own name for them: `DEFAULT`,
+/// `AVX2` or `AVX512` on x86-64.
+pub fn cpu_capability() -> String {
+    // SAFETY: gives away a string.
+    taken(unsafe { ffi::torch_ext_cpu_capability() }).unwrap_or_default()
+}
+
 /// Keeps libtorch's notes about repeated connection attempts off standard error; this crate's
 /// errors say what failed.
 pub fn quiet() {
@@ -109,6 +116,13 @@ fn millis(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn libtorch_names_its_vector_instructions() {
+        let name = cpu_capability();
+        assert!(["DEFAULT", "AVX2", "AVX512"].contains(&&*name), "{name}");
+    }
 
     #[test]
     fn what_libtorch_says_is_a_line_without_its_trace() {

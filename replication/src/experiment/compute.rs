@@ -234,6 +234,15 @@ impl Compute {
         }
     }
 
+    /// The vector instructions of the kernels on the CPU. The bits of libtorch depend on them.
+    pub fn cpu_capability(self) -> String {
+        match self {
+            Self::Cpu => forgetting_laws::engine::cpu::vector_instructions().into(),
+            #[cfg(feature = "torch")]
+            Self::Torch(_) => torch_ext::cpu_capability(),
+        }
+    }
+
     /// The library of matrix products on the CPU.
     pub fn blas(self) -> String {
         match self {

@@ -30,7 +30,7 @@ pub struct Machine {
     pub versions: String,
     /// `cpu`, or `cuda:N` and the name of the GPU.
     pub device: String,
-    /// The instruction set of libtorch's CPU kernels, on which the bits depend.
+    /// The vector instructions of the kernels on the CPU. The bits of libtorch depend on them.
     pub cpu_capability: String,
     /// The processor's name, if the system says.
     pub processor: String,
@@ -56,7 +56,7 @@ impl Machine {
             engine: compute.kind(),
             versions: format!("{}, {arch} {os}", compute.versions()),
             device: compute.device_name(),
-            cpu_capability: cpu_capability(),
+            cpu_capability: compute.cpu_capability(),
             processor: processor(),
             blas: compute.blas(),
             threads,
@@ -74,26 +74,6 @@ impl Machine {
              {threads} thread(s) a run{ranks}"
         )
     }
-}
-
-/// The instruction set that libtorch chooses: the variable ATEN_CPU_CAPABILITY, or the best of the
-/// processor.
-fn cpu_capability() -> String {
-    if let Ok(chosen) = std::env::var("ATEN_CPU_CAPABILITY") {
-        return format!("{chosen} (ATEN_CPU_CAPABILITY)");
-    }
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::is_x86_feature_detected as has;
-        let avx2 = has!("avx2") && has!("fma");
-        if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
-            return "AVX512".into();
-        }
-        if avx2 {
-            return "AVX2".into();
-        }
-    }
-    "DEFAULT".into()
 }
 
 fn processor() -> String {

@@ -219,6 +219,12 @@ impl Decoder {
     }
 }
 
+/// The vector instructions that this engine uses on this processor, by the names that libtorch has for them:
+/// `AVX512`, `AVX2`, or `DEFAULT` for those of every processor of its architecture. No bit depends on them.
+pub fn vector_instructions() -> &'static str {
+    Simd::best().name()
+}
+
 /// Rows in groups of so many targets at most, or of one row.
 fn groups_of<'a, 'b>(rows: &'a [Window<'b>], most: usize) -> Vec<&'a [Window<'b>]> {
     let mut groups = Vec::new();

@@ -54,6 +54,16 @@ impl Simd {
         sets
     }
 
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Plain => "DEFAULT",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "AVX512",
+        }
+    }
+
     /// Runs a kernel.
     #[cfg_attr(target_arch = "x86_64", allow(unsafe_code, reason = "calls of target_feature"))]
     pub fn run(self, kernel: impl Kernel) {
