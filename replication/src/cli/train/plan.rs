@@ -416,3 +416,37 @@ fn state(store: Option<&Store>, job: &Job) -> Result<(&'static str, String)> {
         None => ("begun", "no process works on it now".into()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{Finetuned, Results};
+    use std::path::Path;
+
+    /// Nothing of a published grid is known, and then the half of its runs.
+    #[test]
+    fn published_grids_take_what_is_expected() {
+        for (grid, runs) in [("nano/synthetic", 350), ("nano/real", 250), ("micro", 500)] {
+            let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden").join(grid);
+            let results = Results::read(&golden.join("results.json")).unwrap();
+            assert!(results.finetuned.len() > runs, "{grid}");
+            let n = |run: &Finetuned| run.record.n_params.paper() as f64;
+            let pass = |run: &Finetuned| run.d_ft_tokens as f64 / (64 * run.batch) as f64;
+            let ratio = |estimate: &Estimate, runs: &[Finetuned]| {
+                let expected = |run: &Finetuned| {
+                    n(run) * estimate.turned(n(run), pass(run)).clamp(100.0, run.steps as f64)
+                };
+                let taken = |run: &Finetuned| n(run) * run.record.steps as f64;
+                runs.iter().map(expected).sum::<f64>() / runs.iter().map(taken).sum::<f64>()
+            };
+            let mut estimate = Estimate::new([]);
+            let unknown = ratio(&estimate, &results.finetuned);
+            for run in results.finetuned.iter().step_by(2) {
+                estimate.learn(n(run), pass(run), &run.record);
+            }
+            let known = ratio(&estimate, &results.finetuned);
+            assert!((1.0 / 1.5..1.5).contains(&unknown), "{grid}: {unknown}");
+            assert!((1.0 / 1.5..1.5).contains(&known), "{grid}: {known}");
+        }
+    }
+}
