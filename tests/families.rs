@@ -363,7 +363,8 @@ fn what_is_not_built_is_refused_by_its_field_and_value() {
 
 /// `golden/checkpoint/published.json`: configurations of published models, with their numbers of
 /// parameters (`transformers` 5.24.0 counts the same, but for those of OLMo's own format), or what is
-/// refused of them.
+/// refused of them. They were written down by hand, not downloaded: what their authors state of each
+/// model, in the keys of its family.
 #[test]
 fn published_configurations_are_read_or_refused() {
     #[derive(serde::Deserialize)]
