@@ -142,8 +142,8 @@ pub struct Length {
     pub end_of_text: Option<u32>,
 }
 
-/// Generates a text after a prompt. Each token is predicted from the tokens before it, at most as many as the model's context. The same key gives the
-/// same text.
+/// Generates a text after a prompt. Each token is predicted from the tokens before it, at most as many as
+/// the model's context. The same key gives the same text.
 ///
 /// # Errors
 /// If the prompt is empty or contains a token outside the vocabulary, or a setting is invalid.

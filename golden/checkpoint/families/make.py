@@ -46,6 +46,14 @@ LLAMA = dict(
     torch_dtype="float32",
 )
 QWEN = dict(LLAMA, sliding_window=8, use_sliding_window=False, max_window_layers=2, rms_norm_eps=1e-6)
+OLMO = dict(
+    {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"},
+    architectures=["OlmoForCausalLM"],
+    model_type="olmo",
+    clip_qkv=None,
+    eos_token_id=0,
+    pad_token_id=1,
+)
 
 CONFIGS = {
     "cerebras-gpt": dict(
@@ -117,23 +125,8 @@ CONFIGS = {
         num_key_value_heads=2,
         rope_theta=1000000,
     ),
-    "olmo": dict(
-        {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"},
-        architectures=["OlmoForCausalLM"],
-        model_type="olmo",
-        clip_qkv=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    ),
-    "olmo-0724": dict(
-        {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"},
-        architectures=["OlmoForCausalLM"],
-        model_type="olmo",
-        attention_bias=False,
-        clip_qkv=0.5,
-        eos_token_id=0,
-        pad_token_id=1,
-    ),
+    "olmo": OLMO,
+    "olmo-0724": dict(OLMO, attention_bias=False, clip_qkv=0.5),
     "olmo2": dict(
         LLAMA,
         architectures=["Olmo2ForCausalLM"],

@@ -160,7 +160,7 @@ impl Memory {
         }
     }
 
-    /// The provenance as text for the end of a line; empty if nothing is known.
+    /// The memory in use, as text for the end of a line; empty if nothing is known.
     pub fn words(&self) -> String {
         match *self {
             Self { on_device: Some(used), of_device: Some(total), .. } => {

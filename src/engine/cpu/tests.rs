@@ -208,7 +208,7 @@ pub(super) fn shapes_of_olmo() -> Vec<Shape> {
     ]
 }
 
-/// All of these.
+/// The shapes of every list above.
 pub(super) fn all_shapes() -> impl Iterator<Item = Shape> {
     shapes().into_iter().chain(other_shapes()).chain(shapes_of_olmo())
 }
